@@ -1,0 +1,52 @@
+# make install   the project and its development tools in .venv, in the versions of constraints.txt
+# make demo      the main job: features of real digits, and heads trained on them
+# make test      the tests;  make test-slow: those that take minutes;  make test-jax: without TensorFlow
+# make lint      ruff and mypy
+# make bench     the benchmarks
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test test-slow test-jax lint bench clean
+
+install: .venv/installed
+
+.venv/installed: setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Layertap needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "This Python lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[tensorflow,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python examples/demo.py
+
+test: install
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+# The same tests of nets and extraction where only JAX is installed.
+.venv-jax/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[jax,dev]'
+	touch $@
+
+test-jax: .venv-jax/installed
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest tests/transfer tests/test_backends.py
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m benchmarks.extract
+
+clean:
+	rm -rf .venv .venv-jax build *.egg-info features demo

@@ -1,0 +1,114 @@
+"""The command line: it parses the arguments and calls one of `commands`. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from commands import arguments
+from feature_cache.errors import LayertapError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 2 for a mistake that the user can mend, 1 for a failure."""
+    args = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    module, function = args.command.split(":")
+    try:
+        getattr(importlib.import_module(module), function)(args)
+        sys.stdout.flush()
+    except LayertapError as error:
+        return _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in BACKENDS:
+            raise
+        install = f"pip install 'layertap[{error.name}]'"
+        choices = ", ".join(BACKENDS)
+        return _fail(f"Keras needs {error.name}: {install}, or set KERAS_BACKEND to another of {choices}.", 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was computed is kept.", 130)
+    except BrokenPipeError:  # whoever read our output, head for instance, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"layertap: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="layertap",
+        description="Cut a pretrained net at a layer, keep the activations of your images, train heads on them.",
+        epilog="DATA is digits (built in), a folder with a subfolder per class, a folder of images, or a CSV file with "
+        "the columns id and class and its images beside it, in imgs/ beside it, or in --images.",
+    )
+    parser.add_argument("--version", action="version", version=f"layertap {arguments.own_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    _add(commands, "nets", "commands.nets:nets", "list the nets that are known by name")
+    sub = _add(commands, "layers", "commands.nets:layers", "list the layers of a net, with their shapes and costs")
+    sub.add_argument("net", metavar="NET", help="name of a net, or a .keras file")
+    sub.add_argument("--size", type=arguments.size, help="input size in pixels (default: the net's own)")
+
+    groups = (arguments.add_data, arguments.add_features, arguments.add_cache, arguments.add_work)
+    sub = _add(commands, "extract", "commands.extract:extract", "compute the features that the cache lacks", *groups)
+    sub.add_argument("--plan", action="store_true", help="say what is there, what is missing and its cost, and stop")
+    sub.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images a batch (default: by size)")
+
+    sub = _add(
+        commands, "train-head", "commands.heads:train_head", "train and judge a head on cached features", *groups
+    )
+    head = sub.add_argument_group("head")
+    head.add_argument("--head", default="logistic", metavar="NAME", help="logistic (default) or mlp")
+    head.add_argument(
+        "--param", action="append", default=[], type=arguments.parameter, metavar="NAME=VALUE", help="of the head"
+    )
+    protocol = head.add_mutually_exclusive_group()
+    protocol.add_argument("--cv", type=int, metavar="K", help="judge by K stratified folds")
+    protocol.add_argument("--valid", type=float, metavar="F", help="judge on a share F held out (default: 0.2)")
+    protocol.add_argument(
+        "--per-class", type=int, metavar="N", help="train on N labelled images per class, judge on all the rest"
+    )
+    head.add_argument("--draws", type=arguments.positive, default=20, metavar="N", help="for --per-class (default: 20)")
+    head.add_argument("--out", required=True, metavar="RUN", help="run folder to write")
+    head.add_argument("--overwrite", action="store_true", help="replace a run that is there")
+
+    groups = (arguments.add_run, arguments.add_data, arguments.add_cache, arguments.add_work)
+    _add(commands, "evaluate", "commands.heads:evaluate", "score the head of a run on labelled images", *groups)
+    groups = (arguments.add_run, arguments.add_csv, arguments.add_cache, arguments.add_work)
+    sub = _add(commands, "predict", "commands.heads:predict", "predict the classes of images with a run", *groups)
+    sub.add_argument("image", nargs="+", metavar="IMAGE", help="image files, or DATA")
+    sub.add_argument("--out", metavar="FILE", help="CSV file to write (default: stdout)")
+
+    cache = commands.add_parser("cache", help="look at the cache", description="Look at the cache.")
+    inner = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(inner, "list", "commands.cache:list_spaces", "list the spaces of the cache", arguments.add_cache)
+    sub = _add(inner, "info", "commands.cache:info", "show the spec and segments of a space", arguments.add_cache)
+    sub.add_argument("space", metavar="SPACE", help="name of a space (see layertap cache list)")
+    return parser
+
+
+def _add(
+    to: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    command: str,
+    summary: str,
+    *groups: Callable[[argparse.ArgumentParser], None],
+) -> argparse.ArgumentParser:
+    sub: argparse.ArgumentParser = to.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    sub.set_defaults(command=command)
+    for group in groups:
+        group(sub)
+    sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else there")
+    return sub
+
+
+if __name__ == "__main__":
+    sys.exit(main())

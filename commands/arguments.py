@@ -1,0 +1,180 @@
+"""Arguments that several commands share, and the objects that they become."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feature_cache.errors import InvalidChoice, MissingFeatures
+from feature_cache.spec import FITS, INTERPOLATIONS, POOLINGS, PREPROCESSINGS
+
+if TYPE_CHECKING:
+    from feature_cache.space import Cache
+    from transfer.datasets import DataSet
+    from transfer.extract import Cached
+    from transfer.nets import Net
+    from transfer.request import Request
+
+DEFAULT_CACHE = "./features"
+
+
+def own_version() -> str:
+    """The version of Layertap that is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("layertap")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
+
+
+def add_data(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("data", metavar="DATA", help="digits, a folder, or a CSV file (see layertap --help)")
+    add_csv(sub)
+
+
+def add_csv(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--images", metavar="DIR", help="image folder of a CSV file")
+    sub.add_argument(
+        "--class-column", default="class", metavar="NAME", help="column of the classes in a CSV file (default: class)"
+    )
+    sub.add_argument("--id-column", default="id", metavar="NAME", help="column of the file names (default: id)")
+
+
+def add_features(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("features")
+    group.add_argument("--net", default="glyphnet", help="name (see layertap nets) or .keras file (default: glyphnet)")
+    group.add_argument(
+        "--weights",
+        metavar="W",
+        help="imagenet, none (random, by --seed) or a weights file (default: imagenet; glyphnet has its own)",
+    )
+    group.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="L",
+        help="name or index of a layer; may be repeated (default: the net's readout)",
+    )
+    group.add_argument("--pool", choices=POOLINGS, help="what to do with the spatial axes (default: the net's custom)")
+    group.add_argument("--size", type=size, help="input size in pixels, 64 or 48x64 (default: the net's own)")
+    group.add_argument(
+        "--fit", choices=FITS, default="stretch", help="how images of another shape are fitted to it (default: stretch)"
+    )
+    group.add_argument(
+        "--interpolation", choices=INTERPOLATIONS, default="bilinear", help="how images are resized (default: bilinear)"
+    )
+    group.add_argument(
+        "--preprocessing",
+        choices=PREPROCESSINGS,
+        help="what the net expects pixels to become (default: the net's own; none, 0 to 255, for a .keras file)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of random weights and of splits (default: 0)")
+
+
+def add_cache(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--cache",
+        default=os.environ.get("LAYERTAP_CACHE") or DEFAULT_CACHE,
+        metavar="DIR",
+        help="cache folder (default: $LAYERTAP_CACHE, or ./features)",
+    )
+
+
+def add_work(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--on-error",
+        choices=("fail", "skip"),
+        default="fail",
+        help="what to do about an unreadable image (default: fail)",
+    )
+    sub.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def add_run(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", metavar="RUN", help="run folder")
+
+
+def size(text: str) -> tuple[int, int]:
+    """``64`` or ``48x64`` as (height, width)."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give pixels as 64, or height and width as 48x64")
+    return sides[0], sides[-1]
+
+
+def parameter(text: str) -> tuple[str, str]:
+    """``C=0.1`` as (name, value)."""
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a parameter; give it as NAME=VALUE")
+    return name, value
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def dataset(args: argparse.Namespace) -> DataSet:
+    from transfer import datasets
+
+    if args.images and not args.data.lower().endswith((".csv", ".tsv")):
+        raise InvalidChoice(f"--images goes with a CSV file; {args.data!r} is none.")
+    return datasets.load(args.data, images=args.images, class_column=args.class_column, id_column=args.id_column)
+
+
+def net(args: argparse.Namespace) -> Net:
+    from transfer.nets import Net
+
+    return Net(args.net, args.weights, args.seed, args.preprocessing)
+
+
+def request(args: argparse.Namespace) -> Request:
+    from transfer.request import Request
+
+    return Request(net(args), tuple(args.layer), args.pool, args.size, args.fit, args.interpolation)
+
+
+def cache(args: argparse.Namespace) -> Cache:
+    from feature_cache.space import Cache
+
+    return Cache(Path(args.cache))
+
+
+def cached(args: argparse.Namespace, data: DataSet, wanted: Request, where: Cache) -> Cached:
+    """The features in the cache; an error that some are missing names the command that computes them."""
+    from transfer.extract import cached_features
+
+    try:
+        return cached_features(data, wanted, where, on_error=args.on_error)
+    except MissingFeatures as error:
+        raise MissingFeatures(f"{error} Compute them with: {shlex.join(extract_command(args))}") from error
+
+
+def extract_command(args: argparse.Namespace) -> list[str]:
+    """The ``extract`` command for the features that `args` name."""
+    words: list[Any] = ["layertap", "extract", args.data, "--net", args.net]
+    for layer in args.layer:
+        words += ["--layer", layer]
+    if args.size:
+        words += ["--size", f"{args.size[0]}x{args.size[1]}"]
+    defaults = {"class_column": "class", "id_column": "id", "fit": "stretch", "interpolation": "bilinear"}
+    for name in ("images", *defaults, "weights", "pool", "preprocessing"):
+        if getattr(args, name) not in (None, defaults.get(name)):
+            words += [f"--{name.replace('_', '-')}", getattr(args, name)]
+    if args.weights == "none" and args.seed:
+        words += ["--seed", args.seed]
+    if args.on_error != "fail":
+        words += ["--on-error", args.on_error]
+    if args.cache != (os.environ.get("LAYERTAP_CACHE") or DEFAULT_CACHE):
+        words += ["--cache", args.cache]
+    return [str(word) for word in words]

@@ -1,0 +1,58 @@
+"""`layertap extract`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from commands import arguments
+from commands.output import Progress, print_json, print_skipped, print_table, size_text, time_text, write_skipped
+
+if TYPE_CHECKING:
+    from transfer.plan import Plan
+
+
+def extract(args: argparse.Namespace) -> None:
+    from transfer import extract as extraction
+    from transfer.plan import plan
+
+    dataset, request, cache = arguments.dataset(args), arguments.request(args), arguments.cache(args)
+    if args.plan:
+        _print_plan(plan(dataset, request, cache, args.batch_size), args.json)
+        return
+    with Progress("images", args.quiet) as progress:
+        report = extraction.extract(
+            dataset, request, cache, batch_size=args.batch_size, on_error=args.on_error, progress=progress
+        )
+    listing = cache.root / "skipped.csv"
+    write_skipped(listing, report.skipped)
+    if args.json:
+        print_json(asdict(report))
+        return
+    print_skipped(report.skipped, listing)
+    print(
+        f"{report.rows_computed} rows computed, {report.rows_reused} reused, {report.rows_skipped} skipped "
+        f"in {time_text(report.seconds)} ({report.images_per_second:g} images/s), {size_text(report.bytes_written)} in"
+    )
+    for space in report.spaces:
+        print(f"  {space}")
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(plan))
+        return
+    rows = [
+        (part.space, part.rows_total, part.rows_present, part.rows_missing, size_text(part.row_bytes or 0))
+        for part in plan.spaces
+    ]
+    print_table(("space", "rows", "present", "missing", "a row"), rows)
+    if plan.unreadable:
+        print(f"{plan.unreadable} images cannot be read (see --on-error).")
+    if plan.images_missing:
+        print(
+            f"\nTo compute: {plan.images_missing} images, about {time_text(plan.seconds)} and {size_text(plan.bytes)}."
+        )
+    else:
+        print("\nNothing to compute.")

@@ -1,0 +1,78 @@
+"""The exceptions that Layertap raises on purpose.
+
+Each is also the built-in type that a caller would expect. A message is one line that says what was
+asked, what was received or is allowed, and what to do next. The command line prints it and exits
+with `exit_code`: 2 for something the user can mend in the command or the data, 1 for a failure.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LayertapError(Exception):
+    """Base of every deliberate error."""
+
+    exit_code = 2
+
+
+class InvalidChoice(LayertapError, ValueError):
+    """A name or value that is not among those allowed."""
+
+
+class BadData(LayertapError, ValueError):
+    """A data set that cannot be used as it is."""
+
+
+class BadImage(BadData):
+    """A file that cannot be read as an image."""
+
+
+class MissingFeatures(LayertapError, LookupError):
+    """Rows that were asked for and are not in the cache."""
+
+
+class UnsafeFile(LayertapError, ValueError):
+    """A file that would have to run code of its own to be loaded."""
+
+
+class MissingDependency(LayertapError, ImportError):
+    """A package that is needed and not installed."""
+
+
+class WeightsUnavailable(LayertapError, OSError):
+    """Pretrained weights that can neither be found nor fetched."""
+
+    exit_code = 1
+
+
+class DamagedFile(LayertapError, OSError):
+    """A file of ours that is truncated, altered, foreign or of a newer format."""
+
+    exit_code = 1
+
+
+class StorageFailure(LayertapError, OSError):
+    """A folder or disk that does not take what is written to it."""
+
+    exit_code = 1
+
+
+def unknown(kind: str, asked: str, allowed: Iterable[str], hint: str = "") -> InvalidChoice:
+    """The error for an unknown name, with the nearest allowed ones.
+
+    Parameters
+    ----------
+    kind : str
+        What was looked for, as the start of a sentence: ``"there is no net"``.
+    hint : str
+        What to do next, a clause without a full stop.
+    """
+    allowed = list(allowed)
+    near = difflib.get_close_matches(asked, allowed, n=3, cutoff=0.6)
+    if near:
+        guess = f"; did you mean {' or '.join(repr(name) for name in near)}?"
+    else:
+        guess = f"; allowed: {', '.join(allowed)}." if len(allowed) <= 12 else "."
+    return InvalidChoice(f"{kind} {asked!r}{guess}" + (f" {hint}" if hint else ""))

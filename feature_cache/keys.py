@@ -1,0 +1,89 @@
+"""What identifies a row: the digest of an image's content, and the number of the view of it."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+DIGEST_BYTES = 16
+# A file changed this shortly before it was read may change again without a new time stamp.
+RACY_NANOSECONDS = 2_000_000_000
+
+FileStamp = tuple[str, int, int]  # absolute path, size in bytes, modification time in nanoseconds
+
+
+def digest_bytes(encoded: bytes) -> bytes:
+    """The digest of a file's bytes: BLAKE2b, 16 bytes long."""
+    return hashlib.blake2b(encoded, digest_size=DIGEST_BYTES).digest()
+
+
+def digest_array(array: np.ndarray) -> bytes:
+    """The digest of an array: of its dtype, its shape and its values in C order."""
+    head = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.blake2b(head + np.ascontiguousarray(array).tobytes(), digest_size=DIGEST_BYTES).digest()
+
+
+def row_keys(digests: np.ndarray, views: np.ndarray) -> list[bytes]:
+    """One hashable key per row.
+
+    Parameters
+    ----------
+    digests : ndarray of shape (n, 16), uint8
+    views : ndarray of shape (n,), uint32
+    """
+    packed = np.concatenate([digests, views.astype("<u4")[:, None].view(np.uint8)], axis=1)
+    return packed.view(f"V{DIGEST_BYTES + 4}").ravel().tolist()
+
+
+class DigestMemo:
+    """Remembers the digests of files by path, size and time, so that a second look reads nothing.
+
+    It only ever saves work: where its file cannot be used, nothing is remembered.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def recall(self, stamps: Iterable[FileStamp]) -> dict[str, bytes]:
+        """The digests of the files that have not changed since they were remembered, by path."""
+        wanted = {path: (size, mtime) for path, size, mtime in stamps}
+        if not self._file.exists():
+            return {}
+        found = {}
+        try:
+            with closing(sqlite3.connect(self._file)) as store:
+                for path, size, mtime, digest in _select(store, list(wanted)):
+                    if wanted[path] == (size, mtime) and len(digest) == DIGEST_BYTES:
+                        found[path] = bytes(digest)
+        except (sqlite3.Error, TypeError, UnicodeError):
+            return {}
+        return found
+
+    def remember(self, digests: dict[FileStamp, bytes]) -> None:
+        """Keep the digests of files that have been quiet long enough to be trusted."""
+        now = time.time_ns()
+        settled = [(*stamp, digest) for stamp, digest in digests.items() if now - stamp[2] > RACY_NANOSECONDS]
+        if not settled:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._file)) as store, store:
+                store.execute(
+                    "CREATE TABLE IF NOT EXISTS memo (path TEXT PRIMARY KEY, size INT, mtime INT, digest BLOB)"
+                )
+                store.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", settled)
+        except (sqlite3.Error, OSError, UnicodeError):
+            return
+
+
+def _select(store: sqlite3.Connection, paths: list[str], chunk: int = 500) -> Iterable[tuple]:
+    for start in range(0, len(paths), chunk):
+        part = paths[start : start + chunk]
+        marks = ",".join("?" * len(part))
+        yield from store.execute(f"SELECT path, size, mtime, digest FROM memo WHERE path IN ({marks})", part)

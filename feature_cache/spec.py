@@ -1,0 +1,114 @@
+"""`FeatureSpec`: everything that shapes the numbers of a set of features."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from feature_cache.errors import DamagedFile, InvalidChoice, unknown
+
+POOLINGS = ("avg", "max", "flatten", "none")
+FITS = ("stretch", "crop", "pad")
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
+DTYPES = ("float32",)
+
+# The version of the recipe that makes pixels (decoding, conversion of modes, resizing). Any change
+# that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
+PIXEL_RECIPE = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """What identifies a set of features; two equal specs mean the same numbers.
+
+    Attributes
+    ----------
+    net : str
+        Name of the net; ``file-`` and the start of its digest for a ``.keras`` file.
+    weights : str
+        ``imagenet``, ``random-SEED``, or ``sha256:`` and the digest of the weights file.
+    layer : str
+        The layer that is read out, ``outer/inner`` inside nested models.
+    pooling : {'avg', 'max', 'flatten', 'none'}
+        What is done to the spatial axes.
+    size : (int, int)
+        Height and width of the net's input, in pixels.
+    preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}
+        How pixels of 0 to 255 become what the net was trained on.
+    fit : {'stretch', 'crop', 'pad'}
+        How an image of another shape is fitted to `size`.
+    interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
+    transform, augmentation : str or None
+        Digest of the user's transform; parameters and seed of the augmentation.
+    precision, dtype : str
+        Of the computation, and of the stored features.
+    recipe : int
+        `PIXEL_RECIPE` when the features were computed.
+
+    Raises
+    ------
+    InvalidChoice
+        For a value outside the allowed ones.
+    """
+
+    net: str
+    weights: str
+    layer: str
+    size: tuple[int, int]
+    pooling: str = "avg"
+    preprocessing: str = "none"
+    fit: str = "stretch"
+    interpolation: str = "bilinear"
+    transform: str | None = None
+    augmentation: str | None = None
+    precision: str = "float32"
+    dtype: str = "float32"
+    recipe: int = PIXEL_RECIPE
+
+    def __post_init__(self) -> None:
+        for kind, value, allowed in (
+            ("pooling", self.pooling, POOLINGS),
+            ("fit", self.fit, FITS),
+            ("interpolation", self.interpolation, INTERPOLATIONS),
+            ("preprocessing", self.preprocessing, PREPROCESSINGS),
+            ("dtype", self.dtype, DTYPES),
+        ):
+            if value not in allowed:
+                raise unknown(f"there is no {kind}", value, allowed)
+        if len(self.size) != 2 or any(type(side) is not int or side < 1 for side in self.size):
+            raise InvalidChoice(f"size is (height, width) in pixels, each at least 1; received {self.size!r}.")
+
+    def to_json(self) -> str:
+        """Canonical JSON: the same text for equal specs, whatever the version that writes it."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> FeatureSpec:
+        """The spec that `to_json` wrote.
+
+        Raises
+        ------
+        DamagedFile
+            When `text` is not a spec that this version knows.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            return cls(**{**values, "size": tuple(values["size"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise DamagedFile(f"not a feature spec of this version of Layertap ({error}).") from error
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that holds such features: a readable part and the start of the digest."""
+        readable = re.sub(r"[^A-Za-z0-9_.-]+", ".", f"{self.net}-{self.layer}-{self.pooling}").lstrip(".")
+        return f"{readable[:80]}-{self.digest[:8]}"

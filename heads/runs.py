@@ -1,0 +1,123 @@
+"""Runs: the folder that training a head leaves behind.
+
+config.json     how it was made: the feature spec, the net, the head and its parameters, the protocol
+metrics.json    scores of every split and fold
+head.skops or head.keras
+confusion.png   and, if images were left out, skipped.csv
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure
+from feature_cache.spec import FeatureSpec
+from heads.registry import Head, head_class
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has been read back.
+
+    Attributes
+    ----------
+    config : dict
+        As `config.json` holds it.
+    spec : FeatureSpec
+        Of the features that the head takes.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    spec: FeatureSpec
+    head: Head
+
+
+@contextlib.contextmanager
+def new_run(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` when the block ends well and vanishes when it does not.
+
+    Raises
+    ------
+    InvalidChoice
+        When `folder` exists, unless it is a run and `overwrite` is set.
+    StorageFailure
+        When it cannot be made.
+    """
+    check_free(folder, overwrite=overwrite)
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if folder.exists():
+            old = aside.with_suffix(".old")
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            aside.rename(folder)
+    except LayertapError:
+        raise
+    except OSError as error:
+        raise StorageFailure(f"cannot write the run {folder}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_free(folder: Path, *, overwrite: bool = False) -> None:
+    """Raise InvalidChoice when a run cannot be written to `folder`."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / CONFIG_FILE).is_file():
+        raise InvalidChoice(f"{folder} exists and is not a run; choose another folder with --out.")
+    if not overwrite:
+        raise InvalidChoice(
+            f"the run {folder} exists; choose another folder with --out, or replace it with --overwrite."
+        )
+
+
+def write(folder: Path, head: Head, config: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Write head, `config.json` and `metrics.json` into `folder`."""
+    head.save(folder)
+    for name, content in ((CONFIG_FILE, {"format": FORMAT, **config}), (METRICS_FILE, metrics)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Run:
+    """The run in `folder`. Nothing that its files may hold is run.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is no run.
+    DamagedFile, UnsafeFile
+        When it cannot be read, or would need code of its own.
+    """
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise InvalidChoice(f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head.")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        spec = FeatureSpec.from_json(json.dumps(config["spec"]))
+        name, params = str(config["head"]["name"]), dict(config["head"]["params"])
+        version = int(config["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(f"{file} cannot be read ({error}); train the head again.") from error
+    if version > FORMAT:
+        raise DamagedFile(f"{folder} has format {version} and this Layertap reads up to {FORMAT}; upgrade layertap.")
+    kind = head_class(name)
+    try:
+        return Run(folder, config, spec, kind.load(folder, params))
+    except TypeError as error:
+        raise DamagedFile(f"{file} names parameters that the head {name!r} does not have; train it again.") from error

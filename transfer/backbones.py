@@ -1,0 +1,191 @@
+"""Building a net, flattening its graph, and cutting it at the layers that are asked for.
+
+This module imports Keras; `transfer.nets` knows the nets without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from feature_cache.errors import BadData, InvalidChoice, unknown
+from feature_cache.spec import FeatureSpec
+from transfer.loading import build
+from transfer.nets import Net
+from transfer.normalise import Normalise
+
+
+class Backbone:
+    """A net that has been built, as a flat graph of named tensors.
+
+    Parameters
+    ----------
+    net : Net
+    size : (height, width), optional
+        By default the net's own.
+    top : bool
+        With the classifier (fully connected layers) of a ``keras.applications`` net.
+
+    Attributes
+    ----------
+    model : keras.Model
+        Preprocessed pixels in.
+    taps : dict of str to KerasTensor
+        The output of every layer, in the order of computation; ``outer/inner`` for a layer inside a
+        nested model.
+
+    Raises
+    ------
+    LayertapError
+        When the weights cannot be had, the file is not safe, or the size does not suit the net.
+    """
+
+    def __init__(self, net: Net, size: tuple[int, int] | None = None, *, top: bool = False) -> None:
+        self.net = net
+        self.size = size or net.default_size()
+        net.check_size(self.size)
+        self.model = build(net, self.size, top=top)
+        if len(self.model.inputs) != 1 or len(self.model.inputs[0].shape) != 4:
+            raise BadData(f"the net {net.name} does not take one batch of images; Layertap needs one that does.")
+        self.channels = int(self.model.inputs[0].shape[-1] or 3)
+        self.input = keras.Input((*self.size, self.channels), name="preprocessed")
+        self.taps: dict[str, Any] = {}
+        _trace(self.model, self.input, "", self.taps)
+
+    @property
+    def readout(self) -> str:
+        """The customary layer to read: the last before the classifier, or the file's last but one."""
+        if self.net.info is not None:
+            return self.net.info.readout
+        spatial = [name for name, tensor in self.taps.items() if len(tensor.shape) == 4]
+        return spatial[-1] if spatial else list(self.taps)[-1]
+
+    def find(self, layer: str) -> str:
+        """The name of `layer`, which may be an index into `taps`.
+
+        Raises
+        ------
+        InvalidChoice
+            When there is no such layer, with the nearest names.
+        """
+        names = list(self.taps)
+        if layer in self.taps:
+            return layer
+        try:
+            return names[int(layer)]
+        except ValueError:
+            pass
+        except IndexError:
+            raise InvalidChoice(f"{self.net.name} has {len(names)} layers; received index {layer}.") from None
+        raise unknown(
+            f"{self.net.name} has no layer", layer, names, f"List them with: layertap layers {self.net.name}."
+        )
+
+    def cut(self, readouts: Sequence[tuple[str, str]], preprocessing: str, channels: int) -> keras.Model:
+        """The net from uint8 pixels to the pooled outputs of some layers, and nothing beyond them.
+
+        Parameters
+        ----------
+        readouts : sequence of (layer, pooling)
+        preprocessing : str
+            See `FeatureSpec.preprocessing`.
+        channels : {1, 3}
+            Of the images that will come; gray is replicated, colour reduced, as the net needs.
+
+        Returns
+        -------
+        keras.Model
+            uint8 of shape (n, height, width, channels) in, a list of float32 tensors out, in
+            inference mode.
+        """
+        trunk = keras.Model(self.input, [self.taps[layer] for layer, _ in readouts])
+        pixels = keras.Input((*self.size, channels), dtype="uint8", name="pixels")
+        tensors = trunk(Normalise(preprocessing, self.channels, name="normalise")(pixels), training=False)
+        pooled = [
+            _pool(tensor, pooling, layer)
+            for tensor, (layer, pooling) in zip(keras.tree.flatten(tensors), readouts, strict=True)
+        ]
+        return keras.Model(pixels, pooled)
+
+
+def backbone_for(net: Net, layers: Sequence[str], size: tuple[int, int] | None = None) -> Backbone:
+    """The net with all `layers` in it: without its classifier unless one of them belongs to that.
+
+    Raises
+    ------
+    InvalidChoice
+        When a layer is in neither.
+    """
+    backbone = Backbone(net, size)
+    if net.info is not None and net.info.builder and not all(layer in backbone.taps for layer in layers):
+        names = [layer for layer in layers if not _is_index(layer) and layer not in backbone.taps]
+        if names:
+            try:
+                full = Backbone(net, size, top=True)
+            except ValueError as error:  # fully connected layers that do not fit this size
+                raise InvalidChoice(
+                    f"{net.name} has no layer {names[0]!r} below its classifier, which needs its own input size of "
+                    f"{net.info.size}: {str(error).splitlines()[0]}"
+                ) from error
+            if all(name in full.taps for name in names):
+                return full
+    for layer in layers:
+        backbone.find(layer)
+    return backbone
+
+
+def specs_for(backbone: Backbone, readouts: Sequence[tuple[str, str]], **rest: Any) -> list[FeatureSpec]:
+    """The spec of each readout of `backbone`, with the layers' full names."""
+    return [
+        backbone.net.spec(backbone.find(layer), pooling=pooling, size=backbone.size, **rest)
+        for layer, pooling in readouts
+    ]
+
+
+def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any]) -> Any:
+    """Run the graph of `model` symbolically on `inputs`, nested models inlined, and note every output.
+
+    A layer that is used several times is ``name``, ``name:2`` and so on.
+    """
+
+    def step(operation: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _has_graph(operation) and len(args) == 1 and not isinstance(args[0], (list, tuple, dict)):
+                output = _trace(operation, args[0], f"{prefix}{operation.name}/", taps)
+            else:
+                output = operation(*args, **kwargs)
+            if not isinstance(output, (list, tuple, dict)):
+                name, uses = f"{prefix}{operation.name}", 1
+                while name in taps:
+                    uses += 1
+                    name = f"{prefix}{operation.name}:{uses}"
+                taps[name] = output
+            return output
+
+        return call
+
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return graph._run_through_graph(
+        inputs, operation_fn=step, call_fn=lambda call, *args, **kwargs: call(*args, **kwargs)
+    )
+
+
+def _has_graph(operation: Any) -> bool:
+    if isinstance(operation, keras.Sequential):
+        return getattr(operation, "_functional", None) is not None
+    return isinstance(operation, keras.Model) and hasattr(operation, "_run_through_graph")
+
+
+def _pool(tensor: Any, pooling: str, layer: str) -> Any:
+    if pooling == "flatten":
+        return keras.layers.Flatten()(tensor)
+    if pooling == "none" or len(tensor.shape) == 2:
+        return keras.layers.Identity()(tensor)
+    axes = list(range(1, len(tensor.shape) - 1))
+    return (keras.ops.mean if pooling == "avg" else keras.ops.max)(tensor, axis=axes)
+
+
+def _is_index(layer: str) -> bool:
+    return layer.removeprefix("-").isdigit()

@@ -1,0 +1,281 @@
+"""Data sets: where images come from, their ids and their labels.
+
+`load` accepts what ``DATA`` may be on the command line: ``digits``, a folder with a subfolder per
+class, a flat folder, or a CSV file with an image folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
+from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
+from transfer.images import ArraySource, FileSource, ImageSource
+
+BUILT_IN = ("digits",)
+# Left behind by file managers; everything else in a folder is taken to be an image.
+_LITTER = {"thumbs.db", "desktop.ini", "icon\r", "__macosx"}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images with their ids and, perhaps, labels.
+
+    Attributes
+    ----------
+    name : str
+        As the user wrote it.
+    ids : tuple of str
+        Unique: the path below the folder, the CSV's id, or the number of a digit.
+    sources : tuple of ImageSource
+    labels : ndarray of shape (n,), str, or None
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    sources: tuple[ImageSource, ...]
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, chosen: np.ndarray) -> DataSet:
+        """The images at these positions, or where a boolean array says so."""
+        positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        return DataSet(
+            self.name,
+            tuple(self.ids[i] for i in positions),
+            tuple(self.sources[i] for i in positions),
+            None if self.labels is None else self.labels[positions],
+        )
+
+
+def load(
+    data: str,
+    *,
+    images: str | None = None,
+    class_column: str = "class",
+    id_column: str = "id",
+) -> DataSet:
+    """The data set that `data` names; no image is read yet.
+
+    Parameters
+    ----------
+    data : str
+        ``digits``, a folder, or a CSV file.
+    images : str, optional
+        The folder of a CSV's images; by default ``imgs`` beside it if there is one, or its own folder.
+    class_column, id_column : str
+        The CSV's columns. A CSV without the class column has no labels.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is nothing of that name, or the CSV lacks a column that was asked for.
+    BadData
+        When it holds no image, mixes layouts, lacks some labels, or leads out of its folder.
+    """
+    if data in BUILT_IN:
+        return _digits()
+    path = Path(data)
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        if path.suffix.lower() in (".csv", ".tsv"):
+            return _csv(path, images, class_column, id_column)
+        return from_files([path])
+    raise unknown("there is no data set, folder or CSV file", data, BUILT_IN)
+
+
+def from_files(paths: Sequence[Path]) -> DataSet:
+    """A data set of these image files, without labels; ids are the paths as given."""
+    return DataSet("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
+
+
+def require_labels(dataset: DataSet) -> np.ndarray:
+    """The labels of `dataset`, at least two classes of them.
+
+    Raises
+    ------
+    BadData
+        When there are none, or only one class.
+    """
+    if dataset.labels is None:
+        raise BadData(
+            f"{dataset.name} has no labels; use a folder with a subfolder per class, or a CSV with a class column."
+        )
+    classes = np.unique(dataset.labels)
+    if len(classes) < 2:
+        raise BadData(f"{dataset.name} has a single class, {str(classes[0])!r}; a head needs at least two.")
+    return dataset.labels
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be read, and why, in one line."""
+
+    id: str
+    reason: str
+
+
+def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.ndarray, list[Unreadable]]:
+    """The content digest of every image; files not changed since the last time are not read.
+
+    Returns
+    -------
+    digests : ndarray of shape (n, 16), uint8
+        Zeros for the unreadable.
+    unreadable : list of Unreadable
+        Files that are missing, empty or not images at all. A file that is damaged further inside
+        is found out only when it is decoded.
+    """
+    stamps = [source.stamp() for source in dataset.sources]
+    known = memo.recall(stamp for stamp in stamps if stamp)
+    out = np.zeros((len(dataset), DIGEST_BYTES), np.uint8)
+    unreadable: list[Unreadable] = []
+    fresh: dict[FileStamp, bytes] = {}
+
+    def compute(position: int) -> bytes | BadImage:
+        stamp = stamps[position]
+        if stamp and stamp[0] in known:
+            return known[stamp[0]]
+        try:
+            return dataset.sources[position].load()[0]
+        except BadImage as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        for position, result in enumerate(pool.map(compute, range(len(dataset)))):
+            if isinstance(result, BadImage):
+                unreadable.append(Unreadable(dataset.ids[position], str(result)))
+                continue
+            out[position] = np.frombuffer(result, np.uint8)
+            stamp = stamps[position]
+            if stamp and stamp[0] not in known:
+                fresh[stamp] = result
+    memo.remember(fresh)
+    return out, unreadable
+
+
+def _digits() -> DataSet:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # values are 0 to 16
+    ids = tuple(f"digit-{number:04d}" for number in range(len(pixels)))
+    sources = tuple(ArraySource(image, name) for image, name in zip(pixels, ids, strict=True))
+    return DataSet("digits", ids, sources, bunch.target.astype(str))
+
+
+def _folder(folder: Path) -> DataSet:
+    children = _visible(folder)
+    classes = [child for child in children if child.is_dir()]
+    loose = [child for child in children if child.is_file()]
+    labelled = [(file, child.name) for child in classes for file in _files_below(child)]
+    if not labelled:
+        if not loose:
+            raise BadData(f"the folder {folder} holds no files; put images in it, or in a subfolder for each class.")
+        return _dataset(folder, loose, None)
+    images = [file for file in loose if _looks_like_image(file)]
+    if images:
+        raise BadData(
+            f"{folder} holds both class folders and loose images ({images[0].name}, {len(images)} in all); "
+            "move the images into a class folder, or away."
+        )
+    return _dataset(folder, [file for file, _ in labelled], np.array([name for _, name in labelled]))
+
+
+def _dataset(folder: Path, files: list[Path], labels: np.ndarray | None) -> DataSet:
+    ids = tuple(file.relative_to(folder).as_posix() for file in files)
+    return DataSet(str(folder), ids, tuple(FileSource(file) for file in files), labels)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(
+        child for child in folder.iterdir() if not child.name.startswith(".") and child.name.lower() not in _LITTER
+    )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for child in _visible(folder):
+        if child.is_file():
+            yield child
+        elif child.is_dir() and not child.is_symlink():  # a link to a folder could lead round in a circle
+            yield from _files_below(child)
+
+
+def _looks_like_image(file: Path) -> bool:
+    try:
+        FileSource(file).load()
+    except BadImage:
+        return False
+    return True
+
+
+def _csv(file: Path, images: str | None, class_column: str, id_column: str) -> DataSet:
+    rows, columns = _read_csv(file)
+    if id_column not in columns:
+        raise unknown(f"{file} has no id column", id_column, columns, "Name it with --id-column.")
+    labels = None
+    if class_column in columns:
+        labels = np.array([row[class_column].strip() for row in rows])
+    elif class_column != "class":
+        raise unknown(f"{file} has no class column", class_column, columns)
+    ids = [row[id_column].strip() for row in rows]
+    _check_rows(file, ids, labels)
+
+    folder = Path(images) if images else file.parent / "imgs" if (file.parent / "imgs").is_dir() else file.parent
+    if not folder.is_dir():
+        raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with --images.")
+    inside = folder.resolve()
+    sources = []
+    for name in ids:
+        path = folder / name
+        if not _is_below(path, inside):
+            raise BadData(
+                f"{file} names {name!r}, which leads out of the image folder {folder}; such a path is refused."
+            )
+        sources.append(FileSource(path))
+    return DataSet(str(file), tuple(ids), tuple(sources), labels)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    if "\0" in str(path):
+        return False
+    return Path(os.path.realpath(path)).is_relative_to(folder)
+
+
+def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[str]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restval="")
+            columns = list(reader.fieldnames or [])
+            rows = [row for row in reader if any(value for value in row.values())]
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise BadData(f"cannot read {file} as a CSV file in UTF-8: {error}.") from error
+    if not rows:
+        raise BadData(f"{file} has no rows; the first line names the columns, then comes one line per image.")
+    return rows, columns
+
+
+def _check_rows(file: Path, ids: list[str], labels: np.ndarray | None) -> None:
+    if "" in ids:
+        raise BadData(f"{file}, row {ids.index('') + 1}: the id is empty.")
+    if labels is not None and (labels == "").any():
+        bare = np.flatnonzero(labels == "")
+        raise BadData(
+            f"{file}: {len(bare)} of {len(ids)} images have no label, the first is {ids[bare[0]]!r}; "
+            "give them one, or leave them out."
+        )
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise BadData(f"{file} names the image {name!r} twice; keep one row for it.")
+        seen.add(name)

@@ -1,0 +1,1 @@
+"""Engines: what runs a cut net on batches of pixels."""

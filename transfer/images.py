@@ -1,0 +1,174 @@
+"""From an image, in whatever form it comes, to the uint8 pixels that a net is given.
+
+`feature_cache.spec.PIXEL_RECIPE` is the version of what happens here: raise it with any change that
+can alter a pixel.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from feature_cache.errors import BadImage
+from feature_cache.keys import FileStamp, digest_array, digest_bytes
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+class ImageSource(Protocol):
+    """Something that an image can be read from."""
+
+    def load(self) -> tuple[bytes, Image.Image]:
+        """The digest of the content, and the image, of which perhaps only the header has been decoded."""
+
+    def stamp(self) -> FileStamp | None:
+        """Path, size and time of a file; None for what is not a file."""
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """An image file, recognised by its content, whatever its name."""
+
+    path: Path
+
+    def load(self) -> tuple[bytes, Image.Image]:
+        try:
+            encoded = self.path.read_bytes()
+        except OSError as error:
+            raise BadImage(f"cannot read the image {self.path}: {error.strerror}.") from error
+        if not encoded:
+            raise BadImage(f"the image {self.path} is empty (0 bytes).")
+        try:
+            return digest_bytes(encoded), Image.open(io.BytesIO(encoded))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise BadImage(f"{self.path} is not an image that can be read ({_reason(error)}).") from error
+
+    def stamp(self) -> FileStamp | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return str(self.path.absolute()), status.st_size, status.st_mtime_ns
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """An image in memory: uint8, of shape (height, width) or (height, width, 3)."""
+
+    pixels: np.ndarray
+    name: str
+
+    def load(self) -> tuple[bytes, Image.Image]:
+        return digest_array(self.pixels), Image.fromarray(self.pixels)
+
+    def stamp(self) -> FileStamp | None:
+        return None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def to_pixels(
+    image: Image.Image,
+    size: tuple[int, int],
+    fit: str = "stretch",
+    interpolation: str = "bilinear",
+    name: str = "image",
+) -> np.ndarray:
+    """Decode `image` and bring it to `size`.
+
+    EXIF orientation is applied. 16-bit gray is scaled to 8 bits, transparency is laid over white,
+    palettes and CMYK become RGB; gray images stay gray. JPEGs much larger than `size` are decoded at
+    a half, a quarter or an eighth of their size.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    size : (height, width)
+    fit : {'stretch', 'crop', 'pad'}
+        Change the proportions, cut the longer side about the centre, or fill with black.
+    interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
+    name : str
+        What error messages call the image.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 1) or (height, width, 3), uint8
+
+    Raises
+    ------
+    BadImage
+        When the image is truncated, or of a mode that has no fixed range of values.
+    """
+    height, width = size
+    resampling = _RESAMPLING[interpolation]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata does not matter, damaged pixels raise
+            if image.format == "JPEG":
+                turned = image.getexif().get(0x0112, 1) >= 5
+                wanted = (height, width) if turned else (width, height)
+                if fit == "crop":  # the shorter side decides
+                    wanted = (max(wanted), max(wanted))
+                image.draft(None, wanted)  # None: keep the mode
+            image = ImageOps.exif_transpose(image)
+            image = _to_gray_or_rgb(image, name)
+    except BadImage:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise BadImage(f"{name} cannot be decoded ({_reason(error)}).") from error
+
+    if fit == "crop":
+        image = ImageOps.fit(image, (width, height), resampling)
+    elif fit == "pad":
+        image = ImageOps.pad(image, (width, height), resampling)
+    elif image.size != (width, height):
+        image = image.resize((width, height), resampling)
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _to_gray_or_rgb(image: Image.Image, name: str) -> Image.Image:
+    image.load()
+    if image.mode in ("L", "RGB"):
+        if "transparency" not in image.info:
+            return image
+        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise BadImage(f"{name} holds integers outside 0 to 65535; save it as 8- or 16-bit gray.")
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "F":
+        raise BadImage(f"{name} holds floating-point values of no fixed range; save it as 8- or 16-bit gray.")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        gray = image.mode in ("LA", "La")
+        straight = image.convert("LA" if gray else "RGBA")
+        white = Image.new(straight.mode, straight.size, (255,) * len(straight.getbands()))
+        white.paste(straight, mask=straight.getchannel("A"))
+        return white.convert("L" if gray else "RGB")
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return "not a known image format" if text.startswith("cannot identify image file") else text

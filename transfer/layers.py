@@ -1,0 +1,110 @@
+"""What each layer of a net costs and yields: shape, parameters, cumulative FLOPs, bytes per image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transfer.backbones import Backbone
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer that can be read out.
+
+    Attributes
+    ----------
+    index : int
+    name : str
+    kind : str
+        Its class.
+    shape : tuple of int or None
+        Of its output for one image.
+    parameters : int
+        Its own.
+    gflops : float
+        Billions of floating-point operations from the pixels to its output, for one image: two for
+        each multiply-add of convolutions, dense layers and attention. Additions, activations,
+        pooling and normalisation are not counted.
+    kilobytes : float
+        Of its output for one image, unpooled, at float32.
+    """
+
+    index: int
+    name: str
+    kind: str
+    shape: tuple[int | None, ...]
+    parameters: int
+    gflops: float
+    kilobytes: float
+
+
+def table(backbone: Backbone) -> list[LayerInfo]:
+    """Every layer of `backbone`, in the order of computation."""
+    ancestry = _Ancestry()
+    rows = []
+    for index, (name, tensor) in enumerate(backbone.taps.items()):
+        operation = tensor._keras_history.operation
+        inlined = operation.name != name.rsplit("/", 1)[-1].split(":")[0]  # a nested model, listed before by its parts
+        shape = tuple(tensor.shape[1:])
+        size = math.prod(side or 0 for side in shape)
+        rows.append(
+            LayerInfo(
+                index=index,
+                name=name,
+                kind="nested model" if inlined else type(operation).__name__,
+                shape=shape,
+                parameters=0 if inlined or ":" in name else _parameters(operation),
+                gflops=ancestry.flops(tensor) / 1e9,
+                kilobytes=4 * size / 1000,
+            )
+        )
+    return rows
+
+
+class _Ancestry:
+    """Sums the cost of all operations that a tensor depends on, each once."""
+
+    def __init__(self) -> None:
+        self._cost: list[int] = []
+        self._before: dict[int, int] = {}  # node -> bit set of the nodes it depends on, itself included
+
+    def flops(self, tensor: Any) -> int:
+        reached = self._reach(tensor)
+        return sum(cost for number, cost in enumerate(self._cost) if cost and reached >> number & 1)
+
+    def _reach(self, tensor: Any) -> int:
+        history = tensor._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+        if id(node) not in self._before:
+            reached = 0
+            for source in node.input_tensors:
+                reached |= self._reach(source)
+            self._before[id(node)] = reached | 1 << len(self._cost)
+            self._cost.append(_flops(history.operation, node))
+        return self._before[id(node)]
+
+
+def _flops(operation: Any, node: Any) -> int:
+    """Two for each multiply-add of one use of `operation` on one image."""
+    kernels = [
+        kernel
+        for name in ("kernel", "depthwise_kernel", "pointwise_kernel")
+        if (kernel := getattr(operation, name, None)) is not None
+    ]
+    kind = type(operation).__name__
+    if kind == "MultiHeadAttention":
+        length, width = node.input_tensors[0].shape[1], operation.num_heads * operation.key_dim
+        return 2 * length * _parameters(operation) + 4 * length * length * width
+    if not kernels or node.is_input:
+        return 0
+    side = node.input_tensors[0] if "Transpose" in kind else node.outputs[0]
+    positions = math.prod(length or 0 for length in side.shape[1:-1])
+    return sum(2 * math.prod(kernel.shape) * positions for kernel in kernels)
+
+
+def _parameters(operation: Any) -> int:
+    count = getattr(operation, "count_params", None)
+    return int(count()) if count is not None and getattr(operation, "built", False) else 0

@@ -1,0 +1,131 @@
+"""Building a net with its weights: by name, from a weights file, or from a ``.keras`` file. It imports Keras."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+from keras.src.backend.common import global_state
+
+from feature_cache.errors import BadData, UnsafeFile, WeightsUnavailable
+from transfer.nets import Net, keras_models_folder, read_config
+from transfer.seeding import portable_draws
+
+
+def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
+    """The Keras model of `net` for inputs of `size`, with its weights.
+
+    With ``weights="none"`` the weights are those that Keras itself draws, on its TensorFlow backend,
+    after ``keras.utils.set_random_seed(net.seed)``; they are the same on every backend.
+
+    Parameters
+    ----------
+    top : bool
+        With the classifier of a ``keras.applications`` net.
+
+    Raises
+    ------
+    WeightsUnavailable
+        When ``imagenet`` weights are not on this machine and cannot be fetched.
+    BadData
+        When a file is not what it should be, or its weights do not fit the net.
+    UnsafeFile
+        When a ``.keras`` file cannot be loaded without running code of its own.
+    """
+    with _fresh_names(), _seeded(net.seed):
+        if net.is_file:
+            return _load_file(Path(net.name))
+        if net.name.lower() == "glyphnet":
+            return _glyphnet(net, size)
+        return _application(net, size, top)
+
+
+def _glyphnet(net: Net, size: tuple[int, int]) -> keras.Model:
+    from transfer.glyphnet import net as glyphnet
+
+    if net.has_random_weights:
+        with portable_draws():
+            return glyphnet.build(size)
+    model = glyphnet.build(size)
+    assert net.weights_file is not None
+    try:
+        glyphnet.load_weights(model, net.weights_file)
+    except (OSError, KeyError, ValueError) as error:
+        raise BadData(f"{net.weights_file} does not hold weights of glyphnet: {_first_line(error)}") from error
+    return model
+
+
+def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
+    assert net.info is not None
+    builder = getattr(keras.applications, net.info.builder)
+    shape = (*size, 3)
+    if net.has_random_weights:
+        with portable_draws():
+            return builder(weights=None, include_top=top, input_shape=shape)
+    if net.weights_file is None:
+        return _fetch(net, lambda: builder(weights="imagenet", include_top=top, input_shape=shape))
+    reason = ""
+    for with_top in dict.fromkeys((top, True)):  # the file may hold the classifier too
+        model = builder(weights=None, include_top=with_top, input_shape=shape)
+        try:
+            model.load_weights(str(net.weights_file))
+        except (ValueError, OSError, KeyError) as error:
+            reason = reason or _first_line(error)
+        else:
+            return model
+    raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {reason}")
+
+
+def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
+    try:
+        return builder()
+    except Exception as error:  # get_file raises bare Exceptions for whatever the network does
+        text = str(error)
+        if "URL fetch failure" not in text:
+            raise
+        name = text.split("URL fetch failure on ", 1)[1].split(":", 2)[1].split()[0].rsplit("/", 1)[-1]
+        raise WeightsUnavailable(
+            f"the ImageNet weights of {net.name} are not on this machine and cannot be fetched. Keras looks for "
+            f"{keras_models_folder() / name}: put that file there, or give a weights file with --weights FILE, or "
+            "use --net glyphnet, whose weights are included."
+        ) from error
+
+
+def _load_file(file: Path) -> keras.Model:
+    read_config(file)  # refuses what needs code
+    try:
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many types for a damaged or unsafe file
+        raise UnsafeFile(f"the net {file} cannot be loaded safely: {_first_line(error)}") from error
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "_run_through_graph"):
+        raise BadData(f"the net {file} is not a Functional or Sequential model, so it has no layers to cut at.")
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+@contextlib.contextmanager
+def _fresh_names() -> Iterator[None]:
+    """Name layers as in a new process: a layer's name must not depend on what was built before."""
+    before = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", before)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed Python's generator, from which Keras's initialisers take their seeds, and restore it after."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

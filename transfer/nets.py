@@ -1,0 +1,256 @@
+"""The nets that Layertap knows by name, and what identifies a net. Keras is not imported here.
+
+Building a net and cutting it at a layer is the work of `transfer.backbones`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from feature_cache.errors import BadData, InvalidChoice, UnsafeFile, unknown
+from feature_cache.spec import FeatureSpec
+
+GLYPHNET_WEIGHTS = Path(__file__).parent / "glyphnet" / "weights.h5"
+
+
+@dataclass(frozen=True)
+class NetInfo:
+    """What is known of a named net without building it.
+
+    Attributes
+    ----------
+    builder : str
+        Its function in ``keras.applications``; empty for glyphnet.
+    size : int
+        Customary input height and width, in pixels.
+    min_size : int
+        The smallest input it takes.
+    preprocessing : str
+        What turns pixels of 0 to 255 into what it was trained on (see `FeatureSpec`); ``none``
+        where the net begins with layers that do it.
+    readout : str
+        The last layer before the classifier.
+    width : int
+        Channels of the readout.
+    parameters : float
+        Millions of parameters up to the readout.
+    gflops : float
+        For one image of `size`, up to the readout (see `transfer.layers`).
+    pooling : str
+        Customary pooling of the readout.
+    """
+
+    name: str
+    builder: str
+    size: int
+    min_size: int
+    preprocessing: str
+    readout: str
+    width: int
+    parameters: float
+    gflops: float
+    pooling: str = "avg"
+
+
+# fmt: off
+NETS: dict[str, NetInfo] = {
+    info.name: info
+    for info in (
+        NetInfo("glyphnet", "", 32, 16, "tf", "block4_conv2", 256, 0, 0),
+        NetInfo("convnextbase", "ConvNeXtBase", 224, 32, "none", "layer_normalization", 1024, 0, 0),
+    )
+}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net with its weights, as the user asked for it.
+
+    Parameters
+    ----------
+    name : str
+        One of `NETS`, or the path of a ``.keras`` file.
+    weights : str, optional
+        ``imagenet``, ``none`` for random ones, or the path of a weights file. By default ``imagenet``
+        for the nets of ``keras.applications``, and their own for glyphnet and files.
+    seed : int
+        Of the random weights.
+    preprocessing : str, optional
+        By default the net's own; a ``.keras`` file is given pixels of 0 to 255 as they are.
+    """
+
+    name: str
+    weights: str | None = None
+    seed: int = 0
+    preprocessing: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.info is None and not self.is_file:
+            raise unknown("there is no net", self.name, NETS, "List them with: layertap nets.")
+        if self.is_file:
+            if not Path(self.name).is_file():
+                raise InvalidChoice(f"there is no net file {self.name!r}.")
+            if self.weights is not None:
+                raise InvalidChoice(f"{self.name} holds its own weights; leave out --weights.")
+        elif self.weights == "imagenet" and self.name == "glyphnet":
+            raise InvalidChoice("glyphnet has no ImageNet weights; leave out --weights, or use --weights none.")
+        elif self.weights not in (None, "imagenet", "none") and not Path(self.weights).is_file():
+            raise InvalidChoice(
+                f"--weights is 'imagenet', 'none' or a weights file, and there is no file {self.weights!r}."
+            )
+
+    @property
+    def info(self) -> NetInfo | None:
+        """What is known of a named net; None for a file."""
+        return NETS.get(self.name.lower())
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the net is a ``.keras`` file."""
+        return self.info is None and self.name.lower().endswith(".keras")
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that the weights come from, if they come from one on this machine."""
+        if self.is_file:
+            return Path(self.name)
+        if self.weights not in (None, "imagenet", "none"):
+            return Path(self.weights)
+        return GLYPHNET_WEIGHTS if self.name.lower() == "glyphnet" and self.weights is None else None
+
+    @property
+    def has_random_weights(self) -> bool:
+        return self.weights == "none"
+
+    @cached_property
+    def weights_id(self) -> str:
+        """What identifies the weights in a `FeatureSpec`."""
+        if self.has_random_weights:
+            return f"random-{self.seed}"
+        if self.weights_file is not None:
+            status = self.weights_file.stat()
+            return "sha256:" + _file_digest(self.weights_file, status.st_size, status.st_mtime_ns)
+        return "imagenet"
+
+    @property
+    def net_id(self) -> str:
+        """What identifies the architecture in a `FeatureSpec`."""
+        if self.info is not None:
+            return self.info.name
+        return "file-" + self.weights_id.removeprefix("sha256:")[:12]
+
+    def default_size(self) -> tuple[int, int]:
+        """The net's customary input height and width.
+
+        Raises
+        ------
+        BadData
+            For a file whose input has no fixed size.
+        """
+        if self.info is not None:
+            return self.info.size, self.info.size
+        shape = _input_shape(read_config(Path(self.name)))
+        if shape is None:
+            raise BadData(f"the net {self.name} takes images of any size; choose one with --size.")
+        return shape
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise InvalidChoice when an input of `size` is below the net's minimum."""
+        if self.info is not None and min(size) < self.info.min_size:
+            raise InvalidChoice(
+                f"{self.info.name} needs images of at least {self.info.min_size} x {self.info.min_size} pixels; "
+                f"received --size {size[0]}x{size[1]}."
+            )
+
+    def spec(
+        self, layer: str, *, pooling: str | None = None, size: tuple[int, int] | None = None, **rest: Any
+    ) -> FeatureSpec:
+        """The spec of the features of `layer`, with the net's own defaults; Keras is not imported.
+
+        Parameters
+        ----------
+        rest
+            Further fields of `FeatureSpec`.
+        """
+        size = size or self.default_size()
+        self.check_size(size)
+        own = self.info.preprocessing if self.info else "none"
+        return FeatureSpec(
+            net=self.net_id,
+            weights=self.weights_id,
+            layer=layer,
+            pooling=pooling or (self.info.pooling if self.info else "avg"),
+            size=size,
+            preprocessing=self.preprocessing or own,
+            **rest,
+        )
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The architecture in a ``.keras`` file, once it is known to need no code but Keras's own.
+
+    Raises
+    ------
+    BadData
+        When it is not such a file.
+    UnsafeFile
+        When it holds a lambda, or a layer or function from elsewhere.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise BadData(f"{file} is not a .keras file: save the net with model.save('name.keras') in Keras 3.") from error
+    _refuse_code(config, file)
+    return config
+
+
+# Layers of Keras that exist to run code or load further files.
+_CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "__lambda__"}
+
+
+def _refuse_code(config: Any, file: Path) -> None:
+    if isinstance(config, list):
+        for part in config:
+            _refuse_code(part, file)
+    elif isinstance(config, dict):
+        name = config.get("class_name")
+        module = config.get("module")
+        if isinstance(name, str):
+            foreign = module is not None and str(module).split(".")[0] not in ("keras", "builtins")
+            if foreign or name in _CODE_LAYERS or config.get("registered_name") not in (None, name):
+                raise UnsafeFile(
+                    f"{file} needs code of its own ({name}{f' of {module}' if foreign else ''}), and Layertap runs "
+                    "no code from a model file. Rebuild that part from Keras's own layers."
+                )
+        for part in config.values():
+            _refuse_code(part, file)
+
+
+def _input_shape(config: dict[str, Any]) -> tuple[int, int] | None:
+    shape = (config.get("build_config") or {}).get("input_shape")
+    if shape is None:
+        layers = (config.get("config") or {}).get("layers") or [{}]
+        shape = (layers[0].get("config") or {}).get("batch_shape")
+    if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape[1:3]):
+        return shape[1], shape[2]
+    return None
+
+
+@cache
+def _file_digest(file: Path, size: int, mtime: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def keras_models_folder() -> Path:
+    """Where Keras keeps downloaded weights."""
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"

@@ -1,0 +1,76 @@
+"""The plan of an extraction: what is there, what is missing, and about what the rest will cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from feature_cache.space import Cache
+from transfer.datasets import DataSet
+from transfer.extract import Engines, default_batch_size, find_missing, read_batches
+from transfer.request import Request
+
+
+@dataclass(frozen=True)
+class SpacePlan:
+    """One space: rows asked for, present, missing, and bytes a row (None while nothing is missing)."""
+
+    space: str
+    rows_total: int
+    rows_present: int
+    rows_missing: int
+    row_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `extract` would do.
+
+    Attributes
+    ----------
+    seconds : float
+        Estimated from a batch that was run and thrown away, and the time that it took to get there.
+    bytes : int
+        That would be written.
+    unreadable : int
+        Images that cannot be read; more may be found when they are decoded.
+    """
+
+    spaces: list[SpacePlan]
+    images_missing: int
+    seconds: float
+    bytes: int
+    unreadable: int
+
+
+def plan(dataset: DataSet, request: Request, cache: Cache, batch_size: int | None = None) -> Plan:
+    """What `extract` would do for `dataset`; nothing is written but the memo of digests."""
+    start = time.perf_counter()
+    missing = find_missing(dataset, request, cache)
+    row_bytes: list[int | None] = [None] * len(missing.spaces)
+    seconds = 0.0
+    if len(missing.positions):
+        batch_size = batch_size or default_batch_size(request.specs[0].size)
+        engines = Engines(request, batch_size)
+        batch = next(read_batches(dataset, missing.positions[:batch_size], request, batch_size, []), None)
+        if batch is not None:
+            row_bytes = [features[0].nbytes for features in engines.run(batch)]  # compiles too
+            ready = time.perf_counter() - start
+            begin = time.perf_counter()
+            for again in read_batches(dataset, missing.positions[:batch_size], request, batch_size, []):
+                engines.run(again)
+            images = min(batch_size, len(missing.positions))
+            seconds = ready + (time.perf_counter() - begin) / images * len(missing.positions)
+
+    total = len(dataset) - len(missing.unreadable)
+    spaces = []
+    for space, width in zip(missing.spaces, row_bytes, strict=True):
+        lacking = int((~space.has(missing.digests[missing.positions])).sum())
+        spaces.append(SpacePlan(str(space.folder), total, total - lacking, lacking, width))
+    return Plan(
+        spaces=spaces,
+        images_missing=len(missing.positions),
+        seconds=round(seconds, 1),
+        bytes=sum(part.rows_missing * (part.row_bytes or 0) for part in spaces),
+        unreadable=len(missing.unreadable),
+    )

@@ -1,0 +1,97 @@
+"""What is asked of a net: layers, pooling, input size. It becomes feature specs, if it can without Keras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from feature_cache.errors import BadData
+from feature_cache.quiet import native_stderr_silenced
+from feature_cache.spec import FeatureSpec
+from transfer.nets import Net
+
+if TYPE_CHECKING:
+    from transfer.backbones import Backbone
+
+
+@dataclass(frozen=True)
+class Request:
+    """The features that are wanted of a net.
+
+    Parameters
+    ----------
+    net : Net
+    layers : tuple of str
+        Names or indices; empty for the net's customary readout.
+    pooling : str, optional
+        See `FeatureSpec`, as for `fit` and `interpolation`; by default the net's customary one.
+    size : (height, width), optional
+        Of the net's input; by default the net's own.
+    """
+
+    net: Net
+    layers: tuple[str, ...] = ()
+    pooling: str | None = None
+    size: tuple[int, int] | None = None
+    fit: str = "stretch"
+    interpolation: str = "bilinear"
+
+    @cached_property
+    def specs(self) -> list[FeatureSpec]:
+        """One spec for each layer, without repeats; Keras is imported only where a layer's name is not given.
+
+        Raises
+        ------
+        LayertapError
+            When the net, the layer or the size is not to be had.
+        """
+        layers = self.layers
+        if not layers and self.net.info is not None:
+            layers = (self.net.info.readout,)
+        if not layers or any(layer.removeprefix("-").isdigit() for layer in layers):
+            backbone = self.backbone
+            layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
+        return [
+            self.net.spec(layer, pooling=self.pooling, size=self.size, fit=self.fit, interpolation=self.interpolation)
+            for layer in dict.fromkeys(layers)
+        ]
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The built net, which has all the layers. This imports Keras.
+
+        Raises
+        ------
+        InvalidChoice
+            When it lacks one of them.
+        """
+        with native_stderr_silenced():  # TensorFlow greets everyone
+            from transfer.backbones import backbone_for
+
+        return backbone_for(self.net, self.layers, self.size)
+
+
+def request_for(specs: list[FeatureSpec], net: Net) -> Request:
+    """The request that gives `specs` again, for instance those that a run carries.
+
+    Raises
+    ------
+    BadData
+        When `net` is not, or no longer, the one that they were computed with.
+    """
+    first = specs[0]
+    for asked, now, what in ((first.net, net.net_id, "net"), (first.weights, net.weights_id, "weights")):
+        if asked != now:
+            raise BadData(
+                f"the {what} of {net.name} changed since these features were computed ({asked}, now {now}); "
+                "bring the old file back, or train again."
+            )
+    return Request(
+        net,
+        layers=tuple(spec.layer for spec in specs),
+        pooling=first.pooling,
+        size=first.size,
+        fit=first.fit,
+        interpolation=first.interpolation,
+    )
