@@ -89,11 +89,11 @@ def _typed(head: str, key: str, value: Any, default: Any) -> Any:
         try:
             value = json.loads(value)
         except ValueError:
-            raise InvalidChoice(
-                f"{key}={value} of the head {head!r} is not a number; its default is {default}."
-            ) from None
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            hint = "" if default is None else f"; its default is {default}"
+            raise InvalidChoice(f"{key}={value} of the head {head!r} is not a number{hint}.") from None
+    wanted = float if default is None else type(default)  # what is None by default is a number that may be given
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if default is not None and value is not None and type(value) is not type(default):
-        raise InvalidChoice(f"{key}={value!r} of the head {head!r} should be of type {type(default).__name__}.")
+    if value is not None and type(value) is not wanted:
+        raise InvalidChoice(f"{key}={value!r} of the head {head!r} should be of type {wanted.__name__}.")
     return value

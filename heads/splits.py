@@ -13,6 +13,8 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from feature_cache.errors import BadData, InvalidChoice
 
+MANY = 1000
+
 Split = tuple[np.ndarray, np.ndarray]  # positions of the training rows, and of the held-out rows
 
 
@@ -90,6 +92,8 @@ def few_labels(labels: np.ndarray, contents: np.ndarray, per_class: int, seed: i
 def inner_folds(labels: np.ndarray, contents: np.ndarray, seed: int, k: int = 3) -> list[Split]:
     """Folds of training rows, for choosing among candidates: `k`, or as many as the rarest class allows.
 
+    With `MANY` rows or more one fold is telling enough, and only the first is returned.
+
     Raises
     ------
     BadData
@@ -100,7 +104,8 @@ def inner_folds(labels: np.ndarray, contents: np.ndarray, seed: int, k: int = 3)
     _require(
         labels[first], 2, "choosing a layer needs at least 2 distinct training images of each class", "name one layer"
     )
-    return list(k_fold(labels, contents, min(k, int(counts.min())), seed))
+    folds = list(k_fold(labels, contents, min(k, int(counts.min())), seed))
+    return folds[:1] if len(labels) >= MANY else folds
 
 
 def _distinct(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
