@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from commands import arguments
@@ -18,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 for a mistake that the user can mend, 1 for a failure."""
     args = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", module="PIL")  # damaged metadata does not matter, damaged pixels raise
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
+            stream.reconfigure(errors="backslashreplace")
     module, function = args.command.split(":")
     try:
         getattr(importlib.import_module(module), function)(args)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +159,15 @@ def cached(args: argparse.Namespace, data: DataSet, wanted: Request, where: Cach
     try:
         return cached_features(data, wanted, where, on_error=args.on_error)
     except MissingFeatures as error:
+        _check_layers(wanted)
         raise MissingFeatures(f"{error} Compute them with: {shlex.join(extract_command(args))}") from error
+
+
+def _check_layers(wanted: Request) -> None:
+    """Raise InvalidChoice when features are missing because there is no such layer."""
+    net = wanted.net if wanted.net.is_file else replace(wanted.net, weights="none")  # names need no weights
+    with contextlib.suppress(ModuleNotFoundError):
+        _ = replace(wanted, net=net).backbone
 
 
 def extract_command(args: argparse.Namespace) -> list[str]:

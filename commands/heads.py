@@ -46,7 +46,7 @@ def train_head(args: argparse.Namespace) -> None:
     classes = trained.head.classes_
     config = {
         "spec": json.loads(spec.to_json()),
-        "net": asdict(request.net),
+        "net": request.net.as_config(),
         "head": {"name": args.head, "params": trained.head.get_params(), "fit_seconds": trained.fit_seconds},
         "protocol": protocol.as_dict(),
         "candidates": list(cached.features),

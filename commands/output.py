@@ -105,7 +105,7 @@ def output(file: str | None) -> Iterator[IO[str]]:
     path = Path(file)
     aside = path.with_name(f".{path.name}.tmp")
     try:
-        with aside.open("w", newline="", encoding="utf-8") as stream:
+        with aside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             yield stream
         aside.replace(path)
     except OSError as error:

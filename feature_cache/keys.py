@@ -52,7 +52,7 @@ class DigestMemo:
 
     def recall(self, stamps: Iterable[FileStamp]) -> dict[str, bytes]:
         """The digests of the files that have not changed since they were remembered, by path."""
-        wanted = {path: (size, mtime) for path, size, mtime in stamps}
+        wanted = {path: (size, mtime) for path, size, mtime in stamps if _is_text(path)}
         if not self._file.exists():
             return {}
         found = {}
@@ -65,10 +65,20 @@ class DigestMemo:
             return {}
         return found
 
-    def remember(self, digests: dict[FileStamp, bytes]) -> None:
-        """Keep the digests of files that have been quiet long enough to be trusted."""
-        now = time.time_ns()
-        settled = [(*stamp, digest) for stamp, digest in digests.items() if now - stamp[2] > RACY_NANOSECONDS]
+    def remember(self, digests: dict[FileStamp, bytes], seen: int | None = None) -> None:
+        """Keep the digests of files that had been quiet long enough to be trusted.
+
+        Parameters
+        ----------
+        seen : int, optional
+            When the stamps were taken, in nanoseconds since the epoch; by default now.
+        """
+        now = time.time_ns() if seen is None else seen
+        settled = [
+            (*stamp, digest)
+            for stamp, digest in digests.items()
+            if now - stamp[2] > RACY_NANOSECONDS and _is_text(stamp[0])
+        ]
         if not settled:
             return
         try:
@@ -80,6 +90,15 @@ class DigestMemo:
                 store.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", settled)
         except (sqlite3.Error, OSError, UnicodeError):
             return
+
+
+def _is_text(path: str) -> bool:
+    """Whether sqlite takes `path`: a name that is not Unicode comes with lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _select(store: sqlite3.Connection, paths: list[str], chunk: int = 500) -> Iterable[tuple]:

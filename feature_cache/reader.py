@@ -44,12 +44,13 @@ class Features:
         first, rest = (index[0], index[1:]) if isinstance(index, tuple) and index else (index, ())
         if first is Ellipsis or first is None:
             return np.asarray(self)[index]
-        places = self._places[_as_index(first)]
-        if places.ndim == 1:
-            row = self._segments[places[0]].rows[places[1]]
-            return np.array(row)[rest] if rest else np.array(row)
-        rows = self._gather(places)
-        return rows[(slice(None), *rest)] if rest else rows
+        if np.ndim(first) > 1 and np.asarray(first).dtype == bool:
+            return np.asarray(self)[index]  # single elements, from anywhere
+        chosen = np.arange(len(self))[_as_index(first)]
+        rows = self._gather(self._places[chosen.reshape(-1)])
+        # Only now does NumPy see the index whole: its rules for several arrays are not those of one after another.
+        inside = slice(None) if isinstance(first, slice) else np.arange(chosen.size).reshape(chosen.shape)[()]
+        return rows[(inside, *rest)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -72,18 +73,19 @@ class Features:
         rows : ndarray of shape (m, *row_shape)
         positions : ndarray of shape (m,), int64
         """
+        if size < 1:
+            raise ValueError(f"a batch has at least 1 row; received {size}.")
         order = np.random.default_rng(seed).permutation(len(self)) if shuffle else np.arange(len(self))
         for start in range(0, len(order), size):
             positions = order[start : start + size]
             yield self[positions], positions
 
     def _gather(self, places: np.ndarray) -> np.ndarray:
-        flat = places.reshape(-1, 2)
-        out = np.empty((len(flat), *self.shape[1:]), self.dtype)
-        for number in np.unique(flat[:, 0]):
-            here = np.flatnonzero(flat[:, 0] == number)
-            out[here] = self._segments[number].rows[flat[here, 1]]
-        return out.reshape(*places.shape[:-1], *self.shape[1:])
+        out = np.empty((len(places), *self.shape[1:]), self.dtype)
+        for number in np.unique(places[:, 0]):
+            here = np.flatnonzero(places[:, 0] == number)
+            out[here] = self._segments[number].rows[places[here, 1]]
+        return out
 
 
 def _as_index(index: Any) -> Any:

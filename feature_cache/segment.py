@@ -10,6 +10,7 @@ with attributes `layertap_format`, `spec`, `checksum` and `provenance`.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import uuid
@@ -76,14 +77,17 @@ def write(
     aside = folder / f".{name}.tmp"
     try:
         # Data starts on a page of its own, so that rows are aligned in the memory map.
-        with h5py.File(aside, "w", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
-            file.create_dataset("features", data=features)
-            file.create_dataset("digest", data=digests)
-            file.create_dataset("view", data=views)
-            file.attrs["layertap_format"] = FORMAT
-            file.attrs["spec"] = spec.to_json()
-            file.attrs["checksum"] = checksum(features, digests, views)
-            file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+        with _Kept(aside, "w+") as raw:
+            with h5py.File(raw, "w", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
+                file.create_dataset("features", data=features)
+                file.create_dataset("digest", data=digests)
+                file.create_dataset("view", data=views)
+                file.attrs["layertap_format"] = FORMAT
+                file.attrs["spec"] = spec.to_json()
+                file.attrs["checksum"] = checksum(features, digests, views)
+                file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+            if raw.failure:
+                raise raw.failure
         _sync(aside)
         aside.rename(folder / name)
         _sync(folder)
@@ -120,11 +124,16 @@ def read(path: Path, spec: FeatureSpec) -> Segment:
             if file.attrs["spec"] != spec.to_json():
                 raise ValueError("its feature spec is not its folder's")
             features, digest, view = (_plain_dataset(file, name) for name in ("features", "digest", "view"))
+            if not features.shape:
+                raise ValueError("features has no rows")
             n = features.shape[0]
             if digest.shape != (n, DIGEST_BYTES) or digest.dtype != np.uint8 or view.shape != (n,):
                 raise ValueError("its columns do not fit together")
             if features.dtype != np.dtype(spec.dtype):
                 raise ValueError(f"its features are {features.dtype}")
+            for column in (features, digest, view):
+                if column.size and column.id.get_storage_size() < column.nbytes:
+                    raise ValueError("its features are cut short")
             offset = features.id.get_offset() if features.size else 0
             if offset is None or offset + features.nbytes > path.stat().st_size:
                 raise ValueError("its features are cut short")
@@ -140,7 +149,7 @@ def read(path: Path, spec: FeatureSpec) -> Segment:
     except DamagedFile:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        reason = str(error.args[0] if error.args else error).splitlines()[0]
+        reason = " ".join(str(error).strip("'\"").split()) or type(error).__name__
         raise DamagedFile(
             f"{path} is damaged or not a segment of this cache ({reason}). "
             "Move it away; the next extract computes its rows again."
@@ -162,6 +171,36 @@ def _plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external or dataset.chunks:
         raise ValueError(f"{name} is not a contiguous dataset")
     return dataset
+
+
+class _Kept(io.FileIO):
+    """A file that keeps its first failed write to itself, to be raised when HDF5 has let go of it.
+
+    HDF5 cannot close a file after a failed write, and takes the process down with it at exit.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        start = self.tell()
+        done = 0
+        while done < len(view) and self.failure is None:
+            try:
+                done += os.pwrite(self.fileno(), view[done:], start + done)
+            except OSError as error:
+                self.failure = error
+        self.seek(start + len(view))
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self.tell() if size is None else size
+        if self.failure is None:
+            try:
+                super().truncate(size)
+            except OSError as error:
+                self.failure = error
+        return size
 
 
 def _sync(path: Path) -> None:

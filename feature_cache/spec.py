@@ -99,7 +99,7 @@ class FeatureSpec:
         try:
             values: dict[str, Any] = json.loads(text)
             return cls(**{**values, "size": tuple(values["size"])})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DamagedFile(f"not a feature spec of this version of Layertap ({error}).") from error
 
     @property

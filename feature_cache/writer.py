@@ -44,12 +44,14 @@ class SpaceWriter:
         features : ndarray of shape (n, *row_shape)
             Stored in the spec's dtype.
         """
+        if len(digests) != len(features):
+            raise ValueError(f"received {len(digests)} digests for {len(features)} rows of features.")
         if not len(digests):
             return
         if not self._features:
             self._opened = time.monotonic()
-        self._digests.append(np.asarray(digests, np.uint8))
-        self._features.append(np.asarray(features, self._spec.dtype))
+        self._digests.append(np.array(digests, np.uint8))  # a copy: engines reuse their buffers
+        self._features.append(np.array(features, self._spec.dtype))
         self._bytes += self._features[-1].nbytes
         if self._bytes >= SEGMENT_BYTES or time.monotonic() - self._opened >= SEGMENT_SECONDS:
             self.commit()

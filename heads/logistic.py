@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from feature_cache.errors import DamagedFile, UnsafeFile
-from heads.arrays import as_rows
+from heads.checks import as_rows, require
 
 FILE = "head.skops"
 STRENGTH = 4.0
@@ -46,6 +46,8 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         """Fit to features of shape (n, ...) and labels of shape (n,)."""
         X, y = validate_data(self, as_rows(X), y, dtype=[np.float32, np.float64])
         check_classification_targets(y)
+        require(self.C is None or self.C > 0, "C", self.C, "above 0")
+        require(self.max_iter >= 1, "max_iter", self.max_iter, "at least 1")
         C = STRENGTH / X.shape[1] if self.C is None else self.C
         self.pipeline_ = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=self.max_iter))
         self.pipeline_.fit(X, y)
@@ -54,7 +56,8 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each row."""
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[np.argmax(probabilities, axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes)."""
@@ -94,7 +97,9 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
             raise DamagedFile(
                 f"the head {file} cannot be read ({type(error).__name__}: {error}); train it again."
             ) from error
-        if not isinstance(pipeline, Pipeline) or not hasattr(pipeline, "classes_"):
+        if not isinstance(pipeline, Pipeline) or not all(
+            hasattr(pipeline, name) for name in ("classes_", "n_features_in_")
+        ):
             raise DamagedFile(f"the head {file} is not a fitted logistic head; train it again.")
         head = cls(**params)
         head.pipeline_ = pipeline

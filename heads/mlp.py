@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,10 +15,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from feature_cache.errors import DamagedFile, UnsafeFile
 from feature_cache.quiet import native_stderr_silenced
-from heads.arrays import as_rows
+from heads.checks import as_rows, require
 
 FILE = "head.keras"
 CLASSES_FILE = "classes.npy"
+PARTS = {"Sequential", "InputLayer", "Normalization", "Dense", "Dropout", "DTypePolicy", "GlorotUniform", "Zeros"}
 
 
 class MLPHead(ClassifierMixin, BaseEstimator):
@@ -71,8 +74,12 @@ class MLPHead(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: np.ndarray) -> Self:
         """Fit to features of shape (n, ...) and labels of shape (n,)."""
+        for name, least in (("hidden", 1), ("epochs", 1), ("patience", 0), ("batch_size", 1)):
+            require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        for name in ("dropout", "inner"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
         keras = _keras()
-
         X, y = validate_data(self, as_rows(X), y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
@@ -98,7 +105,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each row."""
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[np.argmax(probabilities, axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes)."""
@@ -110,7 +118,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         """Write ``head.keras`` and ``classes.npy`` into `folder`."""
         check_is_fitted(self)
         self.model_.save(folder / FILE)
-        np.save(folder / CLASSES_FILE, self.classes_, allow_pickle=False)
+        classes = np.array(self.classes_.tolist()) if self.classes_.dtype == object else self.classes_
+        np.save(folder / CLASSES_FILE, classes, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path, params: dict[str, Any]) -> Self:
@@ -128,14 +137,16 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         head = cls(**params)
         try:
             head.classes_ = np.load(folder / CLASSES_FILE, allow_pickle=False)
+            _check_layers(folder / FILE)
             head.model_ = keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
-            head.n_features_in_ = int(head.model_.input.shape[-1])
-            if head.model_.output.shape[-1] != len(head.classes_):
+            head.n_features_in_ = int(head.model_.inputs[0].shape[-1])
+            if head.classes_.shape != tuple(head.model_.outputs[0].shape[1:]):
                 raise ValueError("its outputs are not its classes")
-        except Exception as error:  # Keras raises many types for a damaged or unsafe file
+        except UnsafeFile:
+            raise
+        except Exception as error:  # Keras raises many types for a damaged file
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            kind = UnsafeFile if "safe" in str(error) or "deserialize" in str(error) else DamagedFile
-            raise kind(f"the head {folder / FILE} is not loaded: {reason}") from error
+            raise DamagedFile(f"the head {folder / FILE} is not loaded: {reason}") from error
         return head
 
     def _inner_split(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,6 +170,22 @@ class MLPHead(ClassifierMixin, BaseEstimator):
                 keras.layers.Dense(len(self.classes_), activation="softmax"),
             ]
         )
+
+
+def _check_layers(file: Path) -> None:
+    """Refuse a model of other parts than those that `MLPHead` builds, before Keras sees it."""
+    with zipfile.ZipFile(file) as archive:
+        config = json.loads(archive.read("config.json"))
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            name = part.get("class_name")
+            if name is not None and (name not in PARTS or str(part.get("module")).partition(".")[0] != "keras"):
+                raise UnsafeFile(f"the head {file} is not loaded: it holds {name!r}, which is no part of an MLP head.")
+            waiting.extend(value for key, value in part.items() if key != "compile_config")
+        elif isinstance(part, list):
+            waiting.extend(part)
 
 
 def _keras() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def learning_curves(
     """
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    for colour, (name, points) in zip(COLOURS, curves.items(), strict=False):
+    for colour, (name, points) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
         mean, deviation = np.array(points).T
         axes.plot(per_class, mean, marker="o", markersize=4, color=colour, label=name)
         axes.fill_between(per_class, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0)
@@ -97,4 +98,5 @@ def _pyplot():  # type: ignore[no-untyped-def]  # a module, imported late
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.rcParams["text.parse_math"] = False  # a class may be called "$"
     return plt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import math
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -94,6 +95,8 @@ def _typed(head: str, key: str, value: Any, default: Any) -> Any:
     wanted = float if default is None else type(default)  # what is None by default is a number that may be given
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if value is not None and type(value) is not wanted:
+    if type(value) is not wanted and (value is not None or default is not None):
         raise InvalidChoice(f"{key}={value!r} of the head {head!r} should be of type {wanted.__name__}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidChoice(f"{key}={value} of the head {head!r} is not a finite number.")
     return value

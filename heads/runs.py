@@ -60,6 +60,7 @@ def new_run(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
+        check_free(folder, overwrite=overwrite)  # again: filling it may have taken a while
         if folder.exists():
             old = aside.with_suffix(".old")
             folder.rename(old)
@@ -109,13 +110,16 @@ def read(folder: Path) -> Run:
         raise InvalidChoice(f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head.")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-        spec = FeatureSpec.from_json(json.dumps(config["spec"]))
-        name, params = str(config["head"]["name"]), dict(config["head"]["params"])
-        version = int(config["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        newer = int(config["format"]) > FORMAT
+        if not newer:
+            name, params = str(config["head"]["name"]), dict(config["head"]["params"])
+            spec = FeatureSpec.from_json(json.dumps(config["spec"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFile(f"{file} cannot be read ({error}); train the head again.") from error
-    if version > FORMAT:
-        raise DamagedFile(f"{folder} has format {version} and this Layertap reads up to {FORMAT}; upgrade layertap.")
+    if newer:
+        raise DamagedFile(
+            f"{folder} has format {config['format']} and this Layertap reads up to {FORMAT}; upgrade layertap."
+        )
     kind = head_class(name)
     try:
         return Run(folder, config, spec, kind.load(folder, params))

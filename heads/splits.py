@@ -65,6 +65,11 @@ def hold_out(labels: np.ndarray, contents: np.ndarray, share: float, seed: int) 
             f"{classes} classes; choose another --valid, or --cv."
         )
     train, held_out = train_test_split(np.arange(len(first)), test_size=held, stratify=labels[first], random_state=seed)
+    if any(len(np.unique(labels[first][side])) < classes for side in (train, held_out)):
+        raise BadData(
+            f"holding out {share:g} of {len(first)} images leaves a side without the rarest class; "
+            "choose another --valid, or --cv."
+        )
     return _rows(member, train), _rows(member, held_out)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from feature_cache.errors import BadData, InvalidChoice, unknown
+from feature_cache.errors import BadData, InvalidChoice, LayertapError, unknown
 from feature_cache.spec import FeatureSpec
 from transfer.loading import build
 from transfer.nets import Net
@@ -124,6 +124,8 @@ def backbone_for(net: Net, layers: Sequence[str], size: tuple[int, int] | None =
         if names:
             try:
                 full = Backbone(net, size, top=True)
+            except LayertapError:
+                raise
             except ValueError as error:  # fully connected layers that do not fit this size
                 raise InvalidChoice(
                     f"{net.name} has no layer {names[0]!r} below its classifier, which needs its own input size of "

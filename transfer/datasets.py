@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
 from transfer.images import ArraySource, FileSource, ImageSource
 
 BUILT_IN = ("digits",)
+CHUNK = 4096  # images whose digests are asked for at a time
 # Left behind by file managers; everything else in a folder is taken to be an image.
 _LITTER = {"thumbs.db", "desktop.ini", "icon\r", "__macosx"}
 
@@ -136,6 +138,7 @@ def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.nd
         Files that are missing, empty or not images at all. A file that is damaged further inside
         is found out only when it is decoded.
     """
+    seen = time.time_ns()
     stamps = [source.stamp() for source in dataset.sources]
     known = memo.recall(stamp for stamp in stamps if stamp)
     out = np.zeros((len(dataset), DIGEST_BYTES), np.uint8)
@@ -143,24 +146,28 @@ def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.nd
     fresh: dict[FileStamp, bytes] = {}
 
     def compute(position: int) -> bytes | BadImage:
-        stamp = stamps[position]
-        if stamp and stamp[0] in known:
-            return known[stamp[0]]
         try:
             return dataset.sources[position].load()[0]
         except BadImage as error:
             return error
 
+    unknown_yet = []
+    for position, stamp in enumerate(stamps):
+        if stamp and stamp[0] in known:
+            out[position] = np.frombuffer(known[stamp[0]], np.uint8)
+        else:
+            unknown_yet.append(position)
     with ThreadPoolExecutor(threads) as pool:
-        for position, result in enumerate(pool.map(compute, range(len(dataset)))):
-            if isinstance(result, BadImage):
-                unreadable.append(Unreadable(dataset.ids[position], str(result)))
-                continue
-            out[position] = np.frombuffer(result, np.uint8)
-            stamp = stamps[position]
-            if stamp and stamp[0] not in known:
-                fresh[stamp] = result
-    memo.remember(fresh)
+        for start in range(0, len(unknown_yet), CHUNK):
+            chunk = unknown_yet[start : start + CHUNK]
+            for position, result in zip(chunk, pool.map(compute, chunk), strict=True):
+                if isinstance(result, BadImage):
+                    unreadable.append(Unreadable(dataset.ids[position], str(result)))
+                    continue
+                out[position] = np.frombuffer(result, np.uint8)
+                if stamp := stamps[position]:
+                    fresh[stamp] = result
+    memo.remember(fresh, seen)
     return out, unreadable
 
 

@@ -7,7 +7,6 @@ can alter a pixel.
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -52,7 +51,7 @@ class FileSource:
             raise BadImage(f"the image {self.path} is empty (0 bytes).")
         try:
             return digest_bytes(encoded), Image.open(io.BytesIO(encoded))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
             raise BadImage(f"{self.path} is not an image that can be read ({_reason(error)}).") from error
 
     def stamp(self) -> FileStamp | None:
@@ -118,19 +117,17 @@ def to_pixels(
     height, width = size
     resampling = _RESAMPLING[interpolation]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata does not matter, damaged pixels raise
-            if image.format == "JPEG":
-                turned = image.getexif().get(0x0112, 1) >= 5
-                wanted = (height, width) if turned else (width, height)
-                if fit == "crop":  # the shorter side decides
-                    wanted = (max(wanted), max(wanted))
-                image.draft(None, wanted)  # None: keep the mode
-            image = ImageOps.exif_transpose(image)
-            image = _to_gray_or_rgb(image, name)
+        if image.format == "JPEG":
+            turned = image.getexif().get(0x0112, 1) >= 5
+            wanted = (height, width) if turned else (width, height)
+            if fit == "crop":  # the shorter side decides
+                wanted = (max(wanted), max(wanted))
+            image.draft(None, wanted)  # None: keep the mode
+        image = ImageOps.exif_transpose(image)
+        image = _to_gray_or_rgb(image, name)
     except BadImage:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # as above
         raise BadImage(f"{name} cannot be decoded ({_reason(error)}).") from error
 
     if fit == "crop":

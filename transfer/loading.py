@@ -11,7 +11,8 @@ import keras
 from keras.src.backend.common import global_state
 
 from feature_cache.errors import BadData, UnsafeFile, WeightsUnavailable
-from transfer.nets import Net, keras_models_folder, read_config
+from transfer.keras_file import read_config
+from transfer.nets import Net, keras_models_folder
 from transfer.seeding import portable_draws
 
 

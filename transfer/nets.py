@@ -6,16 +6,15 @@ Building a net and cutting it at a layer is the work of `transfer.backbones`.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import BadData, InvalidChoice, UnsafeFile, unknown
+from feature_cache.errors import BadData, InvalidChoice, unknown
 from feature_cache.spec import FeatureSpec
+from transfer.keras_file import input_shape, read_config
 
 GLYPHNET_WEIGHTS = Path(__file__).parent / "glyphnet" / "weights.h5"
 
@@ -180,6 +179,14 @@ class Net:
             return "sha256:" + _file_digest(self.weights_file, status.st_size, status.st_mtime_ns)
         return "imagenet"
 
+    def as_config(self) -> dict[str, Any]:
+        """The arguments that make this net again from any folder."""
+        config = asdict(self)
+        for key in ("name", "weights"):
+            if self.weights_file is not None and config[key] == str(self.weights_file):
+                config[key] = str(self.weights_file.absolute())
+        return config
+
     @property
     def net_id(self) -> str:
         """What identifies the architecture in a `FeatureSpec`."""
@@ -197,7 +204,7 @@ class Net:
         """
         if self.info is not None:
             return self.info.size, self.info.size
-        shape = _input_shape(read_config(Path(self.name)))
+        shape = input_shape(read_config(Path(self.name)))
         if shape is None:
             raise BadData(f"the net {self.name} takes images of any size; choose one with --size.")
         return shape
@@ -232,57 +239,6 @@ class Net:
             preprocessing=self.preprocessing or own,
             **rest,
         )
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """The architecture in a ``.keras`` file, once it is known to need no code but Keras's own.
-
-    Raises
-    ------
-    BadData
-        When it is not such a file.
-    UnsafeFile
-        When it holds a lambda, or a layer or function from elsewhere.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise BadData(f"{file} is not a .keras file: save the net with model.save('name.keras') in Keras 3.") from error
-    _refuse_code(config, file)
-    return config
-
-
-# Layers of Keras that exist to run code or load further files.
-_CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "__lambda__"}
-
-
-def _refuse_code(config: Any, file: Path) -> None:
-    if isinstance(config, list):
-        for part in config:
-            _refuse_code(part, file)
-    elif isinstance(config, dict):
-        name = config.get("class_name")
-        module = config.get("module")
-        if isinstance(name, str):
-            foreign = module is not None and str(module).split(".")[0] not in ("keras", "builtins")
-            if foreign or name in _CODE_LAYERS or config.get("registered_name") not in (None, name):
-                raise UnsafeFile(
-                    f"{file} needs code of its own ({name}{f' of {module}' if foreign else ''}), and Layertap runs "
-                    "no code from a model file. Rebuild that part from Keras's own layers."
-                )
-        for part in config.values():
-            _refuse_code(part, file)
-
-
-def _input_shape(config: dict[str, Any]) -> tuple[int, int] | None:
-    shape = (config.get("build_config") or {}).get("input_shape")
-    if shape is None:
-        layers = (config.get("config") or {}).get("layers") or [{}]
-        shape = (layers[0].get("config") or {}).get("batch_shape")
-    if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape[1:3]):
-        return shape[1], shape[2]
-    return None
 
 
 @cache

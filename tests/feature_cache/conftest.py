@@ -1,0 +1,54 @@
+"""Parts that the tests of the cache share: a spec, made-up rows, and a cache in a new folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_cache import Cache, FeatureSpec, Space
+from feature_cache.keys import digest_bytes
+
+Rows = tuple[np.ndarray, np.ndarray]  # digests and features
+
+
+@pytest.fixture(scope="session")
+def spec() -> FeatureSpec:
+    return FeatureSpec(net="vgg16", weights="imagenet", layer="block5_pool", size=(32, 48))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "features")
+
+
+@pytest.fixture
+def space(cache: Cache, spec: FeatureSpec) -> Space:
+    return cache.space(spec)
+
+
+@pytest.fixture(scope="session")
+def made_rows() -> Callable[..., Rows]:
+    """A function of (first, number, row_shape): rows of images number `first` and on, no two alike."""
+
+    def make(first: int, number: int, row_shape: tuple[int, ...] = (4,)) -> Rows:
+        encoded = b"".join(digest_bytes(f"image {first + row}".encode()) for row in range(number))
+        digests = np.frombuffer(encoded, np.uint8).reshape(number, 16)
+        width = int(np.prod(row_shape))
+        values = np.arange(first * width, (first + number) * width, dtype=np.float32)
+        return digests, values.reshape(number, *row_shape)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def add(spec: FeatureSpec) -> Callable[[Cache, np.ndarray, np.ndarray], None]:
+    """A function that commits rows to the space of `spec` as one segment."""
+
+    def commit(cache: Cache, digests: np.ndarray, features: np.ndarray) -> None:
+        with cache.space(spec).writer({"engine": "test"}) as writer:
+            writer.append(digests, features)
+
+    return commit

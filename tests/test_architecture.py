@@ -1,0 +1,193 @@
+"""The rooms of the house: who may import whom, what stays light, and what is never called."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("feature_cache", "transfer", "heads", "commands")
+OUR_OWN = {*ROOMS, "cli"}
+HEAVY = ("keras", "tensorflow", "jax", "torch")
+MAY_IMPORT = {
+    "feature_cache": {"feature_cache"},
+    "transfer": {"transfer", "feature_cache"},
+    "heads": {"heads", "feature_cache"},
+    "commands": {"commands", "heads", "transfer", "feature_cache"},
+}
+# Keras is at the top of these alone, and of what only they import.
+KERAS_MODULES = {
+    "heads/mlp.py",
+    "transfer/backbones.py",
+    "transfer/engines/keras_engine.py",
+    "transfer/glyphnet/net.py",
+    "transfer/glyphnet/train.py",
+    "transfer/loading.py",
+    "transfer/normalise.py",
+    "transfer/seeding.py",
+}
+
+
+def sources(room: str) -> list[Path]:
+    found = [file for file in (ROOT / room).rglob("*.py") if "node_modules" not in file.parts]
+    assert found
+    return found
+
+
+def imports(file: Path, *, top_only: bool = False) -> Iterator[str]:
+    """The modules that `file` imports, anywhere or at its top; what is only there for type checkers counts too."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = _run_at_import(tree) if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            assert node.module
+            yield node.module
+
+
+def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those inside functions and inside ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _run_at_import(child)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
+    for file in sources(room):
+        for module in imports(file):
+            package = module.split(".")[0]
+            assert package not in OUR_OWN or package in MAY_IMPORT[room], f"{file.relative_to(ROOT)} imports {module}"
+
+
+def test_the_cache_needs_only_numpy_and_h5py() -> None:
+    for file in sources("feature_cache"):
+        for module in imports(file):
+            package = module.split(".")[0]
+            allowed = package in sys.stdlib_module_names or package in ("numpy", "h5py", "feature_cache")
+            assert allowed, f"{file.relative_to(ROOT)} imports {module}"
+
+
+def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
+    for module in imports(ROOT / "cli.py", top_only=True):
+        package = module.split(".")[0]
+        assert package in sys.stdlib_module_names or module in ("commands", "feature_cache.errors"), module
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_keras_is_at_the_top_of_few_modules(room: str) -> None:
+    for file in sources(room):
+        name = str(file.relative_to(ROOT))
+        tops = {module.split(".")[0] for module in imports(file, top_only=True)}
+        assert not tops & {"tensorflow", "jax", "torch", "openvino"}, f"{name} imports a backend at its top"
+        if name not in KERAS_MODULES:
+            assert "keras" not in tops, f"{name} imports keras at its top"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_nothing_that_runs_code_from_files_is_ever_called(room: str) -> None:
+    for file in sources(room):
+        where = file.relative_to(ROOT)
+        for module in imports(file):
+            assert module.split(".")[0] not in ("pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"), where
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword):
+                value = node.value.value if isinstance(node.value, ast.Constant) else None
+                assert not (node.arg == "allow_pickle" and value is not False), f"{where}:{node.value.lineno}"
+                assert not (node.arg == "safe_mode" and value is not True), f"{where}:{node.value.lineno}"
+                assert not (node.arg == "shell" and value is not False), f"{where}:{node.value.lineno}"
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("eval", "exec", "os.system", "compile"), f"{where}:{node.lineno}"
+                assert "enable_unsafe_deserialization" not in called, f"{where}:{node.lineno}"
+
+
+def test_every_module_says_what_it_is_for_and_stays_small() -> None:
+    for file in [ROOT / "cli.py", *(file for room in ROOMS for file in sources(room))]:
+        text = file.read_text(encoding="utf-8")
+        if text.strip():
+            assert ast.get_docstring(ast.parse(text)), f"{file.relative_to(ROOT)} has no docstring"
+        assert len(text.splitlines()) <= 350, f"{file.relative_to(ROOT)} is long; split it"
+
+
+@pytest.fixture(scope="module")
+def loaded_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
+    """Which of the heavy packages a piece of Python loads, in a process of its own."""
+    folder = tmp_path_factory.mktemp("work")
+
+    def loaded(code: str, *arguments: str) -> list[str]:
+        report = f"import sys\n{code}\nprint('LOADED', [n for n in {HEAVY!r} if n in sys.modules], file=sys.stderr)"
+        done = subprocess.run(
+            [sys.executable, "-c", report, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("LOADED ")
+        found: list[str] = json.loads(last.removeprefix("LOADED ").replace("'", '"'))
+        return found
+
+    return loaded
+
+
+COMMAND = """
+import cli
+try:
+    status = cli.main(sys.argv[1:])
+except SystemExit as stop:
+    status = stop.code
+assert status == 0, status
+"""
+
+
+def test_importing_the_packages_loads_no_backend(loaded_by: Callable[..., list[str]]) -> None:
+    for package in ("heads", "feature_cache", "transfer", "cli"):
+        assert loaded_by(f"import {package}") == []
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("extract", "--help"), ("nets",), ("cache", "list")], ids=" ".join)
+def test_commands_that_compute_nothing_load_no_backend(
+    loaded_by: Callable[..., list[str]], arguments: tuple[str, ...]
+) -> None:
+    assert loaded_by(COMMAND, *arguments) == []
+
+
+def test_heads_of_scikit_learn_train_and_predict_on_cached_features_without_a_backend(
+    loaded_by: Callable[..., list[str]],
+) -> None:
+    fill_the_cache = """
+from pathlib import Path
+import numpy as np
+from feature_cache.space import Cache
+from transfer import datasets
+from transfer.nets import Net
+dataset, cache = datasets.load("digits"), Cache(Path("features"))
+digests, _ = datasets.digests(dataset, cache.memo)
+space = cache.space(Net("glyphnet").spec("block4_pool"))
+with space.writer({}) as writer:
+    digests, first = np.unique(digests, axis=0, return_index=True)
+    writer.append(digests, np.eye(10)[dataset.labels[first].astype(int)] + np.arange(len(first))[:, None] / 1e4)
+"""
+    assert loaded_by(fill_the_cache) == []
+    assert loaded_by(COMMAND, "extract", "digits", "--layer", "block4_pool") == []
+    train = ("train-head", "digits", "--layer", "block4_pool", "--head", "logistic", "--out", "run", "--quiet")
+    assert loaded_by(COMMAND, *train) == []
+    assert loaded_by(COMMAND, "evaluate", "run", "digits") == []
+    assert loaded_by(COMMAND, "predict", "run", "digits", "--out", "predictions.csv") == []

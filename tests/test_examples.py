@@ -1,0 +1,53 @@
+"""What README shows does work, and the demo computes nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_of_readme_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "example.py").write_text(block)
+    assert run(tmp_path, "example.py").startswith("(1797, ")
+
+
+def test_the_options_of_readme_exist(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide.md").read_text()
+    helps = "".join(
+        run(tmp_path, "-m", "cli", *command, "--help")
+        for command in (["extract"], ["train-head"], ["evaluate"], ["predict"], ["cache", "list"])
+    )
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme)):
+        assert option in helps, option
+
+
+@pytest.mark.slow
+def test_the_second_demo_computes_no_rows(tmp_path: Path) -> None:
+    first, second = (run(tmp_path, str(ROOT / "examples" / "demo.py")) for _ in range(2))
+    assert "glyphnet: 5391 rows computed, 0 reused" in first
+    assert "glyphnet: 0 rows computed, 5391 reused" in second
+    assert "random weights: 0 rows computed, 5391 reused" in second
+    for name in ("digits.png", "confusion.png", "labels.png"):
+        assert (tmp_path / "demo" / name).read_bytes().startswith(b"\x89PNG")
+
+    scores = json.loads((tmp_path / "demo" / "scores.json").read_text())
+    for protocol, least in (("5-fold cross-validation", 0.992), ("10 labelled images per class", 0.965)):
+        accuracy = {name: summary["accuracy"]["mean"] for name, summary in scores[protocol].items()}
+        assert accuracy["glyphnet"] >= least
+        assert accuracy["glyphnet"] > accuracy["random weights"] > accuracy["raw pixels"] - 0.02
