@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from commands import arguments
 from feature_cache.errors import LayertapError
@@ -43,13 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"layertap: {message}; see {self.prog} --help\n")
+
+
 def _fail(message: str, status: int) -> int:
     print(f"layertap: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="layertap",
         description="Cut a pretrained net at a layer, keep the activations of your images, train heads on them.",
         epilog="DATA is digits (built in), a folder with a subfolder per class, a folder of images, or a CSV file with "
@@ -102,13 +110,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    to: argparse._SubParsersAction[argparse.ArgumentParser],
+    to: argparse._SubParsersAction[_Parser],
     name: str,
     command: str,
     summary: str,
     *groups: Callable[[argparse.ArgumentParser], None],
 ) -> argparse.ArgumentParser:
-    sub: argparse.ArgumentParser = to.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    sub = to.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
     sub.set_defaults(command=command)
     for group in groups:
         group(sub)

@@ -16,7 +16,7 @@ from feature_cache.spec import FITS, INTERPOLATIONS, POOLINGS, PREPROCESSINGS
 if TYPE_CHECKING:
     from feature_cache.space import Cache
     from transfer.datasets import DataSet
-    from transfer.extract import Cached
+    from transfer.lookup import Cached
     from transfer.nets import Net
     from transfer.request import Request
 
@@ -154,7 +154,7 @@ def cache(args: argparse.Namespace) -> Cache:
 
 def cached(args: argparse.Namespace, data: DataSet, wanted: Request, where: Cache) -> Cached:
     """The features in the cache; an error that some are missing names the command that computes them."""
-    from transfer.extract import cached_features
+    from transfer.lookup import cached_features
 
     try:
         return cached_features(data, wanted, where, on_error=args.on_error)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from heads.runs import Run
     from transfer.datasets import DataSet
-    from transfer.extract import Cached
+    from transfer.lookup import Cached
 
 
 def train_head(args: argparse.Namespace) -> None:
@@ -128,7 +128,8 @@ def _images(args: argparse.Namespace) -> DataSet:
 def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.ndarray, float]:
     """Predict `dataset` with a run, once what the cache lacks is extracted by the spec that the run carries."""
     from heads import runs
-    from transfer.extract import cached_features, extract
+    from transfer.extract import extract
+    from transfer.lookup import cached_features
     from transfer.nets import Net
     from transfer.request import request_for
 

@@ -115,8 +115,11 @@ def output(file: str | None) -> Iterator[IO[str]]:
 
 
 def write_skipped(file: Path, skipped: Sequence[Any]) -> None:
-    """Write ids and reasons of the images left out as a CSV; nothing where there are none."""
+    """Write ids and reasons of the images left out as a CSV; where there are none, no file is left from before."""
+    with contextlib.suppress(OSError):
+        file.unlink()
     if skipped:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with output(str(file)) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["id", "reason"])

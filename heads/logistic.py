@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,12 +13,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from feature_cache.errors import DamagedFile, UnsafeFile
 from heads.checks import as_rows, require
 
 FILE = "head.skops"
 STRENGTH = 4.0
+# Below so many numbers the threads of BLAS wait for each other more than they work; where other
+# processes want the cores as well, that made a fit sixty times slower.
+WORTH_THREADS = 2**24
 
 
 class LogisticHead(ClassifierMixin, BaseEstimator):
@@ -50,7 +55,8 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         require(self.max_iter >= 1, "max_iter", self.max_iter, "at least 1")
         C = STRENGTH / X.shape[1] if self.C is None else self.C
         self.pipeline_ = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=self.max_iter))
-        self.pipeline_.fit(X, y)
+        with _threads_for(X):
+            self.pipeline_.fit(X, y)
         self.classes_ = self.pipeline_.classes_
         return self
 
@@ -106,3 +112,7 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         head.classes_ = pipeline.classes_
         head.n_features_in_ = pipeline.n_features_in_
         return head
+
+
+def _threads_for(X: np.ndarray) -> AbstractContextManager[Any]:
+    return threadpool_limits(1, "blas") if X.size < WORTH_THREADS else nullcontext()

@@ -185,9 +185,12 @@ with space.writer({}) as writer:
     digests, first = np.unique(digests, axis=0, return_index=True)
     writer.append(digests, np.eye(10)[dataset.labels[first].astype(int)] + np.arange(len(first))[:, None] / 1e4)
 """
-    assert loaded_by(fill_the_cache) == []
-    assert loaded_by(COMMAND, "extract", "digits", "--layer", "block4_pool") == []
-    train = ("train-head", "digits", "--layer", "block4_pool", "--head", "logistic", "--out", "run", "--quiet")
-    assert loaded_by(COMMAND, *train) == []
-    assert loaded_by(COMMAND, "evaluate", "run", "digits") == []
-    assert loaded_by(COMMAND, "predict", "run", "digits", "--out", "predictions.csv") == []
+    commands = """
+import cli
+train = ["train-head", "digits", "--layer", "block4_pool", "--head", "logistic", "--out", "run", "--quiet"]
+assert cli.main(["extract", "digits", "--layer", "block4_pool"]) == 0
+assert cli.main(train) == 0
+assert cli.main(["evaluate", "run", "digits"]) == 0
+assert cli.main(["predict", "run", "digits", "--out", "predictions.csv"]) == 0
+"""
+    assert loaded_by(fill_the_cache + commands) == []

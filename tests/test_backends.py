@@ -14,7 +14,8 @@ import pytest
 
 from feature_cache import Cache
 from transfer.datasets import load
-from transfer.extract import cached_features, extract
+from transfer.extract import extract
+from transfer.lookup import cached_features
 from transfer.nets import Net
 from transfer.request import Request
 

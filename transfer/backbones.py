@@ -6,13 +6,13 @@ This module imports Keras; `transfer.nets` knows the nets without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from feature_cache.errors import BadData, InvalidChoice, LayertapError, unknown
-from feature_cache.spec import FeatureSpec
-from transfer.loading import build
+from feature_cache.errors import BadData, InvalidChoice, unknown
+from transfer.loading import build, first_line
 from transfer.nets import Net
 from transfer.normalise import Normalise
 
@@ -52,7 +52,13 @@ class Backbone:
         self.channels = int(self.model.inputs[0].shape[-1] or 3)
         self.input = keras.Input((*self.size, self.channels), name="preprocessed")
         self.taps: dict[str, Any] = {}
-        _trace(self.model, self.input, "", self.taps)
+        try:
+            _trace(self.model, self.input, "", self.taps)
+        except ValueError as error:  # dense layers after a Flatten, say, take one size only
+            raise InvalidChoice(
+                f"{net.name} does not take images of {self.size[0]} x {self.size[1]} pixels; leave out --size, "
+                f"or choose another ({first_line(error)})."
+            ) from error
 
     @property
     def readout(self) -> str:
@@ -104,8 +110,7 @@ class Backbone:
         pixels = keras.Input((*self.size, channels), dtype="uint8", name="pixels")
         tensors = trunk(Normalise(preprocessing, self.channels, name="normalise")(pixels), training=False)
         pooled = [
-            _pool(tensor, pooling, layer)
-            for tensor, (layer, pooling) in zip(keras.tree.flatten(tensors), readouts, strict=True)
+            _pool(tensor, pooling) for tensor, (_, pooling) in zip(keras.tree.flatten(tensors), readouts, strict=True)
         ]
         return keras.Model(pixels, pooled)
 
@@ -118,32 +123,22 @@ def backbone_for(net: Net, layers: Sequence[str], size: tuple[int, int] | None =
     InvalidChoice
         When a layer is in neither.
     """
-    backbone = Backbone(net, size)
-    if net.info is not None and net.info.builder and not all(layer in backbone.taps for layer in layers):
-        names = [layer for layer in layers if not _is_index(layer) and layer not in backbone.taps]
-        if names:
-            try:
-                full = Backbone(net, size, top=True)
-            except LayertapError:
-                raise
-            except ValueError as error:  # fully connected layers that do not fit this size
-                raise InvalidChoice(
-                    f"{net.name} has no layer {names[0]!r} below its classifier, which needs its own input size of "
-                    f"{net.info.size}: {str(error).splitlines()[0]}"
-                ) from error
-            if all(name in full.taps for name in names):
-                return full
+    named = [layer for layer in layers if not _is_index(layer)]
+    top = False
+    if net.info is not None and net.info.builder and any(layer != net.info.readout for layer in named):
+        outline = replace(net, weights="none")  # names are looked up before weights are fetched
+        backbone = Backbone(outline, size)
+        top = not all(layer in backbone.taps for layer in named)
+        if top:
+            backbone = Backbone(outline, size, top=True)
+            for layer in named:
+                backbone.find(layer)
+        if net.has_random_weights:
+            return backbone
+    backbone = Backbone(net, size, top=top)
     for layer in layers:
         backbone.find(layer)
     return backbone
-
-
-def specs_for(backbone: Backbone, readouts: Sequence[tuple[str, str]], **rest: Any) -> list[FeatureSpec]:
-    """The spec of each readout of `backbone`, with the layers' full names."""
-    return [
-        backbone.net.spec(backbone.find(layer), pooling=pooling, size=backbone.size, **rest)
-        for layer, pooling in readouts
-    ]
 
 
 def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any]) -> Any:
@@ -180,7 +175,7 @@ def _has_graph(operation: Any) -> bool:
     return isinstance(operation, keras.Model) and hasattr(operation, "_run_through_graph")
 
 
-def _pool(tensor: Any, pooling: str, layer: str) -> Any:
+def _pool(tensor: Any, pooling: str) -> Any:
     if pooling == "flatten":
         return keras.layers.Flatten()(tensor)
     if pooling == "none" or len(tensor.shape) == 2:

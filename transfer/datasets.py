@@ -184,7 +184,7 @@ def _digits() -> DataSet:
 def _folder(folder: Path) -> DataSet:
     children = _visible(folder)
     classes = [child for child in children if child.is_dir()]
-    loose = [child for child in children if child.is_file()]
+    loose = [child for child in children if _is_file(child)]
     labelled = [(file, child.name) for child in classes for file in _files_below(child)]
     if not labelled:
         if not loose:
@@ -205,14 +205,25 @@ def _dataset(folder: Path, files: list[Path], labels: np.ndarray | None) -> Data
 
 
 def _visible(folder: Path) -> list[Path]:
+    """What is in `folder`, sorted, but for litter, hidden files and links to a folder round it."""
+    here = folder.resolve()
     return sorted(
-        child for child in folder.iterdir() if not child.name.startswith(".") and child.name.lower() not in _LITTER
+        child
+        for child in folder.iterdir()
+        if not child.name.startswith(".")
+        and child.name.lower() not in _LITTER
+        and not (child.is_symlink() and here.is_relative_to(child.resolve()))
     )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether `path` is a file, or a link to one that is gone: that is reported when it is read."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
     for child in _visible(folder):
-        if child.is_file():
+        if _is_file(child):
             yield child
         elif child.is_dir() and not child.is_symlink():  # a link to a folder could lead round in a circle
             yield from _files_below(child)

@@ -23,6 +23,17 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+# What brings an image of each EXIF orientation upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -117,14 +128,15 @@ def to_pixels(
     height, width = size
     resampling = _RESAMPLING[interpolation]
     try:
+        orientation = _orientation(image)
         if image.format == "JPEG":
-            turned = image.getexif().get(0x0112, 1) >= 5
-            wanted = (height, width) if turned else (width, height)
+            wanted = (height, width) if orientation in _SIDEWAYS else (width, height)
             if fit == "crop":  # the shorter side decides
                 wanted = (max(wanted), max(wanted))
             image.draft(None, wanted)  # None: keep the mode
-        image = ImageOps.exif_transpose(image)
         image = _to_gray_or_rgb(image, name)
+        if orientation in _UPRIGHT:
+            image = image.transpose(_UPRIGHT[orientation])
     except BadImage:
         raise
     except Exception as error:  # as above
@@ -140,14 +152,26 @@ def to_pixels(
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none that makes sense."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # damaged metadata does not matter, damaged pixels do
+        return 1
+    return value if isinstance(value, int) else 1
+
+
 def _to_gray_or_rgb(image: Image.Image, name: str) -> Image.Image:
     image.load()
+    if image.mode == "1":
+        transparent = image.info.get("transparency")
+        image = image.convert("L")
+        if isinstance(transparent, int):  # 0 or 1, an index
+            image.info["transparency"] = 255 * transparent
     if image.mode in ("L", "RGB"):
         if "transparency" not in image.info:
             return image
         image = image.convert("RGBA" if image.mode == "RGB" else "LA")
-    if image.mode == "1":
-        return image.convert("L")
     if image.mode in _SIXTEEN_BIT or image.mode == "I":
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:

@@ -38,13 +38,20 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def input_shape(config: dict[str, Any]) -> tuple[int, int] | None:
     """Height and width of the input that `config` describes, or None where they are not fixed."""
-    shape = (config.get("build_config") or {}).get("input_shape")
-    if shape is None:
-        layers = (config.get("config") or {}).get("layers") or [{}]
-        shape = (layers[0].get("config") or {}).get("batch_shape")
+    shape = _at(config, "build_config", "input_shape") or _at(config, "config", "layers", 0, "config", "batch_shape")
     if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape[1:3]):
         return shape[1], shape[2]
     return None
+
+
+def _at(part: Any, *path: str | int) -> Any:
+    """What is in nested dicts and lists at `path`, or None where they are not as expected."""
+    for step in path:
+        try:
+            part = part[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return part
 
 
 def _refuse_code(config: Any, file: Path) -> None:

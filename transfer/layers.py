@@ -97,7 +97,8 @@ def _flops(operation: Any, node: Any) -> int:
     kind = type(operation).__name__
     if kind == "MultiHeadAttention":
         length, width = node.input_tensors[0].shape[1], operation.num_heads * operation.key_dim
-        return 2 * length * _parameters(operation) + 4 * length * length * width
+        projections = sum(math.prod(weight.shape) for weight in operation.weights if weight.name == "kernel")
+        return 2 * length * projections + 4 * length * length * width
     if not kernels or node.is_input:
         return 0
     side = node.input_tensors[0] if "Transpose" in kind else node.outputs[0]

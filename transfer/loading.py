@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,7 +57,7 @@ def _glyphnet(net: Net, size: tuple[int, int]) -> keras.Model:
     try:
         glyphnet.load_weights(model, net.weights_file)
     except (OSError, KeyError, ValueError) as error:
-        raise BadData(f"{net.weights_file} does not hold weights of glyphnet: {_first_line(error)}") from error
+        raise BadData(f"{net.weights_file} does not hold weights of glyphnet: {first_line(error)}") from error
     return model
 
 
@@ -72,9 +74,11 @@ def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
     for with_top in dict.fromkeys((top, True)):  # the file may hold the classifier too
         model = builder(weights=None, include_top=with_top, input_shape=shape)
         try:
-            model.load_weights(str(net.weights_file))
-        except (ValueError, OSError, KeyError) as error:
-            reason = reason or _first_line(error)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # one for each layer that does not fit, before the error
+                model.load_weights(str(net.weights_file))
+        except Exception as error:  # Keras raises many types for a file of another net, or none at all
+            reason = reason or first_line(error)
         else:
             return model
     raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {reason}")
@@ -82,7 +86,9 @@ def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
 
 def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
     try:
-        return builder()
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():  # stdout is the command's own
+            warnings.simplefilter("ignore")
+            return builder()
     except Exception as error:  # get_file raises bare Exceptions for whatever the network does
         text = str(error)
         if "URL fetch failure" not in text:
@@ -100,14 +106,16 @@ def _load_file(file: Path) -> keras.Model:
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many types for a damaged or unsafe file
-        raise UnsafeFile(f"the net {file} cannot be loaded safely: {_first_line(error)}") from error
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "_run_through_graph"):
-        raise BadData(f"the net {file} is not a Functional or Sequential model, so it has no layers to cut at.")
+        raise UnsafeFile(f"the net {file} cannot be loaded safely: {first_line(error)}") from error
+    if not model.built or not (isinstance(model, keras.Sequential) or hasattr(model, "_run_through_graph")):
+        raise BadData(f"the net {file} is not a built Functional or Sequential model, so it has no layers to cut at.")
     return model
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def first_line(error: Exception) -> str:
+    """What `error` says, in one line: its first, and the second where the first ends with a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 @contextlib.contextmanager

@@ -139,7 +139,7 @@ class Net:
                 raise InvalidChoice(f"there is no net file {self.name!r}.")
             if self.weights is not None:
                 raise InvalidChoice(f"{self.name} holds its own weights; leave out --weights.")
-        elif self.weights == "imagenet" and self.name == "glyphnet":
+        elif self.weights == "imagenet" and self.name.lower() == "glyphnet":
             raise InvalidChoice("glyphnet has no ImageNet weights; leave out --weights, or use --weights none.")
         elif self.weights not in (None, "imagenet", "none") and not Path(self.weights).is_file():
             raise InvalidChoice(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from feature_cache.space import Cache
 from transfer.datasets import DataSet
-from transfer.extract import Engines, default_batch_size, find_missing, read_batches
+from transfer.extract import Engines
+from transfer.lookup import find_missing
+from transfer.reading import default_batch_size, read_batches
 from transfer.request import Request
 
 
@@ -52,12 +54,12 @@ def plan(dataset: DataSet, request: Request, cache: Cache, batch_size: int | Non
     if len(missing.positions):
         batch_size = batch_size or default_batch_size(request.specs[0].size)
         engines = Engines(request, batch_size)
-        batch = next(read_batches(dataset, missing.positions[:batch_size], request, batch_size, []), None)
+        batch = next(read_batches(dataset, missing.positions[:batch_size], request, batch_size, {}), None)
         if batch is not None:
             row_bytes = [features[0].nbytes for features in engines.run(batch)]  # compiles too
             ready = time.perf_counter() - start
             begin = time.perf_counter()
-            for again in read_batches(dataset, missing.positions[:batch_size], request, batch_size, []):
+            for again in read_batches(dataset, missing.positions[:batch_size], request, batch_size, {}):
                 engines.run(again)
             images = min(batch_size, len(missing.positions))
             seconds = ready + (time.perf_counter() - begin) / images * len(missing.positions)

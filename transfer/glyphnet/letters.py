@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 # Letters that look alike once size and position are normalised share one class: they are written
 # side by side in one group. Greek letters that are drawn like Latin ones are left out.
 ALPHABETS = {
-    "latin": "a A b B cC d D e E f F g G h H iI j J kK lI m M n N oO pP q Q r R sS t T uU vV wW xX y Y zZ",
+    "latin": "a A b B cC d D e E f F g G h H i j J kK L lI m M n N oO pP q Q r R sS t T uU vV wW xX y Y zZ",
     "greek": "Γ Δ Θ Λ Ξ Π Σ Φ Ψ Ω α β γ δ ε ζ η θ λ μ ξ π ρ σ ς τ φ χ ψ ω",
     "armenian": "Ա Բ Գ Դ Ե Զ Է Ը Թ Ժ Ի Լ Խ Ծ Կ Հ Ձ Ղ Ճ Մ Յ Ն Շ Ո Չ Պ Ջ Ռ Վ Տ Ր Ց Փ Ք Ֆ "
     "ա բ գ դ ե զ է ը թ ժ ի լ խ ծ կ հ ձ ղ ճ մ յ ն շ ո չ պ ջ ռ վ տ ր ց փ ք ֆ",
