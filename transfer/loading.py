@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import random
 import sys
 import warnings
@@ -85,8 +86,9 @@ def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
 
 
 def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
+    watched = sys.stderr if sys.stderr.isatty() else io.StringIO()  # stdout is for results
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():  # stdout is the command's own
+        with contextlib.redirect_stdout(watched), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return builder()
     except Exception as error:  # get_file raises bare Exceptions for whatever the network does

@@ -400,10 +400,10 @@ class TestImagenetWeights:
 import sys
 from feature_cache.errors import LayertapError
 from transfer.nets import Net
-from transfer.backbones import Backbone
+from transfer.request import Request
 for name, side in (("mobilenetv2", 32), ("vgg16", 32)):
     try:
-        Backbone(Net(name), (side, side))
+        Request(Net(name), size=(side, side)).backbone
     except LayertapError as error:
         print(type(error).__name__, error, file=sys.stderr)
 """
