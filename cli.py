@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from commands import arguments
 from feature_cache.errors import LayertapError
+from feature_cache.version import own_version
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 for a mistake that the user can mend, 1 for a failure."""
     args = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.filterwarnings("ignore", module="PIL")  # damaged metadata does not matter, damaged pixels raise
+    if not sys.warnoptions:  # libraries warn of what is not the user's to mend; python -W default shows it
+        warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
             stream.reconfigure(errors="backslashreplace")
@@ -37,10 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         install = f"pip install 'layertap[{error.name}]'"
         choices = ", ".join(BACKENDS)
         return _fail(f"Keras needs {error.name}: {install}, or set KERAS_BACKEND to another of {choices}.", 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted; what was computed is kept.", 130)
     except BrokenPipeError:  # whoever read our output, head for instance, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _fail(f"{error.filename or 'the output'}: {error.strerror or error}.", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was computed is kept.", 130)
     return 0
 
 
@@ -63,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="DATA is digits (built in), a folder with a subfolder per class, a folder of images, or a CSV file with "
         "the columns id and class and its images beside it, in imgs/ beside it, or in --images.",
     )
-    parser.add_argument("--version", action="version", version=f"layertap {arguments.own_version()}")
+    parser.add_argument("--version", action="version", version=f"layertap {own_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     _add(commands, "nets", "commands.nets:nets", "list the nets that are known by name")

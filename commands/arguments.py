@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_CACHE = "./features"
 
 
-def own_version() -> str:
-    """The version of Layertap that is installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("layertap")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"
-
-
 def add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("data", metavar="DATA", help="digits, a folder, or a CSV file (see layertap --help)")
     add_csv(sub)
@@ -74,7 +64,7 @@ def add_features(sub: argparse.ArgumentParser) -> None:
         choices=PREPROCESSINGS,
         help="what the net expects pixels to become (default: the net's own; none, 0 to 255, for a .keras file)",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of random weights and of splits (default: 0)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of random weights and of splits (default: 0)")
 
 
 def add_cache(sub: argparse.ArgumentParser) -> None:
@@ -109,6 +99,13 @@ def size(text: str) -> tuple[int, int]:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; give pixels as 64, or height and width as 48x64")
     return sides[0], sides[-1]
+
+
+def seed(text: str) -> int:
+    """A whole number that every random generator takes."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed; give a whole number from 0 to {2**31 - 1}")
+    return int(text)
 
 
 def parameter(text: str) -> tuple[str, str]:

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from commands import arguments
 from commands.output import print_json, print_table, shape_text, size_text
+from feature_cache.errors import DamagedFile, unknown
 
 
 def list_spaces(args: argparse.Namespace) -> None:
     cache = arguments.cache(args)
-    spaces = cache.spaces()
+    infos: list[dict[str, Any]] = []
+    for name in cache.spaces():
+        try:
+            space = cache.open(name)
+            rows = sum(map(len, space.segments))
+        except DamagedFile as error:
+            print(f"layertap: {error}", file=sys.stderr)
+            continue
+        infos.append({"space": name, "rows": rows, "row_shape": space.row_shape, "bytes": space.nbytes})
     if args.json:
-        infos = [
-            {"space": space.folder.name, "rows": len(space.index), "row_shape": space.row_shape, "bytes": space.nbytes}
-            for space in spaces
-        ]
         print_json({"cache": str(cache.root), "spaces": infos})
-    elif not spaces:
+    elif not infos:
         print(f"{cache.root} holds no features; compute some with: layertap extract")
     else:
-        rows = [
-            (s.folder.name, f"{len(s.index):,}", shape_text(s.row_shape or ()), size_text(s.nbytes)) for s in spaces
-        ]
-        print_table(("space", "rows", "a row", "size"), rows)
+        cells = [(i["space"], f"{i['rows']:,}", shape_text(i["row_shape"] or ()), size_text(i["bytes"])) for i in infos]
+        print_table(("space", "rows", "a row", "size"), cells)
 
 
 def info(args: argparse.Namespace) -> None:
-    from feature_cache.errors import unknown
-
     cache = arguments.cache(args)
-    spaces = {space.folder.name: space for space in cache.spaces()}
-    if args.space not in spaces:
-        raise unknown(f"{cache.root} has no space", args.space, spaces, "List them with: layertap cache list.")
-    space = spaces[args.space]
+    names = cache.spaces()
+    if args.space not in names:
+        raise unknown(f"{cache.root} has no space", args.space, names, "List them with: layertap cache list.")
+    space = cache.open(args.space)
     spec = json.loads(space.spec.to_json())
     segments: list[dict[str, Any]] = [
         {"file": part.path.name, "rows": len(part), "bytes": part.path.stat().st_size, "provenance": part.provenance}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import arguments
@@ -25,7 +27,7 @@ def extract(args: argparse.Namespace) -> None:
         report = extraction.extract(
             dataset, request, cache, batch_size=args.batch_size, on_error=args.on_error, progress=progress
         )
-    listing = cache.root / "skipped.csv"
+    listing = cache.root / f"skipped-{re.sub('[^A-Za-z0-9_.-]+', '-', Path(args.data).name)[:60]}.csv"
     write_skipped(listing, report.skipped)
     if args.json:
         print_json(asdict(report))
@@ -33,7 +35,8 @@ def extract(args: argparse.Namespace) -> None:
     print_skipped(report.skipped, listing)
     print(
         f"{report.rows_computed} rows computed, {report.rows_reused} reused, {report.rows_skipped} skipped "
-        f"in {time_text(report.seconds)} ({report.images_per_second:g} images/s), {size_text(report.bytes_written)} in"
+        f"in {time_text(report.seconds)} ({report.images_per_second:g} images/s), "
+        f"{size_text(report.bytes_written)} written:"
     )
     for space in report.spaces:
         print(f"  {space}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands import arguments
 from commands.output import Progress, output, print_json, print_skipped, print_table, write_skipped
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import DamagedFile, InvalidChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,9 @@ def train_head(args: argparse.Namespace) -> None:
     from transfer.datasets import require_labels
 
     protocol = Protocol(args.cv, args.valid, args.per_class, args.draws, args.seed)
-    params = dict(args.param)
-    make_head(args.head, params)  # a mistake in the parameters shows before any work
+    params: dict[str, Any] = dict(args.param)
+    if "seed" in make_head(args.head, params).get_params():  # a mistake in them shows before any work
+        params.setdefault("seed", args.seed)
     out = Path(args.out)
     runs.check_free(out, overwrite=args.overwrite)
     dataset, request = arguments.dataset(args), arguments.request(args)
@@ -59,11 +60,11 @@ def train_head(args: argparse.Namespace) -> None:
         plots.confusion(folder / "confusion.png", classes.tolist(), counts, f"{args.data}: images held out")
         write_skipped(folder / "skipped.csv", cached.skipped)
     if args.json:
-        print_json({"run": str(out), "spec": config["spec"], **metrics})
+        print_json({"run": args.out, "spec": config["spec"], **metrics})
         return
     print_skipped(cached.skipped, out / "skipped.csv")
     _print_folds(metrics, several=len(cached.features) > 1)
-    print(f"\nThe head in {out} reads {trained.features} and is fitted on all {len(labels)} images.")
+    print(f"\nThe head in {args.out} reads {trained.features} and is fitted on all {len(labels)} images.")
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -71,11 +72,9 @@ def evaluate(args: argparse.Namespace) -> None:
     from transfer.datasets import require_labels
 
     dataset = arguments.dataset(args)
-    if dataset.labels is None:
-        require_labels(dataset)
+    require_labels(dataset, least=1)
     run, cached, probabilities, seconds = _apply(args, dataset)
-    labels, classes = cached.dataset.labels, run.head.classes_
-    assert labels is not None
+    labels, classes = require_labels(cached.dataset, least=1), run.head.classes_
     result = {
         **score(classes, labels, probabilities),
         "fit_seconds": run.config["head"].get("fit_seconds"),
@@ -102,7 +101,8 @@ def predict(args: argparse.Namespace) -> None:
             {"id": name, "class": label, "probabilities": dict(zip(classes, row, strict=True))}
             for name, label, row in zip(ids, predicted, probabilities.tolist(), strict=True)
         ]
-        print_json({"predictions": rows, "skipped": [asdict(problem) for problem in cached.skipped]})
+        with output(args.out) as stream:
+            print_json({"predictions": rows, "skipped": [asdict(problem) for problem in cached.skipped]}, stream)
         return
     print_skipped(cached.skipped, None)
     with output(args.out) as stream:
@@ -116,13 +116,18 @@ def _images(args: argparse.Namespace) -> DataSet:
     from transfer import datasets
 
     paths = [Path(name) for name in args.image]
-    if len(paths) == 1 and (not paths[0].is_file() or paths[0].suffix.lower() in (".csv", ".tsv")):
+    if len(paths) == 1 and (paths[0].is_dir() or args.image[0] in datasets.BUILT_IN or _is_table(paths[0])):
         args.data = args.image[0]
         return arguments.dataset(args)
     for path in paths:
         if not path.is_file():
-            raise InvalidChoice(f"there is no image file {str(path)!r}; give image files, or one folder or CSV file.")
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one folder or CSV file.")
     return datasets.from_files(paths)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv")
 
 
 def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.ndarray, float]:
@@ -130,18 +135,22 @@ def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.
     from heads import runs
     from transfer.extract import extract
     from transfer.lookup import cached_features
-    from transfer.nets import Net
+    from transfer.nets import net_from_config
     from transfer.request import request_for
 
     run, cache = runs.read(Path(args.run)), arguments.cache(args)
-    request = request_for([run.spec], Net(**run.config["net"]))
+    request = request_for(run.spec, net_from_config(run.config.get("net")))
     with Progress("images", args.quiet) as progress:
         extract(dataset, request, cache, on_error=args.on_error, progress=progress)
     cached = cached_features(dataset, request, cache, on_error=args.on_error)
     if not len(cached.dataset):
         raise InvalidChoice(f"none of the {len(dataset)} images can be read.")
+    features = cached.features[run.spec.layer][:]
+    width = features[0].size
+    if getattr(run.head, "n_features_in_", width) != width:
+        raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder}; train it again.")
     start = time.perf_counter()
-    probabilities = run.head.predict_proba(cached.features[run.spec.layer][:])
+    probabilities = run.head.predict_proba(features)
     return run, cached, probabilities, time.perf_counter() - start
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from commands.output import print_json, print_table, shape_text
+
+if TYPE_CHECKING:
+    from transfer.layers import LayerInfo
 
 
 def nets(args: argparse.Namespace) -> None:
@@ -26,20 +30,28 @@ def layers(args: argparse.Namespace) -> None:
     from transfer.nets import Net
     from transfer.request import Request
 
-    weights = None if Net(args.net).is_file else "none"  # shapes need no weights
-    backbone = Request(Net(args.net, weights), size=args.size).backbone
-    from transfer.layers import table  # after Keras
+    net = Net(args.net, None if Net(args.net).is_file else "none")  # shapes need no weights
+    backbone = Request(net, size=args.size).backbone
+    from transfer.layers import classifier_table, table  # after Keras
 
     infos = table(backbone)
+    above = classifier_table(backbone)
     if args.json:
-        print_json({"net": args.net, "size": backbone.size, "layers": [asdict(info) for info in infos]})
+        lists = {"layers": [asdict(info) for info in infos], "classifier": [asdict(info) for info in above]}
+        print_json({"net": args.net, "size": backbone.size, **lists})
         return
-    rows = [
-        (i.index, i.name, i.kind, shape_text(i.shape), f"{i.parameters:,}", f"{i.gflops:.4f}", f"{i.kilobytes:,.1f}")
-        for i in infos
-    ]
+    rows = _rows(infos) + [("top", *row[1:]) for row in _rows(above)]
     print_table(("", "layer", "kind", "shape", "parameters", "GFLOPs", "kB/image"), rows, left=(1, 2))
     print(
         f"\nFor {backbone.size[0]} x {backbone.size[1]} pixels: GFLOPs from the pixels up to the layer, two for each "
         "multiply-add; kB/image at float32, before pooling."
     )
+    if above:
+        print("Layers marked top belong to the classifier: they are there when they are asked for by name.")
+
+
+def _rows(infos: list[LayerInfo]) -> list[tuple[Any, ...]]:
+    return [
+        (i.index, i.name, i.kind, shape_text(i.shape), f"{i.parameters:,}", f"{i.gflops:.4f}", f"{i.kilobytes:,.1f}")
+        for i in infos
+    ]

@@ -7,6 +7,7 @@ import csv
 import json
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -14,8 +15,8 @@ from typing import IO, Any
 from feature_cache.errors import StorageFailure
 
 
-def print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, indent=2))
+def print_json(content: dict[str, Any], stream: IO[str] | None = None) -> None:
+    print(json.dumps(content, indent=2), file=stream)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequence[int] = (0,)) -> None:
@@ -80,7 +81,7 @@ class Progress:
         before, since = self._first if done > self._first[0] else (0, self._start)
         rate = (done - before) / max(now - since, 1e-9)
         left = time_text((total - done) / rate)
-        text = f"{done}/{total} {self._what}  {100 * done // total} %  {rate:.3g}/s  {left} left"
+        text = f"{done}/{total} {self._what}  {100 * done // total} %  {rate:.{0 if rate >= 10 else 1}f}/s  {left} left"
         if self._terminal:
             filled = 24 * done // total
             print(f"\r[{'#' * filled}{'.' * (24 - filled)}] {text}\033[K", end="", file=sys.stderr, flush=True)
@@ -102,9 +103,13 @@ def output(file: str | None) -> Iterator[IO[str]]:
     if file is None:
         yield sys.stdout
         return
-    path = Path(file)
-    aside = path.with_name(f".{path.name}.tmp")
+    path = Path(file).resolve()  # a link keeps pointing where it does
+    aside = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex}.tmp")
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device is written as it is
+            with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+                yield stream
+            return
         with aside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             yield stream
         aside.replace(path)

@@ -3,7 +3,7 @@
 Features of scikit-learn's 1,797 real digits are compared for three sources: glyphnet as it ships,
 the same net with random weights, and the raw pixels. Each is judged by a logistic head, once by
 5-fold cross-validation and once with 10 labelled images per class (20 random draws, all other images
-are for testing). Where there are several layers, training rows alone decide which one is read.
+are for testing). Where there are several readouts, training rows alone decide which one counts.
 
 Features are kept in ``features``, pictures and scores go to ``demo``.
 """
@@ -33,14 +33,14 @@ from transfer.lookup import cached_features
 from transfer.nets import Net
 from transfer.request import Request
 
-LAYERS = ("block2_pool", "block3_pool", "block4_pool")
+READOUTS = {"flatten": ("block2_pool", "block3_pool", "block4_pool"), "avg": ("block4_pool",)}  # layers by pooling
 PER_CLASS = (1, 2, 5, 10, 20, 50, 100)
 OUT = Path("demo")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Somewhere that features come from: a name, one array for each layer, parameters of the head."""
+    """Somewhere that features come from: a name, an array for each readout, parameters of the head."""
 
     name: str
     features: Mapping[str, Any]
@@ -75,7 +75,7 @@ def main() -> None:
     print()
     print_table(("", "accuracy", "balanced acc.", "log-loss", "fit (s)", "predict (s)"), rows)
 
-    # The layer that most draws of ten labels per class chose, by their training rows.
+    # The readout that most draws of ten labels per class chose, by their training rows.
     curves = {source.name: curve(source, chosen[source.name], digits.labels, contents) for source in sources}
     plots.learning_curves(OUT / "labels.png", PER_CLASS, curves, "Handwritten digits: how many labels does it take?")
     (OUT / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
@@ -89,14 +89,16 @@ def extract_all(digits: DataSet) -> tuple[list[Source], np.ndarray]:
     cache = Cache(Path("features"))
     sources = []
     for name, net in (("glyphnet", Net("glyphnet")), ("random weights", Net("glyphnet", "none"))):
-        request = Request(net, LAYERS, pooling="flatten")
+        requests = [Request(net, layers, pooling) for pooling, layers in READOUTS.items()]
         with Progress("images") as progress:
-            report = extract(digits, request, cache, progress=progress)
-        print(
-            f"{name}: {report.rows_computed} rows computed, {report.rows_reused} reused in {time_text(report.seconds)}"
-        )
-        cached = cached_features(digits, request, cache)
-        sources.append(Source(name, cached.features, {}))
+            reports = [extract(digits, request, cache, progress=progress) for request in requests]
+        computed, reused = (sum(getattr(report, key) for report in reports) for key in ("rows_computed", "rows_reused"))
+        print(f"{name}: {computed} rows computed, {reused} reused in {time_text(sum(r.seconds for r in reports))}")
+        features = {}
+        for request in requests:
+            cached = cached_features(digits, request, cache)
+            features |= {f"{layer} {request.pooling}": rows for layer, rows in cached.features.items()}
+        sources.append(Source(name, features, {}))
     pixels = np.stack([to_pixels(source.load()[1], (8, 8)) for source in digits.sources])
     flat = pixels.reshape(len(digits), -1).astype(np.float32)
     sources.append(Source("raw pixels", {"pixels": flat}, {"C": 1.0}))  # weaker regularisation suits them better
@@ -108,9 +110,9 @@ def judge(source: Source, labels: np.ndarray, contents: np.ndarray, protocol: Pr
     return evaluate(source.features, labels, contents, splits, lambda: make_head("logistic", dict(source.params)))
 
 
-def curve(source: Source, layer: str, labels: np.ndarray, contents: np.ndarray) -> list[tuple[float, float]]:
-    """Mean and deviation of the accuracy for each number of labels, reading one layer."""
-    only = replace(source, features={layer: source.features[layer]})
+def curve(source: Source, readout: str, labels: np.ndarray, contents: np.ndarray) -> list[tuple[float, float]]:
+    """Mean and deviation of the accuracy for each number of labels, from one readout."""
+    only = replace(source, features={readout: source.features[readout]})
     points = []
     for number in PER_CLASS:
         result = judge(only, labels, contents, Protocol(per_class=number, draws=10))

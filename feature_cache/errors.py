@@ -44,8 +44,6 @@ class MissingDependency(LayertapError, ImportError):
 class WeightsUnavailable(LayertapError, OSError):
     """Pretrained weights that can neither be found nor fetched."""
 
-    exit_code = 1
-
 
 class DamagedFile(LayertapError, OSError):
     """A file of ours that is truncated, altered, foreign or of a newer format."""
@@ -70,7 +68,8 @@ def unknown(kind: str, asked: str, allowed: Iterable[str], hint: str = "") -> In
         What to do next, a clause without a full stop.
     """
     allowed = list(allowed)
-    near = difflib.get_close_matches(asked, allowed, n=3, cutoff=0.6)
+    by_lower = {name.lower(): name for name in allowed}
+    near = [by_lower[name] for name in difflib.get_close_matches(asked.lower(), by_lower, n=3, cutoff=0.6)]
     if near:
         guess = f"; did you mean {' or '.join(repr(name) for name in near)}?"
     else:

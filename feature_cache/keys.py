@@ -15,7 +15,7 @@ DIGEST_BYTES = 16
 # A file changed this shortly before it was read may change again without a new time stamp.
 RACY_NANOSECONDS = 2_000_000_000
 
-FileStamp = tuple[str, int, int]  # absolute path, size in bytes, modification time in nanoseconds
+FileStamp = tuple[str, int, int]  # absolute path, size in bytes, time of the last change in nanoseconds
 
 
 def digest_bytes(encoded: bytes) -> bytes:

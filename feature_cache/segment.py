@@ -9,13 +9,14 @@ with attributes `layertap_format`, `spec`, `checksum` and `provenance`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import time
 import uuid
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from feature_cache.spec import FeatureSpec
 FORMAT = 1
 PATTERN = "segment-*.h5"
 PAGE = 4096
+ABANDONED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,13 @@ class Segment:
     def __len__(self) -> int:
         return len(self.views)
 
-    @cached_property
+    @property
     def rows(self) -> np.ndarray:
-        """The features, memory-mapped read-only: shape (n, *row_shape)."""
+        """The features, memory-mapped read-only: shape (n, *row_shape).
+
+        Mapped anew each time: a map keeps a file open, and a space may have more segments than a
+        process may have open files.
+        """
         return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=(len(self), *self.row_shape))
 
 
@@ -154,6 +160,14 @@ def read(path: Path, spec: FeatureSpec) -> Segment:
             f"{path} is damaged or not a segment of this cache ({reason}). "
             "Move it away; the next extract computes its rows again."
         ) from error
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what writers that were killed left behind: temporary files older than a day."""
+    for aside in folder.glob(f".{PATTERN}.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - aside.stat().st_mtime > ABANDONED_SECONDS:
+                aside.unlink()
 
 
 def checksum(features: np.ndarray, digests: np.ndarray, views: np.ndarray) -> str:

@@ -35,15 +35,19 @@ class Cache:
         """The space of `spec`, as its segments are now."""
         return Space(self.root / spec.folder, spec)
 
-    def spaces(self) -> list[Space]:
-        """Every space of the cache, by name.
+    def spaces(self) -> list[str]:
+        """The names of the spaces in the cache, sorted."""
+        return sorted(file.parent.name for file in self.root.glob(f"*/{SPEC_FILE}"))
+
+    def open(self, name: str) -> Space:
+        """The space called `name`.
 
         Raises
         ------
         DamagedFile
-            When a folder's spec cannot be read.
+            When its spec cannot be read.
         """
-        return [Space(file.parent, _read_spec(file)) for file in sorted(self.root.glob(f"*/{SPEC_FILE}"))]
+        return Space(self.root / name, _read_spec(self.root / name / SPEC_FILE))
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Space:
                 aside = self.folder / f".{SPEC_FILE}.{uuid.uuid4().hex}.tmp"
                 aside.write_text(self.spec.to_json())
                 aside.replace(self.folder / SPEC_FILE)
+            segment.remove_abandoned(self.folder)
         except OSError as error:
             raise StorageFailure(
                 f"cannot write to the cache folder {self.folder}: {error.strerror}; choose another with --cache."

@@ -71,6 +71,10 @@ class FeatureSpec:
     recipe: int = PIXEL_RECIPE
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in ("str", "str | None") and not isinstance(value, str) and value is not field.default:
+                raise InvalidChoice(f"{field.name} is a text; received {value!r}.")
         for kind, value, allowed in (
             ("pooling", self.pooling, POOLINGS),
             ("fit", self.fit, FITS),
@@ -84,7 +88,11 @@ class FeatureSpec:
             raise InvalidChoice(f"size is (height, width) in pixels, each at least 1; received {self.size!r}.")
 
     def to_json(self) -> str:
-        """Canonical JSON: the same text for equal specs, whatever the version that writes it."""
+        """Canonical JSON: the same text for equal specs.
+
+        A field that is added in a later version has to be left out at its default, or every cache
+        there is would be lost.
+        """
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod

@@ -11,9 +11,11 @@ import numpy as np
 from feature_cache import segment
 from feature_cache.spec import FeatureSpec
 
-# A segment is committed when it is this large or this old: what a kill can cost is bounded by both.
+# A segment is committed when it is this large, or this old: what a kill can cost is bounded by both. In a
+# long extraction the age may grow to a share of the time it has taken, so that segments do not become many.
 SEGMENT_BYTES = 256 * 2**20
 SEGMENT_SECONDS = 20.0
+SEGMENT_SHARE = 0.02
 
 
 class SpaceWriter:
@@ -32,7 +34,7 @@ class SpaceWriter:
         self._features: list[np.ndarray] = []
         self._digests: list[np.ndarray] = []
         self._bytes = 0
-        self._opened = time.monotonic()
+        self._started = self._opened = time.monotonic()
         self.bytes_written = 0
 
     def append(self, digests: np.ndarray, features: np.ndarray) -> None:
@@ -53,7 +55,9 @@ class SpaceWriter:
         self._digests.append(np.array(digests, np.uint8))  # a copy: engines reuse their buffers
         self._features.append(np.array(features, self._spec.dtype))
         self._bytes += self._features[-1].nbytes
-        if self._bytes >= SEGMENT_BYTES or time.monotonic() - self._opened >= SEGMENT_SECONDS:
+        now = time.monotonic()
+        age = max(SEGMENT_SECONDS, SEGMENT_SHARE * (now - self._started))
+        if self._bytes >= SEGMENT_BYTES or now - self._opened >= age:
             self.commit()
 
     def commit(self) -> None:

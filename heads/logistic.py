@@ -103,9 +103,8 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
             raise DamagedFile(
                 f"the head {file} cannot be read ({type(error).__name__}: {error}); train it again."
             ) from error
-        if not isinstance(pipeline, Pipeline) or not all(
-            hasattr(pipeline, name) for name in ("classes_", "n_features_in_")
-        ):
+        parts = [type(part) for _, part in pipeline.steps] if isinstance(pipeline, Pipeline) else []
+        if parts != [StandardScaler, LogisticRegression] or not hasattr(pipeline, "n_features_in_"):
             raise DamagedFile(f"the head {file} is not a fitted logistic head; train it again.")
         head = cls(**params)
         head.pipeline_ = pipeline

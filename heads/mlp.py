@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ from heads.checks import as_rows, require
 
 FILE = "head.keras"
 CLASSES_FILE = "classes.npy"
+LARGEST_CONFIG = 64 * 2**20  # bytes
 PARTS = {"Sequential", "InputLayer", "Normalization", "Dense", "Dropout", "DTypePolicy", "GlorotUniform", "Zeros"}
 
 
@@ -76,6 +78,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         """Fit to features of shape (n, ...) and labels of shape (n,)."""
         for name, least in (("hidden", 1), ("epochs", 1), ("patience", 0), ("batch_size", 1)):
             require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         for name in ("dropout", "inner"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
@@ -142,7 +145,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             head.n_features_in_ = int(head.model_.inputs[0].shape[-1])
             if head.classes_.shape != tuple(head.model_.outputs[0].shape[1:]):
                 raise ValueError("its outputs are not its classes")
-        except UnsafeFile:
+        except (DamagedFile, UnsafeFile):
             raise
         except Exception as error:  # Keras raises many types for a damaged file
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -175,6 +178,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
 def _check_layers(file: Path) -> None:
     """Refuse a model of other parts than those that `MLPHead` builds, before Keras sees it."""
     with zipfile.ZipFile(file) as archive:
+        if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
+            raise DamagedFile(f"the head {file} is not loaded: its config.json is too large.")
         config = json.loads(archive.read("config.json"))
     waiting = [config]
     while waiting:
@@ -189,6 +194,7 @@ def _check_layers(file: Path) -> None:
 
 
 def _keras() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_stderr_silenced():  # TensorFlow greets everyone
         import keras
     return keras

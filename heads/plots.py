@@ -32,13 +32,14 @@ def confusion(file: Path, classes: Sequence[str], counts: np.ndarray, title: str
             colour = "white" if share[row, column] > 0.5 else INK
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=8, color=colour)
     if k <= 60:
-        names = [name if len(name) <= 16 else name[:15] + "…" for name in classes]
+        printable = [name.encode(errors="backslashreplace").decode() for name in classes]
+        names = [name if len(name) <= 16 else name[:15] + "…" for name in printable]
         turned = 90 if max(map(len, names)) > 3 else 0
         axes.set_xticks(range(k), names, fontsize=8, rotation=turned)
         axes.set_yticks(range(k), names, fontsize=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title.encode(errors="backslashreplace").decode()[-60:], fontsize=10)
     figure.savefig(file, dpi=120)
     plt.close(figure)
 

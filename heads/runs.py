@@ -55,6 +55,7 @@ def new_run(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     StorageFailure
         When it cannot be made.
     """
+    folder = folder.resolve()
     check_free(folder, overwrite=overwrite)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -80,12 +81,20 @@ def check_free(folder: Path, *, overwrite: bool = False) -> None:
     """Raise InvalidChoice when a run cannot be written to `folder`."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not (folder / CONFIG_FILE).is_file():
+    if not _is_run(folder):
         raise InvalidChoice(f"{folder} exists and is not a run; choose another folder with --out.")
     if not overwrite:
         raise InvalidChoice(
             f"the run {folder} exists; choose another folder with --out, or replace it with --overwrite."
         )
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and {"format", "spec", "head"} <= config.keys()
 
 
 def write(folder: Path, head: Head, config: dict[str, Any], metrics: dict[str, Any]) -> None:

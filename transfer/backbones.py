@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
-from transfer.loading import build, first_line
+from transfer.loading import build, customary_settings, first_line
 from transfer.nets import Net
 from transfer.normalise import Normalise
 
@@ -42,6 +42,7 @@ class Backbone:
         When the weights cannot be had, the file is not safe, or the size does not suit the net.
     """
 
+    @customary_settings()
     def __init__(self, net: Net, size: tuple[int, int] | None = None, *, top: bool = False) -> None:
         self.net = net
         self.size = size or net.default_size()
@@ -89,6 +90,7 @@ class Backbone:
             f"{self.net.name} has no layer", layer, names, f"List them with: layertap layers {self.net.name}."
         )
 
+    @customary_settings()
     def cut(self, readouts: Sequence[tuple[str, str]], preprocessing: str, channels: int) -> keras.Model:
         """The net from uint8 pixels to the pooled outputs of some layers, and nothing beyond them.
 
@@ -106,6 +108,13 @@ class Backbone:
             uint8 of shape (n, height, width, channels) in, a list of float32 tensors out, in
             inference mode.
         """
+        if self.channels not in (1, 3):
+            raise BadData(
+                f"the net {self.net.name} takes {self.channels} channels in its last axis; Layertap gives it 1 or 3, "
+                "with the channels last."
+            )
+        if self.channels != 3 and preprocessing in ("torch", "caffe"):
+            raise InvalidChoice(f"--preprocessing {preprocessing} is for colour; {self.net.name} takes one channel.")
         trunk = keras.Model(self.input, [self.taps[layer] for layer, _ in readouts])
         pixels = keras.Input((*self.size, channels), dtype="uint8", name="pixels")
         tensors = trunk(Normalise(preprocessing, self.channels, name="normalise")(pixels), training=False)

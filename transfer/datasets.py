@@ -87,7 +87,7 @@ def load(
     if data in BUILT_IN:
         return _digits()
     path = Path(data)
-    if path.is_dir():
+    if data and path.is_dir():
         return _folder(path)
     if path.is_file():
         if path.suffix.lower() in (".csv", ".tsv"):
@@ -101,20 +101,20 @@ def from_files(paths: Sequence[Path]) -> DataSet:
     return DataSet("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
 
 
-def require_labels(dataset: DataSet) -> np.ndarray:
-    """The labels of `dataset`, at least two classes of them.
+def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
+    """The labels of `dataset`, at least `least` classes of them.
 
     Raises
     ------
     BadData
-        When there are none, or only one class.
+        When there are none, or too few classes.
     """
     if dataset.labels is None:
         raise BadData(
             f"{dataset.name} has no labels; use a folder with a subfolder per class, or a CSV with a class column."
         )
     classes = np.unique(dataset.labels)
-    if len(classes) < 2:
+    if len(classes) < least:
         raise BadData(f"{dataset.name} has a single class, {str(classes[0])!r}; a head needs at least two.")
     return dataset.labels
 
@@ -167,7 +167,8 @@ def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.nd
                 out[position] = np.frombuffer(result, np.uint8)
                 if stamp := stamps[position]:
                     fresh[stamp] = result
-    memo.remember(fresh, seen)
+            memo.remember(fresh, seen)
+            fresh.clear()
     return out, unreadable
 
 
@@ -190,6 +191,12 @@ def _folder(folder: Path) -> DataSet:
         if not loose:
             raise BadData(f"the folder {folder} holds no files; put images in it, or in a subfolder for each class.")
         return _dataset(folder, loose, None)
+    inner = [{child.name for child in _visible(folder) if child.is_dir()} for folder in classes]
+    if len(inner) > 1 and len(inner[0]) > 1 and all(names == inner[0] for names in inner):
+        raise BadData(
+            f"{folder} holds {', '.join(child.name for child in classes[:3])} with the same subfolders in each: these "
+            f"look like splits, not classes; name one of them, for instance {classes[0]}."
+        )
     images = [file for file in loose if _looks_like_image(file)]
     if images:
         raise BadData(

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import PIL
 
 from feature_cache.space import Cache
+from feature_cache.version import own_version
 from transfer.datasets import DataSet, Unreadable
 from transfer.lookup import find_missing, refusal, with_copies
 from transfer.reading import Batch, default_batch_size, read_batches
@@ -73,7 +75,7 @@ def extract(
     undecodable: dict[int, str] = {}
     computed = written = 0
     if len(missing.positions):
-        batch_size = batch_size or default_batch_size(request.specs[0].size)
+        batch_size = min(batch_size or default_batch_size(request.specs[0].size), len(missing.positions))
         engines = Engines(request, batch_size)
         with ExitStack() as stack:
             writers = [stack.enter_context(space.writer(engines.provenance)) for space in missing.spaces]
@@ -121,8 +123,9 @@ class Engines:
         self._engines: dict[int, Engine] = {}
         self.provenance: dict[str, Any] = {
             **KerasEngine.describe(),
-            "layertap": _own_version(),
+            "layertap": own_version(),
             "numpy": np.__version__,
+            "pillow": PIL.__version__,
             "batch_size": batch_size,
         }
 
@@ -134,12 +137,3 @@ class Engines:
             model = self._backbone.cut(readouts, self._request.specs[0].preprocessing, channels)
             self._engines[channels] = self._make(model)
         return self._engines[channels](batch.pixels)
-
-
-def _own_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("layertap")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+# Pillow's readers that start another program, or only know how to hand a file on.
+_REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS"}
+_EIGHT_BIT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # of each 16-bit value
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -61,7 +65,7 @@ class FileSource:
         if not encoded:
             raise BadImage(f"the image {self.path} is empty (0 bytes).")
         try:
-            return digest_bytes(encoded), Image.open(io.BytesIO(encoded))
+            return digest_bytes(encoded), Image.open(io.BytesIO(encoded), formats=_formats())
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             raise BadImage(f"{self.path} is not an image that can be read ({_reason(error)}).") from error
 
@@ -70,7 +74,8 @@ class FileSource:
             status = self.path.stat()
         except OSError:
             return None
-        return str(self.path.absolute()), status.st_size, status.st_mtime_ns
+        # A file that is moved over another keeps its modification time; its status changes.
+        return str(self.path.absolute()), status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -152,6 +157,12 @@ def to_pixels(
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.OPEN if name not in _REFUSED_FORMATS]
+
+
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none that makes sense."""
     try:
@@ -173,10 +184,10 @@ def _to_gray_or_rgb(image: Image.Image, name: str) -> Image.Image:
             return image
         image = image.convert("RGBA" if image.mode == "RGB" else "LA")
     if image.mode in _SIXTEEN_BIT or image.mode == "I":
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise BadImage(f"{name} holds integers outside 0 to 65535; save it as 8- or 16-bit gray.")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        return Image.fromarray(_EIGHT_BIT[values])
     if image.mode == "F":
         raise BadImage(f"{name} holds floating-point values of no fixed range; save it as 8- or 16-bit gray.")
     if image.mode == "P" and "transparency" in image.info:

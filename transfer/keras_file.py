@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData, UnsafeFile
 
+LARGEST_CONFIG = 64 * 2**20  # bytes
 # Layers of Keras that exist to run code or load further files.
 _CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "__lambda__"}
 
@@ -25,11 +27,13 @@ def read_config(file: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(file) as archive:
+            if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
+                raise ValueError("config.json is too large")
             config = json.loads(archive.read("config.json"))
         if not isinstance(config, dict):
             raise ValueError("config.json is not an object")
         _refuse_code(config, file)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError, zlib.error) as error:
         if isinstance(error, UnsafeFile):
             raise
         raise BadData(f"{file} is not a .keras file: save the net with model.save('name.keras') in Keras 3.") from error

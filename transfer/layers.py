@@ -64,6 +64,16 @@ def table(backbone: Backbone) -> list[LayerInfo]:
     return rows
 
 
+def classifier_table(backbone: Backbone) -> list[LayerInfo]:
+    """The layers that only the net with its classifier has; none for a net without one, or one that has it."""
+    from transfer.backbones import Backbone
+
+    net = backbone.net
+    if net.info is None or not net.info.builder:
+        return []
+    return [row for row in table(Backbone(net, backbone.size, top=True)) if row.name not in backbone.taps]
+
+
 class _Ancestry:
     """Sums the cost of all operations that a tensor depends on, each once."""
 

@@ -39,7 +39,7 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
     UnsafeFile
         When a ``.keras`` file cannot be loaded without running code of its own.
     """
-    with _fresh_names(), _seeded(net.seed):
+    with customary_settings(), _fresh_names(), _seeded(net.seed):
         if net.is_file:
             return _load_file(Path(net.name))
         if net.name.lower() == "glyphnet":
@@ -94,7 +94,7 @@ def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
     except Exception as error:  # get_file raises bare Exceptions for whatever the network does
         text = str(error)
         if "URL fetch failure" not in text:
-            raise
+            raise BadData(f"{net.name} cannot be had with its ImageNet weights: {first_line(error)}") from error
         name = text.split("URL fetch failure on ", 1)[1].split(":", 2)[1].split()[0].rsplit("/", 1)[-1]
         raise WeightsUnavailable(
             f"the ImageNet weights of {net.name} are not on this machine and cannot be fetched. Keras looks for "
@@ -118,6 +118,21 @@ def first_line(error: Exception) -> str:
     """What `error` says, in one line: its first, and the second where the first ends with a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
+@contextlib.contextmanager
+def customary_settings() -> Iterator[None]:
+    """Build in float32, channels last, whatever the user's keras.json or program has set; restored after."""
+    before = keras.config.image_data_format(), keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before[0])
+        keras.config.set_floatx(before[1])
+        keras.config.set_dtype_policy(before[2])
 
 
 @contextlib.contextmanager

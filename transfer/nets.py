@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import BadData, InvalidChoice, unknown
+from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
 from feature_cache.spec import FeatureSpec
 from transfer.keras_file import input_shape, read_config
 
@@ -182,9 +182,9 @@ class Net:
     def as_config(self) -> dict[str, Any]:
         """The arguments that make this net again from any folder."""
         config = asdict(self)
-        for key in ("name", "weights"):
-            if self.weights_file is not None and config[key] == str(self.weights_file):
-                config[key] = str(self.weights_file.absolute())
+        key = "name" if self.is_file else "weights"
+        if self.is_file or self.weights not in (None, "imagenet", "none"):
+            config[key] = str(Path(config[key]).absolute())
         return config
 
     @property
@@ -239,6 +239,22 @@ class Net:
             preprocessing=self.preprocessing or own,
             **rest,
         )
+
+
+def net_from_config(config: Any) -> Net:
+    """The net whose `Net.as_config` a run carries.
+
+    Raises
+    ------
+    DamagedFile
+        When `config` is not of that kind.
+    InvalidChoice
+        When its file is not there any more.
+    """
+    kinds = {"name": str, "weights": str | None, "seed": int, "preprocessing": str | None}
+    if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
+        raise DamagedFile("the run does not say which net its head goes with; train it again.")
+    return Net(**{key: config[key] for key in kinds})
 
 
 @cache

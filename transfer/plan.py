@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
+
+import numpy as np
 
 from feature_cache.space import Cache
 from transfer.datasets import DataSet
@@ -15,7 +18,7 @@ from transfer.request import Request
 
 @dataclass(frozen=True)
 class SpacePlan:
-    """One space: rows asked for, present, missing, and bytes a row (None while nothing is missing)."""
+    """One space: rows asked for, present, missing, and bytes a row (None while it is not known)."""
 
     space: str
     rows_total: int
@@ -49,10 +52,13 @@ def plan(dataset: DataSet, request: Request, cache: Cache, batch_size: int | Non
     """What `extract` would do for `dataset`; nothing is written but the memo of digests."""
     start = time.perf_counter()
     missing = find_missing(dataset, request, cache)
-    row_bytes: list[int | None] = [None] * len(missing.spaces)
+    row_bytes = [
+        None if space.row_shape is None else math.prod(space.row_shape) * np.dtype(space.spec.dtype).itemsize
+        for space in missing.spaces
+    ]
     seconds = 0.0
     if len(missing.positions):
-        batch_size = batch_size or default_batch_size(request.specs[0].size)
+        batch_size = min(batch_size or default_batch_size(request.specs[0].size), len(missing.positions))
         engines = Engines(request, batch_size)
         batch = next(read_batches(dataset, missing.positions[:batch_size], request, batch_size, {}), None)
         if batch is not None:

@@ -52,26 +52,26 @@ def read_batches(
     waiting: dict[int, list[tuple[bytes, np.ndarray]]] = {}
     ahead: deque[tuple[int, Future]] = deque()
     upcoming = iter(positions.tolist())
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        try:
-            while True:
-                while len(ahead) < 2 * batch_size and (position := next(upcoming, None)) is not None:
-                    ahead.append((position, pool.submit(decode, position)))
-                if not ahead:
-                    break
-                position, future = ahead.popleft()
-                try:
-                    decoded = future.result()
-                except BadImage as error:
-                    undecodable[position] = str(error)
-                    continue
-                bucket = waiting.setdefault(decoded[1].shape[-1], [])
-                bucket.append(decoded)
-                if len(bucket) == batch_size:
-                    yield _assemble(bucket)
-                    bucket.clear()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+    try:
+        while True:
+            while len(ahead) < 2 * batch_size and (position := next(upcoming, None)) is not None:
+                ahead.append((position, pool.submit(decode, position)))
+            if not ahead:
+                break
+            position, future = ahead.popleft()
+            try:
+                decoded = future.result()
+            except BadImage as error:
+                undecodable[position] = str(error)
+                continue
+            bucket = waiting.setdefault(decoded[1].shape[-1], [])
+            bucket.append(decoded)
+            if len(bucket) == batch_size:
+                yield _assemble(bucket)
+                bucket.clear()
+    finally:
+        pool.shutdown(cancel_futures=True)
     for bucket in waiting.values():
         if bucket:
             yield _assemble(bucket)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -66,32 +67,36 @@ class Request:
         InvalidChoice
             When it lacks one of them.
         """
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with native_stderr_silenced():  # TensorFlow greets everyone
             from transfer.backbones import backbone_for
 
         return backbone_for(self.net, self.layers, self.size)
 
 
-def request_for(specs: list[FeatureSpec], net: Net) -> Request:
-    """The request that gives `specs` again, for instance those that a run carries.
+def request_for(spec: FeatureSpec, net: Net) -> Request:
+    """The request that gives `spec` again, for instance the one that a run carries.
 
     Raises
     ------
     BadData
-        When `net` is not, or no longer, the one that they were computed with.
+        When it cannot be had: the net is not, or no longer, the one of `spec`, or this version of
+        Layertap makes its pixels in another way. The message names what differs.
     """
-    first = specs[0]
-    for asked, now, what in ((first.net, net.net_id, "net"), (first.weights, net.weights_id, "weights")):
-        if asked != now:
-            raise BadData(
-                f"the {what} of {net.name} changed since these features were computed ({asked}, now {now}); "
-                "bring the old file back, or train again."
-            )
-    return Request(
-        net,
-        layers=tuple(spec.layer for spec in specs),
-        pooling=first.pooling,
-        size=first.size,
-        fit=first.fit,
-        interpolation=first.interpolation,
+    request = Request(
+        replace(net, preprocessing=spec.preprocessing),
+        (spec.layer,),
+        spec.pooling,
+        spec.size,
+        spec.fit,
+        spec.interpolation,
     )
+    now = request.specs[0]
+    for field in fields(spec):
+        before, after = getattr(spec, field.name), getattr(now, field.name)
+        if before != after:
+            raise BadData(
+                f"the features that this head takes cannot be had any more: their {field.name} was {before!r}, now "
+                f"it is {after!r}. Bring back what changed (a net's file, the version of Layertap), or train again."
+            )
+    return request

@@ -227,7 +227,7 @@ def test_names_that_are_no_text_are_carried_through(main: Callable, tmp_path: Pa
     (data / "dark" / b"d\xe9j\xe0.png".decode("utf-8", "surrogateescape")).write_text("no image")
     done = main("extract", data, "--layer", "block1_pool", "--on-error", "skip")
     assert done.status == 0, done.stderr
-    listing = (tmp_path / "features" / "skipped.csv").read_text()
+    listing = (tmp_path / "features" / f"skipped-{data.name}.csv").read_text()
     assert "png" in listing.splitlines()[1]
     train = ("train-head", data, "--layer", "block1_pool", "--on-error", "skip", "--out", "run")
     assert main(*train).status == 0

@@ -156,7 +156,7 @@ class TestData:
         (data / "bright" / "1.png").write_text("no image")
         report = json.loads(main("extract", data, *LAYER, "--on-error", "skip", "--json").stdout)
         assert (report["rows_computed"], report["rows_skipped"]) == (10, 2)
-        with (tmp_path / "features" / "skipped.csv").open(newline="") as stream:
+        with (tmp_path / "features" / f"skipped-{data.name}.csv").open(newline="") as stream:
             listed = {row["id"]: row["reason"] for row in csv.DictReader(stream)}
         assert set(listed) == {"dark/3.png", "bright/1.png"}
         assert "cannot be decoded" in listed["dark/3.png"]
@@ -175,7 +175,7 @@ class TestData:
         outcome = main("extract", "bad", *LAYER, "--on-error", "skip")
         assert outcome.status == 0, outcome.stderr
         assert "0 rows computed, 0 reused, 1 skipped" in outcome.stdout
-        assert "1.png" in (tmp_path / "features" / "skipped.csv").read_text()
+        assert "1.png" in (tmp_path / "features" / "skipped-bad.csv").read_text()
 
 
 class TestRuns:
@@ -254,7 +254,7 @@ class TestRuns:
         main("extract", data, *LAYER)
         main("train-head", data, *LAYER, "--cv", "2", "--out", "run")
         line = mistake("predict", "run", data / "dark" / "0.png", "nowhere.png")
-        assert "there is no image file 'nowhere.png'" in line
+        assert "the image 'nowhere.png' does not exist" in line
         assert "has no labels" in mistake("evaluate", "run", data / "dark")
 
     def test_nothing_that_can_be_predicted(self, main: Callable, mistake: Mistake, data: Path, tmp_path: Path) -> None:

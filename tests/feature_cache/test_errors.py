@@ -16,7 +16,7 @@ from feature_cache import errors
         (errors.MissingFeatures, LookupError, 2),
         (errors.UnsafeFile, ValueError, 2),
         (errors.MissingDependency, ImportError, 2),
-        (errors.WeightsUnavailable, OSError, 1),
+        (errors.WeightsUnavailable, OSError, 2),
         (errors.DamagedFile, OSError, 1),
         (errors.StorageFailure, OSError, 1),
     ],

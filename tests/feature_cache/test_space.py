@@ -158,7 +158,8 @@ def test_spaces_are_listed_by_name_with_their_specs(cache: Cache, spec: FeatureS
             writer.append(*made_rows(number, 1))
     (cache.root / "not a space").mkdir()
     (cache.root / "file.txt").write_text("not a space")
-    listed = cache.spaces()
+    assert cache.spaces() == sorted(one.folder for one in specs)
+    listed = [cache.open(name) for name in cache.spaces()]
     assert [space.folder.name for space in listed] == sorted(one.folder for one in specs)
     assert {space.spec for space in listed} == set(specs)
     assert all(space.spec.folder == space.folder.name for space in listed)
@@ -172,7 +173,7 @@ def test_spec_file_that_cannot_be_read_is_a_damaged_file(
     file = filled.folder / "spec.json"
     file.write_bytes(content)
     with pytest.raises(DamagedFile) as caught:
-        cache.spaces()
+        cache.open(filled.folder.name)
     assert str(caught.value).startswith(f"{file} cannot be read: ")
     with pytest.raises(DamagedFile, match="cannot be read"):
         _ = cache.space(spec).segments

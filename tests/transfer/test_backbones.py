@@ -338,3 +338,21 @@ class TestFinding:
     def test_a_layer_in_neither_suggests_the_nearest(self) -> None:
         with pytest.raises(InvalidChoice, match=r"no layer 'activaton_17'; did you mean 'activation_17'"):
             backbone_for(Net("mobilenetv3small", "none"), ["activaton_17"], (32, 32))
+
+
+def test_what_keras_is_set_to_elsewhere_changes_nothing(images: np.ndarray, features_of: FeaturesOf) -> None:
+    net = Net("mobilenetv3small", "none")
+    plain = features_of(Backbone(net, (32, 32)), images, "activation_17")[0]
+    before = keras.config.image_data_format(), keras.config.floatx(), keras.config.dtype_policy()
+    try:
+        keras.config.set_image_data_format("channels_first")
+        keras.config.set_floatx("float16")
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        backbone = Backbone(net, (32, 32))
+        assert keras.config.image_data_format() == "channels_first"
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        assert_same_features(features_of(backbone, images, "activation_17")[0], plain)
+    finally:
+        keras.config.set_image_data_format(before[0])
+        keras.config.set_floatx(before[1])
+        keras.config.set_dtype_policy(before[2])

@@ -302,7 +302,7 @@ class TestDigests:
     def test_the_second_look_reads_nothing(
         self, class_folder: Path, memo: DigestMemo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        settle(class_folder)
+        monkeypatch.setattr("feature_cache.keys.RACY_NANOSECONDS", 0)
         dataset = datasets.load(str(class_folder))
         first, _ = datasets.digests(dataset, memo)
         monkeypatch.setattr(FileSource, "load", lambda source: pytest.fail(f"{source} was read again"))
@@ -310,10 +310,29 @@ class TestDigests:
         np.testing.assert_array_equal(first, second)
         assert not unreadable
 
-    def test_a_file_that_changed_is_read_again(
-        self, class_folder: Path, memo: DigestMemo, write_image: WriteImage
+    def test_files_that_were_swapped_are_read_again(
+        self, class_folder: Path, memo: DigestMemo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        settle(class_folder)
+        monkeypatch.setattr("feature_cache.keys.RACY_NANOSECONDS", 0)
+        one, other = sorted((class_folder / "a").iterdir())[:2]
+        size = max(one.stat().st_size, other.stat().st_size)
+        for file in (one, other):  # the same size and modification time, as from an archive
+            file.write_bytes(file.read_bytes().ljust(size, b"\0"))
+            os.utime(file, (10**9, 10**9))
+        dataset = datasets.load(str(class_folder))
+        before, _ = datasets.digests(dataset, memo)
+        one.rename(class_folder / "a" / "aside")
+        other.rename(one)
+        (class_folder / "a" / "aside").rename(other)
+        after, _ = datasets.digests(dataset, memo)
+        first, second = dataset.ids.index(f"a/{one.name}"), dataset.ids.index(f"a/{other.name}")
+        assert (before[first] != before[second]).any()
+        np.testing.assert_array_equal(after[[first, second]], before[[second, first]])
+
+    def test_a_file_that_changed_is_read_again(
+        self, class_folder: Path, memo: DigestMemo, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("feature_cache.keys.RACY_NANOSECONDS", 0)
         dataset = datasets.load(str(class_folder))
         before, _ = datasets.digests(dataset, memo)
         write_image(class_folder / "a" / "2.png", 99)

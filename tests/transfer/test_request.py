@@ -73,26 +73,40 @@ def test_a_run_asks_again_for_what_it_was_trained_on(save_net: Callable[..., Net
         Request(Net("glyphnet", "none", 3, "torch"), ("block1_pool", "block2_pool")),
         Request(file, ("-1",), "flatten", (10, 12)),
     ):
-        stored = [FeatureSpec.from_json(spec.to_json()) for spec in original.specs]
-        again = request_for(stored, Net(**asdict(original.net)))
-        assert again.specs == original.specs
+        for spec in original.specs:
+            again = request_for(FeatureSpec.from_json(spec.to_json()), Net(**asdict(original.net)))
+            assert again.specs == [spec]
 
 
 def test_a_net_that_has_changed_is_refused(save_net: Callable[..., Net]) -> None:
-    specs = Request(Net("glyphnet", "none", 3), ("block1_pool",)).specs
-    with pytest.raises(BadData, match=r"the weights of glyphnet changed .*\(random-3, now random-4\)"):
-        request_for(specs, Net("glyphnet", "none", 4))
-    with pytest.raises(BadData, match=r"the net of vgg16 changed .*\(glyphnet, now vgg16\)"):
-        request_for(specs, Net("vgg16", "none", 3))
+    (spec,) = Request(Net("glyphnet", "none", 3), ("block1_pool",)).specs
+    with pytest.raises(BadData, match="their weights was 'random-3', now it is 'random-4'"):
+        request_for(spec, Net("glyphnet", "none", 4))
+    with pytest.raises(BadData, match="their net was 'glyphnet', now it is 'vgg16'"):
+        request_for(spec, Net("vgg16", "none", 3))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("recipe", 0), ("transform", "abc"), ("precision", "float16"), ("augmentation", "flip")]
+)
+def test_features_of_another_recipe_are_refused(field: str, value: object) -> None:
+    (spec,) = Request(Net("glyphnet"), ("block1_pool",)).specs
+    with pytest.raises(BadData, match=f"their {field} was {value!r}, now it is"):
+        request_for(replace(spec, **{field: value}), Net("glyphnet"))
+
+
+def test_the_preprocessing_is_the_one_of_the_spec() -> None:
+    (spec,) = Request(Net("glyphnet", preprocessing="unit"), ("block1_pool",)).specs
+    assert request_for(spec, Net("glyphnet")).specs == [spec]
 
 
 def test_a_file_that_was_replaced_is_refused(save_net: Callable[..., Net]) -> None:
     layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, name="conv")]
     net = save_net(keras.Sequential(layers))
-    specs = Request(net, ("conv",)).specs
+    (spec,) = Request(net, ("conv",)).specs
     before = Path(net.name).read_bytes()
     save_net(keras.Sequential([*layers, keras.layers.ReLU()]))
-    with pytest.raises(BadData, match="bring the old file back, or train again"):
-        request_for(specs, replace(net))
+    with pytest.raises(BadData, match="their net was .* Bring back what changed .* or train again"):
+        request_for(spec, replace(net))
     Path(net.name).write_bytes(before)
-    assert request_for(specs, replace(net)).specs == specs
+    assert request_for(spec, replace(net)).specs == [spec]

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from feature_cache.errors import InvalidChoice
+
 
 class KerasEngine:
     """Runs a cut net with the compiled function of TensorFlow, JAX or PyTorch.
@@ -76,7 +78,7 @@ def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], lis
                 return keras.tree.flatten(model.stateless_call(trainable, fixed, pixels, training=False)[0])
 
             return lambda pixels: forward(trainable, fixed, pixels)
-        case _:
+        case "torch":
             import torch
 
             def run(pixels: np.ndarray) -> list[Any]:
@@ -85,3 +87,5 @@ def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], lis
                 return [keras.ops.convert_to_numpy(output) for output in outputs]
 
             return run
+        case other:
+            raise InvalidChoice(f"KERAS_BACKEND is {other!r}; Layertap computes with tensorflow, jax or torch.")
