@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import PIL
 
+from feature_cache.errors import BadData
 from feature_cache.space import Cache
 from feature_cache.version import own_version
 from transfer.datasets import DataSet, Unreadable
@@ -136,4 +137,11 @@ class Engines:
             readouts = [(self._backbone.find(spec.layer), spec.pooling) for spec in self._request.specs]
             model = self._backbone.cut(readouts, self._request.specs[0].preprocessing, channels)
             self._engines[channels] = self._make(model)
+            try:
+                return self._engines[channels](batch.pixels)
+            except Exception as error:  # a user's net can be such that the backend does not compile it
+                if not self._request.net.is_file:
+                    raise
+                reason = " ".join(str(error).strip().splitlines()[-1:])[:200] or type(error).__name__
+                raise BadData(f"Keras cannot run the net {self._request.net.name}: {reason}") from error
         return self._engines[channels](batch.pixels)
