@@ -142,6 +142,9 @@ class Engines:
             except Exception as error:  # a user's net can be such that the backend does not compile it
                 if not self._request.net.is_file:
                     raise
-                reason = " ".join(str(error).strip().splitlines()[-1:])[:200] or type(error).__name__
+                cause: BaseException = error
+                while cause.__cause__ or cause.__context__:
+                    cause = cause.__cause__ or cause.__context__ or cause
+                reason = " ".join(str(cause).split())[:200] or type(cause).__name__
                 raise BadData(f"Keras cannot run the net {self._request.net.name}: {reason}") from error
         return self._engines[channels](batch.pixels)

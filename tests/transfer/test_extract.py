@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from feature_cache.errors import BadImage, InvalidChoice, MissingFeatures
+from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingFeatures
 from feature_cache.space import Cache
 from transfer import datasets
 from transfer.extract import Engines, Report, extract
@@ -428,3 +429,14 @@ class TestKilled:
             run(class_folder, request_, cache, batch_size=2, progress=interrupt)
         report = run(class_folder, request_, cache)
         assert (report.rows_computed, report.rows_reused) == (4, 4)
+
+
+def test_a_net_that_the_backend_does_not_take_is_one_line(tmp_path: Path) -> None:
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("TensorFlow alone is particular about names")
+    inputs = keras.Input((32, 32, 3))
+    keras.Model(inputs, keras.layers.Conv2D(2, 3, name="two words")(inputs)).save(tmp_path / "net.keras")
+    dataset = datasets.load("digits").select(np.arange(3))
+    with pytest.raises(BadData, match=r"Keras cannot run the net .*net\.keras: 'two words' is not a valid"):
+        extract(dataset, Request(Net(str(tmp_path / "net.keras"))), Cache(tmp_path / "features"))
+    assert not list((tmp_path / "features").glob("*/segment-*"))
