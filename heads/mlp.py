@@ -115,7 +115,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         """Probabilities of shape (n, n_classes)."""
         check_is_fitted(self)
         X = validate_data(self, as_rows(X), reset=False, dtype=np.float32)
-        # Called directly: `model.predict` compiles a function anew for every model, which costs more than it saves here.
+        # Called directly: `model.predict` compiles a function for every model, which costs more than it saves.
         rows = [self.model_(X[start : start + 4096], training=False) for start in range(0, len(X), 4096)]
         return np.concatenate([_keras().ops.convert_to_numpy(part) for part in rows]).astype(np.float64)
 
