@@ -98,15 +98,13 @@ def write(
         aside.rename(folder / name)
         _sync(folder)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         reason = error.strerror or str(error).splitlines()[0]
         raise StorageFailure(
             f"cannot write features to {folder}: {reason}. What was written before is intact; "
             "make room or choose another folder with --cache, then run the same command again."
         ) from error
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    finally:
+        aside.unlink(missing_ok=True)  # gone already where all went well
     return folder / name
 
 

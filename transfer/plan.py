@@ -67,8 +67,7 @@ def plan(dataset: DataSet, request: Request, cache: Cache, batch_size: int | Non
             begin = time.perf_counter()
             for again in read_batches(dataset, missing.positions[:batch_size], request, batch_size, {}):
                 engines.run(again)
-            images = min(batch_size, len(missing.positions))
-            seconds = ready + (time.perf_counter() - begin) / images * len(missing.positions)
+            seconds = ready + (time.perf_counter() - begin) / batch_size * len(missing.positions)
 
     total = len(dataset) - len(missing.unreadable)
     spaces = []
