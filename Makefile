@@ -18,7 +18,7 @@ install: .venv/installed
 		{ echo "This Python lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[tensorflow,dev]'
+		--editable '.[tensorflow,compression,parquet,dev]'
 	touch $@
 
 demo: install
@@ -34,7 +34,7 @@ test-slow: install
 .venv-jax/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv-jax
 	.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[jax,dev]'
+		--editable '.[jax,compression,dev]'
 	touch $@
 
 test-jax: .venv-jax/installed
@@ -47,6 +47,7 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks.extract
+	$(BIN)/python -m benchmarks.cache
 
 clean:
 	rm -rf .venv .venv-jax build *.egg-info features demo

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import logging
 import os
 import sys
 import warnings
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 for a mistake that the user can mend, 1 for a failure."""
     args = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if not sys.warnoptions:  # libraries warn of what is not the user's to mend; python -W default shows it
         warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
@@ -29,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     module, function = args.command.split(":")
     try:
-        getattr(importlib.import_module(module), function)(args)
+        status = getattr(importlib.import_module(module), function)(args)
         sys.stdout.flush()
+        return status or 0
     except LayertapError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -79,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = _add(commands, "extract", "commands.extract:extract", "compute the features that the cache lacks", *groups)
     sub.add_argument("--plan", action="store_true", help="say what is there, what is missing and its cost, and stop")
     sub.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images a batch (default: by size)")
+    sub.add_argument("--compress", action="store_true", help="compress what is stored, without loss")
 
     sub = _add(
         commands, "train-head", "commands.heads:train_head", "train and judge a head on cached features", *groups
@@ -105,12 +109,73 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("image", nargs="+", metavar="IMAGE", help="image files, or DATA")
     sub.add_argument("--out", metavar="FILE", help="CSV file to write (default: stdout)")
 
-    cache = commands.add_parser("cache", help="look at the cache", description="Look at the cache.")
-    inner = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add(inner, "list", "commands.cache:list_spaces", "list the spaces of the cache", arguments.add_cache)
-    sub = _add(inner, "info", "commands.cache:info", "show the spec and segments of a space", arguments.add_cache)
-    sub.add_argument("space", metavar="SPACE", help="name of a space (see layertap cache list)")
+    _add_cache_commands(commands)
     return parser
+
+
+def _add_cache_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "look after the cache"
+    cache = commands.add_parser("cache", help=text, description="Look after the cache.")
+    inner = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    where = arguments.add_cache
+
+    _add(inner, "list", "commands.cache:list_spaces", "list the spaces of the cache", where)
+    sub = _add(inner, "info", "commands.cache:info", "show the spec and segments of a space", where)
+    arguments.add_space(sub)
+
+    sub = _add(inner, "verify", "commands.cache:verify", "read everything and compare it with its checks", where)
+    arguments.add_spaces(sub)
+    sub.add_argument("--repair", action="store_true", help="set damaged segments aside, so that their rows are missing")
+    sub.add_argument(
+        "--recompute", type=arguments.positive, metavar="N", help="compute N random rows again, and compare"
+    )
+    sub.add_argument("--images", dest="data", metavar="DATA", help="for --recompute: where the images are")
+    arguments.add_columns(sub)
+    sub.set_defaults(images=None)
+    arguments.add_seed(sub)
+    arguments.add_quiet(sub)
+
+    sub = _add(inner, "compact", "commands.housekeeping:compact", "merge small segments and drop copies of rows", where)
+    arguments.add_spaces(sub)
+    packing = sub.add_mutually_exclusive_group()
+    packing.add_argument("--compress", action="store_true", default=None, help="compress what is not compressed")
+    packing.add_argument(
+        "--no-compress", dest="compress", action="store_false", help="decompress what is, for memory maps"
+    )
+
+    sub = _add(inner, "prune", "commands.housekeeping:prune", "remove spaces, and what dead writers left behind", where)
+    sub.add_argument("space", nargs="*", metavar="SPACE", help="spaces to remove (see layertap cache list)")
+    sub.add_argument(
+        "--older-than", type=arguments.days, metavar="DAYS", help="spaces not used for so long: 30, or 30d"
+    )
+    sub.add_argument(
+        "--max-size", type=arguments.bytes_, metavar="SIZE", help="least recently used spaces, down to this: 20GB"
+    )
+    sub.add_argument("--cited", action="store_true", help="also what runs that are kept were made of")
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+
+    sub = _add(inner, "view", "commands.cache:view", "write one HDF5 file that shows all segments of a space", where)
+    arguments.add_space(sub)
+    sub.add_argument("--out", required=True, metavar="FILE", help="HDF5 file to write")
+    sub.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+    sub = _add(inner, "export", "commands.cache:export", "write the rows of a space as one plain file", where)
+    arguments.add_space(sub)
+    arguments.add_optional_data(sub, "images whose rows are wanted, in their order (default: all rows)")
+    sub.add_argument("--out", required=True, metavar="FILE", help="file to write: .npy, .npz, .parquet or .h5")
+    sub.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+    sub = _add(inner, "merge", "commands.housekeeping:merge", "take over the spaces of another cache folder", where)
+    sub.add_argument("other", metavar="OTHER", help="the other cache folder")
+    arguments.add_quiet(sub)
+
+    sub = _add(inner, "shrink", "commands.cache:shrink", "make a copy of a space in fewer bits or dimensions", where)
+    arguments.add_space(sub)
+    arguments.add_optional_data(sub, "labelled images on which a linear head is judged before and after")
+    sub.add_argument("--to", required=True, choices=("float16", "int8", "pca"), help="what to store")
+    sub.add_argument("--components", type=arguments.positive, metavar="K", help="for pca: how many")
+    arguments.add_seed(sub)
+    arguments.add_quiet(sub)
 
 
 def _add(

@@ -69,7 +69,7 @@ def run_one(side: str, net: str, scratch: Path, size: int) -> dict[str, float]:
     """Seconds from files to features on disk, the net built and warm."""
     import keras
 
-    from feature_cache import Cache
+    from feature_cache import FeatureCache
     from transfer.datasets import load
     from transfer.extract import extract
     from transfer.nets import Net
@@ -81,7 +81,7 @@ def run_one(side: str, net: str, scratch: Path, size: int) -> dict[str, float]:
         _ = request.backbone
         with tempfile.TemporaryDirectory() as cache:
             start = time.perf_counter()
-            extract(load(str(images)), request, Cache(Path(cache)))
+            extract(load(str(images)), request, FeatureCache(Path(cache)))
             return {"seconds": time.perf_counter() - start}
     application = getattr(keras.applications, request_builder(net))
     preprocess = getattr(keras.applications, NETS[net]).preprocess_input

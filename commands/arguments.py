@@ -14,13 +14,25 @@ from feature_cache.errors import InvalidChoice, MissingFeatures
 from feature_cache.spec import FITS, INTERPOLATIONS, POOLINGS, PREPROCESSINGS
 
 if TYPE_CHECKING:
-    from feature_cache.space import Cache
+    from feature_cache.cache import FeatureCache
     from transfer.datasets import DataSet
     from transfer.lookup import Cached
     from transfer.nets import Net
     from transfer.request import Request
 
 DEFAULT_CACHE = "./features"
+# The arguments that name features, with their defaults.
+_FEATURES: dict[str, Any] = {
+    "net": "glyphnet",
+    "weights": None,
+    "layer": [],
+    "pool": None,
+    "size": None,
+    "fit": "stretch",
+    "interpolation": "bilinear",
+    "preprocessing": None,
+    "dtype": "float32",
+}
 
 
 def add_data(sub: argparse.ArgumentParser) -> None:
@@ -30,6 +42,10 @@ def add_data(sub: argparse.ArgumentParser) -> None:
 
 def add_csv(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--images", metavar="DIR", help="image folder of a CSV file")
+    add_columns(sub)
+
+
+def add_columns(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--class-column", default="class", metavar="NAME", help="column of the classes in a CSV file (default: class)"
     )
@@ -38,6 +54,9 @@ def add_csv(sub: argparse.ArgumentParser) -> None:
 
 def add_features(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("features")
+    group.add_argument(
+        "--space", metavar="SPACE", help="those of a space of the cache, instead of all of the following but --seed"
+    )
     group.add_argument("--net", default="glyphnet", help="name (see layertap nets) or .keras file (default: glyphnet)")
     group.add_argument(
         "--weights",
@@ -64,6 +83,12 @@ def add_features(sub: argparse.ArgumentParser) -> None:
         choices=PREPROCESSINGS,
         help="what the net expects pixels to become (default: the net's own; none, 0 to 255, for a .keras file)",
     )
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="what to store features as (default: float32)",
+    )
     group.add_argument("--seed", type=seed, default=0, metavar="N", help="of random weights and of splits (default: 0)")
 
 
@@ -83,7 +108,28 @@ def add_work(sub: argparse.ArgumentParser) -> None:
         default="fail",
         help="what to do about an unreadable image (default: fail)",
     )
+    add_quiet(sub)
+
+
+def add_quiet(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def add_seed(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--seed", type=seed, default=0, metavar="N", help="of random choices (default: 0)")
+
+
+def add_optional_data(sub: argparse.ArgumentParser, text: str) -> None:
+    sub.add_argument("data", nargs="?", metavar="DATA", help=text)
+    add_csv(sub)
+
+
+def add_space(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("space", metavar="SPACE", help="name of a space (see layertap cache list)")
+
+
+def add_spaces(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("space", nargs="*", metavar="SPACE", help="names of spaces (default: all)")
 
 
 def add_run(sub: argparse.ArgumentParser) -> None:
@@ -123,6 +169,31 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def days(text: str) -> float:
+    """``30`` or ``30d`` as days."""
+    try:
+        number = float(text.lower().removesuffix("d"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days; give it as 30 or 30d")
+    return number
+
+
+def bytes_(text: str) -> float:
+    """``20GB`` or ``500 MB`` as bytes, in decimal units, as disks are sold."""
+    units = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+    number = text.upper().rstrip("KMGTB ")
+    unit = text.upper()[len(number) :].strip()
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError):
+        size = -1.0
+    if not 0 <= size < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give it as 20GB or 500MB")
+    return size
+
+
 def dataset(args: argparse.Namespace) -> DataSet:
     from transfer import datasets
 
@@ -138,18 +209,23 @@ def net(args: argparse.Namespace) -> Net:
 
 
 def request(args: argparse.Namespace) -> Request:
-    from transfer.request import Request
+    from transfer.request import Request, request_of
 
-    return Request(net(args), tuple(args.layer), args.pool, args.size, args.fit, args.interpolation)
+    if args.space:
+        given = [name for name, default in _FEATURES.items() if getattr(args, name) != default]
+        if given:
+            raise InvalidChoice(f"--space {args.space} says it all; leave out --{given[0]}.")
+        return request_of(cache(args).open(args.space))
+    return Request(net(args), tuple(args.layer), args.pool, args.size, args.fit, args.interpolation, args.dtype)
 
 
-def cache(args: argparse.Namespace) -> Cache:
-    from feature_cache.space import Cache
+def cache(args: argparse.Namespace) -> FeatureCache:
+    from feature_cache.cache import FeatureCache
 
-    return Cache(Path(args.cache))
+    return FeatureCache(Path(args.cache))
 
 
-def cached(args: argparse.Namespace, data: DataSet, wanted: Request, where: Cache) -> Cached:
+def cached(args: argparse.Namespace, data: DataSet, wanted: Request, where: FeatureCache) -> Cached:
     """The features in the cache; an error that some are missing names the command that computes them."""
     from transfer.lookup import cached_features
 
@@ -169,14 +245,19 @@ def _check_layers(wanted: Request) -> None:
 
 def extract_command(args: argparse.Namespace) -> list[str]:
     """The ``extract`` command for the features that `args` name."""
-    words: list[Any] = ["layertap", "extract", args.data, "--net", args.net]
-    for layer in args.layer:
-        words += ["--layer", layer]
-    if args.size:
-        words += ["--size", f"{args.size[0]}x{args.size[1]}"]
-    defaults = {"class_column": "class", "id_column": "id", "fit": "stretch", "interpolation": "bilinear"}
-    for name in ("images", *defaults, "weights", "pool", "preprocessing"):
-        if getattr(args, name) not in (None, defaults.get(name)):
+    words: list[Any] = ["layertap", "extract", args.data]
+    if args.space:
+        words += ["--space", args.space]
+    else:
+        words += ["--net", args.net]
+        for layer in args.layer:
+            words += ["--layer", layer]
+        if args.size:
+            words += ["--size", f"{args.size[0]}x{args.size[1]}"]
+    rest = {name: default for name, default in _FEATURES.items() if name not in ("net", "layer", "size")}
+    defaults = {"images": None, "class_column": "class", "id_column": "id", **rest}
+    for name, default in defaults.items():
+        if getattr(args, name) != default:
             words += [f"--{name.replace('_', '-')}", getattr(args, name)]
     if args.weights == "none" and args.seed:
         words += ["--seed", args.seed]

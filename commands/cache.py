@@ -1,15 +1,28 @@
-"""`layertap cache list` and `layertap cache info`."""
+"""`layertap cache list`, `info`, `verify`, `shrink`, `export` and `view`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from typing import Any
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from commands import arguments
-from commands.output import print_json, print_table, shape_text, size_text
-from feature_cache.errors import DamagedFile, unknown
+from commands.output import Progress, print_json, print_table, shape_text, size_text
+from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures
+
+if TYPE_CHECKING:
+    from feature_cache.cache import FeatureCache
+    from feature_cache.reader import Features
+    from feature_cache.shrink import Shrunk
+    from feature_cache.space import Space
+    from transfer.datasets import DataSet
+    from transfer.recompute import Recomputed
+
+REPAIR = "set damaged segments aside with: layertap cache verify --repair"
 
 
 def list_spaces(args: argparse.Namespace) -> None:
@@ -18,47 +31,271 @@ def list_spaces(args: argparse.Namespace) -> None:
     for name in cache.spaces():
         try:
             space = cache.open(name)
-            rows = sum(map(len, space.segments))
+            row = {"space": name, "rows": len(space), "row_shape": space.row_shape, "bytes": space.nbytes}
         except DamagedFile as error:
             print(f"layertap: {error}", file=sys.stderr)
             continue
-        infos.append({"space": name, "rows": rows, "row_shape": space.row_shape, "bytes": space.nbytes})
+        infos.append({**row, "segments": len(space.index.listed), "last_used": _time(space.last_used)})
     if args.json:
-        print_json({"cache": str(cache.root), "spaces": infos})
+        print_json({"cache": str(cache.root), "bytes": sum(info["bytes"] for info in infos), "spaces": infos})
     elif not infos:
         print(f"{cache.root} holds no features; compute some with: layertap extract")
     else:
-        cells = [(i["space"], f"{i['rows']:,}", shape_text(i["row_shape"] or ()), size_text(i["bytes"])) for i in infos]
-        print_table(("space", "rows", "a row", "size"), cells)
+        cells = [
+            (i["space"], f"{i['rows']:,}", shape_text(i["row_shape"] or ()), size_text(i["bytes"]), i["last_used"][:10])
+            for i in infos
+        ]
+        cells.append(("", "", "", size_text(sum(info["bytes"] for info in infos)), ""))
+        print_table(("space", "rows", "a row", "size", "last used"), cells)
 
 
 def info(args: argparse.Namespace) -> None:
+    from feature_cache.lineage import citations
+
     cache = arguments.cache(args)
-    names = cache.spaces()
-    if args.space not in names:
-        raise unknown(f"{cache.root} has no space", args.space, names, "List them with: layertap cache list.")
     space = cache.open(args.space)
-    spec = json.loads(space.spec.to_json())
     segments: list[dict[str, Any]] = [
-        {"file": part.path.name, "rows": len(part), "bytes": part.path.stat().st_size, "provenance": part.provenance}
+        {
+            "file": part.path.name,
+            "rows": len(part),
+            "bytes": part.stamp[0],
+            "compressed": part.chunks is not None,
+            "bytes_uncompressed": len(part) * part.row_bytes,
+            "provenance": part.provenance,
+        }
         for part in space.segments
     ]
+    rows, stored = sum(part["rows"] for part in segments), sum(part["bytes_uncompressed"] for part in segments)
+    head = {
+        "space": args.space,
+        "rows": len(space),
+        "copies": rows - len(space),
+        "row_shape": space.row_shape,
+        "bytes": space.nbytes,
+        "bytes_uncompressed": stored,
+        "last_used": _time(space.last_used),
+        "cited_by": [citation.run for citation in citations(cache.root) if citation.space == args.space],
+        "spec": json.loads(space.spec.to_json()),
+    }
     if args.json:
-        head = {"space": args.space, "rows": len(space.index), "row_shape": space.row_shape, "bytes": space.nbytes}
-        print_json({**head, "spec": spec, "segments": segments})
+        print_json({**head, "segments": segments})
         return
+    copies = f" and {head['copies']:,} copies of some" if head["copies"] else ""
     row = shape_text(space.row_shape or ())
-    print(f"{len(space.index):,} rows of {row}, {space.spec.dtype}, {size_text(space.nbytes)}\n")
-    print_table(("", ""), [(key, value) for key, value in spec.items() if value is not None], left=(0, 1))
+    print(f"{len(space):,} rows of {row}, {space.spec.dtype}{copies}, last used {head['last_used']}")
+    print(f"{size_text(space.nbytes)} on disk{_ratio(segments)}")
+    for run in head["cited_by"]:
+        print(f"used by the run {run}")
     print()
-    rows = [
+    print_table(("", ""), [(key, value) for key, value in head["spec"].items() if value is not None], left=(0, 1))
+    print()
+    cells = [
         (
             part["file"],
             f"{part['rows']:,}",
             size_text(part["bytes"]),
+            f"{part['bytes_uncompressed'] / part['bytes']:.1f} x" if part["compressed"] else "",
+            _rounding(part["provenance"]),
             part["provenance"].get("engine", ""),
             part["provenance"].get("finished", ""),
         )
         for part in segments
     ]
-    print_table(("segment", "rows", "size", "engine", "finished"), rows, left=(0, 3, 4))
+    head_cells = ("segment", "rows", "size", "shrunk", "rounding", "engine", "finished")
+    shown = [column for column in range(len(head_cells)) if column < 3 or any(row[column] for row in cells)]
+    print_table(
+        [head_cells[c] for c in shown],
+        [[row[c] for c in shown] for row in cells],
+        left=(0, len(shown) - 2, len(shown) - 1),
+    )
+
+
+def verify(args: argparse.Namespace) -> int:
+    from feature_cache.upkeep import verify as verification
+
+    if (args.recompute is None) != (args.data is None):
+        raise InvalidChoice("--recompute N and --images DATA go together.")
+    cache = arguments.cache(args)
+    dataset = _dataset(args)
+    done: list[verification.Verification] = []
+    unreadable: list[str] = []
+    for name in args.space or cache.spaces():
+        try:
+            space = cache.open(name)
+        except DamagedFile as error:
+            print(f"layertap: {error}", file=sys.stderr)
+            unreadable.append(name)
+            continue
+        with Progress("bytes", args.quiet) as progress:
+            done.append(verification.verify(space, progress))
+        if args.repair:
+            verification.set_aside(space, done[-1].damaged)
+    if not args.json:
+        _print_verification(args, done)
+    results = _recompute(args, cache, dataset) if dataset is not None else []
+    if args.json:
+        recomputed = [{**asdict(result), "agrees": result.agrees} for result in results]
+        found = {"spaces": [asdict(each) for each in done], "recomputed": recomputed}
+        print_json({**found, "unreadable": unreadable} if unreadable else found)
+    left = any(each.damaged for each in done) and not args.repair
+    return 1 if left or unreadable or not all(result.agrees for result in results) else 0
+
+
+def _recompute(args: argparse.Namespace, cache: FeatureCache, dataset: DataSet) -> list[Recomputed]:
+    from transfer.recompute import recompute
+
+    results = []
+    for name in args.space or cache.spaces():
+        try:
+            results.append(recompute(cache.open(name), dataset, cache, args.recompute, args.seed))
+        except MissingFeatures as error:
+            if args.space:
+                raise
+            print(f"layertap: {error}", file=sys.stderr)
+            continue
+        except DamagedFile as error:
+            print(f"layertap: {error}", file=sys.stderr)
+            continue
+        if not args.json:
+            result = results[-1]
+            print(
+                f"{result.space}: {result.rows} rows computed again, largest deviation {result.deviation:.3g} "
+                f"(features up to {result.largest:.4g}, tolerance {result.tolerance:.2g})"
+                f"{'' if result.agrees else ': THEY DISAGREE'}"
+            )
+    return results
+
+
+def _print_verification(args: argparse.Namespace, done: list[Any]) -> None:
+    cells = [(v.space, v.segments, f"{v.rows:,}", size_text(v.bytes), len(v.damaged) or "-") for v in done]
+    print_table(("space", "segments", "rows", "read", "damaged"), cells)
+    for verification in done:
+        for damage in verification.damaged:
+            print(f"{verification.space}/{damage.file} {damage.reason}")
+    if any(verification.damaged for verification in done):
+        print(
+            "Set aside; the next extract computes their rows again."
+            if args.repair
+            else f"{REPAIR[0].upper()}{REPAIR[1:]}"
+        )
+
+
+def shrink(args: argparse.Namespace) -> None:
+    from feature_cache.shrink import shrink
+    from transfer.datasets import require_labels
+
+    cache, dataset = arguments.cache(args), _dataset(args)
+    space = cache.open(args.space)
+    if dataset is not None:
+        require_labels(dataset)
+    with Progress("rows", args.quiet) as progress:
+        shrunk = shrink(cache, space, args.to, components=args.components, progress=progress)
+    scores = _linear_head(args, cache, dataset, space, shrunk) if dataset is not None else None
+    if args.json:
+        print_json({**asdict(shrunk), "linear_head": scores})
+        return
+    ratio = shrunk.row_bytes_before / max(shrunk.row_bytes_after, 1)
+    print(f"{shrunk.space}: {shrunk.rows:,} rows, {shrunk.added:,} of them new, {ratio:.1f} times smaller")
+    print(f"error: largest {shrunk.largest_error:.3g}, relative {shrunk.relative_error:.2%} (root mean square)")
+    if scores:
+        print(f"a logistic head on {args.data}, in 5 folds:")
+        for name, title in (("accuracy", "accuracy"), ("nll", "log-loss")):
+            print(f"  {title} {scores['before'][name]:.4f} before, {scores['after'][name]:.4f} after")
+    else:
+        print("Name labelled images (DATA) to see what a linear head loses by it.")
+
+
+def _linear_head(
+    args: argparse.Namespace, cache: FeatureCache, dataset: DataSet, space: Space, shrunk: Shrunk
+) -> dict[str, Any]:
+    """Cross-validated scores of a logistic head on the full and on the shrunk features of labelled images."""
+    from heads.training import Protocol, train
+    from transfer.datasets import require_labels
+    from transfer.lookup import rows_of
+
+    scores = {}
+    for part, where in (("before", space), ("after", cache.open(shrunk.space))):
+        cached = rows_of(dataset, where, cache)
+        labels = require_labels(cached.dataset)
+        trained = train(cached.features, labels, cached.contents, Protocol(cv=5, seed=args.seed), "logistic")
+        summary = trained.evaluation.summary()["valid"]
+        scores[part] = {name: summary[name]["mean"] for name in ("accuracy", "nll")}
+    return scores
+
+
+def export(args: argparse.Namespace) -> None:
+    from feature_cache.upkeep.export import export
+
+    cache = arguments.cache(args)
+    space = cache.open(args.space)
+    out = Path(args.out)
+    for file in (out, out.with_suffix(".csv")) if out.suffix.lower() == ".npy" else (out,):
+        _check_free(file, args)
+    features, columns = _columns(space, cache, _dataset(args))
+    files = export(features, columns, out)
+    if args.json:
+        print_json({"files": [str(file) for file in files], "rows": len(features), "columns": list(columns)})
+    else:
+        print(f"{len(features):,} rows of {shape_text(features.shape[1:])} in {' and '.join(map(str, files))}")
+
+
+def _columns(space: Space, cache: FeatureCache, dataset: DataSet | None) -> tuple[Features, dict[str, Any]]:
+    """The features, and the text columns that go with them."""
+    import numpy as np
+
+    from transfer.lookup import rows_of
+
+    columns: dict[str, Any] = {}
+    if dataset is None:
+        features = space.all_rows()
+    else:
+        cached = rows_of(dataset, space, cache)
+        features = cached.features[space.spec.layer]
+        columns["id"] = np.array(cached.dataset.ids, dtype=str)
+        if cached.dataset.labels is not None:
+            columns["class"] = cached.dataset.labels.astype(str)
+        for problem in cached.skipped:
+            print(f"left out {problem.id}: {problem.reason}", file=sys.stderr)
+    digests, views = features.keys()
+    columns["digest"] = np.array([digest.tobytes().hex() for digest in digests], dtype=str)
+    if views.any():
+        columns["view"] = views.astype(str)
+    return features, columns
+
+
+def view(args: argparse.Namespace) -> None:
+    from feature_cache.upkeep.view import write_view
+
+    space = arguments.cache(args).open(args.space)
+    _check_free(Path(args.out), args)
+    rows = write_view(space, Path(args.out))
+    if args.json:
+        print_json({"file": args.out, "rows": rows})
+    else:
+        print(f"{args.out} shows {rows:,} rows of {args.space}; it needs the segments where they are.")
+
+
+def _dataset(args: argparse.Namespace) -> DataSet | None:
+    return arguments.dataset(args) if args.data is not None else None
+
+
+def _check_free(file: Path, args: argparse.Namespace) -> None:
+    if file.exists() and not args.overwrite:
+        raise InvalidChoice(f"{file} exists; choose another file with --out, or replace it with --overwrite.")
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _ratio(segments: list[dict[str, Any]]) -> str:
+    packed = [part for part in segments if part["compressed"]]
+    if not packed:
+        return ""
+    before, after = (sum(part[name] for part in packed) for name in ("bytes_uncompressed", "bytes"))
+    return f"; {len(packed)} of {len(segments)} segments are compressed, {before / after:.1f} times smaller"
+
+
+def _rounding(provenance: dict[str, Any]) -> str:
+    rounding = provenance.get("rounding")
+    return f"{rounding['largest']:.2g}" if rounding else ""

@@ -25,7 +25,13 @@ def extract(args: argparse.Namespace) -> None:
         return
     with Progress("images", args.quiet) as progress:
         report = extraction.extract(
-            dataset, request, cache, batch_size=args.batch_size, on_error=args.on_error, progress=progress
+            dataset,
+            request,
+            cache,
+            batch_size=args.batch_size,
+            on_error=args.on_error,
+            compress=args.compress,
+            progress=progress,
         )
     listing = cache.root / f"skipped-{re.sub('[^A-Za-z0-9_.-]+', '-', Path(args.data).name)[:60]}.csv"
     write_skipped(listing, report.skipped)

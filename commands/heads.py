@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 def train_head(args: argparse.Namespace) -> None:
+    from feature_cache.lineage import cite, used
     from heads import make_head, plots, runs
     from heads.metrics import confusion
     from heads.training import Protocol, train
@@ -37,7 +38,8 @@ def train_head(args: argparse.Namespace) -> None:
     runs.check_free(out, overwrite=args.overwrite)
     dataset, request = arguments.dataset(args), arguments.request(args)
     require_labels(dataset)
-    cached = arguments.cached(args, dataset, request, arguments.cache(args))
+    cache = arguments.cache(args)
+    cached = arguments.cached(args, dataset, request, cache)
     labels = require_labels(cached.dataset)
 
     with Progress("splits", args.quiet) as progress:
@@ -45,12 +47,14 @@ def train_head(args: argparse.Namespace) -> None:
     spec = next(spec for spec in request.specs if spec.layer == trained.features)
     metrics = {"summary": trained.evaluation.summary(), "folds": trained.evaluation.folds}
     classes = trained.head.classes_
+    used_rows = [used(features) for features in cached.features.values()]
     config = {
         "spec": json.loads(spec.to_json()),
         "net": request.net.as_config(),
         "head": {"name": args.head, "params": trained.head.get_params(), "fit_seconds": trained.fit_seconds},
         "protocol": protocol.as_dict(),
         "candidates": list(cached.features),
+        "features": [asdict(rows) for rows in used_rows],
         "data": {"name": args.data, "images": len(labels), "classes": classes.tolist()},
         "skipped": [problem.id for problem in cached.skipped],
     }
@@ -59,6 +63,7 @@ def train_head(args: argparse.Namespace) -> None:
         counts = confusion(classes, *trained.evaluation.held_out())
         plots.confusion(folder / "confusion.png", classes.tolist(), counts, f"{args.data}: images held out")
         write_skipped(folder / "skipped.csv", cached.skipped)
+    cite(cache.root, out, used_rows)
     if args.json:
         print_json({"run": args.out, "spec": config["spec"], **metrics})
         return

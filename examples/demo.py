@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from commands.output import Progress, print_table, time_text
-from feature_cache import Cache
+from feature_cache import FeatureCache
 from heads import make_head, plots
 from heads.evaluation import Evaluation, evaluate
 from heads.metrics import confusion
@@ -86,7 +86,7 @@ def main() -> None:
 
 def extract_all(digits: DataSet) -> tuple[list[Source], np.ndarray]:
     """Features of both nets, computed if the cache lacks them, and the raw pixels."""
-    cache = Cache(Path("features"))
+    cache = FeatureCache(Path("features"))
     sources = []
     for name, net in (("glyphnet", Net("glyphnet")), ("random weights", Net("glyphnet", "none"))):
         requests = [Request(net, layers, pooling) for pooling, layers in READOUTS.items()]

@@ -1,46 +1,52 @@
 """One segment: an immutable HDF5 file with some rows of one space.
 
-    /features   rows x feature shape, contiguous, so that it can be memory-mapped
+    /features   rows x feature shape: contiguous, or in chunks of a block of rows compressed with Zstandard
     /digest     rows x 16, uint8: the digest of each image's content
     /view       rows, uint32: the number of the view of that image
+    /check      blocks, uint64: XXH3-64 of each block of rows as its bytes are in the file
+    /coding     parameters of the codes, where features are stored as such (see `feature_cache.coding`)
 
-with attributes `layertap_format`, `spec`, `checksum` and `provenance`.
+with attributes `layertap_format`, `spec`, `provenance`, and a `checksum` of everything but the features.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
 import json
-import os
-import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import h5py
 import numpy as np
+import xxhash
 
-from feature_cache.errors import DamagedFile, StorageFailure
+from feature_cache import compression
+from feature_cache.coding import Parameters, fits
+from feature_cache.errors import DamagedFile
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.layout import CHECK, CODING, DIGEST, FEATURES, FORMAT, VIEW, rows_per_block
 from feature_cache.spec import FeatureSpec
-
-FORMAT = 1
-PATTERN = "segment-*.h5"
-PAGE = 4096
-ABANDONED_SECONDS = 24 * 3600
+from feature_cache.storage import new_hdf5, open_hdf5, own_dataset, own_group, require_whole, text_attribute
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An opened segment: what it holds and where; the rows themselves stay on disk until asked for.
+    """An opened segment: what it holds and where; the rows themselves stay on disk.
 
     Attributes
     ----------
     digests : ndarray of shape (n, 16), uint8
     views : ndarray of shape (n,), uint32
+    check : ndarray of shape (blocks,), uint64
+        XXH3-64 of the bytes in the file of each block of `block_rows` rows; the last may be shorter.
+    offset : int
+        Where contiguous features start in the file.
+    chunks : ndarray of shape (blocks, 2), int64, or None
+        Where in the file each compressed block starts, and its bytes.
+    stamp : (int, int)
+        Size of the file and time of its last change in nanoseconds.
     """
 
     path: Path
@@ -49,25 +55,42 @@ class Segment:
     row_shape: tuple[int, ...]
     dtype: np.dtype
     provenance: dict[str, Any]
+    coding: Parameters
+    check: np.ndarray
+    block_rows: int
     offset: int
+    chunks: np.ndarray | None
+    stamp: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.views)
 
     @property
-    def rows(self) -> np.ndarray:
-        """The features, memory-mapped read-only: shape (n, *row_shape).
-
-        Mapped anew each time: a map keeps a file open, and a space may have more segments than a
-        process may have open files.
-        """
-        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=(len(self), *self.row_shape))
+    def row_bytes(self) -> int:
+        """Bytes of a row as it is stored, before compression."""
+        return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
 
 
 def write(
-    folder: Path, spec: FeatureSpec, features: np.ndarray, digests: np.ndarray, views: np.ndarray, provenance: dict
+    folder: Path,
+    spec: FeatureSpec,
+    features: np.ndarray,
+    digests: np.ndarray,
+    views: np.ndarray,
+    provenance: dict,
+    *,
+    coding: Parameters | None = None,
+    compress: bool = False,
 ) -> Path:
     """Write one segment aside, sync it and rename it: it appears whole or not at all.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, *row_shape), of the spec's dtype
+    coding : dict of str to ndarray, optional
+        Parameters of the codes that `features` are.
+    compress : bool
+        Store Zstandard chunks of a block each; otherwise contiguous, for memory maps.
 
     Returns
     -------
@@ -79,33 +102,33 @@ def write(
     StorageFailure
         When the folder or the disk does not take it; nothing is left behind then.
     """
-    name = f"segment-{uuid.uuid4().hex}.h5"
-    aside = folder / f".{name}.tmp"
-    try:
-        # Data starts on a page of its own, so that rows are aligned in the memory map.
-        with _Kept(aside, "w+") as raw:
-            with h5py.File(raw, "w", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
-                file.create_dataset("features", data=features)
-                file.create_dataset("digest", data=digests)
-                file.create_dataset("view", data=views)
-                file.attrs["layertap_format"] = FORMAT
-                file.attrs["spec"] = spec.to_json()
-                file.attrs["checksum"] = checksum(features, digests, views)
-                file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
-            if raw.failure:
-                raise raw.failure
-        _sync(aside)
-        aside.rename(folder / name)
-        _sync(folder)
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise StorageFailure(
-            f"cannot write features to {folder}: {reason}. What was written before is intact; "
-            "make room or choose another folder with --cache, then run the same command again."
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)  # gone already where all went well
-    return folder / name
+    features = np.ascontiguousarray(features)
+    digests, views = np.ascontiguousarray(digests, np.uint8), np.ascontiguousarray(views, np.uint32)
+    path = new_path(folder)
+    with new_hdf5(path, align=not compress) as file:
+        block_rows = min(rows_per_block(features[:1].nbytes), max(len(features), 1))
+        blocks = [features[start : start + block_rows] for start in range(0, len(features), block_rows)]
+        if compress and features.size:
+            check = compression.write_chunks(file, FEATURES, features, block_rows)
+        else:
+            file.create_dataset(FEATURES, data=features)
+            check = np.array([block_check(block) for block in blocks], np.uint64)
+        file.create_dataset(DIGEST, data=digests)
+        file.create_dataset(VIEW, data=views)
+        file.create_dataset(CHECK, data=check).attrs["rows_per_block"] = block_rows
+        for name, array in sorted((coding or {}).items()):
+            file.create_dataset(f"{CODING}/{name}", data=array)
+        texts = {"spec": spec.to_json(), "provenance": json.dumps(provenance, sort_keys=True)}
+        file.attrs["layertap_format"] = FORMAT
+        file.attrs.update({name: np.bytes_(text.encode()) for name, text in texts.items()})
+        checksum = _checksum(texts, features.shape, features.dtype, digests, views, check, coding or {})
+        file.attrs["checksum"] = np.bytes_(checksum.encode())
+    return path
+
+
+def new_path(folder: Path) -> Path:
+    """A name for a segment that no other has."""
+    return folder / f"segment-{uuid.uuid4().hex}.h5"
 
 
 def read(path: Path, spec: FeatureSpec) -> Segment:
@@ -113,111 +136,124 @@ def read(path: Path, spec: FeatureSpec) -> Segment:
 
     Raises
     ------
+    FileNotFoundError
+        When it is gone.
     DamagedFile
-        When the file is truncated, foreign, of a newer format, or of another spec. Nothing outside
-        the file itself is ever followed (external links, external storage, virtual data).
+        When the file is truncated, altered, foreign, of another format, or of another spec. Nothing
+        outside the file itself is ever followed (external links, external storage, virtual data).
     """
     try:
-        with h5py.File(path, "r") as file:
+        status = path.stat()
+        if not S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise ValueError("not a file")
+        stamp = status.st_size, status.st_mtime_ns
+        with open_hdf5(path) as file:
             version = int(file.attrs["layertap_format"])
-            if version > FORMAT:
-                raise DamagedFile(
-                    f"{path} has format {version} and this Layertap reads up to {FORMAT}; upgrade layertap, "
-                    "or choose another folder with --cache."
-                )
-            if file.attrs["spec"] != spec.to_json():
-                raise ValueError("its feature spec is not its folder's")
-            features, digest, view = (_plain_dataset(file, name) for name in ("features", "digest", "view"))
-            if not features.shape:
-                raise ValueError("features has no rows")
-            n = features.shape[0]
-            if digest.shape != (n, DIGEST_BYTES) or digest.dtype != np.uint8 or view.shape != (n,):
-                raise ValueError("its columns do not fit together")
-            if features.dtype != np.dtype(spec.dtype):
-                raise ValueError(f"its features are {features.dtype}")
-            for column in (features, digest, view):
-                if column.size and column.id.get_storage_size() < column.nbytes:
-                    raise ValueError("its features are cut short")
-            offset = features.id.get_offset() if features.size else 0
-            if offset is None or offset + features.nbytes > path.stat().st_size:
-                raise ValueError("its features are cut short")
-            return Segment(
-                path=path,
-                digests=digest[...],
-                views=view[...].astype(np.uint32),
-                row_shape=features.shape[1:],
-                dtype=features.dtype,
-                provenance=dict(json.loads(file.attrs["provenance"])),
-                offset=offset,
-            )
-    except DamagedFile:
+            if version != FORMAT:
+                raise DamagedFile(f"{path} has format {version} and this Layertap reads {FORMAT}; {_advice(version)}")
+            return _read(path, stamp, file, spec)
+    except (DamagedFile, FileNotFoundError):
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        RecursionError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         reason = " ".join(str(error).strip("'\"").split()) or type(error).__name__
-        raise DamagedFile(
-            f"{path} is damaged or not a segment of this cache ({reason}). "
-            "Move it away; the next extract computes its rows again."
-        ) from error
+        raise damaged(path, reason) from error
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove what writers that were killed left behind: temporary files older than a day."""
-    for aside in folder.glob(f".{PATTERN}.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - aside.stat().st_mtime > ABANDONED_SECONDS:
-                aside.unlink()
+def _read(path: Path, stamp: tuple[int, int], file: h5py.File, spec: FeatureSpec) -> Segment:
+    texts = {name: text_attribute(file, name) for name in ("spec", "provenance")}
+    if texts["spec"] != spec.to_json():
+        raise ValueError("its feature spec is not its folder's")
+    features, digest, view, check = (own_dataset(file, name) for name in (FEATURES, DIGEST, VIEW, CHECK))
+    coding = {name: own_dataset(file, f"{CODING}/{name}") for name in own_group(file, CODING)}
+    if not features.shape:
+        raise ValueError("features has no rows")
+    n, block_rows = features.shape[0], int(check.attrs["rows_per_block"])
+    if digest.shape != (n, DIGEST_BYTES) or digest.dtype != np.uint8 or view.shape != (n,) or view.dtype != np.uint32:
+        raise ValueError("its columns do not fit together")
+    if block_rows < 1 or check.shape != (-(-n // block_rows),) or check.dtype != np.uint64:
+        raise ValueError("its checks do not fit its rows")
+    if features.dtype != np.dtype(spec.dtype):
+        raise ValueError(f"its features are {features.dtype}")
+    for column in (digest, view, check, *coding.values()):
+        require_whole(column)
+    chunks, offset = None, 0
+    if features.chunks:
+        chunks = compression.find_chunks(features, block_rows)
+        end = int(chunks.sum(1).max(initial=0))
+    else:
+        require_whole(features)
+        offset = (features.id.get_offset() or 0) if features.size else 0
+        end = offset + features.nbytes
+    if end > stamp[0]:
+        raise ValueError("its features are cut short")
+    columns = digest[...], view[...], check[...]
+    parameters = {name: dataset[...] for name, dataset in coding.items()}
+    if text_attribute(file, "checksum") != _checksum(texts, features.shape, features.dtype, *columns, parameters):
+        raise ValueError("its checksum does not agree")
+    if not fits(spec, parameters):
+        raise ValueError("it holds codes of another kind")
+    return Segment(
+        path=path,
+        digests=columns[0],
+        views=columns[1],
+        row_shape=features.shape[1:],
+        dtype=features.dtype,
+        provenance=dict(json.loads(texts["provenance"])),
+        coding=parameters,
+        check=columns[2],
+        block_rows=block_rows,
+        offset=offset,
+        chunks=chunks,
+        stamp=stamp,
+    )
 
 
-def checksum(features: np.ndarray, digests: np.ndarray, views: np.ndarray) -> str:
-    """Hexadecimal BLAKE2b of the columns of a segment."""
-    state = hashlib.blake2b(digest_size=16)
-    for column in (features, digests, views):
+def file_stamp(path: Path) -> tuple[int, int]:
+    """What tells a file from another of the same name: its size, and when it was last changed."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def block_check(stored: Any) -> int:
+    """XXH3-64 of the bytes of a block as they are stored (https://xxhash.com)."""
+    return xxhash.xxh3_64_intdigest(stored)
+
+
+def damaged(path: Path, reason: str) -> DamagedFile:
+    """The error for a segment that cannot be used."""
+    return DamagedFile(
+        f"{path} is damaged or not a segment of this cache ({reason}). Set it aside with: layertap cache verify "
+        f"--repair --cache {path.parent.parent}; the next extract computes its rows again."
+    )
+
+
+def _advice(version: int) -> str:
+    if version > FORMAT:
+        return "upgrade layertap, or choose another folder with --cache."
+    return "it was written before the first release: remove it, and extract again."
+
+
+def _checksum(
+    texts: dict[str, str],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    digests: np.ndarray,
+    views: np.ndarray,
+    check: np.ndarray,
+    coding: Parameters,
+) -> str:
+    """Hexadecimal XXH3-128 of all that a segment holds but the features, which `check` covers."""
+    state = xxhash.xxh3_128()
+    state.update(json.dumps([texts["spec"], texts["provenance"], [int(side) for side in shape], dtype.str]).encode())
+    for column in (digests, views, check, *(coding[name] for name in sorted(coding))):
         state.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)
     return state.hexdigest()
-
-
-def _plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is not in the file itself")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external or dataset.chunks:
-        raise ValueError(f"{name} is not a contiguous dataset")
-    return dataset
-
-
-class _Kept(io.FileIO):
-    """A file that keeps its first failed write to itself, to be raised when HDF5 has let go of it.
-
-    HDF5 cannot close a file after a failed write, and takes the process down with it at exit.
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        start = self.tell()
-        done = 0
-        while done < len(view) and self.failure is None:
-            try:
-                done += os.pwrite(self.fileno(), view[done:], start + done)
-            except OSError as error:
-                self.failure = error
-        self.seek(start + len(view))
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        size = self.tell() if size is None else size
-        if self.failure is None:
-            try:
-                super().truncate(size)
-            except OSError as error:
-                self.failure = error
-        return size
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,53 +1,23 @@
-"""The cache folder, and the spaces in it: all segments of one feature spec."""
+"""A space: all segments of one feature spec, found, read and added to."""
 
 from __future__ import annotations
 
-import uuid
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from feature_cache import segment
+from feature_cache import coding, index, segment
 from feature_cache.errors import DamagedFile, MissingFeatures, StorageFailure
-from feature_cache.keys import DigestMemo, row_keys
+from feature_cache.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, Listed
+from feature_cache.layout import SEGMENTS, SPEC_FILE, USED_FILE
 from feature_cache.reader import Features
+from feature_cache.rows import TRIES, Gone, RowStore
 from feature_cache.spec import FeatureSpec
+from feature_cache.storage import new_file, new_folder, remove_abandoned
 from feature_cache.writer import SpaceWriter
-
-SPEC_FILE = "spec.json"
-MEMO_FILE = "digests.sqlite"
-
-
-@dataclass(frozen=True)
-class Cache:
-    """A cache folder, ``./features`` unless the user says otherwise. It need not exist yet."""
-
-    root: Path
-
-    @property
-    def memo(self) -> DigestMemo:
-        """What is known of the digests of files on this machine."""
-        return DigestMemo(self.root / MEMO_FILE)
-
-    def space(self, spec: FeatureSpec) -> Space:
-        """The space of `spec`, as its segments are now."""
-        return Space(self.root / spec.folder, spec)
-
-    def spaces(self) -> list[str]:
-        """The names of the spaces in the cache, sorted."""
-        return sorted(file.parent.name for file in self.root.glob(f"*/{SPEC_FILE}"))
-
-    def open(self, name: str) -> Space:
-        """The space called `name`.
-
-        Raises
-        ------
-        DamagedFile
-            When its spec cannot be read.
-        """
-        return Space(self.root / name, _read_spec(self.root / name / SPEC_FILE))
 
 
 @dataclass(frozen=True)
@@ -58,52 +28,110 @@ class Space:
     spec: FeatureSpec
 
     @cached_property
-    def segments(self) -> list[segment.Segment]:
-        """The complete segments, in the order of their names.
+    def index(self) -> KeyIndex:
+        """Which rows there are. Only segments that the index file does not know are opened.
 
         Raises
         ------
         DamagedFile
-            When one cannot be read, or holds rows of another shape than the first.
+            When one of those cannot be read.
         """
-        if not self.folder.is_dir():
-            return []
-        if (self.folder / SPEC_FILE).exists() and _read_spec(self.folder / SPEC_FILE) != self.spec:
+        spec_file = self.folder / SPEC_FILE
+        if spec_file.exists() and read_spec(spec_file) != self.spec:
             raise DamagedFile(f"{self.folder} holds features of another spec than its name says; move it away.")
-        found = [segment.read(path, self.spec) for path in sorted(self.folder.glob(segment.PATTERN))]
-        for other in found[1:]:
-            if other.row_shape != found[0].row_shape:
-                raise DamagedFile(
-                    f"{other.path} holds rows of shape {other.row_shape}, {found[0].path.name} "
-                    f"of {found[0].row_shape}; move the wrong one away."
-                )
-        return [part for part in found if len(part)]
+        for _ in range(TRIES):
+            with contextlib.suppress(FileNotFoundError):  # compacted between listing and opening: list again
+                return self._look()
+        raise StorageFailure(f"{self.folder} changes too fast to be read.")
+
+    def _look(self) -> KeyIndex:
+        files = _segment_files(self.folder)
+        kept = index.load(self.folder, self.spec.to_json()) if files else KeyIndex.of([])
+        known = [number for number, part in enumerate(kept.listed) if files.get(part.name) == (part.size, part.mtime)]
+        names = {kept.listed[number].name for number in known}
+        fresh = [segment.read(self.folder / name, self.spec) for name in sorted(files.keys() - names)]
+        dropped = len(kept.listed) - len(known)
+        if not fresh and not dropped:
+            return kept
+        starts = kept.starts
+        found = KeyIndex.of(
+            [
+                (kept.listed[n], kept.digests[starts[n] : starts[n + 1]], kept.views[starts[n] : starts[n + 1]])
+                for n in known
+            ]
+            + [(Listed(part.path.name, *part.stamp, len(part)), part.digests, part.views) for part in fresh]
+        )
+        if len(fresh) + dropped >= STALE_SEGMENTS or sum(map(len, fresh)) >= STALE_ROWS:
+            found.save(self.folder, self.spec.to_json())
+        return found
 
     @cached_property
-    def index(self) -> dict[bytes, tuple[int, int]]:
-        """Segment number and row number of every key."""
-        where: dict[bytes, tuple[int, int]] = {}
-        for number, part in enumerate(self.segments):
-            for row, key in enumerate(row_keys(part.digests, part.views)):
-                where[key] = (number, row)
-        return where
+    def _store(self) -> RowStore:
+        return RowStore(self.folder, self.spec, self.index)
+
+    def again(self) -> Space:
+        """The space as its segments are now."""
+        return Space(self.folder, self.spec)
+
+    def __len__(self) -> int:
+        """The number of different rows."""
+        return len(self.index.distinct)
 
     @property
+    def segments(self) -> list[segment.Segment]:
+        """The segments as they are now, opened.
+
+        Raises
+        ------
+        DamagedFile
+            When one cannot be read.
+        """
+        space = self
+        for _ in range(TRIES):
+            try:
+                return space.opened()
+            except Gone:
+                space = space.again()
+        raise StorageFailure(f"{self.folder} changes too fast to be read.")
+
+    def opened(self) -> list[segment.Segment]:
+        """The segments of this snapshot, opened, in the order of `index`.
+
+        Raises
+        ------
+        Gone
+            When one is not there any more.
+        DamagedFile
+            When one cannot be read.
+        """
+        return [self._store.segment(number) for number in range(len(self.index.listed))]
+
+    @cached_property
     def row_shape(self) -> tuple[int, ...] | None:
         """Shape of one row, or None while there is none."""
-        return self.segments[0].row_shape if self.segments else None
+        for number, part in enumerate(self.index.listed):
+            if part.rows:
+                try:
+                    return self._store.segment(number).row_shape
+                except Gone:
+                    return self.again().row_shape
+        return None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the rows as they are read; codes are decoded."""
+        return coding.decoded_dtype(self.spec)
 
     @property
     def nbytes(self) -> int:
         """Bytes on disk of the segments."""
-        return sum(part.path.stat().st_size for part in self.segments)
+        return sum(part.size for part in self.index.listed)
 
     def has(self, digests: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
         """Which rows are here: a boolean array of shape (n,) for digests of shape (n, 16)."""
-        index = self.index
-        return np.fromiter((key in index for key in row_keys(digests, _views(digests, views))), bool, len(digests))
+        return self.index.find(digests, _views(digests, views)) >= 0
 
-    def features(self, digests: np.ndarray, views: np.ndarray | None = None) -> Features:
+    def rows(self, digests: np.ndarray, views: np.ndarray | None = None) -> Features:
         """The rows of these images, in this order, read from disk as they are used.
 
         Parameters
@@ -117,17 +145,73 @@ class Space:
         MissingFeatures
             When some are not in the cache.
         """
-        keys = row_keys(digests, _views(digests, views))
-        index = self.index
-        missing = sum(key not in index for key in keys)
+        self.touch()
+        return Features(self, digests, _views(digests, views))
+
+    def all_rows(self) -> Features:
+        """Every row once, in the order of the segments."""
+        return self.rows(*self.keys())
+
+    def keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """Digests and views of all rows, each key once."""
+        ids = self.index.distinct
+        return self.index.digests[ids], self.index.views[ids]
+
+    def locate(self, digests: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """Ids of rows, for `read`: shape (n,), int64.
+
+        Raises
+        ------
+        MissingFeatures
+            When some are not in the cache.
+        """
+        ids = self.index.find(digests, views)
+        missing = int((ids < 0).sum())
         if missing:
             raise MissingFeatures(
-                f"{missing} of {len(keys)} rows of {self.spec.folder} are not in {self.folder.parent}."
+                f"{missing} of {len(digests)} rows of {self.spec.folder} are not in {self.folder.parent}."
             )
-        places = np.array([index[key] for key in keys], dtype=np.int64).reshape(len(keys), 2)
-        return Features(self.segments, places, np.dtype(self.spec.dtype))
+        return ids
 
-    def writer(self, provenance: dict) -> SpaceWriter:
+    def read(self, ids: np.ndarray, *, view: bool = False) -> np.ndarray:
+        """The rows with these ids: shape (*ids.shape, *row_shape).
+
+        Parameters
+        ----------
+        view : bool
+            Read-only, and without a copy where the rows lie in one piece.
+
+        Raises
+        ------
+        Gone
+            When a segment is not there any more.
+        DamagedFile
+            When a segment or a row is not as it was written.
+        """
+        flat = np.reshape(ids, -1)
+        rows = None
+        if not len(flat):
+            return np.empty((*np.shape(ids), *(self.row_shape or ())), self.dtype)
+        if view and flat[-1] - flat[0] == len(flat) - 1 and (np.diff(flat) == 1).all():
+            rows = self._store.view(int(flat[0]), int(flat[-1]) + 1)
+        if rows is None:
+            rows = self.stored(flat)
+        rows = coding.decode(rows, self.spec, self._store.coding)
+        if view:
+            rows.flags.writeable = False
+        return rows.reshape((*np.shape(ids), *rows.shape[1:]))[()]
+
+    def stored(self, ids: np.ndarray) -> np.ndarray:
+        """Copies of the rows with these ids as they are stored, before decoding.
+
+        Raises
+        ------
+        Gone, DamagedFile
+            As for `read`.
+        """
+        return self._store.gather(ids)
+
+    def writer(self, provenance: dict, *, compress: bool = False) -> SpaceWriter:
         """A writer that adds segments to this space, creating its folder.
 
         Raises
@@ -135,26 +219,79 @@ class Space:
         StorageFailure
             When the folder cannot be made.
         """
+        self.create()
+        return SpaceWriter(self.folder, self.spec, provenance, compress=compress)
+
+    def create(self) -> None:
+        """Make the folder and what describes it, if they are not there yet.
+
+        Raises
+        ------
+        StorageFailure
+            When they cannot be made.
+        """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            new_folder(self.folder)
             if not (self.folder / SPEC_FILE).exists():
-                aside = self.folder / f".{SPEC_FILE}.{uuid.uuid4().hex}.tmp"
-                aside.write_text(self.spec.to_json())
-                aside.replace(self.folder / SPEC_FILE)
-            segment.remove_abandoned(self.folder)
+                with new_file(self.folder / SPEC_FILE) as file:
+                    file.write(self.spec.to_json().encode())
+            remove_abandoned(self.folder)
+        except StorageFailure:
+            raise
         except OSError as error:
             raise StorageFailure(
                 f"cannot write to the cache folder {self.folder}: {error.strerror}; choose another with --cache."
             ) from error
-        return SpaceWriter(self.folder, self.spec, provenance)
+        self.touch()
+
+    def touch(self) -> None:
+        """Note that the space is in use, if its folder can be written."""
+        with contextlib.suppress(OSError):
+            (self.folder / USED_FILE).touch()
+
+    @property
+    def last_used(self) -> float:
+        """When the space was last read or written, in seconds since the epoch."""
+        for name in (USED_FILE, SPEC_FILE, "."):
+            with contextlib.suppress(OSError):
+                return (self.folder / name).stat().st_mtime
+        return 0.0
 
 
-def _views(digests: np.ndarray, views: np.ndarray | None) -> np.ndarray:
-    return np.zeros(len(digests), np.uint32) if views is None else views
+def read_spec(file: Path) -> FeatureSpec:
+    """The spec of a space, from its `spec.json`.
 
-
-def _read_spec(file: Path) -> FeatureSpec:
+    Raises
+    ------
+    DamagedFile
+        When it cannot be read.
+    """
     try:
         return FeatureSpec.from_json(file.read_text())
     except (DamagedFile, OSError, UnicodeError) as error:
         raise DamagedFile(f"{file} cannot be read: {error}") from error
+
+
+def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Sizes and times of the segments in a folder, by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        When one vanishes meanwhile.
+    """
+    names = segment_names(folder)
+    for _ in range(TRIES):  # a listing may miss a file that comes, and one that goes, while it is made
+        before, names = names, segment_names(folder)
+        if names == before:
+            break
+    return {name: segment.file_stamp(folder / name) for name in sorted(names)}
+
+
+def segment_names(folder: Path) -> set[str]:
+    """The names of the segments that are in a folder now."""
+    return {path.name for path in folder.glob(SEGMENTS)}
+
+
+def _views(digests: np.ndarray, views: np.ndarray | None) -> np.ndarray:
+    return np.zeros(len(digests), np.uint32) if views is None else views

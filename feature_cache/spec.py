@@ -15,7 +15,7 @@ POOLINGS = ("avg", "max", "flatten", "none")
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
-DTYPES = ("float32",)
+DTYPES = ("float32", "float16", "int8")
 
 # The version of the recipe that makes pixels (decoding, conversion of modes, resizing). Any change
 # that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
@@ -46,7 +46,9 @@ class FeatureSpec:
     transform, augmentation : str or None
         Digest of the user's transform; parameters and seed of the augmentation.
     precision, dtype : str
-        Of the computation, and of the stored features.
+        Of the computation, and of the stored features: float32, float16 or int8.
+    coding : str or None
+        Codes or coordinates that the features were turned into afterwards (see `feature_cache.coding`).
     recipe : int
         `PIXEL_RECIPE` when the features were computed.
 
@@ -68,6 +70,7 @@ class FeatureSpec:
     augmentation: str | None = None
     precision: str = "float32"
     dtype: str = "float32"
+    coding: str | None = None
     recipe: int = PIXEL_RECIPE
 
     def __post_init__(self) -> None:
@@ -93,7 +96,10 @@ class FeatureSpec:
         A field that is added in a later version has to be left out at its default, or every cache
         there is would be lost.
         """
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        values = dataclasses.asdict(self)
+        if self.coding is None:
+            del values["coding"]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> FeatureSpec:
@@ -118,5 +124,7 @@ class FeatureSpec:
     @property
     def folder(self) -> str:
         """Name of the folder that holds such features: a readable part and the start of the digest."""
-        readable = re.sub(r"[^A-Za-z0-9_.-]+", ".", f"{self.net}-{self.layer}-{self.pooling}").lstrip(".")
-        return f"{readable[:80]}-{self.digest[:8]}"
+        stored = [] if self.dtype == "float32" else [self.dtype]
+        stored += [] if self.coding is None else [self.coding.partition("-")[0]]
+        readable = "-".join([f"{self.net}-{self.layer}-{self.pooling}"[:80], *dict.fromkeys(stored)])
+        return f"{re.sub(r'[^A-Za-z0-9_.-]+', '.', readable).lstrip('.')}-{self.digest[:8]}"

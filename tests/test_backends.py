@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache import Cache
+from feature_cache import FeatureCache
 from transfer.datasets import load
 from transfer.extract import extract
 from transfer.lookup import cached_features
@@ -31,7 +31,7 @@ NETS = {
 
 def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
     digits = load("digits").select(np.arange(0, 1797, 180))
-    cache = Cache(folder)
+    cache = FeatureCache(folder)
     extract(digits, NETS[name], cache, batch_size=4)
     features = cached_features(digits, NETS[name], cache).features
     return {f"{name}/{layer}": np.asarray(rows) for layer, rows in features.items()}

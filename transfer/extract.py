@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 import PIL
 
+from feature_cache.cache import FeatureCache
+from feature_cache.compression import zstandard
 from feature_cache.errors import BadData
-from feature_cache.space import Cache
 from feature_cache.version import own_version
 from transfer.datasets import DataSet, Unreadable
 from transfer.lookup import find_missing, refusal, with_copies
 from transfer.reading import Batch, default_batch_size, read_batches
 from transfer.request import Request
+from transfer.sharing import Todo
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -46,18 +48,23 @@ class Report:
 def extract(
     dataset: DataSet,
     request: Request,
-    cache: Cache,
+    cache: FeatureCache,
     *,
     batch_size: int | None = None,
     on_error: str = "fail",
+    compress: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Compute what `cache` lacks of the features of `dataset`, and keep it.
+
+    Several processes, on several machines, may do this at the same time: they share the work.
 
     Parameters
     ----------
     batch_size : int, optional
         By default chosen from the input size. It does not change the features.
+    compress : bool
+        Whether new segments are compressed.
     on_error : {'fail', 'skip'}
         What to do about an unreadable image: raise, keeping what was computed, or leave it out.
 
@@ -68,27 +75,34 @@ def extract(
     LayertapError
         When the net or the layer is not to be had, or the cache cannot be written.
     """
+    if request.coding:
+        return _extract_shrunk(dataset, request, cache, batch_size, on_error, compress, progress)
+    if compress:
+        zstandard()
     start = time.perf_counter()
-    missing = find_missing(dataset, request, cache)
+    missing = find_missing(dataset, request, cache, complete=True)
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
 
     undecodable: dict[int, str] = {}
-    computed = written = 0
+    computed = written = done = 0
     if len(missing.positions):
         batch_size = min(batch_size or default_batch_size(request.specs[0].size), len(missing.positions))
         engines = Engines(request, batch_size)
+        todo = Todo(missing)
         with ExitStack() as stack:
-            writers = [stack.enter_context(space.writer(engines.provenance)) for space in missing.spaces]
-            done = 0
-            for batch in read_batches(dataset, missing.positions, request, batch_size, undecodable):
-                for space, writer, features in zip(missing.spaces, writers, engines.run(batch), strict=True):
+            writers = [
+                stack.enter_context(space.writer(engines.provenance, compress=compress)) for space in missing.spaces
+            ]
+            for batch in read_batches(dataset, todo, request, batch_size, undecodable):
+                for space, writer, features in zip(todo.spaces, writers, engines.run(batch), strict=True):
                     new = ~space.has(batch.digests)
                     writer.append(batch.digests[new], features[new])
                     computed += int(new.sum())
+                    todo.wrote(writer.written)
                 done += len(batch.digests)
                 if progress:
-                    progress(done, len(missing.positions))
+                    progress(done + todo.dropped, len(missing.positions))
                 if undecodable and on_error == "fail":
                     break
         written = sum(writer.bytes_written for writer in writers)
@@ -112,6 +126,37 @@ def extract(
     )
 
 
+def _extract_shrunk(
+    dataset: DataSet,
+    request: Request,
+    cache: FeatureCache,
+    batch_size: int | None,
+    on_error: str,
+    compress: bool,
+    progress: Progress | None,
+) -> Report:
+    """Features in a shrunk copy of a space: what it lacks is computed in full, and then encoded as the copy is."""
+    missing = find_missing(dataset, request, cache, complete=True)
+    lacking = np.any([~space.has(missing.digests) for space in missing.spaces], axis=0)
+    full = replace(request, dtype="float32", coding=None)
+    report = extract(
+        dataset.select(lacking),
+        full,
+        cache,
+        batch_size=batch_size,
+        on_error=on_error,
+        compress=compress,
+        progress=progress,
+    )
+    after = find_missing(dataset, request, cache, complete=True)
+    return replace(
+        report,
+        rows_total=len(dataset) * len(after.spaces),
+        rows_reused=len(dataset) * len(after.spaces) - report.rows_computed - report.rows_skipped,
+        spaces=[str(space.folder) for space in after.spaces],
+    )
+
+
 class Engines:
     """The engine for gray and the one for colour images, each made when its first batch comes."""
 
@@ -128,6 +173,7 @@ class Engines:
             "numpy": np.__version__,
             "pillow": PIL.__version__,
             "batch_size": batch_size,
+            "net": request.net.as_config(),
         }
 
     def run(self, batch: Batch) -> list[np.ndarray]:

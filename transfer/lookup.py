@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage, MissingFeatures
 from feature_cache.keys import row_keys
 from feature_cache.reader import Features
-from feature_cache.space import Cache, Space
+from feature_cache.shrink import base_spec
+from feature_cache.shrink import complete as fill
+from feature_cache.space import Space
+from feature_cache.spec import FeatureSpec
 from transfer.datasets import DataSet, Unreadable, digests
-from transfer.reading import read_batches
+from transfer.images import to_pixels
 from transfer.request import Request
 
 
@@ -25,14 +29,14 @@ class Missing:
         Of every image; zeros for the unreadable.
     positions : ndarray of int64
         One image for each distinct content that some space lacks.
-    rows : int
-        Rows to compute, over all spaces.
+    rows : list of int
+        Rows to compute, for each space.
     unreadable : list of Unreadable
     """
 
     digests: np.ndarray
     positions: np.ndarray
-    rows: int
+    rows: list[int]
     spaces: list[Space]
     unreadable: list[Unreadable]
 
@@ -58,21 +62,33 @@ class Cached:
     skipped: list[Unreadable]
 
 
-def find_missing(dataset: DataSet, request: Request, cache: Cache) -> Missing:
-    """Compare the images of `dataset` with what `cache` holds; no image is decoded."""
+def find_missing(
+    dataset: DataSet, request: Request, cache: FeatureCache, *, complete: bool = False, plan: bool = False
+) -> Missing:
+    """Compare the images of `dataset` with what `cache` holds; no image is decoded.
+
+    Parameters
+    ----------
+    complete : bool
+        First fill spaces of fewer bits from the full rows that there are.
+    plan : bool
+        Count rows that could be filled so as there, and fill nothing.
+    """
     keys, unreadable = digests(dataset, cache.memo)
-    unread = {problem.id for problem in unreadable}
-    readable = np.array([name not in unread for name in dataset.ids], bool)
-    spaces = [cache.space(spec) for spec in request.specs]
+    spaces = [cache[spec] for spec in request.specs]
+    first = _first_of_each(dataset, keys, unreadable)
+    if complete:
+        for spec in request.specs:
+            if spec != base_spec(spec):
+                fill(cache, spec, keys[first])
+        spaces = [space.again() for space in spaces]
+    present = np.array([space.has(keys[first]) for space in spaces]).reshape(len(spaces), len(first))
+    if plan:
+        present |= np.array([cache[base_spec(space.spec)].has(keys[first]) for space in spaces]).reshape(present.shape)
+    return Missing(keys, first[~present.all(0)], (~present).sum(1).tolist(), spaces, unreadable)
 
-    packed = row_keys(keys, np.zeros(len(keys), np.uint32))
-    distinct = {key: position for position, key in reversed(list(enumerate(packed))) if readable[position]}
-    first = np.array(sorted(distinct.values()), dtype=np.int64)
-    lacking = np.array([~space.has(keys[first]) for space in spaces]).reshape(len(spaces), len(first))
-    return Missing(keys, first[lacking.any(0)], int(lacking.sum()), spaces, unreadable)
 
-
-def cached_features(dataset: DataSet, request: Request, cache: Cache, *, on_error: str = "fail") -> Cached:
+def cached_features(dataset: DataSet, request: Request, cache: FeatureCache, *, on_error: str = "fail") -> Cached:
     """The features of `dataset` as they are in `cache`; nothing is computed, and Keras is not needed.
 
     Parameters
@@ -87,23 +103,61 @@ def cached_features(dataset: DataSet, request: Request, cache: Cache, *, on_erro
     MissingFeatures
         When some readable image has no row.
     """
-    missing = find_missing(dataset, request, cache)
+    return _in_spaces(dataset, [cache[spec] for spec in request.specs], cache, on_error)
+
+
+def rows_of(dataset: DataSet, space: Space, cache: FeatureCache) -> Cached:
+    """The features of `dataset` in a space of `cache`, whichever net they come from; unreadable images are left out.
+
+    Raises
+    ------
+    MissingFeatures
+        When some readable image has no row.
+    """
+    return _in_spaces(dataset, [space], cache, "skip")
+
+
+def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_error: str) -> Cached:
+    keys, unreadable = digests(dataset, cache.memo)
+    first = _first_of_each(dataset, keys, unreadable)
+    lacking = np.array([~space.has(keys[first]) for space in spaces]).reshape(len(spaces), len(first))
     undecodable: dict[int, str] = {}
-    if len(missing.positions):
+    for position in first[lacking.any(0)].tolist():
         # A file whose header reads but whose pixels do not was left out by an extraction, too.
-        for _ in read_batches(dataset, missing.positions, request, 1, undecodable):
-            raise MissingFeatures(
-                f"{missing.rows} of {len(dataset) * len(missing.spaces)} rows are not in the cache {cache.root}."
-            )
-    skipped = missing.unreadable + with_copies(dataset, missing.digests, undecodable)
+        try:
+            _decode(dataset, position, spaces[0].spec)
+        except BadImage as error:
+            undecodable[position] = str(error)
+            continue
+        raise MissingFeatures(
+            f"{lacking.sum()} of {len(dataset) * len(spaces)} rows are not in the cache {cache.root}."
+        )
+    skipped = unreadable + with_copies(dataset, keys, undecodable)
     if skipped and on_error == "fail":
         raise refusal(skipped)
     unread = {problem.id for problem in skipped}
     kept = np.array([name not in unread for name in dataset.ids], bool)
-    digests_kept = missing.digests[kept]
-    features = {space.spec.layer: space.features(digests_kept) for space in missing.spaces}
-    _, contents = np.unique(digests_kept, axis=0, return_inverse=True)
-    return Cached(dataset.select(kept), features, contents.reshape(-1), skipped)
+    features = {space.spec.layer: space.rows(keys[kept]) for space in spaces}
+    contents = np.unique(keys[kept], axis=0, return_inverse=True)[1].reshape(-1)
+    return Cached(dataset.select(kept), features, contents, skipped)
+
+
+def _first_of_each(dataset: DataSet, digests: np.ndarray, unreadable: list[Unreadable]) -> np.ndarray:
+    """The position of the first image of each content, in order; the unreadable left out."""
+    unread = {problem.id for problem in unreadable}
+    packed = row_keys(digests, np.zeros(len(digests), np.uint32))
+    distinct: dict[bytes, int] = {}
+    for position, (key, name) in enumerate(zip(packed, dataset.ids, strict=True)):
+        if name not in unread:
+            distinct.setdefault(key, position)
+    return np.array(list(distinct.values()), dtype=np.int64)
+
+
+def _decode(dataset: DataSet, position: int, spec: FeatureSpec) -> None:
+    """Raise BadImage when the image cannot be decoded."""
+    source = dataset.sources[position]
+    _, image = source.load()
+    to_pixels(image, spec.size, spec.fit, spec.interpolation, str(source))
 
 
 def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, str]) -> list[Unreadable]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_cache.space import Cache
+from feature_cache.cache import FeatureCache
 from transfer.datasets import DataSet
 from transfer.extract import Engines
 from transfer.lookup import find_missing
@@ -48,21 +48,19 @@ class Plan:
     unreadable: int
 
 
-def plan(dataset: DataSet, request: Request, cache: Cache, batch_size: int | None = None) -> Plan:
+def plan(dataset: DataSet, request: Request, cache: FeatureCache, batch_size: int | None = None) -> Plan:
     """What `extract` would do for `dataset`; nothing is written but the memo of digests."""
     start = time.perf_counter()
-    missing = find_missing(dataset, request, cache)
-    row_bytes = [
-        None if space.row_shape is None else math.prod(space.row_shape) * np.dtype(space.spec.dtype).itemsize
-        for space in missing.spaces
-    ]
+    missing = find_missing(dataset, request, cache, plan=True)
+    row_shapes = [space.row_shape for space in missing.spaces]
     seconds = 0.0
     if len(missing.positions):
         batch_size = min(batch_size or default_batch_size(request.specs[0].size), len(missing.positions))
         engines = Engines(request, batch_size)
         batch = next(read_batches(dataset, missing.positions[:batch_size], request, batch_size, {}), None)
         if batch is not None:
-            row_bytes = [features[0].nbytes for features in engines.run(batch)]  # compiles too
+            computed = engines.run(batch)  # compiles too
+            row_shapes = [known or features.shape[1:] for known, features in zip(row_shapes, computed, strict=True)]
             ready = time.perf_counter() - start
             begin = time.perf_counter()
             for again in read_batches(dataset, missing.positions[:batch_size], request, batch_size, {}):
@@ -71,8 +69,8 @@ def plan(dataset: DataSet, request: Request, cache: Cache, batch_size: int | Non
 
     total = len(dataset) - len(missing.unreadable)
     spaces = []
-    for space, width in zip(missing.spaces, row_bytes, strict=True):
-        lacking = int((~space.has(missing.digests[missing.positions])).sum())
+    for space, lacking, shape in zip(missing.spaces, missing.rows, row_shapes, strict=True):
+        width = None if shape is None else math.prod(shape) * np.dtype(space.spec.dtype).itemsize
         spaces.append(SpacePlan(str(space.folder), total, total - lacking, lacking, width))
     return Plan(
         spaces=spaces,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Batch:
 
 def read_batches(
     dataset: DataSet,
-    positions: np.ndarray,
+    positions: Iterable[int],
     request: Request,
     batch_size: int,
     undecodable: dict[int, str],
@@ -51,7 +51,7 @@ def read_batches(
 
     waiting: dict[int, list[tuple[bytes, np.ndarray]]] = {}
     ahead: deque[tuple[int, Future]] = deque()
-    upcoming = iter(positions.tolist())
+    upcoming = iter(positions)
     pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
     try:
         while True:

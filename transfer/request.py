@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from feature_cache.errors import BadData
+from feature_cache.errors import BadData, DamagedFile
 from feature_cache.quiet import native_stderr_silenced
+from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
-from transfer.nets import Net
+from transfer.nets import Net, net_from_config
 
 if TYPE_CHECKING:
     from transfer.backbones import Backbone
@@ -29,6 +30,8 @@ class Request:
         See `FeatureSpec`, as for `fit` and `interpolation`; by default the net's customary one.
     size : (height, width), optional
         Of the net's input; by default the net's own.
+    dtype, coding
+        How the features are stored (see `FeatureSpec`).
     """
 
     net: Net
@@ -37,6 +40,8 @@ class Request:
     size: tuple[int, int] | None = None
     fit: str = "stretch"
     interpolation: str = "bilinear"
+    dtype: str = "float32"
+    coding: str | None = None
 
     @cached_property
     def specs(self) -> list[FeatureSpec]:
@@ -53,10 +58,9 @@ class Request:
         if not layers or any(layer.removeprefix("-").isdigit() for layer in layers):
             backbone = self.backbone
             layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
-        return [
-            self.net.spec(layer, pooling=self.pooling, size=self.size, fit=self.fit, interpolation=self.interpolation)
-            for layer in dict.fromkeys(layers)
-        ]
+        names = ("pooling", "size", "fit", "interpolation", "dtype", "coding")
+        fields = {name: getattr(self, name) for name in names}
+        return [self.net.spec(layer, **fields) for layer in dict.fromkeys(layers)]
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -90,13 +94,33 @@ def request_for(spec: FeatureSpec, net: Net) -> Request:
         spec.size,
         spec.fit,
         spec.interpolation,
+        spec.dtype,
+        spec.coding,
     )
     now = request.specs[0]
     for field in fields(spec):
         before, after = getattr(spec, field.name), getattr(now, field.name)
         if before != after:
             raise BadData(
-                f"the features that this head takes cannot be had any more: their {field.name} was {before!r}, now "
-                f"it is {after!r}. Bring back what changed (a net's file, the version of Layertap), or train again."
+                f"these features cannot be computed any more: their {field.name} was {before!r}, now it is {after!r}. "
+                "Bring back what changed (a net's file, the version of Layertap), or extract and train again."
             )
     return request
+
+
+def request_of(space: Space) -> Request:
+    """The request that gives the features of `space` again, with the net that its rows say they come from.
+
+    Raises
+    ------
+    BadData
+        When the space does not say it, or its features cannot be had any more.
+    LayertapError
+        When the net is not to be had.
+    """
+    nets = (part.provenance.get("net") for part in space.segments)
+    try:
+        net = net_from_config(next((config for config in nets if config), None))
+    except DamagedFile as error:
+        raise BadData(f"{space.folder} does not say which net its features come from.") from error
+    return request_for(space.spec, net)

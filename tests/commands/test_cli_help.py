@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("nets", "layers", "extract", "train-head", "evaluate", "predict", "cache", "cache list", "cache info")
+CACHE = ("list", "info", "verify", "compact", "prune", "view", "export", "merge", "shrink")
+COMMANDS = ("nets", "layers", "extract", "train-head", "evaluate", "predict", "cache", *(f"cache {n}" for n in CACHE))
 
 
 def test_help_lists_every_command(layertap: Callable, tmp_path: Path) -> None:

@@ -292,6 +292,6 @@ class TestCache:
         outcome = main("train-head", data, *LAYER, "--out", "run")
         assert outcome.status == 1
         assert segment.name in outcome.stderr
-        assert "Move it away; the next extract computes its rows again" in outcome.stderr
+        assert "Set it aside with: layertap cache verify --repair --cache features; " in outcome.stderr
         assert outcome.stderr.count("\n") == 1
         assert not (tmp_path / "run").exists()

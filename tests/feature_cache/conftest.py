@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache import Cache, FeatureSpec, Space
+from feature_cache import FeatureCache, FeatureSpec, Space
 from feature_cache.keys import digest_bytes
 
 Rows = tuple[np.ndarray, np.ndarray]  # digests and features
@@ -20,13 +20,19 @@ def spec() -> FeatureSpec:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "features")
+def cache(tmp_path: Path) -> FeatureCache:
+    return FeatureCache(tmp_path / "features")
 
 
 @pytest.fixture
-def space(cache: Cache, spec: FeatureSpec) -> Space:
-    return cache.space(spec)
+def space(cache: FeatureCache, spec: FeatureSpec) -> Space:
+    return cache[spec]
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "compressed"])
+def compress(request: pytest.FixtureRequest) -> bool:
+    """How features are stored."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +50,11 @@ def made_rows() -> Callable[..., Rows]:
 
 
 @pytest.fixture(scope="session")
-def add(spec: FeatureSpec) -> Callable[[Cache, np.ndarray, np.ndarray], None]:
+def add(spec: FeatureSpec) -> Callable[..., None]:
     """A function that commits rows to the space of `spec` as one segment."""
 
-    def commit(cache: Cache, digests: np.ndarray, features: np.ndarray) -> None:
-        with cache.space(spec).writer({"engine": "test"}) as writer:
+    def commit(cache: FeatureCache, digests: np.ndarray, features: np.ndarray, *, compress: bool = False) -> None:
+        with cache[spec].writer({"engine": "test"}, compress=compress) as writer:
             writer.append(digests, features)
 
     return commit

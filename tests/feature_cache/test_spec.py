@@ -24,7 +24,8 @@ UNUSUAL = {
     "transform": "sha256:77",
     "augmentation": "flip=0.5,seed=3",
     "precision": "float16",
-    "dtype": "float32",
+    "dtype": "float16",
+    "coding": "pca64-12ab34cd",
     "recipe": 7,
 }
 
@@ -52,7 +53,7 @@ def test_order_of_keys_in_json_does_not_matter():
     assert FeatureSpec.from_json(shuffled) == FeatureSpec(**UNUSUAL)
 
 
-@pytest.mark.parametrize("field", [field for field in UNUSUAL if field != "dtype"])  # one dtype is allowed so far
+@pytest.mark.parametrize("field", UNUSUAL)
 def test_every_field_changes_the_digest_and_the_folder(field: str):
     plain, changed = FeatureSpec(**PLAIN), FeatureSpec(**{**PLAIN, field: UNUSUAL[field]})
     assert changed != plain
@@ -90,7 +91,8 @@ def test_a_spec_cannot_be_changed():
         ("interpolation", "bicubik", "there is no interpolation 'bicubik'; did you mean 'bicubic'?"),
         ("preprocessing", "torhc", "there is no preprocessing 'torhc'; did you mean 'torch'?"),
         ("pooling", "gem", "there is no pooling 'gem'; allowed: avg, max, flatten, none."),
-        ("dtype", "int8", "there is no dtype 'int8'; allowed: float32."),
+        ("dtype", "float64", "there is no dtype 'float64'; did you mean 'float16' or 'float32'?"),
+        ("dtype", "double", "there is no dtype 'double'; allowed: float32, float16, int8."),
     ],
 )
 def test_unknown_value_is_refused_with_the_nearest_or_the_allowed(field: str, value: str, message: str):
@@ -117,6 +119,28 @@ def test_folder_name_is_one_safe_part_of_a_path(net: str, layer: str):
     folder = FeatureSpec(**{**PLAIN, "net": net, "layer": layer}).folder
     assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*-[0-9a-f]{8}", folder)
     assert len(folder) <= 100
+
+
+@pytest.mark.parametrize(
+    ("stored", "part"),
+    [
+        ({}, "vgg16-block5_pool-avg-"),
+        ({"dtype": "float16"}, "vgg16-block5_pool-avg-float16-"),
+        ({"dtype": "int8", "coding": "int8-12ab34cd"}, "vgg16-block5_pool-avg-int8-"),
+        ({"coding": "pca64-12ab34cd"}, "vgg16-block5_pool-avg-pca64-"),
+        ({"coding": "../pca-12ab34cd"}, "vgg16-block5_pool-avg-...pca-"),
+    ],
+    ids=str,
+)
+def test_folder_name_tells_how_features_are_stored(stored: dict, part: str):
+    spec = FeatureSpec(**{**PLAIN, **stored})
+    assert spec.folder == part + spec.digest[:8]
+    assert "/" not in spec.folder
+
+
+def test_folder_of_a_long_name_still_tells_how_features_are_stored():
+    spec = FeatureSpec(**{**PLAIN, "layer": "x" * 300, "dtype": "int8", "coding": "int8-12ab34cd"})
+    assert spec.folder == "vgg16-" + "x" * 74 + "-int8-" + spec.digest[:8]
 
 
 def test_layers_that_read_alike_get_folders_of_their_own():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_cache import Cache, Features, FeatureSpec
+from feature_cache import FeatureCache, Features, FeatureSpec
 from feature_cache.keys import digest_bytes
 
 CLASSES = np.array(["ant", "bee", "cicada"])
@@ -25,8 +25,8 @@ def cached(root: Path, rows: np.ndarray) -> Features:
     spec = FeatureSpec(net="test", weights="none", layer="a", size=(8, 8), pooling="none")
     encoded = b"".join(digest_bytes(f"{row}".encode()) for row in range(len(rows)))
     digests = np.frombuffer(encoded, np.uint8).reshape(len(rows), 16)
-    with Cache(root).space(spec).writer({}) as writer:
+    with FeatureCache(root)[spec].writer({}) as writer:
         for part in (slice(len(rows) // 2, None), slice(0, len(rows) // 2)):
             writer.append(digests[part], rows[part])
             writer.commit()
-    return Cache(root).space(spec).features(digests)
+    return FeatureCache(root)[spec].rows(digests)

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import pytest
 
+from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingFeatures
-from feature_cache.space import Cache
 from transfer import datasets
 from transfer.extract import Engines, Report, extract
 from transfer.lookup import cached_features, find_missing
@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
+def cache(tmp_path: Path) -> FeatureCache:
+    return FeatureCache(tmp_path / "cache")
 
 
 @pytest.fixture
@@ -38,18 +38,20 @@ def request_() -> Request:
     return Request(Net("glyphnet"), ("block2_pool",))
 
 
-def run(folder: Path, wanted: Request, cache: Cache, **options: object) -> Report:
+def run(folder: Path, wanted: Request, cache: FeatureCache, **options: object) -> Report:
     return extract(datasets.load(str(folder)), wanted, cache, **options)
 
 
-def rows(folder: Path, wanted: Request, cache: Cache, **options: str) -> dict[str, np.ndarray]:
+def rows(folder: Path, wanted: Request, cache: FeatureCache, **options: str) -> dict[str, np.ndarray]:
     """The first layer's cached features by id."""
     found = cached_features(datasets.load(str(folder)), wanted, cache, **options)
     return dict(zip(found.dataset.ids, np.asarray(next(iter(found.features.values()))), strict=True))
 
 
 class TestComputingOnce:
-    def test_everything_is_computed_then_reused(self, class_folder: Path, request_: Request, cache: Cache) -> None:
+    def test_everything_is_computed_then_reused(
+        self, class_folder: Path, request_: Request, cache: FeatureCache
+    ) -> None:
         first, second = run(class_folder, request_, cache), run(class_folder, request_, cache)
         assert (first.rows_total, first.rows_computed, first.rows_reused, first.rows_skipped) == (8, 8, 0, 0)
         assert (second.rows_total, second.rows_computed, second.rows_reused, second.rows_skipped) == (8, 0, 8, 0)
@@ -58,7 +60,7 @@ class TestComputingOnce:
         assert first.images_per_second > 0
 
     def test_what_is_cached_equals_what_the_net_gives(
-        self, class_folder: Path, request_: Request, cache: Cache, features_of: Callable
+        self, class_folder: Path, request_: Request, cache: FeatureCache, features_of: Callable
     ) -> None:
         run(class_folder, request_, cache)
         dataset = datasets.load(str(class_folder))
@@ -73,13 +75,13 @@ class TestComputingOnce:
     ) -> None:
         results = []
         for batch_size in (1, 3, 8, 100):
-            cache = Cache(tmp_path / f"cache-{batch_size}")
+            cache = FeatureCache(tmp_path / f"cache-{batch_size}")
             run(class_folder, request_, cache, batch_size=batch_size)
             results.append(np.stack(list(rows(class_folder, request_, cache).values())))
         for other in results[1:]:
             np.testing.assert_allclose(other, results[0], atol=1e-5 * np.abs(results[0]).max())
 
-    def test_copies_are_computed_once(self, class_folder: Path, request_: Request, cache: Cache) -> None:
+    def test_copies_are_computed_once(self, class_folder: Path, request_: Request, cache: FeatureCache) -> None:
         for number in range(5):
             shutil.copy(class_folder / "a" / "0.png", class_folder / "b" / f"copy {number}.png")
         report = run(class_folder, request_, cache)
@@ -90,7 +92,7 @@ class TestComputingOnce:
         assert len(np.unique(contents)) == 8
 
     def test_another_data_set_reuses_the_images_that_it_shares(
-        self, class_folder: Path, tmp_path: Path, write_image: WriteImage, request_: Request, cache: Cache
+        self, class_folder: Path, tmp_path: Path, write_image: WriteImage, request_: Request, cache: FeatureCache
     ) -> None:
         run(class_folder, request_, cache)
         for number in range(4):
@@ -104,19 +106,21 @@ class TestComputingOnce:
         shared = rows(tmp_path / "more", request_, cache)["x/old 2.gif"]
         np.testing.assert_array_equal(shared, rows(class_folder, request_, cache)["a/2.png"])
 
-    def test_a_renamed_folder_reuses_everything(self, class_folder: Path, request_: Request, cache: Cache) -> None:
+    def test_a_renamed_folder_reuses_everything(
+        self, class_folder: Path, request_: Request, cache: FeatureCache
+    ) -> None:
         run(class_folder, request_, cache)
         moved = class_folder.rename(class_folder.with_name("moved"))
         assert run(moved, request_, cache).rows_computed == 0
 
     def test_another_layer_computes_only_itself(
-        self, class_folder: Path, request_: Request, cache: Cache, monkeypatch: pytest.MonkeyPatch
+        self, class_folder: Path, request_: Request, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run(class_folder, request_, cache)
         both = Request(Net("glyphnet"), ("block2_pool", "block1_pool"))
         report = run(class_folder, both, cache)
         assert (report.rows_total, report.rows_computed, report.rows_reused) == (16, 8, 8)
-        before, after = cache.space(request_.specs[0]), cache.space(both.specs[0])
+        before, after = cache[request_.specs[0]], cache[both.specs[0]]
         assert [part.path for part in before.segments] == [part.path for part in after.segments]
         monkeypatch.setattr(Engines, "run", lambda *_: pytest.fail("the net was run"))
         assert set(cached_features(datasets.load(str(class_folder)), both, cache).features) == {
@@ -124,7 +128,7 @@ class TestComputingOnce:
             "block1_pool",
         }
 
-    def test_another_pooling_size_fit_or_seed_is_another_space(self, class_folder: Path, cache: Cache) -> None:
+    def test_another_pooling_size_fit_or_seed_is_another_space(self, class_folder: Path, cache: FeatureCache) -> None:
         requests = [
             Request(Net("glyphnet", "none"), ("block1_pool",)),
             Request(Net("glyphnet", "none", seed=1), ("block1_pool",)),
@@ -137,37 +141,41 @@ class TestComputingOnce:
         assert [run(class_folder, wanted, cache).rows_computed for wanted in requests] == [0] * len(requests)
 
     def test_gray_and_colour_images_mix_and_keep_their_order(
-        self, class_folder: Path, tmp_path: Path, write_image: WriteImage, request_: Request, cache: Cache
+        self, class_folder: Path, tmp_path: Path, write_image: WriteImage, request_: Request, cache: FeatureCache
     ) -> None:
         for number in range(5):
             write_image(class_folder / "a" / f"colour {number}.png", 50 + number, mode="RGB")
         assert run(class_folder, request_, cache, batch_size=2).rows_computed == 13
         together = rows(class_folder, request_, cache)
         for number, name in enumerate(("a/0.png", "a/colour 3.png", "b/7.png")):
-            alone, folder = Cache(tmp_path / f"alone {number}"), tmp_path / f"one {number}"
+            alone, folder = FeatureCache(tmp_path / f"alone {number}"), tmp_path / f"one {number}"
             folder.mkdir()
             shutil.copy(class_folder / name, folder / "x.png")
             run(folder, request_, alone)
             (expected,) = rows(folder, request_, alone).values()
             np.testing.assert_allclose(together[name], expected, atol=1e-5 * np.abs(expected).max())
 
-    def test_progress_counts_the_images_to_compute(self, class_folder: Path, request_: Request, cache: Cache) -> None:
+    def test_progress_counts_the_images_to_compute(
+        self, class_folder: Path, request_: Request, cache: FeatureCache
+    ) -> None:
         seen: list[tuple[int, int]] = []
         run(class_folder, request_, cache, batch_size=3, progress=lambda done, total: seen.append((done, total)))
         assert seen == [(3, 8), (6, 8), (8, 8)]
 
-    def test_nothing_missing_means_no_keras(self, class_folder: Path, cache: Cache, run_python: Callable) -> None:
+    def test_nothing_missing_means_no_keras(
+        self, class_folder: Path, cache: FeatureCache, run_python: Callable
+    ) -> None:
         run(class_folder, Request(Net("glyphnet")), cache)
         code = """
 import sys
 from pathlib import Path
-from feature_cache.space import Cache
+from feature_cache.cache import FeatureCache
 from transfer import datasets
 from transfer.extract import extract
 from transfer.lookup import cached_features
 from transfer.nets import Net
 from transfer.request import Request
-dataset, cache, request = datasets.load(sys.argv[1]), Cache(Path(sys.argv[2])), Request(Net("glyphnet"))
+dataset, cache, request = datasets.load(sys.argv[1]), FeatureCache(Path(sys.argv[2])), Request(Net("glyphnet"))
 print(extract(dataset, request, cache).rows_reused)
 print(cached_features(dataset, request, cache).features["block4_pool"].shape)
 print([name for name in ("keras", "tensorflow", "jax", "torch") if name in sys.modules])
@@ -175,9 +183,9 @@ print([name for name in ("keras", "tensorflow", "jax", "torch") if name in sys.m
         done = run_python(code, class_folder, cache.root)
         assert done.stdout.splitlines() == ["8", "(8, 256)", "[]"], done.stderr
 
-    def test_provenance_is_kept(self, class_folder: Path, request_: Request, cache: Cache) -> None:
+    def test_provenance_is_kept(self, class_folder: Path, request_: Request, cache: FeatureCache) -> None:
         run(class_folder, request_, cache, batch_size=5)
-        (segment,) = cache.space(request_.specs[0]).segments
+        (segment,) = cache[request_.specs[0]].segments
         assert segment.provenance["engine"].startswith("keras-")
         assert segment.provenance["batch_size"] == 5
         assert {"keras", "numpy", "layertap", "finished"} <= set(segment.provenance)
@@ -185,24 +193,24 @@ print([name for name in ("keras", "tensorflow", "jax", "torch") if name in sys.m
 
 class TestMissing:
     def test_what_is_missing_is_found_without_decoding(
-        self, class_folder: Path, request_: Request, cache: Cache, monkeypatch: pytest.MonkeyPatch
+        self, class_folder: Path, request_: Request, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shutil.copy(class_folder / "a" / "0.png", class_folder / "b" / "copy.png")
         monkeypatch.setattr("transfer.reading.to_pixels", lambda *_: pytest.fail("decoded"))
         dataset = datasets.load(str(class_folder))
         missing = find_missing(dataset, request_, cache)
-        assert missing.rows == len(missing.positions) == 8
+        assert missing.rows == [len(missing.positions)] == [8]
         assert [dataset.ids[position] for position in missing.positions][:1] == ["a/0.png"]
 
     def test_rows_that_are_missing_are_counted_and_the_cache_is_named(
-        self, class_folder: Path, write_image: WriteImage, request_: Request, cache: Cache
+        self, class_folder: Path, write_image: WriteImage, request_: Request, cache: FeatureCache
     ) -> None:
         run(class_folder, request_, cache)
         write_image(class_folder / "b" / "new.png", 77)
         with pytest.raises(MissingFeatures, match=f"1 of 9 rows are not in the cache {cache.root}"):
             rows(class_folder, request_, cache)
 
-    def test_an_unknown_layer_is_refused_and_leaves_nothing(self, class_folder: Path, cache: Cache) -> None:
+    def test_an_unknown_layer_is_refused_and_leaves_nothing(self, class_folder: Path, cache: FeatureCache) -> None:
         with pytest.raises(InvalidChoice, match=r"no layer 'block2_pol'; did you mean .*'block2_pool'"):
             run(class_folder, Request(Net("glyphnet"), ("block2_pol",)), cache)
         assert not list(cache.root.glob("*/*"))
@@ -215,27 +223,27 @@ def damage(file: Path) -> None:
 
 class TestUnreadable:
     def test_an_image_that_is_none_fails_before_anything_is_computed(
-        self, class_folder: Path, request_: Request, cache: Cache
+        self, class_folder: Path, request_: Request, cache: FeatureCache
     ) -> None:
         (class_folder / "a" / "2.png").write_text("no image")
         with pytest.raises(BadImage, match=r"2\.png is not an image .* or leave such images out with --on-error skip"):
             run(class_folder, request_, cache)
-        assert not cache.space(request_.specs[0]).segments
+        assert not cache[request_.specs[0]].segments
 
     def test_a_damaged_image_fails_and_what_was_computed_is_kept(
-        self, class_folder: Path, request_: Request, cache: Cache
+        self, class_folder: Path, request_: Request, cache: FeatureCache
     ) -> None:
         damage(class_folder / "b" / "7.png")
         with pytest.raises(BadImage, match=r"b/7\.png cannot be decoded .* What was computed is kept"):
             run(class_folder, request_, cache, batch_size=2)
-        kept = len(cache.space(request_.specs[0]).index)
+        kept = len(cache[request_.specs[0]].index)
         assert kept >= 6
         report = run(class_folder, request_, cache, on_error="skip")
         assert (report.rows_computed, report.rows_skipped) == (7 - kept, 1)
 
     @pytest.mark.parametrize("how", ["no image", "damaged"])
     def test_skipping_leaves_out_only_the_unreadable(
-        self, class_folder: Path, request_: Request, cache: Cache, how: str
+        self, class_folder: Path, request_: Request, cache: FeatureCache, how: str
     ) -> None:
         file = class_folder / "a" / "2.png"
         damage(file) if how == "damaged" else file.write_text("no image")
@@ -249,7 +257,7 @@ class TestUnreadable:
         assert (again.rows_computed, again.rows_reused, again.rows_skipped) == (0, 7, 1)
 
     def test_reading_the_cache_fails_for_the_unreadable_unless_skipped(
-        self, class_folder: Path, request_: Request, cache: Cache
+        self, class_folder: Path, request_: Request, cache: FeatureCache
     ) -> None:
         damage(class_folder / "a" / "2.png")
         run(class_folder, request_, cache, on_error="skip")
@@ -257,7 +265,7 @@ class TestUnreadable:
             rows(class_folder, request_, cache)
 
     def test_every_copy_of_a_damaged_image_is_skipped(
-        self, class_folder: Path, request_: Request, cache: Cache
+        self, class_folder: Path, request_: Request, cache: FeatureCache
     ) -> None:
         damage(class_folder / "a" / "2.png")
         shutil.copy(class_folder / "a" / "2.png", class_folder / "b" / "copy.png")
@@ -268,7 +276,7 @@ class TestUnreadable:
         assert sorted(problem.id for problem in found.skipped) == ["a/2.png", "b/copy.png"]
         assert len(found.dataset) == 7
 
-    def test_all_of_a_data_set_may_be_skipped(self, tmp_path: Path, request_: Request, cache: Cache) -> None:
+    def test_all_of_a_data_set_may_be_skipped(self, tmp_path: Path, request_: Request, cache: FeatureCache) -> None:
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "1.png").write_text("no image")
         report = run(tmp_path / "bad", request_, cache, on_error="skip")
@@ -280,11 +288,11 @@ class TestUnreadable:
         tmp_path: Path,
         write_image: WriteImage,
         request_: Request,
-        cache: Cache,
+        cache: FeatureCache,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def find_then_change(*arguments: object) -> object:
-            missing = find_missing(*arguments)
+        def find_then_change(*arguments: object, **options: bool) -> object:
+            missing = find_missing(*arguments, **options)
             write_image(class_folder / "a" / "2.png", 1234)
             return missing
 
@@ -292,17 +300,17 @@ class TestUnreadable:
         run(class_folder, request_, cache)
         monkeypatch.undo()
         assert run(class_folder, request_, cache).rows_computed == 0
-        fresh = Cache(tmp_path / "fresh")
+        fresh = FeatureCache(tmp_path / "fresh")
         run(class_folder, request_, fresh)
         expected = rows(class_folder, request_, fresh)
         for name, row in rows(class_folder, request_, cache).items():
             np.testing.assert_allclose(row, expected[name], atol=1e-5 * np.abs(row).max())
 
     def test_a_file_that_goes_away_meanwhile_is_unreadable(
-        self, class_folder: Path, request_: Request, cache: Cache, monkeypatch: pytest.MonkeyPatch
+        self, class_folder: Path, request_: Request, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def find_then_remove(*arguments: object) -> object:
-            missing = find_missing(*arguments)
+        def find_then_remove(*arguments: object, **options: bool) -> object:
+            missing = find_missing(*arguments, **options)
             (class_folder / "a" / "2.png").unlink()
             return missing
 
@@ -365,14 +373,15 @@ import sys
 from pathlib import Path
 import feature_cache.writer
 feature_cache.writer.SEGMENT_SECONDS = 0.02
-from feature_cache.space import Cache
+from feature_cache.cache import FeatureCache
 from transfer import datasets
 from transfer.extract import extract
 from transfer.nets import Net
 from transfer.request import Request
 
+wanted = Request(Net("glyphnet"), ("block2_pool", "block1_pool"))
 extract(
-    datasets.load(sys.argv[1]), Request(Net("glyphnet"), ("block2_pool", "block1_pool")), Cache(Path(sys.argv[2])),
+    datasets.load(sys.argv[1]), wanted, FeatureCache(Path(sys.argv[2])),
     batch_size=4, progress=lambda done, total: print(done, flush=True),
 )
 """
@@ -381,7 +390,7 @@ extract(
 class TestKilled:
     @pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
     def test_killed_at_any_moment_and_run_again_equals_uninterrupted(
-        self, tmp_path: Path, write_image: WriteImage, cache: Cache, rng: np.random.Generator, kills: int
+        self, tmp_path: Path, write_image: WriteImage, cache: FeatureCache, rng: np.random.Generator, kills: int
     ) -> None:
         for number in range(300):
             write_image(tmp_path / "data" / f"{number:03d}.png", number)
@@ -401,16 +410,16 @@ class TestKilled:
             interrupted += process.wait() == -signal.SIGKILL
             process.stdout.close()
             for spec in wanted.specs:
-                names = [file.name for file in cache.space(spec).folder.iterdir()]
+                names = [file.name for file in cache[spec].folder.iterdir()]
                 assert sum(name.endswith(".tmp") for name in names) <= kills
-                assert all(len(part) for part in cache.space(spec).segments)  # every one of them reads
+                assert all(len(part) for part in cache[spec].segments)  # every one of them reads
         assert interrupted, "the extraction was over before it could be killed"
 
-        kept = sum(len(cache.space(spec).index) for spec in wanted.specs)
+        kept = sum(len(cache[spec].index) for spec in wanted.specs)
         assert kept <= 600
         report = run(tmp_path / "data", wanted, cache)
         assert (report.rows_computed, report.rows_reused) == (600 - kept, kept)
-        whole = Cache(tmp_path / "whole")
+        whole = FeatureCache(tmp_path / "whole")
         run(tmp_path / "data", wanted, whole)
         dataset = datasets.load(str(tmp_path / "data"))
         resumed, uninterrupted = (cached_features(dataset, wanted, one).features for one in (cache, whole))
@@ -419,7 +428,7 @@ class TestKilled:
             np.testing.assert_allclose(np.asarray(resumed[layer]), expected, atol=1e-5 * np.abs(expected).max())
 
     def test_an_error_in_the_middle_keeps_what_was_computed(
-        self, class_folder: Path, request_: Request, cache: Cache
+        self, class_folder: Path, request_: Request, cache: FeatureCache
     ) -> None:
         def interrupt(done: int, total: int) -> None:
             if done >= 4:
@@ -438,5 +447,5 @@ def test_a_net_that_the_backend_does_not_take_is_one_line(tmp_path: Path) -> Non
     keras.Model(inputs, keras.layers.Conv2D(2, 3, name="two words")(inputs)).save(tmp_path / "net.keras")
     dataset = datasets.load("digits").select(np.arange(3))
     with pytest.raises(BadData, match=r"Keras cannot run the net .*net\.keras: 'two words' is not a valid"):
-        extract(dataset, Request(Net(str(tmp_path / "net.keras"))), Cache(tmp_path / "features"))
+        extract(dataset, Request(Net(str(tmp_path / "net.keras"))), FeatureCache(tmp_path / "features"))
     assert not list((tmp_path / "features").glob("*/segment-*"))

@@ -106,7 +106,7 @@ def test_a_file_that_was_replaced_is_refused(save_net: Callable[..., Net]) -> No
     (spec,) = Request(net, ("conv",)).specs
     before = Path(net.name).read_bytes()
     save_net(keras.Sequential([*layers, keras.layers.ReLU()]))
-    with pytest.raises(BadData, match="their net was .* Bring back what changed .* or train again"):
+    with pytest.raises(BadData, match="their net was .* Bring back what changed .* or extract and train again"):
         request_for(spec, replace(net))
     Path(net.name).write_bytes(before)
     assert request_for(spec, replace(net)).specs == [spec]

@@ -1,0 +1,37 @@
+"""The cache on disk: names of files, datasets and attributes, and the version of their format.
+
+`docs/format.md` describes them for readers in other languages.
+"""
+
+from __future__ import annotations
+
+FORMAT = 2
+
+SPEC_FILE = "spec.json"
+INDEX_FILE = "index.bin"
+USED_FILE = ".used"  # its modification time is the last use of the space
+MEMO_FILE = "digests.sqlite"
+RUNS_FOLDER = ".runs"
+
+SEGMENTS = "segment-*.h5"
+SET_ASIDE = "damaged-segment-*.h5"
+TEMPORARY = ".*.tmp"
+
+FEATURES = "features"
+DIGEST = "digest"
+VIEW = "view"
+CHECK = "check"
+CODING = "coding"
+
+# Rows are checked in blocks of about this size, and compressed in chunks of one block: large enough that the
+# cost of a call does not count, small enough that a single random row does not cost much more than itself.
+BLOCK_BYTES = 16384
+# Data starts on a page of its own, so that it can be memory-mapped anywhere.
+PAGE = 4096
+# The registered HDF5 filter Zstandard: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
+ZSTD_FILTER = 32015
+
+
+def rows_per_block(row_bytes: int) -> int:
+    """Rows of a block, for rows of `row_bytes` bytes as they are stored."""
+    return max(1, BLOCK_BYTES // max(row_bytes, 1))

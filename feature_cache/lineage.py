@@ -1,0 +1,78 @@
+"""Lineage: which runs use which rows, so that nothing a kept run was made of is removed unawares.
+
+A run says in its `config.json` which rows it used, by one digest; the cache keeps a note of where the run is. A run
+counts as kept while its `config.json` holds the digest, or when it was made on another machine, where
+nobody here can look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import socket
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from feature_cache.errors import StorageFailure
+from feature_cache.layout import RUNS_FOLDER
+from feature_cache.reader import Features
+from feature_cache.storage import new_file, new_folder
+
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class Used:
+    """Rows of a space: how many, and the digest that identifies them (`Features.digest`)."""
+
+    space: str
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Citation(Used):
+    """Rows that a run used, and where the run is."""
+
+    run: str
+    host: str
+
+
+def used(features: Features) -> Used:
+    """What to record of the rows that a run uses."""
+    return Used(features.space.folder.name, len(features), features.digest)
+
+
+def cite(root: Path, run: Path, rows: Iterable[Used]) -> None:
+    """Note in the cache at `root`, if it can be written, that the run in folder `run` uses these rows."""
+    for part in rows:
+        citation = Citation(part.space, part.rows, part.digest, str(run.resolve()), socket.gethostname())
+        name = hashlib.blake2b(repr((citation.host, citation.run, part.space)).encode(), digest_size=8).hexdigest()
+        with contextlib.suppress(StorageFailure, OSError):
+            new_folder(root / RUNS_FOLDER)
+            with new_file(root / RUNS_FOLDER / f"{name}.json", "a note of the run", sync=False) as file:
+                file.write(json.dumps(asdict(citation), indent=2).encode())
+
+
+def citations(root: Path) -> list[Citation]:
+    """What runs that are kept use."""
+    found = []
+    for file in sorted((root / RUNS_FOLDER).glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            citation = Citation(**json.loads(file.read_text()))
+            if _is_kept(citation):
+                found.append(citation)
+    return found
+
+
+def _is_kept(citation: Citation) -> bool:
+    if not isinstance(citation.space, str) or not isinstance(citation.run, str):
+        return False
+    if citation.host != socket.gethostname():
+        return True
+    try:
+        return citation.digest in (Path(citation.run) / CONFIG_FILE).read_text()
+    except (OSError, UnicodeError):
+        return False

@@ -1,0 +1,237 @@
+"""`RowStore`: the rows of a space as they are on disk, read in any order and checked when first touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from feature_cache import compression, segment
+from feature_cache.coding import Parameters
+from feature_cache.errors import DamagedFile
+from feature_cache.index import KeyIndex
+from feature_cache.mapping import Window, map_file
+from feature_cache.segment import Segment, block_check, damaged
+from feature_cache.spec import FeatureSpec
+
+# How often a space is looked at anew when its segments are compacted meanwhile.
+TRIES = 10
+
+
+class Gone(Exception):
+    """A segment is no longer what the index says: it was compacted, set aside or removed. Look it up anew."""
+
+
+class RowStore:
+    """Rows by their id in an index. Segments are opened, and blocks checked, when first needed.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the space.
+    index : KeyIndex
+        Which segments there are and what they hold.
+    """
+
+    def __init__(self, folder: Path, spec: FeatureSpec, index: KeyIndex) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._index = index
+        self._lock = threading.RLock()
+        self._segments: list[Segment | None] = [None] * len(index.listed)
+        self._maps: list[np.ndarray | None] = [None] * len(index.listed)
+        self._slots = np.full(len(index.listed), -1)  # number of a segment's map in the window
+        self._window: Window | None = None
+        self._checked = np.zeros(len(index), bool)
+
+    def segment(self, number: int) -> Segment:
+        """The opened segment.
+
+        Raises
+        ------
+        Gone, DamagedFile
+        """
+        part = self._segments[number]
+        if part is None:
+            with self._lock:
+                part = self._segments[number] or self._open(number)
+                self._segments[number] = part
+        return part
+
+    @property
+    def coding(self) -> Parameters:
+        """Parameters of the codes that rows are stored as; the same in all segments, as the spec names them."""
+        part = next((part for part in self._segments if part is not None), None)
+        return part.coding if part else {}
+
+    def gather(self, ids: np.ndarray) -> np.ndarray:
+        """Copies of rows as they are stored, before decoding: shape (n, *row_shape).
+
+        Raises
+        ------
+        Gone
+            When a segment is not there any more.
+        DamagedFile
+            When the bytes of a row are not those that were written.
+        """
+        parts, numbers = self._locate(ids)
+        first = [self.segment(part) for part in np.unique(parts).tolist()][0]
+        slots, window = self._slots[parts], self._window  # in this order: see _map
+        if window is not None and (slots >= 0).all():
+            raw = window.gather(slots, numbers)
+        else:
+            raw = np.empty((len(ids), first.row_bytes), np.uint8)
+            for part in np.unique(parts).tolist():
+                here = np.flatnonzero(parts == part)
+                self._read(part, numbers[here], raw, here)
+        self._check(ids, parts, numbers, raw)
+        return raw.view(first.dtype).reshape(len(ids), *first.row_shape)
+
+    def view(self, start: int, stop: int) -> np.ndarray | None:
+        """Rows with ids `start` to `stop` without a copy, read-only; None where they are not in one map."""
+        parts, numbers = self._locate(np.array([start, stop - 1]))
+        part, rows = self.segment(int(parts[0])), self._maps[int(parts[0])]
+        if parts[0] != parts[1] or rows is None:
+            return None
+        raw = rows[numbers[0] : numbers[1] + 1]
+        ids = np.arange(start, stop)
+        self._check(ids, np.full(len(ids), parts[0]), ids - start + numbers[0], raw)
+        return raw.view(part.dtype).reshape(len(ids), *part.row_shape)
+
+    def _locate(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Segment number, and number of the row in it."""
+        parts = np.searchsorted(self._index.starts, ids, side="right") - 1
+        return parts, ids - self._index.starts[parts]
+
+    def _open(self, number: int) -> Segment:
+        path = self._folder / self._index.listed[number].name
+        try:
+            part = segment.read(path, self._spec)
+            if not self._is_indexed(number, part):
+                raise Gone(path)
+            for other in self._segments:
+                if other is not None and other.row_shape != part.row_shape:
+                    raise DamagedFile(
+                        f"{part.path} holds rows of shape {part.row_shape}, {other.path.name} of {other.row_shape}; "
+                        "move the wrong one away."
+                    )
+            if part.chunks is None and part.row_bytes and len(part):
+                self._map(number, part)
+        except FileNotFoundError as error:
+            raise Gone(path) from error
+        return part
+
+    def _is_indexed(self, number: int, part: Segment) -> bool:
+        """Whether a segment is what the index says."""
+        listed, start = self._index.listed[number], int(self._index.starts[number])
+        rows = slice(start, start + listed.rows)
+        return (
+            part.stamp == (listed.size, listed.mtime)
+            and np.array_equal(part.digests, self._index.digests[rows])
+            and np.array_equal(part.views, self._index.views[rows])
+        )
+
+    def _map(self, number: int, part: Segment) -> None:
+        mapped = map_file(part.path, part.offset + len(part) * part.row_bytes)
+        if mapped is None:
+            return
+        rows = mapped[part.offset :].reshape(len(part), part.row_bytes)
+        self._maps[number] = rows
+        in_window = self._window.rows if self._window else []
+        if Window.spans([*in_window, rows]):
+            # First the window, then the slot: a thread that gathers meanwhile reads them the other way round.
+            self._window = Window([*in_window, rows])
+            self._slots[number] = len(in_window)
+
+    def _read(self, number: int, numbers: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
+        """Read rows of one segment into ``out[places]``."""
+        part, rows = self.segment(number), self._maps[number]
+        if rows is not None:
+            out[places] = rows[numbers]
+        elif part.chunks is not None:
+            self._read_chunks(part, part.chunks, numbers, out, places)
+        elif part.row_bytes:
+            with _opened(part) as handle:
+                for place, row in zip(places.tolist(), numbers.tolist(), strict=True):
+                    offset = part.offset + row * part.row_bytes
+                    if os.preadv(handle, [out[place]], offset) != part.row_bytes:
+                        raise damaged(part.path, "its features are cut short")
+
+    def _read_chunks(
+        self, part: Segment, chunks: np.ndarray, numbers: np.ndarray, out: np.ndarray, places: np.ndarray
+    ) -> None:
+        blocks, which = np.unique(numbers // part.block_rows, return_inverse=True)
+        order = np.argsort(which, kind="stable")
+        bounds = np.searchsorted(which[order], np.arange(len(blocks) + 1))
+        with _opened(part) as handle:
+
+            def load(number: int) -> None:
+                block = int(blocks[number])
+                offset, size = chunks[block].tolist()
+                chunk = os.pread(handle, size, offset)
+                # Checked each time: it costs little beside the decompression, which must not be given damaged input.
+                if block_check(chunk) != part.check[block]:
+                    raise _altered(part, block)
+                try:
+                    raw = compression.decompress(chunk, part.block_rows * part.row_bytes)
+                except ValueError as error:
+                    raise damaged(part.path, str(error)) from error
+                rows = np.frombuffer(raw, np.uint8).reshape(part.block_rows, part.row_bytes)
+                mine = order[bounds[number] : bounds[number + 1]]
+                out[places[mine]] = rows[numbers[mine] - block * part.block_rows]
+
+            compression.for_all(load, len(blocks))
+
+    def _check(self, ids: np.ndarray, parts: np.ndarray, numbers: np.ndarray, raw: np.ndarray) -> None:
+        """Compare the blocks of these rows, of bytes `raw`, with what was written, where that has not been done."""
+        new = np.flatnonzero(~self._checked[ids])
+        if not len(new):
+            return
+        for number in np.unique(parts[new]).tolist():
+            part, mine = self.segment(number), new[parts[new] == number]
+            start = int(self._index.starts[number])
+            if part.chunks is not None or not part.row_bytes:
+                self._checked[ids[mine]] = True  # chunks are checked whenever they are read
+            elif part.block_rows == 1:
+                sums = np.array([block_check(row) for row in raw[mine]], np.uint64)
+                altered = numbers[mine][sums != part.check[numbers[mine]]]
+                if len(altered):
+                    raise _altered(part, int(altered[0]))
+                self._checked[ids[mine]] = True
+            else:
+                for block in np.unique(numbers[mine] // part.block_rows).tolist():
+                    first, last = block * part.block_rows, min((block + 1) * part.block_rows, len(part))
+                    if block_check(self._stored(number, first, last)) != part.check[block]:
+                        raise _altered(part, block)
+                    self._checked[start + first : start + last] = True
+
+    def _stored(self, number: int, first: int, last: int) -> bytes | np.ndarray:
+        """Rows `first` to `last` of one segment as they are in the file."""
+        part, rows = self.segment(number), self._maps[number]
+        if rows is not None:
+            return rows[first:last]
+        with _opened(part) as handle:
+            return os.pread(handle, (last - first) * part.row_bytes, part.offset + first * part.row_bytes)
+
+
+def _altered(part: Segment, block: int) -> DamagedFile:
+    first, last = block * part.block_rows, min((block + 1) * part.block_rows, len(part)) - 1
+    rows = f"row {first}" if first == last else f"rows {first} to {last}"
+    return damaged(part.path, f"altered since it was written: {rows}")
+
+
+@contextlib.contextmanager
+def _opened(part: Segment) -> Iterator[int]:
+    """A file descriptor of a segment; `Gone` when the file is."""
+    try:
+        handle = os.open(part.path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise Gone(part.path) from error
+    try:
+        yield handle
+    finally:
+        os.close(handle)

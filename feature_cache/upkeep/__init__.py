@@ -1,0 +1,1 @@
+"""Looking after a cache: verify, compact, prune, merge, view, export."""
