@@ -59,7 +59,7 @@ def prune(args: argparse.Namespace) -> None:
         print(f"Removed {size_text(sum(removal.bytes for removal in chosen))}.")
 
 
-def merge(args: argparse.Namespace) -> None:
+def merge(args: argparse.Namespace) -> int:
     from feature_cache.cache import FeatureCache
     from feature_cache.upkeep.merge import merge
 
@@ -70,7 +70,7 @@ def merge(args: argparse.Namespace) -> None:
         done = merge(arguments.cache(args), other, progress)
     if args.json:
         print_json(asdict(done))
-        return
+        return 1 if done.refused else 0
     for reason in done.refused:
         print(f"layertap: not taken over: {reason}", file=sys.stderr)
     print(
@@ -79,6 +79,7 @@ def merge(args: argparse.Namespace) -> None:
     )
     for name in done.spaces:
         print(f"  {name}")
+    return 1 if done.refused else 0
 
 
 def _print_removals(chosen: list[Removal], kept: list[Removal]) -> None:

@@ -46,6 +46,7 @@ class RowStore:
         self._maps: list[np.ndarray | None] = [None] * len(index.listed)
         self._slots = np.full(len(index.listed), -1)  # number of a segment's map in the window
         self._window: Window | None = None
+        self._row_shape: dict[str, tuple[int, ...]] = {}
         self._checked = np.zeros(len(index), bool)
 
     def segment(self, number: int) -> Segment:
@@ -58,15 +59,16 @@ class RowStore:
         part = self._segments[number]
         if part is None:
             with self._lock:
-                part = self._segments[number] or self._open(number)
-                self._segments[number] = part
+                part = self._segments[number]
+                if part is None:
+                    part = self._segments[number] = self._open(number)
         return part
 
     @property
     def coding(self) -> Parameters:
         """Parameters of the codes that rows are stored as; the same in all segments, as the spec names them."""
         part = next((part for part in self._segments if part is not None), None)
-        return part.coding if part else {}
+        return part.coding if part is not None else {}
 
     def gather(self, ids: np.ndarray) -> np.ndarray:
         """Copies of rows as they are stored, before decoding: shape (n, *row_shape).
@@ -79,8 +81,11 @@ class RowStore:
             When the bytes of a row are not those that were written.
         """
         parts, numbers = self._locate(ids)
-        first = [self.segment(part) for part in np.unique(parts).tolist()][0]
-        slots, window = self._slots[parts], self._window  # in this order: see _map
+        first = self.segment(int(parts[0]))
+        slots, window = self._slots[parts], self._window  # in this order: see _widen
+        if (slots < 0).any():
+            self._widen(np.unique(parts).tolist())
+            slots, window = self._slots[parts], self._window
         if window is not None and (slots >= 0).all():
             raw = window.gather(slots, numbers)
         else:
@@ -113,12 +118,11 @@ class RowStore:
             part = segment.read(path, self._spec)
             if not self._is_indexed(number, part):
                 raise Gone(path)
-            for other in self._segments:
-                if other is not None and other.row_shape != part.row_shape:
-                    raise DamagedFile(
-                        f"{part.path} holds rows of shape {part.row_shape}, {other.path.name} of {other.row_shape}; "
-                        "move the wrong one away."
-                    )
+            if len(part) and part.row_shape != self._row_shape.setdefault("of all", part.row_shape):
+                raise DamagedFile(
+                    f"{part.path} holds rows of shape {part.row_shape}, others of {self._row_shape['of all']}; "
+                    "move the wrong one away."
+                )
             if part.chunks is None and part.row_bytes and len(part):
                 self._map(number, part)
         except FileNotFoundError as error:
@@ -137,15 +141,21 @@ class RowStore:
 
     def _map(self, number: int, part: Segment) -> None:
         mapped = map_file(part.path, part.offset + len(part) * part.row_bytes)
-        if mapped is None:
-            return
-        rows = mapped[part.offset :].reshape(len(part), part.row_bytes)
-        self._maps[number] = rows
-        in_window = self._window.rows if self._window else []
-        if Window.spans([*in_window, rows]):
-            # First the window, then the slot: a thread that gathers meanwhile reads them the other way round.
-            self._window = Window([*in_window, rows])
-            self._slots[number] = len(in_window)
+        if mapped is not None:
+            self._maps[number] = mapped[part.offset :].reshape(len(part), part.row_bytes)
+
+    def _widen(self, numbers: list[int]) -> None:
+        """Open these segments, and take those that are mapped into the window."""
+        for number in numbers:
+            self.segment(number)
+        with self._lock:
+            new = [number for number in numbers if self._slots[number] < 0 and self._maps[number] is not None]
+            in_window = self._window.rows if self._window else []
+            wider = [*in_window, *(rows for number in new if (rows := self._maps[number]) is not None)]
+            if new and Window.spans(wider):
+                # First the window, then the slots: a thread that gathers meanwhile reads them the other way round.
+                self._window = Window(wider)
+                self._slots[new] = np.arange(len(in_window), len(wider))
 
     def _read(self, number: int, numbers: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
         """Read rows of one segment into ``out[places]``."""
@@ -197,7 +207,7 @@ class RowStore:
             if part.chunks is not None or not part.row_bytes:
                 self._checked[ids[mine]] = True  # chunks are checked whenever they are read
             elif part.block_rows == 1:
-                sums = np.array([block_check(row) for row in raw[mine]], np.uint64)
+                sums = np.array([block_check(raw[place]) for place in mine.tolist()], np.uint64)
                 altered = numbers[mine][sums != part.check[numbers[mine]]]
                 if len(altered):
                     raise _altered(part, int(altered[0]))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -65,7 +66,7 @@ class Segment:
     def __len__(self) -> int:
         return len(self.views)
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of a row as it is stored, before compression."""
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize

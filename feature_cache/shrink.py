@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,14 @@ def base_spec(spec: FeatureSpec) -> FeatureSpec:
     return replace(spec, dtype="float32", coding=None)
 
 
-def complete(cache: FeatureCache, spec: FeatureSpec, digests: np.ndarray, views: np.ndarray | None = None) -> int:
+def complete(
+    cache: FeatureCache,
+    spec: FeatureSpec,
+    digests: np.ndarray,
+    views: np.ndarray | None = None,
+    *,
+    compress: bool = False,
+) -> int:
     """Add to the shrunk space of `spec` those of these rows that it lacks and its full space has.
 
     Returns
@@ -121,7 +129,7 @@ def complete(cache: FeatureCache, spec: FeatureSpec, digests: np.ndarray, views:
         return 0
     keys = np.unique(np.concatenate([digests[wanted], views[wanted, None].view(np.uint8)], axis=1), axis=0)
     rows = base.rows(np.ascontiguousarray(keys[:, :16]), np.ascontiguousarray(keys[:, 16:]).view(np.uint32).reshape(-1))
-    return _add(target, rows, parameters_of(target), None)[0]
+    return _add(target, rows, parameters_of(target), None, compress)[0]
 
 
 def parameters_of(space: Space) -> Parameters:
@@ -176,14 +184,21 @@ def _copies(cache: FeatureCache, space: Space, start: str) -> Iterator[Space]:
             continue
 
 
-def _add(target: Space, features: Features, parameters: Parameters, progress: Progress | None) -> tuple[int, Rounding]:
+def _add(
+    target: Space,
+    features: Features,
+    parameters: Parameters,
+    progress: Progress | None,
+    compress: bool = False,
+) -> tuple[int, Rounding]:
     """Encode rows into `target`, where they are not there yet; the error is that of all of them."""
     spec, rounding, added = target.spec, Rounding(), 0
-    provenance = {"layertap": own_version(), "shrunk_from": features.space.folder.name}
+    provenance: dict[str, Any] = {"layertap": own_version(), "shrunk_from": features.space.folder.name}
     sources = Space(features.space.folder, features.space.spec).segments
     net = next((part.provenance["net"] for part in sources if "net" in part.provenance), None)
     target.create()
-    with SpaceWriter(target.folder, spec, {**provenance, "net": net}, parameters=parameters) as writer:
+    provenance |= {"net": net}
+    with SpaceWriter(target.folder, spec, provenance, parameters=parameters, compress=compress) as writer:
         for rows, positions in features.batches(_piece(features)):
             codes, back = _encode(rows, spec, parameters)
             rounding.add(rows, back)

@@ -80,7 +80,7 @@ def extract(
     if compress:
         zstandard()
     start = time.perf_counter()
-    missing = find_missing(dataset, request, cache, complete=True)
+    missing = find_missing(dataset, request, cache, complete=True, compress=compress)
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
 
@@ -136,7 +136,7 @@ def _extract_shrunk(
     progress: Progress | None,
 ) -> Report:
     """Features in a shrunk copy of a space: what it lacks is computed in full, and then encoded as the copy is."""
-    missing = find_missing(dataset, request, cache, complete=True)
+    missing = find_missing(dataset, request, cache, complete=True, compress=compress)
     lacking = np.any([~space.has(missing.digests) for space in missing.spaces], axis=0)
     full = replace(request, dtype="float32", coding=None)
     report = extract(
@@ -148,7 +148,7 @@ def _extract_shrunk(
         compress=compress,
         progress=progress,
     )
-    after = find_missing(dataset, request, cache, complete=True)
+    after = find_missing(dataset, request, cache, complete=True, compress=compress)
     return replace(
         report,
         rows_total=len(dataset) * len(after.spaces),

@@ -63,14 +63,20 @@ class Cached:
 
 
 def find_missing(
-    dataset: DataSet, request: Request, cache: FeatureCache, *, complete: bool = False, plan: bool = False
+    dataset: DataSet,
+    request: Request,
+    cache: FeatureCache,
+    *,
+    complete: bool = False,
+    compress: bool = False,
+    plan: bool = False,
 ) -> Missing:
     """Compare the images of `dataset` with what `cache` holds; no image is decoded.
 
     Parameters
     ----------
-    complete : bool
-        First fill spaces of fewer bits from the full rows that there are.
+    complete, compress : bool
+        First fill spaces of fewer bits from the full rows that there are, compressed or not.
     plan : bool
         Count rows that could be filled so as there, and fill nothing.
     """
@@ -80,7 +86,7 @@ def find_missing(
     if complete:
         for spec in request.specs:
             if spec != base_spec(spec):
-                fill(cache, spec, keys[first])
+                fill(cache, spec, keys[first], compress=compress)
         spaces = [space.again() for space in spaces]
     present = np.array([space.has(keys[first]) for space in spaces]).reshape(len(spaces), len(first))
     if plan:

@@ -16,8 +16,8 @@ LOOK_SECONDS = 5.0
 class Todo:
     """The images still to compute; rows that other processes commit meanwhile are left out.
 
-    When another process is seen to write to the same spaces, or to have been where this one is, the rest is gone
-    through from a random place on, so that they work on different images. Iterating gives positions in the data set.
+    Whenever another process is seen to have written to the same spaces, the rest is gone through from another random
+    place on, so that they work on different images. Iterating gives positions in the data set.
 
     Attributes
     ----------
@@ -34,7 +34,6 @@ class Todo:
         self._looked = time.monotonic()
         self._order = missing.positions
         self._next = 0
-        self._apart = False
         self.spaces = missing.spaces
         self.dropped = 0
 
@@ -42,6 +41,7 @@ class Todo:
         while True:
             if time.monotonic() - self._looked >= LOOK_SECONDS:
                 self._look()
+                self._looked = time.monotonic()
             if self._next >= len(self._order):
                 return
             self._next += 1
@@ -53,7 +53,6 @@ class Todo:
             known |= names
 
     def _look(self) -> None:
-        self._looked = time.monotonic()
         now = [segment_names(space.folder) for space in self.spaces]
         if all(names <= known for names, known in zip(now, self._known, strict=True)):
             return
@@ -61,8 +60,7 @@ class Todo:
         self.spaces = [space.again() for space in self.spaces]
         rest = self._order[self._next :]
         lacking = np.any([~space.has(self._digests[rest]) for space in self.spaces], axis=0)
-        overtaken = not lacking[:1].all()  # where we are, the other has been
         rest, self.dropped = rest[lacking], self.dropped + int((~lacking).sum())
-        if len(rest) and (overtaken or not self._apart):
-            rest, self._apart = np.roll(rest, -int(np.random.default_rng().integers(len(rest)))), True
+        if len(rest):
+            rest = np.roll(rest, -int(np.random.default_rng().integers(len(rest))))
         self._order, self._next = rest, 0

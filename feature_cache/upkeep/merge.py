@@ -59,7 +59,11 @@ def merge(cache: FeatureCache, other: FeatureCache, progress: Callable[[int, int
             done.already_here += 1
         else:
             space.create()
-            with path.open("rb") as original, new_file(segment.new_path(space.folder)) as copy:
+            try:
+                original = path.open("rb")
+            except FileNotFoundError:  # compacted since
+                continue
+            with original, new_file(segment.new_path(space.folder)) as copy:
                 shutil.copyfileobj(original, copy, 2**20)
             done.segments, done.rows, done.bytes = done.segments + 1, done.rows + len(part), done.bytes + part.stamp[0]
             if space.folder.name not in done.spaces:

@@ -49,7 +49,10 @@ def verify(space: Space, progress: Callable[[int, int], None] | None = None) -> 
         Called with the number of bytes read and of all.
     """
     files = sorted(space.folder.glob(SEGMENTS))
-    sizes = {path: path.stat().st_size for path in files if path.exists()}
+    sizes: dict[Path, int] = {}
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            sizes[path] = path.stat().st_size
     size = 0
     sound: list[segment.Segment] = []
     damaged: list[Damage] = []
