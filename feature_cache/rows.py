@@ -46,7 +46,7 @@ class RowStore:
         self._maps: list[np.ndarray | None] = [None] * len(index.listed)
         self._slots = np.full(len(index.listed), -1)  # number of a segment's map in the window
         self._window: Window | None = None
-        self._row_shape: dict[str, tuple[int, ...]] = {}
+        self._row_shape: tuple[int, ...] | None = None  # of all segments that are opened
         self._checked = np.zeros(len(index), bool)
 
     def segment(self, number: int) -> Segment:
@@ -118,11 +118,13 @@ class RowStore:
             part = segment.read(path, self._spec)
             if not self._is_indexed(number, part):
                 raise Gone(path)
-            if len(part) and part.row_shape != self._row_shape.setdefault("of all", part.row_shape):
-                raise DamagedFile(
-                    f"{part.path} holds rows of shape {part.row_shape}, others of {self._row_shape['of all']}; "
-                    "move the wrong one away."
-                )
+            if len(part):
+                self._row_shape = part.row_shape if self._row_shape is None else self._row_shape
+                if part.row_shape != self._row_shape:
+                    raise DamagedFile(
+                        f"{part.path} holds rows of shape {part.row_shape}, others of {self._row_shape}; "
+                        "move the wrong one away."
+                    )
             if part.chunks is None and part.row_bytes and len(part):
                 self._map(number, part)
         except FileNotFoundError as error:

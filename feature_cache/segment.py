@@ -82,6 +82,7 @@ def write(
     *,
     coding: Parameters | None = None,
     compress: bool = False,
+    check: np.ndarray | None = None,
 ) -> Path:
     """Write one segment aside, sync it and rename it: it appears whole or not at all.
 
@@ -92,6 +93,8 @@ def write(
         Parameters of the codes that `features` are.
     compress : bool
         Store Zstandard chunks of a block each; otherwise contiguous, for memory maps.
+    check : ndarray of shape (blocks,), uint64, optional
+        The check of each block of plain features, where the caller has it already (see `checks`).
 
     Returns
     -------
@@ -108,12 +111,11 @@ def write(
     path = new_path(folder)
     with new_hdf5(path, align=not compress) as file:
         block_rows = min(rows_per_block(features[:1].nbytes), max(len(features), 1))
-        blocks = [features[start : start + block_rows] for start in range(0, len(features), block_rows)]
         if compress and features.size:
             check = compression.write_chunks(file, FEATURES, features, block_rows)
         else:
             file.create_dataset(FEATURES, data=features)
-            check = np.array([block_check(block) for block in blocks], np.uint64)
+            check = checks(features, block_rows) if check is None else check
         file.create_dataset(DIGEST, data=digests)
         file.create_dataset(VIEW, data=views)
         file.create_dataset(CHECK, data=check).attrs["rows_per_block"] = block_rows
@@ -222,6 +224,12 @@ def file_stamp(path: Path) -> tuple[int, int]:
     """What tells a file from another of the same name: its size, and when it was last changed."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def checks(features: np.ndarray, block_rows: int) -> np.ndarray:
+    """The check of each block of `block_rows` rows, the last of which may be shorter: an array of uint64."""
+    starts = range(0, len(features), block_rows)
+    return np.array([block_check(features[start : start + block_rows]) for start in starts], np.uint64)
 
 
 def block_check(stored: Any) -> int:

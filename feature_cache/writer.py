@@ -11,11 +11,12 @@ import numpy as np
 
 from feature_cache import coding, segment
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.layout import rows_per_block
 from feature_cache.spec import FeatureSpec
 
 # A segment is committed when it is this large, or this old: what a kill can cost is bounded by both. In a
 # long extraction the age may grow to a share of the time it has taken, so that segments do not become many.
-SEGMENT_BYTES = 256 * 2**20
+SEGMENT_BYTES = 64 * 2**20
 SEGMENT_SECONDS = 20.0
 SEGMENT_SHARE = 0.02
 
@@ -134,6 +135,7 @@ class SpaceWriter:
             provenance,
             coding=self._parameters,
             compress=self._compress,
+            check=rows.checks(),
         )
         self.written.add(path.name)
         rows.clear()
@@ -156,14 +158,21 @@ class SpaceWriter:
 
 
 class _Rows:
-    """Room for the rows of one segment; the system gives the memory as it is filled."""
+    """Room for the rows of one segment; the system gives the memory as it is filled.
+
+    Whole blocks are checked as they come, while they are in the caches of the processor.
+    """
 
     def __init__(self, like: np.ndarray) -> None:
-        self._size = max(1, SEGMENT_BYTES // max(like[:1].nbytes, DIGEST_BYTES))
+        row_bytes = like[:1].nbytes
+        self._size = max(1, SEGMENT_BYTES // max(row_bytes, DIGEST_BYTES))
+        self._block_rows = rows_per_block(row_bytes)
         self._features = np.empty((self._size, *like.shape[1:]), like.dtype)
         self._digests = np.empty((self._size, DIGEST_BYTES), np.uint8)
         self._views = np.empty(self._size, np.uint32)
         self._used = 0
+        self._checks: list[np.ndarray] = []
+        self._checked = 0
 
     @property
     def full(self) -> bool:
@@ -175,10 +184,21 @@ class _Rows:
         here = slice(self._used, self._used + count)
         self._features[here], self._digests[here], self._views[here] = features[:count], digests[:count], views[:count]
         self._used += count
+        self._check(self._used // self._block_rows * self._block_rows)
         return count
 
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self._features[: self._used], self._digests[: self._used], self._views[: self._used]
 
+    def checks(self) -> np.ndarray:
+        """The check of each block, the last of which may be shorter."""
+        self._check(self._used)
+        return np.concatenate(self._checks)
+
     def clear(self) -> None:
-        self._used = 0
+        self._used, self._checks, self._checked = 0, [], 0
+
+    def _check(self, stop: int) -> None:
+        """Check the blocks up to row `stop` that have not been."""
+        self._checks.append(segment.checks(self._features[self._checked : stop], self._block_rows))
+        self._checked = stop

@@ -14,7 +14,9 @@ from feature_cache.errors import StorageFailure
 from feature_cache.rows import TRIES, Gone
 from feature_cache.segment import Segment
 from feature_cache.space import Space
-from feature_cache.writer import SEGMENT_BYTES
+
+# Of the segments that are made; those of less than half of it are small.
+SEGMENT_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
