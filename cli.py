@@ -154,12 +154,12 @@ def _add_cache_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     sub.add_argument("--cited", action="store_true", help="also what runs that are kept were made of")
     sub.add_argument("--yes", action="store_true", help="do not ask")
 
-    sub = _add(inner, "view", "commands.cache:view", "write one HDF5 file that shows all segments of a space", where)
+    sub = _add(inner, "view", "commands.export:view", "write one HDF5 file that shows all segments of a space", where)
     arguments.add_space(sub)
     sub.add_argument("--out", required=True, metavar="FILE", help="HDF5 file to write")
     sub.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
-    sub = _add(inner, "export", "commands.cache:export", "write the rows of a space as one plain file", where)
+    sub = _add(inner, "export", "commands.export:export", "write the rows of a space as one plain file", where)
     arguments.add_space(sub)
     arguments.add_optional_data(sub, "images whose rows are wanted, in their order (default: all rows)")
     sub.add_argument("--out", required=True, metavar="FILE", help="file to write: .npy, .npz, .parquet or .h5")

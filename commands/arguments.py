@@ -202,6 +202,10 @@ def dataset(args: argparse.Namespace) -> DataSet:
     return datasets.load(args.data, images=args.images, class_column=args.class_column, id_column=args.id_column)
 
 
+def optional_dataset(args: argparse.Namespace) -> DataSet | None:
+    return dataset(args) if args.data is not None else None
+
+
 def net(args: argparse.Namespace) -> Net:
     from transfer.nets import Net
 

@@ -252,10 +252,15 @@ class Space:
     @property
     def last_used(self) -> float:
         """When the space was last read or written, in seconds since the epoch."""
-        for name in (USED_FILE, SPEC_FILE, "."):
-            with contextlib.suppress(OSError):
-                return (self.folder / name).stat().st_mtime
-        return 0.0
+        return last_used(self.folder)
+
+
+def last_used(folder: Path) -> float:
+    """When the space in `folder` was last read or written, in seconds since the epoch."""
+    for name in (USED_FILE, SPEC_FILE, "."):
+        with contextlib.suppress(OSError):
+            return (folder / name).stat().st_mtime
+    return 0.0
 
 
 def read_spec(file: Path) -> FeatureSpec:
@@ -285,6 +290,7 @@ def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
         before, names = names, segment_names(folder)
         if names == before:
             break
+        names |= before
     return {name: segment.file_stamp(folder / name) for name in sorted(names)}
 
 

@@ -12,6 +12,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, StorageFailure
 from feature_cache.layout import INDEX_FILE, SEGMENTS, SET_ASIDE, SPEC_FILE, TEMPORARY, USED_FILE
 from feature_cache.lineage import citations
+from feature_cache.space import last_used
 from feature_cache.storage import abandoned
 
 # Nothing writes to a temporary file as slowly as this: whoever did is dead.
@@ -76,7 +77,7 @@ def candidates(
     for citation in citations(cache.root):
         runs.setdefault(citation.space, []).append(citation.run)
     own = [name for name in cache.spaces() if not (cache.root / name).is_symlink()]
-    used = {name: _last_used(cache.root / name) for name in own}
+    used = {name: last_used(cache.root / name) for name in own}
     reasons = dict.fromkeys(spaces, "named")
     if older_than is not None:
         for name, when in used.items():
@@ -132,13 +133,6 @@ def _own_files(folder: Path) -> list[Path]:
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     return [file for file in sorted(folder.glob(pattern)) if file.is_symlink() or file.is_file()]
-
-
-def _last_used(folder: Path) -> float:
-    for name in (USED_FILE, SPEC_FILE, "."):
-        with contextlib.suppress(OSError):
-            return (folder / name).stat().st_mtime
-    return 0.0
 
 
 def _bytes(files: Collection[Path]) -> int:
