@@ -17,11 +17,10 @@ from typing import Any
 
 import h5py
 import numpy as np
-import xxhash
 from h5py._objects import phil
 
 from feature_cache.errors import MissingDependency
-from feature_cache.layout import ZSTD_FILTER
+from feature_cache.layout import ZSTD_FILTER, block_check
 
 LEVEL = 1
 # Fewer blocks than this are not worth handing to threads.
@@ -76,7 +75,7 @@ def write_chunks(file: h5py.File, name: str, features: np.ndarray, block_rows: i
     for number, chunk in enumerate(_in_threads(compress, starts)):
         with phil:  # h5py before 3.16 takes its own lock in all calls but this (h5py pull request 2764)
             dataset.write_direct_chunk((starts[number], *(0 for _ in features.shape[1:])), chunk)
-        check[number] = xxhash.xxh3_64_intdigest(chunk)
+        check[number] = block_check(chunk)
     return check
 
 

@@ -1,9 +1,13 @@
-"""The cache on disk: names of files, datasets and attributes, and the version of their format.
+"""The cache on disk: names of files, datasets and attributes, blocks of rows, and the version of their format.
 
 `docs/format.md` describes them for readers in other languages.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+import xxhash
 
 FORMAT = 2
 
@@ -35,3 +39,8 @@ ZSTD_FILTER = 32015
 def rows_per_block(row_bytes: int) -> int:
     """Rows of a block, for rows of `row_bytes` bytes as they are stored."""
     return max(1, BLOCK_BYTES // max(row_bytes, 1))
+
+
+def block_check(stored: Any) -> int:
+    """XXH3-64 of the bytes of a block as they are stored (https://xxhash.com)."""
+    return xxhash.xxh3_64_intdigest(stored)

@@ -66,9 +66,14 @@ class Features:
         return len(self.shape)
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of a row as it is read."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the array, were it read as a whole."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return len(self) * self.row_bytes
 
     @property
     def digest(self) -> str:

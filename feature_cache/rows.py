@@ -14,8 +14,9 @@ from feature_cache import compression, segment
 from feature_cache.coding import Parameters
 from feature_cache.errors import DamagedFile
 from feature_cache.index import KeyIndex
+from feature_cache.layout import block_check
 from feature_cache.mapping import Window, map_file
-from feature_cache.segment import Segment, block_check, damaged
+from feature_cache.segment import Segment, damaged
 from feature_cache.spec import FeatureSpec
 
 # How often a space is looked at anew when its segments are compacted meanwhile.

@@ -27,7 +27,7 @@ from feature_cache import compression
 from feature_cache.coding import Parameters, fits
 from feature_cache.errors import DamagedFile
 from feature_cache.keys import DIGEST_BYTES
-from feature_cache.layout import CHECK, CODING, DIGEST, FEATURES, FORMAT, VIEW, rows_per_block
+from feature_cache.layout import CHECK, CODING, DIGEST, FEATURES, FORMAT, VIEW, block_check, rows_per_block
 from feature_cache.spec import FeatureSpec
 from feature_cache.storage import new_hdf5, open_hdf5, own_dataset, own_group, require_whole, text_attribute
 
@@ -230,11 +230,6 @@ def checks(features: np.ndarray, block_rows: int) -> np.ndarray:
     """The check of each block of `block_rows` rows, the last of which may be shorter: an array of uint64."""
     starts = range(0, len(features), block_rows)
     return np.array([block_check(features[start : start + block_rows]) for start in starts], np.uint64)
-
-
-def block_check(stored: Any) -> int:
-    """XXH3-64 of the bytes of a block as they are stored (https://xxhash.com)."""
-    return xxhash.xxh3_64_intdigest(stored)
 
 
 def damaged(path: Path, reason: str) -> DamagedFile:

@@ -90,7 +90,7 @@ def shrink(
         space=copy.folder.name,
         rows=len(copy),
         added=added,
-        row_bytes_before=features.nbytes // len(features),
+        row_bytes_before=features.row_bytes,
         row_bytes_after=int(np.prod(copy.row_shape or (), dtype=np.int64)) * np.dtype(spec.dtype).itemsize,
         largest_error=rounding.largest,
         relative_error=rounding.relative,
@@ -127,8 +127,8 @@ def complete(
     wanted = ~target.has(digests, views) & base.has(digests, views)
     if not wanted.any():
         return 0
-    keys = np.unique(np.concatenate([digests[wanted], views[wanted, None].view(np.uint8)], axis=1), axis=0)
-    rows = base.rows(np.ascontiguousarray(keys[:, :16]), np.ascontiguousarray(keys[:, 16:]).view(np.uint32).reshape(-1))
+    ids = np.unique(base.locate(digests[wanted], views[wanted]))
+    rows = base.rows(base.index.digests[ids], base.index.views[ids])
     return _add(target, rows, parameters_of(target), None, compress)[0]
 
 
@@ -160,7 +160,7 @@ def _target(
                 return copy.spec, parameters_of(copy)
         parameters = coding.int8_parameters(largest)
         return replace(space.spec, dtype="int8", coding=f"int8-{coding.digest(parameters)}"), parameters
-    width = features.nbytes // len(features) // features.dtype.itemsize
+    width = features.row_bytes // features.dtype.itemsize
     if components is None or not 1 <= components <= min(width, len(features)):
         raise InvalidChoice(
             f"pca keeps 1 to {min(width, len(features))} components here; received {components}. Give --components."
@@ -234,7 +234,7 @@ def _largest(features: Features) -> np.ndarray:
 
 def _axes(features: Features, components: int) -> Parameters:
     """Mean and principal axes, by the eigenvectors of the covariance matrix, summed in float64."""
-    width = features.nbytes // len(features) // features.dtype.itemsize
+    width = features.row_bytes // features.dtype.itemsize
     total, square = np.zeros(width), np.zeros((width, width))
     for rows, _ in features.batches(_piece(features)):
         flat = rows.reshape(len(rows), -1).astype(np.float64)
@@ -253,4 +253,4 @@ def _finite(features: Features, numbers: np.ndarray) -> np.ndarray:
 
 
 def _piece(features: Features) -> int:
-    return max(1, PIECE_BYTES // max(features.nbytes // len(features), 1))
+    return max(1, PIECE_BYTES // max(features.row_bytes, 1))

@@ -290,7 +290,8 @@ def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
         before, names = names, segment_names(folder)
         if names == before:
             break
-        names |= before
+    else:
+        names |= before  # one that has gone raises, and everything is looked at anew
     return {name: segment.file_stamp(folder / name) for name in sorted(names)}
 
 

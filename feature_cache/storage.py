@@ -113,9 +113,10 @@ def own_group(file: h5py.File, name: str) -> list[str]:
     ValueError
         When it is not in the file itself, or not a group.
     """
-    if name not in file and file.get(name, getlink=True) is None:
+    link = file.get(name, getlink=True)
+    if link is None:
         return []
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Group):
+    if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Group):
         raise ValueError(f"{name} is not in the file itself")
     return list(file[name])
 

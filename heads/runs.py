@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure
+from feature_cache.lineage import CONFIG_FILE
 from feature_cache.spec import FeatureSpec
 from heads.registry import Head, head_class
 
-CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
 FORMAT = 1
 

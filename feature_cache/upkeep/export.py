@@ -125,7 +125,7 @@ def _write_npy(stream: IO[bytes] | Any, features: Features) -> None:
 
 def _pieces(features: Features) -> Iterator[tuple[int, np.ndarray]]:
     """The rows in order, some megabytes at a time, each piece with the number of its first row."""
-    size = max(1, PIECE_BYTES // max(features.nbytes // max(len(features), 1), 1))
+    size = max(1, PIECE_BYTES // max(features.row_bytes, 1))
     for start in range(0, len(features), size):
         yield start, features[start : start + size]
 

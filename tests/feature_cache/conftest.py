@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, FeatureSpec, Space
+from feature_cache import FeatureCache, Features, FeatureSpec, Space
 from feature_cache.keys import digest_bytes
 
 Rows = tuple[np.ndarray, np.ndarray]  # digests and features
@@ -58,3 +58,21 @@ def add(spec: FeatureSpec) -> Callable[..., None]:
             writer.append(digests, features)
 
     return commit
+
+
+@pytest.fixture(scope="session")
+def in_three_segments(
+    tmp_path_factory: pytest.TempPathFactory, spec: FeatureSpec, made_rows: Callable, add: Callable
+) -> Callable[..., tuple[Features, np.ndarray]]:
+    """A function of (row_shape, order): rows of three segments in that order, as `Features` and as an array."""
+
+    def make(
+        row_shape: tuple[int, ...], order: list[int], *, compress_second: bool = False
+    ) -> tuple[Features, np.ndarray]:
+        cache = FeatureCache(tmp_path_factory.mktemp("features"))
+        digests, rows = made_rows(0, 12, row_shape)
+        for part in (slice(0, 7), slice(7, 10), slice(10, 12)):
+            add(cache, digests[part], rows[part], compress=compress_second and part.start == 7)
+        return cache[spec].rows(digests[order]), rows[order]
+
+    return make

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cache_helpers import assert_same
 
-from feature_cache import FeatureCache, Features, FeatureSpec
+from feature_cache import Features
 
 ORDER = [9, 0, 3, 3, 8, 2, 11, 1, 10, 9, 5]  # rows of three segments, some asked for twice
 N = len(ORDER)
@@ -17,19 +17,9 @@ MASK = np.arange(N) % 3 == 0
 
 
 @pytest.fixture(scope="module", params=[(4,), (2, 3, 2), (2,), ()], ids=str)
-def pair(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    spec: FeatureSpec,
-    made_rows: Callable,
-    add: Callable,
-) -> tuple[Features, np.ndarray]:
+def pair(request: pytest.FixtureRequest, in_three_segments: Callable) -> tuple[Features, np.ndarray]:
     """The same rows as `Features` and as an array."""
-    cache = FeatureCache(tmp_path_factory.mktemp("features"))
-    digests, rows = made_rows(0, 12, request.param)
-    for part in (slice(0, 7), slice(7, 10), slice(10, 12)):
-        add(cache, digests[part], rows[part])
-    return cache[spec].rows(digests[ORDER]), rows[ORDER]
+    return in_three_segments(request.param, ORDER)
 
 
 def test_looks_like_an_array(pair: tuple[Features, np.ndarray]):

@@ -19,19 +19,9 @@ N = len(ORDER)
 
 
 @pytest.fixture(scope="module", params=[(4,), (2, 3, 2), (5000,), ()], ids=str)
-def pair(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    spec: FeatureSpec,
-    made_rows: Callable,
-    add: Callable,
-) -> tuple[Features, np.ndarray]:
+def pair(request: pytest.FixtureRequest, in_three_segments: Callable) -> tuple[Features, np.ndarray]:
     """The same rows as `Features`, partly from a compressed segment, and as an array."""
-    cache = FeatureCache(tmp_path_factory.mktemp("features"))
-    digests, rows = made_rows(0, 12, request.param)
-    for part in (slice(0, 7), slice(7, 10), slice(10, 12)):
-        add(cache, digests[part], rows[part], compress=part.start == 7)
-    return cache[spec].rows(digests[ORDER]), rows[ORDER]
+    return in_three_segments(request.param, ORDER, compress_second=True)
 
 
 # What may be changed.
