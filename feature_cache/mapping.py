@@ -69,10 +69,13 @@ class Window:
         step = math.gcd(rows[0].shape[1], *(place - places[0] for place in places))
         return (max(places) - min(places) + max(part.nbytes for part in rows)) // step * rows[0].shape[1] < 2**62
 
-    def gather(self, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Copies of rows ``numbers[i]`` of maps ``parts[i]``: shape (n, row_bytes), uint8."""
-        places = self.addresses[parts] + numbers * self._row_bytes - self._base
-        return self._items[places // self._step].view(np.uint8).reshape(len(places), self._row_bytes)
+    def places(self, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Where rows ``numbers[i]`` of maps ``parts[i]`` are, for `gather`: shape (n,), int64."""
+        return (self.addresses[parts] + numbers * self._row_bytes - self._base) // self._step
+
+    def gather(self, places: np.ndarray) -> np.ndarray:
+        """Copies of the rows at these places: shape (n, row_bytes), uint8."""
+        return self._items[places].view(np.uint8).reshape(len(places), self._row_bytes)
 
 
 class _Strided:

@@ -47,8 +47,9 @@ class RowStore:
         self._maps: list[np.ndarray | None] = [None] * len(index.listed)
         self._slots = np.full(len(index.listed), -1)  # number of a segment's map in the window
         self._window: Window | None = None
-        self._row_shape: tuple[int, ...] | None = None  # of all segments that are opened
+        self._first: Segment | None = None  # the first with rows that was opened: the others are to be like it
         self._checked = np.zeros(len(index), bool)
+        self._placed: tuple[Window, np.ndarray] | None = None  # where every row is, once all are in one window
 
     def segment(self, number: int) -> Segment:
         """The opened segment.
@@ -81,6 +82,12 @@ class RowStore:
         DamagedFile
             When the bytes of a row are not those that were written.
         """
+        if self._placed and self._first:
+            all_rows, places = self._placed
+            raw = all_rows.gather(places[ids])
+            if not self._checked[ids].all():
+                self._check(ids, *self._locate(ids), raw)
+            return raw.view(self._first.dtype).reshape(len(ids), *self._first.row_shape)
         parts, numbers = self._locate(ids)
         first = self.segment(int(parts[0]))
         slots, window = self._slots[parts], self._window  # in this order: see _widen
@@ -88,7 +95,7 @@ class RowStore:
             self._widen(np.unique(parts).tolist())
             slots, window = self._slots[parts], self._window
         if window is not None and (slots >= 0).all():
-            raw = window.gather(slots, numbers)
+            raw = window.gather(window.places(slots, numbers))
         else:
             raw = np.empty((len(ids), first.row_bytes), np.uint8)
             for part in np.unique(parts).tolist():
@@ -99,14 +106,17 @@ class RowStore:
 
     def view(self, start: int, stop: int) -> np.ndarray | None:
         """Rows with ids `start` to `stop` without a copy, read-only; None where they are not in one map."""
-        parts, numbers = self._locate(np.array([start, stop - 1]))
-        part, rows = self.segment(int(parts[0])), self._maps[int(parts[0])]
-        if parts[0] != parts[1] or rows is None:
+        starts = self._index.starts
+        number = int(starts.searchsorted(start, side="right")) - 1
+        part, rows = self.segment(number), self._maps[number]
+        if rows is None or stop > starts[number + 1]:
             return None
-        raw = rows[numbers[0] : numbers[1] + 1]
-        ids = np.arange(start, stop)
-        self._check(ids, np.full(len(ids), parts[0]), ids - start + numbers[0], raw)
-        return raw.view(part.dtype).reshape(len(ids), *part.row_shape)
+        first = int(starts[number])
+        raw = rows[start - first : stop - first]
+        if not self._checked[start:stop].all():
+            ids = np.arange(start, stop)
+            self._check(ids, np.full(len(ids), number), ids - first, raw)
+        return raw.view(part.dtype).reshape(stop - start, *part.row_shape)
 
     def _locate(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Segment number, and number of the row in it."""
@@ -120,10 +130,11 @@ class RowStore:
             if not self._is_indexed(number, part):
                 raise Gone(path)
             if len(part):
-                self._row_shape = part.row_shape if self._row_shape is None else self._row_shape
-                if part.row_shape != self._row_shape:
+                self._first = self._first or part
+                if part.row_shape != self._first.row_shape:
                     raise DamagedFile(
-                        f"{part.path} holds rows of shape {part.row_shape}, others of {self._row_shape}; "
+                        f"{part.path} holds rows of shape {part.row_shape}, "
+                        f"{self._first.path.name} rows of shape {self._first.row_shape}; "
                         "move the wrong one away."
                     )
             if part.chunks is None and part.row_bytes and len(part):
@@ -159,6 +170,9 @@ class RowStore:
                 # First the window, then the slots: a thread that gathers meanwhile reads them the other way round.
                 self._window = Window(wider)
                 self._slots[new] = np.arange(len(in_window), len(wider))
+                if (self._slots >= 0).all():  # finding rows is then one step
+                    parts, rows = self._locate(np.arange(len(self._checked)))
+                    self._placed = self._window, self._window.places(self._slots[parts], rows)
 
     def _read(self, number: int, numbers: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
         """Read rows of one segment into ``out[places]``."""

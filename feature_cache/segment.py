@@ -1,4 +1,4 @@
-"""One segment: an immutable HDF5 file with some rows of one space.
+"""One segment: an immutable HDF5 file with some rows of one space (made by `feature_cache.new_segment`).
 
     /features   rows x feature shape: contiguous, or in chunks of a block of rows compressed with Zstandard
     /digest     rows x 16, uint8: the digest of each image's content
@@ -12,7 +12,6 @@ with attributes `layertap_format`, `spec`, `provenance`, and a `checksum` of eve
 from __future__ import annotations
 
 import json
-import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +26,9 @@ from feature_cache import compression
 from feature_cache.coding import Parameters, fits
 from feature_cache.errors import DamagedFile
 from feature_cache.keys import DIGEST_BYTES
-from feature_cache.layout import CHECK, CODING, DIGEST, FEATURES, FORMAT, VIEW, block_check, rows_per_block
+from feature_cache.layout import CHECK, CODING, DIGEST, FEATURES, FORMAT, VIEW
 from feature_cache.spec import FeatureSpec
-from feature_cache.storage import new_hdf5, open_hdf5, own_dataset, own_group, require_whole, text_attribute
+from feature_cache.storage import open_hdf5, own_dataset, own_group, require_whole, text_attribute
 
 
 @dataclass(frozen=True)
@@ -70,68 +69,6 @@ class Segment:
     def row_bytes(self) -> int:
         """Bytes of a row as it is stored, before compression."""
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
-
-
-def write(
-    folder: Path,
-    spec: FeatureSpec,
-    features: np.ndarray,
-    digests: np.ndarray,
-    views: np.ndarray,
-    provenance: dict,
-    *,
-    coding: Parameters | None = None,
-    compress: bool = False,
-    check: np.ndarray | None = None,
-) -> Path:
-    """Write one segment aside, sync it and rename it: it appears whole or not at all.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, *row_shape), of the spec's dtype
-    coding : dict of str to ndarray, optional
-        Parameters of the codes that `features` are.
-    compress : bool
-        Store Zstandard chunks of a block each; otherwise contiguous, for memory maps.
-    check : ndarray of shape (blocks,), uint64, optional
-        The check of each block of plain features, where the caller has it already (see `checks`).
-
-    Returns
-    -------
-    Path
-        The new segment.
-
-    Raises
-    ------
-    StorageFailure
-        When the folder or the disk does not take it; nothing is left behind then.
-    """
-    features = np.ascontiguousarray(features)
-    digests, views = np.ascontiguousarray(digests, np.uint8), np.ascontiguousarray(views, np.uint32)
-    path = new_path(folder)
-    with new_hdf5(path, align=not compress) as file:
-        block_rows = min(rows_per_block(features[:1].nbytes), max(len(features), 1))
-        if compress and features.size:
-            check = compression.write_chunks(file, FEATURES, features, block_rows)
-        else:
-            file.create_dataset(FEATURES, data=features)
-            check = checks(features, block_rows) if check is None else check
-        file.create_dataset(DIGEST, data=digests)
-        file.create_dataset(VIEW, data=views)
-        file.create_dataset(CHECK, data=check).attrs["rows_per_block"] = block_rows
-        for name, array in sorted((coding or {}).items()):
-            file.create_dataset(f"{CODING}/{name}", data=array)
-        texts = {"spec": spec.to_json(), "provenance": json.dumps(provenance, sort_keys=True)}
-        file.attrs["layertap_format"] = FORMAT
-        file.attrs.update({name: np.bytes_(text.encode()) for name, text in texts.items()})
-        checksum = _checksum(texts, features.shape, features.dtype, digests, views, check, coding or {})
-        file.attrs["checksum"] = np.bytes_(checksum.encode())
-    return path
-
-
-def new_path(folder: Path) -> Path:
-    """A name for a segment that no other has."""
-    return folder / f"segment-{uuid.uuid4().hex}.h5"
 
 
 def read(path: Path, spec: FeatureSpec) -> Segment:
@@ -200,7 +137,7 @@ def _read(path: Path, stamp: tuple[int, int], file: h5py.File, spec: FeatureSpec
         raise ValueError("its features are cut short")
     columns = digest[...], view[...], check[...]
     parameters = {name: dataset[...] for name, dataset in coding.items()}
-    if text_attribute(file, "checksum") != _checksum(texts, features.shape, features.dtype, *columns, parameters):
+    if text_attribute(file, "checksum") != checksum(texts, features.shape, features.dtype, *columns, parameters):
         raise ValueError("its checksum does not agree")
     if not fits(spec, parameters):
         raise ValueError("it holds codes of another kind")
@@ -226,12 +163,6 @@ def file_stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def checks(features: np.ndarray, block_rows: int) -> np.ndarray:
-    """The check of each block of `block_rows` rows, the last of which may be shorter: an array of uint64."""
-    starts = range(0, len(features), block_rows)
-    return np.array([block_check(features[start : start + block_rows]) for start in starts], np.uint64)
-
-
 def damaged(path: Path, reason: str) -> DamagedFile:
     """The error for a segment that cannot be used."""
     return DamagedFile(
@@ -246,7 +177,7 @@ def _advice(version: int) -> str:
     return "it was written before the first release: remove it, and extract again."
 
 
-def _checksum(
+def checksum(
     texts: dict[str, str],
     shape: tuple[int, ...],
     dtype: np.dtype,

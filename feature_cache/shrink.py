@@ -142,9 +142,10 @@ def parameters_of(space: Space) -> Parameters:
     """
     if space.spec.coding is None:
         return {}
-    for part in space.segments:
-        return part.coding
-    raise MissingFeatures(f"{space.folder} has no rows left, and with them its codes are lost; shrink again.")
+    part = space.any_segment()
+    if part is None:
+        raise MissingFeatures(f"{space.folder} has no rows left, and with them its codes are lost; shrink again.")
+    return part.coding
 
 
 def _target(
@@ -194,10 +195,10 @@ def _add(
     """Encode rows into `target`, where they are not there yet; the error is that of all of them."""
     spec, rounding, added = target.spec, Rounding(), 0
     provenance: dict[str, Any] = {"layertap": own_version(), "shrunk_from": features.space.folder.name}
-    sources = Space(features.space.folder, features.space.spec).segments
-    net = next((part.provenance["net"] for part in sources if "net" in part.provenance), None)
+    source = Space(features.space.folder, features.space.spec).any_segment()
+    if source:
+        provenance["net"] = source.provenance.get("net")
     target.create()
-    provenance |= {"net": net}
     with SpaceWriter(target.folder, spec, provenance, parameters=parameters, compress=compress) as writer:
         for rows, positions in features.batches(_piece(features)):
             codes, back = _encode(rows, spec, parameters)

@@ -109,12 +109,23 @@ class Space:
     @cached_property
     def row_shape(self) -> tuple[int, ...] | None:
         """Shape of one row, or None while there is none."""
-        for number, part in enumerate(self.index.listed):
-            if part.rows:
+        part = self.any_segment()
+        return None if part is None else part.row_shape
+
+    def any_segment(self) -> segment.Segment | None:
+        """One of the segments that have rows, opened, or None while there is none.
+
+        Raises
+        ------
+        DamagedFile
+            When it cannot be read.
+        """
+        for number, listed in enumerate(self.index.listed):
+            if listed.rows:
                 try:
-                    return self._store.segment(number).row_shape
+                    return self._store.segment(number)
                 except Gone:
-                    return self.again().row_shape
+                    return self.again().any_segment()
         return None
 
     @property
@@ -192,14 +203,14 @@ class Space:
         rows = None
         if not len(flat):
             return np.empty((*np.shape(ids), *(self.row_shape or ())), self.dtype)
-        if view and flat[-1] - flat[0] == len(flat) - 1 and (np.diff(flat) == 1).all():
+        if view and (flat[1:] - flat[:-1] == 1).all():
             rows = self._store.view(int(flat[0]), int(flat[-1]) + 1)
         if rows is None:
             rows = self.stored(flat)
         rows = coding.decode(rows, self.spec, self._store.coding)
         if view:
             rows.flags.writeable = False
-        return rows.reshape((*np.shape(ids), *rows.shape[1:]))[()]
+        return rows if np.ndim(ids) == 1 else rows.reshape((*np.shape(ids), *rows.shape[1:]))[()]
 
     def stored(self, ids: np.ndarray) -> np.ndarray:
         """Copies of the rows with these ids as they are stored, before decoding.

@@ -21,39 +21,73 @@ from feature_cache.layout import PAGE, TEMPORARY
 ABANDONED_SECONDS = 24 * 3600
 
 
-@contextlib.contextmanager
-def new_file(path: Path, what: str = "features", *, sync: bool = True) -> Iterator[KeptFile]:
-    """A file to fill, which becomes `path` when the block ends well and vanishes when it does not.
+class NewFile:
+    """A file to fill, which becomes `path` when it is kept and vanishes when it is discarded.
 
-    File and folder are synced, so that what has appeared survives a loss of power; `sync` spares that
-    for what can be made again.
+    Parameters
+    ----------
+    what : str
+        What is in it, for messages.
+    sync : bool
+        Sync file and folder, so that what has appeared survives a loss of power; not needed for what can be
+        made again.
 
     Raises
     ------
     StorageFailure
-        When the folder or the disk does not take it; nothing is left behind then.
+        Here and below: when the folder or the disk does not take it; nothing is left behind then.
     """
-    aside = path.with_name(f".{path.stem[:60]}.{uuid.uuid4().hex}.tmp")
-    try:
-        with KeptFile(aside, "w+") as raw:
-            yield raw
-            raw.check()
-            if sync:
-                os.fsync(raw.fileno())
-        aside.rename(path)
-        if sync:
-            _sync_folder(path.parent)
-    except LayertapError:
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise StorageFailure(
-            f"cannot write {what} to {path.parent}: {reason}. What was written before is intact; "
-            "make room or choose another folder, then run the same command again."
-        ) from error
-    finally:
+
+    def __init__(self, path: Path, what: str = "features", *, sync: bool = True) -> None:
+        self._path, self._what, self._sync = path, what, sync
+        self._aside = path.with_name(f".{path.stem[:60]}.{uuid.uuid4().hex}.tmp")
+        with self.explained():
+            self.raw = KeptFile(self._aside, "w+")
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Discard the file and raise a StorageFailure where this block fails to write to it."""
+        try:
+            yield
+        except LayertapError:
+            raise
+        except OSError as error:
+            self.discard()
+            reason = error.strerror or str(error).splitlines()[0]
+            raise StorageFailure(
+                f"cannot write {self._what} to {self._path.parent}: {reason}. What was written before is intact; "
+                "make room or choose another folder, then run the same command again."
+            ) from error
+
+    def keep(self) -> None:
+        """Let it appear under its path."""
+        with self.explained():
+            self.raw.check()
+            if self._sync:
+                os.fsync(self.raw.fileno())
+            self.raw.close()
+            self._aside.rename(self._path)
+            if self._sync:
+                _sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Leave nothing behind, unless it has been kept."""
+        with contextlib.suppress(OSError, AttributeError):  # it may not have been opened
+            self.raw.close()
         with contextlib.suppress(OSError):
-            aside.unlink()  # gone already where all went well
+            self._aside.unlink()
+
+
+@contextlib.contextmanager
+def new_file(path: Path, what: str = "features", *, sync: bool = True) -> Iterator[KeptFile]:
+    """A `NewFile` that is kept when the block ends well, and discarded when it does not."""
+    new = NewFile(path, what, sync=sync)
+    try:
+        with new.explained():
+            yield new.raw
+            new.keep()
+    finally:
+        new.discard()
 
 
 @contextlib.contextmanager
@@ -65,9 +99,23 @@ def new_hdf5(path: Path, what: str = "features", *, sync: bool = True, align: bo
     align : bool
         Start data on pages of their own, for memory maps; chunks are better packed.
     """
-    pages = {"alignment_threshold": PAGE, "alignment_interval": PAGE} if align else {}
-    with new_file(path, what, sync=sync) as raw, h5py.File(raw, "w", libver="v110", **pages) as file:
+    with new_file(path, what, sync=sync) as raw, _hdf5(raw, align) as file:
         yield file
+
+
+def hdf5_around(raw: KeptFile) -> h5py.File:
+    """An HDF5 file around what has been written to `raw` from its second page on.
+
+    HDF5 does not create a file over what is there, and so must not see it. It then gives the second page to the
+    first dataset of at least a page; that one is to be allocated early and never filled.
+    """
+    raw.unseen = True
+    return _hdf5(raw, align=True)
+
+
+def _hdf5(raw: KeptFile, align: bool) -> h5py.File:
+    pages = {"alignment_threshold": PAGE, "alignment_interval": PAGE} if align else {}
+    return h5py.File(raw, "w", libver="v110", **pages)
 
 
 @contextlib.contextmanager
@@ -162,6 +210,10 @@ class KeptFile(io.FileIO):
     """
 
     failure: OSError | None = None
+    unseen = False  # whether the file is to look empty until the next write
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return super().seek(0) if self.unseen and whence == os.SEEK_END else super().seek(offset, whence)
 
     def check(self) -> None:
         """Raise the OSError of the first write that failed."""
@@ -172,6 +224,7 @@ class KeptFile(io.FileIO):
         view = memoryview(data).cast("B")
         start = self.tell()
         done = 0
+        self.unseen = False
         while done < len(view) and self.failure is None:
             try:
                 done += os.pwrite(self.fileno(), view[done:], start + done)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from feature_cache import segment
+from feature_cache import new_segment
 from feature_cache.errors import StorageFailure
 from feature_cache.rows import TRIES, Gone
 from feature_cache.segment import Segment
@@ -95,7 +94,7 @@ def _rewrite(space: Space, ids: np.ndarray, sources: list[Segment], compress: bo
     provenance = _common([part.provenance for part in sources])
     for start in range(0, len(ids), size):
         part = ids[start : start + size]
-        segment.write(
+        new_segment.write(
             space.folder,
             space.spec,
             space.stored(part),
@@ -116,8 +115,7 @@ def _common(provenances: list[dict[str, Any]]) -> dict[str, Any]:
     rounding = [each["rounding"] for each in provenances if "rounding" in each]
     if rounding:
         kept["rounding"] = {name: max(each[name] for each in rounding) for name in rounding[0]}
-    finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {**kept, "finished": finished, "compacted_from": len(provenances)}
+    return {**kept, "finished": new_segment.timestamp(), "compacted_from": len(provenances)}
 
 
 def _age(part: Segment) -> tuple[str, str]:

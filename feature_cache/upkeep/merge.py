@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from feature_cache import segment
+from feature_cache import new_segment
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import DamagedFile
 from feature_cache.layout import SEGMENTS
@@ -63,7 +63,7 @@ def merge(cache: FeatureCache, other: FeatureCache, progress: Callable[[int, int
                 original = path.open("rb")
             except FileNotFoundError:  # compacted since
                 continue
-            with original, new_file(segment.new_path(space.folder)) as copy:
+            with original, new_file(new_segment.new_path(space.folder)) as copy:
                 shutil.copyfileobj(original, copy, 2**20)
             done.segments, done.rows, done.bytes = done.segments + 1, done.rows + len(part), done.bytes + part.stamp[0]
             if space.folder.name not in done.spaces:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, Features, FeatureSpec, compression, segment
+from feature_cache import FeatureCache, Features, FeatureSpec, compression, new_segment, segment
 from feature_cache.errors import DamagedFile, MissingDependency
 from feature_cache.layout import ZSTD_FILTER
 
@@ -87,7 +87,7 @@ def write(
 ) -> segment.Segment:
     folder.mkdir(exist_ok=True)
     n = len(features)
-    path = segment.write(folder, spec, features, made_rows(0, n)[0], np.zeros(n, np.uint32), {}, compress=compress)
+    path = new_segment.write(folder, spec, features, made_rows(0, n)[0], np.zeros(n, np.uint32), {}, compress=compress)
     return segment.read(path, spec)
 
 

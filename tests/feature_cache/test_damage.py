@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from cache_helpers import in_child
 
-from feature_cache import FeatureCache, FeatureSpec, coding, segment
+from feature_cache import FeatureCache, FeatureSpec, coding, new_segment, segment
 from feature_cache.errors import DamagedFile
 
 MASKS = (0xFF, 0x01, 0x80, 0x10)
@@ -67,7 +67,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, spec: FeatureSpec, made
     folder, compress = root / spec.folder, request.param.startswith("compressed")
     folder.mkdir(parents=True)
     views = np.zeros(len(digests), np.uint32)
-    file = segment.write(folder, spec, stored, digests, views, {"a": 1}, coding=parameters, compress=compress)
+    file = new_segment.write(folder, spec, stored, digests, views, {"a": 1}, coding=parameters, compress=compress)
     (folder / "spec.json").write_text(spec.to_json())
     if request.param == "indexed":
         FeatureCache(root)[spec].index.save(folder, spec.to_json())

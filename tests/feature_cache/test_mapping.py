@@ -34,7 +34,7 @@ def assert_gathered(window: Window, rows: list[np.ndarray], rng: np.random.Gener
     """Rows in random order, with repeats, are those that each map gives by itself."""
     parts = rng.integers(0, len(rows), 40)
     numbers = np.array([rng.integers(0, len(rows[part])) for part in parts])
-    got = window.gather(parts, numbers)
+    got = window.gather(window.places(parts, numbers))
     assert got.dtype == np.uint8
     expected = np.stack([rows[part][number] for part, number in zip(parts, numbers, strict=True)])
     np.testing.assert_array_equal(got, expected)
@@ -59,12 +59,15 @@ def test_window_reaches_the_first_and_the_last_row_of_each_map(tmp_path: Path, r
     window = Window(rows)
     for part, mine in enumerate(rows):
         for number in (0, len(mine) - 1):
-            np.testing.assert_array_equal(window.gather(np.array([part]), np.array([number]))[0], mine[number])
+            np.testing.assert_array_equal(
+                window.gather(window.places(np.array([part]), np.array([number])))[0], mine[number]
+            )
 
 
 def test_window_gathers_no_rows(tmp_path: Path):
     none = np.zeros(0, np.int64)
-    assert Window(mapped_rows(tmp_path, 12, (3,), (0,))).gather(none, none).shape == (0, 12)
+    window = Window(mapped_rows(tmp_path, 12, (3,), (0,)))
+    assert window.gather(window.places(none, none)).shape == (0, 12)
 
 
 class Far:

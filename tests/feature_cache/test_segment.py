@@ -13,7 +13,7 @@ import pytest
 import xxhash
 from cache_helpers import stored_rows, text
 
-from feature_cache import FeatureSpec, coding, segment
+from feature_cache import FeatureSpec, coding, new_segment, segment
 from feature_cache.layout import BLOCK_BYTES, SEGMENTS, rows_per_block
 
 N = 200
@@ -34,7 +34,7 @@ def test_round_trip_gives_equal_columns(
 ):
     digests, features = made_rows(3, n, row_shape)
     views = np.arange(n, dtype=np.uint32) * 70_000
-    path = segment.write(tmp_path, spec, features, digests, views, {"engine": "test", "n": 1}, compress=compress)
+    path = new_segment.write(tmp_path, spec, features, digests, views, {"engine": "test", "n": 1}, compress=compress)
     read = segment.read(path, spec)
     assert len(read) == n
     assert read.row_shape == row_shape
@@ -52,7 +52,7 @@ def test_special_values_survive_bit_by_bit(tmp_path: Path, spec: FeatureSpec, co
     features = np.array([[np.nan, np.inf, -np.inf, -0.0, 1e-45, 3.4e38]], np.float32)
     features.view(np.uint32)[0, 0] |= 0x1234  # a NaN that carries something
     digests, views = np.zeros((1, 16), np.uint8), np.zeros(1, np.uint32)
-    path = segment.write(tmp_path, spec, features, digests, views, {}, compress=compress)
+    path = new_segment.write(tmp_path, spec, features, digests, views, {}, compress=compress)
     assert stored_rows(path, spec).tobytes() == features.tobytes()
 
 
@@ -61,7 +61,7 @@ def test_columns_that_are_not_contiguous_are_written_by_value(
 ):
     features, digests, views = columns
     mixed = np.asfortranarray(features)[::-1], digests[::-1], views[::-1]
-    path = segment.write(tmp_path, spec, *mixed, {}, compress=compress)
+    path = new_segment.write(tmp_path, spec, *mixed, {}, compress=compress)
     np.testing.assert_array_equal(stored_rows(path, spec), features[::-1])
     np.testing.assert_array_equal(segment.read(path, spec).digests, digests[::-1])
     np.testing.assert_array_equal(segment.read(path, spec).views, views[::-1])
@@ -72,7 +72,7 @@ def test_segment_without_numbers_is_read(
     tmp_path: Path, spec: FeatureSpec, made_rows: Callable, n: int, row_shape: tuple, compress: bool
 ):
     digests, features = made_rows(0, n, row_shape)
-    path = segment.write(tmp_path, spec, features, digests, np.zeros(n, np.uint32), {}, compress=compress)
+    path = new_segment.write(tmp_path, spec, features, digests, np.zeros(n, np.uint32), {}, compress=compress)
     read = segment.read(path, spec)
     assert len(read) == n
     assert read.row_shape == row_shape
@@ -81,14 +81,14 @@ def test_segment_without_numbers_is_read(
 
 
 def test_plain_rows_lie_in_one_piece_from_a_page_on(tmp_path: Path, spec: FeatureSpec, columns: tuple):
-    path = segment.write(tmp_path, spec, *columns, {})
+    path = new_segment.write(tmp_path, spec, *columns, {})
     read = segment.read(path, spec)
     assert read.offset % 4096 == 0
     assert path.read_bytes()[read.offset :][: columns[0].nbytes] == columns[0].tobytes()
 
 
 def test_compressed_rows_lie_in_chunks_of_one_block(tmp_path: Path, spec: FeatureSpec, columns: tuple):
-    path = segment.write(tmp_path, spec, *columns, {}, compress=True)
+    path = new_segment.write(tmp_path, spec, *columns, {}, compress=True)
     read, content = segment.read(path, spec), path.read_bytes()
     assert read.block_rows == rows_per_block(read.row_bytes) == 64
     assert read.chunks.shape == (4, 2)
@@ -106,7 +106,7 @@ def test_block_holds_whole_rows_and_at_least_one(row_bytes: int, rows: int):
 
 def test_any_hdf5_reader_finds_the_columns_and_the_attributes(tmp_path: Path, spec: FeatureSpec, columns: tuple):
     features, digests, views = columns
-    with h5py.File(segment.write(tmp_path, spec, *columns, {"engine": "test"})) as opened:
+    with h5py.File(new_segment.write(tmp_path, spec, *columns, {"engine": "test"})) as opened:
         assert set(opened) == {"features", "digest", "view", "check"}
         np.testing.assert_array_equal(opened["features"], features)
         np.testing.assert_array_equal(opened["digest"], digests)
@@ -124,7 +124,7 @@ def test_parameters_of_codes_are_kept_with_the_rows(tmp_path: Path, spec: Featur
     parameters = {"scale": np.linspace(0.1, 2, 8).astype(np.float32), "axes": np.eye(3)}
     codes = (columns[0] % 127).astype(np.int8)
     coded = replace(spec, dtype="int8", coding=f"int8-{coding.digest(parameters)}")
-    path = segment.write(tmp_path, coded, codes, *columns[1:], {}, coding=parameters, compress=compress)
+    path = new_segment.write(tmp_path, coded, codes, *columns[1:], {}, coding=parameters, compress=compress)
     read = segment.read(path, coded)
     assert read.dtype == np.int8
     assert set(read.coding) == {"scale", "axes"}
@@ -135,12 +135,12 @@ def test_parameters_of_codes_are_kept_with_the_rows(tmp_path: Path, spec: Featur
 
 
 def test_segments_have_names_of_their_own(tmp_path: Path, spec: FeatureSpec, columns: tuple):
-    paths = {segment.write(tmp_path, spec, *columns, {}) for _ in range(3)}
+    paths = {new_segment.write(tmp_path, spec, *columns, {}) for _ in range(3)}
     assert len(paths) == 3
     assert set(tmp_path.iterdir()) == paths == set(tmp_path.glob(SEGMENTS))
 
 
 def test_long_provenance_is_kept(tmp_path: Path, spec: FeatureSpec, columns: tuple):
     provenance = {"command": "é" * 100_000}
-    path = segment.write(tmp_path, spec, *columns, provenance)
+    path = new_segment.write(tmp_path, spec, *columns, provenance)
     assert segment.read(path, spec).provenance == provenance

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from feature_cache import FeatureSpec, segment
+from feature_cache import FeatureSpec, new_segment, segment
 from feature_cache.errors import DamagedFile
 
 N = 40
@@ -25,7 +25,7 @@ def columns(made_rows: Callable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.fixture
 def file(tmp_path: Path, spec: FeatureSpec, columns: tuple) -> Path:
     """A good segment."""
-    return segment.write(tmp_path, spec, *columns, {})
+    return new_segment.write(tmp_path, spec, *columns, {})
 
 
 def refusal(file: Path, spec: FeatureSpec) -> str:
@@ -139,7 +139,7 @@ def test_compressed_features_of_which_chunks_are_missing_are_refused(
     tmp_path: Path, spec: FeatureSpec, made_rows: Callable, missing: int | slice
 ):
     digests, features = made_rows(0, 200, (8, 8))
-    path = segment.write(tmp_path, spec, features, digests, np.zeros(200, np.uint32), {}, compress=True)
+    path = new_segment.write(tmp_path, spec, features, digests, np.zeros(200, np.uint32), {}, compress=True)
     with h5py.File(path, "r+") as opened:
         source = opened["features"]
         chunks = [source.id.read_direct_chunk((start, 0, 0)) for start in range(0, 200, 64)]
@@ -156,7 +156,7 @@ def test_compressed_features_of_which_chunks_are_missing_are_refused(
 
 def test_chunk_that_claims_not_to_be_compressed_is_refused(tmp_path: Path, spec: FeatureSpec, made_rows: Callable):
     digests, features = made_rows(0, 200, (8, 8))
-    path = segment.write(tmp_path, spec, features, digests, np.zeros(200, np.uint32), {}, compress=True)
+    path = new_segment.write(tmp_path, spec, features, digests, np.zeros(200, np.uint32), {}, compress=True)
     with h5py.File(path, "r+") as opened:
         opened["features"].id.write_direct_chunk((64, 0, 0), features[64:128].tobytes(), filter_mask=1)
     assert "(some of its chunks are missing)" in refusal(path, spec)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cache_helpers import in_child
 
-from feature_cache import FeatureSpec, coding, segment
+from feature_cache import FeatureSpec, coding, new_segment, segment
 from feature_cache.errors import DamagedFile
 
 N = 40
@@ -30,7 +30,7 @@ def columns(made_rows: Callable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.fixture
 def file(tmp_path: Path, spec: FeatureSpec, columns: tuple) -> Path:
     """A good segment."""
-    return segment.write(tmp_path, spec, *columns, {"engine": "test"})
+    return new_segment.write(tmp_path, spec, *columns, {"engine": "test"})
 
 
 def refusal(file: Path, spec: FeatureSpec) -> str:
@@ -177,7 +177,7 @@ def test_altered_or_added_parameters_of_codes_are_refused(tmp_path: Path, spec: 
     coded = replace(spec, dtype="int8", coding=f"int8-{coding.digest(parameters)}")
     arguments = coded, columns[0].astype(np.int8), *columns[1:], {}
     altered, added, without = (
-        segment.write(tmp_path, *arguments, coding=kept) for kept in (parameters, parameters, None)
+        new_segment.write(tmp_path, *arguments, coding=kept) for kept in (parameters, parameters, None)
     )
     with h5py.File(altered, "r+") as opened:
         opened["coding/scale"][0] = 2

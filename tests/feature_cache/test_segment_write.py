@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cache_helpers import in_child, stored_rows
 
-from feature_cache import FeatureSpec, segment
+from feature_cache import FeatureSpec, new_segment
 from feature_cache.errors import StorageFailure
 
 N = 40
@@ -36,7 +36,7 @@ def test_write_into_a_folder_that_is_gone_is_a_storage_failure(
 ):
     folder = tmp_path / "gone"
     with pytest.raises(StorageFailure) as caught:
-        segment.write(folder, spec, *columns, {}, compress=compress)
+        new_segment.write(folder, spec, *columns, {}, compress=compress)
     assert str(caught.value) == failure_in(folder, "No such file or directory")
     assert not folder.exists()
 
@@ -45,7 +45,7 @@ def test_write_that_raises_in_the_middle_leaves_nothing(
     tmp_path: Path, spec: FeatureSpec, columns: tuple, compress: bool
 ):
     with pytest.raises(TypeError, match="not JSON serializable"):
-        segment.write(tmp_path, spec, *columns, {"engine": object()}, compress=compress)
+        new_segment.write(tmp_path, spec, *columns, {"engine": object()}, compress=compress)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -55,7 +55,7 @@ def test_interrupt_in_the_middle_leaves_nothing(tmp_path: Path, spec: FeatureSpe
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        segment.write(tmp_path, spec, *columns, Interrupted(engine="test"), compress=compress)
+        new_segment.write(tmp_path, spec, *columns, Interrupted(engine="test"), compress=compress)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +63,7 @@ def _write_with_little_room(limit: int, *arguments: object, compress: bool) -> s
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit then fails, as on a full disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     try:
-        segment.write(*arguments, {}, compress=compress)
+        new_segment.write(*arguments, {}, compress=compress)
     except StorageFailure as error:
         return str(error)
     return "written"
@@ -81,7 +81,7 @@ def _write_compressed(limit: int, *arguments: object) -> str:
 def test_full_disk_is_a_storage_failure_and_leaves_what_was_there(
     tmp_path: Path, spec: FeatureSpec, columns: tuple, compress: bool, share: float
 ):
-    file = segment.write(tmp_path, spec, *columns, {}, compress=compress)
+    file = new_segment.write(tmp_path, spec, *columns, {}, compress=compress)
     limit = max(1, int(share * file.stat().st_size))
     said = in_child(_write_compressed if compress else _write_plain, limit, tmp_path, spec, *columns)
     assert said == failure_in(tmp_path, "File too large")

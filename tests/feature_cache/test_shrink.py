@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, FeatureSpec, Space, segment
+from feature_cache import FeatureCache, FeatureSpec, Space, new_segment, segment
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, MissingFeatures
 from feature_cache.rows import RowStore
 from feature_cache.shrink import Shrunk, base_spec, complete, parameters_of, shrink
@@ -254,7 +254,7 @@ class TestEveryKind:
         components: int | None,
     ):
         space, digests, rows = fill()
-        copies = [segment.write(space.folder, spec, rows[::-1], digests[::-1], np.zeros(N, np.uint32), {})]
+        copies = [new_segment.write(space.folder, spec, rows[::-1], digests[::-1], np.zeros(N, np.uint32), {})]
         original, todo = RowStore.segment, [lambda: compact(cache[spec])]
 
         def opened(store: RowStore, number: int) -> segment.Segment:

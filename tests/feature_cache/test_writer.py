@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import json
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from feature_cache import FeatureCache, FeatureSpec, Space, segment, writer
+from feature_cache import FeatureCache, FeatureSpec, Space, new_segment, writer
 from feature_cache.errors import StorageFailure
+from feature_cache.layout import TEMPORARY
+from feature_cache.new_segment import PlainSegment
+from feature_cache.writer import SpaceWriter
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
@@ -156,20 +162,69 @@ def test_rows_are_collected_while_a_segment_is_written(
     space: Space, cache: FeatureCache, spec: FeatureSpec, made_rows: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     digests, features = made_rows(0, 9)
-    go_on, write = threading.Event(), segment.write
+    go_on, finish = threading.Event(), PlainSegment.finish
 
-    def slow(*arguments: object, **options: object) -> Path:
+    def slow(new: PlainSegment, provenance: dict) -> Path:
         assert go_on.wait(20)
-        return write(*arguments, **options)
+        return finish(new, provenance)
 
     monkeypatch.setattr(writer, "SEGMENT_BYTES", features[:3].nbytes)
-    monkeypatch.setattr(segment, "write", slow)
+    monkeypatch.setattr(PlainSegment, "finish", slow)
     with space.writer({}) as writing:
         writing.append(digests[:5], features[:5])  # three are handed over, two collected
         assert len(cache[spec]) == 0
         go_on.set()
         writing.append(digests[5:], features[5:])
     np.testing.assert_array_equal(np.asarray(cache[spec].rows(digests)), features)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@given(sizes=st.lists(st.integers(0, 40), max_size=12), width=st.sampled_from([1, 100, 700, 5000]))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_come_in_any_pieces_and_the_segment_is_the_same(
+    tmp_path: Path, spec: FeatureSpec, made_rows: Callable, compress: bool, sizes: list[int], width: int
+):
+    digests, features = made_rows(0, sum(sizes), (width,))
+    digests, features = digests.reshape(-1, 16), features.reshape(-1, width)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    with SpaceWriter(folder, spec, {}, compress=compress) as writing:
+        for stop, size in zip(np.cumsum(sizes), sizes, strict=True):
+            writing.append(digests[stop - size : stop], features[stop - size : stop])
+    whole = Path(tempfile.mkdtemp(dir=tmp_path))
+    with SpaceWriter(whole, spec, {}, compress=compress) as writing:
+        writing.append(digests, features)
+    for part, other in zip(Space(folder, spec).segments, Space(whole, spec).segments, strict=True):
+        np.testing.assert_array_equal(part.check, other.check)
+        np.testing.assert_array_equal(part.digests, digests)
+    if sum(sizes):
+        np.testing.assert_array_equal(np.asarray(Space(folder, spec).rows(digests)), features)
+
+
+def test_plain_rows_are_on_their_way_to_disk_at_once(space: Space, made_rows: Callable):
+    writing = space.writer({})
+    writing.append(*made_rows(0, 1000, (1000,)))
+    assert [path.stat().st_size > 4_000_000 for path in space.folder.glob(TEMPORARY)] == [True]
+    writing.commit()
+    assert not list(space.folder.glob(TEMPORARY))
+
+
+def test_interrupted_append_leaves_the_rows_before_it(
+    cache: FeatureCache, spec: FeatureSpec, space: Space, made_rows: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    digests, features = made_rows(0, 9, (1000,))
+
+    def interrupted(stored: object) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), space.writer({}) as writing:  # noqa: PT012  # the patch belongs inside
+        writing.append(digests[:6], features[:6])
+        monkeypatch.setattr(new_segment, "block_check", interrupted)
+        try:
+            writing.append(digests[6:], features[6:])
+        finally:
+            monkeypatch.undo()
+    np.testing.assert_array_equal(np.asarray(cache[spec].rows(digests[:6])), features[:6])
+    assert len(cache[spec]) == 6
 
 
 def test_bytes_written_are_those_on_disk(cache: FeatureCache, spec: FeatureSpec, space: Space, made_rows: Callable):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cache_helpers import PROCESSES, stored_rows
 
-from feature_cache import FeatureCache, FeatureSpec, Space, segment
+from feature_cache import FeatureCache, FeatureSpec, Space, new_segment
 from feature_cache.keys import digest_bytes
 from feature_cache.layout import SEGMENTS, TEMPORARY
 
@@ -117,7 +117,7 @@ class StuckSpec(FeatureSpec):
 
 def _write_and_stick(folder: Path, here: Path, features: np.ndarray, digests: np.ndarray) -> None:
     spec = StuckSpec(net=str(here), weights="none", layer="a", size=(8, 8))
-    segment.write(folder, spec, features, digests, np.zeros(len(digests), np.uint32), {})
+    new_segment.write(folder, spec, features, digests, np.zeros(len(digests), np.uint32), {})
 
 
 def test_kill_in_the_middle_of_a_write_leaves_a_temporary_file_that_is_not_read(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, Space, segment
+from feature_cache import FeatureCache, Space, new_segment
 from feature_cache.errors import BadData, DamagedFile, MissingFeatures
 from feature_cache.shrink import shrink
 from transfer import datasets
@@ -45,7 +45,7 @@ def alter(space: Space, change: Callable[[np.ndarray], np.ndarray]) -> Space:
     for part in space.segments:
         stored = space.stored(space.index.find(part.digests, part.views))
         path = part.path
-        segment.write(
+        new_segment.write(
             space.folder, space.spec, change(stored), part.digests, part.views, part.provenance, coding=part.coding
         )
         path.unlink()
@@ -164,7 +164,7 @@ def test_gray_and_colour_images_are_both_computed(
 def test_a_space_that_does_not_say_its_net_is_refused(full: Space, data: DataSet, cache: FeatureCache) -> None:
     part = full.segments[0]
     rows = full.stored(np.arange(len(part)))
-    segment.write(full.folder, full.spec, rows, part.digests, part.views, {"engine": "another program"})
+    new_segment.write(full.folder, full.spec, rows, part.digests, part.views, {"engine": "another program"})
     part.path.unlink()
     with pytest.raises(BadData) as caught:
         recompute(full.again(), data, cache, 8)
@@ -175,7 +175,7 @@ def test_a_space_that_does_not_say_its_net_is_refused(full: Space, data: DataSet
 def test_a_net_that_makes_no_sense_is_refused(full: Space, data: DataSet, cache: FeatureCache, net: object) -> None:
     part = full.segments[0]
     rows = full.stored(np.arange(len(part)))
-    segment.write(full.folder, full.spec, rows, part.digests, part.views, {"net": net})
+    new_segment.write(full.folder, full.spec, rows, part.digests, part.views, {"net": net})
     part.path.unlink()
     with pytest.raises((DamagedFile, BadData), match=full.folder.name):
         recompute(full.again(), data, cache, 8)
@@ -186,7 +186,7 @@ def test_a_recipe_of_another_version_is_refused(full: Space, data: DataSet, cach
     old.create()
     part = full.segments[0]
     rows = full.stored(np.arange(len(part)))
-    segment.write(old.folder, old.spec, rows, part.digests, part.views, part.provenance)
+    new_segment.write(old.folder, old.spec, rows, part.digests, part.views, part.provenance)
     with pytest.raises(BadData, match="cannot be computed any more: their recipe was 0, now it is 1"):
         recompute(old, data, cache, 8)
 

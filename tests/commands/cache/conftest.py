@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, Space, segment
+from feature_cache import FeatureCache, Space, new_segment
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def alter() -> Callable[[Space, Callable[[np.ndarray], np.ndarray]], None]:
         for part in space.segments:
             stored = how(space.stored(space.index.find(part.digests, part.views)))
             columns = stored, part.digests, part.views, part.provenance
-            segment.write(space.folder, space.spec, *columns, coding=part.coding)
+            new_segment.write(space.folder, space.spec, *columns, coding=part.coding)
             part.path.unlink()
 
     return change

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, FeatureSpec, Space, coding, segment
+from feature_cache import FeatureCache, FeatureSpec, Space, coding, new_segment
 from feature_cache.layout import SEGMENTS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,7 +81,7 @@ def fill(cache: FeatureCache, spec: FeatureSpec, made_rows: Callable) -> Callabl
             columns = stored[part], digests[part], views[part]
             provenance = {"engine": "test", "finished": f"2026-01-01T00:00:{start:02d}Z"}
             compress = kind == "compressed"
-            segment.write(cache[own].folder, own, *columns, provenance, coding=parameters, compress=compress)
+            new_segment.write(cache[own].folder, own, *columns, provenance, coding=parameters, compress=compress)
             start += count
         return Filled(cache, own, digests, views, read)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, FeatureSpec, Space, segment
+from feature_cache import FeatureCache, FeatureSpec, Space, new_segment
 from feature_cache.errors import DamagedFile
 from feature_cache.layout import INDEX_FILE, SPEC_FILE, USED_FILE
 from feature_cache.upkeep.compact import compact
@@ -55,7 +55,7 @@ def test_copies_of_rows_are_dropped(fill: Callable):
     filled = fill("plain", (4, 2, 6))
     for rows in (slice(0, 5), slice(3, 12), slice(0, 1)):
         columns = filled.rows[rows], filled.digests[rows], filled.views[rows]
-        segment.write(filled.space.folder, filled.spec, *columns, {})
+        new_segment.write(filled.space.folder, filled.spec, *columns, {})
     done = compact(filled.space)
     assert (done.rows, done.copies_dropped, done.segments_before, done.segments_after) == (12, 15, 6, 1)
     assert len(filled.space.index) == len(filled.space) == 12
@@ -93,7 +93,7 @@ def test_features_read_right_rows_after_their_space_was_asked_for_its_segments(f
     old = filled.files
     for number, rows in enumerate((slice(8, 12), slice(0, 3), slice(3, 8))):  # the same rows in another order
         columns = filled.rows[rows], filled.digests[rows], filled.views[rows]
-        segment.write(space.folder, filled.spec, *columns, {"finished": f"2026-01-01T00:00:0{number}Z"})
+        new_segment.write(space.folder, filled.spec, *columns, {"finished": f"2026-01-01T00:00:0{number}Z"})
     for path in old:
         path.unlink()
     compact(filled.space)
@@ -157,7 +157,7 @@ def test_few_small_rows_are_compressed_too(fill: Callable, row_shape: tuple[int,
 def test_what_most_sources_are_decides_what_they_become(fill: Callable):
     filled = fill("compressed", (4, 2, 6))
     more = filled.rows[:4] + 1, 255 - filled.digests[:4], filled.views[:4]
-    segment.write(filled.space.folder, filled.spec, *more, {})
+    new_segment.write(filled.space.folder, filled.spec, *more, {})
     compact(filled.space)
     assert [part.chunks is not None for part in filled.space.segments] == [True]
     filled.check()
@@ -195,7 +195,7 @@ def test_a_segment_without_rows_does_no_harm_and_goes(fill: Callable, kind: str)
     part = filled.space.segments[0]
     rows = np.zeros((0, *part.row_shape), part.dtype)
     columns = rows, filled.digests[:0], filled.views[:0]
-    empty = segment.write(filled.space.folder, filled.spec, *columns, {}, coding=part.coding)
+    empty = new_segment.write(filled.space.folder, filled.spec, *columns, {}, coding=part.coding)
     empty.rename(empty.with_name("segment-0.h5"))  # it is opened before the others
     space = filled.space
     assert sorted(map(len, space.segments)) == [0, 2, 4, 6]
@@ -209,7 +209,7 @@ def test_what_all_sources_say_of_themselves_is_kept(fill: Callable):
     for number, largest in enumerate((0.25, 0.5)):
         provenance = {"engine": "test", "batch_size": number, "rounding": {"largest": largest, "relative_rms": 0.1}}
         columns = filled.rows, filled.digests + np.uint8(number + 1), filled.views
-        segment.write(filled.space.folder, filled.spec, *columns, provenance)
+        new_segment.write(filled.space.folder, filled.spec, *columns, provenance)
     compact(filled.space)
     (part,) = filled.space.segments
     assert part.provenance["engine"] == "test"
@@ -225,7 +225,7 @@ def test_which_net_the_rows_come_from_is_still_known_where_segments_put_it_diffe
     nets = [{"name": "glyphnet", "weights": None, "seed": seed, "preprocessing": None} for seed in (0, 7)]
     for number, net in enumerate(nets):
         columns = filled.rows, filled.digests + np.uint8(number + 1), filled.views
-        segment.write(filled.space.folder, filled.spec, *columns, {"net": net})
+        new_segment.write(filled.space.folder, filled.spec, *columns, {"net": net})
     compact(filled.space)
     (part,) = filled.space.segments
     assert part.provenance.get("net") in nets

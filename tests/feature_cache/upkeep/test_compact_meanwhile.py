@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_cache import segment
+from feature_cache import new_segment, segment
 from feature_cache.rows import RowStore
 from feature_cache.upkeep.compact import compact
 from feature_cache.upkeep.verify import verify
@@ -54,7 +54,7 @@ def test_a_compaction_and_a_writer_just_before_another_opens_the_segments_lose_n
 
     def meanwhile() -> None:
         compact(filled.space)
-        segment.write(filled.space.folder, filled.spec, filled.rows[:5] + 1, more, filled.views[:5], {})
+        new_segment.write(filled.space.folder, filled.spec, filled.rows[:5] + 1, more, filled.views[:5], {})
 
     at_first_opening(meanwhile)
     compact(filled.space, compress=compress)
@@ -66,7 +66,7 @@ def test_rows_that_are_written_meanwhile_are_kept(fill: Callable, at_first_openi
     filled = fill("plain", (4, 2, 6))
     more = 255 - filled.digests[:5]
     columns = filled.rows[:5] + 1, more, filled.views[:5]
-    at_first_opening(lambda: segment.write(filled.space.folder, filled.spec, *columns, {}))
+    at_first_opening(lambda: new_segment.write(filled.space.folder, filled.spec, *columns, {}))
     done = compact(filled.space)
     assert (done.rows, done.segments_after) == (12, 2)
     filled.check()
@@ -109,7 +109,7 @@ def test_several_compactions_at_once_while_rows_are_written_lose_nothing(fill: C
             for _ in range(10):
                 digests = rng.integers(0, 256, (2, 16), np.uint8)
                 columns = stored, digests, np.zeros(2, np.uint32)
-                segment.write(filled.space.folder, filled.spec, *columns, {}, coding=parameters)
+                new_segment.write(filled.space.folder, filled.spec, *columns, {}, coding=parameters)
                 written.append(digests)
                 assert filled.space.has(digests).all()
         except BaseException as error:

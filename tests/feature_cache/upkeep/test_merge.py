@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, FeatureSpec, segment
+from feature_cache import FeatureCache, FeatureSpec, new_segment
 from feature_cache.layout import SEGMENTS, TEMPORARY
 from feature_cache.upkeep.merge import merge
 from feature_cache.upkeep.verify import verify
@@ -62,7 +62,7 @@ def test_only_segments_with_rows_that_are_lacking_are_copied(fill: Callable, her
     filled = fill("plain", (4, 2, 6))
     here[filled.spec].create()
     columns = filled.rows[:5], filled.digests[:5], filled.views[:5]
-    segment.write(here[filled.spec].folder, filled.spec, *columns, {})
+    new_segment.write(here[filled.spec].folder, filled.spec, *columns, {})
     done = merge(here, filled.cache)
     assert (done.segments, done.rows, done.already_here) == (2, 8, 1)
     replace(filled, cache=here).check()
@@ -142,7 +142,7 @@ def test_a_spec_that_names_a_path_stays_in_the_cache(fill: Callable, here: Featu
     folder = filled.cache.root / "evil"
     folder.mkdir()
     (folder / "spec.json").write_text(evil.to_json())
-    segment.write(folder, evil, filled.rows, filled.digests, filled.views, {})
+    new_segment.write(folder, evil, filled.rows, filled.digests, filled.views, {})
     merge(here, filled.cache)
     assert sorted(path.name for path in here.root.iterdir()) == sorted({filled.spec.folder, evil.folder})
     assert "/" not in evil.folder
@@ -173,7 +173,7 @@ def test_a_segment_of_the_same_name_and_other_rows_replaces_nothing(fill: Callab
     mine = here[filled.spec]
     mine.create()
     columns = filled.rows + 1, 255 - filled.digests, filled.views
-    path = segment.write(mine.folder, filled.spec, *columns, {})
+    path = new_segment.write(mine.folder, filled.spec, *columns, {})
     path.rename(mine.folder / filled.files[0].name)
     merge(here, filled.cache)
     replace(filled, cache=here).check()

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, FeatureSpec, Space, segment
+from feature_cache import FeatureCache, FeatureSpec, Space, new_segment
 from feature_cache.errors import DamagedFile, StorageFailure
 from feature_cache.layout import FORMAT
 from feature_cache.upkeep.verify import Damage, check_segment, set_aside, verify
@@ -33,7 +33,9 @@ def test_rows_of_any_shape_are_verified(fill: Callable, row_shape: tuple[int, ..
         for path in filled.files:
             path.unlink()
         nothing = np.zeros((12, 0), np.float32)
-        segment.write(filled.space.folder, filled.spec, nothing, filled.digests[:1].repeat(12, 0), np.arange(12), {})
+        new_segment.write(
+            filled.space.folder, filled.spec, nothing, filled.digests[:1].repeat(12, 0), np.arange(12), {}
+        )
     else:
         filled = fill("plain", (4, 2, 6), row_shape)
     done = verify(filled.space)
@@ -121,7 +123,7 @@ def test_a_segment_of_another_spec_is_damage(fill: Callable):
 def test_of_segments_that_do_not_fit_together_the_odd_one_is_the_damaged(fill: Callable):
     filled = fill("plain", (4, 2, 6))
     columns = np.zeros((2, 7), np.float32), 255 - filled.digests[:2], filled.views[:2]
-    odd = segment.write(filled.space.folder, filled.spec, *columns, {})
+    odd = new_segment.write(filled.space.folder, filled.spec, *columns, {})
     odd = odd.rename(odd.with_name("segment-0.h5"))  # it is read before the others
     assert [damage.file for damage in verify(filled.space).damaged] == [odd.name]
 

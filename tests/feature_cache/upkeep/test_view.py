@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, Space, segment
+from feature_cache import FeatureCache, Space, new_segment
 from feature_cache.errors import MissingFeatures, StorageFailure
 from feature_cache.layout import TEMPORARY
 from feature_cache.upkeep.view import write_view
@@ -165,7 +165,7 @@ def test_rows_of_any_shape_are_shown(fill: Callable, tmp_path: Path, row_shape: 
 def test_rows_that_two_segments_hold_are_shown_twice(fill: Callable, tmp_path: Path):
     filled = fill("plain", (4, 2))
     columns = filled.rows[:3], filled.digests[:3], filled.views[:3]
-    segment.write(filled.space.folder, filled.spec, *columns, {})
+    new_segment.write(filled.space.folder, filled.spec, *columns, {})
     assert write_view(filled.space, tmp_path / "view.h5") == 9
 
 
