@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = _add(commands, "extract", "commands.extract:extract", "compute the features that the cache lacks", *groups)
     sub.add_argument("--plan", action="store_true", help="say what is there, what is missing and its cost, and stop")
     sub.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images a batch (default: by size)")
+    sub.add_argument(
+        "--engine",
+        choices=("auto", "keras", "openvino"),
+        default="auto",
+        help="what computes: the Keras backend, or OpenVINO on CPUs (default: auto, the faster)",
+    )
     sub.add_argument("--compress", action="store_true", help="compress what is stored, without loss")
 
     sub = _add(

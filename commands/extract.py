@@ -12,6 +12,7 @@ from commands import arguments
 from commands.output import Progress, print_json, print_skipped, print_table, size_text, time_text, write_skipped
 
 if TYPE_CHECKING:
+    from transfer.extract import Report
     from transfer.plan import Plan
 
 
@@ -21,7 +22,7 @@ def extract(args: argparse.Namespace) -> None:
 
     dataset, request, cache = arguments.dataset(args), arguments.request(args), arguments.cache(args)
     if args.plan:
-        _print_plan(plan(dataset, request, cache, args.batch_size), args.json)
+        _print_plan(plan(dataset, request, cache, args.batch_size, args.engine), args.json)
         return
     with Progress("images", args.quiet) as progress:
         report = extraction.extract(
@@ -29,6 +30,7 @@ def extract(args: argparse.Namespace) -> None:
             request,
             cache,
             batch_size=args.batch_size,
+            engine=args.engine,
             on_error=args.on_error,
             compress=args.compress,
             progress=progress,
@@ -46,6 +48,18 @@ def extract(args: argparse.Namespace) -> None:
     )
     for space in report.spaces:
         print(f"  {space}")
+    if report.engine:
+        _print_times(report)
+
+
+def _print_times(report: Report) -> None:
+    if report.note:
+        print(f"Note: {report.note}.")
+    waited = ", ".join(f"{time_text(seconds)} to {what}" for what, seconds in report.waited.items() if seconds >= 0.05)
+    share = ""
+    if report.peak:
+        share = f", {report.images_per_second / report.peak:.0%} of its {report.peak:g} images/s alone"
+    print(f"Engine {report.engine}, batches of {report.batch_size}{share}; waited {waited}.")
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:

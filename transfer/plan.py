@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from feature_cache.cache import FeatureCache
 from transfer.datasets import DataSet
-from transfer.extract import Engines
 from transfer.lookup import find_missing
-from transfer.reading import default_batch_size, read_batches
+from transfer.reading import read_batches
 from transfer.request import Request
+from transfer.running import Engines
+
+BATCHES = 4  # that the estimate is made from
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Plan:
     Attributes
     ----------
     seconds : float
-        Estimated from a batch that was run and thrown away, and the time that it took to get there.
+        Estimated from a few batches that were run and thrown away, and the time that it took to get there.
     bytes : int
         That would be written.
     unreadable : int
@@ -48,24 +51,28 @@ class Plan:
     unreadable: int
 
 
-def plan(dataset: DataSet, request: Request, cache: FeatureCache, batch_size: int | None = None) -> Plan:
+def plan(
+    dataset: DataSet, request: Request, cache: FeatureCache, batch_size: int | None = None, engine: str = "auto"
+) -> Plan:
     """What `extract` would do for `dataset`; nothing is written but the memo of digests."""
     start = time.perf_counter()
     missing = find_missing(dataset, request, cache, plan=True)
     row_shapes = [space.row_shape for space in missing.spaces]
     seconds = 0.0
     if len(missing.positions):
-        batch_size = min(batch_size or default_batch_size(request.specs[0].size), len(missing.positions))
-        engines = Engines(request, batch_size)
-        batch = next(read_batches(dataset, missing.positions[:batch_size], request, batch_size, {}), None)
-        if batch is not None:
-            computed = engines.run(batch)  # compiles too
+        engines = Engines(request, batch_size, most=len(missing.positions), engine=engine)
+
+        def run(batches: int) -> Iterator[list[np.ndarray]]:
+            some = missing.positions[: batches * engines.batch_size]
+            return (rows for _, rows in engines.run(read_batches(dataset, some, request, engines.batch_size, {})))
+
+        for computed in run(1):  # makes the engine, too
             row_shapes = [known or features.shape[1:] for known, features in zip(row_shapes, computed, strict=True)]
-            ready = time.perf_counter() - start
-            begin = time.perf_counter()
-            for again in read_batches(dataset, missing.positions[:batch_size], request, batch_size, {}):
-                engines.run(again)
-            seconds = ready + (time.perf_counter() - begin) / batch_size * len(missing.positions)
+        ready = time.perf_counter()
+        count = sum(len(computed[0]) for computed in run(BATCHES))
+        if count:
+            now = time.perf_counter()
+            seconds = ready - start + (now - ready) / count * len(missing.positions)
 
     total = len(dataset) - len(missing.unreadable)
     spaces = []

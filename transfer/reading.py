@@ -1,33 +1,40 @@
-"""Reading: images decoded in threads, a bounded number ahead, and assembled into batches."""
+"""Reading: images decoded in threads, a bounded number ahead, and assembled into batches in buffers used again."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from feature_cache.errors import BadImage
+from feature_cache.keys import DIGEST_BYTES
 from transfer.datasets import DataSet
 from transfer.images import to_pixels
 from transfer.request import Request
 
+# Images that a thread decodes before it reports: handing over each of many small ones would cost more than decoding.
+GROUP = 16
 
-@dataclass(frozen=True)
+
+@dataclass
 class Batch:
-    """Images of one channel count, ready for the net.
+    """Inputs of one shape, ready for the net.
 
     Attributes
     ----------
     digests : ndarray of shape (n, 16), uint8
-    pixels : ndarray of shape (n, height, width, channels), uint8
+    inputs : ndarray of shape (n, height, width, channels), uint8
+        Until the batch is released: then the next one may come to lie there.
     """
 
     digests: np.ndarray
-    pixels: np.ndarray
+    inputs: np.ndarray
+    release: Callable[[], None] = field(default=lambda: None)
 
 
 def read_batches(
@@ -36,53 +43,83 @@ def read_batches(
     request: Request,
     batch_size: int,
     undecodable: dict[int, str],
+    *,
     threads: int | None = None,
+    stop: bool = False,
 ) -> Iterator[Batch]:
     """Decode images in threads, a bounded number ahead, and assemble batches of one channel count.
 
-    Why an image could not be decoded is noted in `undecodable`, by its position.
+    Parameters
+    ----------
+    undecodable : dict
+        Where it is noted why an image could not be decoded, by its position.
+    stop : bool
+        Begin with no further images once there is one such; those that are under way still come.
     """
     size = request.specs[0].size
 
-    def decode(position: int) -> tuple[bytes, np.ndarray]:
-        source = dataset.sources[position]
-        digest, image = source.load()
-        return digest, to_pixels(image, size, request.fit, request.interpolation, str(source))
+    def decode(group: list[int]) -> list[tuple[int, bytes, np.ndarray | str]]:
+        decoded: list[tuple[int, bytes, np.ndarray | str]] = []
+        for position in group:
+            source = dataset.sources[position]
+            try:
+                digest, image = source.load()
+                pixels = to_pixels(image, size, request.fit, request.interpolation, str(source))
+                decoded.append((position, digest, pixels))
+            except BadImage as error:
+                decoded.append((position, b"", str(error)))
+        return decoded
 
-    waiting: dict[int, list[tuple[bytes, np.ndarray]]] = {}
-    ahead: deque[tuple[int, Future]] = deque()
+    threads = threads or os.cpu_count() or 1
+    group_size = max(1, min(GROUP, batch_size // (2 * threads)))
+    most = max(2 * batch_size, 2 * threads)
+    filling: dict[int, _Buffer] = {}
+    rings: dict[int, list[_Buffer]] = {}
+    ahead: deque[Future] = deque()
     upcoming = iter(positions)
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="layertap-decode")
     try:
         while True:
-            while len(ahead) < 2 * batch_size and (position := next(upcoming, None)) is not None:
-                ahead.append((position, pool.submit(decode, position)))
+            while len(ahead) * group_size < most and not (stop and undecodable):
+                if not (group := list(islice(upcoming, group_size))):
+                    break
+                ahead.append(pool.submit(decode, group))
             if not ahead:
                 break
-            position, future = ahead.popleft()
-            try:
-                decoded = future.result()
-            except BadImage as error:
-                undecodable[position] = str(error)
-                continue
-            bucket = waiting.setdefault(decoded[1].shape[-1], [])
-            bucket.append(decoded)
-            if len(bucket) == batch_size:
-                yield _assemble(bucket)
-                bucket.clear()
+            for position, digest, pixels in ahead.popleft().result():
+                if isinstance(pixels, str):
+                    undecodable[position] = pixels
+                    continue
+                channels = pixels.shape[-1]
+                if channels not in filling:
+                    ring = rings.setdefault(channels, [])
+                    filling[channels] = ring.pop() if ring else _Buffer(batch_size, pixels.shape, ring)
+                filling[channels].add(digest, pixels)
+                if filling[channels].full:
+                    yield filling.pop(channels).batch()
     finally:
         pool.shutdown(cancel_futures=True)
-    for bucket in waiting.values():
-        if bucket:
-            yield _assemble(bucket)
+    for buffer in filling.values():
+        yield buffer.batch()
 
 
-def default_batch_size(size: tuple[int, int]) -> int:
-    """The power of two, 1 to 256, that gives a batch at most as many pixels as 32 images of 224 x 224."""
-    room = 32 * 224 * 224 // (size[0] * size[1])
-    return 2 ** max(0, min(8, room.bit_length() - 1))
+class _Buffer:
+    """Room for a batch, which goes back to `ring` when the batch is released."""
 
+    def __init__(self, size: int, shape: tuple[int, ...], ring: list[_Buffer]) -> None:
+        self._inputs = np.empty((size, *shape), np.uint8)
+        self._digests = bytearray()
+        self._ring = ring
 
-def _assemble(decoded: list[tuple[bytes, np.ndarray]]) -> Batch:
-    joined = b"".join(digest for digest, _ in decoded)
-    return Batch(np.frombuffer(joined, np.uint8).reshape(len(decoded), -1), np.stack([pixels for _, pixels in decoded]))
+    @property
+    def full(self) -> bool:
+        return len(self._digests) == len(self._inputs) * DIGEST_BYTES
+
+    def add(self, digest: bytes, pixels: np.ndarray) -> None:
+        self._inputs[len(self._digests) // DIGEST_BYTES] = pixels
+        self._digests += digest
+
+    def batch(self) -> Batch:
+        digests = np.frombuffer(bytes(self._digests), np.uint8).reshape(-1, DIGEST_BYTES)
+        self._digests.clear()
+        return Batch(digests, self._inputs[: len(digests)], lambda: self._ring.append(self))

@@ -12,9 +12,9 @@ from feature_cache.errors import MissingFeatures
 from feature_cache.shrink import parameters_of
 from feature_cache.space import Space
 from transfer.datasets import DataSet, digests
-from transfer.extract import Engines
-from transfer.reading import default_batch_size, read_batches
+from transfer.reading import read_batches
 from transfer.request import request_of
+from transfer.running import Engines
 
 # Another engine, batch size or machine may change a feature by so much, as a share of the largest one.
 TOLERANCE = 1e-3
@@ -53,16 +53,14 @@ def recompute(space: Space, dataset: DataSet, cache: FeatureCache, count: int, s
     request = request_of(space)
     parameters = parameters_of(space)
     full = replace(request, dtype="float32", coding=None)
-    batch_size = min(default_batch_size(full.specs[0].size), len(chosen))
-    engines = Engines(full, batch_size)
+    engines = Engines(full, most=len(chosen))
     rows, largest, deviation = 0, 0.0, 0.0
-    for batch in read_batches(dataset, chosen.tolist(), full, batch_size, {}):
-        computed = engines.run(batch)[0]
+    for batch, (computed,) in engines.run(read_batches(dataset, chosen.tolist(), full, engines.batch_size, {})):
         cached = np.asarray(space.rows(batch.digests), np.float64)
-        computed = coding.as_read(computed, space.spec, parameters)
-        rows += len(computed)
-        largest = max(largest, float(np.abs(computed).max(initial=0.0)))
-        difference = np.abs(computed - cached)
+        again = coding.as_read(computed, space.spec, parameters)
+        rows += len(again)
+        largest = max(largest, float(np.abs(again).max(initial=0.0)))
+        difference = np.abs(again - cached)
         deviation = max(deviation, float(np.where(np.isnan(difference), np.inf, difference).max(initial=0.0)))
     step = float(parameters["scale"].max()) if "scale" in parameters else 0.0
     if space.spec.dtype == "float16":

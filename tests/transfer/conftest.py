@@ -98,7 +98,7 @@ def features_of() -> Callable[..., list[np.ndarray]]:
         readouts = [(backbone.find(layer), pooling) for layer in layers]
         batch_size = batch_size or len(pixels)
         engine = KerasEngine(backbone.cut(readouts, backbone.net.preprocessing or own, pixels.shape[-1]), batch_size)
-        parts = [engine(pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
+        parts = [engine.start(pixels[start : start + batch_size])() for start in range(0, len(pixels), batch_size)]
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     return compute

@@ -142,7 +142,7 @@ class TestNet:
         accuracy = {}
         for weights in (None, "none"):
             backbone = Backbone(Net("glyphnet", weights))
-            features = features_of(backbone, batch.pixels, NETS["glyphnet"].readout, pooling="avg")[0]
+            features = features_of(backbone, batch.inputs, NETS["glyphnet"].readout, pooling="avg")[0]
             scaled = StandardScaler().fit_transform(features)
             head = LogisticRegression(C=0.01, max_iter=500).fit(scaled[:100], labels[:100])
             accuracy[weights] = head.score(scaled[100:], labels[100:])

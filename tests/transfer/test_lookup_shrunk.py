@@ -14,10 +14,11 @@ from feature_cache import FeatureCache, FeatureSpec
 from feature_cache.errors import BadImage, MissingFeatures
 from feature_cache.shrink import parameters_of, shrink
 from transfer import datasets
-from transfer.extract import Engines, extract
+from transfer.extract import extract
 from transfer.lookup import cached_features, find_missing, rows_of
 from transfer.nets import Net
 from transfer.request import Request, request_of
+from transfer.running import Engines
 
 REQUEST = Request(Net("glyphnet"), ("block1_pool",))
 HALF = replace(REQUEST, dtype="float16")

@@ -10,10 +10,11 @@ import pytest
 
 from feature_cache.cache import FeatureCache
 from transfer import datasets
-from transfer.extract import Engines, extract
+from transfer.extract import extract
 from transfer.nets import Net
 from transfer.plan import plan
 from transfer.request import Request
+from transfer.running import Engines
 
 
 def test_plan_agrees_with_the_extraction_and_writes_no_features(class_folder: Path, tmp_path: Path) -> None:

@@ -165,15 +165,16 @@ import numpy as np
 import transfer.extract
 
 class Engines:
-    provenance = {"engine": "toy"}
+    provenance, name, note, making = {"engine": "toy"}, "toy", "", 0.0
 
-    def __init__(self, request, batch_size):
-        pass
+    def __init__(self, request, batch_size, **options):
+        self.batch_size = batch_size
 
-    def run(self, batch):
-        time.sleep(0.06)
-        pixels = batch.pixels.reshape(len(batch.pixels), -1).astype(np.float32)
-        return [np.stack([pixels.mean(1), pixels.std(1), pixels[:, 0]], 1)]
+    def run(self, batches):
+        for batch in batches:
+            time.sleep(0.06)
+            pixels = batch.inputs.reshape(len(batch.inputs), -1).astype(np.float32)
+            yield batch, [np.stack([pixels.mean(1), pixels.std(1), pixels[:, 0]], 1)]
 
 transfer.extract.Engines = Engines
 """

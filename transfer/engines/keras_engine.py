@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
@@ -10,13 +11,11 @@ import keras
 import numpy as np
 
 from feature_cache.errors import InvalidChoice
+from transfer.engines.engine import Pending, padded
 
 
 class KerasEngine:
-    """Runs a cut net with the compiled function of TensorFlow, JAX or PyTorch.
-
-    Every batch has the same shape, the last one padded, so that the function is compiled once and a
-    row's numbers do not depend on how many rows came with it.
+    """Runs a cut net with the compiled function of TensorFlow, JAX or PyTorch (see `Engine`).
 
     Parameters
     ----------
@@ -25,9 +24,13 @@ class KerasEngine:
     batch_size : int
     """
 
+    ahead = 2
+
     def __init__(self, model: keras.Model, batch_size: int) -> None:
         self.batch_size = batch_size
         self._run = _compiled(model, batch_size)
+        # One thread hands batches to the device; whoever waits for the features copies them out.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="layertap-keras")
 
     @staticmethod
     def describe() -> dict[str, str]:
@@ -35,23 +38,10 @@ class KerasEngine:
         backend = keras.backend.backend()
         return {"engine": f"keras-{backend}", "keras": keras.__version__, backend: version(backend)}
 
-    def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Features of a batch.
-
-        Parameters
-        ----------
-        pixels : ndarray of shape (n, height, width, channels), uint8
-            At most `batch_size` of them.
-
-        Returns
-        -------
-        list of ndarray of shape (n, ...), float32
-            One for each readout.
-        """
-        n = len(pixels)
-        if n < self.batch_size:
-            pixels = np.concatenate([pixels, np.zeros((self.batch_size - n, *pixels.shape[1:]), np.uint8)])
-        return [np.asarray(output)[:n] for output in self._run(pixels)]
+    def start(self, inputs: np.ndarray) -> Pending:
+        n = len(inputs)
+        outputs = self._thread.submit(self._run, padded(inputs, self.batch_size))
+        return lambda: [np.asarray(output)[:n] for output in outputs.result()]
 
 
 def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], list[Any]]:
@@ -59,14 +49,13 @@ def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], lis
         case "tensorflow":
             import tensorflow as tf
 
-            shape = (batch_size, *model.input.shape[1:])
             # Not XLA: on a CPU it is several times slower on depthwise convolutions.
             function = tf.function(
-                lambda pixels: keras.tree.flatten(model(pixels, training=False)),
-                input_signature=[tf.TensorSpec(shape, tf.uint8)],
+                lambda inputs: keras.tree.flatten(model(inputs, training=False)),
+                input_signature=[tf.TensorSpec((batch_size, *model.input.shape[1:]), model.input.dtype)],
                 jit_compile=False,
             )
-            return lambda pixels: [output.numpy() for output in function(tf.constant(pixels))]
+            return lambda inputs: [output.numpy() for output in function(tf.constant(inputs))]
         case "jax":
             import jax
 
@@ -74,16 +63,16 @@ def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], lis
             fixed = [variable.value for variable in model.non_trainable_variables]
 
             @jax.jit
-            def forward(trainable: Any, fixed: Any, pixels: Any) -> Any:
-                return keras.tree.flatten(model.stateless_call(trainable, fixed, pixels, training=False)[0])
+            def forward(trainable: Any, fixed: Any, inputs: Any) -> Any:
+                return keras.tree.flatten(model.stateless_call(trainable, fixed, inputs, training=False)[0])
 
-            return lambda pixels: forward(trainable, fixed, pixels)
+            return lambda inputs: forward(trainable, fixed, inputs)
         case "torch":
             import torch
 
-            def run(pixels: np.ndarray) -> list[Any]:
+            def run(inputs: np.ndarray) -> list[Any]:
                 with torch.no_grad():
-                    outputs = keras.tree.flatten(model(pixels, training=False))
+                    outputs = keras.tree.flatten(model(inputs, training=False))
                 return [keras.ops.convert_to_numpy(output) for output in outputs]
 
             return run

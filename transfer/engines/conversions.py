@@ -1,0 +1,122 @@
+"""Converted nets on disk, by what they compute: the second start needs neither a conversion nor Keras."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+# The least recently used are removed beyond this.
+ROOM_BYTES = 4 * 2**30
+_NET, _CHECK, _REFUSAL = "net.xml", "check", "refusal"
+
+
+class CannotConvert(Exception):
+    """OpenVINO cannot run this net; the text says why."""
+
+
+def folder() -> Path:
+    """Where converted nets are kept: ``layertap/openvino`` in the user's own cache folder."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "layertap" / "openvino"
+
+
+def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:
+    """The file of a converted net, which is converted if it is not there yet.
+
+    Parameters
+    ----------
+    what : dict
+        Everything that shapes what the net computes, as JSON can hold it.
+    convert : callable
+        Writes the converted net to the file that it is given.
+
+    Raises
+    ------
+    CannotConvert
+        When `convert` has failed, now or before.
+    """
+    place = _place(what)
+    if (place / _REFUSAL).is_file():
+        raise CannotConvert((place / _REFUSAL).read_text())
+    if _is_whole(place):
+        with contextlib.suppress(OSError):
+            os.utime(place)
+        return place / _NET
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder()))
+    except OSError:  # no place for it: it is then converted each time
+        place = aside = Path(tempfile.mkdtemp(prefix="layertap-"))
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+    try:
+        convert(aside / _NET)
+        (aside / _CHECK).write_text(_check(aside))
+    except Exception as error:  # OpenVINO raises many types
+        shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, (MemoryError, OSError)):
+            raise
+        reason = " ".join(str(error).split())[-300:] or type(error).__name__
+        place.mkdir(parents=True, exist_ok=True)
+        (place / _REFUSAL).write_text(reason)
+        raise CannotConvert(reason) from error
+    if place != aside:
+        try:
+            aside.rename(place)
+        except OSError:  # another process was first
+            shutil.rmtree(aside, ignore_errors=True)
+    _make_room(place)
+    return place / _NET
+
+
+def is_kept(what: dict[str, Any]) -> bool:
+    """Whether this net has been converted before."""
+    return (_place(what) / _CHECK).is_file()
+
+
+def _place(what: dict[str, Any]) -> Path:
+    versions = {}
+    for name in ("openvino", "keras", "tensorflow", "layertap"):
+        with contextlib.suppress(PackageNotFoundError):  # TensorFlow goes by other names, too
+            versions[name] = version(name)
+    key = hashlib.sha256(json.dumps([what, versions], sort_keys=True).encode()).hexdigest()[:32]
+    return folder() / key
+
+
+def _check(place: Path) -> str:
+    """XXH3-128 of the net and its weights."""
+    state = xxhash.xxh3_128()
+    for file in (place / _NET, (place / _NET).with_suffix(".bin")):
+        with file.open("rb") as stream:
+            while piece := stream.read(2**20):
+                state.update(piece)
+    return state.hexdigest()
+
+
+def _is_whole(place: Path) -> bool:
+    try:
+        return (place / _CHECK).read_text() == _check(place)
+    except OSError:
+        return False
+
+
+def _make_room(newest: Path) -> None:
+    """Remove the least recently used, but never the newest."""
+    with contextlib.suppress(OSError):
+        places = sorted(folder().iterdir(), key=lambda place: place.stat().st_mtime, reverse=True)
+        used = 0
+        for place in places:
+            used += sum(file.stat().st_size for file in place.glob("*"))
+            if used > ROOM_BYTES and place != newest:
+                shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""The engine OpenVINO, for CPUs: a net is converted once, with Keras, and run without it by asynchronous requests."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transfer.engines.engine import Pending, padded
+
+if TYPE_CHECKING:
+    import keras
+
+# The version of how nets are converted; raised with any change of it.
+CONVERSION = 1
+# What another engine may add to a feature, as a share of the largest one; more than that is a wrong conversion.
+TOLERANCE = 1e-3
+
+
+class OpenVinoEngine:
+    """Runs a converted net (see `Engine`).
+
+    One stream for each core: cores then work on different images, which costs less than sharing one.
+
+    Parameters
+    ----------
+    file : Path
+        From `convert`.
+    batch_size : int
+    """
+
+    def __init__(self, file: Path, batch_size: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        net = core.read_model(file)
+        net.reshape({0: [batch_size, *list(net.input(0).partial_shape)[1:]]})
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        settings: dict[str, Any] = {
+            "NUM_STREAMS": cores,
+            "INFERENCE_NUM_THREADS": cores,
+            "INFERENCE_PRECISION_HINT": "f32",  # some CPUs would compute in bfloat16 by themselves
+        }
+        compiled = core.compile_model(net, "CPU", settings)
+        self.batch_size = batch_size
+        self.ahead = 2 * cores  # while one of a stream's requests runs, the next waits
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.ahead + 1):
+            self._idle.put(compiled.create_infer_request())
+        self._outputs = [compiled.output(f"readout{number}") for number in range(len(compiled.outputs))]
+
+    @staticmethod
+    def describe() -> dict[str, str]:
+        """Name and versions, for provenance."""
+        return {"engine": "openvino", "openvino": version("openvino"), "keras": version("keras")}
+
+    def start(self, inputs: np.ndarray) -> Pending:
+        n = len(inputs)
+        inputs = padded(inputs, self.batch_size)
+        request = self._idle.get()
+        request.start_async({0: inputs}, share_inputs=True)
+
+        def wait() -> list[np.ndarray]:
+            try:
+                request.wait()
+                return [request.get_tensor(output).data[:n].copy() for output in self._outputs]
+            finally:
+                self._idle.put(request)
+
+        return wait
+
+
+def convert(model: keras.Model, file: Path) -> None:
+    """Convert a cut net, by way of TensorFlow, and compare the two on two random images.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From `Backbone.cut`, built by Keras on TensorFlow.
+    file : Path
+        Of type ``.xml``; the weights go beside it. Outputs are called ``readout0``, ``readout1`` …
+
+    Raises
+    ------
+    ValueError
+        When OpenVINO computes other features than Keras.
+    RuntimeError, Exception
+        When OpenVINO does not know some operation: it raises many types.
+    """
+    import keras
+    import openvino
+    import tensorflow as tf
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.tensorflow.utils import create_tf_graph_iterator
+
+    def readouts(inputs: Any) -> dict[str, Any]:
+        outputs = keras.tree.flatten(model(inputs, training=False))
+        return {f"readout{number}": tf.identity(output) for number, output in enumerate(outputs)}
+
+    signature = tf.TensorSpec((None, *model.input.shape[1:]), model.input.dtype)
+    function = tf.function(readouts, input_signature=[signature]).get_concrete_function()
+    # Not `openvino.convert_model`, which reports each use over the network.
+    frontend = FrontEndManager().load_by_framework("tf")
+    graph = create_tf_graph_iterator(function, None, None, None, True)  # has to live as long as `loaded`
+    loaded = frontend.load(graph)
+    converted = frontend.convert(loaded)
+    openvino.save_model(converted, str(file), compress_to_fp16=False)
+
+    shape, dtype = (2, *model.input.shape[1:]), np.dtype(model.input.dtype)
+    inputs = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    expected = [np.asarray(output) for output in keras.tree.flatten(model(inputs, training=False))]
+    for exact, found in zip(expected, OpenVinoEngine(file, 2).start(inputs)(), strict=True):
+        difference, scale = float(np.abs(exact - found).max(initial=0)), float(np.abs(exact).max(initial=0))
+        if not difference <= TOLERANCE * scale:
+            raise ValueError(f"its features differ by {difference:.3g} from those of Keras, which reach {scale:.3g}")

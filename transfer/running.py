@@ -1,0 +1,198 @@
+"""Running a net: an engine for each kind of input, several batches at a time, smaller ones where memory is short."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import PIL
+
+from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.version import own_version
+from transfer.engines import conversions
+from transfer.engines.choice import accelerated, choose, keras_backend
+from transfer.engines.conversions import CannotConvert
+from transfer.engines.engine import Engine, Pending, out_of_memory
+from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
+from transfer.reading import Batch
+from transfer.request import Request
+
+# Pixels of a batch, and the most images. OpenVINO gives each core a batch of its own, and small ones stay in the
+# caches of the processor; a compiled function shares one batch among all cores, or fills an accelerator.
+BATCH_PIXELS = {"openvino": 8 * 224 * 224, "keras": 32 * 224 * 224, "accelerator": 128 * 224 * 224}
+BATCH_IMAGES = 256
+
+
+class Engines:
+    """The engine for gray and the one for colour images, each made when its first batch comes.
+
+    Parameters
+    ----------
+    batch_size : int, optional
+        By default chosen for the engine and the input size, and halved where memory does not suffice.
+    most : int, optional
+        Inputs that there are in all.
+    engine : {'auto', 'keras', 'openvino'}
+        See `transfer.engines.choice.choose`.
+
+    Attributes
+    ----------
+    name : str
+        The engine in use.
+    batch_size : int
+    provenance : dict
+        To be kept with the features; up to date once a batch has been run.
+    note : str
+        Why another engine is in use than the one that was chosen.
+    making : float
+        Seconds that it took to make the engines.
+    """
+
+    def __init__(
+        self, request: Request, batch_size: int | None = None, *, most: int = BATCH_IMAGES, engine: str = "auto"
+    ) -> None:
+        self.name = choose(engine)
+        self.note = ""
+        self.making = 0.0
+        self._must = engine == "openvino"
+        self._request = request
+        size = request.specs[0].size
+        self.batch_size = max(1, min(batch_size or default_batch_size(self.name, size), most))
+        self._engines: dict[tuple[int, ...], Engine] = {}
+        self._sample: np.ndarray | None = None
+        if not (self.name == "openvino" and any(conversions.is_kept(self._what((*size, n))) for n in (1, 3))):
+            _ = request.backbone  # now, so that what the net does not have is known before anything is written
+        self.provenance: dict[str, Any] = {
+            "layertap": own_version(),
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+            "net": request.net.as_config(),
+        }
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[np.ndarray]]]:
+        """Each batch with its features, one array for each spec of the request, in order.
+
+        A batch is released, and its inputs may be overwritten, when the next is asked for.
+        """
+        pending: deque[tuple[Batch, Pending]] = deque()
+        for batch in batches:
+            pending.append((batch, self._start(batch.inputs)))
+            while len(pending) > self._engine(batch.inputs).ahead:
+                yield from self._finish(*pending.popleft())
+        while pending:
+            yield from self._finish(*pending.popleft())
+
+    def peak(self, seconds: float) -> float:
+        """Inputs a second that the engine alone reaches, measured for about so long with the first batch that came."""
+        assert self._sample is not None
+        engine, done, pending = self._engine(self._sample), 0, deque[Pending]()
+        start = time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            pending.append(engine.start(self._sample))
+            if len(pending) > engine.ahead:
+                done += len(pending.popleft()()[0])
+        return (done + sum(len(wait()[0]) for wait in pending)) / (time.perf_counter() - start)
+
+    def _start(self, inputs: np.ndarray) -> Pending:
+        """Begin with a batch, which may be larger than the engine takes."""
+        engine = self._engine(inputs)
+        if len(inputs) <= engine.batch_size:
+            return engine.start(inputs)
+        starts = range(0, len(inputs), engine.batch_size)
+
+        def wait() -> list[np.ndarray]:  # one after another: an engine is not given more than it has asked for
+            pieces = [engine.start(inputs[start : start + engine.batch_size])() for start in starts]
+            return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+
+        return wait
+
+    def _finish(self, batch: Batch, pending: Pending) -> Iterator[tuple[Batch, list[np.ndarray]]]:
+        try:
+            features = pending()
+        except Exception as error:
+            if out_of_memory(error) and self.batch_size > 1:
+                features = self._with_less(batch.inputs)
+            elif self._request.net.is_file:  # a user's net can be such that the backend does not compile it
+                raise BadData(f"Keras cannot run the net {self._request.net.name}: {_reason(error)}") from error
+            else:
+                raise
+        if self._sample is None:
+            self._sample = batch.inputs.copy()
+        yield batch, features
+        batch.release()
+
+    def _with_less(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """Features of a batch that was too large for the memory, by smaller ones."""
+        while True:
+            self.batch_size //= 2
+            self._engines.clear()
+            try:
+                return self._start(inputs)()
+            except Exception as error:
+                if not out_of_memory(error) or self.batch_size == 1:
+                    raise
+
+    def _engine(self, inputs: np.ndarray) -> Engine:
+        kind = inputs.shape[1:]
+        if kind not in self._engines:
+            start = time.perf_counter()
+            self._engines[kind] = self._make(kind)
+            self.making += time.perf_counter() - start
+        return self._engines[kind]
+
+    def _make(self, kind: tuple[int, ...]) -> Engine:
+        engine = self._converted(kind) if self.name == "openvino" else None
+        if engine is None:
+            model = self._model(kind)
+            from transfer.engines.keras_engine import KerasEngine  # after the model, which loads Keras quietly
+
+            engine = KerasEngine(model, self.batch_size)
+        self.provenance |= {**engine.describe(), "batch_size": self.batch_size}
+        return engine
+
+    def _converted(self, kind: tuple[int, ...]) -> Engine | None:
+        """The net in OpenVINO, or None where that cannot run it and Keras may."""
+        try:
+            file = conversions.converted(self._what(kind), lambda file: convert(self._model(kind), file))
+        except CannotConvert as error:
+            if self._must:
+                raise InvalidChoice(
+                    f"OpenVINO cannot run {self._request.net.name}: {error}; use --engine keras."
+                ) from error
+            self.name, self.note = "keras", f"OpenVINO cannot run {self._request.net.name} ({error}); Keras runs it"
+            return None
+        return OpenVinoEngine(file, self.batch_size)
+
+    def _what(self, kind: tuple[int, ...]) -> dict[str, Any]:
+        """Everything that shapes what the converted net computes of such inputs."""
+        specs = self._request.specs
+        shared = ("net", "weights", "size", "preprocessing", "precision")
+        return {name: getattr(specs[0], name) for name in shared} | {
+            "readouts": [[spec.layer, spec.pooling] for spec in specs],
+            "input": kind,
+            "conversion": CONVERSION,
+        }
+
+    def _model(self, kind: tuple[int, ...]) -> Any:
+        """The cut net, built by Keras."""
+        backbone, specs = self._request.backbone, self._request.specs
+        readouts = [(backbone.find(spec.layer), spec.pooling) for spec in specs]
+        return backbone.cut(readouts, specs[0].preprocessing, kind[-1])
+
+
+def default_batch_size(engine: str, size: tuple[int, int]) -> int:
+    """The power of two, 1 to 256, with at most as many pixels as suit `engine`."""
+    if engine == "keras" and accelerated(keras_backend()):
+        engine = "accelerator"
+    room = BATCH_PIXELS[engine] // (size[0] * size[1])
+    return min(BATCH_IMAGES, 2 ** max(0, room.bit_length() - 1))
+
+
+def _reason(error: BaseException) -> str:
+    """What the first cause of `error` says, in one line."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return " ".join(str(error).split())[:200] or type(error).__name__
