@@ -55,10 +55,13 @@ def extract(args: argparse.Namespace) -> None:
 def _print_times(report: Report) -> None:
     if report.note:
         print(f"Note: {report.note}.")
+    if report.started_from:
+        print(f"Computed from the stored features of {report.started_from} where there were some.")
     waited = ", ".join(f"{time_text(seconds)} to {what}" for what, seconds in report.waited.items() if seconds >= 0.05)
     share = ""
     if report.peak:
-        share = f", {report.images_per_second / report.peak:.0%} of its {report.peak:g} images/s alone"
+        rate = report.images_per_second * report.seconds / (report.seconds - report.waited["prepare"])
+        share = f", {rate / report.peak:.0%} of its {report.peak:g} images/s alone"
     print(f"Engine {report.engine}, batches of {report.batch_size}{share}; waited {waited}.")
 
 

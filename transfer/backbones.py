@@ -115,13 +115,48 @@ class Backbone:
             )
         if self.channels != 3 and preprocessing in ("torch", "caffe"):
             raise InvalidChoice(f"--preprocessing {preprocessing} is for colour; {self.net.name} takes one channel.")
-        trunk = keras.Model(self.input, [self.taps[layer] for layer, _ in readouts])
         pixels = keras.Input((*self.size, channels), dtype="uint8", name="pixels")
-        tensors = trunk(Normalise(preprocessing, self.channels, name="normalise")(pixels), training=False)
-        pooled = [
-            _pool(tensor, pooling) for tensor, (_, pooling) in zip(keras.tree.flatten(tensors), readouts, strict=True)
-        ]
-        return keras.Model(pixels, pooled)
+        preprocessed = Normalise(preprocessing, self.channels, name="normalise")(pixels)
+        return keras.Model(pixels, self._between(self.input, preprocessed, readouts))
+
+    @customary_settings()
+    def cut_from(self, layer: str, readouts: Sequence[tuple[str, str]]) -> keras.Model:
+        """The net from the output of `layer`, float32, to the pooled outputs of layers after it.
+
+        Raises
+        ------
+        InvalidChoice
+            When they depend on more than that output.
+        """
+        if not self.leads(layer, [name for name, _ in readouts]):
+            raise InvalidChoice(f"{self.net.name} cannot be computed from {layer!r} alone.")
+        output = self.taps[layer]
+        stored = keras.Input(output.shape[1:], dtype="float32", name="stored")
+        return keras.Model(stored, self._between(output, stored, readouts))
+
+    def leads(self, layer: str, readouts: Sequence[str]) -> bool:
+        """Whether all paths from the pixels to these layers go through the output of `layer`."""
+        if layer not in self.taps or any(name not in self.taps for name in readouts):
+            return False
+        through, before = self.taps[layer], self.input
+        reached: set[int] = {id(through)}
+        open_ = [self.taps[name] for name in readouts]
+        while open_:
+            tensor = open_.pop()
+            if id(tensor) in reached:
+                continue
+            if tensor is before:
+                return False
+            reached.add(id(tensor))
+            history = tensor._keras_history
+            open_ += history.operation._inbound_nodes[history.node_index].input_tensors
+        return True
+
+    def _between(self, start: Any, inputs: Any, readouts: Sequence[tuple[str, str]]) -> list[Any]:
+        """The pooled outputs of layers, computed from `inputs` in place of the tensor `start`."""
+        after = [self.taps[layer] for layer, _ in readouts if self.taps[layer] is not start]
+        tensors = iter(keras.tree.flatten(keras.Model(start, after)(inputs, training=False)) if after else ())
+        return [_pool(inputs if self.taps[layer] is start else next(tensors), pooling) for layer, pooling in readouts]
 
 
 def backbone_for(net: Net, layers: Sequence[str], size: tuple[int, int] | None = None) -> Backbone:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.compression import zstandard
+from transfer import shortcuts
 from transfer.datasets import DataSet, Unreadable
-from transfer.lookup import find_missing, refusal, with_copies
+from transfer.lookup import Missing, find_missing, refusal, with_copies
 from transfer.pipeline import Behind, Clock
-from transfer.reading import read_batches
+from transfer.reading import Batch, read_batches, read_rows
 from transfer.request import Request
 from transfer.running import Engines
 from transfer.sharing import Todo
@@ -40,6 +42,8 @@ class Report:
         ``decode`` (images to be read and decoded), ``compute`` (the engine), ``write`` (the disk).
     peak : float
         Images a second of the engine alone, where that was measured; else 0.
+    started_from : str
+        The stored layer that rows were computed from, where there was one.
     note : str
         Why another engine was used than the one that was chosen.
     """
@@ -54,6 +58,7 @@ class Report:
     spaces: list[str]
     engine: str = ""
     batch_size: int = 0
+    started_from: str = ""
     waited: dict[str, float] = field(default_factory=dict)
     peak: float = 0.0
     note: str = ""
@@ -104,54 +109,97 @@ def extract(
         raise refusal(missing.unreadable)
 
     undecodable: dict[int, str] = {}
-    computed = written = done = 0
-    ran: dict[str, Any] = {}
+    work = _Work(missing, compress, clock, progress)
+    shortcut = shortcuts.find(request, cache, missing.digests[missing.positions])
+    if shortcut:
+        stored = shortcut.space.has(missing.digests[missing.positions])
+        engines = Engines(request, batch_size, most=int(stored.sum()), engine=engine, start=shortcut.layer)
+        rows = partial(read_rows, shortcut.space, missing.digests, batch_size=engines.batch_size)
+        work.run(engines, missing.positions[stored], rows)
+        missing = replace(missing, positions=missing.positions[~stored])
     if len(missing.positions):
         engines = Engines(request, batch_size, most=len(missing.positions), engine=engine)
-        todo = Todo(missing)
-        with ExitStack() as stack:
-            writers = [
-                stack.enter_context(space.writer(engines.provenance, compress=compress)) for space in missing.spaces
-            ]
-            behind = stack.enter_context(Behind())
-            clock.lap("prepare")
-            batches = read_batches(dataset, todo, request, engines.batch_size, undecodable, stop=on_error == "fail")
-            for batch, features in engines.run(clock.timed("decode", batches)):
-                clock.lap("compute")
-                for space, writer, rows in zip(todo.spaces, writers, features, strict=True):
-                    new = ~space.has(batch.digests)
-                    behind.do(writer.append, batch.digests[new], rows[new])
-                    computed += int(new.sum())
-                    todo.wrote(writer.written)
-                clock.lap("write")
-                done += len(batch.digests)
-                if progress:
-                    progress(done + todo.dropped, len(missing.positions))
-        clock.lap("write")
-        clock.move("compute", "prepare", engines.making)
-        written = sum(writer.bytes_written for writer in writers)
-        ran = {"engine": engines.name, "batch_size": engines.batch_size, "note": engines.note}
-        if clock.total > PEAK_SECONDS and done:
-            ran["peak"] = round(engines.peak(PEAK_SHARE * clock.total), 1)
+        size, stop = engines.batch_size, on_error == "fail"
+        work.run(
+            engines,
+            missing.positions,
+            lambda todo: read_batches(dataset, todo, request, size, undecodable, stop=stop),
+        )
     skipped = missing.unreadable + with_copies(dataset, missing.digests, undecodable)
     if skipped and on_error == "fail":
         raise refusal(skipped)
 
     total = len(dataset) * len(missing.spaces)
     left_out = len(skipped) * len(missing.spaces)
+    seconds = clock.total
     return Report(
         rows_total=total,
-        rows_computed=computed,
-        rows_reused=total - computed - left_out,
+        rows_computed=work.computed,
+        rows_reused=total - work.computed - left_out,
         rows_skipped=left_out,
-        seconds=round(clock.total, 3),
-        images_per_second=round(len(missing.positions) / clock.total, 1) if computed else 0.0,
-        bytes_written=written,
+        seconds=round(seconds, 3),
+        images_per_second=round(work.done / seconds, 1),
+        bytes_written=work.written,
         spaces=[str(space.folder) for space in missing.spaces],
-        waited={what: round(seconds, 3) for what, seconds in clock.seconds.items()},
+        engine=work.engines.name if work.engines else "",
+        batch_size=work.engines.batch_size if work.engines else 0,
+        started_from=shortcut.layer if shortcut else "",
+        waited={what: round(waited, 3) for what, waited in clock.seconds.items()},
+        peak=round(work.engines.peak(PEAK_SHARE * seconds), 1) if work.engines and seconds > PEAK_SECONDS else 0.0,
+        note=work.engines.note if work.engines else "",
         skipped=skipped,
-        **ran,
     )
+
+
+class _Work:
+    """Computes rows and has them written.
+
+    Attributes
+    ----------
+    computed : int
+        Rows, over all spaces.
+    done : int
+        Images.
+    written : int
+        Bytes.
+    engines : Engines or None
+        Those that ran last.
+    """
+
+    def __init__(self, missing: Missing, compress: bool, clock: Clock, progress: Progress | None) -> None:
+        self._missing = missing
+        self._compress = compress
+        self._clock = clock
+        self._progress = progress
+        self.computed = self.done = self.written = 0
+        self._left = 0  # images that other processes have done
+        self.engines: Engines | None = None
+
+    def run(self, engines: Engines, positions: np.ndarray, read: Callable[[Iterable[int]], Iterator[Batch]]) -> None:
+        """Compute the images at `positions`, whose inputs `read` gives."""
+        self.engines, clock = engines, self._clock
+        todo = Todo(replace(self._missing, positions=positions))
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(space.writer(engines.provenance, compress=self._compress)) for space in todo.spaces
+            ]
+            behind = stack.enter_context(Behind())
+            clock.lap("prepare")
+            for batch, features in engines.run(clock.timed("decode", read(todo))):
+                clock.lap("compute")
+                for space, writer, rows in zip(todo.spaces, writers, features, strict=True):
+                    new = ~space.has(batch.digests)
+                    behind.do(writer.append, batch.digests[new], rows[new])
+                    self.computed += int(new.sum())
+                    todo.wrote(writer.written)
+                clock.lap("write")
+                self.done += len(batch.digests)
+                if self._progress:
+                    self._progress(self.done + self._left + todo.dropped, len(self._missing.positions))
+        clock.lap("write")
+        clock.move("compute", "prepare", engines.making)
+        self._left += todo.dropped
+        self.written += sum(writer.bytes_written for writer in writers)
 
 
 def _extract_shrunk(

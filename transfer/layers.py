@@ -74,6 +74,11 @@ def classifier_table(backbone: Backbone) -> list[LayerInfo]:
     return [row for row in table(Backbone(net, backbone.size, top=True)) if row.name not in backbone.taps]
 
 
+def flops(tensor: Any) -> int:
+    """Floating-point operations from the pixels to `tensor`, for one image (see `LayerInfo.gflops`)."""
+    return _Ancestry().flops(tensor)
+
+
 class _Ancestry:
     """Sums the cost of all operations that a tensor depends on, each once."""
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from feature_cache.errors import BadImage
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.space import Space
 from transfer.datasets import DataSet
 from transfer.images import to_pixels
 from transfer.request import Request
@@ -28,7 +29,7 @@ class Batch:
     Attributes
     ----------
     digests : ndarray of shape (n, 16), uint8
-    inputs : ndarray of shape (n, height, width, channels), uint8
+    inputs : ndarray of shape (n, height, width, channels), uint8; or of rows of a layer, float32
         Until the batch is released: then the next one may come to lie there.
     """
 
@@ -101,6 +102,13 @@ def read_batches(
         pool.shutdown(cancel_futures=True)
     for buffer in filling.values():
         yield buffer.batch()
+
+
+def read_rows(space: Space, digests: np.ndarray, positions: Iterable[int], batch_size: int) -> Iterator[Batch]:
+    """Batches of stored features, in place of images, for a net that starts from there."""
+    upcoming = iter(positions)
+    while some := list(islice(upcoming, batch_size)):
+        yield Batch(digests[some], np.asarray(space.rows(digests[some])))
 
 
 class _Buffer:

@@ -37,6 +37,8 @@ class Engines:
         Inputs that there are in all.
     engine : {'auto', 'keras', 'openvino'}
         See `transfer.engines.choice.choose`.
+    start : str, optional
+        The layer whose outputs the inputs are; by default they are pixels.
 
     Attributes
     ----------
@@ -52,13 +54,20 @@ class Engines:
     """
 
     def __init__(
-        self, request: Request, batch_size: int | None = None, *, most: int = BATCH_IMAGES, engine: str = "auto"
+        self,
+        request: Request,
+        batch_size: int | None = None,
+        *,
+        most: int = BATCH_IMAGES,
+        engine: str = "auto",
+        start: str | None = None,
     ) -> None:
         self.name = choose(engine)
         self.note = ""
         self.making = 0.0
         self._must = engine == "openvino"
         self._request = request
+        self._begin = start
         size = request.specs[0].size
         self.batch_size = max(1, min(batch_size or default_batch_size(self.name, size), most))
         self._engines: dict[tuple[int, ...], Engine] = {}
@@ -173,6 +182,7 @@ class Engines:
         return {name: getattr(specs[0], name) for name in shared} | {
             "readouts": [[spec.layer, spec.pooling] for spec in specs],
             "input": kind,
+            "start": self._begin,
             "conversion": CONVERSION,
         }
 
@@ -180,6 +190,8 @@ class Engines:
         """The cut net, built by Keras."""
         backbone, specs = self._request.backbone, self._request.specs
         readouts = [(backbone.find(spec.layer), spec.pooling) for spec in specs]
+        if self._begin is not None:
+            return backbone.cut_from(self._begin, readouts)
         return backbone.cut(readouts, specs[0].preprocessing, kind[-1])
 
 

@@ -405,7 +405,8 @@ class TestKilled:
             process.stdout.close()
             for spec in wanted.specs:
                 names = [file.name for file in cache[spec].folder.iterdir()]
-                assert sum(name.endswith(".tmp") for name in names) <= kills
+                # One segment is being written and one may be being synced.
+                assert sum(name.endswith(".tmp") for name in names) <= 2 * kills
                 assert all(len(part) for part in cache[spec].segments)  # every one of them reads
         assert interrupted, "the extraction was over before it could be killed"
 
