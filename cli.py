@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         "--per-class", type=int, metavar="N", help="train on N labelled images per class, judge on all the rest"
     )
     head.add_argument("--draws", type=arguments.positive, default=20, metavar="N", help="for --per-class (default: 20)")
+    head.add_argument(
+        "--average-views", action="store_true", help="predict by the mean over all views, not by the plain image"
+    )
     head.add_argument("--out", required=True, metavar="RUN", help="run folder to write")
     head.add_argument("--overwrite", action="store_true", help="replace a run that is there")
 

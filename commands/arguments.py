@@ -32,6 +32,7 @@ _FEATURES: dict[str, Any] = {
     "interpolation": "bilinear",
     "preprocessing": None,
     "dtype": "float32",
+    "augment": None,
 }
 
 
@@ -89,7 +90,17 @@ def add_features(sub: argparse.ArgumentParser) -> None:
         default="float32",
         help="what to store features as (default: float32)",
     )
-    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of random weights and of splits (default: 0)")
+    group.add_argument(
+        "--views", type=positive, default=1, metavar="K", help="of each image, the plain one first (default: 1)"
+    )
+    group.add_argument(
+        "--augment",
+        metavar="A",
+        help="how the other views differ: flip,vflip,rotate=15,shift=0.1,zoom=0.1,brightness=0.1,contrast=0.1, or some",
+    )
+    group.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of random weights, views and splits (default: 0)"
+    )
 
 
 def add_cache(sub: argparse.ArgumentParser) -> None:
@@ -213,14 +224,30 @@ def net(args: argparse.Namespace) -> Net:
 
 
 def request(args: argparse.Namespace) -> Request:
+    from transfer.augment import Augmentation
     from transfer.request import Request, request_of
 
     if args.space:
         given = [name for name, default in _FEATURES.items() if getattr(args, name) != default]
         if given:
             raise InvalidChoice(f"--space {args.space} says it all; leave out --{given[0]}.")
-        return request_of(cache(args).open(args.space))
-    return Request(net(args), tuple(args.layer), args.pool, args.size, args.fit, args.interpolation, args.dtype)
+        return request_of(cache(args).open(args.space), args.views)
+    augmentation = None
+    if args.augment is not None:
+        augmentation = Augmentation.parse(args.augment, args.seed).key
+        if args.views == 1:
+            raise InvalidChoice("--augment says how views differ, and there is only the plain one; add --views K.")
+    return Request(
+        net(args),
+        tuple(args.layer),
+        args.pool,
+        args.size,
+        args.fit,
+        args.interpolation,
+        args.dtype,
+        augmentation=augmentation,
+        views=args.views,
+    )
 
 
 def cache(args: argparse.Namespace) -> FeatureCache:
@@ -259,11 +286,11 @@ def extract_command(args: argparse.Namespace) -> list[str]:
         if args.size:
             words += ["--size", f"{args.size[0]}x{args.size[1]}"]
     rest = {name: default for name, default in _FEATURES.items() if name not in ("net", "layer", "size")}
-    defaults = {"images": None, "class_column": "class", "id_column": "id", **rest}
+    defaults = {"images": None, "class_column": "class", "id_column": "id", "views": 1, **rest}
     for name, default in defaults.items():
         if getattr(args, name) != default:
             words += [f"--{name.replace('_', '-')}", getattr(args, name)]
-    if args.weights == "none" and args.seed:
+    if (args.weights == "none" or args.augment) and args.seed:
         words += ["--seed", args.seed]
     if args.on_error != "fail":
         words += ["--on-error", args.on_error]

@@ -28,6 +28,7 @@ def train_head(args: argparse.Namespace) -> None:
     from heads import make_head, plots, runs
     from heads.metrics import confusion
     from heads.training import Protocol, train
+    from heads.views import Views
     from transfer.datasets import require_labels
 
     protocol = Protocol(args.cv, args.valid, args.per_class, args.draws, args.seed)
@@ -39,11 +40,12 @@ def train_head(args: argparse.Namespace) -> None:
     dataset, request = arguments.dataset(args), arguments.request(args)
     require_labels(dataset)
     cache = arguments.cache(args)
+    views = Views(request.views, args.average_views)
     cached = arguments.cached(args, dataset, request, cache)
     labels = require_labels(cached.dataset)
 
     with Progress("splits", args.quiet) as progress:
-        trained = train(cached.features, labels, cached.contents, protocol, args.head, params, progress)
+        trained = train(cached.features, labels, cached.contents, protocol, args.head, params, progress, views)
     spec = next(spec for spec in request.specs if spec.layer == trained.features)
     metrics = {"summary": trained.evaluation.summary(), "folds": trained.evaluation.folds}
     classes = trained.head.classes_
@@ -54,6 +56,7 @@ def train_head(args: argparse.Namespace) -> None:
         "head": {"name": args.head, "params": trained.head.get_params(), "fit_seconds": trained.fit_seconds},
         "protocol": protocol.as_dict(),
         "candidates": list(cached.features),
+        "views": asdict(views),
         "features": [asdict(rows) for rows in used_rows],
         "data": {"name": args.data, "images": len(labels), "classes": classes.tolist()},
         "skipped": [problem.id for problem in cached.skipped],
@@ -144,7 +147,8 @@ def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.
     from transfer.request import request_for
 
     run, cache = runs.read(Path(args.run)), arguments.cache(args)
-    request = request_for(run.spec, net_from_config(run.config.get("net")))
+    views = run.views
+    request = request_for(run.spec, net_from_config(run.config.get("net")), views.count if views.average else 1)
     with Progress("images", args.quiet) as progress:
         extract(dataset, request, cache, on_error=args.on_error, progress=progress)
     cached = cached_features(dataset, request, cache, on_error=args.on_error)
@@ -156,6 +160,8 @@ def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.
         raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder}; train it again.")
     start = time.perf_counter()
     probabilities = run.head.predict_proba(features)
+    if views.average:
+        probabilities = views.mean(probabilities)
     return run, cached, probabilities, time.perf_counter() - start
 
 

@@ -16,8 +16,10 @@ import numpy as np
 from heads.metrics import score
 from heads.registry import Head
 from heads.splits import Split, inner_folds
+from heads.views import Views
 
 NewHead = Callable[[], Head]
+PLAIN = Views()
 
 
 @dataclass
@@ -63,14 +65,15 @@ def evaluate(
     new_head: NewHead,
     *,
     seed: int = 0,
+    views: Views = PLAIN,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Score the head on every split.
 
     Parameters
     ----------
-    candidates : mapping of str to array of shape (n, ...)
-        Sets of features of the same rows. With more than one, each split chooses.
+    candidates : mapping of str to array of shape (n * views.count, ...)
+        Sets of features of the same images. With more than one, each split chooses.
     labels, contents : ndarray of shape (n,)
         See `heads.splits`.
     new_head : callable
@@ -80,12 +83,12 @@ def evaluate(
     """
     evaluation = Evaluation()
     for number, (train, held_out) in enumerate(splits, 1):
-        chosen = choose(candidates, labels, contents, train, new_head, seed)
+        chosen = choose(candidates, labels, contents, train, new_head, seed, views)
         features = candidates[chosen]
-        head, fit_seconds = _timed(lambda: new_head().fit(features[train], labels[train]))  # noqa: B023
+        head, fit_seconds = _timed(lambda: views.fit(new_head(), features, labels, train))  # noqa: B023
         fold: dict[str, Any] = {"features": chosen}
         for part, rows in (("train", train), ("valid", held_out)):
-            probabilities, predict_seconds = _timed(lambda: head.predict_proba(features[rows]))  # noqa: B023
+            probabilities, predict_seconds = _timed(lambda: views.predict_proba(head, features, rows))  # noqa: B023
             fold[part] = {
                 **score(head.classes_, labels[rows], probabilities),
                 "fit_seconds": fit_seconds,
@@ -106,6 +109,7 @@ def choose(
     rows: np.ndarray,
     new_head: NewHead,
     seed: int = 0,
+    views: Views = PLAIN,
 ) -> str:
     """The candidate whose head has the best accuracy over inner folds of `rows`; ties go to the lower log-loss."""
     if len(candidates) == 1:
@@ -116,8 +120,8 @@ def choose(
         features = candidates[name]
         scores = []
         for train, held_out in folds:
-            head = new_head().fit(features[train], labels[train])
-            scores.append(score(head.classes_, labels[held_out], head.predict_proba(features[held_out])))
+            head = views.fit(new_head(), features, labels, train)
+            scores.append(score(head.classes_, labels[held_out], views.predict_proba(head, features, held_out)))
         return float(np.mean([s["accuracy"] for s in scores])), -float(np.mean([s["nll"] for s in scores]))
 
     return max(candidates, key=quality)

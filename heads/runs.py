@@ -21,6 +21,7 @@ from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, Stor
 from feature_cache.lineage import CONFIG_FILE
 from feature_cache.spec import FeatureSpec
 from heads.registry import Head, head_class
+from heads.views import Views
 
 METRICS_FILE = "metrics.json"
 FORMAT = 1
@@ -41,6 +42,7 @@ class Run:
     folder: Path
     config: dict[str, Any]
     spec: FeatureSpec
+    views: Views
     head: Head
 
 
@@ -123,6 +125,7 @@ def read(folder: Path) -> Run:
         if not newer:
             name, params = str(config["head"]["name"]), dict(config["head"]["params"])
             spec = FeatureSpec.from_json(json.dumps(config["spec"]))
+            views = Views(**config.get("views", {}))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFile(f"{file} cannot be read ({error}); train the head again.") from error
     if newer:
@@ -131,6 +134,6 @@ def read(folder: Path) -> Run:
         )
     kind = head_class(name)
     try:
-        return Run(folder, config, spec, kind.load(folder, params))
+        return Run(folder, config, spec, views, kind.load(folder, params))
     except TypeError as error:
         raise DamagedFile(f"{file} names parameters that the head {name!r} does not have; train it again.") from error

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from heads import splits
-from heads.evaluation import Evaluation, choose, evaluate
+from heads.evaluation import PLAIN, Evaluation, choose, evaluate
 from heads.registry import Head, make_head
+from heads.views import Views
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,14 @@ def train(
     name: str,
     params: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    views: Views = PLAIN,
 ) -> Trained:
     """Judge the head called `name` by `protocol`, then fit it on all rows.
 
     Parameters
     ----------
-    candidates : mapping of str to array of shape (n, ...)
-        Sets of features of the same rows; every split, and the fit on all rows, chooses one by inner
+    candidates : mapping of str to array of shape (n * views.count, ...)
+        Sets of features of the same images; every split, and the fit on all rows, chooses one by inner
         folds of its own training rows (see `heads.evaluation`).
     labels, contents : ndarray of shape (n,)
         See `heads.splits`.
@@ -96,9 +98,10 @@ def train(
         made,
         new_head,
         seed=protocol.seed,
+        views=views,
         progress=progress and (lambda done: progress(done, len(made))),
     )
-    chosen = choose(candidates, labels, contents, np.arange(len(labels)), new_head, protocol.seed)
+    chosen = choose(candidates, labels, contents, np.arange(len(labels)), new_head, protocol.seed, views)
     start = time.perf_counter()
-    head = new_head().fit(candidates[chosen][:], labels)
+    head = views.fit(new_head(), candidates[chosen], labels)
     return Trained(head, chosen, time.perf_counter() - start, evaluation)

@@ -12,6 +12,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.compression import zstandard
+from feature_cache.writer import SpaceWriter
 from transfer import shortcuts
 from transfer.datasets import DataSet, Unreadable
 from transfer.lookup import Missing, find_missing, refusal, with_copies
@@ -108,29 +109,30 @@ def extract(
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
 
+    clock.lap("prepare")
     undecodable: dict[int, str] = {}
     work = _Work(missing, compress, clock, progress)
-    shortcut = shortcuts.find(request, cache, missing.digests[missing.positions])
+    shortcut = shortcuts.find(request, cache, *missing.keys(missing.jobs))
     if shortcut:
-        stored = shortcut.space.has(missing.digests[missing.positions])
+        stored = shortcut.space.has(*missing.keys(missing.jobs))
         engines = Engines(request, batch_size, most=int(stored.sum()), engine=engine, start=shortcut.layer)
-        rows = partial(read_rows, shortcut.space, missing.digests, batch_size=engines.batch_size)
-        work.run(engines, missing.positions[stored], rows)
-        missing = replace(missing, positions=missing.positions[~stored])
-    if len(missing.positions):
-        engines = Engines(request, batch_size, most=len(missing.positions), engine=engine)
+        rows = partial(read_rows, shortcut.space, missing, batch_size=engines.batch_size)
+        work.run(engines, missing.jobs[stored], rows)
+        missing = replace(missing, jobs=missing.jobs[~stored])
+    if len(missing.jobs):
+        engines = Engines(request, batch_size, most=len(missing.jobs), engine=engine)
         size, stop = engines.batch_size, on_error == "fail"
         work.run(
             engines,
-            missing.positions,
+            missing.jobs,
             lambda todo: read_batches(dataset, todo, request, size, undecodable, stop=stop),
         )
     skipped = missing.unreadable + with_copies(dataset, missing.digests, undecodable)
     if skipped and on_error == "fail":
         raise refusal(skipped)
 
-    total = len(dataset) * len(missing.spaces)
-    left_out = len(skipped) * len(missing.spaces)
+    total = len(dataset) * len(missing.spaces) * request.views
+    left_out = len(skipped) * len(missing.spaces) * request.views
     seconds = clock.total
     return Report(
         rows_total=total,
@@ -159,7 +161,7 @@ class _Work:
     computed : int
         Rows, over all spaces.
     done : int
-        Images.
+        Images, each view counted.
     written : int
         Bytes.
     engines : Engines or None
@@ -175,27 +177,27 @@ class _Work:
         self._left = 0  # images that other processes have done
         self.engines: Engines | None = None
 
-    def run(self, engines: Engines, positions: np.ndarray, read: Callable[[Iterable[int]], Iterator[Batch]]) -> None:
-        """Compute the images at `positions`, whose inputs `read` gives."""
+    def run(self, engines: Engines, jobs: np.ndarray, read: Callable[[Iterable[int]], Iterator[Batch]]) -> None:
+        """Compute these, whose inputs `read` gives."""
         self.engines, clock = engines, self._clock
-        todo = Todo(replace(self._missing, positions=positions))
-        with ExitStack() as stack:
-            writers = [
-                stack.enter_context(space.writer(engines.provenance, compress=self._compress)) for space in todo.spaces
-            ]
-            behind = stack.enter_context(Behind())
+        todo = Todo(replace(self._missing, jobs=jobs))
+        writers: list[SpaceWriter] = []
+        with ExitStack() as stack, Behind() as behind:
             clock.lap("prepare")
             for batch, features in engines.run(clock.timed("decode", read(todo))):
+                if not writers:  # only now: a net that cannot be run leaves no empty spaces
+                    made = [space.writer(engines.provenance, compress=self._compress) for space in todo.spaces]
+                    writers = [stack.enter_context(writer) for writer in made]
                 clock.lap("compute")
                 for space, writer, rows in zip(todo.spaces, writers, features, strict=True):
-                    new = ~space.has(batch.digests)
-                    behind.do(writer.append, batch.digests[new], rows[new])
+                    new = ~space.has(batch.digests, batch.views)
+                    behind.do(writer.append, batch.digests[new], rows[new], batch.views[new])
                     self.computed += int(new.sum())
                     todo.wrote(writer.written)
                 clock.lap("write")
                 self.done += len(batch.digests)
                 if self._progress:
-                    self._progress(self.done + self._left + todo.dropped, len(self._missing.positions))
+                    self._progress(self.done + self._left + todo.dropped, len(self._missing.jobs))
         clock.lap("write")
         clock.move("compute", "prepare", engines.making)
         self._left += todo.dropped
@@ -207,13 +209,15 @@ def _extract_shrunk(
 ) -> Report:
     """Features in a shrunk copy of a space: what it lacks is computed in full, and then encoded as the copy is."""
     missing = find_missing(dataset, request, cache, complete=True, compress=options["compress"])
-    lacking = np.any([~space.has(missing.digests) for space in missing.spaces], axis=0)
+    wanted = missing.keys(np.arange(len(dataset) * missing.views))
+    lacking = np.any([~space.has(*wanted) for space in missing.spaces], axis=0).reshape(-1, missing.views).any(1)
     full = replace(request, dtype="float32", coding=None)
     report = extract(dataset.select(lacking), full, cache, progress=progress, **options)
     after = find_missing(dataset, request, cache, complete=True, compress=options["compress"])
+    total = len(dataset) * len(after.spaces) * request.views
     return replace(
         report,
-        rows_total=len(dataset) * len(after.spaces),
-        rows_reused=len(dataset) * len(after.spaces) - report.rows_computed - report.rows_skipped,
+        rows_total=total,
+        rows_reused=total - report.rows_computed - report.rows_skipped,
         spaces=[str(space.folder) for space in after.spaces],
     )

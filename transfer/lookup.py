@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,18 +27,25 @@ class Missing:
     ----------
     digests : ndarray of shape (n, 16), uint8
         Of every image; zeros for the unreadable.
-    positions : ndarray of int64
-        One image for each distinct content that some space lacks.
+    jobs : ndarray of int64
+        ``position * views + view``, for one image of each distinct content and each of its views that some space lacks.
     rows : list of int
         Rows to compute, for each space.
     unreadable : list of Unreadable
+    views : int
+        Of each image.
     """
 
     digests: np.ndarray
-    positions: np.ndarray
+    jobs: np.ndarray
     rows: list[int]
     spaces: list[Space]
     unreadable: list[Unreadable]
+    views: int = 1
+
+    def keys(self, jobs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Digests and views of some jobs: shapes (n, 16), uint8, and (n,), uint32."""
+        return self.digests[jobs // self.views], (jobs % self.views).astype(np.uint32)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Cached:
     dataset : DataSet
         Without the skipped images.
     features : dict of str to Features
-        By layer; rows in the order of `dataset`.
+        By layer; rows in the order of `dataset`, all views of an image one after another.
     contents : ndarray of shape (n,), int64
         Equal for images of the same content.
     skipped : list of Unreadable
@@ -82,16 +89,32 @@ def find_missing(
     """
     keys, unreadable = digests(dataset, cache.memo)
     spaces = [cache[spec] for spec in request.specs]
-    first = _first_of_each(dataset, keys, unreadable)
+    first, count = _first_of_each(dataset, keys, unreadable), request.views
+    jobs = (first[:, None] * count + np.arange(count)).reshape(-1)
+    missing = Missing(keys, jobs, [], spaces, unreadable, count)
+    wanted = missing.keys(jobs)
     if complete:
         for spec in request.specs:
             if spec != base_spec(spec):
-                fill(cache, spec, keys[first], compress=compress)
+                fill(cache, spec, *wanted, compress=compress)
+            elif spec.augmentation is not None:
+                _take_plain(cache, spec, keys[first], compress)
         spaces = [space.again() for space in spaces]
-    present = np.array([space.has(keys[first]) for space in spaces]).reshape(len(spaces), len(first))
+    present = np.array([space.has(*wanted) for space in spaces]).reshape(len(spaces), len(jobs))
     if plan:
-        present |= np.array([cache[base_spec(space.spec)].has(keys[first]) for space in spaces]).reshape(present.shape)
-    return Missing(keys, first[~present.all(0)], (~present).sum(1).tolist(), spaces, unreadable)
+        present |= np.array([cache[base_spec(space.spec)].has(*wanted) for space in spaces]).reshape(present.shape)
+    return replace(missing, jobs=jobs[~present.all(0)], rows=(~present).sum(1).tolist(), spaces=spaces)
+
+
+def _take_plain(cache: FeatureCache, spec: FeatureSpec, digests: np.ndarray, compress: bool) -> None:
+    """Add view 0, the plain image, to the space of augmented views from that of plain images."""
+    target, plain = cache[spec], cache[replace(spec, augmentation=None)]
+    wanted = digests[~target.has(digests) & plain.has(digests)]
+    source = plain.any_segment()
+    if len(wanted) and source:
+        with target.writer({"net": source.provenance.get("net")}, compress=compress) as writer:
+            for rows, positions in plain.rows(wanted).batches(256):
+                writer.append(wanted[positions], rows)
 
 
 def cached_features(dataset: DataSet, request: Request, cache: FeatureCache, *, on_error: str = "fail") -> Cached:
@@ -109,7 +132,7 @@ def cached_features(dataset: DataSet, request: Request, cache: FeatureCache, *, 
     MissingFeatures
         When some readable image has no row.
     """
-    return _in_spaces(dataset, [cache[spec] for spec in request.specs], cache, on_error)
+    return _in_spaces(dataset, [cache[spec] for spec in request.specs], cache, on_error, request.views)
 
 
 def rows_of(dataset: DataSet, space: Space, cache: FeatureCache) -> Cached:
@@ -120,13 +143,18 @@ def rows_of(dataset: DataSet, space: Space, cache: FeatureCache) -> Cached:
     MissingFeatures
         When some readable image has no row.
     """
-    return _in_spaces(dataset, [space], cache, "skip")
+    return _in_spaces(dataset, [space], cache, "skip", 1)
 
 
-def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_error: str) -> Cached:
+def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_error: str, count: int) -> Cached:
     keys, unreadable = digests(dataset, cache.memo)
     first = _first_of_each(dataset, keys, unreadable)
-    lacking = np.array([~space.has(keys[first]) for space in spaces]).reshape(len(spaces), len(first))
+
+    def all_views(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.repeat(images, count, axis=0), np.tile(np.arange(count, dtype=np.uint32), len(images))
+
+    lacking = np.array([~space.has(*all_views(keys[first])) for space in spaces])
+    lacking = lacking.reshape(len(spaces), len(first), count).sum(2)
     undecodable: dict[int, str] = {}
     for position in first[lacking.any(0)].tolist():
         # A file whose header reads but whose pixels do not was left out by an extraction, too.
@@ -136,14 +164,14 @@ def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_er
             undecodable[position] = str(error)
             continue
         raise MissingFeatures(
-            f"{lacking.sum()} of {len(dataset) * len(spaces)} rows are not in the cache {cache.root}."
+            f"{lacking.sum()} of {len(dataset) * len(spaces) * count} rows are not in the cache {cache.root}."
         )
     skipped = unreadable + with_copies(dataset, keys, undecodable)
     if skipped and on_error == "fail":
         raise refusal(skipped)
     unread = {problem.id for problem in skipped}
     kept = np.array([name not in unread for name in dataset.ids], bool)
-    features = {space.spec.layer: space.rows(keys[kept]) for space in spaces}
+    features = {space.spec.layer: space.rows(*all_views(keys[kept])) for space in spaces}
     contents = np.unique(keys[kept], axis=0, return_inverse=True)[1].reshape(-1)
     return Cached(dataset.select(kept), features, contents, skipped)
 

@@ -23,12 +23,22 @@ class Behind:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="layertap-behind")
         self._pending: deque[Future] = deque()
+        self._failed = False
 
     def do(self, call: Callable[..., object], *args: Any) -> None:
         """Have this done, when those before it are."""
         while len(self._pending) >= WAITING:
             self._pending.popleft().result()
-        self._pending.append(self._thread.submit(call, *args))
+        self._pending.append(self._thread.submit(self._call, call, args))
+
+    def _call(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        if self._failed:
+            return
+        try:
+            call(*args)
+        except BaseException:
+            self._failed = True
+            raise
 
     def __enter__(self) -> Behind:
         return self

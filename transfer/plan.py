@@ -59,11 +59,11 @@ def plan(
     missing = find_missing(dataset, request, cache, plan=True)
     row_shapes = [space.row_shape for space in missing.spaces]
     seconds = 0.0
-    if len(missing.positions):
-        engines = Engines(request, batch_size, most=len(missing.positions), engine=engine)
+    if len(missing.jobs):
+        engines = Engines(request, batch_size, most=len(missing.jobs), engine=engine)
 
         def run(batches: int) -> Iterator[list[np.ndarray]]:
-            some = missing.positions[: batches * engines.batch_size]
+            some = missing.jobs[: batches * engines.batch_size]
             return (rows for _, rows in engines.run(read_batches(dataset, some, request, engines.batch_size, {})))
 
         for computed in run(1):  # makes the engine, too
@@ -72,16 +72,16 @@ def plan(
         count = sum(len(computed[0]) for computed in run(BATCHES))
         if count:
             now = time.perf_counter()
-            seconds = ready - start + (now - ready) / count * len(missing.positions)
+            seconds = ready - start + (now - ready) / count * len(missing.jobs)
 
-    total = len(dataset) - len(missing.unreadable)
+    total = (len(dataset) - len(missing.unreadable)) * request.views
     spaces = []
     for space, lacking, shape in zip(missing.spaces, missing.rows, row_shapes, strict=True):
         width = None if shape is None else math.prod(shape) * np.dtype(space.spec.dtype).itemsize
         spaces.append(SpacePlan(str(space.folder), total, total - lacking, lacking, width))
     return Plan(
         spaces=spaces,
-        images_missing=len(missing.positions),
+        images_missing=len(missing.jobs),
         seconds=round(seconds, 1),
         bytes=sum(part.rows_missing * (part.row_bytes or 0) for part in spaces),
         unreadable=len(missing.unreadable),

@@ -14,12 +14,16 @@ import numpy as np
 from feature_cache.errors import BadImage
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.space import Space
+from transfer.augment import Augmentation
 from transfer.datasets import DataSet
 from transfer.images import to_pixels
+from transfer.lookup import Missing
 from transfer.request import Request
 
 # Images that a thread decodes before it reports: handing over each of many small ones would cost more than decoding.
 GROUP = 16
+
+_Decoded = tuple[int, int, bytes, np.ndarray | str]  # position, view, digest, and pixels or why there are none
 
 
 @dataclass
@@ -29,18 +33,20 @@ class Batch:
     Attributes
     ----------
     digests : ndarray of shape (n, 16), uint8
+    views : ndarray of shape (n,), uint32
     inputs : ndarray of shape (n, height, width, channels), uint8; or of rows of a layer, float32
         Until the batch is released: then the next one may come to lie there.
     """
 
     digests: np.ndarray
+    views: np.ndarray
     inputs: np.ndarray
     release: Callable[[], None] = field(default=lambda: None)
 
 
 def read_batches(
     dataset: DataSet,
-    positions: Iterable[int],
+    jobs: Iterable[int],
     request: Request,
     batch_size: int,
     undecodable: dict[int, str],
@@ -52,23 +58,33 @@ def read_batches(
 
     Parameters
     ----------
+    jobs : iterable of int
+        Images and views (see `transfer.lookup.Missing`); for a single view, positions in `dataset`.
     undecodable : dict
         Where it is noted why an image could not be decoded, by its position.
     stop : bool
         Begin with no further images once there is one such; those that are under way still come.
     """
     size = request.specs[0].size
+    augment = Augmentation.from_key(request.augmentation) if request.augmentation is not None else None
 
-    def decode(group: list[int]) -> list[tuple[int, bytes, np.ndarray | str]]:
-        decoded: list[tuple[int, bytes, np.ndarray | str]] = []
-        for position in group:
-            source = dataset.sources[position]
+    def load(position: int) -> tuple[bytes, np.ndarray]:
+        source = dataset.sources[position]
+        digest, image = source.load()
+        return digest, to_pixels(image, size, request.fit, request.interpolation, str(source))
+
+    def decode(group: list[int]) -> list[_Decoded]:
+        decoded: list[_Decoded] = []
+        last, digest, plain = -1, b"", np.empty(0)
+        for job in group:
+            position, view = divmod(int(job), request.views)
             try:
-                digest, image = source.load()
-                pixels = to_pixels(image, size, request.fit, request.interpolation, str(source))
-                decoded.append((position, digest, pixels))
+                if position != last:  # the views of an image come one after another
+                    (digest, plain), last = load(position), position
+                pixels = augment(plain, digest, view) if augment else plain
+                decoded.append((position, view, digest, pixels))
             except BadImage as error:
-                decoded.append((position, b"", str(error)))
+                decoded.append((position, view, b"", str(error)))
         return decoded
 
     threads = threads or os.cpu_count() or 1
@@ -77,7 +93,7 @@ def read_batches(
     filling: dict[int, _Buffer] = {}
     rings: dict[int, list[_Buffer]] = {}
     ahead: deque[Future] = deque()
-    upcoming = iter(positions)
+    upcoming = iter(jobs)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="layertap-decode")
     try:
         while True:
@@ -87,7 +103,7 @@ def read_batches(
                 ahead.append(pool.submit(decode, group))
             if not ahead:
                 break
-            for position, digest, pixels in ahead.popleft().result():
+            for position, view, digest, pixels in ahead.popleft().result():
                 if isinstance(pixels, str):
                     undecodable[position] = pixels
                     continue
@@ -95,7 +111,7 @@ def read_batches(
                 if channels not in filling:
                     ring = rings.setdefault(channels, [])
                     filling[channels] = ring.pop() if ring else _Buffer(batch_size, pixels.shape, ring)
-                filling[channels].add(digest, pixels)
+                filling[channels].add(digest, view, pixels)
                 if filling[channels].full:
                     yield filling.pop(channels).batch()
     finally:
@@ -104,11 +120,12 @@ def read_batches(
         yield buffer.batch()
 
 
-def read_rows(space: Space, digests: np.ndarray, positions: Iterable[int], batch_size: int) -> Iterator[Batch]:
+def read_rows(space: Space, missing: Missing, jobs: Iterable[int], batch_size: int) -> Iterator[Batch]:
     """Batches of stored features, in place of images, for a net that starts from there."""
-    upcoming = iter(positions)
+    upcoming = iter(jobs)
     while some := list(islice(upcoming, batch_size)):
-        yield Batch(digests[some], np.asarray(space.rows(digests[some])))
+        digests, views = missing.keys(np.array(some))
+        yield Batch(digests, views, np.asarray(space.rows(digests, views)))
 
 
 class _Buffer:
@@ -117,17 +134,21 @@ class _Buffer:
     def __init__(self, size: int, shape: tuple[int, ...], ring: list[_Buffer]) -> None:
         self._inputs = np.empty((size, *shape), np.uint8)
         self._digests = bytearray()
+        self._views: list[int] = []
         self._ring = ring
 
     @property
     def full(self) -> bool:
-        return len(self._digests) == len(self._inputs) * DIGEST_BYTES
+        return len(self._views) == len(self._inputs)
 
-    def add(self, digest: bytes, pixels: np.ndarray) -> None:
-        self._inputs[len(self._digests) // DIGEST_BYTES] = pixels
+    def add(self, digest: bytes, view: int, pixels: np.ndarray) -> None:
+        self._inputs[len(self._views)] = pixels
         self._digests += digest
+        self._views.append(view)
 
     def batch(self) -> Batch:
         digests = np.frombuffer(bytes(self._digests), np.uint8).reshape(-1, DIGEST_BYTES)
+        views = np.array(self._views, np.uint32)
         self._digests.clear()
-        return Batch(digests, self._inputs[: len(digests)], lambda: self._ring.append(self))
+        self._views.clear()
+        return Batch(digests, views, self._inputs[: len(views)], lambda: self._ring.append(self))

@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from feature_cache.errors import BadData, DamagedFile
+from feature_cache.errors import BadData, DamagedFile, InvalidChoice
 from feature_cache.quiet import native_stderr_silenced
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
+from transfer.augment import Augmentation
 from transfer.nets import Net, net_from_config
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ class Request:
         Of the net's input; by default the net's own.
     dtype, coding
         How the features are stored (see `FeatureSpec`).
+    augmentation : str, optional
+        `Augmentation.key` of the views other than the first.
+    views : int
+        Of each image: view 0 is the plain image.
+
+    Raises
+    ------
+    InvalidChoice
+        For several views without an augmentation.
     """
 
     net: Net
@@ -42,6 +52,14 @@ class Request:
     interpolation: str = "bilinear"
     dtype: str = "float32"
     coding: str | None = None
+    augmentation: str | None = None
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or (self.views > 1 and self.augmentation is None):
+            raise InvalidChoice(
+                f"{self.views} views of an image: there is at least 1, and several need --augment to differ."
+            )
 
     @cached_property
     def specs(self) -> list[FeatureSpec]:
@@ -58,7 +76,7 @@ class Request:
         if not layers or any(layer.removeprefix("-").isdigit() for layer in layers):
             backbone = self.backbone
             layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
-        names = ("pooling", "size", "fit", "interpolation", "dtype", "coding")
+        names = ("pooling", "size", "fit", "interpolation", "dtype", "coding", "augmentation")
         fields = {name: getattr(self, name) for name in names}
         return [self.net.spec(layer, **fields) for layer in dict.fromkeys(layers)]
 
@@ -78,7 +96,7 @@ class Request:
         return backbone_for(self.net, self.layers, self.size)
 
 
-def request_for(spec: FeatureSpec, net: Net) -> Request:
+def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> Request:
     """The request that gives `spec` again, for instance the one that a run carries.
 
     Raises
@@ -87,6 +105,14 @@ def request_for(spec: FeatureSpec, net: Net) -> Request:
         When it cannot be had: the net is not, or no longer, the one of `spec`, or this version of
         Layertap makes its pixels in another way. The message names what differs.
     """
+    if spec.augmentation is not None:
+        try:
+            Augmentation.from_key(spec.augmentation)
+        except DamagedFile as error:
+            raise BadData(
+                f"these features cannot be computed any more: their augmentation was {spec.augmentation!r}, which this "
+                "version of Layertap does not know. Bring back the version that made them, or extract and train again."
+            ) from error
     request = Request(
         replace(net, preprocessing=spec.preprocessing),
         (spec.layer,),
@@ -96,6 +122,8 @@ def request_for(spec: FeatureSpec, net: Net) -> Request:
         spec.interpolation,
         spec.dtype,
         spec.coding,
+        spec.augmentation,
+        views,
     )
     now = request.specs[0]
     for field in fields(spec):
@@ -108,7 +136,7 @@ def request_for(spec: FeatureSpec, net: Net) -> Request:
     return request
 
 
-def request_of(space: Space) -> Request:
+def request_of(space: Space, views: int = 1) -> Request:
     """The request that gives the features of `space` again, with the net that its rows say they come from.
 
     Raises
@@ -123,4 +151,4 @@ def request_of(space: Space) -> Request:
         net = net_from_config(next((config for config in nets if config), None))
     except DamagedFile as error:
         raise BadData(f"{space.folder} does not say which net its features come from.") from error
-    return request_for(space.spec, net)
+    return request_for(space.spec, net, views)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -87,12 +88,17 @@ class Engines:
         A batch is released, and its inputs may be overwritten, when the next is asked for.
         """
         pending: deque[tuple[Batch, Pending]] = deque()
-        for batch in batches:
-            pending.append((batch, self._start(batch.inputs)))
-            while len(pending) > self._engine(batch.inputs).ahead:
+        try:
+            for batch in batches:
+                pending.append((batch, self._started(batch.inputs)))
+                while len(pending) > self._ahead(batch.inputs):
+                    yield from self._finish(*pending.popleft())
+            while pending:
                 yield from self._finish(*pending.popleft())
-        while pending:
-            yield from self._finish(*pending.popleft())
+        finally:
+            for _, wait in pending:  # where the caller has had enough, or something failed
+                with contextlib.suppress(Exception):
+                    wait()
 
     def peak(self, seconds: float) -> float:
         """Inputs a second that the engine alone reaches, measured for about so long with the first batch that came."""
@@ -104,6 +110,27 @@ class Engines:
             if len(pending) > engine.ahead:
                 done += len(pending.popleft()()[0])
         return (done + sum(len(wait()[0]) for wait in pending)) / (time.perf_counter() - start)
+
+    def _started(self, inputs: np.ndarray) -> Pending:
+        """Begin with a batch; an error of that is raised when it is waited for."""
+        size = self.batch_size
+        try:
+            wait = self._start(inputs)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            failed = error
+            return lambda: self._with_less(inputs, size, failed)
+
+        def features() -> list[np.ndarray]:
+            try:
+                return wait()
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                return self._with_less(inputs, size, error)
+
+        return features
 
     def _start(self, inputs: np.ndarray) -> Pending:
         """Begin with a batch, which may be larger than the engine takes."""
@@ -118,31 +145,39 @@ class Engines:
 
         return wait
 
-    def _finish(self, batch: Batch, pending: Pending) -> Iterator[tuple[Batch, list[np.ndarray]]]:
+    def _with_less(self, inputs: np.ndarray, size: int, error: Exception) -> list[np.ndarray]:
+        """Features of a batch that was too large for the memory with batches of `size`, by smaller ones."""
+        while True:
+            if size == self.batch_size:  # otherwise another batch has made it smaller since
+                if size == 1:
+                    raise error
+                self.batch_size //= 2
+                self._engines.clear()
+            size = self.batch_size
+            try:
+                return self._start(inputs)()
+            except Exception as again:
+                if not out_of_memory(again):
+                    raise
+                error = again
+
+    def _finish(self, batch: Batch, wait: Pending) -> Iterator[tuple[Batch, list[np.ndarray]]]:
         try:
-            features = pending()
+            features = wait()
         except Exception as error:
-            if out_of_memory(error) and self.batch_size > 1:
-                features = self._with_less(batch.inputs)
-            elif self._request.net.is_file:  # a user's net can be such that the backend does not compile it
-                raise BadData(f"Keras cannot run the net {self._request.net.name}: {_reason(error)}") from error
-            else:
-                raise
+            if self._request.net.is_file and not out_of_memory(error):  # a user's net may not compile
+                who = "OpenVINO" if self.name == "openvino" else "Keras"
+                raise BadData(f"{who} cannot run the net {self._request.net.name}: {_reason(error)}") from error
+            raise
         if self._sample is None:
             self._sample = batch.inputs.copy()
         yield batch, features
         batch.release()
 
-    def _with_less(self, inputs: np.ndarray) -> list[np.ndarray]:
-        """Features of a batch that was too large for the memory, by smaller ones."""
-        while True:
-            self.batch_size //= 2
-            self._engines.clear()
-            try:
-                return self._start(inputs)()
-            except Exception as error:
-                if not out_of_memory(error) or self.batch_size == 1:
-                    raise
+    def _ahead(self, inputs: np.ndarray) -> int:
+        """Batches to start before the first is waited for: none where memory did not suffice for an engine."""
+        engine = self._engines.get(inputs.shape[1:])
+        return engine.ahead if engine else 0
 
     def _engine(self, inputs: np.ndarray) -> Engine:
         kind = inputs.shape[1:]

@@ -17,22 +17,22 @@ class Todo:
     """The images still to compute; rows that other processes commit meanwhile are left out.
 
     Whenever another process is seen to have written to the same spaces, the rest is gone through from another random
-    place on, so that they work on different images. Iterating gives positions in the data set.
+    place on, so that they work on different images. Iterating gives jobs (see `Missing`).
 
     Attributes
     ----------
     spaces : list of Space
         As their segments were when last looked at.
     dropped : int
-        Positions left out so far.
+        Jobs left out so far.
     """
 
     def __init__(self, missing: Missing) -> None:
-        self._digests = missing.digests
+        self._missing = missing
         # By name alone: opening the segments, and sorting their keys, is for when there is something new.
         self._known = [{part.name for part in space.index.listed} for space in missing.spaces]
         self._looked = time.monotonic()
-        self._order = missing.positions
+        self._order = missing.jobs
         self._next = 0
         self.spaces = missing.spaces
         self.dropped = 0
@@ -59,7 +59,7 @@ class Todo:
         self._known = [names | known for names, known in zip(now, self._known, strict=True)]
         self.spaces = [space.again() for space in self.spaces]
         rest = self._order[self._next :]
-        lacking = np.any([~space.has(self._digests[rest]) for space in self.spaces], axis=0)
+        lacking = np.any([~space.has(*self._missing.keys(rest)) for space in self.spaces], axis=0)
         rest, self.dropped = rest[lacking], self.dropped + int((~lacking).sum())
         if len(rest):
             rest = np.roll(rest, -int(np.random.default_rng().integers(len(rest))))

@@ -28,7 +28,7 @@ class Shortcut:
     space: Space
 
 
-def find(request: Request, cache: FeatureCache, digests: np.ndarray) -> Shortcut | None:
+def find(request: Request, cache: FeatureCache, digests: np.ndarray, views: np.ndarray) -> Shortcut | None:
     """The stored layer from which the readouts of `request` cost least, for some of these images.
 
     It has to be one that every path from the pixels to the readouts goes through, and worth reading.
@@ -36,6 +36,7 @@ def find(request: Request, cache: FeatureCache, digests: np.ndarray) -> Shortcut
     Parameters
     ----------
     digests : ndarray of shape (n, 16), uint8
+    views : ndarray of shape (n,), uint32
     """
     wanted = request.specs[0]
     found = []
@@ -45,7 +46,7 @@ def find(request: Request, cache: FeatureCache, digests: np.ndarray) -> Shortcut
                 space = cache.open(name)
             except DamagedFile:
                 continue
-            if _fits(space.spec, wanted) and space.has(digests).any():
+            if _fits(space.spec, wanted) and space.has(digests, views).any():
                 found.append(space)
     if not found:
         return None

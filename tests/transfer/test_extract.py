@@ -200,8 +200,8 @@ class TestMissing:
         monkeypatch.setattr("transfer.reading.to_pixels", lambda *_: pytest.fail("decoded"))
         dataset = datasets.load(str(class_folder))
         missing = find_missing(dataset, request_, cache)
-        assert missing.rows == [len(missing.positions)] == [8]
-        assert [dataset.ids[position] for position in missing.positions][:1] == ["a/0.png"]
+        assert missing.rows == [len(missing.jobs)] == [8]
+        assert [dataset.ids[position] for position in missing.jobs][:1] == ["a/0.png"]
 
     def test_rows_that_are_missing_are_counted_and_the_cache_is_named(
         self, class_folder: Path, write_image: WriteImage, request_: Request, cache: FeatureCache
@@ -363,7 +363,7 @@ class TestReading:
 
 
 DRIVER = """
-import sys
+import sys, time
 from pathlib import Path
 import feature_cache.writer
 feature_cache.writer.SEGMENT_SECONDS = 0.02
@@ -376,7 +376,7 @@ from transfer.request import Request
 wanted = Request(Net("glyphnet"), ("block2_pool", "block1_pool"))
 extract(
     datasets.load(sys.argv[1]), wanted, FeatureCache(Path(sys.argv[2])),
-    batch_size=4, progress=lambda done, total: print(done, flush=True),
+    batch_size=4, progress=lambda done, total: (print(done, flush=True), time.sleep(0.02)),
 )
 """
 

@@ -86,13 +86,18 @@ def test_a_net_that_has_changed_is_refused(save_net: Callable[..., Net]) -> None
         request_for(spec, Net("vgg16", "none", 3))
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("recipe", 0), ("transform", "abc"), ("precision", "float16"), ("augmentation", "flip")]
-)
+@pytest.mark.parametrize(("field", "value"), [("recipe", 0), ("transform", "abc"), ("precision", "float16")])
 def test_features_of_another_recipe_are_refused(field: str, value: object) -> None:
     (spec,) = Request(Net("glyphnet"), ("block1_pool",)).specs
     with pytest.raises(BadData, match=f"their {field} was {value!r}, now it is"):
         request_for(replace(spec, **{field: value}), Net("glyphnet"))
+
+
+@pytest.mark.parametrize("key", ["flip", "v0:flip,seed=0", "v1:rotate=999,seed=0"])
+def test_an_augmentation_of_another_version_is_refused(key: str) -> None:
+    (spec,) = Request(Net("glyphnet"), ("block1_pool",)).specs
+    with pytest.raises(BadData, match=f"their augmentation was {key!r}, which this version"):
+        request_for(replace(spec, augmentation=key), Net("glyphnet"))
 
 
 def test_the_preprocessing_is_the_one_of_the_spec() -> None:

@@ -74,10 +74,10 @@ def test_the_deepest_stored_layer_is_taken_that_all_readouts_come_after(
 ) -> None:
     run(class_folder, Request(Net("glyphnet"), ("block1_pool", "block2_pool", "block3_pool"), "none"), cache)
     digests = datasets.digests(datasets.load(str(class_folder)), cache.memo)[0]
-    shortcut = shortcuts.find(DEEP, cache, digests)
+    shortcut = shortcuts.find(DEEP, cache, digests, np.zeros(8, np.uint32))
     assert shortcut is not None
     assert shortcut.layer == "block2_pool"  # block3_conv1 comes before block3_pool
-    deepest = shortcuts.find(replace(DEEP, layers=("block4_pool",)), cache, digests)
+    deepest = shortcuts.find(replace(DEEP, layers=("block4_pool",)), cache, digests, np.zeros(8, np.uint32))
     assert deepest is not None
     assert deepest.layer == "block3_pool"
 

@@ -16,6 +16,9 @@ from typing import Any
 
 import xxhash
 
+from feature_cache.errors import LayertapError
+from transfer.engines.engine import out_of_memory
+
 # The least recently used are removed beyond this.
 ROOM_BYTES = 4 * 2**30
 _NET, _CHECK, _REFUSAL = "net.xml", "check", "refusal"
@@ -47,13 +50,12 @@ def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:
         When `convert` has failed, now or before.
     """
     place = _place(what)
-    if (place / _REFUSAL).is_file():
-        raise CannotConvert((place / _REFUSAL).read_text())
     if _is_whole(place):
         with contextlib.suppress(OSError):
             os.utime(place)
         return place / _NET
-    shutil.rmtree(place, ignore_errors=True)
+    if (place / _REFUSAL).is_file():
+        raise CannotConvert((place / _REFUSAL).read_text())
     try:
         folder().mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder()))
@@ -61,23 +63,47 @@ def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:
         place = aside = Path(tempfile.mkdtemp(prefix="layertap-"))
         atexit.register(shutil.rmtree, place, ignore_errors=True)
     try:
-        convert(aside / _NET)
-        (aside / _CHECK).write_text(_check(aside))
-    except Exception as error:  # OpenVINO raises many types
-        shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error, (MemoryError, OSError)):
+        try:
+            convert(aside / _NET)
+            (aside / _CHECK).write_text(_check(aside))
+        except (LayertapError, OSError):
             raise
-        reason = " ".join(str(error).split())[-300:] or type(error).__name__
-        place.mkdir(parents=True, exist_ok=True)
-        (place / _REFUSAL).write_text(reason)
-        raise CannotConvert(reason) from error
-    if place != aside:
+        except Exception as error:  # OpenVINO raises many types
+            if out_of_memory(error):
+                raise
+            reason = _shortened(str(error)) or type(error).__name__
+            for file in aside.iterdir():
+                file.unlink()
+            (aside / _REFUSAL).write_text(reason)
+            _put(aside, place)
+            raise CannotConvert(reason) from error
+        _put(aside, place)
+        _make_room(place)
+        return place / _NET
+    finally:
+        if place != aside:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put(aside: Path, place: Path) -> None:
+    """Move a folder to its place, unless a whole net is there by now; what is damaged there, or a refusal, goes."""
+    for _ in range(3):
+        if place == aside or _is_whole(place):
+            return
         try:
             aside.rename(place)
-        except OSError:  # another process was first
-            shutil.rmtree(aside, ignore_errors=True)
-    _make_room(place)
-    return place / _NET
+            return
+        except OSError:
+            with contextlib.suppress(OSError):
+                place.rename(aside.with_name(f"{aside.name}-old"))
+            shutil.rmtree(aside.with_name(f"{aside.name}-old"), ignore_errors=True)
+    raise OSError(f"{place} changes too fast to be written.")
+
+
+def _shortened(text: str) -> str:
+    """The part of what OpenVINO says that tells people something, in one line."""
+    text = " ".join(text.split()).partition(" To facilitate")[0]
+    return text[text.find("No conversion rule") if "No conversion rule" in text else 0 :][:300].rstrip(" .;")
 
 
 def is_kept(what: dict[str, Any]) -> bool:
@@ -114,7 +140,8 @@ def _is_whole(place: Path) -> bool:
 def _make_room(newest: Path) -> None:
     """Remove the least recently used, but never the newest."""
     with contextlib.suppress(OSError):
-        places = sorted(folder().iterdir(), key=lambda place: place.stat().st_mtime, reverse=True)
+        kept = [place for place in folder().iterdir() if not place.name.startswith(".")]
+        places = sorted(kept, key=lambda place: place.stat().st_mtime, reverse=True)
         used = 0
         for place in places:
             used += sum(file.stat().st_size for file in place.glob("*"))

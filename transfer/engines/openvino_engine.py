@@ -62,7 +62,11 @@ class OpenVinoEngine:
         n = len(inputs)
         inputs = padded(inputs, self.batch_size)
         request = self._idle.get()
-        request.start_async({0: inputs}, share_inputs=True)
+        try:
+            request.start_async({0: inputs}, share_inputs=True)
+        except Exception:
+            self._idle.put(request)
+            raise
 
         def wait() -> list[np.ndarray]:
             try:
