@@ -1,8 +1,8 @@
 """Extraction against the Keras tutorial way and against the machine's own limit, in the same run. Run: make bench.
 
 Images on disk become features on disk, the net built and converted beforehand, with random weights. The tutorial way
-reads a folder with `image_dataset_from_directory`, applies the net's `preprocess_input` and calls `model.predict`; ours is
-`transfer.extract`, all of it counted. The limit is what decoding alone and the engine alone allow together,
+reads a folder with `image_dataset_from_directory`, applies the net's `preprocess_input` and calls `model.predict`;
+ours is `transfer.extract`, all of it counted. The limit is what decoding alone and the engine alone allow together,
 ``1 / (1 / decode + 1 / engine)`` images a second. Runs alternate, each in a fresh process; medians are reported.
 """
 
