@@ -82,7 +82,7 @@ def plan(
     return Plan(
         spaces=spaces,
         images_missing=len(missing.jobs),
-        seconds=round(seconds, 1),
+        seconds=round(seconds, 3),
         bytes=sum(part.rows_missing * (part.row_bytes or 0) for part in spaces),
         unreadable=len(missing.unreadable),
     )
