@@ -194,7 +194,7 @@ from transfer.request import Request
 
 folder, who, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 dataset = datasets.load("digits").select(np.arange(count))
-request = Request(Net("glyphnet"), ("block1_pool",))
+request = Request(Net("glyphnet"), ("block1_pool",), size=(int(sys.argv[4]),) * 2)
 if "Engines" not in globals():
     request.backbone  # so that both are ready at the same time
 (folder / who).touch()
@@ -206,12 +206,16 @@ print(json.dumps(asdict(report)))
 """
 
 
-def extract_together(folder: Path, code: str, count: int, processes: int = 2) -> list[dict]:
+def extract_together(folder: Path, code: str, count: int, processes: int = 2, size: int = 28) -> list[dict]:
     """Start extractions of the same data set at the same moment; what each of them reports."""
     command = [sys.executable, "-c", code, str(folder)]
     children = [
         subprocess.Popen(
-            [*command, f"child-{who}", str(count)], cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True
+            [*command, f"child-{who}", str(count), str(size)],
+            cwd=ROOT,
+            env=os.environ,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for who in range(processes)
     ]
@@ -272,12 +276,13 @@ def test_four_extractions_by_a_real_net_end_with_what_one_computes(tmp_path: Pat
     from transfer.nets import Net
     from transfer.request import Request
 
-    reports = extract_together(tmp_path, DRIVER, 1797, 4)
+    size = 128  # a second or more of work for each: nothing is shared before something is committed
+    reports = extract_together(tmp_path, DRIVER, 1797, 4, size)
     for report in reports:
         assert report["rows_total"] == report["rows_computed"] + report["rows_reused"] == 1797
     assert sum(report["rows_computed"] for report in reports) < 2.5 * 1797
     dataset = datasets.load("digits")
-    extract(dataset, Request(Net("glyphnet"), ("block1_pool",)), FeatureCache(tmp_path / "alone"))
+    extract(dataset, Request(Net("glyphnet"), ("block1_pool",), size=(size, size)), FeatureCache(tmp_path / "alone"))
     expected = stored(tmp_path / "alone", dataset)
     found = stored(tmp_path / "cache", dataset)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
