@@ -88,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="what computes: the Keras backend, or OpenVINO on CPUs (default: auto, the faster)",
     )
+    sub.add_argument(
+        "--devices",
+        type=arguments.positive,
+        default=1,
+        metavar="N",
+        help="share the work among N GPUs or, where there is none, N groups of cores (default: 1)",
+    )
     sub.add_argument("--compress", action="store_true", help="compress what is stored, without loss")
 
     sub = _add(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import InvalidChoice, MissingFeatures
-from feature_cache.spec import FITS, INTERPOLATIONS, POOLINGS, PREPROCESSINGS
+from feature_cache.spec import FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
@@ -31,6 +31,7 @@ _FEATURES: dict[str, Any] = {
     "fit": "stretch",
     "interpolation": "bilinear",
     "preprocessing": None,
+    "precision": "float32",
     "dtype": "float32",
     "augment": None,
 }
@@ -83,6 +84,12 @@ def add_features(sub: argparse.ArgumentParser) -> None:
         "--preprocessing",
         choices=PREPROCESSINGS,
         help="what the net expects pixels to become (default: the net's own; none, 0 to 255, for a .keras file)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="what to compute in; fewer bits where the hardware gains by it (default: float32)",
     )
     group.add_argument(
         "--dtype",
@@ -244,6 +251,7 @@ def request(args: argparse.Namespace) -> Request:
         args.size,
         args.fit,
         args.interpolation,
+        args.precision,
         args.dtype,
         augmentation=augmentation,
         views=args.views,

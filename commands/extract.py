@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def extract(args: argparse.Namespace) -> None:
+    from transfer import devices
     from transfer import extract as extraction
     from transfer.plan import plan
 
@@ -24,17 +25,13 @@ def extract(args: argparse.Namespace) -> None:
     if args.plan:
         _print_plan(plan(dataset, request, cache, args.batch_size, args.engine), args.json)
         return
+    options = {name: getattr(args, name) for name in ("batch_size", "engine", "on_error", "compress")}
+    chosen = devices.devices(args.devices)
     with Progress("images", args.quiet) as progress:
-        report = extraction.extract(
-            dataset,
-            request,
-            cache,
-            batch_size=args.batch_size,
-            engine=args.engine,
-            on_error=args.on_error,
-            compress=args.compress,
-            progress=progress,
-        )
+        if len(chosen) > 1:
+            report = devices.extract_on(chosen, dataset, request, cache, progress=progress, **options)
+        else:
+            report = extraction.extract(dataset, request, cache, progress=progress, **options)
     listing = cache.root / f"skipped-{re.sub('[^A-Za-z0-9_.-]+', '-', Path(args.data).name)[:60]}.csv"
     write_skipped(listing, report.skipped)
     if args.json:
@@ -56,7 +53,7 @@ def _print_times(report: Report) -> None:
     if report.note:
         print(f"Note: {report.note}.")
     if report.started_from:
-        print(f"Computed from the stored features of {report.started_from} where there were some.")
+        print(f"Computed from the stored features of {' and '.join(report.started_from)} where there were some.")
     waited = ", ".join(f"{time_text(seconds)} to {what}" for what, seconds in report.waited.items() if seconds >= 0.05)
     share = ""
     if report.peak:
@@ -74,6 +71,8 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
         for part in plan.spaces
     ]
     print_table(("space", "rows", "present", "missing", "a row"), rows)
+    if plan.started_from:
+        print(f"Stored features of {' and '.join(plan.started_from)} serve to compute them from.")
     if plan.unreadable:
         print(f"{plan.unreadable} images cannot be read (see --on-error).")
     if plan.images_missing:

@@ -15,6 +15,7 @@ POOLINGS = ("avg", "max", "flatten", "none")
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
+PRECISIONS = ("float32", "bfloat16", "float16")
 DTYPES = ("float32", "float16", "int8")
 
 # The version of the recipe that makes pixels (decoding, conversion of modes, resizing). Any change
@@ -45,8 +46,10 @@ class FeatureSpec:
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
     transform, augmentation : str or None
         Digest of the user's transform; parameters and seed of the augmentation.
-    precision, dtype : str
-        Of the computation, and of the stored features: float32, float16 or int8.
+    precision : {'float32', 'bfloat16', 'float16'}
+        Of the computation; below float32 as in Keras's mixed precision, with weights in float32.
+    dtype : {'float32', 'float16', 'int8'}
+        Of the stored features.
     coding : str or None
         Codes or coordinates that the features were turned into afterwards (see `feature_cache.coding`).
     recipe : int
@@ -83,6 +86,7 @@ class FeatureSpec:
             ("fit", self.fit, FITS),
             ("interpolation", self.interpolation, INTERPOLATIONS),
             ("preprocessing", self.preprocessing, PREPROCESSINGS),
+            ("precision", self.precision, PRECISIONS),
             ("dtype", self.dtype, DTYPES),
         ):
             if value not in allowed:
@@ -124,7 +128,7 @@ class FeatureSpec:
     @property
     def folder(self) -> str:
         """Name of the folder that holds such features: a readable part and the start of the digest."""
-        stored = [] if self.dtype == "float32" else [self.dtype]
+        stored = [name for name in (self.precision, self.dtype) if name != "float32"]
         stored += [] if self.coding is None else [self.coding.partition("-")[0]]
         readable = "-".join([f"{self.net}-{self.layer}-{self.pooling}"[:80], *dict.fromkeys(stored)])
         return f"{re.sub(r'[^A-Za-z0-9_.-]+', '.', readable).lstrip('.')}-{self.digest[:8]}"

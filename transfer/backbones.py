@@ -5,6 +5,8 @@ This module imports Keras; `transfer.nets` knows the nets without it.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +29,8 @@ class Backbone:
         By default the net's own.
     top : bool
         With the classifier (fully connected layers) of a ``keras.applications`` net.
+    precision : {'float32', 'bfloat16', 'float16'}
+        That layers compute in; below float32 by Keras's mixed precision, with float32 weights.
 
     Attributes
     ----------
@@ -43,11 +47,16 @@ class Backbone:
     """
 
     @customary_settings()
-    def __init__(self, net: Net, size: tuple[int, int] | None = None, *, top: bool = False) -> None:
+    def __init__(
+        self, net: Net, size: tuple[int, int] | None = None, *, top: bool = False, precision: str = "float32"
+    ) -> None:
         self.net = net
         self.size = size or net.default_size()
         net.check_size(self.size)
         self.model = build(net, self.size, top=top)
+        if precision != "float32":
+            for layer in self.model._flatten_layers():
+                layer.dtype_policy = f"mixed_{precision}"
         if len(self.model.inputs) != 1 or len(self.model.inputs[0].shape) != 4:
             raise BadData(f"the net {net.name} does not take one batch of images; Layertap needs one that does.")
         self.channels = int(self.model.inputs[0].shape[-1] or 3)
@@ -117,49 +126,76 @@ class Backbone:
             raise InvalidChoice(f"--preprocessing {preprocessing} is for colour; {self.net.name} takes one channel.")
         pixels = keras.Input((*self.size, channels), dtype="uint8", name="pixels")
         preprocessed = Normalise(preprocessing, self.channels, name="normalise")(pixels)
-        return keras.Model(pixels, self._between(self.input, preprocessed, readouts))
+        return keras.Model(pixels, self._between([self.input], [preprocessed], readouts))
 
     @customary_settings()
-    def cut_from(self, layer: str, readouts: Sequence[tuple[str, str]]) -> keras.Model:
-        """The net from the output of `layer`, float32, to the pooled outputs of layers after it.
+    def cut_from(self, layers: Sequence[str], readouts: Sequence[tuple[str, str]]) -> keras.Model:
+        """The net from the outputs of `layers` to the pooled outputs of layers after them.
+
+        Returns
+        -------
+        keras.Model
+            One float32 tensor in: of the shape of the layer's output, or, for several layers, their outputs flattened
+            and joined, of shape (n, d). A list of float32 tensors out.
 
         Raises
         ------
         InvalidChoice
-            When they depend on more than that output.
+            When they depend on more than those outputs.
         """
-        if not self.leads(layer, [name for name, _ in readouts]):
-            raise InvalidChoice(f"{self.net.name} cannot be computed from {layer!r} alone.")
-        output = self.taps[layer]
-        stored = keras.Input(output.shape[1:], dtype="float32", name="stored")
-        return keras.Model(stored, self._between(output, stored, readouts))
+        if self.frontier(layers, [name for name, _ in readouts]) != set(layers):
+            raise InvalidChoice(f"{self.net.name} cannot be computed from {', '.join(layers)} alone.")
+        outputs = [self.taps[layer] for layer in layers]
+        shapes = [tuple(output.shape[1:]) for output in outputs]
+        if len(layers) == 1:
+            stored = keras.Input(shapes[0], dtype="float32", name="stored")
+            return keras.Model(stored, self._between(outputs, [stored], readouts))
+        ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+        stored = keras.Input((ends[-1],), dtype="float32", name="stored")
+        pieces = [stored[:, start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        inputs = [keras.ops.reshape(piece, (-1, *shape)) for piece, shape in zip(pieces, shapes, strict=True)]
+        return keras.Model(stored, self._between(outputs, inputs, readouts))
 
-    def leads(self, layer: str, readouts: Sequence[str]) -> bool:
-        """Whether all paths from the pixels to these layers go through the output of `layer`."""
-        if layer not in self.taps or any(name not in self.taps for name in readouts):
-            return False
-        through, before = self.taps[layer], self.input
-        reached: set[int] = {id(through)}
+    def frontier(self, layers: Sequence[str], readouts: Sequence[str]) -> set[str] | None:
+        """Those of `layers` that each path from the readouts back to the pixels meets first.
+
+        None where some path meets none of them: the readouts cannot be computed from these outputs.
+        """
+        if any(name not in self.taps for name in (*layers, *readouts)):
+            return None
+        names = {id(self.taps[layer]): layer for layer in layers}
+        met: set[str] = set()
+        reached: set[int] = set()
         open_ = [self.taps[name] for name in readouts]
         while open_:
             tensor = open_.pop()
             if id(tensor) in reached:
                 continue
-            if tensor is before:
-                return False
             reached.add(id(tensor))
+            if tensor is self.input:
+                return None
+            if id(tensor) in names:
+                met.add(names[id(tensor)])
+                continue
             history = tensor._keras_history
             open_ += history.operation._inbound_nodes[history.node_index].input_tensors
-        return True
+        return met
 
-    def _between(self, start: Any, inputs: Any, readouts: Sequence[tuple[str, str]]) -> list[Any]:
-        """The pooled outputs of layers, computed from `inputs` in place of the tensor `start`."""
-        after = [self.taps[layer] for layer, _ in readouts if self.taps[layer] is not start]
+    def _between(self, start: list[Any], inputs: list[Any], readouts: Sequence[tuple[str, str]]) -> list[Any]:
+        """The pooled outputs of layers, computed from `inputs` in place of the tensors `start`."""
+        given = {id(tensor): stored for tensor, stored in zip(start, inputs, strict=True)}
+        after = [self.taps[layer] for layer, _ in readouts if id(self.taps[layer]) not in given]
         tensors = iter(keras.tree.flatten(keras.Model(start, after)(inputs, training=False)) if after else ())
-        return [_pool(inputs if self.taps[layer] is start else next(tensors), pooling) for layer, pooling in readouts]
+        outputs = [given.get(id(self.taps[layer])) for layer, _ in readouts]
+        return [
+            _pool(next(tensors) if output is None else output, pooling)
+            for output, (_, pooling) in zip(outputs, readouts, strict=True)
+        ]
 
 
-def backbone_for(net: Net, layers: Sequence[str], size: tuple[int, int] | None = None) -> Backbone:
+def backbone_for(
+    net: Net, layers: Sequence[str], size: tuple[int, int] | None = None, precision: str = "float32"
+) -> Backbone:
     """The net with all `layers` in it: without its classifier unless one of them belongs to that.
 
     Raises
@@ -171,15 +207,15 @@ def backbone_for(net: Net, layers: Sequence[str], size: tuple[int, int] | None =
     top = False
     if net.info is not None and net.info.builder and any(layer != net.info.readout for layer in named):
         outline = replace(net, weights="none")  # names are looked up before weights are fetched
-        backbone = Backbone(outline, size)
+        backbone = Backbone(outline, size, precision=precision)
         top = not all(layer in backbone.taps for layer in named)
         if top:
-            backbone = Backbone(outline, size, top=True)
+            backbone = Backbone(outline, size, top=True, precision=precision)
             for layer in named:
                 backbone.find(layer)
         if net.has_random_weights:
             return backbone
-    backbone = Backbone(net, size, top=top)
+    backbone = Backbone(net, size, top=top, precision=precision)
     for layer in layers:
         backbone.find(layer)
     return backbone
@@ -220,6 +256,7 @@ def _has_graph(operation: Any) -> bool:
 
 
 def _pool(tensor: Any, pooling: str) -> Any:
+    tensor = keras.ops.cast(tensor, "float32") if tensor.dtype != "float32" else tensor
     if pooling == "flatten":
         return keras.layers.Flatten()(tensor)
     if pooling == "none" or len(tensor.shape) == 2:

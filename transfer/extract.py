@@ -17,7 +17,7 @@ from transfer import shortcuts
 from transfer.datasets import DataSet, Unreadable
 from transfer.lookup import Missing, find_missing, refusal, with_copies
 from transfer.pipeline import Behind, Clock
-from transfer.reading import Batch, read_batches, read_rows
+from transfer.reading import Batch
 from transfer.request import Request
 from transfer.running import Engines
 from transfer.sharing import Todo
@@ -43,8 +43,8 @@ class Report:
         ``decode`` (images to be read and decoded), ``compute`` (the engine), ``write`` (the disk).
     peak : float
         Images a second of the engine alone, where that was measured; else 0.
-    started_from : str
-        The stored layer that rows were computed from, where there was one.
+    started_from : list of str
+        The stored layers that rows were computed from, where there were some.
     note : str
         Why another engine was used than the one that was chosen.
     """
@@ -59,7 +59,7 @@ class Report:
     spaces: list[str]
     engine: str = ""
     batch_size: int = 0
-    started_from: str = ""
+    started_from: list[str] = field(default_factory=list)
     waited: dict[str, float] = field(default_factory=dict)
     peak: float = 0.0
     note: str = ""
@@ -75,6 +75,7 @@ def extract(
     engine: str = "auto",
     on_error: str = "fail",
     compress: bool = False,
+    share: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> Report:
     """Compute what `cache` lacks of the features of `dataset`, and keep it.
@@ -91,6 +92,8 @@ def extract(
         Whether new segments are compressed.
     on_error : {'fail', 'skip'}
         What to do about an unreadable image: raise, keeping what was computed, or leave it out.
+    share : (int, int)
+        Compute part `share[0]` of `share[1]` equal parts of what is missing (see `transfer.devices`).
 
     Raises
     ------
@@ -100,7 +103,8 @@ def extract(
         When the net or the layer is not to be had, or the cache cannot be written.
     """
     if request.coding:
-        options = {"batch_size": batch_size, "engine": engine, "on_error": on_error, "compress": compress}
+        options: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "on_error": on_error}
+        options |= {"compress": compress, "share": share}
         return _extract_shrunk(dataset, request, cache, progress, **options)
     if compress:
         zstandard()
@@ -109,24 +113,25 @@ def extract(
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
 
+    number, parts = share
+    missing = replace(missing, jobs=np.array_split(missing.jobs, parts)[number])
     clock.lap("prepare")
     undecodable: dict[int, str] = {}
     work = _Work(missing, compress, clock, progress)
-    shortcut = shortcuts.find(request, cache, *missing.keys(missing.jobs))
-    if shortcut:
-        stored = shortcut.space.has(*missing.keys(missing.jobs))
-        engines = Engines(request, batch_size, most=int(stored.sum()), engine=engine, start=shortcut.layer)
-        rows = partial(read_rows, shortcut.space, missing, batch_size=engines.batch_size)
-        work.run(engines, missing.jobs[stored], rows)
-        missing = replace(missing, jobs=missing.jobs[~stored])
-    if len(missing.jobs):
-        engines = Engines(request, batch_size, most=len(missing.jobs), engine=engine)
-        size, stop = engines.batch_size, on_error == "fail"
-        work.run(
-            engines,
-            missing.jobs,
-            lambda todo: read_batches(dataset, todo, request, size, undecodable, stop=stop),
+    started_from: set[str] = set()
+    for part in shortcuts.divide(request, cache, missing):
+        engines = Engines(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
+        read = partial(
+            part.read,
+            dataset=dataset,
+            request=request,
+            missing=missing,
+            batch_size=engines.batch_size,
+            undecodable=undecodable,
+            stop=on_error == "fail",
         )
+        work.run(engines, part.jobs, read)
+        started_from |= set(part.start)
     skipped = missing.unreadable + with_copies(dataset, missing.digests, undecodable)
     if skipped and on_error == "fail":
         raise refusal(skipped)
@@ -145,7 +150,7 @@ def extract(
         spaces=[str(space.folder) for space in missing.spaces],
         engine=work.engines.name if work.engines else "",
         batch_size=work.engines.batch_size if work.engines else 0,
-        started_from=shortcut.layer if shortcut else "",
+        started_from=sorted(started_from),
         waited={what: round(waited, 3) for what, waited in clock.seconds.items()},
         peak=round(work.engines.peak(PEAK_SHARE * seconds), 1) if work.engines and seconds > PEAK_SECONDS else 0.0,
         note=work.engines.note if work.engines else "",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +76,22 @@ def classifier_table(backbone: Backbone) -> list[LayerInfo]:
     return [row for row in table(Backbone(net, backbone.size, top=True)) if row.name not in backbone.taps]
 
 
-def flops(tensor: Any) -> int:
-    """Floating-point operations from the pixels to `tensor`, for one image (see `LayerInfo.gflops`)."""
-    return _Ancestry().flops(tensor)
+def flops(*tensors: Any) -> int:
+    """Floating-point operations from the pixels to all of `tensors`, for one image (see `LayerInfo.gflops`)."""
+    return _Ancestry().flops(*tensors)
+
+
+def working_bytes(model: Any) -> int:
+    """Bytes at float32 of the inputs and outputs of the largest operation of a functional model, for one image."""
+    most, open_ = 0, [model]
+    while open_:
+        for operation in open_.pop().operations:
+            if hasattr(operation, "_run_through_graph"):
+                open_.append(operation)
+            for node in operation._inbound_nodes:
+                tensors = [*node.input_tensors, *node.outputs]
+                most = max(most, sum(4 * math.prod(side or 1 for side in tensor.shape[1:]) for tensor in tensors))
+    return most
 
 
 class _Ancestry:
@@ -86,8 +101,8 @@ class _Ancestry:
         self._cost: list[int] = []
         self._before: dict[int, int] = {}  # node -> bit set of the nodes it depends on, itself included
 
-    def flops(self, tensor: Any) -> int:
-        reached = self._reach(tensor)
+    def flops(self, *tensors: Any) -> int:
+        reached = functools.reduce(operator.or_, map(self._reach, tensors))
         return sum(cost for number, cost in enumerate(self._cost) if cost and reached >> number & 1)
 
     def _reach(self, tensor: Any) -> int:

@@ -12,9 +12,9 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from transfer.datasets import DataSet
 from transfer.lookup import find_missing
-from transfer.reading import read_batches
 from transfer.request import Request
 from transfer.running import Engines
+from transfer.shortcuts import Part, divide
 
 BATCHES = 4  # that the estimate is made from
 
@@ -42,6 +42,8 @@ class Plan:
         That would be written.
     unreadable : int
         Images that cannot be read; more may be found when they are decoded.
+    started_from : list of str
+        Stored layers that rows would be computed from.
     """
 
     spaces: list[SpacePlan]
@@ -49,30 +51,34 @@ class Plan:
     seconds: float
     bytes: int
     unreadable: int
+    started_from: list[str]
 
 
 def plan(
     dataset: DataSet, request: Request, cache: FeatureCache, batch_size: int | None = None, engine: str = "auto"
 ) -> Plan:
     """What `extract` would do for `dataset`; nothing is written but the memo of digests."""
-    start = time.perf_counter()
+    begun = time.perf_counter()
     missing = find_missing(dataset, request, cache, plan=True)
     row_shapes = [space.row_shape for space in missing.spaces]
+    started_from: list[str] = []
     seconds = 0.0
-    if len(missing.jobs):
-        engines = Engines(request, batch_size, most=len(missing.jobs), engine=engine)
+    for part in divide(request, cache, missing):
+        engines = Engines(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
+        started_from += part.start
 
-        def run(batches: int) -> Iterator[list[np.ndarray]]:
-            some = missing.jobs[: batches * engines.batch_size]
-            return (rows for _, rows in engines.run(read_batches(dataset, some, request, engines.batch_size, {})))
+        def run(batches: int, part: Part = part, engines: Engines = engines) -> Iterator[list[np.ndarray]]:
+            size = engines.batch_size
+            batches_of = part.read(part.jobs[: batches * size], dataset, request, missing, size, {})
+            return (rows for _, rows in engines.run(batches_of))
 
         for computed in run(1):  # makes the engine, too
             row_shapes = [known or features.shape[1:] for known, features in zip(row_shapes, computed, strict=True)]
         ready = time.perf_counter()
-        count = sum(len(computed[0]) for computed in run(BATCHES))
-        if count:
+        if count := sum(len(computed[0]) for computed in run(BATCHES)):
             now = time.perf_counter()
-            seconds = ready - start + (now - ready) / count * len(missing.jobs)
+            seconds += ready - begun + (now - ready) / count * len(part.jobs)
+            begun = now
 
     total = (len(dataset) - len(missing.unreadable)) * request.views
     spaces = []
@@ -85,4 +91,5 @@ def plan(
         seconds=round(seconds, 3),
         bytes=sum(part.rows_missing * (part.row_bytes or 0) for part in spaces),
         unreadable=len(missing.unreadable),
+        started_from=started_from,
     )

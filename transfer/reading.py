@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,10 +17,14 @@ from transfer.augment import Augmentation
 from transfer.datasets import DataSet
 from transfer.images import to_pixels
 from transfer.lookup import Missing
+from transfer.machine import cores
 from transfer.request import Request
 
 # Images that a thread decodes before it reports: handing over each of many small ones would cost more than decoding.
 GROUP = 16
+# Images that are decoded ahead at the start, while the engine is made; and their bytes.
+FIRST_IMAGES = 128
+FIRST_BYTES = 64 * 2**20
 
 _Decoded = tuple[int, int, bytes, np.ndarray | str]  # position, view, digest, and pixels or why there are none
 
@@ -87,9 +90,10 @@ def read_batches(
                 decoded.append((position, view, b"", str(error)))
         return decoded
 
-    threads = threads or os.cpu_count() or 1
+    threads = threads or len(cores())
     group_size = max(1, min(GROUP, batch_size // (2 * threads)))
-    most = max(2 * batch_size, 2 * threads)
+    steady = max(2 * batch_size, 2 * threads)
+    most = max(steady, min(FIRST_IMAGES, FIRST_BYTES // (3 * size[0] * size[1])))
     filling: dict[int, _Buffer] = {}
     rings: dict[int, list[_Buffer]] = {}
     ahead: deque[Future] = deque()
@@ -101,6 +105,7 @@ def read_batches(
                 if not (group := list(islice(upcoming, group_size))):
                     break
                 ahead.append(pool.submit(decode, group))
+            most = steady
             if not ahead:
                 break
             for position, view, digest, pixels in ahead.popleft().result():
@@ -120,12 +125,14 @@ def read_batches(
         yield buffer.batch()
 
 
-def read_rows(space: Space, missing: Missing, jobs: Iterable[int], batch_size: int) -> Iterator[Batch]:
-    """Batches of stored features, in place of images, for a net that starts from there."""
+def read_rows(spaces: Sequence[Space], missing: Missing, jobs: Iterable[int], batch_size: int) -> Iterator[Batch]:
+    """Batches of stored features, in place of images, for a net that starts from there (see `Backbone.cut_from`)."""
     upcoming = iter(jobs)
     while some := list(islice(upcoming, batch_size)):
         digests, views = missing.keys(np.array(some))
-        yield Batch(digests, views, np.asarray(space.rows(digests, views)))
+        rows = [np.asarray(space.rows(digests, views)) for space in spaces]
+        joined = rows[0] if len(rows) == 1 else np.concatenate([part.reshape(len(part), -1) for part in rows], axis=1)
+        yield Batch(digests, views, joined)
 
 
 class _Buffer:

@@ -31,6 +31,8 @@ class Request:
         See `FeatureSpec`, as for `fit` and `interpolation`; by default the net's customary one.
     size : (height, width), optional
         Of the net's input; by default the net's own.
+    precision : {'float32', 'bfloat16', 'float16'}
+        Of the computation.
     dtype, coding
         How the features are stored (see `FeatureSpec`).
     augmentation : str, optional
@@ -50,6 +52,7 @@ class Request:
     size: tuple[int, int] | None = None
     fit: str = "stretch"
     interpolation: str = "bilinear"
+    precision: str = "float32"
     dtype: str = "float32"
     coding: str | None = None
     augmentation: str | None = None
@@ -76,7 +79,7 @@ class Request:
         if not layers or any(layer.removeprefix("-").isdigit() for layer in layers):
             backbone = self.backbone
             layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
-        names = ("pooling", "size", "fit", "interpolation", "dtype", "coding", "augmentation")
+        names = ("pooling", "size", "fit", "interpolation", "precision", "dtype", "coding", "augmentation")
         fields = {name: getattr(self, name) for name in names}
         return [self.net.spec(layer, **fields) for layer in dict.fromkeys(layers)]
 
@@ -93,7 +96,7 @@ class Request:
         with native_stderr_silenced():  # TensorFlow greets everyone
             from transfer.backbones import backbone_for
 
-        return backbone_for(self.net, self.layers, self.size)
+        return backbone_for(self.net, self.layers, self.size, self.precision)
 
 
 def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> Request:
@@ -120,6 +123,7 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> Request:
         spec.size,
         spec.fit,
         spec.interpolation,
+        spec.precision,
         spec.dtype,
         spec.coding,
         spec.augmentation,

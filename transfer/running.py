@@ -13,11 +13,10 @@ import PIL
 
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.version import own_version
-from transfer.engines import conversions
-from transfer.engines.choice import accelerated, choose, keras_backend
-from transfer.engines.conversions import CannotConvert
+from transfer.engines.choice import accelerated, keras_backend
 from transfer.engines.engine import Engine, Pending, out_of_memory
-from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
+from transfer.machine import available_memory
+from transfer.making import EngineMaker
 from transfer.reading import Batch
 from transfer.request import Request
 
@@ -33,18 +32,19 @@ class Engines:
     Parameters
     ----------
     batch_size : int, optional
-        By default chosen for the engine and the input size, and halved where memory does not suffice.
+        By default chosen for the engine and the input size, and less where the net's activations would not fit into
+        the memory at hand; halved where memory does not suffice after all.
     most : int, optional
         Inputs that there are in all.
     engine : {'auto', 'keras', 'openvino'}
         See `transfer.engines.choice.choose`.
-    start : str, optional
-        The layer whose outputs the inputs are; by default they are pixels.
+    start : tuple of str
+        The layers whose outputs the inputs are (see `Backbone.cut_from`); by default they are pixels.
 
     Attributes
     ----------
     name : str
-        The engine in use.
+        The engine in use: ``keras`` or ``openvino``.
     batch_size : int
     provenance : dict
         To be kept with the features; up to date once a batch has been run.
@@ -61,26 +61,29 @@ class Engines:
         *,
         most: int = BATCH_IMAGES,
         engine: str = "auto",
-        start: str | None = None,
+        start: tuple[str, ...] = (),
     ) -> None:
-        self.name = choose(engine)
-        self.note = ""
-        self.making = 0.0
-        self._must = engine == "openvino"
+        self._maker = EngineMaker(request, engine, start)
         self._request = request
-        self._begin = start
-        size = request.specs[0].size
-        self.batch_size = max(1, min(batch_size or default_batch_size(self.name, size), most))
+        self._room = available_memory() if batch_size is None else None
+        self.batch_size = max(1, min(batch_size or default_batch_size(self.name, request.specs[0].size), most))
+        self.making = 0.0
         self._engines: dict[tuple[int, ...], Engine] = {}
         self._sample: np.ndarray | None = None
-        if not (self.name == "openvino" and any(conversions.is_kept(self._what((*size, n))) for n in (1, 3))):
-            _ = request.backbone  # now, so that what the net does not have is known before anything is written
         self.provenance: dict[str, Any] = {
             "layertap": own_version(),
             "numpy": np.__version__,
             "pillow": PIL.__version__,
             "net": request.net.as_config(),
         }
+
+    @property
+    def name(self) -> str:
+        return self._maker.name
+
+    @property
+    def note(self) -> str:
+        return self._maker.note
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[np.ndarray]]]:
         """Each batch with its features, one array for each spec of the request, in order.
@@ -169,6 +172,10 @@ class Engines:
                 who = "OpenVINO" if self.name == "openvino" else "Keras"
                 raise BadData(f"{who} cannot run the net {self._request.net.name}: {_reason(error)}") from error
             raise
+        if self._request.precision == "float16" and not all(np.isfinite(rows).all() for rows in features):
+            raise InvalidChoice(
+                f"features of {self._request.net.name} are beyond the range of float16; use --precision bfloat16."
+            )
         if self._sample is None:
             self._sample = batch.inputs.copy()
         yield batch, features
@@ -183,51 +190,11 @@ class Engines:
         kind = inputs.shape[1:]
         if kind not in self._engines:
             start = time.perf_counter()
-            self._engines[kind] = self._make(kind)
+            engine = self._engines[kind] = self._maker.make(inputs, self.batch_size, self._room)
+            self.batch_size = min(self.batch_size, engine.batch_size)
+            self.provenance |= {**engine.describe(), "batch_size": engine.batch_size}
             self.making += time.perf_counter() - start
         return self._engines[kind]
-
-    def _make(self, kind: tuple[int, ...]) -> Engine:
-        engine = self._converted(kind) if self.name == "openvino" else None
-        if engine is None:
-            model = self._model(kind)
-            from transfer.engines.keras_engine import KerasEngine  # after the model, which loads Keras quietly
-
-            engine = KerasEngine(model, self.batch_size)
-        self.provenance |= {**engine.describe(), "batch_size": self.batch_size}
-        return engine
-
-    def _converted(self, kind: tuple[int, ...]) -> Engine | None:
-        """The net in OpenVINO, or None where that cannot run it and Keras may."""
-        try:
-            file = conversions.converted(self._what(kind), lambda file: convert(self._model(kind), file))
-        except CannotConvert as error:
-            if self._must:
-                raise InvalidChoice(
-                    f"OpenVINO cannot run {self._request.net.name}: {error}; use --engine keras."
-                ) from error
-            self.name, self.note = "keras", f"OpenVINO cannot run {self._request.net.name} ({error}); Keras runs it"
-            return None
-        return OpenVinoEngine(file, self.batch_size)
-
-    def _what(self, kind: tuple[int, ...]) -> dict[str, Any]:
-        """Everything that shapes what the converted net computes of such inputs."""
-        specs = self._request.specs
-        shared = ("net", "weights", "size", "preprocessing", "precision")
-        return {name: getattr(specs[0], name) for name in shared} | {
-            "readouts": [[spec.layer, spec.pooling] for spec in specs],
-            "input": kind,
-            "start": self._begin,
-            "conversion": CONVERSION,
-        }
-
-    def _model(self, kind: tuple[int, ...]) -> Any:
-        """The cut net, built by Keras."""
-        backbone, specs = self._request.backbone, self._request.specs
-        readouts = [(backbone.find(spec.layer), spec.pooling) for spec in specs]
-        if self._begin is not None:
-            return backbone.cut_from(self._begin, readouts)
-        return backbone.cut(readouts, specs[0].preprocessing, kind[-1])
 
 
 def default_batch_size(engine: str, size: tuple[int, int]) -> int:

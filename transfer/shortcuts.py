@@ -1,7 +1,9 @@
-"""Shortcuts: a deeper layer is computed from a shallower one of the same net, where its features are stored."""
+"""Shortcuts: a deeper layer is computed from shallower ones of the same net, where their features are stored."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +12,11 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import DamagedFile
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
+from transfer.datasets import DataSet
 from transfer.engines.choice import accelerated, keras_backend
 from transfer.layers import flops
+from transfer.lookup import Missing
+from transfer.reading import Batch, read_batches, read_rows
 from transfer.request import Request
 
 # When reading beats computing is decided by these rates, low for a disk and for a processor of today.
@@ -21,47 +26,80 @@ DECODE_SECONDS = 1e-3  # for an image
 
 
 @dataclass(frozen=True)
-class Shortcut:
-    """A layer to start from, and the space that its features are in."""
+class Part:
+    """Jobs that are computed in the same way.
 
-    layer: str
-    space: Space
-
-
-def find(request: Request, cache: FeatureCache, digests: np.ndarray, views: np.ndarray) -> Shortcut | None:
-    """The stored layer from which the readouts of `request` cost least, for some of these images.
-
-    It has to be one that every path from the pixels to the readouts goes through, and worth reading.
-
-    Parameters
+    Attributes
     ----------
-    digests : ndarray of shape (n, 16), uint8
-    views : ndarray of shape (n,), uint32
+    jobs : ndarray of int64
+        See `transfer.lookup.Missing`.
+    start : tuple of str
+        The layers that they are computed from; none where that is the pixels.
+    spaces : tuple of Space
+        Where the outputs of those are.
     """
-    wanted = request.specs[0]
-    found = []
+
+    jobs: np.ndarray
+    start: tuple[str, ...] = ()
+    spaces: tuple[Space, ...] = ()
+
+    def read(
+        self,
+        jobs: Iterable[int],
+        dataset: DataSet,
+        request: Request,
+        missing: Missing,
+        batch_size: int,
+        undecodable: dict[int, str],
+        *,
+        stop: bool = False,
+    ) -> Iterator[Batch]:
+        """Batches of inputs for some of the jobs: rows where they are stored, else pixels (see `read_batches`)."""
+        if self.start:
+            return read_rows(self.spaces, missing, jobs, batch_size)
+        return read_batches(dataset, jobs, request, batch_size, undecodable, stop=stop)
+
+
+def divide(request: Request, cache: FeatureCache, missing: Missing) -> list[Part]:
+    """What to compute from stored features, and what from pixels.
+
+    Stored layers serve where all paths from the pixels to the readouts go through them, and reading them beats
+    computing them.
+    """
+    stored = _stored(request, cache, missing)
+    if not stored:
+        return [Part(missing.jobs)] if len(missing.jobs) else []
+    backbone = request.backbone
+    readouts = [backbone.find(spec.layer) for spec in request.specs]
+    rate = FLOPS_PER_SECOND[accelerated(keras_backend())]
+    best, least = set[str](), DECODE_SECONDS
+    for layers in (*([layer] for layer in stored), list(stored)):
+        if met := backbone.frontier(layers, readouts):
+            values = sum(math.prod(stored[layer].row_shape or ()) for layer in met)
+            seconds = 4 * values / BYTES_PER_SECOND - flops(*(backbone.taps[layer] for layer in met)) / rate
+            if seconds < least:
+                best, least = met, seconds
+    start = tuple(sorted(best))
+    spaces = tuple(stored[layer] for layer in start)
+    there = np.full(len(missing.jobs), bool(start))
+    for space in spaces:
+        there &= space.has(*missing.keys(missing.jobs))
+    parts = [Part(missing.jobs[there], start, spaces), Part(missing.jobs[~there])]
+    return [part for part in parts if len(part.jobs)]
+
+
+def _stored(request: Request, cache: FeatureCache, missing: Missing) -> dict[str, Space]:
+    """The layers whose whole outputs are stored for some of the missing images."""
+    wanted, found = request.specs[0], {}
     for name in cache.spaces():
         if name.startswith(f"{wanted.net}-"):
             try:
                 space = cache.open(name)
             except DamagedFile:
                 continue
-            if _fits(space.spec, wanted) and space.has(digests, views).any():
-                found.append(space)
-    if not found:
-        return None
-    backbone = request.backbone
-    readouts = [backbone.find(spec.layer) for spec in request.specs]
-    rate = FLOPS_PER_SECOND[accelerated(keras_backend())]
-    best, least = None, DECODE_SECONDS
-    for space in found:
-        layer = space.spec.layer
-        if backbone.leads(layer, readouts):
-            shape = space.row_shape or ()
-            seconds = 4 * float(np.prod(shape)) / BYTES_PER_SECOND - flops(backbone.taps[layer]) / rate
-            if seconds < least:
-                best, least = Shortcut(layer, space), seconds
-    return best
+            if _fits(space.spec, wanted) and space.has(*missing.keys(missing.jobs)).any():
+                found[space.spec.layer] = space
+    return found
 
 
 def _fits(stored: FeatureSpec, wanted: FeatureSpec) -> bool:

@@ -348,7 +348,7 @@ class TestNets:
         wanted = Request(Net("glyphnet"), ("block1_pool",))
         extract(digits, wanted, FeatureCache(tmp_path / "first"), engine="openvino")
         before = {file: file.stat().st_mtime_ns for place in places() for file in place.iterdir()}
-        monkeypatch.setattr("transfer.running.convert", lambda *_: pytest.fail("converted again"))
+        monkeypatch.setattr("transfer.making.convert", lambda *_: pytest.fail("converted again"))
         again = Request(Net("glyphnet"), ("block1_pool",))
         assert extract(digits, again, FeatureCache(tmp_path / "second"), engine="openvino").rows_computed == 9
         assert {file: file.stat().st_mtime_ns for place in places() for file in place.iterdir()} == before
@@ -398,11 +398,11 @@ class TestNets:
             fill()(file)
 
         class Nothing:
-            def __init__(self, file: Path, batch_size: int) -> None:
+            def __init__(self, file: Path, batch_size: int, precision: str, room: int | None) -> None:
                 raise StopAsyncIteration  # the net has been converted, or found: that is all
 
-        monkeypatch.setattr("transfer.running.convert", convert)
-        monkeypatch.setattr("transfer.running.OpenVinoEngine", Nothing)
+        monkeypatch.setattr("transfer.making.convert", convert)
+        monkeypatch.setattr("transfer.making.OpenVinoEngine", Nothing)
         from transfer.reading import read_batches
 
         def use(wanted: Request, colour: bool = False) -> None:

@@ -17,8 +17,9 @@ from feature_cache.keys import digest_array
 from transfer.datasets import DataSet
 from transfer.engines import choice
 from transfer.engines.choice import ENGINES, choose, keras_backend
-from transfer.engines.engine import Pending, out_of_memory, padded
+from transfer.engines.engine import Pending, out_of_memory, padded, within
 from transfer.images import ArraySource
+from transfer.machine import available_memory
 from transfer.nets import Net
 from transfer.reading import Batch, read_batches
 from transfer.request import Request
@@ -198,7 +199,7 @@ class Small:
     error: Callable[[], Exception]
     fails_at = "wait"
 
-    def __init__(self, model: object, batch_size: int) -> None:
+    def __init__(self, model: object, batch_size: int, room: int | None) -> None:
         type(self).sizes.append(batch_size)
         if self.fails_at == "make":
             self.check(batch_size)
@@ -382,7 +383,7 @@ class TestWhatOpenVinoCannotRun:
         def wrong(model: keras.Model, file: Path) -> None:
             raise ValueError("its features differ by 1 from those of Keras, which reach 2")
 
-        monkeypatch.setattr("transfer.running.convert", wrong)
+        monkeypatch.setattr("transfer.making.convert", wrong)
         dataset = random_images(5)
         engines = Engines(WANTED, 2, engine="auto")
         assert_close(
@@ -545,3 +546,33 @@ def test_a_net_file_that_its_backend_does_not_run_is_bad_data(
     monkeypatch.setattr(Small, "error", staticmethod(lambda: ValueError("no such\n  kernel")), raising=False)
     with pytest.raises(BadData, match=r"^Keras cannot run the net .*toy\.keras: no such kernel$"):
         features_by_image(Engines(wanted, 8, engine="keras"), random_images(9, side=16), wanted)
+
+
+class TestMemoryAtHand:
+    @pytest.mark.parametrize("engine", ["keras", "openvino"])
+    def test_batches_are_smaller_where_activations_would_not_fit(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, engine: str
+    ) -> None:
+        if engine == "openvino":
+            request.getfixturevalue("needs_openvino")
+        dataset = random_images(40)
+        plenty = Engines(WANTED, engine=engine)
+        expected = features_by_image(plenty, dataset)
+        monkeypatch.setattr("transfer.running.available_memory", lambda: 8_000_000)
+        short = Engines(WANTED, engine=engine)
+        assert_close(features_by_image(short, dataset), expected)
+        assert 1 <= short.batch_size < plenty.batch_size
+        assert short.provenance["batch_size"] == short.batch_size
+        asked = Engines(WANTED, 32, engine=engine)
+        features_by_image(asked, dataset)
+        assert asked.batch_size == 32  # people know better
+
+    def test_half_of_the_memory_is_used_and_one_row_always(self) -> None:
+        assert within(64, 100, None) == 64
+        assert within(64, 100, 12800) == 64
+        assert within(64, 100, 12799) == 32
+        assert within(64, 100, 0) == 1
+
+    def test_it_is_what_the_machine_says(self) -> None:
+        found = available_memory()
+        assert found is None or 0 < found < 2**50

@@ -107,7 +107,7 @@ def test_an_unreadable_image_is_left_out_with_all_its_views(class_folder: Path, 
 def test_deeper_layers_start_from_stored_views(class_folder: Path, cache: FeatureCache, tmp_path: Path) -> None:
     dataset, pixels = datasets.load(str(class_folder)), FeatureCache(tmp_path / "from pixels")
     extract(dataset, replace(VIEWS, layers=("block1_pool",), pooling="none"), cache)
-    assert extract(dataset, VIEWS, cache).started_from == "block1_pool"
+    assert extract(dataset, VIEWS, cache).started_from == ["block1_pool"]
     extract(dataset, VIEWS, pixels)
     expected = rows(class_folder, VIEWS, pixels)
     np.testing.assert_allclose(rows(class_folder, VIEWS, cache), expected, atol=1e-5 * np.abs(expected).max())

@@ -13,17 +13,17 @@ from feature_cache.errors import InvalidChoice, MissingDependency
 ENGINES = ("auto", "keras", "openvino")
 
 
-def choose(engine: str) -> str:
+def choose(engine: str, precision: str = "float32") -> str:
     """The engine to use: ``keras`` or ``openvino``.
 
     ``auto`` is OpenVINO where nets are computed on the CPU and TensorFlow is there to convert them: it was
     the fastest on every net of ``benchmarks/README.md``, by 1.3 to 4 times. XLA is never chosen: on CPUs it is
-    slower on depthwise convolutions, several times.
+    slower on depthwise convolutions, several times. Below float32, OpenVINO is for processors that compute so.
 
     Raises
     ------
     InvalidChoice
-        When `engine` is not one of `ENGINES`, or cannot be used with the Keras backend in use.
+        When `engine` is not one of `ENGINES`, or cannot be used with the Keras backend or the processor in use.
     MissingDependency
         When OpenVINO is asked for and not installed.
     """
@@ -38,11 +38,23 @@ def choose(engine: str) -> str:
                 f"OpenVINO converts nets by way of TensorFlow, and the Keras backend is {backend}; "
                 "set KERAS_BACKEND=tensorflow, or use --engine keras."
             )
+        if not _has(precision):
+            raise InvalidChoice(f"OpenVINO does not compute in {precision} on this processor; use --engine keras.")
     if engine != "auto":
         return engine
     if backend == "tensorflow" and find_spec("openvino") and find_spec("tensorflow") and not has_gpu():
-        return "openvino"
+        return "openvino" if _has(precision) else "keras"
     return "keras"
+
+
+def _has(precision: str) -> bool:
+    """Whether OpenVINO computes so on this processor; it is asked only for less than float32."""
+    if precision == "float32":
+        return True
+    import openvino
+
+    name = {"bfloat16": "BF16", "float16": "FP16"}[precision]
+    return name in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def keras_backend() -> str:

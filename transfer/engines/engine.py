@@ -50,6 +50,21 @@ def padded(inputs: np.ndarray, rows: int) -> np.ndarray:
     return np.concatenate([inputs, np.zeros((rows - len(inputs), *inputs.shape[1:]), inputs.dtype)])
 
 
+def within(batch_size: int, row_bytes: float, room: int | None) -> int:
+    """`batch_size`, halved until so many rows take at most half of the memory that there is room for.
+
+    Parameters
+    ----------
+    row_bytes : float
+        That a row takes while it is computed.
+    room : int or None
+        Bytes; None where it is not known.
+    """
+    while room is not None and batch_size > 1 and batch_size * row_bytes > room / 2:
+        batch_size //= 2
+    return batch_size
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an engine failed because a batch was too large for its memory."""
     names = {kind.__name__ for kind in type(error).__mro__}

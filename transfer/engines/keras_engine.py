@@ -11,7 +11,11 @@ import keras
 import numpy as np
 
 from feature_cache.errors import InvalidChoice
-from transfer.engines.engine import Pending, padded
+from transfer.engines.engine import Pending, padded, within
+from transfer.layers import working_bytes
+
+# Of the largest layer's input and output, that a framework may hold at a time.
+COPIES = 3
 
 
 class KerasEngine:
@@ -22,13 +26,15 @@ class KerasEngine:
     model : keras.Model
         From `Backbone.cut`.
     batch_size : int
+    room : int, optional
+        Bytes of memory at hand: batches are made smaller than `batch_size` where they would need more.
     """
 
     ahead = 2
 
-    def __init__(self, model: keras.Model, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self._run = _compiled(model, batch_size)
+    def __init__(self, model: keras.Model, batch_size: int, room: int | None = None) -> None:
+        self.batch_size = within(batch_size, COPIES * working_bytes(model), room)
+        self._run = _compiled(model, self.batch_size)
         # One thread hands batches to the device; whoever waits for the features copies them out.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="layertap-keras")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transfer.engines.engine import Pending, padded
+from transfer.engines.engine import Pending, padded, within
+from transfer.machine import cores
 
 if TYPE_CHECKING:
     import keras
 
 # The version of how nets are converted; raised with any change of it.
 CONVERSION = 1
+# Of the largest operation's inputs and outputs, that each stream may hold.
+COPIES = 3
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 # What another engine may add to a feature, as a share of the largest one; more than that is a wrong conversion.
 TOLERANCE = 1e-3
 
@@ -31,23 +35,28 @@ class OpenVinoEngine:
     file : Path
         From `convert`.
     batch_size : int
+    precision : {'float32', 'bfloat16', 'float16'}
+        That convolutions and products are computed in.
+    room : int, optional
+        Bytes of memory at hand: batches are made smaller than `batch_size` where they would need more.
     """
 
-    def __init__(self, file: Path, batch_size: int) -> None:
+    def __init__(self, file: Path, batch_size: int, precision: str = "float32", room: int | None = None) -> None:
         import openvino
 
-        core = openvino.Core()
+        core, streams = openvino.Core(), len(cores())
         net = core.read_model(file)
-        net.reshape({0: [batch_size, *list(net.input(0).partial_shape)[1:]]})
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        row = list(net.input(0).partial_shape)[1:]
+        net.reshape({0: [1, *row]})
         settings: dict[str, Any] = {
-            "NUM_STREAMS": cores,
-            "INFERENCE_NUM_THREADS": cores,
-            "INFERENCE_PRECISION_HINT": "f32",  # some CPUs would compute in bfloat16 by themselves
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": streams,
+            "INFERENCE_PRECISION_HINT": HINTS[precision],  # some CPUs would compute in bfloat16 by themselves
         }
+        self.batch_size = within(batch_size, streams * COPIES * _working_bytes(net), room)
+        net.reshape({0: [self.batch_size, *row]})
         compiled = core.compile_model(net, "CPU", settings)
-        self.batch_size = batch_size
-        self.ahead = 2 * cores  # while one of a stream's requests runs, the next waits
+        self.ahead = 2 * streams  # while one of a stream's requests runs, the next waits
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.ahead + 1):
             self._idle.put(compiled.create_infer_request())
@@ -76,6 +85,18 @@ class OpenVinoEngine:
                 self._idle.put(request)
 
         return wait
+
+
+def _working_bytes(net: Any) -> int:
+    """Bytes of the inputs and outputs of the largest operation, constants left out."""
+    most = 0
+    for operation in net.get_ordered_ops():
+        before = [port.get_source_output() for port in operation.inputs()]
+        tensors = [port for port in before if port.get_node().get_type_name() != "Constant"] + operation.outputs()
+        known = [port for port in tensors if port.get_partial_shape().is_static]
+        if operation.get_type_name() != "Constant":
+            most = max(most, sum(math.prod(port.get_shape()) * port.get_element_type().size for port in known))
+    return most
 
 
 def convert(model: keras.Model, file: Path) -> None:
