@@ -103,6 +103,12 @@ def test_keras_is_at_the_top_of_few_modules(room: str) -> None:
             assert "keras" not in tops, f"{name} imports keras at its top"
 
 
+def test_scikit_learn_is_at_the_top_of_few_modules_of_transfer() -> None:
+    for file in sources("transfer"):
+        tops = {module.split(".")[0] for module in imports(file, top_only=True)}
+        assert file.name in ("extractor.py", "train.py") or "sklearn" not in tops, f"{file} imports sklearn at its top"
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_nothing_that_runs_code_from_files_is_ever_called(room: str) -> None:
     for file in sources(room):
@@ -166,6 +172,7 @@ assert status == 0, status
 def test_importing_the_packages_loads_no_backend(loaded_by: Callable[..., list[str]]) -> None:
     for package in ("heads", "feature_cache", "transfer", "cli"):
         assert loaded_by(f"import {package}") == []
+    assert loaded_by("import transfer\nassert 'sklearn' not in sys.modules") == []
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("extract", "--help"), ("nets",), ("cache", "list")], ids=" ".join)

@@ -22,9 +22,13 @@ def run(folder: Path, *command: str) -> str:
 
 
 def test_the_python_of_readme_runs(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (tmp_path / "example.py").write_text(block)
-    assert run(tmp_path, "example.py").startswith("(1797, ")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for number, block in enumerate(blocks):
+        (tmp_path / f"example {number}.py").write_text(block)
+    extraction, transformer = (run(tmp_path, f"example {number}.py") for number in range(2))
+    assert extraction.startswith("(1797, ")
+    assert float(transformer) > 0.95
+    assert len(blocks) == 2
 
 
 def test_the_options_of_readme_exist(tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, position: int) -> ImageSource:
+        """The source of an image: what scikit-learn takes to split a data set."""
+        return self.sources[position]
+
     def select(self, chosen: np.ndarray) -> DataSet:
         """The images at these positions, or where a boolean array says so."""
         positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen

@@ -18,6 +18,9 @@ from transfer.datasets import DataSet, Unreadable, digests
 from transfer.images import to_pixels
 from transfer.request import Request
 
+# How the command line leaves unreadable images out; others who extract have their own ways.
+REMEDY = "leave such images out with --on-error skip"
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -213,6 +216,5 @@ def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, st
 def refusal(unreadable: list[Unreadable]) -> BadImage:
     more = f" ({len(unreadable) - 1} more like it so far)" if len(unreadable) > 1 else ""
     return BadImage(
-        f"{unreadable[0].reason.rstrip('.')}{more}. What was computed is kept. Mend or remove the file, "
-        "or leave such images out with --on-error skip."
+        f"{unreadable[0].reason.rstrip('.')}{more}. What was computed is kept. Mend or remove the file, or {REMEDY}."
     )

@@ -353,6 +353,7 @@ class TestReading:
             return images.to_pixels(image, size, fit, interpolation, name)
 
         monkeypatch.setattr("transfer.reading.to_pixels", spy)
+        monkeypatch.setattr("transfer.reading.FIRST_IMAGES", 0)
         batches = read_batches(datasets.load(str(tmp_path / "many")), np.arange(40), request_, 4, [], threads=2)
         next(batches)
         time.sleep(0.2)
