@@ -18,7 +18,7 @@ install: .venv/installed
 		{ echo "This Python lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[tensorflow,compression,parquet,dev]'
+		--editable '.[tensorflow,compression,parquet,onnx,dev]'
 	touch $@
 
 demo: install

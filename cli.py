@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from commands import arguments
+from commands import arguments, head_arguments
 from feature_cache.errors import LayertapError
 from feature_cache.version import own_version
 
@@ -98,35 +98,68 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--compress", action="store_true", help="compress what is stored, without loss")
 
     sub = _add(
-        commands, "train-head", "commands.heads:train_head", "train and judge a head on cached features", *groups
+        commands, "train-head", "commands.train_head:train_head", "train and judge a head on cached features", *groups
     )
     head = sub.add_argument_group("head")
-    head.add_argument("--head", default="logistic", metavar="NAME", help="logistic (default) or mlp")
-    head.add_argument(
-        "--param", action="append", default=[], type=arguments.parameter, metavar="NAME=VALUE", help="of the head"
-    )
-    protocol = head.add_mutually_exclusive_group()
-    protocol.add_argument("--cv", type=int, metavar="K", help="judge by K stratified folds")
-    protocol.add_argument("--valid", type=float, metavar="F", help="judge on a share F held out (default: 0.2)")
-    protocol.add_argument(
-        "--per-class", type=int, metavar="N", help="train on N labelled images per class, judge on all the rest"
-    )
-    head.add_argument("--draws", type=arguments.positive, default=20, metavar="N", help="for --per-class (default: 20)")
+    _add_head(head)
+    head_arguments.add_choice(head)
+    head_arguments.add_protocol(head)
     head.add_argument(
         "--average-views", action="store_true", help="predict by the mean over all views, not by the plain image"
     )
     head.add_argument("--out", required=True, metavar="RUN", help="run folder to write")
     head.add_argument("--overwrite", action="store_true", help="replace a run that is there")
 
-    groups = (arguments.add_run, arguments.add_data, arguments.add_cache, arguments.add_work)
-    _add(commands, "evaluate", "commands.heads:evaluate", "score the head of a run on labelled images", *groups)
-    groups = (arguments.add_run, arguments.add_csv, arguments.add_cache, arguments.add_work)
-    sub = _add(commands, "predict", "commands.heads:predict", "predict the classes of images with a run", *groups)
+    text, work = "judge many features with many heads, and rank them", (arguments.add_cache, arguments.add_work)
+    sub = _add(commands, "sweep", "commands.sweep:sweep", text, arguments.add_data, *work)
+    head_arguments.add_sweep(sub)
+
+    of_run = (arguments.add_run, _add_head_code)
+    text = "score the head of a run on labelled images"
+    _add(commands, "evaluate", "commands.heads:evaluate", text, *of_run, arguments.add_data, *work)
+    text = "predict the classes of images with a run"
+    sub = _add(commands, "predict", "commands.heads:predict", text, *of_run, arguments.add_csv, *work)
     sub.add_argument("image", nargs="+", metavar="IMAGE", help="image files, or DATA")
     sub.add_argument("--out", metavar="FILE", help="CSV file to write (default: stdout)")
 
+    sub = _add(commands, "export", "commands.export_run:export", "write a run as one model, from pixels on", *of_run)
+    _add_export(sub)
+
     _add_cache_commands(commands)
     return parser
+
+
+def _add_head(group: argparse._ArgumentGroup) -> None:
+    from heads import HEADS
+
+    group.add_argument(
+        "--head",
+        default="logistic",
+        metavar="NAME",
+        help=f"{', '.join(HEADS)}; a classifier of scikit-learn, as sklearn.svm:SVC; or FILE.py:make_head, a "
+        "function of your own that returns an estimator: the file is run (default: logistic)",
+    )
+    group.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        type=arguments.parameter,
+        metavar="NAME=VALUE",
+        help="of the head; of most also scale=true or false, pca=N, calibrate=true or false, class_weight=balanced",
+    )
+
+
+def _add_head_code(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--head-code", metavar="FILE.py:NAME", help="run this file again, if it is what made the head of the run"
+    )
+
+
+def _add_export(sub: argparse.ArgumentParser) -> None:
+    arguments.add_optional_data(sub, "images on which the model is compared with the run (default: random ones)")
+    sub.add_argument("--to", required=True, choices=("keras", "onnx", "openvino", "saved-model"), help="its format")
+    sub.add_argument("--out", required=True, metavar="FILE", help="file to write, or folder for a saved model")
+    sub.add_argument("--overwrite", action="store_true", help="replace a model that is there")
 
 
 def _add_cache_commands(commands: argparse._SubParsersAction[_Parser]) -> None:

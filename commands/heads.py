@@ -1,10 +1,9 @@
-"""`layertap train-head`, `evaluate` and `predict`."""
+"""`layertap evaluate` and `predict`: what is done with a run."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands import arguments
-from commands.output import Progress, output, print_json, print_skipped, print_table, write_skipped
+from commands.output import Progress, output, print_json, print_skipped, print_table
 from feature_cache.errors import DamagedFile, InvalidChoice
 
 if TYPE_CHECKING:
@@ -21,58 +20,6 @@ if TYPE_CHECKING:
     from heads.runs import Run
     from transfer.datasets import DataSet
     from transfer.lookup import Cached
-
-
-def train_head(args: argparse.Namespace) -> None:
-    from feature_cache.lineage import cite, used
-    from heads import make_head, plots, runs
-    from heads.metrics import confusion
-    from heads.training import Protocol, train
-    from heads.views import Views
-    from transfer.datasets import require_labels
-
-    protocol = Protocol(args.cv, args.valid, args.per_class, args.draws, args.seed)
-    params: dict[str, Any] = dict(args.param)
-    if "seed" in make_head(args.head, params).get_params():  # a mistake in them shows before any work
-        params.setdefault("seed", args.seed)
-    out = Path(args.out)
-    runs.check_free(out, overwrite=args.overwrite)
-    dataset, request = arguments.dataset(args), arguments.request(args)
-    require_labels(dataset)
-    cache = arguments.cache(args)
-    views = Views(request.views, args.average_views)
-    cached = arguments.cached(args, dataset, request, cache)
-    labels = require_labels(cached.dataset)
-
-    with Progress("splits", args.quiet) as progress:
-        trained = train(cached.features, labels, cached.contents, protocol, args.head, params, progress, views)
-    spec = next(spec for spec in request.specs if spec.layer == trained.features)
-    metrics = {"summary": trained.evaluation.summary(), "folds": trained.evaluation.folds}
-    classes = trained.head.classes_
-    used_rows = [used(features) for features in cached.features.values()]
-    config = {
-        "spec": json.loads(spec.to_json()),
-        "net": request.net.as_config(),
-        "head": {"name": args.head, "params": trained.head.get_params(), "fit_seconds": trained.fit_seconds},
-        "protocol": protocol.as_dict(),
-        "candidates": list(cached.features),
-        "views": asdict(views),
-        "features": [asdict(rows) for rows in used_rows],
-        "data": {"name": args.data, "images": len(labels), "classes": classes.tolist()},
-        "skipped": [problem.id for problem in cached.skipped],
-    }
-    with runs.new_run(out, overwrite=args.overwrite) as folder:
-        runs.write(folder, trained.head, config, metrics)
-        counts = confusion(classes, *trained.evaluation.held_out())
-        plots.confusion(folder / "confusion.png", classes.tolist(), counts, f"{args.data}: images held out")
-        write_skipped(folder / "skipped.csv", cached.skipped)
-    cite(cache.root, out, used_rows)
-    if args.json:
-        print_json({"run": args.out, "spec": config["spec"], **metrics})
-        return
-    print_skipped(cached.skipped, out / "skipped.csv")
-    _print_folds(metrics, several=len(cached.features) > 1)
-    print(f"\nThe head in {args.out} reads {trained.features} and is fitted on all {len(labels)} images.")
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -96,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if strange:
         names = ", ".join(strange[:5])
         print(f"{len(strange)} classes are unknown to the head and count as mistakes: {names}", file=sys.stderr)
-    _print_scores([("test", result)])
+    print_scores([("test", result)])
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -140,21 +87,27 @@ def _is_table(path: Path) -> bool:
 
 def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.ndarray, float]:
     """Predict `dataset` with a run, once what the cache lacks is extracted by the spec that the run carries."""
+    from feature_cache.joined import Joined
     from heads import runs
     from transfer.extract import extract
     from transfer.lookup import cached_features
     from transfer.nets import net_from_config
     from transfer.request import request_for
 
-    run, cache = runs.read(Path(args.run)), arguments.cache(args)
+    run, cache = runs.read(Path(args.run), args.head_code), arguments.cache(args)
     views = run.views
-    request = request_for(run.spec, net_from_config(run.config.get("net")), views.count if views.average else 1)
-    with Progress("images", args.quiet) as progress:
-        extract(dataset, request, cache, on_error=args.on_error, progress=progress)
-    cached = cached_features(dataset, request, cache, on_error=args.on_error)
+    count = views.count if views.average else 1
+    found: list[Cached] = []
+    for spec, net in run.parts:
+        request = request_for(spec, net_from_config(net), count)
+        with Progress("images", args.quiet) as progress:
+            extract(dataset, request, cache, on_error=args.on_error, progress=progress)
+        found.append(cached_features(dataset, request, cache, on_error=args.on_error))
+    cached = found[0]
     if not len(cached.dataset):
         raise InvalidChoice(f"none of the {len(dataset)} images can be read.")
-    features = cached.features[run.spec.layer][:]
+    parts = [one.features[spec.layer] for one, (spec, _) in zip(found, run.parts, strict=True)]
+    features = parts[0][:] if len(parts) == 1 else Joined(parts)[:]
     width = features[0].size
     if getattr(run.head, "n_features_in_", width) != width:
         raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder}; train it again.")
@@ -165,19 +118,12 @@ def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.
     return run, cached, probabilities, time.perf_counter() - start
 
 
-def _print_folds(metrics: dict[str, Any], several: bool) -> None:
-    for fold, number in zip(metrics["folds"], range(1, 11), strict=False):
-        reads = f"  reads {fold['features']}" if several else ""
-        valid = fold["valid"]
-        print(f"split {number}: accuracy {valid['accuracy']:.4f}  log-loss {valid['nll']:.4f}{reads}")
-    if len(metrics["folds"]) > 10:
-        print(f"... and {len(metrics['folds']) - 10} more")
-    print()
-    _print_scores(list(metrics["summary"].items()))
+def print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:
+    """Print a table of scores, a row for each part."""
 
-
-def _print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:
     def cell(value: Any, digits: int) -> str:
+        if isinstance(value, dict) and value["mean"] is None:
+            return "-"
         if isinstance(value, dict):
             spread = f" ± {value['std']:.{digits}f}" if value["std"] else ""
             return f"{value['mean']:.{digits}f}{spread}"
@@ -187,9 +133,10 @@ def _print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:
         "accuracy": ("accuracy", 4),
         "balanced accuracy": ("balanced_accuracy", 4),
         "log-loss": ("nll", 4),
+        "calibration error": ("ece", 4),
         "images": ("n", 0),
         "fit (s)": ("fit_seconds", 2),
         "predict (s)": ("predict_seconds", 3),
     }
-    rows = [(name, *(cell(scores[key], digits) for key, digits in columns.values())) for name, scores in parts]
+    rows = [(name, *(cell(scores.get(key), digits) for key, digits in columns.values())) for name, scores in parts]
     print_table(("", *columns), rows)

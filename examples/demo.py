@@ -22,7 +22,7 @@ import numpy as np
 
 from commands.output import Progress, print_table, time_text
 from feature_cache import FeatureCache
-from heads import make_head, plots
+from heads import make_head, panels, plots
 from heads.evaluation import Evaluation, evaluate
 from heads.metrics import confusion
 from heads.training import Protocol
@@ -127,7 +127,7 @@ def panel(digits: DataSet) -> None:
     chosen = [i for label in np.unique(digits.labels) for i in np.flatnonzero(digits.labels == label)[:3]]
     chosen = [chosen[3 * column + row] for row in range(3) for column in range(10)]
     images = [to_pixels(digits.sources[i].load()[1], (32, 32)) for i in chosen]
-    plots.panel(OUT / "digits.png", images, [digits.labels[i] for i in chosen], "Digits as the net sees them: 32 x 32")
+    panels.panel(OUT / "digits.png", images, [digits.labels[i] for i in chosen], "Digits as the net sees them: 32 x 32")
 
 
 def cells(summary: dict[str, dict[str, float]]) -> list[str]:

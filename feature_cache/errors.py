@@ -57,6 +57,12 @@ class StorageFailure(LayertapError, OSError):
     exit_code = 1
 
 
+class WrongResult(LayertapError, ArithmeticError):
+    """Something made that computes other numbers than it should."""
+
+    exit_code = 1
+
+
 def unknown(kind: str, asked: str, allowed: Iterable[str], hint: str = "") -> InvalidChoice:
     """The error for an unknown name, with the nearest allowed ones.
 

@@ -1,25 +1,35 @@
 """Evaluation: fit a head on each split's training rows and score it on the rows held out.
 
-Where several sets of features are offered (layers, say), each split chooses among them by inner
-folds of its own training rows; the rows held out play no part in it.
+Where several sets of features are offered (layers, say), or several values of parameters, each split chooses among
+them by inner folds of its own training rows; the rows held out play no part in it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from heads.metrics import score
+from heads.metrics import bagged, mean_and_deviation, score, with_columns_of
 from heads.registry import Head
 from heads.splits import Split, inner_folds
 from heads.views import Views
 
-NewHead = Callable[[], Head]
+NewHead = Callable[..., Head]
 PLAIN = Views()
+NO_GRID: tuple[dict[str, Any], ...] = ({},)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What inner folds have chosen: a set of features by its name, and parameters of the head."""
+
+    features: str
+    params: dict[str, Any]
 
 
 @dataclass
@@ -29,28 +39,37 @@ class Evaluation:
     Attributes
     ----------
     folds : list of dict
-        For each split: ``features``, which set was chosen, and for ``train`` and ``valid`` the
-        scores of `heads.metrics.score` with ``fit_seconds`` and ``predict_seconds``.
+        For each split: ``features``, which set was chosen, ``params``, which parameters of a grid, and for
+        ``train`` and ``valid`` the scores of `heads.metrics.score` with ``fit_seconds`` and ``predict_seconds``.
     truth, predicted : list of ndarray
         For each split: the labels of the rows held out, and what was predicted.
+    rows, probabilities : list of ndarray
+        For each split: the positions of the rows held out, and their probabilities, a column for each label.
     """
 
     folds: list[dict[str, Any]] = field(default_factory=list)
     truth: list[np.ndarray] = field(default_factory=list)
     predicted: list[np.ndarray] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+    probabilities: list[np.ndarray] = field(default_factory=list)
 
-    def summary(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Mean and standard deviation over the splits of every score, for ``train`` and ``valid``."""
+    def summary(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """Mean and standard deviation over the splits of every score, for ``train`` and ``valid``.
+
+        A score that some splits do not define is that of the others; where none does, both are None.
+        """
         return {
             part: {
-                name: {
-                    "mean": float(np.mean(values := [fold[part][name] for fold in self.folds])),
-                    "std": float(np.std(values)),
-                }
-                for name in self.folds[0][part]
+                name: mean_and_deviation([fold[part].get(name) for fold in self.folds])
+                for name in dict.fromkeys(name for fold in self.folds for name in fold[part])
             }
             for part in ("train", "valid")
         }
+
+    def bagged(self, labels: np.ndarray) -> list[dict[str, Any]]:
+        """Scores after 1, 2, ... splits of the mean of what they predict (see `heads.metrics.bagged`)."""
+        folds = zip(self.rows, self.probabilities, strict=True)
+        return bagged(labels, folds, partial(score, np.unique(labels)))
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Truth and predictions of all rows held out, split after split."""
@@ -66,6 +85,7 @@ def evaluate(
     *,
     seed: int = 0,
     views: Views = PLAIN,
+    grid: Sequence[dict[str, Any]] = NO_GRID,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Score the head on every split.
@@ -77,16 +97,20 @@ def evaluate(
     labels, contents : ndarray of shape (n,)
         See `heads.splits`.
     new_head : callable
-        Gives a head that has not been fitted.
+        Gives a head that has not been fitted, by the parameters of the grid.
+    grid : sequence of dict
+        Parameters; with more than one, each split chooses.
     progress : callable, optional
         Called with the number of splits done.
     """
     evaluation = Evaluation()
+    classes = np.unique(labels)
     for number, (train, held_out) in enumerate(splits, 1):
-        chosen = choose(candidates, labels, contents, train, new_head, seed, views)
-        features = candidates[chosen]
-        head, fit_seconds = _timed(lambda: views.fit(new_head(), features, labels, train))  # noqa: B023
-        fold: dict[str, Any] = {"features": chosen}
+        choice = choose(candidates, labels, contents, train, new_head, seed, views, grid)
+        features = candidates[choice.features]
+        fitting = partial(views.fit, new_head(**choice.params), features, labels, train)
+        head, fit_seconds = _timed(fitting)
+        fold: dict[str, Any] = {"features": choice.features, "params": choice.params}
         for part, rows in (("train", train), ("valid", held_out)):
             probabilities, predict_seconds = _timed(lambda: views.predict_proba(head, features, rows))  # noqa: B023
             fold[part] = {
@@ -97,6 +121,8 @@ def evaluate(
         evaluation.folds.append(fold)
         evaluation.truth.append(labels[held_out])
         evaluation.predicted.append(head.classes_[np.argmax(probabilities, axis=1)])
+        evaluation.rows.append(held_out)
+        evaluation.probabilities.append(with_columns_of(classes, head.classes_, probabilities))
         if progress:
             progress(number)
     return evaluation
@@ -110,21 +136,23 @@ def choose(
     new_head: NewHead,
     seed: int = 0,
     views: Views = PLAIN,
-) -> str:
+    grid: Sequence[dict[str, Any]] = NO_GRID,
+) -> Choice:
     """The candidate whose head has the best accuracy over inner folds of `rows`; ties go to the lower log-loss."""
-    if len(candidates) == 1:
-        return next(iter(candidates))
+    choices = [Choice(name, params) for name in candidates for params in grid]
+    if len(choices) == 1:
+        return choices[0]
     folds = [(rows[train], rows[held_out]) for train, held_out in inner_folds(labels[rows], contents[rows], seed)]
 
-    def quality(name: str) -> tuple[float, float]:
-        features = candidates[name]
+    def quality(choice: Choice) -> tuple[float, float]:
+        features = candidates[choice.features]
         scores = []
         for train, held_out in folds:
-            head = views.fit(new_head(), features, labels, train)
+            head = views.fit(new_head(**choice.params), features, labels, train)
             scores.append(score(head.classes_, labels[held_out], views.predict_proba(head, features, held_out)))
         return float(np.mean([s["accuracy"] for s in scores])), -float(np.mean([s["nll"] for s in scores]))
 
-    return max(candidates, key=quality)
+    return max(choices, key=quality)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -82,7 +82,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         for name in ("dropout", "inner"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
-        keras = _keras()
+        keras = quiet_keras()
         X, y = validate_data(self, as_rows(X), y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
@@ -117,7 +117,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         X = validate_data(self, as_rows(X), reset=False, dtype=np.float32)
         # Called directly: `model.predict` compiles a function for every model, which costs more than it saves.
         rows = [self.model_(X[start : start + 4096], training=False) for start in range(0, len(X), 4096)]
-        return np.concatenate([_keras().ops.convert_to_numpy(part) for part in rows]).astype(np.float64)
+        return np.concatenate([quiet_keras().ops.convert_to_numpy(part) for part in rows]).astype(np.float64)
 
     def save(self, folder: Path) -> None:
         """Write ``head.keras`` and ``classes.npy`` into `folder`."""
@@ -137,7 +137,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         DamagedFile
             When it cannot be read.
         """
-        keras = _keras()
+        keras = quiet_keras()
 
         head = cls(**params)
         try:
@@ -164,7 +164,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         return train, inner
 
     def _build(self, X: np.ndarray) -> Any:
-        keras = _keras()
+        keras = quiet_keras()
         scale = keras.layers.Normalization(mean=X.mean(0), variance=np.maximum(X.var(0), 1e-12))
         return keras.Sequential(
             [
@@ -195,7 +195,8 @@ def _check_layers(file: Path) -> None:
             waiting.extend(part)
 
 
-def _keras() -> Any:
+def quiet_keras() -> Any:
+    """Keras, imported without the greetings of its backend."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_stderr_silenced():  # TensorFlow greets everyone
         import keras

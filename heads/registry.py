@@ -1,20 +1,26 @@
-"""The heads by name, what a head is, and how parameters given as text reach it."""
+"""The heads by name, what a head is, and how one is made."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
-import json
-import math
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 
-from feature_cache.errors import InvalidChoice, unknown
+from feature_cache.errors import unknown
 
-HEADS = {
+HEADS = {  # classes, or functions that make a head
     "logistic": "heads.logistic:LogisticHead",
+    "linear": "heads.linear:LinearHead",
+    "ridge": "heads.ridge:RidgeHead",
+    "linear-svm": "heads.linear_svm:LinearSVMHead",
+    "svm-rbf": "heads.estimators:svm_rbf",
+    "lda": "heads.estimators:lda",
+    "prototypes": "heads.estimators:prototypes",
+    "knn": "heads.estimators:knn",
+    "random-forest": "heads.estimators:random_forest",
+    "hist-gradient-boosting": "heads.estimators:hist_gradient_boosting",
     "mlp": "heads.mlp:MLPHead",
 }
 
@@ -46,19 +52,34 @@ class Head(Protocol):
         """The head that `save` wrote; no code that the files may hold is run."""
 
 
-def head_class(name: str) -> type[Head]:
-    """The class of the head called `name`, imported now.
+def new_head(name: str) -> Head:
+    """A head with its defaults, not yet fitted.
+
+    Parameters
+    ----------
+    name : str
+        One of `HEADS`; a classifier of scikit-learn as ``sklearn.svm:SVC``; or ``FILE.py:make_head``, a function of
+        the user's that returns an estimator. That file is run.
 
     Raises
     ------
     InvalidChoice
         When there is no such head.
     """
+    if ":" in name or name.endswith(".py"):
+        from heads import estimators, user_code
+
+        return estimators.of_user(name) if user_code.is_file(name) else estimators.by_path(name)
     if name not in HEADS:
-        raise unknown("there is no head", name, HEADS)
+        raise unknown("there is no head", name, HEADS, "Others are named as sklearn.svm:SVC or FILE.py:make_head.")
     module, attribute = HEADS[name].split(":")
-    found: type[Head] = getattr(importlib.import_module(module), attribute)
-    return found
+    made: Head = getattr(importlib.import_module(module), attribute)()
+    return made
+
+
+def head_class(name: str) -> type[Head]:
+    """The class of the head called `name`; see `new_head`."""
+    return type(new_head(name))
 
 
 def make_head(name: str, params: dict[str, Any] | None = None) -> Head:
@@ -66,37 +87,40 @@ def make_head(name: str, params: dict[str, Any] | None = None) -> Head:
 
     Parameters
     ----------
+    name : str
+        See `new_head`.
     params : dict, optional
-        Arguments of its constructor; texts are read as JSON where that is possible (``"0.1"`` is a
-        number).
+        Arguments of its constructor, or of the classifier that it wraps; texts are read as JSON where that is possible
+        (``"0.1"`` is a number).
 
     Raises
     ------
     InvalidChoice
         When there is no such head or parameter, or a value is not of the parameter's type.
     """
-    kind = head_class(name)
-    defaults = {key: value.default for key, value in inspect.signature(kind).parameters.items()}
-    values = {}
-    for key, value in (params or {}).items():
-        if key not in defaults:
-            raise unknown(f"the head {name!r} has no parameter", key, defaults)
-        values[key] = _typed(name, key, value, defaults[key])
-    return kind(**values)
+    from heads.parameters import give
+
+    head = new_head(name)
+    give(head, name, params or {})
+    return head
 
 
-def _typed(head: str, key: str, value: Any, default: Any) -> Any:
-    if isinstance(value, str) and not isinstance(default, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            hint = "" if default is None else f"; its default is {default}"
-            raise InvalidChoice(f"{key}={value} of the head {head!r} is not a number{hint}.") from None
-    wanted = float if default is None else type(default)  # what is None by default is a number that may be given
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not wanted and (value is not None or default is not None):
-        raise InvalidChoice(f"{key}={value!r} of the head {head!r} should be of type {wanted.__name__}.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidChoice(f"{key}={value} of the head {head!r} is not a finite number.")
-    return value
+def seeded(name: str, params: dict[str, Any], seed: int) -> dict[str, Any]:
+    """`params`, and `seed` for what is random in the head and not among them.
+
+    A random state that the user's own code sets stays as it is.
+    """
+    from heads import user_code
+    from heads.parameters import parameters
+
+    known = parameters(make_head(name, params))
+    random = [key for key in known if key in ("seed", "random_state") or key.endswith("__random_state")]
+    return {**{key: seed for key in random if known[key] is None or not user_code.is_file(name)}, **params}
+
+
+def record(name: str, head: Head) -> dict[str, Any]:
+    """What a run keeps of how `head` was made."""
+    from heads import parameters, user_code
+
+    kept = {"name": name, "params": parameters.recorded(head)}
+    return {**kept, "code": user_code.digest(name)} if user_code.is_file(name) else kept

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, UnsafeFile
 from feature_cache.lineage import CONFIG_FILE
 from feature_cache.spec import FeatureSpec
-from heads.registry import Head, head_class
+from heads import user_code
+from heads.registry import Head, make_head, new_head
 from heads.views import Views
 
 METRICS_FILE = "metrics.json"
@@ -36,7 +37,9 @@ class Run:
     config : dict
         As `config.json` holds it.
     spec : FeatureSpec
-        Of the features that the head takes.
+        Of the features that the head takes; of the first part, where it takes several side by side.
+    parts : list of (FeatureSpec, dict)
+        The spec and the net of every part.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class Run:
     spec: FeatureSpec
     views: Views
     head: Head
+    parts: list[tuple[FeatureSpec, Any]]
 
 
 @contextlib.contextmanager
@@ -106,8 +110,14 @@ def write(folder: Path, head: Head, config: dict[str, Any], metrics: dict[str, A
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path, head_code: str | None = None) -> Run:
     """The run in `folder`. Nothing that its files may hold is run.
+
+    Parameters
+    ----------
+    head_code : str, optional
+        ``FILE.py:make_head``, for a run whose head is made by code of the user's own: it is run if it is the very file
+        and function that made the head, and never otherwise.
 
     Raises
     ------
@@ -124,16 +134,36 @@ def read(folder: Path) -> Run:
         newer = int(config["format"]) > FORMAT
         if not newer:
             name, params = str(config["head"]["name"]), dict(config["head"]["params"])
+            code = None if config["head"].get("code") is None else str(config["head"]["code"])
             spec = FeatureSpec.from_json(json.dumps(config["spec"]))
             views = Views(**config.get("views", {}))
+            described = config.get("joined") or [{"spec": config["spec"], "net": config.get("net")}]
+            parts = [(FeatureSpec.from_json(json.dumps(part["spec"])), part["net"]) for part in described]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFile(f"{file} cannot be read ({error}); train the head again.") from error
     if newer:
         raise DamagedFile(
             f"{folder} has format {config['format']} and this Layertap reads up to {FORMAT}; upgrade layertap."
         )
-    kind = head_class(name)
+    name = _trusted(folder, name, code, head_code)
+    new_head(name)  # whether there is such a head is another matter than its parameters
     try:
-        return Run(folder, config, spec, views, kind.load(folder, params))
-    except TypeError as error:
+        head = make_head(name, params)
+    except InvalidChoice as error:
         raise DamagedFile(f"{file} names parameters that the head {name!r} does not have; train it again.") from error
+    return Run(folder, config, spec, views, type(head).load(folder, head.get_params(deep=False)), parts)
+
+
+def _trusted(folder: Path, name: str, code: str | None, head_code: str | None) -> str:
+    """The name of the head, where it is one of ours or the user has named its code again."""
+    if code is None and not user_code.is_file(name):
+        if head_code is not None:
+            raise InvalidChoice(f"the head of {folder} needs no code; leave out --head-code.")
+        return name
+    if head_code is None:
+        raise UnsafeFile(
+            f"the head of {folder} is made by code of its own, {name!r}, which is run only where you name its file: "
+            "--head-code FILE.py:FUNCTION."
+        )
+    user_code.require_named(head_code, code or "", name, folder)
+    return head_code

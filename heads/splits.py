@@ -43,7 +43,7 @@ def k_fold(labels: np.ndarray, contents: np.ndarray, k: int, seed: int) -> Itera
         yield _rows(member, train), _rows(member, held_out)
 
 
-def hold_out(labels: np.ndarray, contents: np.ndarray, share: float, seed: int) -> Split:
+def hold_out(labels: np.ndarray, contents: np.ndarray, share: float, seed: int, *, option: str = "--valid") -> Split:
     """One stratified split that holds out `share` of the images.
 
     Raises
@@ -54,7 +54,7 @@ def hold_out(labels: np.ndarray, contents: np.ndarray, share: float, seed: int) 
         When there are too few images for both sides to hold every class.
     """
     if not 0 < share < 1:
-        raise InvalidChoice(f"--valid is the share of images to hold out, between 0 and 1; received {share:g}.")
+        raise InvalidChoice(f"{option} is the share of images to hold out, between 0 and 1; received {share:g}.")
     first, member = _distinct(contents)
     _require(labels[first], 2, "a split needs at least 2 distinct images of each class", "add some")
     classes = len(np.unique(labels))
@@ -62,13 +62,13 @@ def hold_out(labels: np.ndarray, contents: np.ndarray, share: float, seed: int) 
     if min(held, len(first) - held) < classes:
         raise BadData(
             f"holding out {share:g} of {len(first)} images leaves a side with fewer than one of each of the "
-            f"{classes} classes; choose another --valid, or --cv."
+            f"{classes} classes; choose another {option}."
         )
     train, held_out = train_test_split(np.arange(len(first)), test_size=held, stratify=labels[first], random_state=seed)
     if any(len(np.unique(labels[first][side])) < classes for side in (train, held_out)):
         raise BadData(
             f"holding out {share:g} of {len(first)} images leaves a side without the rarest class; "
-            "choose another --valid, or --cv."
+            f"choose another {option}."
         )
     return _rows(member, train), _rows(member, held_out)
 
@@ -107,7 +107,10 @@ def inner_folds(labels: np.ndarray, contents: np.ndarray, seed: int, k: int = 3)
     first, _ = _distinct(contents)
     _, counts = np.unique(labels[first], return_counts=True)
     _require(
-        labels[first], 2, "choosing a layer needs at least 2 distinct training images of each class", "name one layer"
+        labels[first],
+        2,
+        "choosing needs at least 2 distinct training images of each class",
+        "name one layer, without --grid or --calibrate",
     )
     folds = list(k_fold(labels, contents, min(k, int(counts.min())), seed))
     return folds[:1] if len(labels) >= MANY else folds

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from heads import splits
-from heads.evaluation import PLAIN, Evaluation, choose, evaluate
+from heads.evaluation import NO_GRID, PLAIN, Evaluation, choose, evaluate
+from heads.metrics import score
 from heads.registry import Head, make_head
 from heads.views import Views
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How rows are split; exactly one of `cv`, `valid` and `per_class` counts.
+    """How rows are split; of `cv`, `valid` and `per_class` one counts.
 
     Parameters
     ----------
@@ -28,6 +30,8 @@ class Protocol:
     per_class : int, optional
         Labelled images of each class, drawn `draws` times; all others are held out.
     seed : int
+    test : float, optional
+        Share that is set aside before anything else, and scored once with the head that is kept.
     """
 
     cv: int | None = None
@@ -35,6 +39,7 @@ class Protocol:
     per_class: int | None = None
     draws: int = 20
     seed: int = 0
+    test: float | None = None
 
     def splits(self, labels: np.ndarray, contents: np.ndarray) -> list[splits.Split]:
         """The splits of these rows (see `heads.splits`)."""
@@ -50,18 +55,24 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Trained:
-    """A head fitted on all rows, and how heads like it did on the splits.
+    """A head fitted on all rows but those of the test, and how heads like it did on the splits.
 
     Attributes
     ----------
     features : str
         The candidate that it was fitted on.
+    params : dict
+        What was chosen of the grid.
+    test : dict or None
+        Scores on the rows set aside (see `heads.metrics.score`), with ``fit_seconds`` and ``predict_seconds``.
     """
 
     head: Head
     features: str
+    params: dict[str, Any]
     fit_seconds: float
     evaluation: Evaluation
+    test: dict[str, Any] | None
 
 
 def train(
@@ -73,24 +84,31 @@ def train(
     params: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     views: Views = PLAIN,
+    *,
+    grid: Sequence[dict[str, Any]] = NO_GRID,
 ) -> Trained:
-    """Judge the head called `name` by `protocol`, then fit it on all rows.
+    """Judge the head called `name` by `protocol`, then fit it on all rows but those of the test.
 
     Parameters
     ----------
     candidates : mapping of str to array of shape (n * views.count, ...)
         Sets of features of the same images; every split, and the fit on all rows, chooses one by inner
         folds of its own training rows (see `heads.evaluation`).
+    grid
+        See `heads.evaluation.evaluate`; it adds to `params`.
     labels, contents : ndarray of shape (n,)
         See `heads.splits`.
     progress : callable, optional
         Called with the number of splits done and of all.
     """
 
-    def new_head() -> Head:
-        return make_head(name, params)
+    def new_head(**chosen: Any) -> Head:
+        return make_head(name, {**(params or {}), **chosen})
 
-    made = protocol.splits(labels, contents)
+    rows, aside = np.arange(len(labels)), np.arange(0)
+    if protocol.test is not None:
+        rows, aside = splits.hold_out(labels, contents, protocol.test, protocol.seed, option="--test")
+    made = [(rows[train], rows[held_out]) for train, held_out in protocol.splits(labels[rows], contents[rows])]
     evaluation = evaluate(
         candidates,
         labels,
@@ -99,9 +117,57 @@ def train(
         new_head,
         seed=protocol.seed,
         views=views,
+        grid=grid,
         progress=progress and (lambda done: progress(done, len(made))),
     )
-    chosen = choose(candidates, labels, contents, np.arange(len(labels)), new_head, protocol.seed, views)
+    choice = choose(candidates, labels, contents, rows, new_head, protocol.seed, views, grid)
+    features = candidates[choice.features]
     start = time.perf_counter()
-    head = views.fit(new_head(), candidates[chosen], labels)
-    return Trained(head, chosen, time.perf_counter() - start, evaluation)
+    head = views.fit(new_head(**choice.params), features, labels, rows)
+    fitted = time.perf_counter() - start
+    test = None
+    if len(aside):
+        start = time.perf_counter()
+        probabilities = views.predict_proba(head, features, aside)
+        seconds = time.perf_counter() - start
+        test = score(head.classes_, labels[aside], probabilities)
+        test |= {"fit_seconds": fitted, "predict_seconds": seconds}
+    return Trained(head, choice.features, choice.params, fitted, evaluation, test)
+
+
+def learning_curve(
+    features: Any,
+    labels: np.ndarray,
+    contents: np.ndarray,
+    counts: Sequence[int],
+    protocol: Protocol,
+    name: str,
+    params: dict[str, Any],
+    views: Views = PLAIN,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Scores by the number of labelled images per class, each over the draws of `protocol`.
+
+    Returns
+    -------
+    list of dict
+        For each of `counts`: ``per_class`` and, as in `Evaluation.summary`, the scores of the images held out.
+    """
+    points: list[dict[str, Any]] = []
+    for number, count in enumerate(counts):
+        made = replace(protocol, cv=None, valid=None, per_class=count).splits(labels, contents)
+        evaluation = evaluate(
+            {name: features},
+            labels,
+            contents,
+            made,
+            lambda: make_head(name, params),
+            views=views,
+            progress=progress and partial(_shifted, progress, number * len(made), len(counts) * len(made)),
+        )
+        points.append({"per_class": count, **evaluation.summary()["valid"]})
+    return points
+
+
+def _shifted(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    progress(before + done, total)

@@ -34,6 +34,7 @@ KERAS_MODULES = {
     "transfer/loading.py",
     "transfer/normalise.py",
     "transfer/seeding.py",
+    "transfer/serving.py",
 }
 
 

@@ -34,7 +34,14 @@ def test_the_python_of_readme_runs(tmp_path: Path) -> None:
 def test_the_options_of_readme_exist(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide.md").read_text()
     cache = ("list", "info", "verify", "compact", "prune", "shrink", "export", "view", "merge")
-    commands = [["extract"], ["train-head"], ["evaluate"], ["predict"], *(["cache", name] for name in cache)]
+    commands = [
+        ["extract"],
+        ["train-head"],
+        ["evaluate"],
+        ["predict"],
+        ["export"],
+        *(["cache", name] for name in cache),
+    ]
     helps = "".join(run(tmp_path, "-m", "cli", *command, "--help") for command in commands)
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme)):
         assert option in helps, option

@@ -1,4 +1,7 @@
-"""`Normalise`: the layer that turns pixels into what a net was trained on. It imports Keras."""
+"""`Normalise`: the layer that turns pixels into what a net was trained on; the same of Keras's own layers.
+
+This module imports Keras.
+"""
 
 from __future__ import annotations
 
@@ -55,3 +58,30 @@ class Normalise(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "preprocessing": self.preprocessing, "channels": self.channels}
+
+
+def normalising_layers(preprocessing: str, channels: int) -> list[keras.layers.Layer]:
+    """Layers of Keras's own that do, one after another, what `Normalise` does to colour images.
+
+    They agree with it up to rounding.
+    """
+    scale, offset = {"unit": (1 / 255, 0.0), "tf": (1 / 127.5, -1.0), "torch": (1 / 255, 0.0)}.get(
+        preprocessing, (1.0, 0.0)
+    )
+    if channels == 1:
+        as_float = keras.layers.Rescaling(1.0, name="as_float")
+        return [as_float, _mix(_LUMINANCE[:, None] * scale, np.array([offset]), "luminance")]
+    layers: list[keras.layers.Layer] = [keras.layers.Rescaling(scale, offset, name="as_float")]
+    if preprocessing == "caffe":
+        layers.append(_mix(np.eye(3)[::-1], -_CAFFE_MEAN, "blue_first"))
+    if preprocessing == "torch":
+        layers.append(keras.layers.Normalization(mean=_IMAGENET_MEAN, variance=_IMAGENET_STD**2, name="standardised"))
+    return layers
+
+
+def _mix(matrix: np.ndarray, bias: np.ndarray, name: str) -> keras.layers.Layer:
+    """A convolution of single pixels: each channel becomes a fixed sum of the input's, plus a bias."""
+    layer = keras.layers.Conv2D(matrix.shape[1], 1, data_format="channels_last", trainable=False, name=name)
+    layer.build((None, None, None, len(matrix)))
+    layer.set_weights([matrix[None, None], bias])
+    return layer

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-SCORES = {"accuracy", "balanced_accuracy", "nll", "n", "fit_seconds", "predict_seconds"}
+SCORES = {"accuracy", "balanced_accuracy", "nll", "ece", "roc_auc", "n", "fit_seconds", "predict_seconds"}
 
 
 NEW = [f"{name}/{number}.png" for name in ("bright", "dark") for number in range(3)] + ["dark/odd.tif"]
@@ -88,7 +88,9 @@ def test_training_reports_scores_of_every_fold_and_writes_the_same(flow: Flow) -
         assert (fold["train"]["n"], fold["valid"]["n"]) == (8, 4)
     assert report["summary"]["valid"]["accuracy"]["mean"] == 1.0
     written = json.loads((flow.folder / "run" / "metrics.json").read_text())
-    assert written == {"summary": report["summary"], "folds": report["folds"]}
+    assert written == {name: report[name] for name in ("summary", "folds", "bagged")}
+    assert [scores["n"] for scores in report["bagged"]] == [4, 8, 12]
+    assert report["bagged"][-1]["accuracy"] == 1.0
 
 
 def test_a_run_says_how_it_was_made(flow: Flow) -> None:
@@ -99,8 +101,13 @@ def test_a_run_says_how_it_was_made(flow: Flow) -> None:
     assert config["data"]["classes"] == ["bright", "dark"]
     assert config["candidates"] == ["block1_pool", "block2_pool"]
     names = {file.name for file in (flow.folder / "run").iterdir()}
-    assert names == {"config.json", "metrics.json", "confusion.png", "head.skops"}
-    assert Image.open(flow.folder / "run" / "confusion.png").size[0] > 100
+    pictures = {"confusion.png", "map.png", "reliability.png"}  # there is no mistake to show
+    assert names == {"config.json", "metrics.json", "head.skops", "report.html", *pictures}
+    for name in pictures:
+        assert Image.open(flow.folder / "run" / name).size[0] > 100
+    report = (flow.folder / "run" / "report.html").read_text()
+    assert report.count("data:image/png") == 3
+    assert "glyphnet" in report
 
 
 def test_evaluation_extracts_what_is_new_and_scores_it(flow: Flow) -> None:

@@ -238,7 +238,7 @@ class TestRuns:
             (("--cv", "7"), "7 folds need at least 7 distinct images of each class"),
             (("--cv", "1"), "--cv needs at least 2 folds; received 1"),
             (("--valid", "1.5"), "--valid is the share of images to hold out, between 0 and 1; received 1.5"),
-            (("--valid", "0.01"), "choose another --valid, or --cv"),
+            (("--valid", "0.01"), "choose another --valid"),
             (("--per-class", "6"), "6 labels per class need at least 7 distinct images of each class"),
             (("--per-class", "0"), "--per-class needs at least 1"),
         ],

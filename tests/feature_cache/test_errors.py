@@ -19,6 +19,7 @@ from feature_cache import errors
         (errors.WeightsUnavailable, OSError, 2),
         (errors.DamagedFile, OSError, 1),
         (errors.StorageFailure, OSError, 1),
+        (errors.WrongResult, ArithmeticError, 1),
     ],
 )
 def test_each_error_is_the_builtin_that_a_caller_expects(kind: type, builtin: type, exit_code: int):

@@ -12,7 +12,7 @@ from toy_data import cached
 from heads import make_head
 from heads.evaluation import Evaluation, choose, evaluate
 from heads.logistic import LogisticHead
-from heads.splits import Split, k_fold
+from heads.splits import Split, hold_out, k_fold
 from heads.training import Protocol, train
 
 N = 60
@@ -37,7 +37,7 @@ def test_perfect_candidate_is_chosen_wherever_it_stands(order: tuple[str, str]):
     evaluation = one_split(candidates)
     assert evaluation.folds[0]["features"] == "perfect"
     assert evaluation.folds[0]["valid"]["accuracy"] == 1
-    assert choose(candidates, LABELS, CONTENTS, TRAIN, new_head) == "perfect"
+    assert choose(candidates, LABELS, CONTENTS, TRAIN, new_head).features == "perfect"
 
 
 def test_candidate_that_is_good_only_on_the_rows_held_out_is_not_chosen():
@@ -67,18 +67,18 @@ def test_copies_of_an_image_do_not_help_a_candidate():
         "class": np.repeat(PERFECT[:20], 2, 0),
     }
     candidates["class"] = candidates["class"] + 5 * np.repeat(NOISE[:20, :1], 2, axis=0)
-    assert choose(candidates, labels, contents, np.arange(40), new_head) == "class"
+    assert choose(candidates, labels, contents, np.arange(40), new_head).features == "class"
 
 
 def test_tie_goes_to_the_lower_log_loss():
     faint = PERFECT * np.linspace(0.2, 1.8, N, dtype=np.float32)[:, None]
     for candidates in ({"faint": faint, "perfect": PERFECT}, {"perfect": PERFECT, "faint": faint}):
-        assert choose(candidates, LABELS, CONTENTS, TRAIN, new_head) == "perfect"
+        assert choose(candidates, LABELS, CONTENTS, TRAIN, new_head).features == "perfect"
 
 
 def test_single_candidate_needs_no_inner_folds():
     only_one_of_a_class = np.array([0, 1, 2, 4])
-    assert choose({"noise": NOISE}, LABELS, CONTENTS, only_one_of_a_class, new_head) == "noise"
+    assert choose({"noise": NOISE}, LABELS, CONTENTS, only_one_of_a_class, new_head).features == "noise"
 
 
 def test_each_split_is_scored_with_a_head_of_its_own_rows():
@@ -98,7 +98,7 @@ def test_each_split_is_scored_with_a_head_of_its_own_rows():
         assert (fold["train"]["n"], fold["valid"]["n"]) == (40, 20)
         for part in ("train", "valid"):
             assert set(fold[part]) == {
-                "accuracy", "balanced_accuracy", "nll", "n", "fit_seconds", "predict_seconds"
+                "accuracy", "balanced_accuracy", "nll", "ece", "roc_auc", "n", "fit_seconds", "predict_seconds"
             }  # fmt: skip
             assert 0 < fold[part]["fit_seconds"] < 30
             assert 0 < fold[part]["predict_seconds"] < 30
@@ -112,6 +112,14 @@ def test_summary_is_mean_and_deviation_over_the_splits():
         for name, values in scores.items():
             each = [fold[part][name] for fold in evaluation.folds]
             assert values == {"mean": pytest.approx(np.mean(each)), "std": pytest.approx(np.std(each))}
+
+
+def test_summary_of_a_score_that_not_all_splits_define_is_that_of_the_others():
+    parts = [{"roc_auc": 0.5, "top_5": 1.0, "r2": None}, {"roc_auc": None, "top_5": 0.5, "r2": None}, {"roc_auc": 1.0}]
+    summary = Evaluation([{"train": part, "valid": part} for part in parts]).summary()
+    quarter, nothing = {"mean": 0.75, "std": 0.25}, {"mean": None, "std": None}
+    expected = {"roc_auc": quarter, "top_5": quarter, "r2": nothing}
+    assert summary == {"train": expected, "valid": expected}
 
 
 def test_rows_held_out_follow_one_another_split_by_split():
@@ -165,3 +173,58 @@ def test_head_that_is_kept_is_fitted_on_all_rows_of_the_chosen_candidate(tmp_pat
     np.testing.assert_array_equal(trained.head.predict_proba(PERFECT), expected.predict_proba(PERFECT))
     assert len(trained.evaluation.folds) == 3
     assert trained.fit_seconds > 0
+
+
+class Guess:
+    """Right where it is told to be, of features that are the class itself."""
+
+    def __init__(self, right: bool) -> None:
+        self.right = right
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Guess:
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        ant = np.clip(np.asarray(X)[:, :1], 0.1, 0.9)
+        return np.hstack([ant, 1 - ant] if self.right else [1 - ant, ant])
+
+
+@pytest.mark.parametrize("order", [(True, False), (False, True)])
+def test_parameters_of_a_grid_are_chosen_as_features_are(order: tuple[bool, bool]):
+    grid = [{"right": right} for right in order]
+    candidates = {"noise": NOISE, "perfect": PERFECT}
+    evaluation = evaluate(candidates, LABELS, CONTENTS, [(TRAIN, HELD_OUT)], Guess, grid=grid)
+    assert evaluation.folds[0]["params"] == {"right": True}
+    assert evaluation.folds[0]["features"] == "perfect"
+    assert evaluation.folds[0]["valid"]["accuracy"] == 1
+    assert choose(candidates, LABELS, CONTENTS, TRAIN, Guess, grid=grid).params == {"right": True}
+
+
+@pytest.mark.parametrize("head", ["logistic", "ridge", "lda", "knn"])
+def test_with_labels_drawn_at_random_nothing_is_found(head: str):
+    rng = np.random.default_rng(5)
+    labels, features = np.array(["ant", "bee"])[rng.integers(2, size=240)], rng.standard_normal((240, 30))
+    candidates = {"all": features, "some": features[:, :7], "maps": features.reshape(240, 5, 6)}
+    trained = train(candidates, labels, np.arange(240), Protocol(cv=4, test=0.25), head, grid=[{}, {}])
+    assert abs(trained.evaluation.summary()["valid"]["accuracy"]["mean"] - 0.5) < 0.12
+    assert trained.test is not None
+    assert abs(trained.test["accuracy"] - 0.5) < 0.2
+
+
+def test_the_test_part_has_no_part_in_anything_else():
+    labels = LABELS.copy()
+    protocol = Protocol(cv=3, test=0.2)
+    first = train({"noise": NOISE}, labels, CONTENTS, protocol, "logistic")
+    _, aside = hold_out(labels, CONTENTS, 0.2, 0)
+    assert first.test is not None
+    assert first.test["n"] == len(aside) == 12
+    assert not set(aside) & set(np.concatenate(first.evaluation.rows).tolist())
+    spoilt = NOISE.copy()
+    spoilt[aside] = 1e6
+    again = train({"noise": spoilt}, labels, CONTENTS, protocol, "logistic")
+    np.testing.assert_array_equal(
+        np.concatenate(again.evaluation.probabilities), np.concatenate(first.evaluation.probabilities)
+    )
+    np.testing.assert_array_equal(again.head.predict_proba(NOISE), first.head.predict_proba(NOISE))
+    assert again.test != first.test

@@ -125,7 +125,7 @@ def test_hold_out_refuses_to_leave_a_side_without_some_class(share: float):
         hold_out(LABELS, DISTINCT, share, 0)
     assert str(caught.value) == (
         f"holding out {share:g} of 40 images leaves a side with fewer than one of each of the 3 classes; "
-        "choose another --valid, or --cv."
+        "choose another --valid."
     )
 
 
@@ -200,5 +200,6 @@ def test_inner_folds_refuse_a_class_of_one_image():
     with pytest.raises(BadData) as caught:
         inner_folds(np.array(["a", "a", "b"]), np.arange(3), 0)
     assert str(caught.value) == (
-        "choosing a layer needs at least 2 distinct training images of each class; 'b' has 1: name one layer."
+        "choosing needs at least 2 distinct training images of each class; 'b' has 1: name one layer, without --grid "
+        "or --calibrate."
     )

@@ -20,9 +20,9 @@ def blobs(n: int = 48, row_shape: tuple[int, ...] = (2, 2, 3), seed: int = 0) ->
     return (centres[target] + rng.standard_normal((n, *row_shape))).astype(np.float32), CLASSES[target]
 
 
-def cached(root: Path, rows: np.ndarray) -> Features:
+def cached(root: Path, rows: np.ndarray, layer: str = "a") -> Features:
     """`rows` as `Features` from a cache in `root`, kept there in another order."""
-    spec = FeatureSpec(net="test", weights="none", layer="a", size=(8, 8), pooling="none")
+    spec = FeatureSpec(net="test", weights="none", layer=layer, size=(8, 8), pooling="none")
     encoded = b"".join(digest_bytes(f"{row}".encode()) for row in range(len(rows)))
     digests = np.frombuffer(encoded, np.uint8).reshape(len(rows), 16)
     with FeatureCache(root)[spec].writer({}) as writer:

@@ -117,24 +117,9 @@ def convert(model: keras.Model, file: Path) -> None:
         When OpenVINO does not know some operation: it raises many types.
     """
     import keras
-    import openvino
-    import tensorflow as tf
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.tensorflow.utils import create_tf_graph_iterator
 
-    def readouts(inputs: Any) -> dict[str, Any]:
-        outputs = keras.tree.flatten(model(inputs, training=False))
-        return {f"readout{number}": tf.identity(output) for number, output in enumerate(outputs)}
-
-    signature = tf.TensorSpec((None, *model.input.shape[1:]), model.input.dtype)
-    function = tf.function(readouts, input_signature=[signature]).get_concrete_function()
-    # Not `openvino.convert_model`, which reports each use over the network.
-    frontend = FrontEndManager().load_by_framework("tf")
-    graph = create_tf_graph_iterator(function, None, None, None, True)  # has to live as long as `loaded`
-    loaded = frontend.load(graph)
-    converted = frontend.convert(loaded)
-    openvino.save_model(converted, str(file), compress_to_fp16=False)
-
+    readouts = [f"readout{number}" for number in range(len(model.outputs))]
+    save_converted(model, readouts, file)
     shape, dtype = (2, *model.input.shape[1:]), np.dtype(model.input.dtype)
     inputs = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
     expected = [np.asarray(output) for output in keras.tree.flatten(model(inputs, training=False))]
@@ -142,3 +127,38 @@ def convert(model: keras.Model, file: Path) -> None:
         difference, scale = float(np.abs(exact - found).max(initial=0)), float(np.abs(exact).max(initial=0))
         if not difference <= TOLERANCE * scale:
             raise ValueError(f"its features differ by {difference:.3g} from those of Keras, which reach {scale:.3g}")
+
+
+def save_converted(model: keras.Model, names: list[str], file: Path) -> None:
+    """Convert a model with one input, by way of TensorFlow.
+
+    Parameters
+    ----------
+    names : list of str
+        Of its outputs.
+    file : Path
+        Of type ``.xml``; the weights go beside it.
+
+    Raises
+    ------
+    RuntimeError, Exception
+        When OpenVINO does not know some operation: it raises many types.
+    """
+    import keras
+    import openvino
+    import tensorflow as tf
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.tensorflow.utils import create_tf_graph_iterator
+
+    def named(inputs: Any) -> dict[str, Any]:
+        outputs = keras.tree.flatten(model(inputs, training=False))
+        return {name: tf.identity(output) for name, output in zip(names, outputs, strict=True)}
+
+    signature = tf.TensorSpec((None, *model.input.shape[1:]), model.input.dtype)
+    function = tf.function(named, input_signature=[signature]).get_concrete_function()
+    # Not `openvino.convert_model`, which reports each use over the network.
+    frontend = FrontEndManager().load_by_framework("tf")
+    graph = create_tf_graph_iterator(function, None, None, None, True)  # has to live as long as `loaded`
+    loaded = frontend.load(graph)
+    converted = frontend.convert(loaded)
+    openvino.save_model(converted, str(file), compress_to_fp16=False)

@@ -1,0 +1,171 @@
+"""How weights are found: of one setting by L-BFGS, a pass at a time, or of many at once by steps, a batch at a time.
+
+Weights have the shape (k, d + 1): a row for each class, of features scaled to zero mean and unit variance, and the
+intercept last. The loss is the mean log-loss of the softmax plus penalty / 2 times the sum of squared weights without
+the intercepts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+PAIRS = 5  # steps that L-BFGS remembers
+DECREASE = 1e-4  # share of the decrease promised by the slope that a step must bring (Armijo)
+NOISE = 1e-6  # relative; below it, losses in float32 do not tell which is lower
+SHORTEST = 1e-3
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The main axes of scaled features, in which the loss is far steeper than in the others.
+
+    L-BFGS takes as many passes as the steepest axis differs from the flattest. Features of nets differ by 10,000 times;
+    along the axes kept here the difference is divided out (a low-rank preconditioner, Frangella, Tropp and Udell 2023).
+
+    Attributes
+    ----------
+    axes : ndarray of shape (r, d), float32
+    variances : ndarray of shape (r,), float32
+        Along the axes, descending.
+    """
+
+    axes: np.ndarray
+    variances: np.ndarray
+
+    @classmethod
+    def of(cls, sample: np.ndarray, rank: int) -> Curvature:
+        """The axes of some scaled rows of shape (m, d)."""
+        m, d = sample.shape
+        if d <= m:
+            values, vectors = np.linalg.eigh(sample.T @ sample / m)
+            axes = vectors.T
+        else:
+            values, vectors = np.linalg.eigh(sample @ sample.T / m)
+            axes = vectors.T @ sample / np.sqrt(m * np.maximum(values, 1e-6))[:, None]
+        kept = slice(None, -min(rank, m, d) - 1, -1)
+        return cls(np.ascontiguousarray(axes[kept], np.float32), np.maximum(values[kept], 1e-6).astype(np.float32))
+
+    def divide(self, gradient: np.ndarray, penalty: float) -> np.ndarray:
+        """`gradient`, of shape (k, d + 1), divided by the curvature of the loss where all weights are zero."""
+        k = len(gradient)
+        steepness = (1 - 1 / k) / k  # of a softmax that holds all classes for equally likely
+        flattest = steepness * self.variances[-1] + penalty
+        out = gradient / np.float32(flattest)
+        out[:, -1] = gradient[:, -1] / np.float32(steepness)
+        along = gradient[:, :-1] @ self.axes.T
+        out[:, :-1] += (along * (1 / (steepness * self.variances + penalty) - 1 / flattest)) @ self.axes
+        return out
+
+
+class Lbfgs:
+    """L-BFGS (Liu and Nocedal 1989) that is told the loss at `point` and moves `point`, until it is `done`.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Of the weights, (k, d + 1).
+    tolerance : float
+        It is done where the loss can be expected to fall by no more than this share.
+
+    Attributes
+    ----------
+    point : ndarray of shape (k, d + 1), float32
+        Where the loss is to be computed next.
+    best : ndarray of shape (k, d + 1), float32
+        Where it was lowest.
+    passes : int
+        How often it was told.
+    """
+
+    def __init__(self, shape: tuple[int, int], penalty: float, curvature: Curvature, tolerance: float) -> None:
+        self.point = self.best = np.zeros(shape, np.float32)
+        self.done, self.passes = False, 0
+        self._penalty = penalty
+        self._curvature = curvature
+        self._tolerance = tolerance
+        self._loss = math.inf
+        self._gradient = self._direction = self.best
+        self._slope, self._step, self._scale = 0.0, 1.0, 1.0
+        self._pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
+
+    def tell(self, loss: float, gradient: np.ndarray) -> None:
+        """Take the mean log-loss at `point` and its gradient, which is altered."""
+        self.passes += 1
+        weights = self.point[:, :-1]
+        loss += self._penalty / 2 * _dot(weights, weights)
+        gradient[:, :-1] += np.float32(self._penalty) * weights
+        if not loss <= self._loss + DECREASE * self._step * self._slope + NOISE * abs(self._loss):
+            self._shorten(loss)
+            return
+        if self._loss < math.inf:
+            self._remember(self.point - self.best, gradient - self._gradient)
+        self.best, self._loss, self._gradient = self.point, loss, gradient
+        self._aim()
+
+    def _remember(self, step: np.ndarray, change: np.ndarray) -> None:
+        along = _dot(step, change)
+        if along > 0:
+            self._pairs = [*self._pairs[1 - PAIRS :], (step, change, along)]
+            self._scale = along / _dot(change, self._curvature.divide(change, self._penalty))
+
+    def _aim(self) -> None:
+        direction = self._gradient.copy()
+        shares = []
+        for step, change, along in reversed(self._pairs):
+            shares.append(_dot(step, direction) / along)
+            direction -= np.float32(shares[-1]) * change
+        direction = np.float32(-self._scale) * self._curvature.divide(direction, self._penalty)
+        for (step, change, along), share in zip(self._pairs, reversed(shares), strict=True):
+            direction -= np.float32(share + _dot(change, direction) / along) * step
+        self._slope, self._step, self._direction = _dot(self._gradient, direction), 1.0, direction
+        self.point = self.best + direction
+        # Half the slope is the decrease to be expected of a loss that is a parabola.
+        self.done = not -self._slope / 2 > self._tolerance * self._loss
+
+    def _shorten(self, loss: float) -> None:
+        """A shorter step: to the bottom of the parabola through what is known of this one."""
+        excess = loss - self._loss - self._step * self._slope
+        bottom = -self._slope * self._step / (2 * excess) if excess < math.inf else 0.0
+        self._step *= min(0.5, max(0.1, bottom))
+        self.point = self.best + np.float32(self._step) * self._direction
+        self.done = self._step < SHORTEST  # only rounding is left
+
+
+class Nesterov:
+    """Gradient descent with Nesterov's momentum, whose rates fall to nought along a cosine (Loshchilov, Hutter 2017).
+
+    Parameters
+    ----------
+    weights : ndarray of shape (S, k, d + 1), float32
+        Altered by each step.
+    penalties, rates : ndarray of shape (S,)
+    steps : int
+        That will be taken.
+    """
+
+    def __init__(self, weights: np.ndarray, penalties: np.ndarray, rates: np.ndarray, steps: int) -> None:
+        self._weights = weights
+        self._velocity = np.zeros_like(weights)
+        self._penalties, self._rates = penalties, rates
+        self._steps, self._taken = steps, 0
+
+    def step(self, gradient: np.ndarray) -> None:
+        """A step down the gradient of the mean log-loss, of shape (S, k, d + 1), which is altered."""
+        rates = self._rates * (1 + math.cos(math.pi * self._taken / self._steps)) / 2
+        self._taken += 1
+        gradient *= rates[:, None, None].astype(np.float32)
+        self._velocity *= np.float32(MOMENTUM)
+        self._velocity -= gradient
+        gradient -= np.float32(MOMENTUM) * self._velocity
+        self._weights -= gradient
+        # The penalty's share of the step is taken where it ends (a proximal step): any penalty is stable then.
+        shrink = 1 / (1 + rates * self._penalties / (1 - MOMENTUM))
+        self._weights[:, :, :-1] *= shrink[:, None, None].astype(np.float32)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.vdot(a, b))

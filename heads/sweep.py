@@ -1,0 +1,231 @@
+"""Sweep: many sets of features and many heads judged on the same splits, in parallel processes.
+
+Each result is kept in a file named by what it is a result of, so that a sweep that was interrupted, or grows, computes
+only what is new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import LayertapError, StorageFailure
+from feature_cache.version import own_version
+from heads.evaluation import evaluate
+from heads.metrics import NLL_FLOOR
+from heads.registry import make_head
+from heads.splits import Split
+from heads.training import Protocol
+from heads.views import Views
+
+DRAWS = 1000  # bootstrap samples
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A set of features, by its name, and a head with its parameters."""
+
+    features: str
+    head: str
+    params: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a pair did.
+
+    Attributes
+    ----------
+    summary : dict
+        See `Evaluation.summary`; empty where it failed.
+    right, loss : ndarray of shape (n,)
+        For each image that was held out: whether its class was found, the mean over the splits that held it out; and
+        its log-loss. NaN for the others.
+    error : str
+        Why it failed, if it did.
+    """
+
+    pair: Pair
+    summary: dict[str, Any]
+    right: np.ndarray
+    loss: np.ndarray
+    error: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the splits; below all others where it failed."""
+        return -1.0 if self.error else float(self.summary["valid"]["accuracy"]["mean"])
+
+
+def sweep(
+    features: Mapping[str, Any],
+    pairs: Sequence[Pair],
+    labels: np.ndarray,
+    contents: np.ndarray,
+    protocol: Protocol,
+    folder: Path,
+    *,
+    views: Views | None = None,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Result]:
+    """Judge every pair on the splits of `protocol`.
+
+    Parameters
+    ----------
+    features : mapping of str to Features
+        Of the same images; each process opens them itself, and maps their files.
+    labels, contents : ndarray of shape (n,)
+        See `heads.splits`.
+    folder : Path
+        Where results are kept.
+    jobs : int
+        Processes; each uses one thread.
+    progress : callable, optional
+        Called with the number of pairs done and of all.
+
+    Returns
+    -------
+    list of Result
+        The best first, by accuracy and then by log-loss; what failed comes last.
+    """
+    views = views or Views()
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = protocol.splits(labels, contents)
+    files = {pair: folder / f"{_key(features[pair.features], pair, labels, splits, views)}.npz" for pair in pairs}
+    results = {pair: result for pair, file in files.items() if (result := _read(file, pair)) is not None}
+    missing = [pair for pair in files if pair not in results]
+    if progress and results:
+        progress(len(results), len(files))
+    arguments = [(features[pair.features], pair, labels, contents, splits, views) for pair in missing]
+    for result in _judged(arguments, min(jobs, len(arguments))):
+        results[result.pair] = result
+        if not result.error:
+            _write(files[result.pair], result)
+        if progress:
+            progress(len(results), len(files))
+    return sorted(results.values(), key=lambda result: (-result.accuracy, np.nanmean(result.loss), result.error))
+
+
+def unbiased(results: Sequence[Result], contents: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """The accuracy to expect of the best of several results.
+
+    The best score of many is too good: it was chosen for it. Bootstrap bias-corrected cross-validation (Tsamardinos,
+    Greasidou and Borboudakis 2018, "Bootstrapping the out-of-sample predictions for efficient and accurate
+    cross-validation") chooses on samples of the images held out, and scores what was chosen on the images left out of
+    the sample.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, the mean over the samples, and ``low`` and ``high``, between which 95 % of them are.
+    """
+    right = np.stack([result.right for result in results if not result.error], axis=1)
+    judged = ~np.isnan(right).any(1)
+    right, member = right[judged], np.unique(contents[judged], return_inverse=True)[1]
+    rng, scores = np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        drawn = np.bincount(rng.integers(member.max() + 1, size=member.max() + 1), minlength=member.max() + 1)
+        weight = drawn[member]
+        chosen = int(np.argmax(weight @ right))
+        scores.append(float(right[weight == 0, chosen].mean()))
+    low, high = np.percentile(scores, [2.5, 97.5])
+    return {"accuracy": float(np.mean(scores)), "low": float(low), "high": float(high)}
+
+
+def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
+    """Results as they come, from so many processes."""
+    if jobs <= 1:
+        for one in arguments:
+            yield _judge(*one)
+        return
+    # Processes of their own, not forks: the threads of BLAS and Keras do not survive a fork.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            for done in as_completed([pool.submit(_judge, *one) for one in arguments]):
+                yield done.result()
+        except BrokenProcessPool as error:
+            raise StorageFailure(
+                "a process of the sweep was killed, perhaps for want of memory. What it had judged is kept: run the "
+                "same command again, with fewer --jobs."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _judge(
+    features: Any, pair: Pair, labels: np.ndarray, contents: np.ndarray, splits: list[Split], views: Views
+) -> Result:
+    """Evaluate one pair, in one thread."""
+    from threadpoolctl import threadpool_limits
+
+    empty = np.full(len(labels), np.nan)
+    try:
+        with threadpool_limits(1):
+            evaluation = evaluate(
+                {pair.features: features},
+                labels,
+                contents,
+                splits,
+                lambda: make_head(pair.head, dict(pair.params)),
+                views=views,
+            )
+    except (LayertapError, ValueError, MemoryError) as error:  # one pair that cannot be is no end of the others
+        return Result(pair, {}, empty, empty, " ".join(str(error).split()) or type(error).__name__)
+    column = np.searchsorted(np.unique(labels), labels)
+    right, loss, times = np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(labels))
+    for rows, truth, predicted, probabilities in zip(
+        evaluation.rows, evaluation.truth, evaluation.predicted, evaluation.probabilities, strict=True
+    ):
+        right[rows] += truth == predicted
+        loss[rows] -= np.log(np.clip(probabilities[np.arange(len(rows)), column[rows]], NLL_FLOOR, 1))
+        times[rows] += 1
+    with np.errstate(invalid="ignore"):
+        return Result(pair, evaluation.summary(), right / times, loss / times)
+
+
+def _key(features: Any, pair: Pair, labels: np.ndarray, splits: list[Split], views: Views) -> str:
+    """What identifies a result: the rows, the head, the labels, the splits and the version of Layertap."""
+    state = hashlib.sha256()
+    what = [own_version(), features.digest, pair.head, dict(pair.params), views.count, views.average]
+    state.update(json.dumps(what, sort_keys=True).encode())
+    for array in (np.asarray(features.keys()[0]), labels.astype(str), *(rows for split in splits for rows in split)):
+        state.update(np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()[:32]
+
+
+def _write(file: Path, result: Result) -> None:
+    """Written aside and renamed: a result is there as a whole or not at all."""
+    handle, aside = tempfile.mkstemp(prefix=".new-", suffix=".npz", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, summary=json.dumps(result.summary), right=result.right, loss=result.loss)
+        Path(aside).replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(aside).unlink()
+        raise
+
+
+def _read(file: Path, pair: Pair) -> Result | None:
+    """The result in a file; None where there is none, or none that can be read."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            summary = json.loads(str(arrays["summary"]))
+            float(summary["valid"]["accuracy"]["mean"])
+            return Result(pair, summary, arrays["right"], arrays["loss"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None

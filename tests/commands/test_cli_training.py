@@ -1,0 +1,144 @@
+"""`train-head` with a grid, a test split, layers side by side and learning curves; and `sweep`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+LAYERS = ("--layer", "block1_pool", "--layer", "block2_pool")
+
+
+@pytest.fixture(scope="module")
+def shades(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> Path:
+    """A folder with images of three shades that overlap, their features extracted."""
+    folder = tmp_path_factory.mktemp("shades")
+    rng = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("gray", 40), ("bright", 80)):
+        (folder / "data" / name).mkdir(parents=True)
+        for number in range(14):
+            pixels = rng.integers(low, low + 120, (12, 12)).astype(np.uint8) // (1 + number % 2)
+            Image.fromarray(pixels).save(folder / "data" / name / f"{number}.png")
+    for pool in ("avg", "max"):
+        done = layertap("extract", "data", *LAYERS, "--pool", pool, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def run(shades: Path, layertap: Callable) -> Callable[..., dict]:
+    def run(*arguments: str) -> dict:
+        done = layertap(*arguments, "--json", cwd=shades)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_a_grid_is_chosen_from_by_inner_folds_and_the_test_part_is_scored_once(run: Callable, shades: Path) -> None:
+    report = run(
+        "train-head", "data", "--layer", "block2_pool", "--pool", "avg", "--grid", "C=1e-9,1", "--cv", "3",
+        "--test", "0.2", "--calibrate", "--out", "grid"
+    )  # fmt: skip
+    assert {fold["params"]["C"] for fold in report["folds"]} <= {"1e-9", "1"}
+    assert report["test"]["n"] == 8
+    assert sum(fold["valid"]["n"] for fold in report["folds"]) == 34
+    config = json.loads((shades / "grid" / "config.json").read_text())
+    assert config["head"]["params"]["C"] in (1e-9, 1)
+    assert config["grid"] == [{"C": "1e-9"}, {"C": "1"}]
+    assert config["head"]["params"]["calibrate"] is True
+    assert config["protocol"] == {"cv": 3, "test": 0.2, "seed": 0, "draws": 20}
+
+
+def test_layers_side_by_side_are_read_so_by_later_commands(run: Callable, shades: Path, layertap: Callable) -> None:
+    spaces = [info["space"] for info in run("cache", "list")["spaces"] if "block1_pool-max" in info["space"]]
+    report = run(
+        "train-head", "data", *LAYERS, "--pool", "avg", "--join", "--beside", spaces[0], "--cv", "3", "--out", "joined"
+    )  # fmt: skip
+    assert {fold["features"] for fold in report["folds"]} == {f"block1_pool+block2_pool+{spaces[0]}"}
+    config = json.loads((shades / "joined" / "config.json").read_text())
+    assert [part["spec"]["layer"] for part in config["joined"]] == ["block1_pool", "block2_pool", "block1_pool"]
+    assert [part["spec"]["pooling"] for part in config["joined"]] == ["avg", "avg", "max"]
+    assert run("evaluate", "joined", "data")["test"]["accuracy"] > 0.7
+    image = next((shades / "data" / "dark").iterdir())
+    new = shades / "new.png"
+    Image.fromarray(np.asarray(Image.open(image)) + 1).save(new)  # not in the cache yet
+    assert run("predict", "joined", str(new))["predictions"][0]["probabilities"].keys() == {"dark", "gray", "bright"}
+    done = layertap("train-head", "data", "--layer", "block1_pool", "--join", "--out", "one", cwd=shades)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--join puts several layers side by side" in done.stderr
+
+
+def test_a_learning_curve_rises(run: Callable, shades: Path) -> None:
+    report = run(
+        "train-head", "data", "--layer", "block2_pool", "--pool", "avg", "--curve", "1,8", "--draws", "5",
+        "--out", "curve"
+    )  # fmt: skip
+    assert [point["per_class"] for point in report["curve"]] == [1, 8]
+    few, many = (point["accuracy"]["mean"] for point in report["curve"])
+    assert few < many
+    assert (shades / "curve" / "curve.png").is_file()
+
+
+def test_a_sweep_ranks_pairs_and_keeps_them(run: Callable, shades: Path, layertap: Callable) -> None:
+    command = (
+        "sweep", "data", *LAYERS, "--pool", "avg", "--pool", "max", "--join", "block1_pool+block2_pool",
+        "--head", "prototypes", "--head", "ridge", "--grid", "prototypes.scale=true,false", "--cv", "3",
+        "--out", "sweep"
+    )  # fmt: skip
+    report = run(*command, "--jobs", "2")
+    pairs = report["pairs"]
+    assert len(pairs) == 2 * 3 * 3
+    assert {pair["features"] for pair in pairs} == {
+        f"{layers} {pool}"
+        for layers in ("block1_pool", "block2_pool", "block1_pool+block2_pool")
+        for pool in ("avg", "max")
+    }
+    accuracies = [pair["accuracy"] for pair in pairs]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert report["best"]["low"] <= report["best"]["accuracy"] <= report["best"]["high"]
+    best = {pair["features"]: pair["gflops"] for pair in pairs}
+    assert best["block1_pool avg"] < best["block2_pool avg"] == best["block1_pool+block2_pool avg"]
+    front = [pair for pair in pairs if pair["front"]]
+    assert pairs[0]["accuracy"] in [pair["accuracy"] for pair in front]
+    with (shades / "sweep" / "sweep.csv").open(newline="") as stream:
+        assert [float(row["accuracy"]) for row in csv.DictReader(stream)] == accuracies
+    assert Image.open(shades / "sweep" / "sweep.png").size[0] > 300
+    kept = {file: file.stat().st_mtime_ns for file in (shades / "sweep" / "results").iterdir()}
+    assert len(kept) == len(pairs)
+    assert run(*command) == report
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    table = layertap(*command, cwd=shades).stdout
+    assert "looks better than it is" in table
+
+
+def test_a_sweep_says_what_is_missing_and_computes_it_where_asked(
+    shades: Path, layertap: Callable, run: Callable
+) -> None:
+    command = ("sweep", "data", "--layer", "block3_pool", "--head", "prototypes", "--cv", "3", "--out", "new")
+    done = layertap(*command, cwd=shades)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "Compute what is missing with --extract" in done.stderr
+    assert run(*command, "--extract")["pairs"][0]["error"] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--head", "ridg"), "did you mean 'ridge'"),
+        (("--head", "ridge", "--grid", "alpha=1,2"), "give it as HEAD.NAME=V1,V2, of one of ridge"),
+        (("--join", "block1_pool+nowhere"), "--join block1_pool+nowhere: give two or more of"),
+        (("--net", "glyphnet", "--net", "vgg16"), "--layer block1_pool: of several nets, name one as NET:LAYER"),
+        (("--cv", "50"), "50 folds need at least 50 distinct images"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(shades: Path, layertap: Callable, arguments: tuple[str, ...], said: str) -> None:
+    done = layertap("sweep", "data", "--layer", "block1_pool", "--pool", "avg", *arguments, "--out", "bad", cwd=shades)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+    assert not (shades / "bad" / "sweep.csv").exists()
