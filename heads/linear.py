@@ -76,6 +76,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         ``strength`` and ``learning_rate`` that the head was trained with.
     """
 
+    reads_batches = True
+
     def __init__(
         self,
         strengths: Sequence[float] | float | None = None,

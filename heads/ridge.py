@@ -66,6 +66,8 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
     temperature_ : float
     """
 
+    reads_batches = True
+
     def __init__(self, alphas: Any = None, scale: bool = False) -> None:
         self.alphas = alphas
         self.scale = scale

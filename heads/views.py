@@ -9,6 +9,8 @@ import numpy as np
 
 from heads.registry import Head
 
+LARGE = 2**28  # bytes of features that are read at a time, where they need not all be in memory
+
 
 @dataclass(frozen=True)
 class Views:
@@ -47,15 +49,19 @@ class Views:
         images : ndarray of shape (m,), optional
             Positions; all images by default.
         """
-        if images is None:
-            return head.fit(features[:], np.repeat(labels, self.count))
-        return head.fit(features[self._all(images)], np.repeat(labels[images], self.count))
+        images = np.arange(len(labels)) if images is None else images
+        rows = self._all(images)
+        # Some heads read what they need batch by batch; the others need their rows in memory.
+        lazy = hasattr(features, "batches") and features.nbytes > LARGE and getattr(head, "reads_batches", False)
+        return head.fit(features.take(rows) if lazy else features[rows], np.repeat(labels[images], self.count))
 
     def predict_proba(self, head: Head, features: Any, images: np.ndarray) -> np.ndarray:
         """Probabilities of these images: shape (m, n_classes)."""
-        if not self.average:
-            return head.predict_proba(features[images * self.count])
-        return self.mean(head.predict_proba(features[self._all(images)]))
+        rows = self._all(images) if self.average else images * self.count
+        step = max(1, LARGE // max(1, getattr(features, "nbytes", 0) // max(1, len(features))))
+        starts = range(0, max(1, len(rows)), step)
+        said = np.concatenate([head.predict_proba(features[rows[start : start + step]]) for start in starts])
+        return self.mean(said) if self.average else said
 
     def mean(self, probabilities: np.ndarray) -> np.ndarray:
         """Mean over the views of each image: shape (m * count, n_classes) to (m, n_classes)."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from toy_data import blobs, cached
 
+from feature_cache import Features
 from heads.registry import Head, make_head
 from heads.training import Protocol, train
 from heads.views import Views
@@ -83,3 +86,19 @@ def test_one_view_is_training_as_ever() -> None:
 def test_views_from_a_file_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):
         Views(**wrong)
+
+
+@pytest.mark.parametrize("name", ["ridge", "linear", "logistic"])
+@pytest.mark.parametrize("average", [False, True])
+def test_features_larger_than_memory_give_the_same_head_and_probabilities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, average: bool
+) -> None:
+    rows, labels = blobs(60, (8,))
+    features, images = cached(tmp_path, rows), np.random.default_rng(0).permutation(30)[:24]
+    labels, views = labels[::2], Views(2, average)
+    whole = views.fit(make_head(name), features, labels, images)
+    expected = views.predict_proba(whole, features, np.arange(30))
+    monkeypatch.setattr("heads.views.LARGE", 4 * rows[0].nbytes)
+    monkeypatch.setattr(Features, "__array__", lambda *_: pytest.fail("all rows were read at once"))
+    parts = views.fit(make_head(name), features, labels, images)
+    np.testing.assert_allclose(views.predict_proba(parts, features, np.arange(30)), expected, atol=1e-6)
