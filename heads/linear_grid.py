@@ -21,7 +21,7 @@ from heads.linear_solvers import Curvature, Lbfgs, Nesterov
 # six sets of features, of glyphnet and made like those of nets; with 1 as many as 2.4 times more, with 128 1.5 times.
 SAMPLE, RANK = 512, 32
 # Passes after which settings that only overfit more are given up.
-CHECK = 4
+CHECK = 2
 
 
 @dataclass(eq=False)
@@ -222,22 +222,22 @@ def _minimise(banks: list[Bank], rows: Rows, held_out: np.ndarray, epochs: int, 
                 number %= len(losses)
                 search.tell(losses[number] / rows.total, gradients[number] / np.float32(rows.total))
         if epoch % CHECK == 0:
-            _give_up(banks, left, rows, held_out)
+            _give_up(active, rows, held_out)
 
 
-def _give_up(banks: list[Bank], searches: list[list[Search]], rows: Rows, held_out: np.ndarray) -> None:
+def _give_up(active: list[tuple[Bank, list[Search]]], rows: Rows, held_out: np.ndarray) -> None:
     """Give up those settings that only overfit more: weak ones, which would take the most passes of all.
 
     The loss of such a setting on the held-out rows has risen since they were last looked at, and its accuracy is
     below the best of its set by more than a standard error.
     """
-    before = {id(fit): fit.log_loss for bank in banks for fit in bank.fits}
-    _score(banks, rows, held_out)
-    for bank, some in zip(banks, searches, strict=True):
+    before = [[search.fit.log_loss for search in some] for _, some in active]
+    _score([Bank(bank.features, bank.scale, [search.fit for search in some]) for bank, some in active], rows, held_out)
+    for (bank, some), losses in zip(active, before, strict=True):
         best = max(fit.accuracy for fit in bank.fits)
         least = best - math.sqrt(best * (1 - best) / max(len(held_out), 1))
-        for search in some:
-            search.given_up = search.fit.log_loss > before[id(search.fit)] and search.fit.accuracy < least
+        for search, loss in zip(some, losses, strict=True):
+            search.given_up = search.fit.log_loss > loss and search.fit.accuracy < least
 
 
 def _descend(banks: list[Bank], rows: Rows, epochs: int, batch_size: int, random: np.random.Generator) -> None:
@@ -260,7 +260,9 @@ def _descend(banks: list[Bank], rows: Rows, epochs: int, batch_size: int, random
 
 
 def _score(banks: list[Bank], rows: Rows, held_out: np.ndarray) -> None:
-    """Accuracy and log-loss of every setting on these rows."""
+    """Accuracy and log-loss of every setting on these rows, if there are any."""
+    if not len(held_out):
+        return
     weights = [bank.weights() for bank in banks]
 
     def work(piece: np.ndarray) -> list[np.ndarray]:
@@ -269,8 +271,6 @@ def _score(banks: list[Bank], rows: Rows, held_out: np.ndarray) -> None:
             for bank, some in zip(banks, weights, strict=True)
         ]
 
-    if not len(held_out):
-        return
     sums = [np.zeros((2, len(bank.fits))) for bank in banks]
     for result in rows.workers.map(work, pieces(held_out)):
         sums = [total + one for total, one in zip(sums, result, strict=True)]

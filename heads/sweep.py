@@ -24,6 +24,7 @@ import numpy as np
 
 from feature_cache.errors import LayertapError, StorageFailure
 from feature_cache.version import own_version
+from heads import user_code
 from heads.evaluation import evaluate
 from heads.metrics import NLL_FLOOR
 from heads.registry import make_head
@@ -200,7 +201,8 @@ def _judge(
 def _key(features: Any, pair: Pair, labels: np.ndarray, splits: list[Split], views: Views) -> str:
     """What identifies a result: the rows, the head, the labels, the splits and the version of Layertap."""
     state = hashlib.sha256()
-    what = [own_version(), features.digest, pair.head, dict(pair.params), views.count, views.average]
+    code = user_code.digest(pair.head) if user_code.is_file(pair.head) else ""
+    what = [own_version(), features.digest, pair.head, code, dict(pair.params), views.count, views.average]
     state.update(json.dumps(what, sort_keys=True).encode())
     for array in (np.asarray(features.keys()[0]), labels.astype(str), *(rows for split in splits for rows in split)):
         state.update(np.ascontiguousarray(array).tobytes())

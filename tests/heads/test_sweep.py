@@ -83,6 +83,20 @@ def test_a_sweep_that_was_interrupted_goes_on(features: dict, tmp_path: Path, mo
     assert scores(run(features, tmp_path)) == scores(run(features, tmp_path / "uninterrupted"))
 
 
+def test_a_head_of_the_users_own_is_judged_again_when_its_file_has_changed(
+    features: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own.py"
+    code = "from sklearn.naive_bayes import GaussianNB\n\ndef make_head():\n    return GaussianNB({})\n"
+    pair, judge, judged = Pair("clear", f"{file}:make_head"), sweep._judge, []
+    monkeypatch.setattr(sweep, "_judge", lambda *arguments: judged.append(1) or judge(*arguments))
+    for content, times in (("", 1), ("", 1), ("var_smoothing=1e-3", 2)):
+        file.write_text(code.replace("{}", content))
+        (result,) = run(features, tmp_path, [pair])
+        assert result.error == ""
+        assert len(judged) == times
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"no result at all"])
 def test_a_result_that_cannot_be_read_is_made_again(features: dict, tmp_path: Path, content: bytes) -> None:
     expected = scores(run(features, tmp_path, PAIRS[:1]))
