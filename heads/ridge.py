@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from feature_cache.errors import BadData, DamagedFile
 from heads.checks import as_rows, require
-from heads.ridge_path import Rows, solve
+from heads.ridge_path import RATIOS, Rows, solve
 
 FILE = "head.npz"
-# Below so many numbers the threads of BLAS wait for each other more than they work where other processes want the cores
-# as well: 15,000 x 512 took four times as long with two threads as with one.
-WORTH_THREADS = 2**24
+# Below so many multiplications (0.4 s of one core) the threads of BLAS are not worth it: where other processes want the
+# cores as well, they wait for each other more than they work.
+WORTH_THREADS = 2**33
 STRENGTHS = 1e-30, 1e30  # beyond, squares of what is divided by them overflow
 TEMPERATURES = 1e-3, 1e3  # decision values are about -1 to 1
 DTYPES = [np.float32, np.float64]
@@ -90,7 +90,7 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         if len(self.classes_) == 2:
             targets = targets[:, 1:]
         rows = Rows(X)
-        with _threads_for(rows):
+        with _threads_for(rows, targets.shape[1] * len(RATIOS if alphas is None else alphas)):
             path = solve(rows, targets, alphas, scale=bool(self.scale))
         self.coef_, self.intercept_ = path.coef, path.intercept
         self.alphas_, self.loo_errors_ = path.alphas, path.errors
@@ -157,8 +157,9 @@ def _flat(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), -1)
 
 
-def _threads_for(rows: Rows) -> AbstractContextManager[Any]:
-    return threadpool_limits(1, "blas") if rows.count * rows.width < WORTH_THREADS else nullcontext()
+def _threads_for(rows: Rows, columns: int) -> AbstractContextManager[Any]:
+    work = rows.count * rows.width * (min(rows.count, rows.width) + columns)
+    return threadpool_limits(1, "blas") if work < WORTH_THREADS else nullcontext()
 
 
 def _strengths(alphas: Any) -> np.ndarray | None:
