@@ -211,7 +211,7 @@ class TestRefusals:
 
 def convert_slowly(number: int, barrier: object, results: object) -> None:
     def convert(file: Path) -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         fill("the same")(file)
 
     file = converted(WHAT, convert)
@@ -225,7 +225,7 @@ class TestTogether:
         workers = [context.Process(target=convert_slowly, args=(number, barrier, results)) for number in range(3)]
         for worker in workers:
             worker.start()
-        found = sorted(results.get(timeout=60) for _ in workers)
+        found = sorted(results.get(timeout=120) for _ in workers)
         for worker in workers:
             worker.join(10)
             assert worker.exitcode == 0
@@ -254,6 +254,21 @@ class TestTogether:
             fill()(file)
 
         assert converted(WHAT, succeed).is_file()
+
+    def test_what_another_puts_there_at_the_last_moment_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        look, put = conversions._is_whole, []
+
+        def too_early(place: Path) -> bool:
+            if list(place.parent.glob(".new-*")) and not put:  # about to put its own
+                put.append(place)
+                put.append(converted(WHAT, fill("the other")).stat().st_ino)
+                return False
+            return look(place)
+
+        monkeypatch.setattr(conversions, "_is_whole", too_early)
+        file = converted(WHAT, fill("this one"))
+        assert file.read_text() == "net of the other"
+        assert file.stat().st_ino == put[1]  # never moved away and back
 
 
 class TestRoom:

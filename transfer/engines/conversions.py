@@ -94,6 +94,8 @@ def _put(aside: Path, place: Path) -> None:
             aside.rename(place)
             return
         except OSError:
+            if _is_whole(place):  # put there since, by another process that may already use it
+                return
             with contextlib.suppress(OSError):
                 place.rename(aside.with_name(f"{aside.name}-old"))
             shutil.rmtree(aside.with_name(f"{aside.name}-old"), ignore_errors=True)
