@@ -23,8 +23,9 @@ MOMENTUM = 0.9
 class Curvature:
     """The main axes of scaled features, in which the loss is far steeper than in the others.
 
-    L-BFGS takes as many passes as the steepest axis differs from the flattest. Features of nets differ by 10,000 times;
-    along the axes kept here the difference is divided out (a low-rank preconditioner, Frangella, Tropp and Udell 2023).
+    The more the steepest axis differs from the flattest, the more passes L-BFGS takes; variances of the features of
+    nets differ by 10,000 times. Along the axes kept here that is divided out: a low-rank preconditioner, of a sample of
+    the rows and not of a sketch as in Frangella, Tropp and Udell (2023).
 
     Attributes
     ----------

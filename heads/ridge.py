@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,16 +11,13 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
-from threadpoolctl import threadpool_limits
 
 from feature_cache.errors import BadData, DamagedFile
 from heads.checks import as_rows, require
-from heads.ridge_path import RATIOS, Rows, solve
+from heads.ridge_path import solve
+from heads.ridge_rows import Rows
 
 FILE = "head.npz"
-# Below so many multiplications (0.4 s of one core) the threads of BLAS are not worth it: where other processes want the
-# cores as well, they wait for each other more than they work.
-WORTH_THREADS = 2**33
 STRENGTHS = 1e-30, 1e30  # beyond, squares of what is divided by them overflow
 TEMPERATURES = 1e-3, 1e3  # decision values are about -1 to 1
 DTYPES = [np.float32, np.float64]
@@ -89,9 +85,7 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         targets = np.where(member[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
         if len(self.classes_) == 2:
             targets = targets[:, 1:]
-        rows = Rows(X)
-        with _threads_for(rows, targets.shape[1] * len(RATIOS if alphas is None else alphas)):
-            path = solve(rows, targets, alphas, scale=bool(self.scale))
+        path = solve(Rows(X), targets, alphas, scale=bool(self.scale))
         self.coef_, self.intercept_ = path.coef, path.intercept
         self.alphas_, self.loo_errors_ = path.alphas, path.errors
         self.alpha_ = float(path.alphas[path.best])
@@ -155,11 +149,6 @@ def _lazy(X: Any) -> bool:
 
 def _flat(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), -1)
-
-
-def _threads_for(rows: Rows, columns: int) -> AbstractContextManager[Any]:
-    work = rows.count * rows.width * (min(rows.count, rows.width) + columns)
-    return threadpool_limits(1, "blas") if work < WORTH_THREADS else nullcontext()
 
 
 def _strengths(alphas: Any) -> np.ndarray | None:

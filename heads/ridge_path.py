@@ -16,17 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import blas, eigh
+from threadpoolctl import threadpool_limits
 
 from feature_cache.errors import BadData
+from heads.ridge_rows import Centring, Rows, blas_threads, in_threads
 
 # Default strengths, as multiples of the mean eigenvalue of X'X (of XX' where n <= d). On letters, glyphnet's held-out
 # script, ratios from 0.05 to 10 were the best, for 3 to 110 rows of each of 23 classes and widths from 128 to 4,096.
 RATIOS = np.logspace(-5, 3, 20)
-CHUNK_BYTES = 2**24  # of a chunk of rows in float64
+# Below so many multiplications (0.2 s of one core) the threads of BLAS are not worth it: where other processes want the
+# cores as well, they wait for each other more than they work.
+WORTH_THREADS = 2**33
 COLUMNS = 256  # of a product for several strengths at once; narrower ones leave BLAS idle
 # Rotated to the eigenvectors, rows and coefficients make sums without much cancellation, however badly conditioned the
 # features: in float32 a prediction errs by some 1e-7, and the error of a row left out by that over 1 - 1/n - h. Where
@@ -60,70 +63,6 @@ class RidgePath:
     left_out: np.ndarray
 
 
-class Rows:
-    """Features of shape (n, ...) as chunks of flat rows in float64; each iteration passes over them once.
-
-    Parameters
-    ----------
-    features : ndarray or feature_cache.Features of shape (n, ...)
-    """
-
-    def __init__(self, features: Any) -> None:
-        self._features = features
-        self.count = len(features)
-        self.width = int(np.prod(features.shape[1:], dtype=np.int64))
-        self.chunk = max(1, CHUNK_BYTES // (8 * max(COLUMNS, self.width)))
-
-    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Positions and rows of shape (m, d), float64, a copy that may be written to."""
-        if hasattr(self._features, "batches"):
-            start = 0
-            for rows, _ in self._features.batches(self.chunk):
-                yield slice(start, start + len(rows)), self._flat(rows)
-                start += len(rows)
-        else:
-            yield from self.between(0, self.count)
-
-    def between(self, first: int, last: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """The same for the rows from `first` to before `last`."""
-        for start in range(first, last, self.chunk):
-            part = slice(start, min(start + self.chunk, last))
-            yield part, self._flat(self._features[part])
-
-    def _flat(self, rows: np.ndarray) -> np.ndarray:
-        return np.array(rows.reshape(len(rows), self.width), np.float64, order="C")
-
-
-class Centring:
-    """Takes from each chunk its own mean, so that no large squares cancel, and gives it a row that makes up for it.
-
-    Of n rows with mean m and p more with mean q, the scatter about the mean of all is that of both parts about their
-    own and (np / (n + p)) (q - m)(q - m)' (Chan et al. 1983), which is that of one row more.
-
-    Attributes
-    ----------
-    mean : ndarray of shape (d,)
-        Of all rows so far.
-    """
-
-    def __init__(self, width: int) -> None:
-        self.mean = np.zeros(width)
-        self._count = 0
-
-    def __call__(self, chunk: np.ndarray) -> np.ndarray:
-        """The chunk (p, d), centred, and the row: shape (p + 1, d)."""
-        rows = np.empty((len(chunk) + 1, chunk.shape[1]))
-        mean = chunk.mean(0)
-        if not np.isfinite(mean).all():
-            raise BadData("Input X contains NaN, infinity or numbers too large to add up.")
-        np.subtract(chunk, mean, out=rows[:-1])
-        before, self._count = self._count, self._count + len(chunk)
-        step = mean - self.mean
-        rows[-1] = np.sqrt(before * len(chunk) / self._count) * step
-        self.mean += step * (len(chunk) / self._count)
-        return rows
-
-
 def solve(rows: Rows, targets: np.ndarray, alphas: np.ndarray | None, *, scale: bool) -> RidgePath:
     """Fit the whole path and choose by the mean squared leave-one-out error.
 
@@ -148,7 +87,9 @@ def solve(rows: Rows, targets: np.ndarray, alphas: np.ndarray | None, *, scale: 
         When a feature is not finite, or too large for squares.
     """
     side = _Dual if rows.count <= rows.width else _Primal
-    return side(rows, targets, scale).path(alphas)
+    threads, work = blas_threads(), rows.count * rows.width * min(rows.count, rows.width)
+    with threadpool_limits(1 if work < WORTH_THREADS else None, "blas"):
+        return side(rows, targets, scale).path(alphas, threads)
 
 
 class _Primal:
@@ -177,23 +118,18 @@ class _Primal:
         self.rotation = vectors / self.spread[:, None]  # (d, d): from rows as they came to Z
         self.cross = self.rotation.T @ cross
 
-    def path(self, alphas: np.ndarray | None) -> RidgePath:
-        """The whole path: two passes over the rows."""
+    def path(self, alphas: np.ndarray | None, threads: int) -> RidgePath:
+        """The whole path: two passes over the rows, the first in so many threads."""
         alphas = _strengths(alphas, self.unit)
         shrink = 1 / (self.values[:, None] + alphas / self.unit)  # (d, m)
+        # What is free of a row to be predicted is least where it is alone in the direction of the largest eigenvalue.
         least = (1 - 1 / self.rows.count) * alphas / self.unit * shrink[-1]
         errors, free = np.zeros(len(alphas)), np.empty((self.rows.count, len(alphas)))
-        for part, chunk in self.rows:
-            chunk -= self.mean
-            rotated = chunk @ self.rotation
-            # What is left of a row to predict itself badly is at least so much; rounding may say less.
-            free[part] = np.maximum(1 - 1 / self.rows.count - np.square(rotated, out=chunk) @ shrink, least)
-            narrow = rotated.astype(np.float32)
-            for some in _at_once(len(alphas), self.cross.shape[1]):
-                exact = free[part, some].min() < SAFE
-                product = _product(rotated if exact else narrow, self.cross, shrink[:, some])
-                product -= self.targets[part, None]
-                errors[some] += (np.einsum("nmk,nmk->nm", product, product) / free[part, some] ** 2).sum(0)
+        with threadpool_limits(1, "blas"):
+            judged = in_threads(lambda *at: self._judge(at[0], at[1], shrink, least), self.rows, threads)
+            for part, errors_of_part, free_of_part in judged:
+                errors += errors_of_part
+                free[part] = free_of_part
         best = int(np.argmin(errors))
         coef = (self.rotation @ (shrink[:, best, None] * self.cross)).T
         left_out = self.targets + self.level
@@ -202,6 +138,21 @@ class _Primal:
             left_out[part] -= (self.targets[part] - chunk @ coef.T) / free[part, best, None]
         intercept = self.level - coef @ self.mean
         return RidgePath(alphas, errors / self.targets.size, best, coef, intercept, left_out)
+
+    def _judge(
+        self, part: slice, chunk: np.ndarray, shrink: np.ndarray, least: np.ndarray
+    ) -> tuple[slice, np.ndarray, np.ndarray]:
+        """Sums of the squared errors of these rows left out, (m,), and 1 - 1/n - h of each, (p, m)."""
+        chunk -= self.mean
+        rotated = chunk @ self.rotation
+        free = np.maximum(1 - 1 / self.rows.count - np.square(rotated, out=chunk) @ shrink, least)
+        narrow, errors = rotated.astype(np.float32), np.zeros(len(least))
+        for some in _at_once(len(least), self.cross.shape[1]):
+            exact = free[:, some].min() < SAFE
+            product = _product(rotated if exact else narrow, self.cross, shrink[:, some])
+            product -= self.targets[part, None]
+            errors[some] = (np.einsum("nmk,nmk->nm", product, product) / free[:, some] ** 2).sum(0)
+        return part, errors, free
 
 
 class _Dual:
@@ -225,7 +176,7 @@ class _Dual:
         self.values, self.vectors = np.maximum(values[:-1], 0), vectors[:, :-1]
         self.cross = self.vectors.T @ self.targets
 
-    def path(self, alphas: np.ndarray | None) -> RidgePath:
+    def path(self, alphas: np.ndarray | None, threads: int) -> RidgePath:
         """The whole path: one pass over the rows."""
         alphas = _strengths(alphas, self.unit)
         shrink = 1 / (self.values[:, None] + alphas)  # (n - 1, m)

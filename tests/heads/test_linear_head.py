@@ -204,7 +204,7 @@ def test_head_chooses_another_than_a_rate_that_is_far_too_large():
     assert head.score(X, y) > 0.6
 
 
-def test_the_most_accurate_is_best_once_neighbours_are_averaged_and_ties_go_to_the_lower_loss():
+def test_the_most_accurate_is_best_once_neighbours_are_averaged_and_of_equals_that_with_the_lowest_loss():
     scale = Scale(np.zeros(1, np.float32), np.ones(1, np.float32))
 
     def grid(*scores: tuple[float, float]) -> list[Fit]:

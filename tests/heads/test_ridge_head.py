@@ -17,7 +17,7 @@ from toy_data import blobs, cached
 
 from feature_cache import Features
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice
-from heads import make_head, ridge_path
+from heads import make_head, ridge_path, ridge_rows
 from heads.ridge import RidgeHead
 
 ALPHAS = (1e-3, 0.1, 10.0, 1000.0)
@@ -36,13 +36,13 @@ def relu_features(shape: tuple[int, int], classes: int = 3, seed: int = 0) -> tu
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven rows at a time, and few strengths at once, so that everything is put together of pieces."""
-    plain = ridge_path.Rows.__init__
+    plain = ridge_rows.Rows.__init__
 
-    def init(self: ridge_path.Rows, features: Any) -> None:
+    def init(self: ridge_rows.Rows, features: Any) -> None:
         plain(self, features)
         self.chunk = 7
 
-    monkeypatch.setattr(ridge_path.Rows, "__init__", init)
+    monkeypatch.setattr(ridge_rows.Rows, "__init__", init)
     monkeypatch.setattr(ridge_path, "COLUMNS", 7)
 
 
@@ -129,12 +129,24 @@ def test_a_row_left_out_is_predicted_by_a_fit_without_it(width: int, alpha: floa
     X[:, 0] = 0
     X[3, 0] = 10  # a row that predicts itself: its leverage is all but 1
     targets = np.stack([np.where(y == 1, 1.0, -1.0), np.arange(20.0) % 5], axis=1)
-    path = ridge_path.solve(ridge_path.Rows(X), targets, np.array([alpha]), scale=False)
+    path = ridge_path.solve(ridge_rows.Rows(X), targets, np.array([alpha]), scale=False)
     for row in range(20):
         others = np.arange(20) != row
         without = Ridge(alpha, solver="svd").fit(X[others], targets[others])
         np.testing.assert_allclose(path.left_out[row], without.predict(X[[row]])[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(path.errors, np.mean((path.left_out - targets) ** 2), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    X, y = relu_features((400, 30))
+    heads = []
+    for threads in (1, 2, 8):
+        monkeypatch.setattr(ridge_path, "blas_threads", lambda threads=threads: threads)
+        heads.append(RidgeHead().fit(X, y))
+    for head in heads[1:]:
+        np.testing.assert_array_equal(head.loo_errors_, heads[0].loo_errors_)
+        np.testing.assert_array_equal(head.predict_proba(X), heads[0].predict_proba(X))
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -182,7 +194,8 @@ def test_rows_of_a_cache_are_never_in_memory_as_a_whole(
 ):
     X, y = relu_features((shape[0], 16), classes=2)
     features = cached(tmp_path, np.tile(X.astype(np.float32), shape[1] // 16))
-    monkeypatch.setattr(ridge_path, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(ridge_rows, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(ridge_rows, "MOST_THREADS", 2)
     monkeypatch.setattr(Features, "__array__", None)
     tracemalloc.start()
     try:
