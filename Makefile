@@ -48,6 +48,7 @@ lint: install
 bench: install
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.cache
+	$(BIN)/python -m benchmarks.heads
 
 clean:
 	rm -rf .venv .venv-jax build *.egg-info features demo

@@ -100,8 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = _add(
         commands, "train-head", "commands.train_head:train_head", "train and judge a head on cached features", *groups
     )
+    head_arguments.add_targets(sub)
     head = sub.add_argument_group("head")
-    _add_head(head)
+    head_arguments.add_head(head)
     head_arguments.add_choice(head)
     head_arguments.add_protocol(head)
     head.add_argument(
@@ -127,26 +128,6 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_cache_commands(commands)
     return parser
-
-
-def _add_head(group: argparse._ArgumentGroup) -> None:
-    from heads import HEADS
-
-    group.add_argument(
-        "--head",
-        default="logistic",
-        metavar="NAME",
-        help=f"{', '.join(HEADS)}; a classifier of scikit-learn, as sklearn.svm:SVC; or FILE.py:make_head, a "
-        "function of your own that returns an estimator: the file is run (default: logistic)",
-    )
-    group.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        type=arguments.parameter,
-        metavar="NAME=VALUE",
-        help="of the head; of most also scale=true or false, pca=N, calibrate=true or false, class_weight=balanced",
-    )
 
 
 def _add_head_code(sub: argparse.ArgumentParser) -> None:

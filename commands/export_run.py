@@ -42,6 +42,8 @@ def export(args: argparse.Namespace) -> None:
     formats.check(args.to)
     dataset = arguments.optional_dataset(args)
     run = runs.read(Path(args.run), args.head_code)
+    if run.task.name != "classes":
+        raise InvalidChoice(f"the run {args.run} is one of {run.task.name}, and only classifiers are exported so far.")
     requests = _requests(run)
     # Before the net is built, which takes time. A head may come wrapped with a temperature: the two are fused.
     layers = as_layers(getattr(run.head, "head", run.head), getattr(run.head, "temperature", 1.0))

@@ -50,6 +50,42 @@ def add_sweep(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", required=True, metavar="DIR", help="folder of the results; the same one goes on there")
 
 
+def add_head(group: argparse._ArgumentGroup) -> None:
+    from heads import HEADS
+
+    group.add_argument(
+        "--head",
+        default=None,
+        metavar="NAME",
+        help=f"{', '.join(HEADS)}; a classifier or regressor of scikit-learn, as sklearn.svm:SVC; or "
+        "FILE.py:make_head, a function of your own that returns an estimator: the file is run (default: logistic; "
+        "ridge for --regression)",
+    )
+    group.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        type=arguments.parameter,
+        metavar="NAME=VALUE",
+        help="of the head; of most also scale=true or false, pca=N, calibrate=true or false, class_weight=balanced",
+    )
+
+
+def add_targets(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("targets", "the class of each image or, of a CSV file, one of these")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
+        "--regression", type=columns, default=[], metavar="COLUMN,..", help="predict the numbers of these columns"
+    )
+    either.add_argument(
+        "--multilabel",
+        type=columns,
+        default=[],
+        metavar="COLUMN,..",
+        help="predict any number of labels: a column that lists them (sun;sea), or a column of 0 and 1 for each",
+    )
+
+
 def add_choice(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--grid",
@@ -68,6 +104,9 @@ def add_choice(group: argparse._ArgumentGroup) -> None:
         metavar="SPACE",
         help="read this space of the cache, too; may be repeated",
     )
+    group.add_argument(
+        "--map", choices=("pca", "umap"), default="pca", help="how features are drawn in two dimensions (default: pca)"
+    )
     group.add_argument("--test", type=float, metavar="F", help="set a share F aside, scored once at the end")
     group.add_argument("--curve", type=counts, default=[], metavar="N,N", help="accuracy by labelled images per class")
 
@@ -85,8 +124,27 @@ def add_protocol(group: argparse._ArgumentGroup) -> None:
         "--per-class", type=int, metavar="N", help="train on N labelled images per class, judge on all the rest"
     )
     group.add_argument(
+        "--repeats", type=arguments.positive, default=1, metavar="R", help="make the folds of --cv R times"
+    )
+    group.add_argument(
+        "--splits",
+        metavar="COLUMN",
+        help="of a CSV file: train, valid and test of its own, or a name for each fold",
+    )
+    group.add_argument(
+        "--groups", metavar="COLUMN", help="of a CSV file: images of a group, one patient's, stay on one side"
+    )
+    group.add_argument(
         "--draws", type=arguments.positive, default=20, metavar="N", help="for --per-class (default: 20)"
     )
+
+
+def columns(text: str) -> list[str]:
+    """``a,b`` as names."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names a column twice, or not at all; give them as a,b")
+    return names
 
 
 def grid(text: str) -> tuple[str, list[str]]:

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands import arguments
-from commands.output import Progress, output, print_json, print_skipped, print_table
+from commands import arguments, problem
+from commands.output import Progress, output, print_json, print_skipped
+from commands.scores import print_scores
 from feature_cache.errors import DamagedFile, InvalidChoice
 
 if TYPE_CHECKING:
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from heads.metrics import score
-    from transfer.datasets import require_labels
+    from heads import runs
+    from heads.tasks import task_of
 
-    dataset = arguments.dataset(args)
-    require_labels(dataset, least=1)
-    run, cached, probabilities, seconds = _apply(args, dataset)
-    labels, classes = require_labels(cached.dataset, least=1), run.head.classes_
+    run, dataset = runs.read(Path(args.run), args.head_code), arguments.dataset(args)
+    _truth(dataset, run)
+    cached, said, seconds = _apply(args, run, dataset)
+    truth, strange = _truth(cached.dataset, run)
+    task = task_of(truth)
     result = {
-        **score(classes, labels, probabilities),
+        **task.score(task.classes_of(run.head), truth, said),
         "fit_seconds": run.config["head"].get("fit_seconds"),
         "predict_seconds": seconds,
     }
@@ -39,32 +41,69 @@ def evaluate(args: argparse.Namespace) -> None:
         print_json({"run": args.run, "data": args.data, "test": result})
         return
     print_skipped(cached.skipped, None)
-    strange = sorted(set(labels.tolist()) - set(classes.tolist()))
     if strange:
-        names = ", ".join(strange[:5])
-        print(f"{len(strange)} classes are unknown to the head and count as mistakes: {names}", file=sys.stderr)
+        what = "classes are" if run.task.name == problem.CLASSES else "labels are"
+        then = "count as mistakes" if run.task.name == problem.CLASSES else "are left out"
+        print(f"{len(strange)} {what} unknown to the head and {then}: {', '.join(strange[:5])}", file=sys.stderr)
     print_scores([("test", result)])
 
 
+def _truth(dataset: DataSet, run: Run) -> tuple[np.ndarray, list[str]]:
+    """The targets of `dataset` as the run has them, and the names of classes or labels that it does not know."""
+    import numpy as np
+
+    from transfer.datasets import require_labels
+
+    if run.task.name == problem.CLASSES:
+        labels = require_labels(dataset, least=1)
+        return labels, sorted(set(labels.tolist()) - set(run.head.classes_.tolist()))
+    found, names = problem.targets(dataset, run.task.name, list(run.task.columns))
+    if run.task.name == problem.REGRESSION:
+        return found, []
+    columns = dict(zip(names, found.T, strict=True))
+    none = np.zeros(len(dataset), bool)
+    member = np.stack([columns.get(label, none) for label in run.task.labels], axis=1)
+    return member, sorted(set(names) - set(run.task.labels))
+
+
 def predict(args: argparse.Namespace) -> None:
-    run, cached, probabilities, _ = _apply(args, _images(args))
-    classes = run.head.classes_.tolist()
-    predicted = [classes[column] for column in probabilities.argmax(1)]
-    ids = cached.dataset.ids
+    from heads import runs
+
+    run = runs.read(Path(args.run), args.head_code)
+    cached, said, _ = _apply(args, run, _images(args))
+    ids, (names, chosen) = cached.dataset.ids, _named(run, said)
+    numbers = said.reshape(len(ids), -1).tolist()
+    what, values = {
+        problem.CLASSES: ("class", "probabilities"),
+        problem.MULTILABEL: ("labels", "probabilities"),
+        problem.REGRESSION: ("", "numbers"),
+    }[run.task.name]
     if args.json:
         rows = [
-            {"id": name, "class": label, "probabilities": dict(zip(classes, row, strict=True))}
-            for name, label, row in zip(ids, predicted, probabilities.tolist(), strict=True)
+            {"id": name, **({what: one} if what else {}), values: dict(zip(names, row, strict=True))}
+            for name, one, row in zip(ids, chosen, numbers, strict=True)
         ]
         with output(args.out) as stream:
-            print_json({"predictions": rows, "skipped": [asdict(problem) for problem in cached.skipped]}, stream)
+            print_json({"predictions": rows, "skipped": [asdict(image) for image in cached.skipped]}, stream)
         return
     print_skipped(cached.skipped, None)
     with output(args.out) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["id", "class", *classes])
-        for name, label, row in zip(ids, predicted, probabilities.tolist(), strict=True):
-            writer.writerow([name, label, *(f"{value:.6g}" for value in row)])
+        writer.writerow(["id", *([what] if what else []), *names])
+        for name, one, row in zip(ids, chosen, numbers, strict=True):
+            told = ";".join(one) if isinstance(one, list) else one
+            writer.writerow([name, *([told] if what else []), *(f"{value:.6g}" for value in row)])
+
+
+def _named(run: Run, said: np.ndarray) -> tuple[list[str], list[Any]]:
+    """The names of the columns of what was said, and for each image its class, its labels or nothing."""
+    if run.task.name == problem.REGRESSION:
+        return list(run.task.columns), [None] * len(said)
+    if run.task.name == problem.MULTILABEL:
+        names = list(run.task.labels)
+        return names, [[names[column] for column in member.nonzero()[0]] for member in said > 0.5]
+    names = run.head.classes_.tolist()
+    return names, [names[column] for column in said.argmax(1)]
 
 
 def _images(args: argparse.Namespace) -> DataSet:
@@ -85,17 +124,25 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in (".csv", ".tsv")
 
 
-def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.ndarray, float]:
-    """Predict `dataset` with a run, once what the cache lacks is extracted by the spec that the run carries."""
+def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached, np.ndarray, float]:
+    """What a run says of `dataset`, once what the cache lacks is extracted by the spec that the run carries.
+
+    Returns
+    -------
+    cached : Cached
+    said : ndarray
+        See `heads.views.Views.outputs`.
+    seconds : float
+        That the head took.
+    """
     from feature_cache.joined import Joined
-    from heads import runs
+    from heads.tasks import outputs
     from transfer.extract import extract
     from transfer.lookup import cached_features
     from transfer.nets import net_from_config
     from transfer.request import request_for
 
-    run, cache = runs.read(Path(args.run), args.head_code), arguments.cache(args)
-    views = run.views
+    cache, views = arguments.cache(args), run.views
     count = views.count if views.average else 1
     found: list[Cached] = []
     for spec, net in run.parts:
@@ -112,31 +159,7 @@ def _apply(args: argparse.Namespace, dataset: DataSet) -> tuple[Run, Cached, np.
     if getattr(run.head, "n_features_in_", width) != width:
         raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder}; train it again.")
     start = time.perf_counter()
-    probabilities = run.head.predict_proba(features)
+    said = outputs(run.head, features)
     if views.average:
-        probabilities = views.mean(probabilities)
-    return run, cached, probabilities, time.perf_counter() - start
-
-
-def print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:
-    """Print a table of scores, a row for each part."""
-
-    def cell(value: Any, digits: int) -> str:
-        if isinstance(value, dict) and value["mean"] is None:
-            return "-"
-        if isinstance(value, dict):
-            spread = f" ± {value['std']:.{digits}f}" if value["std"] else ""
-            return f"{value['mean']:.{digits}f}{spread}"
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    columns = {
-        "accuracy": ("accuracy", 4),
-        "balanced accuracy": ("balanced_accuracy", 4),
-        "log-loss": ("nll", 4),
-        "calibration error": ("ece", 4),
-        "images": ("n", 0),
-        "fit (s)": ("fit_seconds", 2),
-        "predict (s)": ("predict_seconds", 3),
-    }
-    rows = [(name, *(cell(scores.get(key), digits) for key, digits in columns.values())) for name, scores in parts]
-    print_table(("", *columns), rows)
+        said = views.mean(said)
+    return cached, said, time.perf_counter() - start

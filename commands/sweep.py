@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands import arguments
+from commands import arguments, problem
 from commands.output import Progress, output, print_json, print_table
 from feature_cache.errors import InvalidChoice, MissingFeatures
 
@@ -47,18 +47,19 @@ class Readout:
 def sweep(args: argparse.Namespace) -> None:
     from heads import plots
     from heads import sweep as sweeping
-    from heads.training import Protocol
     from transfer.datasets import require_labels
 
-    protocol = Protocol(args.cv, args.valid, args.per_class, args.draws, seed=args.seed)
-    if (args.cv, args.valid, args.per_class) == (None, None, None):
-        protocol = replace(protocol, cv=5)
     pairs_of = list(_heads(args))
     dataset = arguments.dataset(args)
     require_labels(dataset)
+    problem.protocol(args, dataset)
     readouts = _readouts(args)
-    features, data, contents = _features(args, dataset, readouts)
-    labels = require_labels(data)
+    features, data, images = _features(args, dataset, readouts)
+    labels, contents = require_labels(data), problem.contents(args, data, images)
+    protocol = problem.protocol(args, data)
+    if (args.cv, args.valid, args.per_class) == (None, None, None) and not (protocol.given and protocol.given.names):
+        protocol = replace(protocol, cv=5)
+    problem.warn_of_parted(protocol, contents)
     pairs = [sweeping.Pair(name, head, params) for name in features for head, params in pairs_of]
     out = Path(args.out)
     with Progress("pairs", args.quiet) as progress:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from feature_cache.errors import StorageFailure
 from feature_cache.layout import RUNS_FOLDER
@@ -43,6 +44,26 @@ class Citation(Used):
 def used(features: Features) -> Used:
     """What to record of the rows that a run uses."""
     return Used(features.space.folder.name, len(features), features.digest)
+
+
+def extraction_seconds(features: Any) -> float | None:
+    """How long computing these rows took, or None where some segment does not tell.
+
+    Layers of one net and size side by side are taken to come from one pass, which took as long as the longest.
+
+    Parameters
+    ----------
+    features : Features or Joined
+    """
+    passes: dict[tuple[Any, ...], float] = {}
+    for part in getattr(features, "parts", [features]):
+        seconds = part.space.seconds(*part.keys())
+        if seconds is None:
+            return None
+        spec = part.space.spec
+        key = spec.net, spec.weights, spec.size
+        passes[key] = max(passes.get(key, 0.0), seconds)
+    return sum(passes.values())
 
 
 def cite(root: Path, run: Path, rows: Iterable[Used]) -> None:

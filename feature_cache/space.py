@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -184,6 +185,33 @@ class Space:
             )
         return ids
 
+    def seconds(self, digests: np.ndarray, views: np.ndarray | None = None) -> float | None:
+        """How long computing these rows took: the time of their segments, by the share of its rows that are asked for.
+
+        Returns
+        -------
+        float or None
+            None where a segment does not tell, or is gone.
+
+        Raises
+        ------
+        MissingFeatures
+            When some are not in the cache.
+        """
+        ids = np.unique(self.locate(digests, _views(digests, views)))
+        numbers, counts = np.unique(np.searchsorted(self.index.starts, ids, "right") - 1, return_counts=True)
+        total = 0.0
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            try:
+                part = self._store.segment(number)
+            except Gone:
+                return None
+            seconds = part.provenance.get("seconds")
+            if not isinstance(seconds, int | float) or "shrunk_from" in part.provenance:
+                return None
+            total += seconds * count / len(part)
+        return total
+
     def read(self, ids: np.ndarray, *, view: bool = False) -> np.ndarray:
         """The rows with these ids: shape (*ids.shape, *row_shape).
 
@@ -222,8 +250,8 @@ class Space:
         """
         return self._store.gather(ids)
 
-    def writer(self, provenance: dict, *, compress: bool = False) -> SpaceWriter:
-        """A writer that adds segments to this space, creating its folder.
+    def writer(self, provenance: dict, **options: Any) -> SpaceWriter:
+        """A writer that adds segments to this space, creating its folder; see `SpaceWriter` for the options.
 
         Raises
         ------
@@ -231,7 +259,7 @@ class Space:
             When the folder cannot be made.
         """
         self.create()
-        return SpaceWriter(self.folder, self.spec, provenance, compress=compress)
+        return SpaceWriter(self.folder, self.spec, provenance, **options)
 
     def create(self) -> None:
         """Make the folder and what describes it, if they are not there yet.

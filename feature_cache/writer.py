@@ -37,6 +37,8 @@ class SpaceWriter:
         See `feature_cache.new_segment.write`.
     parameters : dict of str to ndarray, optional
         Of the codes that rows are stored as (see `feature_cache.coding`).
+    since : float, optional
+        When the work on the rows began, by `time.monotonic`; now by default. Segments keep how long their rows took.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SpaceWriter:
         *,
         compress: bool = False,
         parameters: coding.Parameters | None = None,
+        since: float | None = None,
     ) -> None:
         self._folder = folder
         self._spec = spec
@@ -58,6 +61,7 @@ class SpaceWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="layertap-writer")
         self._pending: Future[int] | None = None
         self._started = self._opened = time.monotonic()
+        self._since = self._started if since is None else since
         self._rounding = coding.Rounding()
         self.bytes_written = 0
         self.written: set[str] = set()  # names of the segments
@@ -129,8 +133,9 @@ class SpaceWriter:
         new, self._new = self._new, None
         if new is None:
             return
-        seconds = round(time.monotonic() - self._opened, 3)
-        provenance = {**self._provenance, "finished": timestamp(), "seconds": seconds}
+        now = time.monotonic()
+        provenance = {**self._provenance, "finished": timestamp(), "seconds": round(now - self._since, 3)}
+        self._since = now
         if self._spec.dtype == "float16":
             provenance["rounding"], self._rounding = self._rounding.as_dict(), coding.Rounding()
         self._pending = self._thread.submit(self._finish, new, provenance)

@@ -126,16 +126,21 @@ def gives_probabilities(estimator: Any) -> bool:
     return hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
 
 
-def _fitted(estimator: Any, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Any:
-    """A fitted clone; what depends on the number of rows is bounded by it."""
+def copy_for(estimator: Any, rows: int) -> Any:
+    """A clone to be fitted to so many rows: what depends on their number is bounded by it."""
     new = clone(estimator, safe=False)
     params = new.get_params(deep=False) if hasattr(new, "get_params") else {}
     if type(params.get("n_neighbors")) is int:
-        new.set_params(n_neighbors=min(params["n_neighbors"], len(X)))
+        new.set_params(n_neighbors=min(params["n_neighbors"], rows))
     if params.get("algorithm") == "auto":  # a tree of neighbours cannot be kept, and in many dimensions does not help
         new.set_params(algorithm="brute")
     if "decision_function_shape" in params:
         new.set_params(decision_function_shape="ovo")
+    return new
+
+
+def _fitted(estimator: Any, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Any:
+    new = copy_for(estimator, len(X))
     new.fit(X, y)
     if not np.array_equal(getattr(new, "classes_", classes), classes):
         raise ValueError(f"{type(new).__name__} has the classes {new.classes_}; those of the labels are {classes}")

@@ -1,27 +1,30 @@
-"""`EstimatorHead`: a head made of any classifier by scikit-learn's rules, and those that have a name of their own."""
+"""`EstimatorHead`: a head made of any classifier by scikit-learn's rules, and those that have a name of their own.
+
+Heads by import path, and of the user's code, are made here for regressors too (see `heads.regression`).
+"""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin, MetaEstimatorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
+from sklearn.utils import get_tags
 
-from feature_cache.errors import InvalidChoice, LayertapError, unknown
+from feature_cache.errors import InvalidChoice, unknown
 from heads import user_code
 from heads.calibration import gives_probabilities
-from heads.pipeline import PipelineHead, first_line
+from heads.pipeline import OfEstimator, PipelineHead
+from heads.regression import RegressorHead
 
-# Packages of scikit-learn whose classifiers care for each feature on its own, or for counts.
+# Packages of scikit-learn whose estimators care for each feature on its own, or for counts.
 AS_THEY_ARE = ("sklearn.tree", "sklearn.ensemble", "sklearn.naive_bayes", "sklearn.dummy")
 
 
-class EstimatorHead(MetaEstimatorMixin, PipelineHead):
+class EstimatorHead(OfEstimator, PipelineHead):
     """Scaling, principal components, and any classifier, with calibrated probabilities.
 
     Parameters
@@ -52,10 +55,6 @@ class EstimatorHead(MetaEstimatorMixin, PipelineHead):
         self.pca = pca
         self.calibrate = calibrate
 
-    @classmethod
-    def load(cls, folder: Any, params: dict[str, Any]) -> Any:
-        return super().load(folder, {key: value for key, value in params.items() if "__" not in key})
-
     def _check(self) -> None:
         super()._check()
         if not gives_probabilities(self.estimator):
@@ -66,27 +65,6 @@ class EstimatorHead(MetaEstimatorMixin, PipelineHead):
 
     def _is_turnable(self) -> bool:
         return type(self.estimator).__name__ == "LinearDiscriminantAnalysis" and self.estimator.solver == "lsqr"
-
-    def _what(self) -> str:
-        return f"a fitted head with {self._name()}"
-
-    def _name(self) -> str:
-        return type(self.estimator).__name__
-
-    def _own_types(self) -> list[type]:
-        return user_code.types_of(self.estimator)
-
-    @contextlib.contextmanager
-    def _in_one_line(self, what: str) -> Iterator[None]:
-        try:
-            with super()._in_one_line(what):
-                yield
-        except LayertapError:
-            raise
-        except Exception as error:  # in the user's own code, whatever goes wrong is the user's to mend
-            if not self._own_types():
-                raise
-            raise InvalidChoice(f"{self._name()} {what}: {type(error).__name__}: {first_line(error)}") from error
 
 
 # Settings were compared on letters, glyphnet's held-out script, with 1 to 40 labelled images for each of 23 classes.
@@ -153,18 +131,28 @@ def hist_gradient_boosting() -> EstimatorHead:
     return EstimatorHead(boosted, scale=False, calibrate=False)
 
 
-def by_path(path: str) -> EstimatorHead:
-    """A classifier of scikit-learn by its import path, with its defaults and a fixed random state.
+def by_path(path: str, task: str = "classes") -> EstimatorHead | RegressorHead:
+    """A classifier or regressor of scikit-learn by its import path, with its defaults and a fixed random state.
+
+    Parameters
+    ----------
+    task : str
+        For ``regression`` it has to be a regressor, otherwise a classifier.
 
     Raises
     ------
     InvalidChoice
         When `path` is anything else.
     """
+    wanted, kind_wanted, example = (
+        ("regressor", RegressorMixin, "sklearn.svm:SVR")
+        if task == "regression"
+        else ("classifier", ClassifierMixin, "sklearn.svm:SVC")
+    )
     if not re.fullmatch(r"sklearn(\.\w+)+:\w+", path):
         raise InvalidChoice(
-            f"the head {path!r} is not imported; a path is that of a classifier of scikit-learn, such as "
-            "sklearn.svm:SVC. For anything else write a file with a function that returns it: --head FILE.py:make_head."
+            f"the head {path!r} is not imported; a path is that of a {wanted} of scikit-learn, such as "
+            f"{example}. For anything else write a file with a function that returns it: --head FILE.py:make_head."
         )
     package, name = path.split(":")
     try:
@@ -173,9 +161,13 @@ def by_path(path: str) -> EstimatorHead:
         raise InvalidChoice(f"scikit-learn has no module {package!r}.") from None
     kind = getattr(module, name, None)
     if not (inspect.isclass(kind) and kind.__module__.startswith("sklearn.")):
-        raise unknown(f"{package} has no classifier", name, _classifiers(module))
-    if not issubclass(kind, ClassifierMixin):
-        raise InvalidChoice(f"{name} of {package} is not a classifier.")
+        raise unknown(f"{package} has no {wanted}", name, _public(module, kind_wanted))
+    if not issubclass(kind, kind_wanted):
+        if wanted == "regressor" and issubclass(kind, ClassifierMixin):
+            raise InvalidChoice(
+                f"{name} of {package} is a classifier; for numbers name a regressor, such as {example}."
+            )
+        raise InvalidChoice(f"{name} of {package} is not a {wanted}. Name one, such as {example}.")
     try:
         estimator: Any = kind()
     except TypeError:
@@ -185,23 +177,35 @@ def by_path(path: str) -> EstimatorHead:
         ) from None
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=0)  # as the heads with names: the same rows give the same head
-    return EstimatorHead(estimator, scale=not kind.__module__.startswith(AS_THEY_ARE))
+    scale = not kind.__module__.startswith(AS_THEY_ARE)
+    if wanted == "regressor":
+        return RegressorHead(estimator, scale, scale_targets=not get_tags(estimator).target_tags.positive_only)
+    return EstimatorHead(estimator, scale)
 
 
-def of_user(name: str) -> EstimatorHead:
-    """What the function ``FILE.py:make_head`` returns, with features and probabilities as they are."""
+def of_user(name: str, task: str = "classes") -> EstimatorHead | RegressorHead:
+    """What the function ``FILE.py:make_head`` returns, with features, and probabilities or targets, as they are."""
     estimator = user_code.call(name)
-    if inspect.isclass(estimator) or not (hasattr(estimator, "fit") and gives_probabilities(estimator)):
-        shown = f"the class {estimator.__name__}" if inspect.isclass(estimator) else f"{type(estimator).__name__}"
+    shown = f"the class {estimator.__name__}" if inspect.isclass(estimator) else f"{type(estimator).__name__}"
+    fits = hasattr(estimator, "fit") and not inspect.isclass(estimator)
+    if task == "regression":
+        if not fits or not hasattr(estimator, "predict") or _classifies(estimator):
+            raise InvalidChoice(f"{name} returned {shown}; for numbers it should return a regressor: fit and predict.")
+        return RegressorHead(estimator, scale=False, scale_targets=False)
+    if not fits or not gives_probabilities(estimator):
         raise InvalidChoice(
             f"{name} returned {shown}; it should return an estimator with fit, and predict_proba or decision_function."
         )
     return EstimatorHead(estimator, scale=False, calibrate=False)
 
 
-def _classifiers(module: Any) -> list[str]:
+def _classifies(estimator: Any) -> bool:
+    return isinstance(estimator, BaseEstimator) and is_classifier(estimator)
+
+
+def _public(module: Any, wanted: type) -> list[str]:
     return [
         name
         for name, kind in vars(module).items()
-        if inspect.isclass(kind) and issubclass(kind, ClassifierMixin) and not name.startswith("_")
+        if inspect.isclass(kind) and issubclass(kind, wanted) and not name.startswith("_")
     ]

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from heads.metrics import bagged, mean_and_deviation, score, with_columns_of
+from heads.metrics import bagged, mean_and_deviation
 from heads.registry import Head
 from heads.splits import Split, inner_folds
+from heads.tasks import task_of
 from heads.views import Views
 
 NewHead = Callable[..., Head]
@@ -40,18 +41,19 @@ class Evaluation:
     ----------
     folds : list of dict
         For each split: ``features``, which set was chosen, ``params``, which parameters of a grid, and for
-        ``train`` and ``valid`` the scores of `heads.metrics.score` with ``fit_seconds`` and ``predict_seconds``.
+        ``train`` and ``valid`` the scores of `heads.metrics` with ``fit_seconds`` and ``predict_seconds``.
     truth, predicted : list of ndarray
-        For each split: the labels of the rows held out, and what was predicted.
-    rows, probabilities : list of ndarray
-        For each split: the positions of the rows held out, and their probabilities, a column for each label.
+        For each split: the targets of the rows held out, and what was predicted.
+    rows, outputs : list of ndarray
+        For each split: the positions of the rows held out, and their probabilities, a column for each class, or the
+        numbers that were predicted.
     """
 
     folds: list[dict[str, Any]] = field(default_factory=list)
     truth: list[np.ndarray] = field(default_factory=list)
     predicted: list[np.ndarray] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
-    probabilities: list[np.ndarray] = field(default_factory=list)
+    outputs: list[np.ndarray] = field(default_factory=list)
 
     def summary(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """Mean and standard deviation over the splits of every score, for ``train`` and ``valid``.
@@ -66,10 +68,12 @@ class Evaluation:
             for part in ("train", "valid")
         }
 
-    def bagged(self, labels: np.ndarray) -> list[dict[str, Any]]:
+    def bagged(self, targets: np.ndarray) -> list[dict[str, Any]]:
         """Scores after 1, 2, ... splits of the mean of what they predict (see `heads.metrics.bagged`)."""
-        folds = zip(self.rows, self.probabilities, strict=True)
-        return bagged(labels, folds, partial(score, np.unique(labels)))
+        task = task_of(targets)
+        return bagged(
+            targets, zip(self.rows, self.outputs, strict=True), partial(task.score, task.all_classes(targets))
+        )
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Truth and predictions of all rows held out, split after split."""
@@ -78,7 +82,7 @@ class Evaluation:
 
 def evaluate(
     candidates: Mapping[str, Any],
-    labels: np.ndarray,
+    targets: np.ndarray,
     contents: np.ndarray,
     splits: Iterable[Split],
     new_head: NewHead,
@@ -94,7 +98,9 @@ def evaluate(
     ----------
     candidates : mapping of str to array of shape (n * views.count, ...)
         Sets of features of the same images. With more than one, each split chooses.
-    labels, contents : ndarray of shape (n,)
+    targets : ndarray of shape (n,) or (n, k)
+        See `heads.tasks`.
+    contents : ndarray of shape (n,)
         See `heads.splits`.
     new_head : callable
         Gives a head that has not been fitted, by the parameters of the grid.
@@ -104,25 +110,25 @@ def evaluate(
         Called with the number of splits done.
     """
     evaluation = Evaluation()
-    classes = np.unique(labels)
+    task = task_of(targets)
     for number, (train, held_out) in enumerate(splits, 1):
-        choice = choose(candidates, labels, contents, train, new_head, seed, views, grid)
+        choice = choose(candidates, targets, contents, train, new_head, seed, views, grid)
         features = candidates[choice.features]
-        fitting = partial(views.fit, new_head(**choice.params), features, labels, train)
+        fitting = partial(views.fit, new_head(**choice.params), features, targets, train)
         head, fit_seconds = _timed(fitting)
         fold: dict[str, Any] = {"features": choice.features, "params": choice.params}
         for part, rows in (("train", train), ("valid", held_out)):
-            probabilities, predict_seconds = _timed(lambda: views.predict_proba(head, features, rows))  # noqa: B023
+            outputs, predict_seconds = _timed(partial(views.outputs, head, features, rows))
             fold[part] = {
-                **score(head.classes_, labels[rows], probabilities),
+                **task.score(task.classes_of(head), targets[rows], outputs),
                 "fit_seconds": fit_seconds,
                 "predict_seconds": predict_seconds,
             }
         evaluation.folds.append(fold)
-        evaluation.truth.append(labels[held_out])
-        evaluation.predicted.append(head.classes_[np.argmax(probabilities, axis=1)])
+        evaluation.truth.append(targets[held_out])
+        evaluation.predicted.append(task.predicted(task.classes_of(head), outputs))
         evaluation.rows.append(held_out)
-        evaluation.probabilities.append(with_columns_of(classes, head.classes_, probabilities))
+        evaluation.outputs.append(task.whole(targets, task.classes_of(head), outputs))
         if progress:
             progress(number)
     return evaluation
@@ -130,7 +136,7 @@ def evaluate(
 
 def choose(
     candidates: Mapping[str, Any],
-    labels: np.ndarray,
+    targets: np.ndarray,
     contents: np.ndarray,
     rows: np.ndarray,
     new_head: NewHead,
@@ -138,19 +144,24 @@ def choose(
     views: Views = PLAIN,
     grid: Sequence[dict[str, Any]] = NO_GRID,
 ) -> Choice:
-    """The candidate whose head has the best accuracy over inner folds of `rows`; ties go to the lower log-loss."""
+    """The candidate whose head is the best over inner folds of `rows` (see `heads.tasks.Task.quality`)."""
     choices = [Choice(name, params) for name in candidates for params in grid]
     if len(choices) == 1:
         return choices[0]
-    folds = [(rows[train], rows[held_out]) for train, held_out in inner_folds(labels[rows], contents[rows], seed)]
+    task = task_of(targets)
+    folds = [
+        (rows[train], rows[held_out])
+        for train, held_out in inner_folds(task.strata(targets[rows]), contents[rows], seed)
+    ]
 
     def quality(choice: Choice) -> tuple[float, float]:
         features = candidates[choice.features]
         scores = []
         for train, held_out in folds:
-            head = views.fit(new_head(**choice.params), features, labels, train)
-            scores.append(score(head.classes_, labels[held_out], views.predict_proba(head, features, held_out)))
-        return float(np.mean([s["accuracy"] for s in scores])), -float(np.mean([s["nll"] for s in scores]))
+            head = views.fit(new_head(**choice.params), features, targets, train)
+            said = views.outputs(head, features, held_out)
+            scores.append(task.score(task.classes_of(head), targets[held_out], said))
+        return task.quality(scores)
 
     return max(choices, key=quality)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,7 @@ def project(features: Any, method: str = "pca", seed: int = 0, every: int = 1) -
     BadData
         When there are too few rows for it.
     """
-    if method not in METHODS:
-        raise unknown("there is no map by", method, METHODS)
+    require_method(method)
     reduce = _umap if method == "umap" else _pca
     n = -(-len(features) // every)
     rows = np.arange(n)
@@ -134,11 +135,18 @@ def _pca(rows: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
     return points, (first, second)
 
 
+def require_method(method: str) -> None:
+    """Raise InvalidChoice when there is no such map, and MissingDependency when it lacks a package."""
+    if method not in METHODS:
+        raise unknown("there is no map by", method, METHODS)
+    # Looked for and not imported, which takes seconds.
+    if method == "umap" and (sys.modules["umap"] if "umap" in sys.modules else find_spec("umap")) is None:
+        raise MissingDependency("maps by UMAP need the package umap-learn: pip install 'layertap[umap]'")
+
+
 def _umap(rows: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
-    try:
-        from umap import UMAP
-    except ModuleNotFoundError as error:
-        raise MissingDependency("maps by UMAP need the package umap-learn: pip install 'layertap[umap]'") from error
+    from umap import UMAP
+
     if len(rows) < FEWEST_FOR_UMAP:
         raise BadData(f"a map by UMAP needs at least {FEWEST_FOR_UMAP} images; received {len(rows)}: choose pca.")
     # A seed means one thread, which UMAP would warn of; and few rows have no spectrum to start from.

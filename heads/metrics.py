@@ -197,6 +197,15 @@ def per_class(classes: np.ndarray, labels: np.ndarray, predicted: np.ndarray) ->
     return [dict(zip(("class", "precision", "recall", "f1", "support"), row, strict=True)) for row in rows]
 
 
+def per_label(labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """How each of several labels fares: as `per_class`, of truth and predictions of shape (n, k), bool."""
+    both, said, support = (truth & predicted).sum(0), predicted.sum(0), truth.sum(0)
+    with np.errstate(invalid="ignore"):
+        shares = [both / said, both / support, 2 * both / (said + support)]
+    rows = zip(labels, *[[_or_none(value) for value in share] for share in shares], support.tolist(), strict=True)
+    return [dict(zip(("class", "precision", "recall", "f1", "support"), row, strict=True)) for row in rows]
+
+
 def confusion(classes: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Counts of shape (k, k), int64: true class by row, predicted class by column."""
     index = {label: number for number, label in enumerate(classes.tolist())}

@@ -52,14 +52,14 @@ def mistakes(file: Path, images: Sequence[np.ndarray], captions: Sequence[str], 
     images : sequence of ndarray
         As for `panel`, the worst mistakes first (see `heads.metrics.most_wrong`).
     captions : sequence of str
-        See `mistake`.
+        See `caption`.
     """
     panel(file, images[:MOST_MISTAKES], captions[:MOST_MISTAKES], title, MISTAKES_IN_A_ROW)
 
 
-def mistake(name: str, true: str, predicted: str, probability: float) -> str:
-    """The caption of an image: its name, its class, and what was predicted with which probability."""
-    return "\n".join(printable(line) for line in (name, true, f"→ {predicted} {probability:.2f}"))
+def caption(*lines: str) -> str:
+    """The caption of an image: its name, the truth, and what was predicted."""
+    return "\n".join(printable(line) for line in lines)
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Parameters of heads: their names and values as users give them, and as a run records them.
 
-Those of a classifier that a head wraps have its own names: ``C``, not ``estimator__C``.
+Those of an estimator that a head wraps have its own names: ``C``, not ``estimator__C``. A head that copies another for
+each label has the parameters of that one.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from sklearn.base import BaseEstimator
 from feature_cache.errors import InvalidChoice, unknown
 
 WRAPPED = "estimator"
+COPIED = "head"
 NAMES = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", list: "list"}
 
 
 def parameters(head: Any) -> dict[str, Any]:
     """Every parameter of `head` that can be given, with its value."""
     own = head.get_params(deep=False)
+    if COPIED in own:
+        return parameters(own[COPIED])
     if WRAPPED not in own:
         return dict(own)
     prefix = f"{WRAPPED}__"
@@ -50,6 +54,9 @@ def give(head: Any, name: str, params: dict[str, Any]) -> None:
         When there is no such parameter, or a value is not of its type.
     """
     known, own = parameters(head), head.get_params(deep=False)
+    if COPIED in own:
+        give(own[COPIED], name, params)
+        return
     hints = _hints(type(head))
     values = {}
     for key, value in params.items():

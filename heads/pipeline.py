@@ -1,4 +1,7 @@
-"""`PipelineHead`: what the heads made of scikit-learn share, from the check of rows to the file of the head."""
+"""What the heads made of scikit-learn share, from the check of rows to the file of the head.
+
+`Steps` is for heads of any kind, `PipelineHead` for classifiers; `heads.regression` has regressors.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController
 
 from feature_cache.errors import InvalidChoice, LayertapError
-from heads import skops_file, span
+from heads import skops_file, span, user_code
 from heads.calibration import TemperatureScaled
 from heads.checks import as_rows, require
 
@@ -29,14 +32,13 @@ FOLDS = 3  # for the temperature
 WORTH_THREADS = 2**24
 
 
-class PipelineHead(ClassifierMixin, BaseEstimator):
-    """Features scaled to zero mean and unit variance, their principal components, a classifier.
+class Steps(BaseEstimator):
+    """Features scaled to zero mean and unit variance, their principal components, and a last step.
 
-    A subclass stores its parameters, `scale` and `pca` among them, and has `_classifier` and `_check`.
+    A subclass stores its parameters, `scale` and `pca` among them, and has `_last_step`.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
     pipeline_ : Pipeline
     """
@@ -44,34 +46,9 @@ class PipelineHead(ClassifierMixin, BaseEstimator):
     scale: bool
     pca: float | None
 
-    def fit(self, X: Any, y: np.ndarray) -> Self:
-        """Fit to features of shape (n, ...) and labels of shape (n,)."""
-        X, y = validate_data(self, as_rows(X), y, dtype=[np.float32, np.float64])
-        check_classification_targets(y)
-        self._check()
-        if len(np.unique(y)) < 2:
-            raise InvalidChoice("a head tells at least 2 classes apart; the labels hold one class.")
-        pipeline = self._pipeline(X)
-        with _threads_for(X), self._in_one_line("cannot be fitted"):
-            self.pipeline_ = _fit_in_span(pipeline, X, y) if self._is_turnable() else pipeline.fit(X, y)
-        self.classes_ = self.pipeline_.classes_
-        return self
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each row."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[np.argmax(probabilities, axis=1)]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of shape (n, n_classes)."""
-        check_is_fitted(self)
-        X = validate_data(self, as_rows(X), reset=False, dtype=[np.float32, np.float64])
-        with _threads_for(X), self._in_one_line("cannot predict"):
-            return self.pipeline_.predict_proba(X)
-
     @property
     def n_iter_(self) -> Any:
-        """Iterations of the classifier, where it counts them."""
+        """Iterations of the last step, where it counts them."""
         last = self.pipeline_.steps[-1][1]
         return getattr(last, "estimator_", last).n_iter_
 
@@ -94,11 +71,10 @@ class PipelineHead(ClassifierMixin, BaseEstimator):
         head = cls(**params)
         expected = head._pipeline(np.ones((2, 1)))
         head.pipeline_ = skops_file.read(folder, expected, head._what(), head._own_types())
-        head.classes_ = head.pipeline_.classes_
         head.n_features_in_ = head.pipeline_.n_features_in_
         return head
 
-    def _classifier(self, X: np.ndarray) -> Any:
+    def _last_step(self, X: np.ndarray) -> Any:
         """The last step, for these rows."""
         raise NotImplementedError
 
@@ -118,15 +94,25 @@ class PipelineHead(ClassifierMixin, BaseEstimator):
         """Classes of the user's code that the head may hold."""
         return []
 
+    def _fit_steps(self, X: np.ndarray, y: np.ndarray) -> None:
+        """Fit the pipeline to rows and targets that have been checked."""
+        pipeline = self._pipeline(X)
+        with _threads_for(X), self._in_one_line("cannot be fitted"):
+            self.pipeline_ = _fit_in_span(pipeline, X, y) if self._is_turnable() else pipeline.fit(X, y)
+
+    def _said(self, method: str, X: Any) -> Any:
+        """What the fitted pipeline says of features of shape (n, ...): its `predict`, or another method."""
+        check_is_fitted(self)
+        X = validate_data(self, as_rows(X), reset=False, dtype=[np.float32, np.float64])
+        with _threads_for(X), self._in_one_line("cannot predict"):
+            return getattr(self.pipeline_, method)(X)
+
     def _pipeline(self, X: np.ndarray) -> Pipeline:
         steps: list[Any] = [StandardScaler()] if self.scale else []
         if self.pca is not None:
             components = self.pca if self.pca < 1 else min(int(self.pca), *X.shape)
             steps.append(PCA(components, svd_solver="full" if self.pca < 1 else "auto", random_state=0))
-        return make_pipeline(*steps, self._classifier(X))
-
-    def _calibrated(self, classifier: Any, calibrate: bool) -> TemperatureScaled:
-        return TemperatureScaled(classifier, FOLDS if calibrate else 0)
+        return make_pipeline(*steps, self._last_step(X))
 
     def _mean_square(self, X: np.ndarray) -> float:
         """Mean squared length of a row about the mean, once it is scaled."""
@@ -148,16 +134,96 @@ class PipelineHead(ClassifierMixin, BaseEstimator):
         return type(self).__name__
 
 
+class PipelineHead(ClassifierMixin, Steps):
+    """Features scaled to zero mean and unit variance, their principal components, a classifier.
+
+    A subclass stores its parameters, `scale` and `pca` among them, and has `_classifier` and `_check`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+    pipeline_ : Pipeline
+    """
+
+    def fit(self, X: Any, y: np.ndarray) -> Self:
+        """Fit to features of shape (n, ...) and labels of shape (n,)."""
+        X, y = validate_data(self, as_rows(X), y, dtype=[np.float32, np.float64])
+        check_classification_targets(y)
+        self._check()
+        if len(np.unique(y)) < 2:
+            raise InvalidChoice("a head tells at least 2 classes apart; the labels hold one class.")
+        self._fit_steps(X, y)
+        self.classes_ = self.pipeline_.classes_
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each row."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[np.argmax(probabilities, axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of shape (n, n_classes)."""
+        return self._said("predict_proba", X)
+
+    @classmethod
+    def load(cls, folder: Path, params: dict[str, Any]) -> Self:
+        head = super().load(folder, params)
+        head.classes_ = head.pipeline_.classes_
+        return head
+
+    def _last_step(self, X: np.ndarray) -> Any:
+        return self._classifier(X)
+
+    def _classifier(self, X: np.ndarray) -> Any:
+        """The last step, for these rows."""
+        raise NotImplementedError
+
+    def _calibrated(self, classifier: Any, calibrate: bool) -> TemperatureScaled:
+        return TemperatureScaled(classifier, FOLDS if calibrate else 0)
+
+
+class OfEstimator(MetaEstimatorMixin):
+    """What heads share whose last step holds their parameter `estimator`, which may be of the user's code."""
+
+    estimator: Any
+
+    @classmethod
+    def load(cls, folder: Path, params: dict[str, Any]) -> Any:
+        return super().load(folder, {key: value for key, value in params.items() if "__" not in key})
+
+    def _what(self) -> str:
+        return f"a fitted head with {self._name()}"
+
+    def _name(self) -> str:
+        return type(self.estimator).__name__
+
+    def _own_types(self) -> list[type]:
+        return user_code.types_of(self.estimator)
+
+    @contextlib.contextmanager
+    def _in_one_line(self, what: str) -> Iterator[None]:
+        try:
+            with super()._in_one_line(what):
+                yield
+        except LayertapError:
+            raise
+        except Exception as error:  # in the user's own code, whatever goes wrong is the user's to mend
+            if not self._own_types():
+                raise
+            raise InvalidChoice(f"{self._name()} {what}: {type(error).__name__}: {first_line(error)}") from error
+
+
 def _fit_in_span(pipeline: Pipeline, X: np.ndarray, y: np.ndarray) -> Pipeline:
-    """Fit a pipeline that ends in a linear classifier, in the span of the rows where they are fewer than features."""
-    before, classifier = pipeline[:-1], pipeline[-1]
+    """Fit a pipeline that ends in a linear model, in the span of the rows where they are fewer than features."""
+    before, last = pipeline[:-1], pipeline[-1]
     Z = before.fit_transform(X, y) if len(before) else X
-    if Z.shape[1] > len(Z):
-        axes = span.basis(Z)
-        classifier.fit(Z @ axes, y)
-        span.turn_back(classifier, axes)
+    axes = span.basis(Z) if Z.shape[1] > len(Z) else None
+    if axes is not None and axes.shape[1]:  # rows that are all alike span nothing
+        last.fit(Z @ axes, y)
+        span.turn_back(last, axes)
     else:
-        classifier.fit(Z, y)
+        last.fit(Z, y)
     return pipeline
 
 

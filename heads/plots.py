@@ -20,6 +20,7 @@ MOST_CLASSES_WITH_NUMBERS = 25
 MOST_CLASSES_WITH_NAMES = 40
 MOST_CELLS = 300  # of a confusion matrix, along a side: more are too small to be seen
 MOST_LABELLED = 15
+MOST_NUMBERS = 9
 SIDES = [(across, up) for up in (1, 0, -1) for across in (-1, 0, 1) if across or up]  # of a point, for its name
 
 
@@ -153,6 +154,35 @@ def _apart(numbers: Sequence[int]) -> list[int]:
         if np.log(number / kept[-1]) >= room:
             kept.append(number)
     return kept
+
+
+def predictions(file: Path, truth: np.ndarray, predicted: np.ndarray, names: Sequence[str], title: str) -> None:
+    """Draw predicted numbers against the true ones, with the line where they are equal.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n,) or (n, k)
+    names : sequence of str
+        The k numbers; each has its own axes, the first `MOST_NUMBERS` of them.
+    """
+    columns = min(3, len(names), MOST_NUMBERS)
+    shown = list(zip(names, truth.reshape(len(truth), -1).T, predicted.reshape(len(truth), -1).T, strict=True))
+    shown = shown[:MOST_NUMBERS]
+    rows = -(-len(shown) // columns)
+    side = 4.2 if columns == 1 else WIDTH / columns
+    with picture(file, max(side * columns, 4.2), side * rows + 0.3, title) as figure:
+        places = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+        for axes in places[len(shown) :]:
+            axes.remove()
+        for axes, (name, true, said) in zip(places, shown, strict=False):
+            low, high = min(true.min(), said.min()), max(true.max(), said.max())
+            edge = 0.04 * (high - low) or 1.0
+            axes.plot([low - edge, high + edge], [low - edge, high + edge], color=GRAY, linewidth=0.8)
+            size = float(np.clip(6000 / len(true), 4, 24))
+            axes.scatter(true, said, s=size, color=BLUE, alpha=0.5, linewidths=0)
+            axes.set(xlim=(low - edge, high + edge), ylim=(low - edge, high + edge), aspect="equal")
+            axes.set(xlabel=f"true {label(name, 2.0)}", ylabel="predicted")
+            grid(axes)
 
 
 def pareto(cost: Sequence[float] | np.ndarray, quality: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from feature_cache.errors import unknown
+from feature_cache.errors import InvalidChoice, unknown
 
 HEADS = {  # classes, or functions that make a head
     "logistic": "heads.logistic:LogisticHead",
@@ -22,11 +22,23 @@ HEADS = {  # classes, or functions that make a head
     "random-forest": "heads.estimators:random_forest",
     "hist-gradient-boosting": "heads.estimators:hist_gradient_boosting",
     "mlp": "heads.mlp:MLPHead",
+    "conv": "heads.conv:ConvHead",
 }
+REGRESSORS = {  # the same for targets that are numbers
+    "ridge": "heads.ridge_regressor:RidgeRegressor",
+    "linear-svm": "heads.regression:LinearSVMRegressor",
+    "svm-rbf": "heads.regression:svm_rbf",
+    "knn": "heads.regression:knn",
+    "random-forest": "heads.regression:random_forest",
+    "hist-gradient-boosting": "heads.regression:hist_gradient_boosting",
+}
+TASKS = ("classes", "regression", "multilabel")  # what a head predicts (see `heads.tasks`)
 
 
 class Head(Protocol):
     """A classifier of features, by scikit-learn's rules for estimators.
+
+    Heads for numbers have neither `classes_` nor `predict_proba`.
 
     Attributes
     ----------
@@ -52,29 +64,52 @@ class Head(Protocol):
         """The head that `save` wrote; no code that the files may hold is run."""
 
 
-def new_head(name: str) -> Head:
+def new_head(name: str, task: str = "classes") -> Head:
     """A head with its defaults, not yet fitted.
 
     Parameters
     ----------
     name : str
-        One of `HEADS`; a classifier of scikit-learn as ``sklearn.svm:SVC``; or ``FILE.py:make_head``, a function of
-        the user's that returns an estimator. That file is run.
+        One of `HEADS`, or for numbers of `REGRESSORS`; a classifier of scikit-learn as ``sklearn.svm:SVC``, or a
+        regressor; or ``FILE.py:make_head``, a function of the user's that returns an estimator. That file is run.
+    task : str
+        One of `TASKS`. For several labels, the head is copied for each (see `heads.multilabel`).
 
     Raises
     ------
     InvalidChoice
-        When there is no such head.
+        When there is no such head, or no such task.
     """
+    if task not in TASKS:
+        raise unknown("there is no task", task, TASKS)
+    if task == "multilabel":
+        from heads.multilabel import MultiLabelHead
+
+        return MultiLabelHead(new_head(name))
     if ":" in name or name.endswith(".py"):
         from heads import estimators, user_code
 
-        return estimators.of_user(name) if user_code.is_file(name) else estimators.by_path(name)
-    if name not in HEADS:
-        raise unknown("there is no head", name, HEADS, "Others are named as sklearn.svm:SVC or FILE.py:make_head.")
-    module, attribute = HEADS[name].split(":")
+        found: Any = (estimators.of_user if user_code.is_file(name) else estimators.by_path)(name, task)
+        return found
+    module, attribute = _place(name, task).split(":")
     made: Head = getattr(importlib.import_module(module), attribute)()
     return made
+
+
+def _place(name: str, task: str) -> str:
+    """Where the head is made that is called `name`, as ``module:attribute``."""
+    if task == "classes":
+        if name not in HEADS:
+            raise unknown("there is no head", name, HEADS, "Others are named as sklearn.svm:SVC or FILE.py:make_head.")
+        return HEADS[name]
+    if name in REGRESSORS:
+        return REGRESSORS[name]
+    others = "Others are named as sklearn.svm:SVR or FILE.py:make_head."
+    if name in HEADS:
+        raise InvalidChoice(
+            f"the head {name!r} is for classes; for numbers there are {', '.join(REGRESSORS)}. {others}"
+        )
+    raise unknown("there is no head for numbers", name, REGRESSORS, others)
 
 
 def head_class(name: str) -> type[Head]:
@@ -82,16 +117,16 @@ def head_class(name: str) -> type[Head]:
     return type(new_head(name))
 
 
-def make_head(name: str, params: dict[str, Any] | None = None) -> Head:
+def make_head(name: str, params: dict[str, Any] | None = None, task: str = "classes") -> Head:
     """A new head, not yet fitted.
 
     Parameters
     ----------
-    name : str
+    name, task : str
         See `new_head`.
     params : dict, optional
-        Arguments of its constructor, or of the classifier that it wraps; texts are read as JSON where that is possible
-        (``"0.1"`` is a number).
+        Arguments of its constructor, or of the classifier or regressor that it wraps; texts are read as JSON where that
+        is possible (``"0.1"`` is a number).
 
     Raises
     ------
@@ -100,12 +135,12 @@ def make_head(name: str, params: dict[str, Any] | None = None) -> Head:
     """
     from heads.parameters import give
 
-    head = new_head(name)
+    head = new_head(name, task)
     give(head, name, params or {})
     return head
 
 
-def seeded(name: str, params: dict[str, Any], seed: int) -> dict[str, Any]:
+def seeded(name: str, params: dict[str, Any], seed: int, task: str = "classes") -> dict[str, Any]:
     """`params`, and `seed` for what is random in the head and not among them.
 
     A random state that the user's own code sets stays as it is.
@@ -113,7 +148,7 @@ def seeded(name: str, params: dict[str, Any], seed: int) -> dict[str, Any]:
     from heads import user_code
     from heads.parameters import parameters
 
-    known = parameters(make_head(name, params))
+    known = parameters(make_head(name, params, task))
     random = [key for key in known if key in ("seed", "random_state") or key.endswith("__random_state")]
     return {**{key: seed for key in random if known[key] is None or not user_code.is_file(name)}, **params}
 

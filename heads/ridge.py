@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from feature_cache.errors import BadData, DamagedFile
-from heads.checks import as_rows, require
+from feature_cache.errors import BadData
+from heads.ridge_base import RidgeBase
 from heads.ridge_path import solve
 from heads.ridge_rows import Rows
 
-FILE = "head.npz"
-STRENGTHS = 1e-30, 1e30  # beyond, squares of what is divided by them overflow
 TEMPERATURES = 1e-3, 1e3  # decision values are about -1 to 1
-DTYPES = [np.float32, np.float64]
-# What is kept of a fitted head: its attributes, and how many axes they have.
-DIMENSIONS = {"classes": 1, "coef": 2, "intercept": 1, "alphas": 1, "loo_errors": 1, "alpha": 0, "temperature": 0}
 
 
-class RidgeHead(ClassifierMixin, BaseEstimator):
+class RidgeHead(ClassifierMixin, RidgeBase):
     """Least squares with an L2 penalty, from features to a column of -1 and 1 for each class (one for two classes).
 
     The coefficients are those of scikit-learn's ``RidgeClassifierCV``: all strengths are solved exactly and the one
@@ -62,22 +55,20 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
     temperature_ : float
     """
 
-    reads_batches = True
-
-    def __init__(self, alphas: Any = None, scale: bool = False) -> None:
-        self.alphas = alphas
-        self.scale = scale
+    DIMENSIONS = {
+        "classes": (1,),
+        "coef": (2,),
+        "intercept": (1,),
+        "alphas": (1,),
+        "loo_errors": (1,),
+        "alpha": (0,),
+        "temperature": (0,),
+    }
 
     def fit(self, X: Any, y: np.ndarray) -> Self:
         """Fit to features of shape (n, ...) and labels of shape (n,)."""
-        alphas = _strengths(self.alphas)
-        require(isinstance(self.scale, bool | np.bool_), "scale", self.scale, "true or false")
-        if _lazy(X):
-            validate_data(self, _flat(X[:1]), dtype=DTYPES)
-            y = column_or_1d(y, warn=True)
-            check_consistent_length(X, y)
-        else:
-            X, y = validate_data(self, as_rows(X), y, dtype=DTYPES)
+        alphas, scale = self._settings()
+        X, y = self._checked(X, y)
         check_classification_targets(y)
         self.classes_, member = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -85,7 +76,7 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         targets = np.where(member[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
         if len(self.classes_) == 2:
             targets = targets[:, 1:]
-        path = solve(Rows(X), targets, alphas, scale=bool(self.scale))
+        path = solve(Rows(X), targets, alphas, scale=scale)
         self.coef_, self.intercept_ = path.coef, path.intercept
         self.alphas_, self.loo_errors_ = path.alphas, path.errors
         self.alpha_ = float(path.alphas[path.best])
@@ -94,13 +85,7 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Values of shape (n, n_classes), or (n,) for two classes: above 0 for the second."""
-        check_is_fitted(self)
-        lazy = _lazy(X)
-        X = X if lazy else validate_data(self, as_rows(X), reset=False, dtype=DTYPES)
-        values = np.empty((len(X), len(self.coef_)))
-        for part, chunk in Rows(X):
-            rows = validate_data(self, chunk, reset=False) if lazy else chunk
-            values[part] = rows @ self.coef_.T + self.intercept_
+        values = self._values(X)
         return values[:, 0] if len(self.classes_) == 2 else values
 
     def predict(self, X: Any) -> np.ndarray:
@@ -113,57 +98,21 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         values = self.decision_function(X)
         return softmax(_logits(values.reshape(len(values), -1)) / self.temperature_, axis=1)
 
-    def save(self, folder: Path) -> None:
-        """Write ``head.npz`` into `folder`."""
-        check_is_fitted(self)
+    def _kept(self) -> dict[str, Any]:
         classes = np.array(self.classes_.tolist()) if self.classes_.dtype == object else self.classes_
-        np.savez(folder / FILE, **{name: getattr(self, f"{name}_") for name in DIMENSIONS} | {"classes": classes})
+        return super()._kept() | {"classes": classes}
 
     @classmethod
-    def load(cls, folder: Path, params: dict[str, Any]) -> Self:
-        """The head that `save` wrote.
-
-        Raises
-        ------
-        DamagedFile
-            When it cannot be read, or is no such head.
-        """
-        file = folder / FILE
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in DIMENSIONS}
-            _check(arrays)
-        except Exception as error:  # a damaged archive makes NumPy raise many types
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
-        head = cls(**params)
-        for name, value in arrays.items():
-            setattr(head, f"{name}_", value if value.ndim else float(value))
-        head.n_features_in_ = head.coef_.shape[1]
-        return head
-
-
-def _lazy(X: Any) -> bool:
-    return hasattr(X, "batches")
-
-
-def _flat(rows: np.ndarray) -> np.ndarray:
-    return rows.reshape(len(rows), -1)
-
-
-def _strengths(alphas: Any) -> np.ndarray | None:
-    """Strengths as an array of shape (m,), in the order in which they came; None for the default."""
-    if alphas is None:
-        return None
-    try:
-        given = np.atleast_1d(alphas)
-    except ValueError:  # lists of several lengths
-        given = np.empty(0, object)
-    numbers = given.ndim == 1 and given.size > 0 and given.dtype.kind in "iuf"
-    least, most = STRENGTHS
-    right = numbers and bool(np.all((given >= least) & (given <= most)))
-    require(right, "alphas", alphas, f"numbers from {least:g} to {most:g}")
-    return given.astype(np.float64)
+    def _check_kept(cls, arrays: dict[str, np.ndarray]) -> None:
+        super()._check_kept(arrays)
+        classes, coef = arrays["classes"], arrays["coef"]
+        if classes.dtype.kind not in "biufSU" or not np.array_equal(np.unique(classes), classes):
+            raise ValueError("its classes are not sorted labels")
+        outputs = 1 if len(classes) == 2 else len(classes)
+        if len(classes) < 2 or coef.shape[0] != outputs or coef.shape[1] < 1 or arrays["intercept"].shape != (outputs,):
+            raise ValueError("its outputs are not its classes")
+        if not arrays["temperature"] > 0:
+            raise ValueError("its temperature is not above 0")
 
 
 def _logits(values: np.ndarray) -> np.ndarray:
@@ -194,22 +143,3 @@ def _temperature(logits: np.ndarray, member: np.ndarray) -> float:
 
     found = minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
-
-
-def _check(arrays: dict[str, np.ndarray]) -> None:
-    """Raise ValueError unless these are the parts of a fitted head."""
-    for name, value in arrays.items():
-        if value.ndim != DIMENSIONS[name]:
-            raise ValueError(f"{name} has {value.ndim} axes and not {DIMENSIONS[name]}")
-        if name != "classes" and (value.dtype != np.float64 or not np.isfinite(value).all()):
-            raise ValueError(f"{name} is not made of finite float64 numbers")
-    classes, coef = arrays["classes"], arrays["coef"]
-    if classes.dtype.kind not in "biufSU" or not np.array_equal(np.unique(classes), classes):
-        raise ValueError("its classes are not sorted labels")
-    outputs = 1 if len(classes) == 2 else len(classes)
-    if len(classes) < 2 or coef.shape[0] != outputs or coef.shape[1] < 1 or arrays["intercept"].shape != (outputs,):
-        raise ValueError("its outputs are not its classes")
-    if arrays["alphas"].shape != arrays["loo_errors"].shape or arrays["alpha"] not in arrays["alphas"]:
-        raise ValueError("its strengths do not fit each other")
-    if not arrays["temperature"] > 0:
-        raise ValueError("its temperature is not above 0")

@@ -21,11 +21,34 @@ from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, Stor
 from feature_cache.lineage import CONFIG_FILE
 from feature_cache.spec import FeatureSpec
 from heads import user_code
-from heads.registry import Head, make_head, new_head
+from heads.registry import TASKS, Head, make_head, new_head
 from heads.views import Views
 
 METRICS_FILE = "metrics.json"
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a head predicts.
+
+    Attributes
+    ----------
+    name : str
+        Of the task (see `heads.tasks`).
+    columns : tuple of str
+        Of the CSV file that its targets came from; none for classes.
+    labels : tuple of str
+        That an image may have several of.
+    """
+
+    name: str = "classes"
+    columns: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in TASKS:
+            raise ValueError(f"there is no task {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,7 @@ class Run:
         Of the features that the head takes; of the first part, where it takes several side by side.
     parts : list of (FeatureSpec, dict)
         The spec and the net of every part.
+    task : Asked
     """
 
     folder: Path
@@ -48,6 +72,7 @@ class Run:
     views: Views
     head: Head
     parts: list[tuple[FeatureSpec, Any]]
+    task: Asked
 
 
 @contextlib.contextmanager
@@ -137,6 +162,8 @@ def read(folder: Path, head_code: str | None = None) -> Run:
             code = None if config["head"].get("code") is None else str(config["head"]["code"])
             spec = FeatureSpec.from_json(json.dumps(config["spec"]))
             views = Views(**config.get("views", {}))
+            asked = dict(config.get("task", {"name": "classes"}))
+            task = Asked(str(asked["name"]), *(tuple(map(str, asked.get(key, ()))) for key in ("columns", "labels")))
             described = config.get("joined") or [{"spec": config["spec"], "net": config.get("net")}]
             parts = [(FeatureSpec.from_json(json.dumps(part["spec"])), part["net"]) for part in described]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -146,12 +173,12 @@ def read(folder: Path, head_code: str | None = None) -> Run:
             f"{folder} has format {config['format']} and this Layertap reads up to {FORMAT}; upgrade layertap."
         )
     name = _trusted(folder, name, code, head_code)
-    new_head(name)  # whether there is such a head is another matter than its parameters
+    new_head(name, task.name)  # whether there is such a head is another matter than its parameters
     try:
-        head = make_head(name, params)
+        head = make_head(name, params, task.name)
     except InvalidChoice as error:
         raise DamagedFile(f"{file} names parameters that the head {name!r} does not have; train it again.") from error
-    return Run(folder, config, spec, views, type(head).load(folder, head.get_params(deep=False)), parts)
+    return Run(folder, config, spec, views, type(head).load(folder, head.get_params(deep=False)), parts, task)
 
 
 def _trusted(folder: Path, name: str, code: str | None, head_code: str | None) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,12 +17,13 @@ from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
 from heads.trees import TREES, check_trees
 
 FILE = "head.skops"
-# Parts of scikit-learn's classifiers, and of ours, that skops does not know to be harmless: they hold numbers, and
-# functions of arrays.
+# Parts of scikit-learn's classifiers and regressors, and of ours, that skops does not know to be harmless: they hold
+# numbers, and functions of arrays.
 PARTS = {
     *TREES,
     "heads.calibration.TemperatureScaled",
     "heads.prototypes.Prototypes",
+    "heads.regression.StandardTargets",
     *(f"sklearn.feature_selection._univariate_selection.{name}" for name in ("chi2", "f_classif")),
     *(f"sklearn._loss.link.{name}" for name in ("HalfLogitLink", "Interval", "LogitLink", "MultinomialLogit")),
     *(f"sklearn._loss.loss.{name}" for name in ("ExponentialLoss", "HalfBinomialLoss", "HalfMultinomialLoss")),
@@ -122,13 +125,13 @@ def _name(kind: type) -> str:
 
 
 def _outline(pipeline: Any) -> list[tuple[str, type, type]] | None:
-    """Names and classes of the steps, and of the classifier that the last one may wrap; None for anything else."""
+    """Names and classes of the steps, and of the estimator that the last one may wrap; None for anything else."""
     if not isinstance(pipeline, Pipeline):
         return None
-    return [
-        (name, type(step), type(getattr(step, "estimator_", getattr(step, "estimator", None))))
-        for name, step in pipeline.steps
-    ]
+    inner = [getattr(step, "estimator_", getattr(step, "estimator", None)) for _, step in pipeline.steps]
+    # Whether there is a copy of it for each target depends on the targets.
+    inner = [one.estimator if isinstance(one, MultiOutputRegressor) else one for one in inner]
+    return [(name, type(step), type(one)) for (name, step), one in zip(pipeline.steps, inner, strict=True)]
 
 
 def _is_fitted(pipeline: Pipeline) -> bool:
@@ -137,4 +140,6 @@ def _is_fitted(pipeline: Pipeline) -> bool:
             check_is_fitted(step)
     except NotFittedError:
         return False
-    return bool(pipeline.n_features_in_ > 0 and pipeline.classes_.ndim == 1)
+    last = pipeline[-1]
+    told = last.mean_.shape == last.spread_.shape if isinstance(last, RegressorMixin) else last.classes_.ndim == 1
+    return bool(pipeline.n_features_in_ > 0 and told)

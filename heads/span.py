@@ -1,4 +1,4 @@
-"""More features than rows: a linear classifier is fitted in the span of the rows, and is then one of all features.
+"""More features than rows: a linear model is fitted in the span of the rows, and is then one of all features.
 
 Where the penalty is the squared length of the weights, the best weights lie in the span of the rows (the representer
 theorem), and turning the features to an orthonormal basis of it changes nothing but the time: Hastie and Tibshirani,
@@ -33,14 +33,16 @@ def _products(X: np.ndarray) -> np.ndarray:
     return total
 
 
-def turn_back(classifier: Any, axes: np.ndarray) -> None:
-    """Have a linear classifier that was fitted on ``X @ axes`` take `X`: the weights are turned back, in place."""
-    classifier.n_features_in_ = len(axes)
-    inner = getattr(classifier, "estimator_", None)  # of one that adds probabilities
-    if inner is not None:
-        turn_back(inner, axes)
+def turn_back(fitted: Any, axes: np.ndarray) -> None:
+    """Have a linear model that was fitted on ``X @ axes`` take `X`: the weights are turned back, in place."""
+    fitted.n_features_in_ = len(axes)
+    # Of one that adds probabilities, or scales targets; of a model for each of several targets.
+    inner = [fitted.estimator_] if hasattr(fitted, "estimator_") else getattr(fitted, "estimators_", [])
+    if inner:
+        for model in inner:
+            turn_back(model, axes)
         return
-    classifier.coef_ = classifier.coef_ @ axes.T
-    if hasattr(classifier, "means_"):  # discriminant analysis
-        classifier.means_ = classifier.means_ @ axes.T
-        del classifier.covariance_
+    fitted.coef_ = fitted.coef_ @ axes.T
+    if hasattr(fitted, "means_"):  # discriminant analysis
+        fitted.means_ = fitted.means_ @ axes.T
+        del fitted.covariance_

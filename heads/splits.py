@@ -1,7 +1,8 @@
 """Splits: which rows train and which are held out. Rows of one image content never part.
 
 Two files with the same bytes share their features, so one of them in training would give the other
-away. Every split is made over distinct contents, by the label of the first; copies go along.
+away. Every split is made over distinct contents, by their label; copies go along. Where groups of images,
+of one patient, say, are to stay together as well, they count as one content (see `united`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from feature_cache.errors import BadData, InvalidChoice
 
@@ -18,14 +19,35 @@ MANY = 1000
 Split = tuple[np.ndarray, np.ndarray]  # positions of the training rows, and of the held-out rows
 
 
+def united(contents: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Contents that are equal for rows of the same image or the same group, and of those that these lead to.
+
+    Parameters
+    ----------
+    contents, groups : ndarray of shape (n,)
+
+    Returns
+    -------
+    ndarray of shape (n,), int
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    content, group = (np.unique(values, return_inverse=True)[1] for values in (contents, groups))
+    size = content.max() + 1 + group.max() + 1
+    links = coo_array((np.ones(len(content)), (content, content.max() + 1 + group)), (size, size))
+    return connected_components(links, directed=False)[1][content]
+
+
 def k_fold(labels: np.ndarray, contents: np.ndarray, k: int, seed: int) -> Iterator[Split]:
     """`k` stratified folds, shuffled by `seed`.
 
     Parameters
     ----------
     labels : ndarray of shape (n,)
+        All equal where nothing is to be balanced.
     contents : ndarray of shape (n,)
-        Equal for rows of the same image.
+        Equal for rows of the same image, or group.
 
     Raises
     ------
@@ -37,14 +59,17 @@ def k_fold(labels: np.ndarray, contents: np.ndarray, k: int, seed: int) -> Itera
     if k < 2:
         raise InvalidChoice(f"--cv needs at least 2 folds; received {k}.")
     first, member = _distinct(contents)
-    _require(labels[first], k, f"{k} folds need at least {k} distinct images of each class", "choose fewer with --cv")
+    _require(labels, member, k, f"{k} folds need", "choose fewer with --cv")
+    if _are_mixed(labels, first, member):
+        yield from StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(labels, labels, member)
+        return
     folds = StratifiedKFold(k, shuffle=True, random_state=seed)
     for train, held_out in folds.split(first, labels[first]):
         yield _rows(member, train), _rows(member, held_out)
 
 
 def hold_out(labels: np.ndarray, contents: np.ndarray, share: float, seed: int, *, option: str = "--valid") -> Split:
-    """One stratified split that holds out `share` of the images.
+    """One stratified split that holds out `share` of the images, or about as many where groups are of several classes.
 
     Raises
     ------
@@ -56,7 +81,12 @@ def hold_out(labels: np.ndarray, contents: np.ndarray, share: float, seed: int, 
     if not 0 < share < 1:
         raise InvalidChoice(f"{option} is the share of images to hold out, between 0 and 1; received {share:g}.")
     first, member = _distinct(contents)
-    _require(labels[first], 2, "a split needs at least 2 distinct images of each class", "add some")
+    _require(labels, member, 2, "a split needs", "add some")
+    if _are_mixed(labels, first, member):
+        fewer = min(share, 1 - share)
+        most = int(_counts(labels, member)[1].min())
+        folds = k_fold(labels, contents, max(2, min(round(1 / fewer), most)), seed)
+        return next(folds) if share == fewer else next(folds)[::-1]
     classes = len(np.unique(labels))
     held = round(share * len(first))
     if min(held, len(first) - held) < classes:
@@ -86,8 +116,8 @@ def few_labels(labels: np.ndarray, contents: np.ndarray, per_class: int, seed: i
     if per_class < 1:
         raise InvalidChoice(f"--per-class needs at least 1 image of each class; received {per_class}.")
     first, member = _distinct(contents)
-    needed = f"{per_class} labels per class need at least {per_class + 1} distinct images of each class"
-    _require(labels[first], per_class + 1, needed, "choose fewer with --per-class")
+    needed = f"{per_class} labels per class need"
+    _require(labels[first], np.arange(len(first)), per_class + 1, needed, "choose fewer with --per-class")
     order = np.random.default_rng(seed).permutation(len(first))
     drawn = labels[first][order]
     train = np.concatenate([order[drawn == label][:per_class] for label in np.unique(drawn)])
@@ -104,15 +134,9 @@ def inner_folds(labels: np.ndarray, contents: np.ndarray, seed: int, k: int = 3)
     BadData
         When some class has a single distinct image.
     """
-    first, _ = _distinct(contents)
-    _, counts = np.unique(labels[first], return_counts=True)
-    _require(
-        labels[first],
-        2,
-        "choosing needs at least 2 distinct training images of each class",
-        "name one layer, without --grid or --calibrate",
-    )
-    folds = list(k_fold(labels, contents, min(k, int(counts.min())), seed))
+    _, member = _distinct(contents)
+    _require(labels, member, 2, "choosing among training images needs", "name one layer, without --grid or --calibrate")
+    folds = list(k_fold(labels, contents, min(k, int(_counts(labels, member)[1].min())), seed))
     return folds[:1] if len(labels) >= MANY else folds
 
 
@@ -129,8 +153,21 @@ def _rows(member: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.isin(member, chosen))
 
 
-def _require(labels: np.ndarray, least: int, need: str, mend: str) -> None:
-    classes, counts = np.unique(labels, return_counts=True)
+def _are_mixed(labels: np.ndarray, first: np.ndarray, member: np.ndarray) -> bool:
+    """Whether rows that stay together have different labels."""
+    return bool((labels != labels[first][member]).any())
+
+
+def _counts(labels: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes, and how many distinct contents have rows of each."""
+    classes, column = np.unique(labels, return_inverse=True)
+    pairs = np.unique(column * (member.max() + 1) + member)
+    return classes, np.bincount(pairs // (member.max() + 1), minlength=len(classes))
+
+
+def _require(labels: np.ndarray, member: np.ndarray, least: int, need: str, mend: str) -> None:
+    classes, counts = _counts(labels, member)
     if counts.min() < least:
         rarest = int(counts.argmin())
-        raise BadData(f"{need}; {str(classes[rarest])!r} has {counts[rarest]}: {mend}.")
+        of_each, held = (" of each class", f"{str(classes[rarest])!r} has") if len(classes) > 1 else ("", "there are")
+        raise BadData(f"{need} at least {least} distinct images{of_each}; {held} {counts[rarest]}: {mend}.")

@@ -189,7 +189,7 @@ def _judge(
     column = np.searchsorted(np.unique(labels), labels)
     right, loss, times = np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(labels))
     for rows, truth, predicted, probabilities in zip(
-        evaluation.rows, evaluation.truth, evaluation.predicted, evaluation.probabilities, strict=True
+        evaluation.rows, evaluation.truth, evaluation.predicted, evaluation.outputs, strict=True
     ):
         right[rows] += truth == predicted
         loss[rows] -= np.log(np.clip(probabilities[np.arange(len(rows)), column[rows]], NLL_FLOOR, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,16 @@ import numpy as np
 
 from heads import splits
 from heads.evaluation import NO_GRID, PLAIN, Evaluation, choose, evaluate
-from heads.metrics import score
+from heads.given import Given
 from heads.registry import Head, make_head
+from heads.splits import Split
+from heads.tasks import task_of
 from heads.views import Views
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How rows are split; of `cv`, `valid` and `per_class` one counts.
+    """How rows are split; of `cv`, `valid`, `per_class` and the held-out names of `given` one counts.
 
     Parameters
     ----------
@@ -32,6 +34,10 @@ class Protocol:
     seed : int
     test : float, optional
         Share that is set aside before anything else, and scored once with the head that is kept.
+    repeats : int
+        Times that all folds are made, each time by another seed.
+    given : Given, optional
+        Splits that came with the data.
     """
 
     cv: int | None = None
@@ -40,17 +46,48 @@ class Protocol:
     draws: int = 20
     seed: int = 0
     test: float | None = None
+    repeats: int = 1
+    given: Given | None = None
 
-    def splits(self, labels: np.ndarray, contents: np.ndarray) -> list[splits.Split]:
-        """The splits of these rows (see `heads.splits`)."""
+    def divide(self, targets: np.ndarray, contents: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
+        """The splits, the rows that they are made of, and the rows set aside for the test (see `heads.splits`).
+
+        Raises
+        ------
+        InvalidChoice, BadData
+            When the rows cannot be split so.
+        """
+        labels = task_of(targets).strata(targets)
+        rows, aside = np.arange(len(labels)), np.arange(0)
+        if self.given is not None:
+            rows, aside = self.given.rows()
+            if self.given.names:
+                return self.given.splits(), rows, aside
+        elif self.test is not None:
+            rows, aside = splits.hold_out(labels, contents, self.test, self.seed, option="--test")
+        made = self._splits(labels[rows], contents[rows])
+        return [(rows[train], rows[held_out]) for train, held_out in made], rows, aside
+
+    def splits(self, targets: np.ndarray, contents: np.ndarray) -> list[Split]:
+        """The splits alone."""
+        return self.divide(targets, contents)[0]
+
+    def _splits(self, labels: np.ndarray, contents: np.ndarray) -> list[Split]:
         if self.cv is not None:
-            return list(splits.k_fold(labels, contents, self.cv, self.seed))
+            seeds = range(self.seed, self.seed + self.repeats)
+            return [split for seed in seeds for split in splits.k_fold(labels, contents, self.cv, seed)]
         if self.per_class is not None:
             return [splits.few_labels(labels, contents, self.per_class, self.seed + draw) for draw in range(self.draws)]
         return [splits.hold_out(labels, contents, 0.2 if self.valid is None else self.valid, self.seed)]
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        """What was chosen, for JSON."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.given is not None:
+            values["given"] = self.given.column
+        if self.repeats == 1:
+            del values["repeats"]
+        return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -64,7 +101,7 @@ class Trained:
     params : dict
         What was chosen of the grid.
     test : dict or None
-        Scores on the rows set aside (see `heads.metrics.score`), with ``fit_seconds`` and ``predict_seconds``.
+        Scores on the rows set aside (see `heads.metrics`), with ``fit_seconds`` and ``predict_seconds``.
     """
 
     head: Head
@@ -77,7 +114,7 @@ class Trained:
 
 def train(
     candidates: Mapping[str, Any],
-    labels: np.ndarray,
+    targets: np.ndarray,
     contents: np.ndarray,
     protocol: Protocol,
     name: str,
@@ -96,22 +133,22 @@ def train(
         folds of its own training rows (see `heads.evaluation`).
     grid
         See `heads.evaluation.evaluate`; it adds to `params`.
-    labels, contents : ndarray of shape (n,)
+    targets : ndarray of shape (n,) or (n, k)
+        See `heads.tasks`.
+    contents : ndarray of shape (n,)
         See `heads.splits`.
     progress : callable, optional
         Called with the number of splits done and of all.
     """
+    task = task_of(targets)
 
     def new_head(**chosen: Any) -> Head:
-        return make_head(name, {**(params or {}), **chosen})
+        return make_head(name, {**(params or {}), **chosen}, task.name)
 
-    rows, aside = np.arange(len(labels)), np.arange(0)
-    if protocol.test is not None:
-        rows, aside = splits.hold_out(labels, contents, protocol.test, protocol.seed, option="--test")
-    made = [(rows[train], rows[held_out]) for train, held_out in protocol.splits(labels[rows], contents[rows])]
+    made, rows, aside = protocol.divide(targets, contents)
     evaluation = evaluate(
         candidates,
-        labels,
+        targets,
         contents,
         made,
         new_head,
@@ -120,17 +157,17 @@ def train(
         grid=grid,
         progress=progress and (lambda done: progress(done, len(made))),
     )
-    choice = choose(candidates, labels, contents, rows, new_head, protocol.seed, views, grid)
+    choice = choose(candidates, targets, contents, rows, new_head, protocol.seed, views, grid)
     features = candidates[choice.features]
     start = time.perf_counter()
-    head = views.fit(new_head(**choice.params), features, labels, rows)
+    head = views.fit(new_head(**choice.params), features, targets, rows)
     fitted = time.perf_counter() - start
     test = None
     if len(aside):
         start = time.perf_counter()
-        probabilities = views.predict_proba(head, features, aside)
+        outputs = views.outputs(head, features, aside)
         seconds = time.perf_counter() - start
-        test = score(head.classes_, labels[aside], probabilities)
+        test = task.score(task.classes_of(head), targets[aside], outputs)
         test |= {"fit_seconds": fitted, "predict_seconds": seconds}
     return Trained(head, choice.features, choice.params, fitted, evaluation, test)
 
@@ -155,7 +192,8 @@ def learning_curve(
     """
     points: list[dict[str, Any]] = []
     for number, count in enumerate(counts):
-        made = replace(protocol, cv=None, valid=None, per_class=count).splits(labels, contents)
+        given = protocol.given and replace(protocol.given, names=())  # of which the test stays aside
+        made = replace(protocol, cv=None, valid=None, per_class=count, given=given).splits(labels, contents)
         evaluation = evaluate(
             {name: features},
             labels,

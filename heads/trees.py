@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from sklearn.base import RegressorMixin
 
 TREES = ("sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor")
 
@@ -20,7 +21,8 @@ def check_trees(head: Any) -> None:
     for part in _parts(head):
         state = getattr(part, "__dict__", {})
         if "tree_" in state:
-            _check_tree(part.tree_, part.n_features_in_)
+            # Regressors alone may have several outputs.
+            _check_tree(part.tree_, part.n_features_in_, part.n_outputs_ if isinstance(part, RegressorMixin) else 1)
         stages = state.get("estimators_")
         if isinstance(stages, np.ndarray):  # gradient boosting hands its own features to all of them
             for stage in stages.ravel():
@@ -30,9 +32,10 @@ def check_trees(head: Any) -> None:
                 _check_predictor(predictor, part.n_features_in_)
 
 
-def _check_tree(tree: Any, n_features: int) -> None:
+def _check_tree(tree: Any, n_features: int, n_outputs: int) -> None:
     # Their memory first: the arrays of nodes have `capacity` rows, and are read up to `node_count`.
-    _require(0 < tree.node_count <= tree.capacity and tree.n_outputs == 1 and tree.n_features == n_features)
+    _require(0 < tree.node_count <= tree.capacity and tree.n_features == n_features)
+    _require(tree.value.shape[:2] == (tree.node_count, n_outputs))
     left, right = tree.children_left, tree.children_right
     inner = left != -1
     _require((right[~inner] == -1).all())

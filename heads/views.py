@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from heads.registry import Head
+from heads.tasks import outputs
 
 LARGE = 2**28  # bytes of features that are read at a time, where they need not all be in memory
 
@@ -16,8 +17,8 @@ LARGE = 2**28  # bytes of features that are read at a time, where they need not 
 class Views:
     """How the rows of images are used, of which each has `count`, one after another; the first is the plain image.
 
-    A head is fitted on all views of its training images. It is judged on plain images, or on the mean of the
-    probabilities over all views of an image (test-time augmentation, Krizhevsky et al. 2012).
+    A head is fitted on all views of its training images. It is judged on plain images, or on the mean of what it says
+    of all views of an image (test-time augmentation, Krizhevsky et al. 2012).
 
     Parameters
     ----------
@@ -39,33 +40,33 @@ class Views:
         if self.count < 1:
             raise ValueError(f"an image has at least 1 view; received {self.count}")
 
-    def fit(self, head: Head, features: Any, labels: np.ndarray, images: np.ndarray | None = None) -> Head:
+    def fit(self, head: Head, features: Any, targets: np.ndarray, images: np.ndarray | None = None) -> Head:
         """Fit `head` on all views of these images.
 
         Parameters
         ----------
         features : array of shape (n_images * count, ...)
-        labels : ndarray of shape (n_images,)
+        targets : ndarray of shape (n_images,) or (n_images, k)
         images : ndarray of shape (m,), optional
             Positions; all images by default.
         """
-        images = np.arange(len(labels)) if images is None else images
+        images = np.arange(len(targets)) if images is None else images
         rows = self._all(images)
         # Some heads read what they need batch by batch; the others need their rows in memory.
         lazy = hasattr(features, "batches") and features.nbytes > LARGE and getattr(head, "reads_batches", False)
-        return head.fit(features.take(rows) if lazy else features[rows], np.repeat(labels[images], self.count))
+        return head.fit(features.take(rows) if lazy else features[rows], np.repeat(targets[images], self.count, axis=0))
 
-    def predict_proba(self, head: Head, features: Any, images: np.ndarray) -> np.ndarray:
-        """Probabilities of these images: shape (m, n_classes)."""
+    def outputs(self, head: Head, features: Any, images: np.ndarray) -> np.ndarray:
+        """Probabilities of these images, (m, n_classes), or the numbers that are predicted, (m,) or (m, k)."""
         rows = self._all(images) if self.average else images * self.count
         step = max(1, LARGE // max(1, getattr(features, "nbytes", 0) // max(1, len(features))))
         starts = range(0, max(1, len(rows)), step)
-        said = np.concatenate([head.predict_proba(features[rows[start : start + step]]) for start in starts])
+        said = np.concatenate([outputs(head, features[rows[start : start + step]]) for start in starts])
         return self.mean(said) if self.average else said
 
-    def mean(self, probabilities: np.ndarray) -> np.ndarray:
-        """Mean over the views of each image: shape (m * count, n_classes) to (m, n_classes)."""
-        return probabilities.reshape(-1, self.count, probabilities.shape[1]).mean(1)
+    def mean(self, said: np.ndarray) -> np.ndarray:
+        """Mean over the views of each image: shape (m * count, ...) to (m, ...)."""
+        return said.reshape(-1, self.count, *said.shape[1:]).mean(1)
 
     def _all(self, images: np.ndarray) -> np.ndarray:
         return (images[:, None] * self.count + np.arange(self.count)).reshape(-1)

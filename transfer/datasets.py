@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,15 @@ class DataSet:
         Unique: the path below the folder, the CSV's id, or the number of a digit.
     sources : tuple of ImageSource
     labels : ndarray of shape (n,), str, or None
+    columns : mapping of str to ndarray of shape (n,), str
+        Of a CSV file, by name (see `transfer.columns`).
     """
 
     name: str
     ids: tuple[str, ...]
     sources: tuple[ImageSource, ...]
     labels: np.ndarray | None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,6 +63,7 @@ class DataSet:
             tuple(self.ids[i] for i in positions),
             tuple(self.sources[i] for i in positions),
             None if self.labels is None else self.labels[positions],
+            {name: values[positions] for name, values in self.columns.items()},
         )
 
 
@@ -272,7 +276,8 @@ def _csv(file: Path, images: str | None, class_column: str, id_column: str) -> D
                 f"{file} names {name!r}, which leads out of the image folder {folder}; such a path is refused."
             )
         sources.append(FileSource(path))
-    return DataSet(str(file), tuple(ids), tuple(sources), labels)
+    table = {name: np.array([row[name].strip() for row in rows]) for name in columns if name}
+    return DataSet(str(file), tuple(ids), tuple(sources), labels, table)
 
 
 def _is_below(path: Path, folder: Path) -> bool:

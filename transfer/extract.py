@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -189,9 +190,11 @@ class _Work:
         writers: list[SpaceWriter] = []
         with ExitStack() as stack, Behind() as behind:
             clock.lap("prepare")
+            begun = time.monotonic()
             for batch, features in engines.run(clock.timed("decode", read(todo))):
                 if not writers:  # only now: a net that cannot be run leaves no empty spaces
-                    made = [space.writer(engines.provenance, compress=self._compress) for space in todo.spaces]
+                    how: dict[str, Any] = {"compress": self._compress, "since": begun + engines.making}
+                    made = [space.writer(engines.provenance, **how) for space in todo.spaces]
                     writers = [stack.enter_context(writer) for writer in made]
                 clock.lap("compute")
                 for space, writer, rows in zip(todo.spaces, writers, features, strict=True):

@@ -112,6 +112,9 @@ def _common(provenances: list[dict[str, Any]]) -> dict[str, Any]:
         key: value for key, value in provenances[0].items() if all(other.get(key) == value for other in provenances)
     }
     kept.setdefault("net", next((each["net"] for each in provenances if each.get("net")), None))
+    kept.pop("seconds", None)
+    if all("seconds" in each for each in provenances):
+        kept["seconds"] = round(sum(each["seconds"] for each in provenances), 3)
     rounding = [each["rounding"] for each in provenances if "rounding" in each]
     if rounding:
         kept["rounding"] = {name: max(each[name] for each in rounding) for name in rounding[0]}

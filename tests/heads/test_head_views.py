@@ -50,10 +50,10 @@ def test_all_views_of_the_training_images_are_fitted_with_their_label() -> None:
 
 def test_plain_images_are_judged_or_the_mean_over_their_views() -> None:
     head: Any = Recorder()
-    plain = Views(3).predict_proba(head, FEATURES, np.array([2, 5]))
+    plain = Views(3).outputs(head, FEATURES, np.array([2, 5]))
     assert head.asked[0].tolist() == [[2, 0], [5, 0]]
     np.testing.assert_allclose(plain, [[0, 1], [0, 1]])
-    mean = Views(3, average=True).predict_proba(head, FEATURES, np.array([2, 5]))
+    mean = Views(3, average=True).outputs(head, FEATURES, np.array([2, 5]))
     assert len(head.asked[1]) == 6
     np.testing.assert_allclose(mean, [[0.1, 0.9], [0.1, 0.9]])
 
@@ -97,8 +97,8 @@ def test_features_larger_than_memory_give_the_same_head_and_probabilities(
     features, images = cached(tmp_path, rows), np.random.default_rng(0).permutation(30)[:24]
     labels, views = labels[::2], Views(2, average)
     whole = views.fit(make_head(name), features, labels, images)
-    expected = views.predict_proba(whole, features, np.arange(30))
+    expected = views.outputs(whole, features, np.arange(30))
     monkeypatch.setattr("heads.views.LARGE", 4 * rows[0].nbytes)
     monkeypatch.setattr(Features, "__array__", lambda *_: pytest.fail("all rows were read at once"))
     parts = views.fit(make_head(name), features, labels, images)
-    np.testing.assert_allclose(views.predict_proba(parts, features, np.arange(30)), expected, atol=1e-6)
+    np.testing.assert_allclose(views.outputs(parts, features, np.arange(30)), expected, atol=1e-6)

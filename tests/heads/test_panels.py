@@ -51,7 +51,7 @@ def test_large_image_is_averaged():
 
 def test_mistakes_are_24_at_most_and_keep_their_order(tmp_path: Path):
     images = [np.full((6, 4 + number % 5), 8 * number, np.uint8) for number in range(30)]
-    captions = [panels.mistake(f"folder/{number}.png", "cat", "dog", 0.99) for number in range(30)]
+    captions = [panels.caption(f"folder/{number}.png", "cat", "→ dog 0.99") for number in range(30)]
     with figures() as seen:
         panels.mistakes(tmp_path / "mistakes.png", images, captions, "data: the surest mistakes")
     drawn(tmp_path / "mistakes.png")
@@ -67,13 +67,13 @@ def test_no_mistakes_are_no_images(tmp_path: Path):
 
 
 def test_caption_of_a_mistake():
-    assert panels.mistake("a/b.png", "cat", "dog", 0.9841) == "a/b.png\ncat\n→ dog 0.98"
-    assert panels.mistake("a\nb.png", "c\nat", "d\nog", 1).count("\n") == 2
+    assert panels.caption("a/b.png", "cat", "→ dog 0.98") == "a/b.png\ncat\n→ dog 0.98"
+    assert panels.caption("a\nb.png", "c\nat", "d\nog").count("\n") == 2
 
 
 def test_captions_stay_in_their_column(tmp_path: Path):
     images = [np.zeros((4, 4), np.uint8)] * len(AWKWARD)
-    captions = [panels.mistake(name, name, name, 0.5) for name in AWKWARD]
+    captions = [panels.caption(name, name, f"→ {name} 0.50") for name in AWKWARD]
     with figures() as seen:
         panels.mistakes(tmp_path / "mistakes.png", images, captions, "data")
     drawn(tmp_path / "mistakes.png")

@@ -200,6 +200,6 @@ def test_inner_folds_refuse_a_class_of_one_image():
     with pytest.raises(BadData) as caught:
         inner_folds(np.array(["a", "a", "b"]), np.arange(3), 0)
     assert str(caught.value) == (
-        "choosing needs at least 2 distinct training images of each class; 'b' has 1: name one layer, without --grid "
-        "or --calibrate."
+        "choosing among training images needs at least 2 distinct images of each class; 'b' has 1: "
+        "name one layer, without --grid or --calibrate."
     )

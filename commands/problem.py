@@ -1,0 +1,113 @@
+"""What heads are to learn, and how they are judged, by the arguments of the commands that train them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from feature_cache.errors import InvalidChoice
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from heads.training import Protocol
+    from transfer.datasets import DataSet
+
+CLASSES, REGRESSION, MULTILABEL = "classes", "regression", "multilabel"
+
+
+def task(args: argparse.Namespace) -> str:
+    """Which task the arguments name (see `heads.tasks`).
+
+    Raises
+    ------
+    InvalidChoice
+        When other arguments are about classes, and these are not.
+    """
+    name = REGRESSION if args.regression else MULTILABEL if args.multilabel else CLASSES
+    if name != CLASSES:
+        for option in ("per_class", "curve", "calibrate"):
+            if getattr(args, option):
+                raise InvalidChoice(f"--{option.replace('_', '-')} is about classes; leave it out with --{name}.")
+    return name
+
+
+def targets(dataset: DataSet, name: str, columns: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What is to be predicted of `dataset`, and the names of the classes, numbers or labels.
+
+    Raises
+    ------
+    BadData, InvalidChoice
+        When it has no such targets, or none that can be learned.
+    """
+    import numpy as np
+
+    from transfer.columns import label_sets, numbers
+    from transfer.datasets import require_labels
+
+    if name == REGRESSION:
+        return numbers(dataset, columns), tuple(columns)
+    if name == MULTILABEL:
+        return label_sets(dataset, columns)
+    labels = require_labels(dataset)
+    return labels, tuple(np.unique(labels).tolist())
+
+
+def described(name: str, columns: list[str], names: tuple[str, ...]) -> dict[str, Any]:
+    """The task as a run keeps it."""
+    if name == CLASSES:
+        return {"name": name}
+    return {"name": name, "columns": columns, **({"labels": list(names)} if name == MULTILABEL else {})}
+
+
+def protocol(args: argparse.Namespace, dataset: DataSet) -> Protocol:
+    """How heads are judged on `dataset`.
+
+    Raises
+    ------
+    InvalidChoice, BadData
+        When the arguments do not go together, or not with the data.
+    """
+    from heads.given import given
+    from heads.training import Protocol
+    from transfer.columns import texts
+
+    if args.repeats > 1 and args.cv is None:
+        raise InvalidChoice("--repeats makes the folds of --cv several times; add --cv K.")
+    if args.groups and (args.per_class or getattr(args, "curve", None)):
+        raise InvalidChoice("--groups keeps images together, of which --per-class and --curve draw single ones.")
+    test = getattr(args, "test", None)
+    found = None
+    if args.splits:
+        found = given(args.splits, texts(dataset, args.splits))
+        if test is not None:
+            raise InvalidChoice("--splits names the test images itself; leave out --test.")
+        chosen = [option for option in ("cv", "valid", "per_class") if getattr(args, option) is not None]
+        if found.names and chosen:
+            option = chosen[0].replace("_", "-")
+            raise InvalidChoice(f"--splits names what is held out itself; leave out --{option}.")
+    return Protocol(args.cv, args.valid, args.per_class, args.draws, args.seed, test, args.repeats, found)
+
+
+def contents(args: argparse.Namespace, dataset: DataSet, images: np.ndarray) -> np.ndarray:
+    """What stays together in splits: equal images and, by --groups, those of a group.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n,)
+        Equal for images of the same content.
+    """
+    from heads.splits import united
+    from transfer.columns import texts
+
+    return united(images, texts(dataset, args.groups)) if args.groups else images
+
+
+def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
+    """Say how many images the given splits have in two parts."""
+    parted = judged_by.given.parted(together) if judged_by.given else 0
+    if parted:
+        print(
+            f"{parted} images have equals in another part of the given splits; scores may be too good.", file=sys.stderr
+        )
