@@ -17,6 +17,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from heads.grouping import for_fit, numbered
+
 # Added to probabilities before their logarithm is taken: k neighbours tell nothing of shares far below 1 / k.
 SHARE = 1e-2
 # Decision values of support vectors lie at -1 and 1; sigmoid(2) is 0.88. On letters log-loss is flat between 1 and 4.
@@ -36,10 +38,9 @@ class TemperatureScaled(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     estimator : classifier
         With `decision_function` or `predict_proba`.
     folds : int
-        Inner folds whose held-out rows the temperature is learned on. They are blocks of rows within each class, so
-        that views of one image, which follow one another, seldom part; the only row of a class is never held out.
-        With 0 folds, or where no class has two rows, the temperature is 1, and an estimator's own probabilities are
-        left as they are.
+        Inner folds whose held-out rows the temperature is learned on. They are blocks of rows within each class, or of
+        groups of rows; the only row, or group, of a class is never held out. With 0 folds, or where no class has two,
+        the temperature is 1, and an estimator's own probabilities are left as they are.
 
     Attributes
     ----------
@@ -54,14 +55,22 @@ class TemperatureScaled(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.estimator = estimator
         self.folds = folds
 
-    def fit(self, X: Any, y: np.ndarray) -> Self:
-        """Fit to features of shape (n, d) and labels of shape (n,)."""
+    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
+        """Fit to features of shape (n, d) and labels of shape (n,).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            Equal for rows that are held out together, or not at all. An estimator whose `fit` takes groups is given
+            them as well.
+        """
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
-        self.estimator_ = _fitted(self.estimator, X, y, self.classes_)
+        groups = numbered(groups, y)
+        self.estimator_ = _fitted(self.estimator, X, y, self.classes_, groups)
         own = not self.folds and hasattr(self.estimator_, "predict_proba")
-        self.inverse_temperature_ = None if own else self._learned(X, y, target)
+        self.inverse_temperature_ = None if own else self._learned(X, y, target, groups)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -77,8 +86,8 @@ class TemperatureScaled(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             return _own_probabilities(self.estimator_, X, len(self.classes_))
         return softmax(self.inverse_temperature_ * _logits(self.estimator_, X, len(self.classes_)), axis=1)
 
-    def _learned(self, X: np.ndarray, y: np.ndarray, target: np.ndarray) -> float:
-        fold = _folds(target, self.folds)
+    def _learned(self, X: np.ndarray, y: np.ndarray, target: np.ndarray, groups: np.ndarray | None) -> float:
+        fold = _folds(target, self.folds) if groups is None else _folds_of_groups(target, self.folds, groups)
         held_out = np.flatnonzero(fold >= 0)
         if self.folds < 2 or not len(held_out):
             return 1.0
@@ -86,7 +95,8 @@ class TemperatureScaled(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         try:
             for number in np.unique(fold[held_out]):
                 inside, outside = fold != number, fold == number
-                inner = _fitted(self.estimator, X[inside], y[inside], self.classes_)
+                together = None if groups is None else groups[inside]
+                inner = _fitted(self.estimator, X[inside], y[inside], self.classes_, together)
                 logits[outside] = _logits(inner, X[outside], len(self.classes_))
         except ValueError:  # all rows sufficed, which `fit` has shown, and these do not
             return 1.0
@@ -139,9 +149,9 @@ def copy_for(estimator: Any, rows: int) -> Any:
     return new
 
 
-def _fitted(estimator: Any, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Any:
+def _fitted(estimator: Any, X: np.ndarray, y: np.ndarray, classes: np.ndarray, groups: np.ndarray | None) -> Any:
     new = copy_for(estimator, len(X))
-    new.fit(X, y)
+    new.fit(X, y, **for_fit(new, groups))
     if not np.array_equal(getattr(new, "classes_", classes), classes):
         raise ValueError(f"{type(new).__name__} has the classes {new.classes_}; those of the labels are {classes}")
     return new
@@ -159,6 +169,27 @@ def _folds(target: np.ndarray, folds: int) -> np.ndarray:
     rank[order] = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
     fold = (rank * folds // counts[target] + target) % max(folds, 1)
     return np.where(counts[target] > 1, fold, -1)
+
+
+def _folds_of_groups(target: np.ndarray, folds: int, groups: np.ndarray) -> np.ndarray:
+    """The same where rows of a group stay together; -1 for the only group of a class, too.
+
+    A group of several classes counts for the one that has the fewest groups. What would take all rows of a class into
+    one fold is not held out.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n,)
+        As `heads.grouping.numbered` gives them.
+    """
+    group, label = np.unique(np.stack([groups, target]), axis=1)  # every class of every group
+    order = np.lexsort((np.bincount(label)[label], group))
+    rarest = label[order][np.unique(group[order], return_index=True)[1]]
+    fold = _folds(rarest, folds)[groups]
+    for number in range(folds):
+        missing = ~np.isin(target, target[fold != number])
+        fold[np.isin(groups, groups[missing])] = -1
+    return fold
 
 
 def _logits(estimator: Any, X: np.ndarray, k: int) -> np.ndarray:

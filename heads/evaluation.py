@@ -114,7 +114,7 @@ def evaluate(
     for number, (train, held_out) in enumerate(splits, 1):
         choice = choose(candidates, targets, contents, train, new_head, seed, views, grid)
         features = candidates[choice.features]
-        fitting = partial(views.fit, new_head(**choice.params), features, targets, train)
+        fitting = partial(views.fit, new_head(**choice.params), features, targets, train, contents)
         head, fit_seconds = _timed(fitting)
         fold: dict[str, Any] = {"features": choice.features, "params": choice.params}
         for part, rows in (("train", train), ("valid", held_out)):
@@ -158,7 +158,7 @@ def choose(
         features = candidates[choice.features]
         scores = []
         for train, held_out in folds:
-            head = views.fit(new_head(**choice.params), features, targets, train)
+            head = views.fit(new_head(**choice.params), features, targets, train, contents)
             said = views.outputs(head, features, held_out)
             scores.append(task.score(task.classes_of(head), targets[held_out], said))
         return task.quality(scores)

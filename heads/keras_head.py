@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from feature_cache.errors import BadData, DamagedFile, UnsafeFile
 from feature_cache.quiet import native_stderr_silenced
 from heads.checks import as_rows, require
+from heads.grouping import inner_split, numbered
 
 FILE = "head.keras"
 CLASSES_FILE = "classes.npy"
@@ -59,8 +59,13 @@ class KerasHead(ClassifierMixin, BaseEstimator):
     batch_size: int
     seed: int
 
-    def fit(self, X: Any, y: np.ndarray) -> Self:
+    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
         """Fit to features of shape (n, ...) and labels of shape (n,).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            Equal for rows that are held out together, or not at all (see `heads.grouping`).
 
         Raises
         ------
@@ -81,7 +86,8 @@ class KerasHead(ClassifierMixin, BaseEstimator):
         X = X.reshape(len(X), *shape)
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
-        train, held_out = self._inner_split(target)
+        rows, groups = np.arange(len(target)), numbered(groups, y)
+        train, held_out = inner_split(target, self.inner, self.seed, groups) or (rows, rows)
 
         keras.utils.set_random_seed(self.seed)
         model = self._build(X[train])
@@ -161,15 +167,6 @@ class KerasHead(ClassifierMixin, BaseEstimator):
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise DamagedFile(f"the head {folder / FILE} is not loaded: {reason}") from error
         return head
-
-    def _inner_split(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.arange(len(target))
-        counts = np.bincount(target)
-        held_out = max(len(counts), round(self.inner * len(target)))
-        if self.inner <= 0 or counts.min() < 2 or len(target) - held_out < len(counts):
-            return rows, rows
-        train, inner = train_test_split(rows, test_size=held_out, stratify=target, random_state=self.seed)
-        return train, inner
 
     def _build(self, X: np.ndarray) -> Any:
         """A model with its initial weights, for training rows X of shape (n, *row_shape), float32."""

@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -19,6 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from feature_cache.errors import BadData, DamagedFile
 from heads.checks import as_rows, require
+from heads.grouping import inner_split, numbered
 from heads.linear_grid import Fit, best_of, train_grid
 
 FILE = "head.npz"
@@ -55,7 +55,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     inner : float
         Share of the rows that settings are scored on, 0 to 1. On 52 problems a quarter chose heads that fell behind the
         best of the grid by 0.08 points of accuracy, 0.15 by 0.12, a half by 0.10. With fewer than two rows of some
-        class none are held out: the middle strength is taken, and the rate with the lowest loss on all rows.
+        class, or groups of rows, none are held out: the middle strength is taken, and the rate with the lowest loss on
+        all rows.
     batch_size : int
         Rows of a step of gradient descent.
     seed : int
@@ -97,10 +98,17 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self.seed = seed
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: np.ndarray) -> Self:
-        """Fit to features of shape (n, ...) and labels of shape (n,)."""
+    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
+        """Fit to features of shape (n, ...) and labels of shape (n,).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            Equal for rows that are held out together, or not at all (see `heads.grouping`).
+        """
         strengths, rates = self._settings()
         X, y = self._rows(X, y)
+        groups = numbered(groups, y)
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -117,7 +125,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        rows, inner = np.arange(len(target)), self._inner_split(target)
+        rows, inner = np.arange(len(target)), inner_split(target, self.inner, self.seed, groups)
         self.scores_: list[dict[str, Any]] = []
         if inner is None:
             strengths = [strengths[len(strengths) // 2]]
@@ -201,15 +209,6 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         return X, y
-
-    def _inner_split(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        counts = np.bincount(target)
-        held_out = max(len(counts), round(self.inner * len(target)))
-        if self.inner <= 0 or counts.min() < 2 or len(target) - held_out < len(counts):
-            return None
-        rows = np.arange(len(target))
-        train, inner = train_test_split(rows, test_size=held_out, stratify=target, random_state=self.seed)
-        return train, inner
 
 
 def _lazy(X: Any) -> bool:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from feature_cache.errors import BadData, DamagedFile
 from heads.checks import as_rows
+from heads.grouping import for_fit, numbered
 from heads.pipeline import FOLDS
 
 FILE = "labels.json"
@@ -51,8 +52,13 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """Whether `fit` takes `Features` without having them in memory."""
         return getattr(self.head, "reads_batches", False)
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, groups: np.ndarray | None = None) -> Self:
         """Fit to features of shape (n, ...) and labels of shape (n, k), bool or 0 and 1.
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            Equal for rows that belong together, for heads that take groups (see `heads.grouping`).
 
         Raises
         ------
@@ -61,15 +67,17 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """
         X, y = self._rows(X, reset=True), _indicators(y)
         check_consistent_length(X, y)
+        groups = numbered(groups, y)
         self._dtype = y.dtype
         has = y.astype(bool)
         self.shares_ = has.mean(0)
         self.classes_ = np.arange(has.shape[1])
         mixed = (self.shares_ > 0) & (self.shares_ < 1)
         if not self.reads_batches:  # those that do learn no temperature on blocks of rows
-            order = _in_thirds(has)
-            X, has = X[order], has[order]
-        self.heads_ = [clone(self.head).fit(X, has[:, j]) if mixed[j] else None for j in self.classes_]
+            order = _in_thirds(has) if groups is None else _groups_in_thirds(has, groups)
+            X, has, groups = X[order], has[order], None if groups is None else groups[order]
+        given = for_fit(self.head, groups)
+        self.heads_ = [clone(self.head).fit(X, has[:, j], **given) if mixed[j] else None for j in self.classes_]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -192,6 +200,13 @@ def _in_thirds(labels: np.ndarray) -> np.ndarray:
     pieces = [piece for run in runs for piece in (np.array_split(run, FOLDS) if len(run) > LONG else [run])]
     pieces.sort(key=lambda piece: combination[piece[0]])
     return np.concatenate([piece for fold in range(FOLDS) for piece in pieces[fold::FOLDS]])
+
+
+def _groups_in_thirds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The same of groups of rows, each by the labels of its first row; its rows follow one another."""
+    first = np.unique(groups, return_index=True)[1]
+    rank = np.argsort(_in_thirds(labels[first]))
+    return np.argsort(rank[groups], kind="stable")
 
 
 def _folder(folder: Path, number: int) -> Path:

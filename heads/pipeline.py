@@ -25,6 +25,7 @@ from feature_cache.errors import InvalidChoice, LayertapError
 from heads import skops_file, span, user_code
 from heads.calibration import TemperatureScaled
 from heads.checks import as_rows, require
+from heads.grouping import for_fit
 
 FOLDS = 3  # for the temperature
 # Below so many numbers threads wait for each other more than they work; where other processes want the cores as well,
@@ -94,11 +95,16 @@ class Steps(BaseEstimator):
         """Classes of the user's code that the head may hold."""
         return []
 
-    def _fit_steps(self, X: np.ndarray, y: np.ndarray) -> None:
-        """Fit the pipeline to rows and targets that have been checked."""
+    def _fit_steps(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> None:
+        """Fit the pipeline to rows and targets that have been checked; groups are for the last step."""
         pipeline = self._pipeline(X)
+        name, last = pipeline.steps[-1]
+        given = for_fit(last, groups)
         with _threads_for(X), self._in_one_line("cannot be fitted"):
-            self.pipeline_ = _fit_in_span(pipeline, X, y) if self._is_turnable() else pipeline.fit(X, y)
+            if self._is_turnable():
+                self.pipeline_ = _fit_in_span(pipeline, X, y, given)
+            else:
+                self.pipeline_ = pipeline.fit(X, y, **{f"{name}__{key}": value for key, value in given.items()})
 
     def _said(self, method: str, X: Any) -> Any:
         """What the fitted pipeline says of features of shape (n, ...): its `predict`, or another method."""
@@ -146,14 +152,21 @@ class PipelineHead(ClassifierMixin, Steps):
     pipeline_ : Pipeline
     """
 
-    def fit(self, X: Any, y: np.ndarray) -> Self:
-        """Fit to features of shape (n, ...) and labels of shape (n,)."""
+    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
+        """Fit to features of shape (n, ...) and labels of shape (n,).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            Equal for rows that are held out together, or not at all, where a temperature is learned (see
+            `heads.grouping`).
+        """
         X, y = validate_data(self, as_rows(X), y, dtype=[np.float32, np.float64])
         check_classification_targets(y)
         self._check()
         if len(np.unique(y)) < 2:
             raise InvalidChoice("a head tells at least 2 classes apart; the labels hold one class.")
-        self._fit_steps(X, y)
+        self._fit_steps(X, y, groups)
         self.classes_ = self.pipeline_.classes_
         return self
 
@@ -214,16 +227,16 @@ class OfEstimator(MetaEstimatorMixin):
             raise InvalidChoice(f"{self._name()} {what}: {type(error).__name__}: {first_line(error)}") from error
 
 
-def _fit_in_span(pipeline: Pipeline, X: np.ndarray, y: np.ndarray) -> Pipeline:
+def _fit_in_span(pipeline: Pipeline, X: np.ndarray, y: np.ndarray, given: dict[str, Any]) -> Pipeline:
     """Fit a pipeline that ends in a linear model, in the span of the rows where they are fewer than features."""
     before, last = pipeline[:-1], pipeline[-1]
     Z = before.fit_transform(X, y) if len(before) else X
     axes = span.basis(Z) if Z.shape[1] > len(Z) else None
     if axes is not None and axes.shape[1]:  # rows that are all alike span nothing
-        last.fit(Z @ axes, y)
+        last.fit(Z @ axes, y, **given)
         span.turn_back(last, axes)
     else:
-        last.fit(Z, y)
+        last.fit(Z, y, **given)
     return pipeline
 
 

@@ -145,6 +145,35 @@ def learning_curves(
             figure.legend(loc="outside lower center", ncols=2)
 
 
+def training_curves(file: Path, stages: Sequence[Sequence[Mapping[str, float]]], title: str) -> None:
+    """Draw the losses of a training by epoch, and the accuracy on the rows held out.
+
+    Parameters
+    ----------
+    stages : sequence of sequence of mapping
+        Of the choice of the number of epochs, and of the training that counts (see `FineTuner.stages_`).
+    """
+    chosen, last = stages
+    with picture(file, WIDTH, 3.6, title) as figure:
+        left, right = figure.subplots(1, 2)
+        lines = (
+            (left, chosen, "valid_loss", BLUE, "held out, while choosing"),
+            (left, chosen, "loss", GRAY, "training, while choosing"),
+            (left, last, "loss", INK, "training of all images"),
+            (right, chosen, "valid_accuracy", BLUE, "held out, while choosing"),
+        )
+        for axes, epochs, name, colour, text in lines:
+            points = [(epoch["epoch"], epoch[name]) for epoch in epochs if name in epoch]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=text)
+        for axes, text in ((left, "loss"), (right, "accuracy")):
+            axes.set(xlabel="epoch", ylabel=text)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            grid(axes)
+        if left.lines:
+            left.legend(loc="best")
+
+
 def _apart(numbers: Sequence[int]) -> list[int]:
     """Those of the `numbers` that have room for their own label on a logarithmic axis."""
     ordered = sorted(set(numbers))

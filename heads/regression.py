@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from heads.calibration import copy_for
 from heads.checks import as_rows, require
+from heads.grouping import for_fit
 from heads.pipeline import OfEstimator, Steps
 from heads.targets import as_targets, standardised
 
@@ -42,8 +43,14 @@ class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         self.estimator = estimator
         self.scale = scale
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Fit to features of shape (n, d) and targets of shape (n,) or (n, k)."""
+    def fit(self, X: Any, y: Any, groups: np.ndarray | None = None) -> Self:
+        """Fit to features of shape (n, d) and targets of shape (n,) or (n, k).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            For an estimator whose `fit` takes them (see `heads.grouping`).
+        """
         X, y = _checked(self, X, y)
         self.mean_, self.spread_ = np.zeros(y.shape[1:]), np.ones(y.shape[1:])
         if self.scale:
@@ -52,7 +59,7 @@ class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         several = self.mean_.size > 1
         if several and not _takes_several(estimator):
             estimator = MultiOutputRegressor(estimator)
-        self.estimator_ = estimator.fit(X, y if several else y.ravel())
+        self.estimator_ = estimator.fit(X, y if several else y.ravel(), **for_fit(estimator, groups))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -81,8 +88,13 @@ class _RegressorSteps(RegressorMixin, Steps):
 
     scale_targets = True
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, groups: np.ndarray | None = None) -> Self:
         """Fit to features of shape (n, ...) and targets of shape (n,) or (n, k).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            For a regressor of the user's whose `fit` takes them (see `heads.grouping`).
 
         Raises
         ------
@@ -93,7 +105,7 @@ class _RegressorSteps(RegressorMixin, Steps):
         """
         X, y = _checked(self, as_rows(X), y)
         self._check()
-        self._fit_steps(X, y)
+        self._fit_steps(X, y, groups)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
 from feature_cache.errors import BadData
+from heads.grouping import numbered
 from heads.ridge_base import RidgeBase
 from heads.ridge_path import solve
 from heads.ridge_rows import Rows
@@ -25,7 +26,8 @@ class RidgeHead(ClassifierMixin, RidgeBase):
     with the smallest mean squared leave-one-out error is kept (see `heads.ridge_path`). Probabilities are the softmax
     of the decision values divided by one temperature, which minimises the log-loss of the leave-one-out decision
     values at that strength (temperature scaling: Guo et al., "On calibration of modern neural networks", 2017), so
-    that no row has to be held out for it. With a single row of each class, which takes its class along when it is left
+    that no row has to be held out for it. Rows of one group are left out together, for both (see `heads.ridge_groups`).
+    With a single row of each class, which takes its class along when it is left
     out, nothing is known of held-out rows, and all probabilities are nearly the same.
 
     `Features` from a cache are never in memory as a whole: `fit` reads them three times in chunks (four where there
@@ -65,8 +67,14 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         "temperature": (0,),
     }
 
-    def fit(self, X: Any, y: np.ndarray) -> Self:
-        """Fit to features of shape (n, ...) and labels of shape (n,)."""
+    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
+        """Fit to features of shape (n, ...) and labels of shape (n,).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            Equal for rows that are left out together (see `heads.grouping`).
+        """
         alphas, scale = self._settings()
         X, y = self._checked(X, y)
         check_classification_targets(y)
@@ -76,7 +84,7 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         targets = np.where(member[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
         if len(self.classes_) == 2:
             targets = targets[:, 1:]
-        path = solve(Rows(X), targets, alphas, scale=scale)
+        path = solve(Rows(X, numbered(groups, y)), targets, alphas, scale=scale)
         self.coef_, self.intercept_ = path.coef, path.intercept
         self.alphas_, self.loo_errors_ = path.alphas, path.errors
         self.alpha_ = float(path.alphas[path.best])

@@ -6,6 +6,7 @@ rows Z = XV, of which X'X = V L V' is all that has to be decomposed; with n <= d
 
 The row i left out is predicted with the error r_i / (1 - 1/n - h_i), where r = Y - XW is the residual with the row
 and h_i = sum_j z_ij^2 / (L_j + a) its leverage; 1/n is the part of the intercept. This equals a fit without the row.
+Rows of a group are left out together (see `heads.ridge_groups`).
 
 References: R. Rifkin, R. Lippert, "Notes on regularized least squares", MIT-CSAIL-TR-2007-025, 2007; G. Golub,
 M. Heath, G. Wahba, "Generalized cross-validation as a method for choosing a good ridge parameter", Technometrics 21,
@@ -15,13 +16,14 @@ M. Heath, G. Wahba, "Generalized cross-validation as a method for choosing a goo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import blas, eigh
 from threadpoolctl import threadpool_limits
 
 from feature_cache.errors import BadData
+from heads.ridge_groups import DualGroups, PrimalGroups
 from heads.ridge_rows import Centring, Rows, blas_threads, in_threads
 
 # Default strengths, as multiples of the mean eigenvalue of X'X (of XX' where n <= d). On letters, glyphnet's held-out
@@ -51,8 +53,8 @@ class RidgePath:
     coef, intercept : ndarray of shape (k, d) and (k,)
         At that strength, for features as they came.
     left_out : ndarray of shape (n, k)
-        At that strength, the prediction of each row by a fit without it. Means are those of the other rows,
-        standard deviations those of all rows.
+        At that strength, the prediction of each row by a fit without it, or without its group. Means are those of the
+        other rows, standard deviations those of all rows.
     """
 
     alphas: np.ndarray
@@ -89,7 +91,10 @@ def solve(rows: Rows, targets: np.ndarray, alphas: np.ndarray | None, *, scale: 
     side = _Dual if rows.count <= rows.width else _Primal
     threads, work = blas_threads(), rows.count * rows.width * min(rows.count, rows.width)
     with threadpool_limits(1 if work < WORTH_THREADS else None, "blas"):
-        return side(rows, targets, scale).path(alphas, threads)
+        if rows.order is None:
+            return side(rows, targets, scale).path(alphas, threads)
+        found = side(rows, targets[rows.order], scale).path(alphas, threads)
+        return replace(found, left_out=found.left_out[np.argsort(rows.order)])
 
 
 class _Primal:
@@ -135,7 +140,14 @@ class _Primal:
         left_out = self.targets + self.level
         for part, chunk in self.rows:
             chunk -= self.mean
-            left_out[part] -= (self.targets[part] - chunk @ coef.T) / free[part, best, None]
+            residuals = self.targets[part] - chunk @ coef.T
+            for some, size in self.rows.runs(part):
+                if size == 1:
+                    residuals[some] /= free[part][some, best, None]
+                else:
+                    groups = PrimalGroups(chunk[some] @ self.rotation, size, self.rows.count)
+                    residuals[some] = groups.errors(residuals[some], shrink[:, best], self._least(least, size)[best])
+            left_out[part] -= residuals
         intercept = self.level - coef @ self.mean
         return RidgePath(alphas, errors / self.targets.size, best, coef, intercept, left_out)
 
@@ -146,13 +158,38 @@ class _Primal:
         chunk -= self.mean
         rotated = chunk @ self.rotation
         free = np.maximum(1 - 1 / self.rows.count - np.square(rotated, out=chunk) @ shrink, least)
-        narrow, errors = rotated.astype(np.float32), np.zeros(len(least))
-        for some in _at_once(len(least), self.cross.shape[1]):
+        errors = np.zeros(len(least))
+        for some, size in self.rows.runs(part):
+            targets = self.targets[part][some]
+            if size == 1:
+                errors += self._errors(rotated[some], targets, shrink, free[some])
+            else:
+                errors += self._errors_of_groups(rotated[some], targets, shrink, self._least(least, size), size)
+        return part, errors, free
+
+    def _errors(self, rotated: np.ndarray, targets: np.ndarray, shrink: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """Sums of the squared errors of rows that are left out one by one."""
+        narrow, errors = rotated.astype(np.float32), np.zeros(free.shape[1])
+        for some in _at_once(len(errors), self.cross.shape[1]):
             exact = free[:, some].min() < SAFE
             product = _product(rotated if exact else narrow, self.cross, shrink[:, some])
-            product -= self.targets[part, None]
+            product -= targets[:, None]
             errors[some] = (np.einsum("nmk,nmk->nm", product, product) / free[:, some] ** 2).sum(0)
-        return part, errors, free
+        return errors
+
+    def _errors_of_groups(
+        self, rotated: np.ndarray, targets: np.ndarray, shrink: np.ndarray, least: np.ndarray, size: int
+    ) -> np.ndarray:
+        """The same of groups of as many rows each."""
+        groups, errors = PrimalGroups(rotated, size, self.rows.count), np.zeros(len(least))
+        for number, (alone, bound) in enumerate(zip(shrink.T, least, strict=True)):
+            residuals = targets - rotated @ (alone[:, None] * self.cross)
+            errors[number] = np.square(groups.errors(residuals, alone, bound)).sum()
+        return errors
+
+    def _least(self, least: np.ndarray, size: int) -> np.ndarray:
+        """What bounds 1 - 1/n - h from below, for the eigenvalues of I - H_gg of so many rows."""
+        return least * (self.rows.count - size) / (self.rows.count - 1)
 
 
 class _Dual:
@@ -182,20 +219,32 @@ class _Dual:
         shrink = 1 / (self.values[:, None] + alphas)  # (n - 1, m)
         free = np.square(self.vectors) @ shrink  # (n, m): 1 - 1/n - h, divided by the strength as residuals are too
         errors = np.zeros(len(alphas))
-        for start in range(0, len(free), self.rows.chunk):
-            part = slice(start, start + self.rows.chunk)
+        for here, size in self.rows.pieces():
+            if size > 1:
+                errors += [np.square(self._of_groups(here, size, alone)).sum() for alone in shrink.T]
+                continue
             for some in _at_once(len(alphas), self.cross.shape[1]):
-                product = _product(self.vectors[part], self.cross, shrink[:, some])
-                errors[some] += (np.einsum("nmk,nmk->nm", product, product) / free[part, some] ** 2).sum(0)
+                product = _product(self.vectors[here], self.cross, shrink[:, some])
+                errors[some] += (np.einsum("nmk,nmk->nm", product, product) / free[here, some] ** 2).sum(0)
         best = int(np.argmin(errors))
         weights = self.vectors @ (shrink[:, best, None] * self.cross)  # (n, k)
         coef = np.zeros((self.targets.shape[1], self.rows.width))
         for part, chunk in self.rows:
             coef += weights[part].T @ self._standard(chunk)
         coef /= self.spread
-        left_out = self.targets + self.level - weights / free[:, best, None]
+        without = weights / free[:, best, None]
+        for here, size in self.rows.pieces():
+            if size > 1:
+                without[here] = self._of_groups(here, size, shrink[:, best])
+        left_out = self.targets + self.level - without
         intercept = self.level - coef @ self.mean
         return RidgePath(alphas, errors / self.targets.size, best, coef, intercept, left_out)
+
+    def _of_groups(self, here: slice, size: int, shrink: np.ndarray) -> np.ndarray:
+        """Errors of rows, which are groups of as many rows each, by fits without their group."""
+        residuals = self.vectors[here] @ (shrink[:, None] * self.cross)
+        least = (1 - size / self.rows.count) * shrink[-1]
+        return DualGroups(self.vectors[here], size).errors(residuals, shrink, least)
 
     def _kernel(self) -> np.ndarray:
         """Inner products of all rows, (n, n): of a block that stays in memory with each chunk in turn."""

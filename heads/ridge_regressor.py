@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from feature_cache.errors import BadData
+from heads.grouping import numbered
 from heads.ridge_base import RidgeBase
 from heads.ridge_path import solve
 from heads.ridge_rows import Rows
@@ -46,8 +47,13 @@ class RidgeRegressor(RegressorMixin, RidgeBase):
 
     DIMENSIONS = {"coef": (1, 2), "intercept": (0, 1), "alphas": (1,), "loo_errors": (1,), "alpha": (0,)}
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, groups: np.ndarray | None = None) -> Self:
         """Fit to features of shape (n, ...) and targets of shape (n,) or (n, k).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            Equal for rows that are left out together (see `heads.grouping`).
 
         Raises
         ------
@@ -59,7 +65,7 @@ class RidgeRegressor(RegressorMixin, RidgeBase):
         if len(y) < 2:
             raise BadData("ridge regression needs at least 2 rows; received 1 sample.")
         targets, mean, spread = standardised(y)
-        path = solve(Rows(X), targets.reshape(len(targets), -1), alphas, scale=scale)
+        path = solve(Rows(X, numbered(groups, y)), targets.reshape(len(targets), -1), alphas, scale=scale)
         self.coef_ = path.coef.reshape(*spread.shape, -1) * spread[..., None]
         intercept = path.intercept.reshape(spread.shape) * spread + mean
         self.intercept_ = intercept if intercept.ndim else float(intercept)

@@ -22,32 +22,73 @@ MOST_THREADS = 8  # each has a chunk, and some copies of it
 class Rows:
     """Features of shape (n, ...) as chunks of flat rows in float64; each iteration passes over them once.
 
+    Where there are groups, rows come in another order: those that are groups of their own, then larger and larger
+    groups, whose rows follow one another. No chunk ends within a group; one that is larger makes a chunk of its own.
+    Where all rows are one group, nothing would be left without it, and each counts as a group of its own.
+
     Parameters
     ----------
     features : ndarray or feature_cache.Features of shape (n, ...)
+    groups : ndarray of shape (n,), int, optional
+        As `heads.grouping.numbered` gives them.
     """
 
-    def __init__(self, features: Any) -> None:
+    def __init__(self, features: Any, groups: np.ndarray | None = None) -> None:
         self._features = features
         self.count = len(features)
+        self.order: np.ndarray | None = None
+        self._sizes = np.ones(self.count, np.int64)  # of each row's group
+        if groups is not None and groups.max() > 0:
+            sizes = np.bincount(groups)[groups]
+            self.order = np.lexsort((groups, sizes))
+            self._sizes = sizes[self.order]
         self.width = int(np.prod(features.shape[1:], dtype=np.int64))
         self.chunk = max(1, CHUNK_BYTES // (8 * max(NARROWEST, self.width)))
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Positions and rows of shape (m, d), float64, a copy that may be written to."""
-        if hasattr(self._features, "batches"):
+        if hasattr(self._features, "batches") and self.order is None:
             start = 0
             for rows, _ in self._features.batches(self.chunk):
                 yield slice(start, start + len(rows)), self._flat(rows)
                 start += len(rows)
         else:
-            yield from self.between(0, self.count)
+            for part in self.parts():
+                yield part, self._read(part)
 
     def between(self, first: int, last: int) -> Iterator[tuple[slice, np.ndarray]]:
         """The same for the rows from `first` to before `last`."""
         for start in range(first, last, self.chunk):
             part = slice(start, min(start + self.chunk, last))
-            yield part, self._flat(self._features[part])
+            yield part, self._read(part)
+
+    def parts(self) -> Iterator[slice]:
+        """The positions of each chunk."""
+        start = 0
+        while start < self.count:
+            end = min(start + self.chunk, self.count)
+            size = int(self._sizes[end - 1])
+            # Groups of this size are counted from where the first of them starts.
+            end -= (end - int(np.searchsorted(self._sizes, size))) % size
+            end = end if end > start else start + int(self._sizes[start])
+            yield slice(start, end)
+            start = end
+
+    def runs(self, part: slice) -> Iterator[tuple[slice, int]]:
+        """Within a chunk, rows whose groups are of the same size, and that size."""
+        sizes = self._sizes[part]
+        ends = [*(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield slice(start, end), int(sizes[start])
+
+    def pieces(self) -> Iterator[tuple[slice, int]]:
+        """The runs of all chunks, by their positions among all rows."""
+        for part in self.parts():
+            for run, size in self.runs(part):
+                yield slice(part.start + run.start, part.start + run.stop), size
+
+    def _read(self, part: slice) -> np.ndarray:
+        return self._flat(self._features[part if self.order is None else self.order[part]])
 
     def _flat(self, rows: np.ndarray) -> np.ndarray:
         return np.array(rows.reshape(len(rows), self.width), np.float64, order="C")

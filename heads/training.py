@@ -160,7 +160,7 @@ def train(
     choice = choose(candidates, targets, contents, rows, new_head, protocol.seed, views, grid)
     features = candidates[choice.features]
     start = time.perf_counter()
-    head = views.fit(new_head(**choice.params), features, targets, rows)
+    head = views.fit(new_head(**choice.params), features, targets, rows, contents)
     fitted = time.perf_counter() - start
     test = None
     if len(aside):

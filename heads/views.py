@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from heads.grouping import for_fit, numbered
 from heads.registry import Head
 from heads.tasks import outputs
 
@@ -40,8 +41,17 @@ class Views:
         if self.count < 1:
             raise ValueError(f"an image has at least 1 view; received {self.count}")
 
-    def fit(self, head: Head, features: Any, targets: np.ndarray, images: np.ndarray | None = None) -> Head:
+    def fit(
+        self,
+        head: Head,
+        features: Any,
+        targets: np.ndarray,
+        images: np.ndarray | None = None,
+        contents: np.ndarray | None = None,
+    ) -> Head:
         """Fit `head` on all views of these images.
+
+        A head that takes groups is told which rows are of one content, where any has several.
 
         Parameters
         ----------
@@ -49,12 +59,17 @@ class Views:
         targets : ndarray of shape (n_images,) or (n_images, k)
         images : ndarray of shape (m,), optional
             Positions; all images by default.
+        contents : ndarray of shape (n_images,), optional
+            See `heads.splits`; by default each image is one of its own.
         """
         images = np.arange(len(targets)) if images is None else images
-        rows = self._all(images)
+        contents = np.arange(len(targets)) if contents is None else contents
+        rows, repeated = self._all(images), np.repeat(targets[images], self.count, axis=0)
+        groups = for_fit(head, numbered(np.repeat(contents[images], self.count), repeated))
         # Some heads read what they need batch by batch; the others need their rows in memory.
-        lazy = hasattr(features, "batches") and features.nbytes > LARGE and getattr(head, "reads_batches", False)
-        return head.fit(features.take(rows) if lazy else features[rows], np.repeat(targets[images], self.count, axis=0))
+        lazy = hasattr(features, "batches") and getattr(head, "reads_batches", False)
+        lazy = lazy and (features.nbytes > LARGE or getattr(head, "reads_keys", False))
+        return head.fit(features.take(rows) if lazy else features[rows], repeated, **groups)
 
     def outputs(self, head: Head, features: Any, images: np.ndarray) -> np.ndarray:
         """Probabilities of these images, (m, n_classes), or the numbers that are predicted, (m,) or (m, k)."""

@@ -38,8 +38,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven rows at a time, and few strengths at once, so that everything is put together of pieces."""
     plain = ridge_rows.Rows.__init__
 
-    def init(self: ridge_rows.Rows, features: Any) -> None:
-        plain(self, features)
+    def init(self: ridge_rows.Rows, *args: Any) -> None:
+        plain(self, *args)
         self.chunk = 7
 
     monkeypatch.setattr(ridge_rows.Rows, "__init__", init)
