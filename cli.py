@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from commands import arguments, head_arguments
+from commands import arguments, fine_tune_arguments, head_arguments
 from feature_cache.errors import LayertapError
 from feature_cache.version import own_version
 
@@ -110,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     head.add_argument("--out", required=True, metavar="RUN", help="run folder to write")
     head.add_argument("--overwrite", action="store_true", help="replace a run that is there")
+
+    text = "train the end of a net, from what the cache holds of its beginning"
+    sub = _add(commands, "fine-tune", "commands.fine_tune:fine_tune", text, *groups)
+    fine_tune_arguments.add(sub)
 
     text, work = "judge many features with many heads, and rank them", (arguments.add_cache, arguments.add_work)
     sub = _add(commands, "sweep", "commands.sweep:sweep", text, arguments.add_data, *work)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHE = "./features"
 # The arguments that name features, with their defaults.
-_FEATURES: dict[str, Any] = {
+FEATURES: dict[str, Any] = {
     "net": "glyphnet",
     "weights": None,
     "layer": [],
@@ -227,6 +227,13 @@ def optional_dataset(args: argparse.Namespace) -> DataSet | None:
 def net(args: argparse.Namespace) -> Net:
     from transfer.nets import Net
 
+    if Path(args.net).is_dir():
+        from transfer.finetune.keeping import net_of_run
+
+        if args.weights is not None:
+            raise InvalidChoice(f"{args.net} holds its own weights; leave out --weights.")
+        tuned = net_of_run(Path(args.net))
+        return replace(tuned, preprocessing=args.preprocessing or tuned.preprocessing)
     return Net(args.net, args.weights, args.seed, args.preprocessing)
 
 
@@ -235,7 +242,7 @@ def request(args: argparse.Namespace) -> Request:
     from transfer.request import Request, request_of
 
     if args.space:
-        given = [name for name, default in _FEATURES.items() if getattr(args, name) != default]
+        given = [name for name, default in FEATURES.items() if getattr(args, name) != default]
         if given:
             raise InvalidChoice(f"--space {args.space} says it all; leave out --{given[0]}.")
         return request_of(cache(args).open(args.space), args.views)
@@ -293,7 +300,7 @@ def extract_command(args: argparse.Namespace) -> list[str]:
             words += ["--layer", layer]
         if args.size:
             words += ["--size", f"{args.size[0]}x{args.size[1]}"]
-    rest = {name: default for name, default in _FEATURES.items() if name not in ("net", "layer", "size")}
+    rest = {name: default for name, default in FEATURES.items() if name not in ("net", "layer", "size")}
     defaults = {"images": None, "class_column": "class", "id_column": "id", "views": 1, **rest}
     for name, default in defaults.items():
         if getattr(args, name) != default:

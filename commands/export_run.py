@@ -33,7 +33,6 @@ SHARED = ("net", "weights", "size", "preprocessing", "fit", "interpolation", "re
 
 def export(args: argparse.Namespace) -> None:
     from heads import runs
-    from heads.fusing import as_layers
     from transfer import formats
 
     kind = formats.FORMATS[args.to]
@@ -44,15 +43,12 @@ def export(args: argparse.Namespace) -> None:
     run = runs.read(Path(args.run), args.head_code)
     if run.task.name != "classes":
         raise InvalidChoice(f"the run {args.run} is one of {run.task.name}, and only classifiers are exported so far.")
-    requests = _requests(run)
-    # Before the net is built, which takes time. A head may come wrapped with a temperature: the two are fused.
-    layers = as_layers(getattr(run.head, "head", run.head), getattr(run.head, "temperature", 1.0))
-    model = _model(run, requests, layers)
+    requests, model = model_of(run)
 
     with _aside(targets) as folder:
         made = folder / targets[0].name
         exported = _written(kind, model, made, args.to)
-        source, images, difference = _stitch(run, requests, exported, dataset)
+        source, images, difference = stitched(run, requests, exported, dataset)
         about = {
             **_about(run, requests, folder),
             "format": args.to,
@@ -72,6 +68,22 @@ def export(args: argparse.Namespace) -> None:
         f"On {images} {source} they differ by at most {difference:.1g} from those of {args.run}. "
         f"{targets[-1]} names the classes."
     )
+
+
+def model_of(run: Run) -> tuple[list[Request], Any]:
+    """What is asked of the net of a run, and the net and the head as one model of Keras.
+
+    Raises
+    ------
+    InvalidChoice
+        When they cannot be one.
+    """
+    from heads.fusing import as_layers
+
+    requests = _requests(run)
+    # Before the net is built, which takes time. A head may come wrapped with a temperature: the two are fused.
+    layers = as_layers(getattr(run.head, "head", run.head), getattr(run.head, "temperature", 1.0))
+    return requests, _model(run, requests, layers)
 
 
 def _targets(out: Path, name: str, kind: Format) -> list[Path]:
@@ -116,7 +128,7 @@ def _requests(run: Run) -> list[Request]:
         raise InvalidChoice(
             f"the run {name} predicts by the mean over views, which is not exported; train it without --average-views."
         )
-    return [request_for(spec, net_from_config(net)) for spec, net in run.parts]
+    return [request_for(spec, net_from_config(net, run.folder)) for spec, net in run.parts]
 
 
 def _model(run: Run, requests: list[Request], layers: list[Any]) -> Any:
@@ -147,7 +159,7 @@ def _written(kind: Format, model: Any, made: Path, name: str) -> Any:
         raise InvalidChoice(f"the net cannot be converted to {name} ({reason}); use --to keras.") from error
 
 
-def _stitch(run: Run, requests: list[Request], exported: Any, dataset: Any) -> tuple[str, int, float]:
+def stitched(run: Run, requests: list[Request], exported: Any, dataset: Any) -> tuple[str, int, float]:
     """Compare the exported model with the run: on what, on how many images, and the largest difference.
 
     Raises

@@ -146,7 +146,7 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
     count = views.count if views.average else 1
     found: list[Cached] = []
     for spec, net in run.parts:
-        request = request_for(spec, net_from_config(net), count)
+        request = request_for(spec, net_from_config(net, run.folder), count)
         with Progress("images", args.quiet) as progress:
             extract(dataset, request, cache, on_error=args.on_error, progress=progress)
         found.append(cached_features(dataset, request, cache, on_error=args.on_error))

@@ -67,9 +67,11 @@ def illustrate(
         curve = [(point["accuracy"]["mean"], point["accuracy"]["std"]) for point in points]
         numbers = [point["per_class"] for point in points]
         draw("Learning curve", "curve.png", plots.learning_curves, numbers, {args.head: curve}, args.data)
+    if (folder / "training.png").exists():
+        pictures["Training"] = folder / "training.png"
     if _draw_mistakes(folder / "mistakes.png", args.data, task, trained, cached, targets, names):
         pictures[MISTAKES[task]] = folder / "mistakes.png"
-    if task == problem.CLASSES:
+    if task == problem.CLASSES and args.map:
         features, title = cached.features[trained.features], f"{args.data}: features"
         how = args.map, args.seed, views.count
         draw("Map of the features", "map.png", maps.feature_map, features, targets, title, *how)

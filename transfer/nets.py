@@ -16,6 +16,7 @@ from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
 from feature_cache.spec import FeatureSpec
 from transfer.keras_file import input_shape, read_config
 
+RUN_FILES = WEIGHTS_FILE, NET_FILE = "net.weights.h5", "net.keras"  # of a fine-tuned net, in the folder of its run
 GLYPHNET_WEIGHTS = Path(__file__).parent / "glyphnet" / "weights.h5"
 
 
@@ -241,8 +242,8 @@ class Net:
         )
 
 
-def net_from_config(config: Any) -> Net:
-    """The net whose `Net.as_config` a run carries.
+def net_from_config(config: Any, folder: Path | None = None) -> Net:
+    """The net whose `Net.as_config` a run carries; a file without a path lies in `folder`, that of the run.
 
     Raises
     ------
@@ -254,7 +255,11 @@ def net_from_config(config: Any) -> Net:
     kinds = {"name": str, "weights": str | None, "seed": int, "preprocessing": str | None}
     if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
         raise DamagedFile("the run does not say which net its head goes with; train it again.")
-    return Net(**{key: config[key] for key in kinds})
+    found = {key: config[key] for key in kinds}
+    for key in ("name", "weights"):
+        if folder is not None and found[key] in RUN_FILES:
+            found[key] = str(folder.resolve() / found[key])
+    return Net(**found)
 
 
 @cache

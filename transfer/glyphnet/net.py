@@ -51,12 +51,14 @@ def fold(trained: keras.Model) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return folded
 
 
-def save_weights(folded: dict[str, tuple[np.ndarray, np.ndarray]], file: Path = WEIGHTS_FILE) -> None:
-    """Write kernels and biases as float16: half the bytes, and no accuracy lost (MODEL_CARD.md)."""
+def save_weights(
+    folded: dict[str, tuple[np.ndarray, np.ndarray]], file: Path = WEIGHTS_FILE, dtype: str = "float16"
+) -> None:
+    """Write kernels and biases; as float16 they have half the bytes and lose no accuracy (MODEL_CARD.md)."""
     with h5py.File(file, "w") as store:
         for name, (kernel, bias) in folded.items():
-            store.create_dataset(f"{name}/kernel", data=kernel.astype(np.float16))
-            store.create_dataset(f"{name}/bias", data=bias.astype(np.float16))
+            store.create_dataset(f"{name}/kernel", data=kernel.astype(dtype))
+            store.create_dataset(f"{name}/bias", data=bias.astype(dtype))
 
 
 def load_weights(net: keras.Model, file: Path = WEIGHTS_FILE) -> None:

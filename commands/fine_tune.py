@@ -1,0 +1,271 @@
+"""`layertap fine-tune`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from commands import arguments, problem
+from commands.fine_tune_run import Start, finish, plain, unfinished
+from commands.output import Progress, size_text
+from feature_cache.errors import InvalidChoice, StorageFailure
+
+if TYPE_CHECKING:
+    from feature_cache.cache import FeatureCache
+    from heads.evaluation import Evaluation
+    from heads.training import Protocol
+    from transfer.datasets import DataSet
+    from transfer.finetune.cutting import Cut
+    from transfer.finetune.recipe import Recipe
+    from transfer.finetune.tuner import FineTuner
+    from transfer.lookup import Cached
+    from transfer.request import Request
+
+SPARE = 1.05  # of the disk: files are a little larger than the numbers in them
+
+
+def fine_tune(args: argparse.Namespace) -> None:
+    from heads import runs
+    from transfer.datasets import require_labels
+    from transfer.finetune.cutting import find_cut
+
+    recipe, out = _recipe(args), Path(args.out)
+    runs.check_free(out, overwrite=args.overwrite)
+    writer = _tensorboard(args, unfinished(out))
+    dataset = arguments.dataset(args)
+    labels = require_labels(dataset)
+    problem.protocol(args, dataset).divide(labels, problem.contents(args, dataset, np.arange(len(labels))))
+    start = _start(args, recipe)
+    cut = find_cut(
+        start.request.backbone, start.request.specs[0].layer, args.unfreeze_from, keep=not args.no_prefix_cache
+    )
+    cache = arguments.cache(args)
+    tuner = _tuner(start, cut, cache, len(np.unique(labels)), recipe, out)
+    if not args.quiet and not args.json:
+        _announce(cut, start.request, len(dataset))
+    prefix = _prefix(start.request, cut)
+    if prefix is not None:
+        _require_room(dataset, prefix, cut, cache)
+    cached = _extracted(args, dataset, plain(start.request), cache)
+    rows = _rows(args, cached, start.request, prefix, cache)
+    labels = require_labels(cached.dataset)
+    protocol, contents = problem.protocol(args, cached.dataset), problem.contents(args, cached.dataset, cached.contents)
+    problem.warn_of_parted(protocol, contents)
+
+    with _asked_to_stop() as stopping, Progress("steps", args.quiet) as progress:
+        tuner.stopping, tuner.progress, tuner.told = stopping, progress, writer
+        evaluation, trainings, test = _judge(tuner, rows, labels, contents, protocol, start.request.views)
+    finish(args, start, cut, tuner, evaluation, trainings, test, cached, labels, protocol)
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    from transfer.finetune.recipe import Recipe
+
+    names = (
+        "epochs", "batch_size", "learning_rate", "earliest", "warmup", "weight_decay", "clip", "label_smoothing",
+        "patience", "inner", "lora", "seed",
+    )  # fmt: skip
+    return Recipe(**{name: getattr(args, name) for name in names}, refit=not args.no_refit)
+
+
+def _start(args: argparse.Namespace, recipe: Recipe) -> Start:
+    """The features and the head that were named.
+
+    Raises
+    ------
+    InvalidChoice
+        When the head is no linear one, or reads what cannot be trained.
+    """
+    from heads import runs
+    from heads.fusing import affine
+    from heads.registry import seeded
+    from transfer.nets import net_from_config
+    from transfer.request import request_for
+
+    if not args.from_head:
+        request = arguments.request(args)
+        if len(request.specs) > 1:
+            raise InvalidChoice("fine-tuning reads one layer; name a single one with --layer.")
+        return Start(request, "ridge", seeded("ridge", {}, recipe.seed))
+    given = [name for name, default in arguments.FEATURES.items() if getattr(args, name) != default and name != "views"]
+    given = [name for name in given if name != "augment"]
+    if given:
+        raise InvalidChoice(f"--from-head {args.from_head} says which features; leave out --{given[0]}.")
+    run = runs.read(Path(args.from_head))
+    if run.task.name != problem.CLASSES:
+        raise InvalidChoice(f"the run {args.from_head} is one of {run.task.name}; fine-tuning starts from classes.")
+    if len(run.parts) > 1:
+        raise InvalidChoice(f"the run {args.from_head} joins several features; fine-tuning starts from one layer.")
+    affine(getattr(run.head, "head", run.head))  # says which heads can be part of a net
+    spec, config = run.parts[0]
+    if spec.coding is not None or spec.dtype != "float32":
+        raise InvalidChoice(f"the run {args.from_head} reads features of fewer bits; train a head on the full ones.")
+    request = request_for(replace(spec, augmentation=None), net_from_config(config, run.folder))
+    if args.augment:
+        from transfer.augment import Augmentation
+
+        key = Augmentation.parse(args.augment, args.seed).key
+        request = replace(request, augmentation=key, views=args.views)
+    return Start(request, run.config["head"]["name"], dict(run.config["head"]["params"]))
+
+
+def _prefix(request: Request, cut: Cut) -> Request | None:
+    """What is kept at the cut; None where that is the pixels."""
+    return replace(request, layers=cut.layers, pooling="none") if cut.layers else None
+
+
+def _announce(cut: Cut, request: Request, images: int) -> None:
+    import math
+
+    backbone = request.backbone
+    weights = sum(
+        math.prod(variable.shape)
+        for name in cut.trained
+        for variable in backbone.taps[name]._keras_history.operation.trainable_variables
+    )
+    print(f"Training {cut.trained[0]} and later: {len(cut.trained)} layers, {weights / 1e6:.3g} million weights.")
+    if not cut.layers:
+        print("Nothing is kept of a frozen part: every step starts from the pixels.")
+        return
+    each = cut.width * np.dtype(request.dtype).itemsize
+    shapes = ", ".join(
+        f"{layer} ({' x '.join(map(str, shape))})" for layer, shape in zip(cut.layers, cut.shapes, strict=True)
+    )
+    views = f" of {request.views} views" if request.views > 1 else ""
+    print(
+        f"The net is cut at {shapes}: {size_text(each)} an image, {size_text(each * images * request.views)} in the "
+        f"cache for {images} images{views}.\nBy the operations an epoch takes a {cut.speedup:.1f}th of the time that "
+        "it would with the frozen part in it."
+    )
+
+
+def _require_room(dataset: DataSet, request: Request, cut: Cut, cache: FeatureCache) -> None:
+    """Raise StorageFailure when the disk is too small for what is to be kept."""
+    from transfer.lookup import find_missing
+
+    missing = len(find_missing(dataset, request, cache).jobs)
+    needed = SPARE * missing * cut.width * np.dtype(request.dtype).itemsize
+    place = next(folder for folder in (cache.root.absolute(), *cache.root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise StorageFailure(
+            f"what is kept at the cut takes {size_text(needed)}, and {place} has {size_text(free)} left: choose "
+            "another --cache, --dtype float16, a later --unfreeze-from, or --no-prefix-cache."
+        )
+
+
+def _extracted(args: argparse.Namespace, dataset: DataSet, request: Request, cache: FeatureCache) -> Cached:
+    from transfer.extract import extract
+    from transfer.lookup import cached_features
+
+    with Progress("images", args.quiet) as progress:
+        extract(dataset, request, cache, on_error=args.on_error, compress=args.compress, progress=progress)
+    return cached_features(dataset, request, cache, on_error=args.on_error)
+
+
+def _rows(
+    args: argparse.Namespace, cached: Cached, request: Request, prefix: Request | None, cache: FeatureCache
+) -> Any:
+    """What the network is trained on: what is kept at the cut, side by side if there are several, or the pixels."""
+    from feature_cache.joined import Joined
+    from transfer.finetune.pixels import Pixels
+
+    if prefix is None:
+        [features] = cached.features.values()
+        return Pixels(cached.dataset, request, features.keys()[0])
+    parts = list(_extracted(args, cached.dataset, prefix, cache).features.values())
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Recipe, out: Path) -> FineTuner:
+    from heads.fusing import affine
+    from heads.registry import make_head
+    from transfer.finetune.network import Network
+    from transfer.finetune.tuner import FineTuner
+
+    spec = start.request.specs[0]
+
+    def probe(digests: np.ndarray, views: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        there = views == 0
+        rows = cache[plain(start.request).specs[0]].rows(digests[there])
+        head = make_head(start.head, start.params).fit(rows[:], labels[there])
+        # A head may come wrapped with a temperature.
+        found = affine(getattr(head, "head", head)).times(1 / getattr(head, "temperature", 1.0))
+        return found.coef.T, found.intercept - found.coef @ found.centre
+
+    network = Network(start.request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, recipe)
+    key = f"{spec.to_json()} {start.head} {sorted(start.params.items())}"
+    views = start.request.views
+    return FineTuner(network, probe, recipe, views=views, folder=unfinished(out), key=key)
+
+
+def _judge(
+    tuner: Any, rows: Any, labels: np.ndarray, contents: np.ndarray, protocol: Protocol, views: int
+) -> tuple[Evaluation, list[dict[str, Any]], dict[str, Any] | None]:
+    """Judge what is trained on each split, and leave the network as it is kept.
+
+    With one split that is what was judged; with several, one more is trained on all images but the test's.
+    """
+    from heads.evaluation import evaluate
+    from heads.metrics import score
+    from heads.views import Views
+
+    made, images, aside = protocol.divide(labels, contents)
+    how, trainings, fits = Views(views), [], []
+
+    class Noted:
+        """The tuner, whose trainings are noted down."""
+
+        reads_batches = reads_keys = True
+
+        def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Any:
+            begun = time.perf_counter()
+            tuner.fit(X, y, groups)
+            fits.append(time.perf_counter() - begun)
+            trainings.append({"epochs": tuner.epochs_, "stages": tuner.stages_})
+            return tuner
+
+    noted: Any = Noted
+    evaluation = evaluate({"fine-tuned": rows}, labels, contents, made, noted, views=how)
+    if len(made) > 1:
+        how.fit(noted(), rows, labels, images, contents)
+    if not len(aside):
+        return evaluation, trainings, None
+    begun = time.perf_counter()
+    said = how.outputs(tuner, rows, aside)
+    times = {"fit_seconds": fits[-1], "predict_seconds": time.perf_counter() - begun}
+    return evaluation, trainings, {**score(tuner.classes_, labels[aside], said), **times}
+
+
+def _tensorboard(args: argparse.Namespace, folder: Path) -> Callable[[int, dict[str, Any]], None]:
+    if not args.tensorboard:
+        return lambda stage, about: None
+    from transfer.finetune.logs import Logs
+
+    return Logs(folder / "tensorboard")
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or Ctrl-C have come since; a second Ctrl-C interrupts at once."""
+    asked: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,53 @@
+"""Arguments of `layertap fine-tune`."""
+
+from __future__ import annotations
+
+import argparse
+
+from commands import head_arguments
+
+
+def add(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("what is trained")
+    group.add_argument(
+        "--from-head",
+        metavar="RUN",
+        help="start from the features and the head of this run, not those named above",
+    )
+    group.add_argument(
+        "--unfreeze-from",
+        default="auto",
+        metavar="LAYER",
+        help="train this layer, by name or index, and all after it; or all; or auto, the last that make up a third "
+        "of the operations (default: auto)",
+    )
+    group.add_argument("--lora", type=int, default=0, metavar="RANK", help="train low-rank adapters of kernels instead")
+    group.add_argument(
+        "--no-prefix-cache", action="store_true", help="keep nothing: compute the frozen part in every step"
+    )
+    group.add_argument("--compress", action="store_true", help="compress what is kept of the frozen part")
+    group = sub.add_argument_group("how")
+    for option, kind, default, text in (
+        ("--epochs", int, 20, "at most so many"),
+        ("--batch-size", int, 32, "images a step"),
+        ("--learning-rate", float, 3e-4, "the highest, of the classifier"),
+        ("--earliest", float, 0.3, "share of it for the earliest trained layer"),
+        ("--warmup", float, 0.1, "share of the steps in which it rises"),
+        ("--weight-decay", float, 1e-4, "of kernels"),
+        ("--clip", float, 1.0, "largest norm of the gradients"),
+        ("--label-smoothing", float, 0.0, "share of each label given to all classes"),
+        ("--patience", int, 5, "epochs without a lower loss on inner rows before it stops"),
+        ("--inner", float, 0.15, "share of the training images held out for that"),
+    ):
+        metavar = "N" if kind is int else "F"
+        group.add_argument(option, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
+    group.add_argument(
+        "--no-refit", action="store_true", help="do not train again on all images once the number of epochs is chosen"
+    )
+    group.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run")
+    group = sub.add_argument_group("protocol and result")
+    head_arguments.add_protocol(group)
+    group.add_argument("--test", type=float, metavar="F", help="set a share F aside, scored once at the end")
+    group.add_argument("--out", required=True, metavar="RUN", help="run folder to write")
+    group.add_argument("--overwrite", action="store_true", help="replace a run that is there")
+    sub.set_defaults(param=[])

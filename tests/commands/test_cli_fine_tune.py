@@ -1,0 +1,266 @@
+"""`layertap fine-tune`: from a head, or from nothing, to a run that other commands take; killed, and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = ("--unfreeze-from", "block3_conv1")
+SHORT = ("--epochs", "2", "--batch-size", "8", "--learning-rate", "1e-3")
+
+
+def write_images(folder: Path, per_class: int, seed: int = 0, *, random: bool = False) -> None:
+    """Stripes across or along, or, if they are to be random, both in either class."""
+    rng = np.random.default_rng(seed)
+    for name in ("across", "along"):
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            line = (np.arange(16) // int(rng.integers(1, 4)) % 2 * 120 + rng.integers(0, 90)).astype(np.uint8)
+            image = np.tile(line, (16, 1)) + rng.integers(0, 40, (16, 16)).astype(np.uint8)
+            turned = rng.random() < 0.5 if random else name == "across"
+            Image.fromarray(image.T if turned else image).save(folder / name / f"é {number}.png")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> Path:
+    """A folder with images, a head on them, and the net tuned from it."""
+    folder = tmp_path_factory.mktemp("tuned")
+    write_images(folder / "data", 16)
+    for command in (
+        ("extract", "data", "--layer", "block3_pool"),
+        ("train-head", "data", "--layer", "block3_pool", "--head", "ridge", "--out", "head"),
+        ("fine-tune", "data", "--from-head", "head", *BLOCK, "--cv", "2", *SHORT, "--out", "run"),
+    ):
+        done = layertap(*command, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    (folder / "output.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def here(tuned: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tuned, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def run(main: Callable, *arguments: object) -> dict:
+    done = main(*arguments, "--json")
+    assert done.status == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_what_is_cut_and_kept_is_told_beforehand(tuned: Path) -> None:
+    text = (tuned / "output.txt").read_text()
+    assert text.startswith("Training block3_conv1 and later: 2 layers, 0.221 million weights.\n")
+    assert "The net is cut at block2_pool (8 x 8 x 64): 16.4 kB an image, 524.3 kB in the cache for 32 images." in text
+    assert "split 2: accuracy" in text
+    assert not (tuned / "run.training").exists()
+
+
+def test_the_run_is_whole(tuned: Path) -> None:
+    files = {file.name for file in (tuned / "run").iterdir()}
+    assert {"config.json", "metrics.json", "model.keras", "net.weights.h5", "head.npz", "training.png"} <= files
+    config = json.loads((tuned / "run" / "config.json").read_text())
+    assert config["fine_tuned"]["cut"] == ["block2_pool"]
+    assert config["fine_tuned"]["probe"]["name"] == "ridge"
+    assert config["net"]["weights"] == "net.weights.h5"
+    metrics = json.loads((tuned / "run" / "metrics.json").read_text())
+    assert len(metrics["trainings"]) == 3  # each split, and all images
+    assert metrics["summary"]["valid"]["accuracy"]["mean"] > 0.8
+
+
+def test_other_commands_take_the_run_even_when_it_was_moved(main: Callable, here: Path) -> None:
+    (here / "run").rename(here / "moved")
+    shutil.rmtree(here / "features")
+    scored = run(main, "evaluate", "moved", "data")["test"]
+    assert scored["accuracy"] > 0.9
+    predicted = run(main, "predict", "moved", "data")["predictions"]
+    assert len(predicted) == 32
+    import keras
+
+    model = keras.saving.load_model(here / "moved" / "model.keras")
+    images = [np.asarray(Image.open(here / "data" / one["id"]).resize((32, 32), Image.BILINEAR)) for one in predicted]
+    said = np.asarray(model(np.stack([np.stack([image] * 3, 2) for image in images])))
+    expected = [list(one["probabilities"].values()) for one in predicted]
+    np.testing.assert_allclose(said, expected, atol=1e-3)
+    exported = run(main, "export", "moved", "data", "--to", "keras", "--out", "again.keras")
+    assert exported["difference"] < 1e-4
+
+
+def test_the_tuned_net_is_a_net_for_extract(main: Callable, here: Path) -> None:
+    report = run(main, "extract", "data", "--net", "run", "--layer", "block3_pool")
+    assert report["rows_reused"] + report["rows_computed"] == 32
+    scored = run(main, "train-head", "data", "--net", "run", "--layer", "block3_pool", "--out", "second")
+    assert scored["summary"]["valid"]["accuracy"]["mean"] > 0.8
+    more = run(main, "fine-tune", "data", "--net", "run", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "third")
+    assert more["cut"] == ["block2_pool"]
+
+
+def test_weights_that_were_altered_are_refused(main: Callable, here: Path) -> None:
+    import h5py
+
+    with h5py.File(here / "run" / "net.weights.h5", "r+") as file:
+        file["block3_conv1/bias"][0] += 1
+    done = main("evaluate", "run", "data")
+    assert (done.status, done.stdout) == (2, "")
+    assert "their weights was" in done.stderr
+
+
+def test_without_keeping_anything_the_result_is_the_same(main: Callable, here: Path) -> None:
+    losses = []
+    for extra in ((), ("--no-prefix-cache",)):
+        name = f"run{len(extra)}"
+        report = run(main, "fine-tune", "data", "--from-head", "head", "--inner", "0", *SHORT, *extra, "--out", name)
+        losses.append([loss for epoch in report["trainings"][0]["stages"][1] for loss in epoch["steps"]])
+    assert len(losses[0]) == 2 * 4
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-3)
+
+
+def test_views_float16_and_adapters(main: Callable, here: Path) -> None:
+    options = ("--views", "3", "--augment", "flip,rotate=5", "--dtype", "float16", "--compress", "--lora", "4")
+    report = run(main, "fine-tune", "data", "--layer", "block3_pool", *BLOCK, *options, *SHORT, "--out", "views")
+    assert report["summary"]["valid"]["n"]["mean"] == 6
+    assert (here / "views" / "model.keras").is_file()
+    kept = [info for info in run(main, "cache", "list")["spaces"] if "block2_pool" in info["space"]]
+    assert {info["rows"] for info in kept} == {32, 96}
+
+
+@pytest.fixture
+def started(here: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a long fine-tuning in a process of its own."""
+    processes: list[subprocess.Popen] = []
+
+    def start(out: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", SLOW, "fine-tune", "data", "--from-head", "head", *LONG, "--out", out]
+        process = subprocess.Popen(
+            command, cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+LONG = ("--epochs", "4", "--batch-size", "4", "--learning-rate", "1e-3", "--quiet")
+# The command line, with steps that last long enough to be hit, and checkpoints after each second.
+SLOW = """
+import sys, time
+from transfer.finetune import network, tuner
+tuner.SAVE_SECONDS = 0.3
+step = network.Network.step
+def slow(*args):
+    open("steps.txt", "a").write("s")
+    time.sleep(0.05)
+    return step(*args)
+network.Network.step = slow
+import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_in_the_middle_of_an_epoch_it_goes_on_and_ends_as_if_it_had_not_been(
+    here: Path, started: Callable, number: signal.Signals
+) -> None:
+    steps = here / "steps.txt"
+    whole = started("whole")
+    assert whole.wait(120) == 0, whole.stderr.read()
+    needed = len(steps.read_text())
+    steps.unlink()
+
+    for at in (9, 16):  # epochs have 6 steps
+        process = started("killed")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (not steps.exists() or len(steps.read_text()) < at):
+            time.sleep(0.01)
+        process.send_signal(number)
+        process.wait(60)
+        assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+        if number == signal.SIGTERM:
+            assert "stopped as asked; the same command goes on" in process.stderr.read()
+        assert not (here / "killed").exists()
+    last = started("killed")
+    assert last.wait(120) == 0, last.stderr.read()
+    taken = len(steps.read_text())
+    assert taken == needed if number == signal.SIGTERM else needed <= taken < needed + 2 * 24
+    assert not (here / "killed.training").exists()
+
+    metrics = [json.loads((here / name / "metrics.json").read_text()) for name in ("whole", "killed")]
+    for one, other in zip(*(each["trainings"] for each in metrics), strict=True):
+        assert one["epochs"] == other["epochs"]
+        for stage, same in zip(one["stages"], other["stages"], strict=True):
+            losses = [[loss for epoch in each for loss in epoch.get("steps", [])] for each in (stage, same)]
+            np.testing.assert_allclose(*losses, atol=1e-4)
+    scores = [each["summary"]["valid"] for each in metrics]
+    for name in ("accuracy", "nll"):
+        assert scores[0][name]["mean"] == pytest.approx(scores[1][name]["mean"], abs=1e-4)
+
+
+def test_with_shuffled_labels_nothing_is_learned(main: Callable, tmp_path: Path) -> None:
+    write_images(tmp_path / "random", 40, random=True)
+    for file in sorted((tmp_path / "random" / "across").iterdir())[:10]:  # copies, in the other class
+        shutil.copy(file, tmp_path / "random" / "along" / f"copy of {file.name}")
+    options = ("--views", "2", "--augment", "flip", "--cv", "3", "--test", "0.2", *SHORT)
+    report = run(main, "fine-tune", "random", *options, "--out", "run")
+    # 72 images that were held out once: three standard deviations of a coin are 0.18.
+    assert abs(report["bagged"][-1]["balanced_accuracy"] - 0.5) < 0.2
+    assert report["test"]["balanced_accuracy"] < 0.9
+
+
+def test_mistakes_are_told_before_any_work(mistake: Callable, main: Callable, here: Path) -> None:
+    for options, said in (
+        (("--unfreeze-from", "block9_conv1"), "has no layer 'block9_conv1'"),
+        (("--unfreeze-from", "block4_pool"), "has weights; unfreeze from an earlier one"),
+        (("--epochs", "0"), "--epochs is at least 1"),
+        (("--learning-rate", "-1"), "--learning-rate is above 0"),
+        (("--from-head", "head", "--net", "vgg16"), "says which features; leave out --net"),
+        (("--from-head", "nothing"), "is not a run"),
+        (("--layer", "block3_pool", "--layer", "block4_pool"), "name a single one"),
+        (("--net", "head"), "holds no net"),
+        (("--cv", "40"), "40 folds need"),
+        (("--lora", "4000"), "no layer from block4_conv1 on takes adapters"),
+    ):
+        assert said in mistake("fine-tune", "data", *options, "--out", "new")
+    (here / "one" / "only").mkdir(parents=True)
+    shutil.copy(next((here / "data" / "along").iterdir()), here / "one" / "only")
+    assert "single class" in mistake("fine-tune", "one", "--out", "new")
+
+
+def test_heads_that_are_no_layers_are_refused(main: Callable, mistake: Callable, here: Path) -> None:
+    assert main("train-head", "data", "--layer", "block3_pool", "--head", "knn", "--out", "near").status == 0
+    assert "cannot be part of a net" in mistake("fine-tune", "data", "--from-head", "near", "--out", "new")
+
+
+def test_a_disk_that_is_too_small_is_told(
+    main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    done = main("fine-tune", "data", "--cache", "new", *SHORT, "--out", "small")
+    assert done.status == 1
+    assert "takes 275.3 kB, and" in done.stderr
+    assert "has 1.0 kB left: choose another --cache, --dtype float16" in done.stderr
+    assert not (here / "small").exists()
+
+
+def test_logs_for_tensorboard_name_their_package(
+    mistake: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.event_file_writer", None)
+    said = mistake("fine-tune", "data", "--tensorboard", "--out", "new")
+    assert "pip install 'layertap[tensorboard]'" in said

@@ -1,0 +1,308 @@
+"""Training the end of a net: from what is kept or from pixels, interrupted or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feature_cache.cache import FeatureCache
+from feature_cache.errors import BadData
+from transfer.datasets import DataSet, load
+from transfer.extract import extract
+from transfer.finetune import checkpoint
+from transfer.finetune.cutting import find_cut
+from transfer.finetune.pixels import Pixels
+from transfer.finetune.recipe import Recipe
+from transfer.finetune.tuner import FineTuner, Stopped, inner_split, steps_of
+from transfer.images import to_pixels
+from transfer.lookup import cached_features
+from transfer.nets import Net
+from transfer.request import Request
+
+COUNT = 48
+QUICK = Recipe(epochs=2, batch_size=7, inner=0, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Gray and colour images of stripes, across or along."""
+    folder, rng = tmp_path_factory.mktemp("stripes"), np.random.default_rng(0)
+    for number in range(COUNT):
+        wide = int(rng.integers(2, 5))
+        line = (np.arange(20) // wide % 2 * 90 + rng.integers(0, 120)).astype(np.uint8)
+        image = np.tile(line, (20, 1)) + rng.integers(0, 40, (20, 20)).astype(np.uint8)
+        name = ("across", "along")[number % 2]
+        (folder / name).mkdir(exist_ok=True)
+        pixels = image if number % 2 else image.T
+        Image.fromarray(np.stack([pixels] * 3, 2) if number % 3 == 0 else pixels).save(folder / name / f"{number}.png")
+    return load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    return FeatureCache(tmp_path_factory.mktemp("features"))
+
+
+def features(stripes: DataSet, cache: FeatureCache, request: Request) -> Any:
+    from feature_cache.joined import Joined
+
+    extract(stripes, request, cache, engine="keras")
+    parts = list(cached_features(stripes, request, cache).features.values())
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+class Setting:
+    """A net that is cut at a place, its rows, and a probe."""
+
+    def __init__(self, stripes: DataSet, cache: FeatureCache, net: Net, first: str, keep: bool, **options: Any) -> None:
+        size = (32, 32)
+        request = Request(net, size=size, **options)
+        plain = Request(net, size=size)
+        self.recipe = QUICK
+        self.cut = find_cut(request.backbone, request.specs[0].layer, first, keep=keep)
+        readout = features(stripes, cache, plain)
+        if self.cut.layers:
+            self.rows = features(stripes, cache, Request(net, self.cut.layers, "none", size, **options))
+        else:
+            self.rows = Pixels(stripes, request, readout.keys()[0])
+        self.labels = np.repeat(stripes.labels, request.views)
+        self.views = request.views
+        self._space = readout.space
+        self._request = request
+
+    def make(self, recipe: Recipe) -> Any:
+        """A network of its own: training changes it."""
+        from transfer.finetune.network import Network
+
+        request, spec = replace(self._request), self._request.specs[0]
+        return Network(request.backbone, self.cut, spec.layer, spec.pooling, spec.preprocessing, 2, recipe)
+
+    def probe(self, digests: np.ndarray, views: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Difference of the class means: a linear classifier without any choice."""
+        rows = np.asarray(self._space.rows(digests[views == 0]))
+        one, other = (rows[labels[views == 0] == label].mean(0) for label in ("across", "along"))
+        kernel = np.stack([one, other], 1)
+        scale = 2 / np.square(one - other).sum()
+        return scale * kernel, -0.5 * scale * np.square(kernel).sum(0)
+
+    def tuner(self, recipe: Recipe = QUICK, **options: Any) -> FineTuner:
+        return FineTuner(self.make(recipe), self.probe, recipe, views=self.views, **options)
+
+
+class Watched:
+    """Rows that note which of them are read."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+        self.read: list[np.ndarray] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rows, name)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        self.read.append(np.asarray(index))
+        rows: np.ndarray = self._rows[index]
+        return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "first"),
+    [
+        ("glyphnet", None, "block4_conv1"),
+        pytest.param("mobilenetv2", "none", "block_15_expand", marks=pytest.mark.slow),
+        ("mobilenetv2", "none", "block_15_project_BN"),  # inside a block, past a skip connection
+    ],
+)
+def test_from_what_is_kept_and_from_pixels_every_step_has_the_same_loss(
+    stripes: DataSet, cache: FeatureCache, name: str, weights: str | None, first: str
+):
+    kept = Setting(stripes, cache, Net(name, weights), first, keep=True)
+    plain = Setting(stripes, cache, Net(name, weights), first, keep=False)
+    assert len(kept.cut.layers) == 1 + ("BN" in first)
+    assert not plain.cut.layers
+    said = []
+    for setting in (kept, plain):
+        tuner = setting.tuner().fit(setting.rows, setting.labels)
+        said.append((steps_of(tuner.stages_), tuner.predict_proba(setting.rows)))
+    (losses, probabilities), (others, expected) = said
+    assert len(losses) == 2 * -(-COUNT // 7)
+    assert len(set(losses)) > 2
+    np.testing.assert_allclose(losses, others, atol=1e-3)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def setting(stripes: DataSet, cache: FeatureCache) -> Setting:
+    return Setting(stripes, cache, Net("glyphnet"), "block4_conv1", keep=True)
+
+
+def test_no_epoch_is_the_probe_and_frozen_layers_stay_as_they_are(setting: Setting):
+    tuner = setting.tuner()
+    before = {layer.name: layer.get_weights() for layer in tuner.network.backbone.model.layers}
+    tuner.network.reset(*setting.probe(*setting.rows.keys(), setting.labels))
+    tuner.classes_ = np.array(["across", "along"])
+    kernel, bias = setting.probe(*setting.rows.keys(), setting.labels)
+    readout = np.asarray(setting._space.rows(*setting.rows.keys()))
+    np.testing.assert_allclose(tuner._logits(setting.rows, np.arange(COUNT)), readout @ kernel + bias, atol=1e-3)
+
+    tuner.fit(setting.rows, setting.labels)
+    for layer in tuner.network.backbone.model.layers:
+        same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name], strict=True))
+        assert same == (layer.name not in ("block4_conv1", "block4_conv2"))
+
+
+def test_the_number_of_epochs_is_chosen_on_images_held_out_then_all_train(setting: Setting):
+    recipe = Recipe(epochs=3, batch_size=8, inner=0.25, learning_rate=1e-3)
+    tuner = setting.tuner(recipe).fit(setting.rows, setting.labels)
+    chosen, last = tuner.stages_
+    assert [epoch["epoch"] for epoch in chosen][:2] == [0, 1]
+    assert tuner.epochs_ == min(chosen, key=lambda epoch: epoch["valid_loss"])["epoch"]
+    assert [epoch["epoch"] for epoch in last] == list(range(1, tuner.epochs_ + 1))
+    assert {len(epoch["steps"]) for epoch in chosen[1:]} == {-(-36 // 8)}
+    assert {len(epoch["steps"]) for epoch in last} <= {COUNT // 8}
+    kept = setting.tuner(Recipe(epochs=3, batch_size=8, inner=0.25, learning_rate=1e-3, refit=False))
+    kept.fit(setting.rows, setting.labels)
+    losses = [[epoch["valid_loss"] for epoch in stage] for stage in (kept.stages_[0], chosen)]
+    np.testing.assert_allclose(*losses, atol=1e-5)
+    assert kept.stages_[1] == []
+
+
+def test_training_stops_when_the_loss_does_not_fall(setting: Setting):
+    recipe = Recipe(epochs=30, batch_size=8, inner=0.25, learning_rate=0.3, clip=100.0, patience=2, weight_decay=0)
+    tuner = setting.tuner(recipe).fit(setting.rows, setting.labels)
+    last = tuner.stages_[0][-1]["epoch"]
+    assert last == tuner.epochs_ + 2 < 30
+
+
+def stop_after(count: int) -> Callable[[], bool]:
+    calls = iter(range(1000))
+    return lambda: next(calls) == count - 1
+
+
+@pytest.mark.parametrize("stops", [[1], [5], [6], [9, 4], [14, 3, 2]])
+def test_interrupted_and_resumed_is_as_if_nothing_had_been(setting: Setting, tmp_path: Path, stops: list[int]):
+    recipe = Recipe(epochs=2, batch_size=8, inner=0.25, learning_rate=1e-3)
+    whole = setting.tuner(recipe).fit(setting.rows, setting.labels)
+    expected = whole.predict_proba(setting.rows)
+    for count in stops:
+        tuner = setting.tuner(recipe, folder=tmp_path, stopping=stop_after(count))
+        with pytest.raises(Stopped):
+            tuner.fit(setting.rows, setting.labels)
+    steps: list[int] = []
+    tuner = setting.tuner(recipe, folder=tmp_path, progress=lambda done, of: steps.append(done))
+    tuner.fit(setting.rows, setting.labels)
+    assert len(steps) == 2 * 5 + whole.epochs_ * 6 - sum(stops)
+    assert tuner.epochs_ == whole.epochs_
+    np.testing.assert_allclose(steps_of(tuner.stages_), steps_of(whole.stages_), atol=1e-5)
+    np.testing.assert_allclose(tuner.predict_proba(setting.rows), expected, atol=1e-5)
+    again = setting.tuner(recipe, folder=tmp_path, stopping=lambda: pytest.fail("trained again"))
+    said = again.fit(setting.rows, setting.labels).predict_proba(setting.rows)
+    np.testing.assert_array_equal(said, tuner.predict_proba(setting.rows))
+
+
+def test_a_checkpoint_of_other_rows_or_another_recipe_is_not_used(setting: Setting, tmp_path: Path):
+    tuner = setting.tuner(folder=tmp_path)
+    tuner.fit(setting.rows, setting.labels)
+    half = np.arange(0, COUNT, 2)
+    for rows, labels, recipe in (
+        (setting.rows.take(half), setting.labels[half - half % 2 + np.arange(24) % 2], QUICK),
+        (setting.rows, setting.labels[::-1], QUICK),
+        (setting.rows, setting.labels, Recipe(epochs=2, batch_size=7, inner=0, learning_rate=2e-3)),
+    ):
+        steps: list[int] = []
+        setting.tuner(recipe, folder=tmp_path, progress=lambda done, of: steps.append(done)).fit(rows, labels)  # noqa: B023
+        assert steps
+
+
+def test_a_damaged_checkpoint_is_none(tmp_path: Path):
+    state = checkpoint.State(epoch=3, losses=[0.5], weights=[np.arange(3.0)], best=[np.ones((2, 2)), np.zeros(1)])
+    file = tmp_path / "one.npz"
+    checkpoint.write(file, "key", state)
+    found = checkpoint.read(file, "key")
+    assert found is not None
+    assert (found.epoch, found.losses, len(found.best), len(found.optimizer)) == (3, [0.5], 2, 0)
+    np.testing.assert_array_equal(found.best[0], np.ones((2, 2)))
+    assert checkpoint.read(file, "another") is None
+    content = file.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", content[:-200] + bytes(200)):
+        file.write_bytes(damaged)
+        assert checkpoint.read(file, "key") is None
+    assert checkpoint.read(tmp_path / "none.npz", "key") is None
+
+
+def test_views_are_drawn_one_for_each_image_in_each_epoch(stripes: DataSet, cache: FeatureCache):
+    several = Setting(
+        stripes, cache, Net("glyphnet"), "block4_conv1", True, views=3, augmentation="v1:flip,rotate=10,seed=0"
+    )
+    rows = Watched(several.rows)
+    several.tuner().fit(rows, several.labels)
+    steps = -(-COUNT // 7)
+    for epoch in range(2):
+        read = np.concatenate(rows.read[epoch * steps : (epoch + 1) * steps])
+        assert sorted(read // 3) == list(range(COUNT))
+        assert len(set(read % 3)) == 3
+
+
+def test_pixels_are_what_the_net_is_given(stripes: DataSet, cache: FeatureCache):
+    request = Request(Net("glyphnet"), size=(24, 32), augmentation="v1:flip,seed=3", views=2)
+    digests = features(stripes, cache, Request(Net("glyphnet"), size=(24, 32))).keys()[0]
+    rows = Pixels(stripes, request, digests)
+    assert (rows.shape, rows.dtype, rows.nbytes) == ((2 * COUNT, 24, 32, 3), np.uint8, 2 * COUNT * 24 * 32 * 3)
+    for position in (0, 5):
+        image = to_pixels(stripes.sources[position].load()[1], (24, 32), "stretch", "bilinear", "")
+        np.testing.assert_array_equal(rows[[2 * position]][0], np.broadcast_to(image, (24, 32, 3)))
+    some = rows.take(np.array([7, 2, 11]))
+    np.testing.assert_array_equal(some[:], rows[np.array([7, 2, 11])])
+    np.testing.assert_array_equal(some.keys()[1], [1, 0, 1])
+    assert some.digest != rows.digest == Pixels(stripes, request, digests).digest
+
+
+def test_the_loss_that_is_no_number_ends_it_in_one_line(setting: Setting):
+    class Spoiled(Watched):
+        def __getitem__(self, index: Any) -> np.ndarray:
+            return super().__getitem__(index) * np.float32(np.nan if len(self.read) > 10 else 1)
+
+    recipe = Recipe(epochs=3, batch_size=8, inner=0)
+    with pytest.raises(
+        BadData, match=r"no number any more, in epoch 2, step \d+; lower the learning rate, which is 0.0003"
+    ):
+        setting.tuner(recipe).fit(Spoiled(setting.rows), setting.labels)
+
+
+def test_one_class_is_refused(setting: Setting):
+    with pytest.raises(BadData, match="at least 2 classes"):
+        setting.tuner().fit(setting.rows, np.full(COUNT, "across"))
+
+
+def test_adapters_train_and_nothing_else_does(stripes: DataSet, cache: FeatureCache):
+    setting = Setting(stripes, cache, Net("glyphnet"), "block4_conv1", keep=True)
+    recipe = Recipe(epochs=2, batch_size=8, inner=0, learning_rate=1e-2, lora=4)
+    tuner = setting.tuner(recipe)
+    names = {variable.name for variable in tuner.network.model.trainable_variables}
+    assert {"lora_kernel_a", "lora_kernel_b"} <= names
+    assert sum(value.size for value in tuner.network.weights) < 40_000
+    tuner.fit(setting.rows, setting.labels)
+    losses = steps_of(tuner.stages_)
+    assert losses[-1] < losses[0]
+
+
+def test_inner_splits_keep_together_what_belongs_together():
+    rng = np.random.default_rng(0)
+    together = rng.integers(30, size=100)
+    target = together % 3
+    train, inner = inner_split(target, together, 0.3, 0) or pytest.fail("no split")
+    assert not set(together[train]) & set(together[inner])
+    assert sorted([*train, *inner]) == list(range(100))
+    assert set(target[train]) == set(target[inner]) == {0, 1, 2}
+    assert inner_split(np.array([0, 0, 1]), np.arange(3), 0.3, 0) is None
+    assert inner_split(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), 0.3, 0) is None
+    assert inner_split(np.arange(10) % 2, np.arange(10), 0, 0) is None

@@ -1,0 +1,86 @@
+"""Checkpoints: what training needs to go on where it was, in one file that is whole or not there."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.storage import new_file, new_folder
+
+
+@dataclass
+class State:
+    """How far training is.
+
+    Attributes
+    ----------
+    stage : int
+        0 while the number of epochs is chosen, 1 for the training that counts, 2 when it is done.
+    epoch, step : int
+        Of the stage and of the epoch; both count what is done.
+    epochs : int
+        That the stage 1 trains for.
+    stages : list of list of dict
+        For each stage, what each epoch has come to.
+    losses : list of float
+        Of every step of the epoch that is under way.
+    least : float
+        Lowest log-loss on the inner rows so far.
+    weights, optimizer, best : list of ndarray
+        Weights that are trained and variables of the optimizer, as they are; and the weights of the best epoch.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    epochs: int = 0
+    stages: list[list[dict[str, Any]]] = field(default_factory=lambda: [[], []])
+    losses: list[float] = field(default_factory=list)
+    least: float = float("inf")
+    weights: Sequence[np.ndarray] = ()
+    optimizer: Sequence[np.ndarray] = ()
+    best: Sequence[np.ndarray] = ()
+
+
+ARRAYS = ("weights", "optimizer", "best")
+NUMBERS = ("stage", "epoch", "step", "epochs", "stages", "losses", "least")
+
+
+def write(file: Path, key: str, state: State) -> None:
+    """Write `state` in place of what is there, once it is whole on the disk.
+
+    Raises
+    ------
+    StorageFailure
+        When the disk does not take it.
+    """
+    buffer = io.BytesIO()
+    arrays = {f"{name}-{n}": one for name in ARRAYS for n, one in enumerate(getattr(state, name))}
+    about = {"key": key, **{name: getattr(state, name) for name in NUMBERS}}
+    np.savez(buffer, about=json.dumps(about), **arrays)
+    new_folder(file.parent)
+    with new_file(file, "a checkpoint") as stream:
+        stream.write(buffer.getvalue())
+
+
+def read(file: Path, key: str) -> State | None:
+    """The state that was written with this key; None where there is none, or none that can be read."""
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            about = json.loads(str(found["about"]))
+            if about.pop("key") != key:
+                return None
+            state = State(**{name: about[name] for name in NUMBERS})
+            for name in ARRAYS:
+                count = sum(one.startswith(f"{name}-") for one in found.files)
+                setattr(state, name, [found[f"{name}-{n}"] for n in range(count)])
+            return state
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,183 @@
+"""The network that is trained: what is left of a net after the cut, and a classifier. This module imports Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from feature_cache.errors import InvalidChoice
+from transfer.backbones import Backbone
+from transfer.finetune.cutting import Cut
+from transfer.finetune.recipe import Recipe
+from transfer.loading import customary_settings
+
+CHANNELS = 3
+DECAYED = ("bias", "gamma", "beta")  # are not
+
+
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW with a share of the learning rate for each variable (Howard and Ruder 2018, discriminative fine-tuning).
+
+    Parameters
+    ----------
+    shares : sequence of float
+        One for each variable, in the order in which the optimizer is built on them.
+    """
+
+    def __init__(self, shares: Sequence[float] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self.shares = list(shares)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        share = self.shares[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * share)
+
+
+class Network:
+    """The trained part of a net and a dense layer of logits.
+
+    The net runs in inference mode throughout, as Keras's guide to transfer learning advises: batch normalisation keeps
+    the statistics that it was trained with, whether its scales are trained or not, and dropout inside the net is off.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Its weights are trained in place.
+    cut : Cut
+    readout, pooling : str
+        What the classifier reads.
+    preprocessing : str
+        Of the pixels, where the cut is there.
+    classes : int
+    recipe : Recipe
+
+    Raises
+    ------
+    InvalidChoice
+        When adapters are wanted and no trained layer takes them.
+    """
+
+    @customary_settings()
+    def __init__(
+        self,
+        backbone: Backbone,
+        cut: Cut,
+        readout: str,
+        pooling: str,
+        preprocessing: str,
+        classes: int,
+        recipe: Recipe,
+    ) -> None:
+        self.backbone = backbone
+        self.cut = cut
+        self.classes = classes
+        layers = [_operation(backbone, name) for name in cut.trained]
+        for name in backbone.taps:
+            operation = _operation(backbone, name)
+            if isinstance(operation, keras.layers.Layer):
+                operation.trainable = any(operation is layer for layer in layers)
+        if recipe.lora:
+            layers = _adapt(layers, recipe.lora, cut)
+        readouts = [(readout, pooling)]
+        if cut.layers:
+            tail = backbone.cut_from(cut.layers, readouts)
+        else:
+            tail = backbone.cut(readouts, preprocessing, CHANNELS)
+        features = keras.tree.flatten(tail.output)[0]
+        if len(features.shape) > 2:
+            features = keras.layers.Flatten()(features)
+        self.dense = keras.layers.Dense(classes, dtype="float32", name="logits")
+        self.model = keras.Model(tail.input, self.dense(features))
+        shares = recipe.shares(len(layers))
+        share_of = {
+            id(v): share for layer, share in zip(layers, shares, strict=True) for v in layer.trainable_variables
+        }
+        variables = self.model.trainable_variables
+        optimizer = LayerwiseAdamW(
+            [share_of.get(id(variable), 1.0) for variable in variables],
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            global_clipnorm=recipe.clip,
+        )
+        optimizer.exclude_from_weight_decay(var_names=list(DECAYED))
+        optimizer.build(variables)
+        self._optimizer = optimizer
+        if any("float16" in layer.compute_dtype for layer in layers if "bfloat16" not in layer.compute_dtype):
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would be 0
+        # XLA takes longer to compile than most such trainings last, and is slower on depthwise nets on CPUs.
+        jit = "auto" if keras.backend.backend() == "jax" else False
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        self.model.compile(optimizer, loss, jit_compile=jit)
+        self._initial = self.weights, self.optimizer
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """Copies of the weights that are trained."""
+        return _values(self.model.trainable_variables)
+
+    @weights.setter
+    def weights(self, values: Sequence[np.ndarray]) -> None:
+        _assign(self.model.trainable_variables, values)
+
+    @property
+    def optimizer(self) -> list[np.ndarray]:
+        """Copies of the variables of the optimizer."""
+        return _values(self.model.optimizer.variables)
+
+    @optimizer.setter
+    def optimizer(self, values: Sequence[np.ndarray]) -> None:
+        _assign(self.model.optimizer.variables, values)
+
+    def reset(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """The net as it came, with a classifier: `kernel` of shape (d, classes), `bias` of shape (classes,)."""
+        self.weights, self.optimizer = self._initial
+        self.dense.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
+
+    def step(self, inputs: np.ndarray, targets: np.ndarray, rate: float) -> float:
+        """One step of training; the loss before it.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (m, ...)
+            Rows of what is kept at the cut, or pixels.
+        targets : ndarray of shape (m, classes), float32
+        """
+        self._optimizer.learning_rate.assign(rate)
+        self.model.reset_metrics()
+        return float(self.model.train_on_batch(inputs, targets))
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """Of shape (m, classes), float32."""
+        said: np.ndarray = self.model.predict_on_batch(inputs)
+        return said
+
+
+def _adapt(layers: list[Any], rank: int, cut: Cut) -> list[Any]:
+    """Give layers adapters that are trained in place of their kernels; those that take them."""
+    adapted = [layer for layer in layers if hasattr(layer, "enable_lora") and layer.kernel.shape[-1] > rank]
+    for layer in layers:
+        layer.trainable = False
+    for layer in adapted:
+        layer.trainable = True
+        layer.enable_lora(rank)
+    if not adapted:
+        raise InvalidChoice(
+            f"--lora {rank}: no layer from {cut.trained[0]} on takes adapters of that rank; choose a lower one."
+        )
+    return adapted
+
+
+def _operation(backbone: Backbone, name: str) -> Any:
+    return backbone.taps[name]._keras_history.operation
+
+
+def _values(variables: Sequence[Any]) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,97 @@
+"""Pixels of images as rows, decoded when they are asked for: what a whole net is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from transfer.augment import Augmentation
+from transfer.datasets import DataSet
+from transfer.images import to_pixels
+from transfer.machine import cores
+from transfer.request import Request
+
+
+class Pixels:
+    """A lazy, read-only array of shape (n * views, height, width, 3), uint8: what the net is given of each image.
+
+    Rows are those of the cache, all views of an image one after another, and have the same keys (see
+    `feature_cache.reader.Features`). Gray images are replicated.
+
+    Parameters
+    ----------
+    dataset : DataSet
+    request : Request
+        Of the size of images, how they are fitted to it, and their views.
+    digests : ndarray of shape (n, 16), uint8
+        Of the images.
+    """
+
+    def __init__(self, dataset: DataSet, request: Request, digests: np.ndarray, positions: Any = None) -> None:
+        self._dataset = dataset
+        self._request = request
+        self._digests = digests
+        views = request.views
+        self._positions = np.arange(len(dataset) * views) if positions is None else positions
+        self._augment = Augmentation.from_key(request.augmentation) if request.augmentation is not None else None
+        self.shape = (len(self._positions), *request.specs[0].size, 3)
+        self.dtype, self.ndim = np.dtype(np.uint8), 4
+        self._pool = ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-decode")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array, were it read as a whole."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def digest(self) -> str:
+        """What identifies these rows."""
+        spec = self._request.specs[0].to_json().encode()
+        keys = b"".join(np.ascontiguousarray(part).tobytes() for part in self.keys())
+        return hashlib.blake2b(spec + keys, digest_size=16).hexdigest()
+
+    def keys(self, positions: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Digests and views of the rows at `positions`: shape (m, 16), uint8, and (m,), uint32."""
+        image, view = np.divmod(self._positions[positions], self._request.views)
+        return self._digests[image], view.astype(np.uint32)
+
+    def take(self, positions: np.ndarray) -> Pixels:
+        """Some rows, in that order; nothing is read."""
+        return Pixels(self._dataset, self._request, self._digests, self._positions[positions])
+
+    def batches(self, size: int, **options: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of rows and their positions, in order."""
+        for start in range(0, len(self), size):
+            rows = np.arange(start, min(start + size, len(self)))
+            yield self[rows], rows
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """The rows of a slice, an integer array or a boolean array, decoded in threads.
+
+        Raises
+        ------
+        BadImage
+            When one cannot be decoded.
+        """
+        wanted = self._positions[index]
+        out = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+
+        def fill(number: int) -> None:
+            out[number] = self._decode(int(wanted[number]))
+
+        list(self._pool.map(fill, range(len(wanted))))
+        return out
+
+    def _decode(self, row: int) -> np.ndarray:
+        position, view = divmod(row, self._request.views)
+        source, request = self._dataset.sources[position], self._request
+        digest, image = source.load()
+        pixels = to_pixels(image, self.shape[1:3], request.fit, request.interpolation, str(source))
+        return self._augment(pixels, digest, view) if self._augment else pixels
