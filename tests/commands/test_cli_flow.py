@@ -88,7 +88,7 @@ def test_training_reports_scores_of_every_fold_and_writes_the_same(flow: Flow) -
         assert (fold["train"]["n"], fold["valid"]["n"]) == (8, 4)
     assert report["summary"]["valid"]["accuracy"]["mean"] == 1.0
     written = json.loads((flow.folder / "run" / "metrics.json").read_text())
-    assert written == {name: report[name] for name in ("summary", "folds", "bagged")}
+    assert written == {name: report[name] for name in ("summary", "folds", "bagged", "extraction_seconds")}
     assert [scores["n"] for scores in report["bagged"]] == [4, 8, 12]
     assert report["bagged"][-1]["accuracy"] == 1.0
 

@@ -110,7 +110,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Data:
 def test_copies_of_images_held_out_tell_nothing(copied: Data, name: str, params: dict[str, Any]) -> None:
     protocol = Protocol(cv=3, test=0.25)
     trained = train(*copied, protocol, name, params)
-    assert accuracy(trained.evaluation, "train") > 0.9
+    assert accuracy(trained.evaluation, "train") > 0.8  # by heart, but for the images that mlp holds out inside
     assert_chance(accuracy(trained.evaluation), 75)
     assert trained.test is not None
     assert_chance(trained.test["accuracy"], 25)
