@@ -28,7 +28,7 @@ test: install
 	$(BIN)/python -m pytest
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=15
 
 # The same tests of nets and extraction where only JAX is installed.
 .venv-jax/installed: setup.cfg constraints.txt
@@ -49,6 +49,7 @@ bench: install
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.cache
 	$(BIN)/python -m benchmarks.heads
+	$(BIN)/python -m benchmarks.finetune
 
 clean:
 	rm -rf .venv .venv-jax build *.egg-info features demo
