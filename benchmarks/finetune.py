@@ -3,8 +3,8 @@
 Run: python -m benchmarks.finetune. Nets of 96 x 96 pixels with random weights are trained from a layer on, with the
 same optimizer on the same images. The peer is a whole model whose earlier layers are frozen, in Keras's `fit` on arrays
 in memory, without XLA, which loses on these nets on CPUs. Ours is `transfer.finetune` on the features at the cut, read
-from a cache on disk. Of each the first epoch, in which functions are traced, is left out. Each side runs in a process of
-its own; they alternate; medians are reported, and the ratio is the median of those of the pairs.
+from a cache on disk. Of each the first epoch, in which functions are traced, is left out. Each side runs in a process
+of its own; they alternate; medians are reported, and the ratio is the median of those of the pairs.
 
 What the operations allow is (P + 3 T) / 3 T, for a forward pass of P operations before the cut and T after it: training
 a layer takes its forward pass, and as much again for the gradients of its inputs, and of its weights.

@@ -84,11 +84,11 @@ class Setting:
         return Network(request.backbone, self.cut, spec.layer, spec.pooling, spec.preprocessing, 2, recipe)
 
     def probe(self, digests: np.ndarray, views: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Difference of the class means: a linear classifier without any choice."""
+        """Difference of the class means: a linear classifier without any choice; of random features, none."""
         rows = np.asarray(self._space.rows(digests[views == 0]))
         one, other = (rows[labels[views == 0] == label].mean(0) for label in ("across", "along"))
         kernel = np.stack([one, other], 1)
-        scale = 2 / np.square(one - other).sum()
+        scale = 0 if self._request.net.has_random_weights else 2 / np.square(one - other).sum()
         return scale * kernel, -0.5 * scale * np.square(kernel).sum(0)
 
     def tuner(self, recipe: Recipe = QUICK, **options: Any) -> FineTuner:
