@@ -225,9 +225,9 @@ def optional_dataset(args: argparse.Namespace) -> DataSet | None:
 
 
 def net(args: argparse.Namespace) -> Net:
-    from transfer.nets import Net
+    from transfer.nets import NETS, Net
 
-    if Path(args.net).is_dir():
+    if args.net.lower() not in NETS and Path(args.net).is_dir():
         from transfer.finetune.keeping import net_of_run
 
         if args.weights is not None:
@@ -238,7 +238,6 @@ def net(args: argparse.Namespace) -> Net:
 
 
 def request(args: argparse.Namespace) -> Request:
-    from transfer.augment import Augmentation
     from transfer.request import Request, request_of
 
     if args.space:
@@ -246,11 +245,6 @@ def request(args: argparse.Namespace) -> Request:
         if given:
             raise InvalidChoice(f"--space {args.space} says it all; leave out --{given[0]}.")
         return request_of(cache(args).open(args.space), args.views)
-    augmentation = None
-    if args.augment is not None:
-        augmentation = Augmentation.parse(args.augment, args.seed).key
-        if args.views == 1:
-            raise InvalidChoice("--augment says how views differ, and there is only the plain one; add --views K.")
     return Request(
         net(args),
         tuple(args.layer),
@@ -260,9 +254,20 @@ def request(args: argparse.Namespace) -> Request:
         args.interpolation,
         args.precision,
         args.dtype,
-        augmentation=augmentation,
+        augmentation=augmentation(args),
         views=args.views,
     )
+
+
+def augmentation(args: argparse.Namespace) -> str | None:
+    """How views differ, as specs have it; None where there is only the plain one."""
+    from transfer.augment import Augmentation
+
+    if args.augment is None:
+        return None
+    if args.views == 1:
+        raise InvalidChoice("--augment says how views differ, and there is only the plain one; add --views K.")
+    return Augmentation.parse(args.augment, args.seed).key
 
 
 def cache(args: argparse.Namespace) -> FeatureCache:

@@ -81,8 +81,7 @@ def model_of(run: Run) -> tuple[list[Request], Any]:
     from heads.fusing import as_layers
 
     requests = _requests(run)
-    # Before the net is built, which takes time. A head may come wrapped with a temperature: the two are fused.
-    layers = as_layers(getattr(run.head, "head", run.head), getattr(run.head, "temperature", 1.0))
+    layers = as_layers(run.head)  # before the net is built, which takes time
     return requests, _model(run, requests, layers)
 
 

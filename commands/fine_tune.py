@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from heads.training import Protocol
     from transfer.datasets import DataSet
     from transfer.finetune.cutting import Cut
+    from transfer.finetune.logs import Logs
     from transfer.finetune.recipe import Recipe
     from transfer.finetune.tuner import FineTuner
     from transfer.lookup import Cached
@@ -37,10 +38,11 @@ def fine_tune(args: argparse.Namespace) -> None:
     from heads import runs
     from transfer.datasets import require_labels
     from transfer.finetune.cutting import find_cut
+    from transfer.finetune.tuner import STOPPED, Stopped
 
     recipe, out = _recipe(args), Path(args.out)
     runs.check_free(out, overwrite=args.overwrite)
-    writer = _tensorboard(args, unfinished(out))
+    logs = _tensorboard(args, unfinished(out))
     dataset = arguments.dataset(args)
     labels = require_labels(dataset)
     problem.protocol(args, dataset).divide(labels, problem.contents(args, dataset, np.arange(len(labels))))
@@ -62,9 +64,14 @@ def fine_tune(args: argparse.Namespace) -> None:
     problem.warn_of_parted(protocol, contents)
 
     with _asked_to_stop() as stopping, Progress("steps", args.quiet) as progress:
-        tuner.stopping, tuner.progress, tuner.told = stopping, progress, writer
-        evaluation, trainings, test = _judge(tuner, rows, labels, contents, protocol, start.request.views)
-    finish(args, start, cut, tuner, evaluation, trainings, test, cached, labels, protocol)
+        tuner.stopping, tuner.progress, tuner.told = stopping, progress, logs or tuner.told
+        begin = logs.begin if logs else lambda: None
+        evaluation, trainings, test = _judge(tuner, rows, labels, contents, protocol, start.request.views, begin)
+        if stopping():
+            raise Stopped(STOPPED)
+    if logs:
+        logs.close()
+    finish(args, start, cut, tuner, rows, evaluation, trainings, test, cached, labels, protocol)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -95,9 +102,10 @@ def _start(args: argparse.Namespace, recipe: Recipe) -> Start:
         request = arguments.request(args)
         if len(request.specs) > 1:
             raise InvalidChoice("fine-tuning reads one layer; name a single one with --layer.")
+        _require_full(request)
         return Start(request, "ridge", seeded("ridge", {}, recipe.seed))
-    given = [name for name, default in arguments.FEATURES.items() if getattr(args, name) != default and name != "views"]
-    given = [name for name in given if name != "augment"]
+    own = {name: default for name, default in arguments.FEATURES.items() if name not in ("views", "augment")}
+    given = [name for name, default in {"space": None, **own}.items() if getattr(args, name) != default]
     if given:
         raise InvalidChoice(f"--from-head {args.from_head} says which features; leave out --{given[0]}.")
     run = runs.read(Path(args.from_head))
@@ -105,17 +113,19 @@ def _start(args: argparse.Namespace, recipe: Recipe) -> Start:
         raise InvalidChoice(f"the run {args.from_head} is one of {run.task.name}; fine-tuning starts from classes.")
     if len(run.parts) > 1:
         raise InvalidChoice(f"the run {args.from_head} joins several features; fine-tuning starts from one layer.")
-    affine(getattr(run.head, "head", run.head))  # says which heads can be part of a net
+    affine(run.head)  # says which heads can be part of a net
     spec, config = run.parts[0]
-    if spec.coding is not None or spec.dtype != "float32":
-        raise InvalidChoice(f"the run {args.from_head} reads features of fewer bits; train a head on the full ones.")
     request = request_for(replace(spec, augmentation=None), net_from_config(config, run.folder))
-    if args.augment:
-        from transfer.augment import Augmentation
-
-        key = Augmentation.parse(args.augment, args.seed).key
-        request = replace(request, augmentation=key, views=args.views)
+    _require_full(request)
+    key = arguments.augmentation(args)
+    request = replace(request, augmentation=key, views=args.views)
     return Start(request, run.config["head"]["name"], dict(run.config["head"]["params"]))
+
+
+def _require_full(request: Request) -> None:
+    """Raise InvalidChoice for a shrunk copy of features."""
+    if request.coding is not None:
+        raise InvalidChoice("a shrunk copy of features is not fine-tuned from; name the full ones.")
 
 
 def _prefix(request: Request, cut: Cut) -> Request | None:
@@ -188,28 +198,40 @@ def _rows(
 
 def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Recipe, out: Path) -> FineTuner:
     from heads.fusing import affine
+    from heads.grouping import for_fit, inner_split, numbered
     from heads.registry import make_head
     from transfer.finetune.network import Network
     from transfer.finetune.tuner import FineTuner
 
     spec = start.request.specs[0]
 
-    def probe(digests: np.ndarray, views: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def probe(
+        digests: np.ndarray, views: np.ndarray, labels: np.ndarray, together: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         there = views == 0
-        rows = cache[plain(start.request).specs[0]].rows(digests[there])
-        head = make_head(start.head, start.params).fit(rows[:], labels[there])
-        # A head may come wrapped with a temperature.
-        found = affine(getattr(head, "head", head)).times(1 / getattr(head, "temperature", 1.0))
+        rows, labels = cache[plain(start.request).specs[0]].rows(digests[there]), labels[there]
+        head: Any = make_head(start.head, start.params)
+        found = affine(head.fit(rows[:], labels, **for_fit(head, numbered(together[there], labels))))
         return found.coef.T, found.intercept - found.coef @ found.centre
 
     network = Network(start.request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, recipe)
     key = f"{spec.to_json()} {start.head} {sorted(start.params.items())}"
     views = start.request.views
-    return FineTuner(network, probe, recipe, views=views, folder=unfinished(out), key=key)
+
+    def split(target: np.ndarray, share: float, seed: int, together: np.ndarray) -> Any:
+        return inner_split(target, share, seed, numbered(together, target))
+
+    return FineTuner(network, probe, recipe, split, views=views, folder=unfinished(out), key=key)
 
 
 def _judge(
-    tuner: Any, rows: Any, labels: np.ndarray, contents: np.ndarray, protocol: Protocol, views: int
+    tuner: Any,
+    rows: Any,
+    labels: np.ndarray,
+    contents: np.ndarray,
+    protocol: Protocol,
+    views: int,
+    begin: Callable[[], None],
 ) -> tuple[Evaluation, list[dict[str, Any]], dict[str, Any] | None]:
     """Judge what is trained on each split, and leave the network as it is kept.
 
@@ -220,7 +242,7 @@ def _judge(
     from heads.views import Views
 
     made, images, aside = protocol.divide(labels, contents)
-    how, trainings, fits = Views(views), [], []
+    how, trainings = Views(views), []
 
     class Noted:
         """The tuner, whose trainings are noted down."""
@@ -228,27 +250,28 @@ def _judge(
         reads_batches = reads_keys = True
 
         def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Any:
-            begun = time.perf_counter()
+            begin()
             tuner.fit(X, y, groups)
-            fits.append(time.perf_counter() - begun)
-            trainings.append({"epochs": tuner.epochs_, "stages": tuner.stages_})
+            trainings.append({"epochs": tuner.epochs_, "seconds": tuner.seconds_, "stages": tuner.stages_})
             return tuner
 
     noted: Any = Noted
     evaluation = evaluate({"fine-tuned": rows}, labels, contents, made, noted, views=how)
+    for fold, training in zip(evaluation.folds, trainings, strict=True):  # which may have begun in another process
+        fold["train"]["fit_seconds"] = fold["valid"]["fit_seconds"] = training["seconds"]
     if len(made) > 1:
         how.fit(noted(), rows, labels, images, contents)
     if not len(aside):
         return evaluation, trainings, None
     begun = time.perf_counter()
     said = how.outputs(tuner, rows, aside)
-    times = {"fit_seconds": fits[-1], "predict_seconds": time.perf_counter() - begun}
+    times = {"fit_seconds": trainings[-1]["seconds"], "predict_seconds": time.perf_counter() - begun}
     return evaluation, trainings, {**score(tuner.classes_, labels[aside], said), **times}
 
 
-def _tensorboard(args: argparse.Namespace, folder: Path) -> Callable[[int, dict[str, Any]], None]:
+def _tensorboard(args: argparse.Namespace, folder: Path) -> Logs | None:
     if not args.tensorboard:
-        return lambda stage, about: None
+        return None
     from transfer.finetune.logs import Logs
 
     return Logs(folder / "tensorboard")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from commands import head_arguments
+from transfer.finetune.recipe import Recipe
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def add(sub: argparse.ArgumentParser) -> None:
         "--unfreeze-from",
         default="auto",
         metavar="LAYER",
-        help="train this layer, by name or index, and all after it; or all; or auto, the last that make up a third "
+        help="train this layer, by name or index, and all after it; or all; or auto, the last that make up 30 % "
         "of the operations (default: auto)",
     )
     group.add_argument("--lora", type=int, default=0, metavar="RANK", help="train low-rank adapters of kernels instead")
@@ -27,18 +28,20 @@ def add(sub: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--compress", action="store_true", help="compress what is kept of the frozen part")
     group = sub.add_argument_group("how")
-    for option, kind, default, text in (
-        ("--epochs", int, 20, "at most so many"),
-        ("--batch-size", int, 32, "images a step"),
-        ("--learning-rate", float, 3e-4, "the highest, of the classifier"),
-        ("--earliest", float, 0.3, "share of it for the earliest trained layer"),
-        ("--warmup", float, 0.1, "share of the steps in which it rises"),
-        ("--weight-decay", float, 1e-4, "of kernels"),
-        ("--clip", float, 1.0, "largest norm of the gradients"),
-        ("--label-smoothing", float, 0.0, "share of each label given to all classes"),
-        ("--patience", int, 5, "epochs without a lower loss on inner rows before it stops"),
-        ("--inner", float, 0.15, "share of the training images held out for that"),
+    for name, text in (
+        ("epochs", "at most so many"),
+        ("batch_size", "images a step"),
+        ("learning_rate", "the highest, of the classifier"),
+        ("earliest", "share of it for the earliest trained layer"),
+        ("warmup", "share of the steps in which it rises"),
+        ("weight_decay", "of kernels"),
+        ("clip", "largest norm of the gradients"),
+        ("label_smoothing", "share of each label given to all classes"),
+        ("patience", "epochs without a lower loss on inner rows before it stops"),
+        ("inner", "share of the training images held out for that"),
     ):
+        default = getattr(Recipe, name)
+        kind, option = type(default), f"--{name.replace('_', '-')}"
         metavar = "N" if kind is int else "F"
         group.add_argument(option, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
     group.add_argument(
@@ -50,4 +53,3 @@ def add(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--test", type=float, metavar="F", help="set a share F aside, scored once at the end")
     group.add_argument("--out", required=True, metavar="RUN", help="run folder to write")
     group.add_argument("--overwrite", action="store_true", help="replace a run that is there")
-    sub.set_defaults(param=[])

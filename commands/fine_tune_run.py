@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ import numpy as np
 from commands import problem
 from commands.output import print_json, print_skipped, time_text, write_skipped
 from commands.scores import print_scores
+from feature_cache.errors import WrongResult
 
 if TYPE_CHECKING:
     from heads.evaluation import Evaluation
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from transfer.finetune.tuner import FineTuner
     from transfer.lookup import Cached
     from transfer.request import Request
+
+IMAGES = 32  # that are compared
+# Between probabilities of what was trained and what was written: engines, and fewer bits, are not exact.
+TOLERANCE, ROUNDED = 1e-3, 0.1
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,17 @@ def plain(request: Request) -> Request:
 
 def unfinished(out: Path) -> Path:
     """Where is kept how far training is."""
+    out = out.resolve()
     return out.with_name(f"{out.name}.training")
+
+
+def _forget(folder: Path) -> None:
+    """Remove what training has kept, and the folder unless it holds anything else."""
+    for file in folder.glob("*.npz"):
+        file.unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def finish(
@@ -49,6 +65,7 @@ def finish(
     start: Start,
     cut: Cut,
     tuner: FineTuner,
+    rows: Any,
     evaluation: Evaluation,
     trainings: list[dict[str, Any]],
     test: dict[str, Any] | None,
@@ -77,8 +94,9 @@ def finish(
     if test:
         metrics["test"] = test
     with runs.new_run(out, overwrite=args.overwrite) as folder:
-        request = replace(plain(start.request), net=keep(start.request.backbone, folder))
-        seconds = evaluation.folds[-1]["valid"]["fit_seconds"]
+        # In float32, whatever it was trained in: weights are.
+        request = replace(plain(start.request), precision="float32", net=keep(start.request.backbone, folder))
+        seconds = trainings[-1]["seconds"]
         config: dict[str, Any] = {
             "spec": json.loads(request.specs[0].to_json()),
             "net": config_of(request.net),
@@ -106,11 +124,12 @@ def finish(
         plots.training_curves(folder / "training.png", tuner.stages_, f"{args.data}: {start.request.net.name}")
         illustrate(folder, args, trained, cached, labels, names, Views(), metrics, config)
         write_skipped(folder / "skipped.csv", cached.skipped)
-        difference = _write_model(folder, tuner, cached.dataset)
+        _require_same(folder, tuner, rows, cached.dataset, start.request)
+        difference = _write_model(folder, cached.dataset)
         logs = unfinished(out) / "tensorboard"
         if logs.is_dir():
             shutil.copytree(logs, folder / "tensorboard")
-    shutil.rmtree(unfinished(out), ignore_errors=True)
+    _forget(unfinished(out))
     if args.json:
         print_json({"run": args.out, "cut": list(cut.layers), "trained": list(cut.trained), **metrics})
         return
@@ -125,19 +144,41 @@ def finish(
     print()
     print_scores(list(parts.items()))
     whole = "the training images of the split" if len(evaluation.folds) == 1 else "all images but those of a test"
-    print(
-        f"\nThe net in {args.out} was trained for {tuner.epochs_} epochs on {whole}. The probabilities of model.keras "
-        f"differ by at most {difference:.1g} from those of the run."
-    )
+    print(f"\nThe net in {args.out} was trained for {tuner.epochs_} epochs on {whole}.")
+    if isinstance(difference, str):
+        print(f"There is no model.keras: {difference}")
+    else:
+        print(f"The probabilities of model.keras differ by at most {difference:.1g} from those of the run.")
 
 
-def _write_model(folder: Path, tuner: FineTuner, dataset: DataSet) -> float:
-    """Write ``model.keras``, from pixels to probabilities; how far it is from what was trained, on some images.
+def _require_same(folder: Path, tuner: FineTuner, rows: Any, dataset: DataSet, request: Request) -> None:
+    """Raise WrongResult unless the run that was written says of some images what the network that was trained does."""
+    from heads import runs
+    from transfer.nets import net_from_config
+    from transfer.request import request_for
+    from transfer.stitching import features_of, pixels_of
 
-    Raises
-    ------
-    WrongResult
-        When the file, the run and the network that was trained do not say the same.
+    run = runs.read(folder)
+    [(spec, net)] = run.parts
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(IMAGES, len(dataset))).astype(np.int64))
+    features = features_of(pixels_of(dataset.select(chosen), spec), request_for(spec, net_from_config(net, folder)))
+    said = tuner.predict_proba(rows[chosen * request.views])
+    apart = float(np.abs(run.head.predict_proba(features) - said).max())
+    full = request.precision == request.dtype == "float32"
+    if not apart <= (TOLERANCE if full else ROUNDED):
+        raise WrongResult(
+            f"the net that was written gives other probabilities than the one that was trained: they differ by up to "
+            f"{apart:.2g}. Nothing was written; please report this."
+        )
+
+
+def _write_model(folder: Path, dataset: DataSet) -> float | str:
+    """Write ``model.keras``, from pixels to probabilities.
+
+    Returns
+    -------
+    float or str
+        How far its probabilities are from those of the run, on some images; or why there is none.
     """
     from commands.export_run import model_of, stitched
     from heads import runs
@@ -145,7 +186,10 @@ def _write_model(folder: Path, tuner: FineTuner, dataset: DataSet) -> float:
 
     run = runs.read(folder)
     requests, model = model_of(run)
-    file = folder / "model.keras"
-    kind = formats.FORMATS["keras"]
+    file, kind = folder / "model.keras", formats.FORMATS["keras"]
     kind.write(model, file)
-    return stitched(run, requests, kind.read(file), dataset)[2]
+    try:
+        return stitched(run, requests, kind.read(file), dataset)[2]
+    except WrongResult as error:
+        file.unlink()
+        return str(error)

@@ -22,6 +22,8 @@ from feature_cache.reader import Features
 from feature_cache.storage import new_file, new_folder
 
 CONFIG_FILE = "config.json"
+# Fields of the specs of what one pass through a net gives.
+PASS = "net", "weights", "size", "fit", "interpolation", "preprocessing", "precision", "augmentation"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def used(features: Features) -> Used:
 def extraction_seconds(features: Any) -> float | None:
     """How long computing these rows took, or None where some segment does not tell.
 
-    Layers of one net and size side by side are taken to come from one pass, which took as long as the longest.
+    Layers that only differ in name and pooling are taken to come from one pass, which took as long as the longest.
 
     Parameters
     ----------
@@ -60,8 +62,7 @@ def extraction_seconds(features: Any) -> float | None:
         seconds = part.space.seconds(*part.keys())
         if seconds is None:
             return None
-        spec = part.space.spec
-        key = spec.net, spec.weights, spec.size
+        key = tuple(getattr(part.space.spec, name) for name in PASS)
         passes[key] = max(passes.get(key, 0.0), seconds)
     return sum(passes.values())
 

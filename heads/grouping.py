@@ -40,7 +40,7 @@ def for_fit(estimator: Any, groups: np.ndarray | None) -> dict[str, np.ndarray]:
 
 
 def inner_split(target: np.ndarray, share: float, seed: int, groups: np.ndarray | None = None) -> Split | None:
-    """A stratified split that holds out `share` of the rows, and a row of each class at least.
+    """A stratified split that holds out `share` of the rows and, without groups of several classes, a row of each.
 
     Parameters
     ----------

@@ -57,9 +57,10 @@ class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
             y, self.mean_, self.spread_ = standardised(y)
         estimator = copy_for(self.estimator, len(X))
         several = self.mean_.size > 1
+        told = for_fit(estimator, groups)
         if several and not _takes_several(estimator):
             estimator = MultiOutputRegressor(estimator)
-        self.estimator_ = estimator.fit(X, y if several else y.ravel(), **for_fit(estimator, groups))
+        self.estimator_ = estimator.fit(X, y if several else y.ravel(), **told)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

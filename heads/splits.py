@@ -1,4 +1,4 @@
-"""Splits: which rows train and which are held out. Rows of one image content never part.
+"""Splits: which rows train and which are held out. Rows of one image content never part here.
 
 Two files with the same bytes share their features, so one of them in training would give the other
 away. Every split is made over distinct contents, by their label; copies go along. Where groups of images,

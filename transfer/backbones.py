@@ -51,6 +51,7 @@ class Backbone:
         self, net: Net, size: tuple[int, int] | None = None, *, top: bool = False, precision: str = "float32"
     ) -> None:
         self.net = net
+        self.top = top
         self.size = size or net.default_size()
         net.check_size(self.size)
         self.model = build(net, self.size, top=top)

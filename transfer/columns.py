@@ -23,7 +23,7 @@ def texts(dataset: DataSet, name: str) -> np.ndarray:
     values = _column(dataset, name)
     if (values == "").any():
         raise _bad(dataset, name, int(np.argmax(values == "")), "is empty")
-    return values
+    return values.astype(str)
 
 
 def numbers(dataset: DataSet, names: Sequence[str]) -> np.ndarray:

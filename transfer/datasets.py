@@ -38,7 +38,7 @@ class DataSet:
         Unique: the path below the folder, the CSV's id, or the number of a digit.
     sources : tuple of ImageSource
     labels : ndarray of shape (n,), str, or None
-    columns : mapping of str to ndarray of shape (n,), str
+    columns : mapping of str to ndarray of shape (n,), object
         Of a CSV file, by name (see `transfer.columns`).
     """
 
@@ -276,7 +276,7 @@ def _csv(file: Path, images: str | None, class_column: str, id_column: str) -> D
                 f"{file} names {name!r}, which leads out of the image folder {folder}; such a path is refused."
             )
         sources.append(FileSource(path))
-    table = {name: np.array([row[name].strip() for row in rows]) for name in columns if name}
+    table = {name: np.array([row[name].strip() for row in rows], object) for name in columns if name}
     return DataSet(str(file), tuple(ids), tuple(sources), labels, table)
 
 

@@ -113,8 +113,9 @@ def _common(provenances: list[dict[str, Any]]) -> dict[str, Any]:
     }
     kept.setdefault("net", next((each["net"] for each in provenances if each.get("net")), None))
     kept.pop("seconds", None)
-    if all("seconds" in each for each in provenances):
-        kept["seconds"] = round(sum(each["seconds"] for each in provenances), 3)
+    seconds = [one for each in provenances if isinstance(one := each.get("seconds"), int | float)]
+    if len(seconds) == len(provenances):
+        kept["seconds"] = round(sum(seconds), 3)
     rounding = [each["rounding"] for each in provenances if "rounding" in each]
     if rounding:
         kept["rounding"] = {name: max(each[name] for each in rounding) for name in rounding[0]}

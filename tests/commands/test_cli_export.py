@@ -214,7 +214,7 @@ def test_a_model_that_differs_from_the_run_is_not_kept(
 
     trained()
     right = fusing.as_layers
-    monkeypatch.setattr(fusing, "as_layers", lambda head, temperature: right(head, 1.5))
+    monkeypatch.setattr(fusing, "as_layers", lambda head: right(head, 1.5))
     done = main("export", "run", "--to", "keras", "--out", "model.keras")
     assert (done.status, done.stdout) == (1, "")
     assert "the exported model gives other probabilities than the run run: they differ by up to 0." in done.stderr

@@ -31,6 +31,8 @@ class State:
         For each stage, what each epoch has come to.
     losses : list of float
         Of every step of the epoch that is under way.
+    seconds : float
+        That it has taken so far.
     least : float
         Lowest log-loss on the inner rows so far.
     weights, optimizer, best : list of ndarray
@@ -43,6 +45,7 @@ class State:
     epochs: int = 0
     stages: list[list[dict[str, Any]]] = field(default_factory=lambda: [[], []])
     losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
     least: float = float("inf")
     weights: Sequence[np.ndarray] = ()
     optimizer: Sequence[np.ndarray] = ()
@@ -50,7 +53,7 @@ class State:
 
 
 ARRAYS = ("weights", "optimizer", "best")
-NUMBERS = ("stage", "epoch", "step", "epochs", "stages", "losses", "least")
+NUMBERS = ("stage", "epoch", "step", "epochs", "stages", "losses", "seconds", "least")
 
 
 def write(file: Path, key: str, state: State) -> None:

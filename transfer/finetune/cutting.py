@@ -72,11 +72,15 @@ def find_cut(backbone: Backbone, readout: str, unfreeze_from: str, *, keep: bool
     InvalidChoice
         When there is no such layer, or none with weights from there to the readout.
     """
+    for tensor in backbone.taps.values():  # whatever a file says of it
+        if hasattr(operation := tensor._keras_history.operation, "trainable"):
+            operation.trainable = True
     graph = _Graph(backbone, readout)
     weighted = [name for name in graph.names if graph.weights(name)]
     first = _first(backbone, graph, weighted, readout, unfreeze_from)
     later = set(graph.names[graph.names.index(first) :])
-    trained = tuple(name for name in weighted if name in later)
+    operations = {id(graph.operation(name)): name for name in reversed(weighted) if name in later}
+    trained = tuple(name for name in weighted if name in operations.values())  # a layer that is used twice counts once
     if not trained:
         raise InvalidChoice(f"no layer from {first} to {readout} has weights; unfreeze from an earlier one.")
     crossing = graph.crossing(trained)

@@ -7,29 +7,49 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from feature_cache.errors import DamagedFile, InvalidChoice
+from feature_cache.lineage import CONFIG_FILE
 from transfer.nets import NET_FILE, WEIGHTS_FILE, Net, net_from_config
 
 if TYPE_CHECKING:
     from transfer.backbones import Backbone
 
-CONFIG_FILE = "config.json"
-
 
 def keep(backbone: Backbone, folder: Path) -> Net:
-    """Write the net as it is now into `folder`: weights of a named net, or a ``.keras`` file of another."""
-    net, model = backbone.net, backbone.model
+    """Write the net as it is now into `folder`: weights of a named net, or a ``.keras`` file of another.
+
+    They are written from a net that is built anew: adapters are merged, and nothing is left of what was frozen.
+    """
+    from transfer.loading import build
+
+    net = backbone.net
+    plain = build(net, backbone.size, top=backbone.top)
+    for layer, tuned in zip(plain._flatten_layers(), backbone.model._flatten_layers(), strict=True):
+        if not list(layer._flatten_layers(include_self=False)) and layer.weights:
+            layer.set_weights(_merged(tuned))
     if net.is_file:
-        model.save(folder / NET_FILE)
+        plain.save(folder / NET_FILE)
         return replace(net, name=str(folder / NET_FILE))
     file = folder / WEIGHTS_FILE
     if net.name.lower() == "glyphnet":
         from transfer.glyphnet.net import save_weights
 
-        save_weights({layer.name: layer.get_weights()[:2] for layer in model.layers if layer.weights}, file, "float32")
+        save_weights({layer.name: layer.get_weights() for layer in plain.layers if layer.weights}, file, "float32")
     else:
-        model.save_weights(file)
+        plain.save_weights(file)
     return replace(net, weights=str(file))
+
+
+def _merged(layer: Any) -> list[np.ndarray]:
+    """The weights of a layer as if it had no adapters."""
+    if not getattr(layer, "lora_enabled", False):
+        return layer.get_weights()
+    from keras import ops
+
+    parts = [layer.kernel] if layer.bias is None else [layer.kernel, layer.bias]  # the kernel with its adapters
+    return [ops.convert_to_numpy(part) for part in parts]
 
 
 def config_of(net: Net) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from transfer.finetune.recipe import Recipe
 from transfer.loading import customary_settings
 
 CHANNELS = 3
-DECAYED = ("bias", "gamma", "beta")  # are not
+NOT_DECAYED = ("bias", "gamma", "beta")
 
 
 class LayerwiseAdamW(keras.optimizers.AdamW):
     """AdamW with a share of the learning rate for each variable (Howard and Ruder 2018, discriminative fine-tuning).
+
+    Weights decay by the whole learning rate.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ class Network:
             if isinstance(operation, keras.layers.Layer):
                 operation.trainable = any(operation is layer for layer in layers)
         if recipe.lora:
-            layers = _adapt(layers, recipe.lora, cut)
+            layers = _adapt(layers, recipe, cut)
         readouts = [(readout, pooling)]
         if cut.layers:
             tail = backbone.cut_from(cut.layers, readouts)
@@ -102,11 +104,11 @@ class Network:
             weight_decay=recipe.weight_decay,
             global_clipnorm=recipe.clip,
         )
-        optimizer.exclude_from_weight_decay(var_names=list(DECAYED))
-        optimizer.build(variables)
+        optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
         self._optimizer = optimizer
         if any("float16" in layer.compute_dtype for layer in layers if "bfloat16" not in layer.compute_dtype):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would be 0
+        optimizer.build(variables)
         # XLA takes longer to compile than most such trainings last, and is slower on depthwise nets on CPUs.
         jit = "auto" if keras.backend.backend() == "jax" else False
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
@@ -155,14 +157,21 @@ class Network:
         return said
 
 
-def _adapt(layers: list[Any], rank: int, cut: Cut) -> list[Any]:
-    """Give layers adapters that are trained in place of their kernels; those that take them."""
+def _adapt(layers: list[Any], recipe: Recipe, cut: Cut) -> list[Any]:
+    """Give layers adapters that are trained in place of their kernels; those that take them.
+
+    One factor is drawn as He et al. (2015) draw kernels, by the seed of the recipe; the other is 0.
+    """
+    rank, rng = recipe.lora, np.random.default_rng(recipe.seed)
     adapted = [layer for layer in layers if hasattr(layer, "enable_lora") and layer.kernel.shape[-1] > rank]
     for layer in layers:
         layer.trainable = False
     for layer in adapted:
         layer.trainable = True
         layer.enable_lora(rank)
+        shape = layer.lora_kernel_a.shape
+        limit = np.sqrt(6 / np.prod(shape[:-1]))
+        layer.lora_kernel_a.assign(rng.uniform(-limit, limit, shape).astype(np.float32))
     if not adapted:
         raise InvalidChoice(
             f"--lora {rank}: no layer from {cut.trained[0]} on takes adapters of that rank; choose a lower one."

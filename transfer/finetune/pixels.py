@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from feature_cache.errors import BadImage
 from transfer.augment import Augmentation
 from transfer.datasets import DataSet
 from transfer.images import to_pixels
@@ -29,9 +29,20 @@ class Pixels:
         Of the size of images, how they are fitted to it, and their views.
     digests : ndarray of shape (n, 16), uint8
         Of the images.
+    positions : ndarray of int, optional
+        Of the rows, ``image * views + view``; all by default.
+    pool : ThreadPoolExecutor, optional
+        What decodes.
     """
 
-    def __init__(self, dataset: DataSet, request: Request, digests: np.ndarray, positions: Any = None) -> None:
+    def __init__(
+        self,
+        dataset: DataSet,
+        request: Request,
+        digests: np.ndarray,
+        positions: np.ndarray | None = None,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
         self._dataset = dataset
         self._request = request
         self._digests = digests
@@ -40,19 +51,12 @@ class Pixels:
         self._augment = Augmentation.from_key(request.augmentation) if request.augmentation is not None else None
         self.shape = (len(self._positions), *request.specs[0].size, 3)
         self.dtype, self.ndim = np.dtype(np.uint8), 4
-        self._pool = ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-decode")
+        self._pool = pool or ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-decode")
 
     @property
     def nbytes(self) -> int:
         """Bytes of the array, were it read as a whole."""
         return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def digest(self) -> str:
-        """What identifies these rows."""
-        spec = self._request.specs[0].to_json().encode()
-        keys = b"".join(np.ascontiguousarray(part).tobytes() for part in self.keys())
-        return hashlib.blake2b(spec + keys, digest_size=16).hexdigest()
 
     def keys(self, positions: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Digests and views of the rows at `positions`: shape (m, 16), uint8, and (m,), uint32."""
@@ -61,7 +65,7 @@ class Pixels:
 
     def take(self, positions: np.ndarray) -> Pixels:
         """Some rows, in that order; nothing is read."""
-        return Pixels(self._dataset, self._request, self._digests, self._positions[positions])
+        return Pixels(self._dataset, self._request, self._digests, self._positions[positions], self._pool)
 
     def batches(self, size: int, **options: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of rows and their positions, in order."""
@@ -78,7 +82,7 @@ class Pixels:
         Raises
         ------
         BadImage
-            When one cannot be decoded.
+            When one cannot be decoded, or is another than it was.
         """
         wanted = self._positions[index]
         out = np.empty((len(wanted), *self.shape[1:]), np.uint8)
@@ -93,5 +97,7 @@ class Pixels:
         position, view = divmod(row, self._request.views)
         source, request = self._dataset.sources[position], self._request
         digest, image = source.load()
+        if digest != self._digests[position].tobytes():
+            raise BadImage(f"{source} has changed since it was first read; run the command again.")
         pixels = to_pixels(image, self.shape[1:3], request.fit, request.interpolation, str(source))
         return self._augment(pixels, digest, view) if self._augment else pixels

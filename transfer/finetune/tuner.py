@@ -7,8 +7,9 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,8 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from feature_cache.errors import BadData, LayertapError
+from feature_cache.version import own_version
+from transfer.engines.choice import keras_backend
 from transfer.finetune import checkpoint
 from transfer.finetune.checkpoint import State
 from transfer.finetune.recipe import Recipe
@@ -23,12 +26,14 @@ from transfer.finetune.recipe import Recipe
 if TYPE_CHECKING:
     from transfer.finetune.network import Network
 
+STOPPED = "stopped as asked; the same command goes on from here."
 SAVE_SECONDS = 30.0  # a kill loses at most so much
 AHEAD = 2  # batches that are read while the net trains
-CHUNK = 256  # rows that are predicted at a time
 
-# From rows (digests, views) and their labels to the kernel (d, classes) and the bias (classes,) of a linear classifier.
-Probe = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# From rows (digests, views), their labels and groups to the kernel (d, classes) and bias (classes,) of a classifier.
+Probe = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# From the numbers of the classes, a share and a seed, and groups, to the rows that train and those held out.
+InnerSplit = Callable[[np.ndarray, float, int, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
 
 
 class Stopped(LayertapError):
@@ -51,6 +56,8 @@ class FineTuner:
     probe : callable
         See `Probe`.
     recipe : Recipe
+    split : callable
+        See `InnerSplit`; None from it where there are too few images.
     views : int
         Rows of each image, one after another; each epoch draws one for each image, and the first is judged.
     folder : Path, optional
@@ -73,6 +80,8 @@ class FineTuner:
         ``valid_accuracy``.
     epochs_ : int
         That the network was trained for.
+    seconds_ : float
+        That this took, in all processes that had a part in it.
     """
 
     reads_batches = True
@@ -83,6 +92,7 @@ class FineTuner:
         network: Network,
         probe: Probe,
         recipe: Recipe,
+        split: InnerSplit,
         *,
         views: int = 1,
         folder: Path | None = None,
@@ -94,6 +104,7 @@ class FineTuner:
         self.network = network
         self.probe = probe
         self.recipe = recipe
+        self.split = split
         self.views = views
         self.folder = folder
         self.key = key
@@ -131,10 +142,10 @@ class FineTuner:
         key = self._key(X, labels, together)
         file = self.folder / f"{key}.npz" if self.folder else None
         state = (checkpoint.read(file, key) if file else None) or State()
-        run = _Run(self, X, target, state, lambda: checkpoint.write(file, key, state) if file else None)
+        run = _Run(self, X, target, together, state, lambda: checkpoint.write(file, key, state) if file else None)
 
         images = np.arange(len(labels))
-        inner = inner_split(target, together, self.recipe.inner, self.recipe.seed)
+        inner = self.split(target, self.recipe.inner, self.recipe.seed, together)
         if state.stage == 0:
             if inner is None:
                 state.epochs = self.recipe.epochs
@@ -146,9 +157,9 @@ class FineTuner:
                 run.train(images, images[:0], state.epochs)
                 state.best = self.network.weights
             state.stage, state.weights, state.optimizer = 2, (), ()
-            run.save()
+            run.keep()
         self.network.weights = state.best
-        self.stages_, self.epochs_ = state.stages, state.epochs
+        self.stages_, self.epochs_, self.seconds_ = state.stages, state.epochs, state.seconds
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -156,15 +167,16 @@ class FineTuner:
         return softmax(self._logits(X, np.arange(len(X))).astype(np.float64), axis=1)
 
     def _logits(self, X: Any, rows: np.ndarray) -> np.ndarray:
-        starts = range(0, len(rows), CHUNK)
-        said = [self.network.logits(X[rows[start : start + CHUNK]]) for start in starts]
+        size = self.recipe.batch_size
+        said = [self.network.logits(X[rows[start : start + size]]) for start in range(0, len(rows), size)]
         return np.concatenate(said) if said else np.zeros((0, len(self.classes_)), np.float32)
 
     def _key(self, X: Any, labels: np.ndarray, together: np.ndarray) -> str:
         state = hashlib.sha256()
         digests, views = X.keys()
         cut = self.network.cut
-        what = [self.key, self.recipe.as_dict(), cut.layers, cut.trained, self.views, labels.astype(str).tolist()]
+        what: list[Any] = [own_version(), keras_backend(), version("keras"), self.key, self.recipe.as_dict()]
+        what += [cut.layers, cut.trained, self.views, labels.astype(str).tolist()]
         state.update(json.dumps(what, sort_keys=True).encode())
         for array in (digests, views, together):
             state.update(np.ascontiguousarray(array).tobytes())
@@ -174,15 +186,24 @@ class FineTuner:
 class _Run:
     """One training, from wherever its state is."""
 
-    def __init__(self, tuner: FineTuner, X: Any, target: np.ndarray, state: State, save: Callable[[], None]) -> None:
-        self.save = save
+    def __init__(
+        self,
+        tuner: FineTuner,
+        X: Any,
+        target: np.ndarray,
+        together: np.ndarray,
+        state: State,
+        save: Callable[[], None],
+    ) -> None:
+        self._save = save
         self._tuner = tuner
         self._network = tuner.network
         self._recipe = tuner.recipe
         self._X = X
         self._target = target
+        self._together = together
         self._state = state
-        self._saved = time.monotonic()
+        self._saved = self._counted = time.monotonic()
 
     def train(self, images: np.ndarray, held_out: np.ndarray, epochs: int) -> None:
         """Train on some images for so many epochs or, where others are held out, while their loss goes down."""
@@ -211,14 +232,15 @@ class _Run:
             history.append({**about, **self._judge(held_out)})
             self._tuner.told(state.stage, history[-1])
             state.losses, state.step = [], 0
-            self._keep()
+            self._keep_if_due()
 
     def _begin(self, images: np.ndarray, held_out: np.ndarray) -> None:
         """Start from the probe."""
         tuner, state = self._tuner, self._state
         rows = (images[:, None] * tuner.views + np.arange(tuner.views)).reshape(-1)
-        digests, views = self._X.keys(rows)
-        self._network.reset(*tuner.probe(digests, views, np.repeat(tuner.classes_[self._target[images]], tuner.views)))
+        labels, together = tuner.classes_[self._target[images]], self._together[images]
+        repeated = (np.repeat(values, tuner.views) for values in (labels, together))
+        self._network.reset(*tuner.probe(*self._X.keys(rows), *repeated))
         state.stages[state.stage] = []
         if len(held_out):
             state.stages[state.stage].append({"epoch": 0, **self._judge(held_out)})
@@ -260,43 +282,22 @@ class _Run:
         if tuner.progress:
             tuner.progress(done, steps)
         if tuner.stopping():
-            self._keep()
-            raise Stopped("stopped as asked; the same command goes on from here.")
+            self._note_weights()
+            self.keep()
+            raise Stopped(STOPPED)
+        self._keep_if_due()
+
+    def _keep_if_due(self) -> None:
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            self._keep()
+            self._note_weights()
+            self.keep()
 
-    def _keep(self) -> None:
+    def _note_weights(self) -> None:
         self._state.weights, self._state.optimizer = self._network.weights, self._network.optimizer
-        self.save()
-        self._saved = time.monotonic()
 
-
-def inner_split(
-    target: np.ndarray, together: np.ndarray, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Positions of images that train, and of a stratified share held out; None where classes have too few images.
-
-    Parameters
-    ----------
-    target : ndarray of shape (n,), int
-    together : ndarray of shape (n,)
-        Equal for images that stay together.
-    """
-    from sklearn.model_selection import train_test_split
-
-    _, first, member = np.unique(together, return_index=True, return_inverse=True)
-    classes = target.max() + 1
-    counts = np.bincount(target[first], minlength=classes)
-    held_out = max(classes, round(share * len(first)))
-    if share <= 0 or counts.min() < 2 or len(first) - held_out < classes:
-        return None
-    train, inner = train_test_split(
-        np.arange(len(first)), test_size=held_out, stratify=target[first], random_state=seed
-    )
-    return np.flatnonzero(np.isin(member, train)), np.flatnonzero(np.isin(member, inner))
-
-
-def steps_of(stages: Sequence[Sequence[dict[str, Any]]]) -> list[float]:
-    """The losses of all steps of the training that counts."""
-    chosen = stages[1] or stages[0]
-    return [loss for epoch in chosen for loss in epoch.get("steps", [])]
+    def keep(self) -> None:
+        """Write how far it is."""
+        now = time.monotonic()
+        self._state.seconds += now - self._counted
+        self._saved = self._counted = now
+        self._save()

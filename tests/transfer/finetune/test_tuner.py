@@ -12,14 +12,15 @@ import pytest
 from PIL import Image
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import BadData
+from feature_cache.errors import BadData, BadImage
+from heads.grouping import inner_split, numbered
 from transfer.datasets import DataSet, load
 from transfer.extract import extract
 from transfer.finetune import checkpoint
 from transfer.finetune.cutting import find_cut
 from transfer.finetune.pixels import Pixels
 from transfer.finetune.recipe import Recipe
-from transfer.finetune.tuner import FineTuner, Stopped, inner_split, steps_of
+from transfer.finetune.tuner import FineTuner, Stopped
 from transfer.images import to_pixels
 from transfer.lookup import cached_features
 from transfer.nets import Net
@@ -83,7 +84,9 @@ class Setting:
         request, spec = replace(self._request), self._request.specs[0]
         return Network(request.backbone, self.cut, spec.layer, spec.pooling, spec.preprocessing, 2, recipe)
 
-    def probe(self, digests: np.ndarray, views: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def probe(
+        self, digests: np.ndarray, views: np.ndarray, labels: np.ndarray, groups: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Difference of the class means: a linear classifier without any choice; of random features, none."""
         rows = np.asarray(self._space.rows(digests[views == 0]))
         one, other = (rows[labels[views == 0] == label].mean(0) for label in ("across", "along"))
@@ -92,7 +95,16 @@ class Setting:
         return scale * kernel, -0.5 * scale * np.square(kernel).sum(0)
 
     def tuner(self, recipe: Recipe = QUICK, **options: Any) -> FineTuner:
-        return FineTuner(self.make(recipe), self.probe, recipe, views=self.views, **options)
+        return FineTuner(self.make(recipe), self.probe, recipe, split, views=self.views, **options)
+
+
+def split(target: np.ndarray, share: float, seed: int, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    return inner_split(target, share, seed, numbered(groups, target))
+
+
+def steps_of(stages: list[list[dict[str, Any]]]) -> list[float]:
+    """The losses of all steps of the training that counts."""
+    return [loss for epoch in stages[1] for loss in epoch["steps"]]
 
 
 class Watched:
@@ -263,7 +275,9 @@ def test_pixels_are_what_the_net_is_given(stripes: DataSet, cache: FeatureCache)
     some = rows.take(np.array([7, 2, 11]))
     np.testing.assert_array_equal(some[:], rows[np.array([7, 2, 11])])
     np.testing.assert_array_equal(some.keys()[1], [1, 0, 1])
-    assert some.digest != rows.digest == Pixels(stripes, request, digests).digest
+    changed = Pixels(stripes, request, digests[::-1])
+    with pytest.raises(BadImage, match="has changed since it was first read"):
+        changed[:1]
 
 
 def test_the_loss_that_is_no_number_ends_it_in_one_line(setting: Setting):
@@ -293,16 +307,3 @@ def test_adapters_train_and_nothing_else_does(stripes: DataSet, cache: FeatureCa
     tuner.fit(setting.rows, setting.labels)
     losses = steps_of(tuner.stages_)
     assert losses[-1] < losses[0]
-
-
-def test_inner_splits_keep_together_what_belongs_together():
-    rng = np.random.default_rng(0)
-    together = rng.integers(30, size=100)
-    target = together % 3
-    train, inner = inner_split(target, together, 0.3, 0) or pytest.fail("no split")
-    assert not set(together[train]) & set(together[inner])
-    assert sorted([*train, *inner]) == list(range(100))
-    assert set(target[train]) == set(target[inner]) == {0, 1, 2}
-    assert inner_split(np.array([0, 0, 1]), np.arange(3), 0.3, 0) is None
-    assert inner_split(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), 0.3, 0) is None
-    assert inner_split(np.arange(10) % 2, np.arange(10), 0, 0) is None
