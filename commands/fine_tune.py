@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,6 +43,7 @@ def fine_tune(args: argparse.Namespace) -> None:
 
     recipe, out = _recipe(args), Path(args.out)
     runs.check_free(out, overwrite=args.overwrite)
+    _require_writable(out)
     logs = _tensorboard(args, unfinished(out))
     dataset = arguments.dataset(args)
     labels = require_labels(dataset)
@@ -72,6 +74,16 @@ def fine_tune(args: argparse.Namespace) -> None:
     if logs:
         logs.close()
     finish(args, start, cut, tuner, rows, evaluation, trainings, test, cached, labels, protocol)
+
+
+def _require_writable(out: Path) -> None:
+    """Raise StorageFailure where the run could not be written in the end."""
+    try:
+        out.resolve().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.resolve().parent):
+            pass
+    except OSError as error:
+        raise StorageFailure(f"cannot write to {out}: {error.strerror or error}; choose another --out.") from error
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

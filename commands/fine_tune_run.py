@@ -75,6 +75,7 @@ def finish(
 ) -> None:
     """Write the run, and say how it went."""
     from commands.illustrate import illustrate
+    from feature_cache.lineage import extraction_seconds
     from heads import plots, runs
     from heads.linear import LinearHead
     from heads.registry import record
@@ -90,7 +91,7 @@ def finish(
     metrics: dict[str, Any] = {"summary": evaluation.summary(), "folds": evaluation.folds}
     metrics["bagged"] = evaluation.bagged(labels)
     metrics["trainings"] = trainings
-    metrics["extraction_seconds"] = None
+    metrics["extraction_seconds"] = extraction_seconds(rows) if cut.layers else None
     if test:
         metrics["test"] = test
     with runs.new_run(out, overwrite=args.overwrite) as folder:
@@ -144,7 +145,11 @@ def finish(
     print()
     print_scores(list(parts.items()))
     whole = "the training images of the split" if len(evaluation.folds) == 1 else "all images but those of a test"
-    print(f"\nThe net in {args.out} was trained for {tuner.epochs_} epochs on {whole}.")
+    if tuner.epochs_:
+        epochs = "1 epoch" if tuner.epochs_ == 1 else f"{tuner.epochs_} epochs"
+        print(f"\nThe net in {args.out} was trained for {epochs} on {whole}.")
+    else:
+        print(f"\nNo epoch was better than the head as it was: {args.out} holds that, and the net as it came.")
     if isinstance(difference, str):
         print(f"There is no model.keras: {difference}")
     else:

@@ -57,7 +57,7 @@ def _truth(dataset: DataSet, run: Run) -> tuple[np.ndarray, list[str]]:
     if run.task.name == problem.CLASSES:
         labels = require_labels(dataset, least=1)
         return labels, sorted(set(labels.tolist()) - set(run.head.classes_.tolist()))
-    found, names = problem.targets(dataset, run.task.name, list(run.task.columns))
+    found, names = problem.targets(dataset, run.task.name, list(run.task.columns), least=1)
     if run.task.name == problem.REGRESSION:
         return found, []
     columns = dict(zip(names, found.T, strict=True))

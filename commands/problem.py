@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import BadData, InvalidChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +33,13 @@ def task(args: argparse.Namespace) -> str:
     return name
 
 
-def targets(dataset: DataSet, name: str, columns: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def targets(dataset: DataSet, name: str, columns: list[str], *, least: int = 2) -> tuple[np.ndarray, tuple[str, ...]]:
     """What is to be predicted of `dataset`, and the names of the classes, numbers or labels.
+
+    Parameters
+    ----------
+    least : int
+        Different values that there have to be: 2 where something is to be learned.
 
     Raises
     ------
@@ -47,11 +52,25 @@ def targets(dataset: DataSet, name: str, columns: list[str]) -> tuple[np.ndarray
     from transfer.datasets import require_labels
 
     if name == REGRESSION:
-        return numbers(dataset, columns), tuple(columns)
+        values = numbers(dataset, columns)
+        _require_change(dataset, values, tuple(columns), least)
+        return values, tuple(columns)
     if name == MULTILABEL:
-        return label_sets(dataset, columns)
-    labels = require_labels(dataset)
+        member, names = label_sets(dataset, columns)
+        _require_change(dataset, member, names, least)
+        return member, names
+    labels = require_labels(dataset, least)
     return labels, tuple(np.unique(labels).tolist())
+
+
+def _require_change(dataset: DataSet, values: np.ndarray, names: tuple[str, ...], least: int) -> None:
+    """Raise BadData where a number, or all labels, are the same for all images."""
+    import numpy as np
+
+    columns = zip(names, values.reshape(len(values), -1).T, strict=True)
+    same = [name for name, column in columns if len(np.unique(column)) < least]
+    if same and (values.dtype.kind == "f" or len(same) == len(names)):
+        raise BadData(f"{dataset.name}: {', '.join(same[:3])} is the same for all images; there is nothing to learn.")
 
 
 def described(name: str, columns: list[str], names: tuple[str, ...]) -> dict[str, Any]:
@@ -109,5 +128,6 @@ def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
     parted = judged_by.given.parted(together) if judged_by.given else 0
     if parted:
         print(
-            f"{parted} images have equals in another part of the given splits; scores may be too good.", file=sys.stderr
+            f"{parted} images have equals, or others of their group, in another part of the given splits.",
+            file=sys.stderr,
         )

@@ -153,7 +153,9 @@ def read(folder: Path, head_code: str | None = None) -> Run:
     """
     file = folder / CONFIG_FILE
     if not file.is_file():
-        raise InvalidChoice(f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head.")
+        raise InvalidChoice(
+            f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head, or fine-tune."
+        )
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         newer = int(config["format"]) > FORMAT

@@ -90,10 +90,8 @@ def hold_out(labels: np.ndarray, contents: np.ndarray, share: float, seed: int, 
     classes = len(np.unique(labels))
     held = round(share * len(first))
     if min(held, len(first) - held) < classes:
-        raise BadData(
-            f"holding out {share:g} of {len(first)} images leaves a side with fewer than one of each of the "
-            f"{classes} classes; choose another {option}."
-        )
+        few = "without any" if classes == 1 else f"with fewer than one of each of the {classes} classes"
+        raise BadData(f"holding out {share:g} of {len(first)} images leaves a side {few}; choose another {option}.")
     train, held_out = train_test_split(np.arange(len(first)), test_size=held, stratify=labels[first], random_state=seed)
     if any(len(np.unique(labels[first][side])) < classes for side in (train, held_out)):
         raise BadData(

@@ -37,8 +37,8 @@ def label_sets(dataset: DataSet, names: Sequence[str]) -> tuple[np.ndarray, tupl
     Parameters
     ----------
     names : sequence of str
-        One column that lists the labels of an image, with ``;``, ``|`` or ``,`` between them, or spaces if no cell has
-        one of these; or a column for each label, with 1 where the image has it and 0 or nothing where not.
+        A column for each label, with 1 where the image has it and 0 or nothing where not; or one column that lists the
+        labels of an image, with ``;``, ``|`` or ``,`` between them, or spaces if no cell has one of these.
 
     Returns
     -------
@@ -46,9 +46,9 @@ def label_sets(dataset: DataSet, names: Sequence[str]) -> tuple[np.ndarray, tupl
     labels : tuple of str
         The k labels, sorted, or the columns in their order.
     """
-    if len(names) > 1:
-        return np.stack([_yes_or_no(dataset, name) for name in names], axis=1), tuple(names)
     cells = _column(dataset, names[0]).tolist()
+    if len(names) > 1 or {cell.lower() for cell in cells} <= set(YES + NO):
+        return np.stack([_yes_or_no(dataset, name) for name in names], axis=1), tuple(names)
     separator = r"[;|,]" if any(re.search(r"[;|,]", cell) for cell in cells) else r"\s+"
     sets = [{part.strip() for part in re.split(separator, cell)} - set(LEFT_OUT) for cell in cells]
     labels = tuple(sorted(set().union(*sets)))

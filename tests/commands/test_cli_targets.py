@@ -32,7 +32,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> P
         Image.fromarray(image + rng.integers(0, 9, image.shape).astype(np.uint8)).save(folder / "imgs" / name)
         tags = [tag for tag, has in (("light", light > 150), ("wide", wide > 5)) if has]
         part = ("train", "train", "train", "valid", "test")[number % 5]
-        rows.append([name, light / 255, wide, ";".join(tags), int(light > 150), int(wide > 5), number // 4, part])
+        rows.append([name, light / 255, wide, ";".join(tags), int(light > 150), int(wide > 5), number // 4, part, 7])
     write(folder / "bars.csv", rows)
     done = layertap("extract", "bars.csv", *LAYER, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -41,7 +41,9 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> P
 
 def write(file: Path, rows: list[list]) -> None:
     with file.open("w", newline="") as stream:
-        csv.writer(stream).writerows([["id", "light", "width", "tags", "is_light", "is_wide", "scene", "part"], *rows])
+        csv.writer(stream).writerows(
+            [["id", "light", "width", "tags", "is_light", "is_wide", "scene", "part", "same"], *rows]
+        )
 
 
 @pytest.fixture
@@ -146,7 +148,7 @@ def test_images_of_a_group_stay_together_in_sweeps_too(main: Callable, bars: Pat
         "--json",
     )
     assert json.loads(done.stdout)["protocol"]["given"] == "part"
-    assert "scores may be too good" in done.stderr  # the given splits part the groups
+    assert "or others of their group, in another part" in done.stderr  # the given splits part the groups
 
 
 def test_the_extraction_of_the_features_has_its_time(main: Callable, bars: Path) -> None:
@@ -170,6 +172,7 @@ def test_the_extraction_of_the_features_has_its_time(main: Callable, bars: Path)
         (("--regression", "light", "--splits", "part", "--test", "0.2"), "leave out --test"),
         (("--regression", "light", "--splits", "scenes"), "no column 'scenes'"),
         (("--regression", "light,light",), "names a column twice"),
+        (("--regression", "same"), "same is the same for all images"),
         ((), "no labels"),
     ],
 )  # fmt: skip

@@ -164,7 +164,7 @@ def test_folder_without_a_run_is_refused(tmp_path: Path, name: str):
     with pytest.raises(InvalidChoice) as caught:
         runs.read(tmp_path / name)
     assert str(caught.value) == (
-        f"{tmp_path / name} is not a run (it has no config.json); make one with: layertap train-head."
+        f"{tmp_path / name} is not a run (it has no config.json); make one with: layertap train-head, or fine-tune."
     )
 
 

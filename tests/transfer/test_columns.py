@@ -65,11 +65,17 @@ def test_a_column_for_each_label(table: Callable):
     np.testing.assert_array_equal(member, [[1, 1], [0, 0], [1, 0]])
 
 
+def test_one_column_of_0_and_1_is_one_label(table: Callable):
+    member, labels = label_sets(table(sun=["1", "0", ""]), ["sun"])
+    assert labels == ("sun",)
+    np.testing.assert_array_equal(member, [[1], [0], [0]])
+
+
 def test_what_is_no_label_is_refused(table: Callable):
     with pytest.raises(BadData, match="'2', where 1 says"):
         label_sets(table(sun=["1", "0"], sea=["2", "0"]), ["sun", "sea"])
     with pytest.raises(BadData, match="names no label at all"):
-        label_sets(table(tags=["", "none"]), ["tags"])
+        label_sets(table(tags=["-", "none"]), ["tags"])
 
 
 def test_groups_are_texts_and_none_is_empty(table: Callable):

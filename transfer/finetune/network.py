@@ -18,6 +18,17 @@ CHANNELS = 3
 NOT_DECAYED = ("bias", "gamma", "beta")
 
 
+class InferenceMode(keras.layers.Layer):
+    """A model that is in inference mode even while it is trained; a training model would put its parts in training."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(name="inference_mode")
+        self.model = model
+
+    def call(self, inputs: Any) -> Any:
+        return keras.tree.flatten(self.model(inputs, training=False))[0]
+
+
 class LayerwiseAdamW(keras.optimizers.AdamW):
     """AdamW with a share of the learning rate for each variable (Howard and Ruder 2018, discriminative fine-tuning).
 
@@ -88,7 +99,7 @@ class Network:
             tail = backbone.cut_from(cut.layers, readouts)
         else:
             tail = backbone.cut(readouts, preprocessing, CHANNELS)
-        features = keras.tree.flatten(tail.output)[0]
+        features = InferenceMode(tail)(tail.input)
         if len(features.shape) > 2:
             features = keras.layers.Flatten()(features)
         self.dense = keras.layers.Dense(classes, dtype="float32", name="logits")

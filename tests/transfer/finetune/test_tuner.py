@@ -143,7 +143,12 @@ def test_from_what_is_kept_and_from_pixels_every_step_has_the_same_loss(
     assert not plain.cut.layers
     said = []
     for setting in (kept, plain):
-        tuner = setting.tuner().fit(setting.rows, setting.labels)
+        tuner = setting.tuner()
+        net = tuner.network.backbone.model
+        statistics = [np.array(variable) for variable in net.non_trainable_variables]
+        tuner.fit(setting.rows, setting.labels)
+        for before, after in zip(statistics, net.non_trainable_variables, strict=True):
+            np.testing.assert_array_equal(before, np.array(after))  # of batch normalisation, trained or not
         said.append((steps_of(tuner.stages_), tuner.predict_proba(setting.rows)))
     (losses, probabilities), (others, expected) = said
     assert len(losses) == 2 * -(-COUNT // 7)
