@@ -174,6 +174,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_in_the_middle_of_an_epoch_it_goes_on_and_ends_as_if_it_had_not_been(
     here: Path, started: Callable, number: signal.Signals
