@@ -37,6 +37,7 @@ def test_the_options_of_readme_exist(tmp_path: Path) -> None:
     commands = [
         ["extract"],
         ["train-head"],
+        ["fine-tune"],
         ["sweep"],
         ["evaluate"],
         ["predict"],
