@@ -116,7 +116,7 @@ def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: i
         def note(stage: int, about: dict[str, Any]) -> None:
             times.append(time.perf_counter())
 
-        tuner = FineTuner(network, lambda *rows: (kernel, kernel[0]), recipe, told=note)
+        tuner = FineTuner(network, lambda *rows: (kernel, kernel[0]), recipe, lambda *rows: None, told=note)
         tuner.fit(rows, dataset.labels)
     seconds = statistics.median(np.diff(times).tolist())
     return {

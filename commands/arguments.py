@@ -59,7 +59,11 @@ def add_features(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--space", metavar="SPACE", help="those of a space of the cache, instead of all of the following but --seed"
     )
-    group.add_argument("--net", default="glyphnet", help="name (see layertap nets) or .keras file (default: glyphnet)")
+    group.add_argument(
+        "--net",
+        default="glyphnet",
+        help="name (see layertap nets), .keras file, or run of fine-tune (default: glyphnet)",
+    )
     group.add_argument(
         "--weights",
         metavar="W",

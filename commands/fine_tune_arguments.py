@@ -19,7 +19,7 @@ def add(sub: argparse.ArgumentParser) -> None:
         "--unfreeze-from",
         default="auto",
         metavar="LAYER",
-        help="train this layer, by name or index, and all after it; or all; or auto, the last that make up 30 % "
+        help="train this layer, by name or index, and all after it; or all; or auto, the last that make up 30 %% "
         "of the operations (default: auto)",
     )
     group.add_argument("--lora", type=int, default=0, metavar="RANK", help="train low-rank adapters of kernels instead")

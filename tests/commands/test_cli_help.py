@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 CACHE = ("list", "info", "verify", "compact", "prune", "view", "export", "merge", "shrink")
-COMMANDS = ("nets", "layers", "extract", "train-head", "evaluate", "predict", "cache", *(f"cache {n}" for n in CACHE))
+COMMANDS = (
+    "nets",
+    "layers",
+    "extract",
+    "train-head",
+    "fine-tune",
+    "sweep",
+    "evaluate",
+    "predict",
+    "export",
+    "cache",
+    *(f"cache {n}" for n in CACHE),
+)
 
 
 def test_help_lists_every_command(layertap: Callable, tmp_path: Path) -> None:
