@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commands.output import Progress
 from feature_cache.errors import InvalidChoice, MissingFeatures
 from feature_cache.spec import FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
 
@@ -289,6 +290,18 @@ def cached(args: argparse.Namespace, data: DataSet, wanted: Request, where: Feat
     except MissingFeatures as error:
         _check_layers(wanted)
         raise MissingFeatures(f"{error} Compute them with: {shlex.join(extract_command(args))}") from error
+
+
+def extracted(
+    args: argparse.Namespace, data: DataSet, wanted: Request, where: FeatureCache, *, compress: bool = False
+) -> Cached:
+    """The features in the cache, once what it lacks has been computed."""
+    from transfer.extract import extract
+    from transfer.lookup import cached_features
+
+    with Progress("images", args.quiet) as progress:
+        extract(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
+    return cached_features(data, wanted, where, on_error=args.on_error)
 
 
 def _check_layers(wanted: Request) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     prefix = _prefix(start.request, cut)
     if prefix is not None:
         _require_room(dataset, prefix, cut, cache)
-    cached = _extracted(args, dataset, plain(start.request), cache)
+    cached = arguments.extracted(args, dataset, plain(start.request), cache, compress=args.compress)
     rows = _rows(args, cached, start.request, prefix, cache)
     labels = require_labels(cached.dataset)
     protocol, contents = problem.protocol(args, cached.dataset), problem.contents(args, cached.dataset, cached.contents)
@@ -89,11 +90,8 @@ def _require_writable(out: Path) -> None:
 def _recipe(args: argparse.Namespace) -> Recipe:
     from transfer.finetune.recipe import Recipe
 
-    names = (
-        "epochs", "batch_size", "learning_rate", "earliest", "warmup", "weight_decay", "clip", "label_smoothing",
-        "patience", "inner", "lora", "seed",
-    )  # fmt: skip
-    return Recipe(**{name: getattr(args, name) for name in names}, refit=not args.no_refit)
+    chosen = {field.name: getattr(args, field.name) for field in fields(Recipe) if field.name != "refit"}
+    return Recipe(**chosen, refit=not args.no_refit)
 
 
 def _start(args: argparse.Namespace, recipe: Recipe) -> Start:
@@ -146,8 +144,6 @@ def _prefix(request: Request, cut: Cut) -> Request | None:
 
 
 def _announce(cut: Cut, request: Request, images: int) -> None:
-    import math
-
     backbone = request.backbone
     weights = sum(
         math.prod(variable.shape)
@@ -185,15 +181,6 @@ def _require_room(dataset: DataSet, request: Request, cut: Cut, cache: FeatureCa
         )
 
 
-def _extracted(args: argparse.Namespace, dataset: DataSet, request: Request, cache: FeatureCache) -> Cached:
-    from transfer.extract import extract
-    from transfer.lookup import cached_features
-
-    with Progress("images", args.quiet) as progress:
-        extract(dataset, request, cache, on_error=args.on_error, compress=args.compress, progress=progress)
-    return cached_features(dataset, request, cache, on_error=args.on_error)
-
-
 def _rows(
     args: argparse.Namespace, cached: Cached, request: Request, prefix: Request | None, cache: FeatureCache
 ) -> Any:
@@ -204,7 +191,8 @@ def _rows(
     if prefix is None:
         [features] = cached.features.values()
         return Pixels(cached.dataset, request, features.keys()[0])
-    parts = list(_extracted(args, cached.dataset, prefix, cache).features.values())
+    kept = arguments.extracted(args, cached.dataset, prefix, cache, compress=args.compress)
+    parts = list(kept.features.values())
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands import arguments, problem
-from commands.output import Progress, output, print_json, print_skipped
+from commands.output import output, print_json, print_skipped
 from commands.scores import print_scores
 from feature_cache.errors import DamagedFile, InvalidChoice
 
@@ -137,8 +137,6 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
     """
     from feature_cache.joined import Joined
     from heads.tasks import outputs
-    from transfer.extract import extract
-    from transfer.lookup import cached_features
     from transfer.nets import net_from_config
     from transfer.request import request_for
 
@@ -147,9 +145,7 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
     found: list[Cached] = []
     for spec, net in run.parts:
         request = request_for(spec, net_from_config(net, run.folder), count)
-        with Progress("images", args.quiet) as progress:
-            extract(dataset, request, cache, on_error=args.on_error, progress=progress)
-        found.append(cached_features(dataset, request, cache, on_error=args.on_error))
+        found.append(arguments.extracted(args, dataset, request, cache))
     cached = found[0]
     if not len(cached.dataset):
         raise InvalidChoice(f"none of the {len(dataset)} images can be read.")
