@@ -35,8 +35,12 @@ class State:
         That it has taken so far.
     least : float
         Lowest log-loss on the inner rows so far.
-    weights, optimizer, best : list of ndarray
-        Weights that are trained and variables of the optimizer, as they are; and the weights of the best epoch.
+    weights, optimizer : list of ndarray
+        Weights that are trained and variables of the optimizer, as they are.
+    best, probe : list of ndarray
+        Weights of the best epoch, and of none.
+    losses_of_best, losses_of_probe : list of float
+        On each of the inner rows.
     """
 
     stage: int = 0
@@ -50,10 +54,16 @@ class State:
     weights: Sequence[np.ndarray] = ()
     optimizer: Sequence[np.ndarray] = ()
     best: Sequence[np.ndarray] = ()
+    probe: Sequence[np.ndarray] = ()
+    losses_of_best: list[float] = field(default_factory=list)
+    losses_of_probe: list[float] = field(default_factory=list)
 
 
-ARRAYS = ("weights", "optimizer", "best")
-NUMBERS = ("stage", "epoch", "step", "epochs", "stages", "losses", "seconds", "least")
+ARRAYS = ("weights", "optimizer", "best", "probe")
+NUMBERS = (
+    *("stage", "epoch", "step", "epochs", "stages", "losses", "seconds", "least"),
+    *("losses_of_best", "losses_of_probe"),
+)
 
 
 def write(file: Path, key: str, state: State) -> None:

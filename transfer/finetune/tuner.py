@@ -46,8 +46,10 @@ class FineTuner:
     """Linear probing, then fine-tuning (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
 
     By the rules for heads: `fit` on rows of what is kept at the cut, or on pixels, and `predict_proba`. Training rows
-    are split once more, by image: those held out choose the number of epochs, 0 of them among the choices, which is
-    the probe itself. Then, by the recipe, the net is trained again on all rows for so many.
+    are split once more, by image: those held out choose the number of epochs. It is 0, which is the probe itself,
+    unless the gain in log-loss is above its standard error (Breiman et al. 1984, "Classification and regression
+    trees"): few images, or a head that hardly errs, leave differences that are chance. Then, by the recipe, the net is
+    trained again on all rows for so many.
 
     Parameters
     ----------
@@ -151,6 +153,7 @@ class FineTuner:
                 state.epochs = self.recipe.epochs
             else:
                 run.train(*inner, self.recipe.epochs)
+                run.choose(together[inner[1]])
             state.stage, state.epoch, state.step, state.weights, state.optimizer = 1, 0, 0, (), ()
         if state.stage == 1:
             if inner is None or self.recipe.refit:
@@ -181,6 +184,16 @@ class FineTuner:
         for array in (digests, views, together):
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()[:32]
+
+
+def exceeds_its_error(gains: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether a mean is above its standard error, for values of which those of a group come together."""
+    _, number = np.unique(groups, axis=0, return_inverse=True)
+    apart = np.bincount(number.reshape(-1), gains - gains.mean())
+    if len(apart) < 2:
+        return False
+    error = np.sqrt(np.square(apart).sum() * len(apart) / (len(apart) - 1)) / len(gains)
+    return bool(gains.mean() > error)
 
 
 class _Run:
@@ -251,10 +264,22 @@ class _Run:
             return {}
         state, truth = self._state, self._target[held_out]
         said = log_softmax(self._tuner._logits(self._X, held_out * self._tuner.views).astype(np.float64), axis=1)
-        loss = float(-said[np.arange(len(truth)), truth].mean())
+        losses = -said[np.arange(len(truth)), truth]
+        loss = float(losses.mean())
         if loss < state.least:
             state.least, state.epochs, state.best = loss, state.epoch, self._network.weights
+            state.losses_of_best = losses.tolist()
+        if state.epoch == 0:
+            state.probe, state.losses_of_probe = self._network.weights, losses.tolist()
         return {"valid_loss": loss, "valid_accuracy": float((said.argmax(1) == truth).mean())}
+
+    def choose(self, groups: np.ndarray) -> None:
+        """Stay with the probe unless the best epoch is better than it by more than chance."""
+        state = self._state
+        gains = np.subtract(state.losses_of_probe, state.losses_of_best)
+        if not exceeds_its_error(gains, groups):
+            state.epochs, state.best = 0, state.probe
+        state.probe, state.losses_of_best, state.losses_of_probe = (), [], []
 
     def _batches(self, images: np.ndarray, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What is left of the epoch, read ahead in a thread; the order depends on the seed and the epoch alone."""

@@ -20,7 +20,7 @@ from transfer.finetune import checkpoint
 from transfer.finetune.cutting import find_cut
 from transfer.finetune.pixels import Pixels
 from transfer.finetune.recipe import Recipe
-from transfer.finetune.tuner import FineTuner, Stopped
+from transfer.finetune.tuner import FineTuner, Stopped, exceeds_its_error
 from transfer.images import to_pixels
 from transfer.lookup import cached_features
 from transfer.nets import Net
@@ -191,6 +191,36 @@ def test_the_number_of_epochs_is_chosen_on_images_held_out_then_all_train(settin
     losses = [[epoch["valid_loss"] for epoch in stage] for stage in (kept.stages_[0], chosen)]
     np.testing.assert_allclose(*losses, atol=1e-5)
     assert kept.stages_[1] == []
+
+
+def test_a_gain_within_its_error_leaves_the_probe(setting: Setting):
+    recipe = Recipe(epochs=3, batch_size=8, inner=0.25, learning_rate=1e-6, refit=False)
+    tuner = setting.tuner(recipe).fit(setting.rows, setting.labels)
+    losses = [epoch["valid_loss"] for epoch in tuner.stages_[0]]
+    assert min(losses) < losses[0]  # or there is nothing to choose
+    probe = setting.tuner(recipe)
+    inner = split(np.arange(COUNT) % 2, 0.25, 0, np.arange(COUNT))
+    assert inner is not None
+    rows = inner[0]
+    probe.network.reset(*setting.probe(*setting.rows.keys(rows), setting.labels[rows]))
+    probe.classes_ = tuner.classes_
+    same = np.array_equal(tuner.predict_proba(setting.rows), probe.predict_proba(setting.rows))
+    assert same == (tuner.epochs_ == 0)
+
+
+def test_the_error_of_a_mean_gain():
+    rng = np.random.default_rng(0)
+    alone = np.arange(40)
+    gains = rng.normal(0, 1, 40)
+    gains -= gains.mean()
+    error = gains.std(ddof=1) / np.sqrt(40)
+    assert exceeds_its_error(gains + 1.01 * error, alone)
+    assert not exceeds_its_error(gains + 0.99 * error, alone)
+    # Ten copies of each value tell no more than one.
+    assert exceeds_its_error(np.repeat(gains + 1.01 * error, 10), np.repeat(alone, 10))
+    assert not exceeds_its_error(np.repeat(gains + 0.99 * error, 10), np.repeat(alone, 10))
+    assert not exceeds_its_error(np.zeros(5), np.arange(5))
+    assert not exceeds_its_error(np.array([1.0, -1.0, 0.1]), np.zeros(3))
 
 
 def test_training_stops_when_the_loss_does_not_fall(setting: Setting):
