@@ -1,0 +1,219 @@
+"""The workflow against that of ramp-workflow: the same batches, and no image made twice."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rampwf
+from PIL import Image
+from submissions import IDENTITY, MIRRORED, RESIZED
+
+from feature_cache.cache import FeatureCache
+from feature_cache.errors import BadData, BadImage
+from transfer.ramp import ImageClassifier
+from transfer.ramp.preprocessor import BadSubmission, Transform, load
+
+Submission = Callable[..., Path]
+GRAY, COLOUR = ([f"{kind} {number}.png" for number in range(14)] for kind in ("gray", "cölor"))
+CLASSES = np.arange(14) % 3
+
+
+def noted(workflow: Any, module: Path, folder: Path, ids: list[str]) -> tuple[list[Any], np.ndarray]:
+    """What a submission that notes its batches saw, and what came out."""
+    X = (str(folder), np.array(ids, dtype=object))
+    np.random.seed(3)  # noqa: NPY002
+    random.seed(3)
+    trained = workflow.train_submission(str(module), X, CLASSES, np.arange(13))
+    said = workflow.test_submission(trained, X)
+    return list(type(trained[2])._note.__globals__["SEEN"]), said
+
+
+@pytest.mark.parametrize("ids", [GRAY, COLOUR], ids=["gray", "colour"])
+@pytest.mark.parametrize(
+    "preprocessor", [IDENTITY, RESIZED, MIRRORED, "def transform(x):\n    return x.astype('int64')\n"]
+)
+@pytest.mark.parametrize("chunk", [4, 256])
+def test_a_submission_gets_the_same_batches(
+    submission: Submission, pictures: Path, tmp_path: Path, preprocessor: str, ids: list[str], chunk: int
+):
+    module, options = submission(preprocessor), {"test_batch_size": 3, "chunk_size": chunk, "n_jobs": 2, "n_classes": 3}
+    expected, probabilities = noted(rampwf.workflows.ImageClassifier(**options), module, pictures, ids)
+    ours = ImageClassifier(**options, cache=tmp_path / "cache")
+    for _ in range(2):  # the second time from the cache
+        seen, said = noted(ours, module, pictures, ids)
+        assert seen == expected
+        np.testing.assert_array_equal(said, probabilities)
+        assert said.dtype == probabilities.dtype
+
+
+def test_the_same_batches_from_worker_processes(
+    submission: Submission, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("transfer.ramp.transformed.SLOW_SECONDS", 0.0)
+    module = submission(RESIZED + "\n\nprint('loaded')\n")
+    options = {"test_batch_size": 3, "chunk_size": 4, "n_jobs": 2, "n_classes": 3}
+    expected, probabilities = noted(rampwf.workflows.ImageClassifier(**options), module, pictures, COLOUR)
+    seen, said = noted(ImageClassifier(**options, cache=tmp_path / "cache", workers=2), module, pictures, COLOUR)
+    assert seen == expected
+    np.testing.assert_array_equal(said, probabilities)
+
+
+def counting(log: Path) -> str:
+    write = f"with __builtins__['open']({str(log)!r}, 'a') as f:\n        f.write('.')"
+    return f"def transform(x):\n    {write}\n    return x / 2\n"
+
+
+def test_no_image_is_transformed_twice_in_epochs_folds_and_submissions(
+    submission: Submission, pictures: Path, tmp_path: Path
+):
+    log = tmp_path / "log"
+    log.touch()
+    workflow = ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache")
+    one, other = (submission(counting(log), name=name) for name in ("one", "other"))
+    noted(workflow, one, pictures, GRAY)
+    first = len(log.read_text())
+    assert first - 14 <= 2 * 16  # those that were tried twice
+    noted(workflow, one, pictures, GRAY)
+    noted(workflow, other, pictures, GRAY)
+    assert len(log.read_text()) == first
+    changed = submission(counting(log).replace("x / 2", "x / 4"), name="other")
+    noted(workflow, changed, pictures, GRAY)
+    assert len(log.read_text()) > first
+
+
+def test_a_changed_image_is_made_again(submission: Submission, tmp_path: Path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(14):
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(folder / f"{number}.png")
+    ids = [f"{number}.png" for number in range(14)]
+    workflow, module = ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), submission()
+    _, before = noted(workflow, module, folder, ids)
+    Image.fromarray(np.full((4, 4), 200, np.uint8)).save(folder / "5.png")
+    _, after = noted(workflow, module, folder, ids)
+    assert after[5, 0] == 200
+    np.testing.assert_array_equal(np.delete(after, 5, 0), np.delete(before, 5, 0))
+
+
+# Draws without a name that tells, and changes nothing.
+HIDDEN = """
+import numpy as np
+
+draw = getattr(np, 'ran' + 'dom').uniform
+
+
+def transform(x):
+    draw()
+    return x
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (IDENTITY, False),
+        (RESIZED, False),
+        (MIRRORED, True),
+        ("import random\n\n\ndef transform(x):\n    return x\n", True),  # it names it
+        ("is_random = False\nfrom random import Random\n\n\ndef transform(x):\n    return x\n", False),
+        ("is_random = True\n\n\ndef transform(x):\n    return x\n", True),
+        ("n = [0]\n\n\ndef transform(x):\n    n[0] += 1\n    return x + n[0]\n", True),
+        ("import os\n\n\ndef transform(x):\n    return x ^ os.getpid().__class__(os.urandom(1)[0])\n", True),
+        # Draws without a name that tells, and changes nothing yet.
+        (HIDDEN, True),
+    ],
+)
+def test_whether_a_transform_draws_random_numbers(tmp_path: Path, source: str, expected: bool):
+    file = tmp_path / "image_preprocessor.py"
+    file.write_text(source)
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    images = [np.arange(12, dtype=np.uint8).reshape(3, 4)] * 3
+    assert Transform(load(file).transform).is_random(images) == expected
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_nothing_is_kept_of_a_random_transform(submission: Submission, pictures: Path, tmp_path: Path):
+    cache = FeatureCache(tmp_path / "cache")
+    noted(ImageClassifier(3, 4, 2, 3, cache=cache.root), submission("is_random = True\n" + IDENTITY), pictures, GRAY)
+    assert cache.spaces() == []
+    noted(ImageClassifier(3, 4, 2, 3, cache=cache.root), submission(), pictures, GRAY)
+    assert len(cache.spaces()) == 1
+
+
+def test_training_goes_on_where_nothing_can_be_written(submission: Submission, pictures: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    module, options = submission(), {"test_batch_size": 3, "chunk_size": 4, "n_jobs": 2, "n_classes": 3}
+    expected, _ = noted(rampwf.workflows.ImageClassifier(**options), module, pictures, GRAY)
+    with pytest.warns(UserWarning, match="kept in memory only"):
+        seen, _ = noted(ImageClassifier(**options, cache=tmp_path / "file" / "cache"), module, pictures, GRAY)
+    assert seen == expected
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["../secret.png"], r"'../secret.png' leads out of"),
+        (["/etc/passwd"], r"'/etc/passwd' leads out of"),
+        (["none.png"], r"none\.png"),
+        (["broken.png"], r"broken\.png"),
+    ],
+)
+@pytest.mark.parametrize("preprocessor", [IDENTITY, MIRRORED])
+def test_images_that_cannot_be_had_are_told(
+    submission: Submission, tmp_path: Path, ids: list[str], message: str, preprocessor: str
+):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "good.png")
+    (folder / "broken.png").write_bytes((folder / "good.png").read_bytes()[:20])
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "secret.png")
+    with pytest.raises((BadData, BadImage), match=message):
+        noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), submission(preprocessor), folder, ids * 14)
+
+
+def test_images_of_several_shapes_are_told(submission: Submission, pictures: Path, tmp_path: Path):
+    module = submission("def transform(x):\n    return x[: int(x[0, 0]) % 5 + 1]\n")
+    with pytest.raises(BadSubmission, match=r"shapes \(\d, 7\), \(\d, 7\)"):
+        noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), module, pictures, GRAY)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_error_of_a_transform_says_where(
+    submission: Submission, pictures: Path, tmp_path: Path, workers: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    if workers:
+        monkeypatch.setattr("transfer.ramp.transformed.SLOW_SECONDS", 0.0)
+    module = submission("def transform(x):\n    if x[0, 0] % 2:\n        raise KeyError('odd')\n    return x\n")
+    with pytest.raises(BadSubmission, match=r"image_preprocessor\.py:3: KeyError: 'odd'"):
+        noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache", workers=workers), module, pictures, GRAY)
+
+
+def test_forbidden_words_are_refused_as_by_ramp_workflow(submission: Submission, pictures: Path, tmp_path: Path):
+    module = submission(IDENTITY + "import shutil\n")
+    with pytest.raises(RuntimeError, match="forbidden key word"):
+        noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), module, pictures, GRAY)
+
+
+def test_a_script_without_a_main_guard_can_use_processes(submission: Submission, pictures: Path, tmp_path: Path):
+    module = submission(RESIZED)
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"""
+import numpy as np
+from transfer.ramp import ImageClassifier, transformed
+transformed.SLOW_SECONDS = 0.0
+ids = np.array({GRAY!r}, dtype=object)
+flow = ImageClassifier(3, 4, 2, 3, cache={str(tmp_path / "cache")!r}, workers=2)
+trained = flow.train_submission({str(module)!r}, ({str(pictures)!r}, ids), np.arange(14) % 3)
+print(flow.test_submission(trained, ({str(pictures)!r}, ids)).shape)
+"""
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split("\n")[-2] == "(14, 3)", done.stderr
