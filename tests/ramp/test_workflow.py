@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import rampwf
 from PIL import Image
+from skimage.io import imread
 from submissions import IDENTITY, MIRRORED, RESIZED
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage
 from transfer.ramp import ImageClassifier
-from transfer.ramp.preprocessor import BadSubmission, Transform, load
+from transfer.ramp.preprocessor import BadSubmission, Transform, load, read_image
 
 Submission = Callable[..., Path]
 GRAY, COLOUR = ([f"{kind} {number}.png" for number in range(14)] for kind in ("gray", "cölor"))
@@ -102,6 +103,30 @@ def test_a_changed_image_is_made_again(submission: Submission, tmp_path: Path):
     np.testing.assert_array_equal(np.delete(after, 5, 0), np.delete(before, 5, 0))
 
 
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        *((mode, "png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+        *((mode, "jpeg") for mode in ("L", "RGB", "CMYK")),
+        *(("L", kind) for kind in ("bmp", "gif", "tiff", "webp")),
+        ("RGB", "bmp"),
+    ],
+)
+def test_images_are_read_as_by_scikit_image(tmp_path: Path, mode: str, kind: str):
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (9, 8), np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (9, 8, 4), np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, which scikit-image ignores
+    image.save(tmp_path / "one", format=kind, **({"exif": exif} if kind == "jpeg" else {}))
+    ours, expected = read_image(str(tmp_path / "one")), imread(tmp_path / "one")
+    assert ours.dtype == expected.dtype
+    np.testing.assert_array_equal(ours, expected)
+    assert ours.flags.writeable
+
+
 # Draws without a name that tells, and changes nothing.
 HIDDEN = """
 import numpy as np
@@ -126,7 +151,6 @@ def transform(x):
         ("is_random = True\n\n\ndef transform(x):\n    return x\n", True),
         ("n = [0]\n\n\ndef transform(x):\n    n[0] += 1\n    return x + n[0]\n", True),
         ("import os\n\n\ndef transform(x):\n    return x ^ os.getpid().__class__(os.urandom(1)[0])\n", True),
-        # Draws without a name that tells, and changes nothing yet.
         (HIDDEN, True),
     ],
 )

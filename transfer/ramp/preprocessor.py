@@ -12,13 +12,14 @@ import re
 import tokenize
 import traceback
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from feature_cache.errors import BadData, BadImage
 
@@ -26,6 +27,7 @@ SAID = "is_random"  # what a preprocessor may say of its transforms
 TRIED = 16  # images on which a transform is tried twice
 # Names of what gives another number each time; a transform that uses one is tried all the same if it says it is none.
 _RANDOM = re.compile(r"rand|rng|seed|shuffle|uuid|time|augment", re.IGNORECASE)
+_PLAIN_FORMATS, _PLAIN_MODES = ("PNG", "JPEG", "BMP"), ("L", "RGB", "RGBA")
 _VERSIONS = ("numpy", "scipy", "scikit-image", "Pillow", "imageio", "tifffile")  # what most transforms are made of
 
 
@@ -142,10 +144,18 @@ def read_image(path: str) -> np.ndarray:
     BadImage
         When it is missing, or cannot be read.
     """
-    from skimage.io import imread
-
     try:
-        return np.asarray(imread(path))
+        with Image.open(path) as image:
+            # What scikit-image would do by way of imageio, five times as fast.
+            if (
+                image.format in _PLAIN_FORMATS
+                and image.mode in _PLAIN_MODES
+                and not getattr(image, "is_animated", False)
+            ):
+                return np.array(image)
+        from skimage.io import imread
+
+        return np.array(imread(path))
     except FileNotFoundError:
         raise BadImage(f"there is no image {path}.") from None
     except Exception as error:  # readers raise whatever a damaged file leads them to
@@ -184,6 +194,7 @@ def _same_state(one: Any, other: Any) -> bool:
     )
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

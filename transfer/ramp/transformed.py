@@ -13,11 +13,10 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage, DamagedFile, StorageFailure
-from feature_cache.keys import FileStamp
+from feature_cache.keys import FileStamp, digest_bytes
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from feature_cache.writer import SpaceWriter
-from transfer.datasets import digests, from_files
 from transfer.images import FileSource
 from transfer.machine import available_memory, cores
 from transfer.ramp.preprocessor import TRIED, Transform, read_image
@@ -151,18 +150,20 @@ class Transformed:
         return image
 
     def _digests(self, paths: Sequence[str]) -> list[bytes]:
-        sources = [FileSource(Path(path)) for path in paths]
-        stamps = [source.stamp() for source in sources]
+        stamps = [FileSource(Path(path)).stamp() for path in paths]
         keys = [self._known.get(stamp, b"") if stamp else b"" for stamp in stamps]
         unknown = [number for number, key in enumerate(keys) if not key]
         if unknown:
-            found, unreadable = digests(from_files([sources[number].path for number in unknown]), self._cache.memo)
-            if unreadable:
-                raise BadImage(unreadable[0].reason)
-            for number, digest in zip(unknown, found, strict=True):
-                keys[number] = digest.tobytes()
-                if stamp := stamps[number]:
-                    self._known[stamp] = keys[number]
+            seen = time.time_ns()
+            recalled = self._cache.memo.recall(stamp for number in unknown if (stamp := stamps[number]))
+            for number in unknown:
+                stamp = stamps[number]
+                keys[number] = recalled.get(stamp[0], b"") if stamp else b""
+            fresh = [number for number in unknown if not keys[number]]
+            for number, key in zip(fresh, self._threads.map(_digest, [paths[number] for number in fresh]), strict=True):
+                keys[number] = key
+            self._known.update({stamp: keys[number] for number in unknown if (stamp := stamps[number])})
+            self._cache.memo.remember({stamp: keys[n] for n in fresh if (stamp := stamps[n])}, seen)
         return keys
 
     def _found(self) -> Space | None:
@@ -238,6 +239,13 @@ class Transformed:
         """Keep images in memory only, while there is room: where nothing can be written, one still wants to train."""
         warnings.warn(f"transformed images are kept in memory only: {error}", stacklevel=3)
         self._writable, self._writer = False, None
+
+
+def _digest(path: str) -> bytes:
+    try:
+        return digest_bytes(Path(path).read_bytes())
+    except OSError as error:
+        raise BadImage(f"cannot read the image {path}: {error.strerror}.") from error
 
 
 def _as_array(keys: list[bytes]) -> np.ndarray:
