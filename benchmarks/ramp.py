@@ -1,7 +1,7 @@
 """The workflow of RAMP kits against that of ramp-workflow: everything but the model.
 
-Run: python -m benchmarks.ramp. Gray PNGs of 28 x 28, as MNIST's, in 3 folds of 20 % validation, with a fifth as many test
-images. The classifier of the submission takes the batches of 3 epochs, trains nothing, and predicts by chance; so
+Run: python -m benchmarks.ramp. Gray PNGs of 28 x 28, as MNIST's, in 3 folds of 20 % validation, with a fifth as many
+test images. The classifier of the submission takes the batches of 3 epochs, trains nothing, and predicts by chance; so
 what is measured is reading, transforming and handing over, with all predictions of `ramp-test`: of the training images
 and of the test images, in each fold. Each side runs in a process of its own, ours with an empty cache; they alternate;
 medians are reported, and the ratio is the median of those of the pairs.

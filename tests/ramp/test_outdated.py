@@ -1,0 +1,82 @@
+"""Calls that Keras 3 no longer has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from transfer.ramp.outdated import outdated
+
+OLD = """\
+from keras.models import Sequential
+from keras.optimizers import SGD
+from keras.utils import np_utils
+from mine import Model
+
+
+class BatchClassifier:
+    def fit(self, gen_builder):
+        self.model.compile(SGD(lr=1e-3, decay=1e-6), 'mse')
+        self.model.fit_generator(
+            gen, steps_per_epoch=3,
+            workers=1, use_multiprocessing=False)
+        Model(lr=3).train(workers=2)
+
+    def predict_proba(self, X):
+        return self.model.predict_classes(X)
+"""
+
+
+def test_each_is_told_with_its_line_and_what_replaces_it(tmp_path: Path):
+    file = tmp_path / "batch_classifier.py"
+    file.write_text(OLD)
+    told = [line.removeprefix(f"{file}:") for line in outdated(file)]
+    assert [line.partition(" is gone")[0] for line in told] == [
+        "3: the module keras.utils.np_utils",
+        "9: the argument decay of SGD",
+        "9: the argument lr of SGD",
+        "10: fit_generator",
+        "10: the argument use_multiprocessing of fit_generator",
+        "10: the argument workers of fit_generator",
+        "16: predict_classes",
+    ]
+    assert "9: the argument lr of SGD is gone from Keras 3; in its place there is learning_rate." in told
+
+
+@pytest.mark.parametrize(
+    "text", ["def (", "\0", "x = 1\n", "optimizer = SGD(learning_rate=1)\nmodel.fit(X, epochs=3)\n"]
+)
+def test_nothing_is_told_of_other_files(tmp_path: Path, text: str):
+    (tmp_path / "one.py").write_text(text)
+    assert outdated(tmp_path / "one.py") == []
+    assert outdated(tmp_path / "none.py") == []
+
+
+def test_old_calls_work_once_translated():
+    # In a process of its own, since Keras stays changed.
+    script = """
+import numpy as np, keras
+from transfer.ramp.outdated import translate
+translate()
+def generator():
+    while True:
+        yield np.ones((4, 3)), np.ones((4, 1))
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+optimizer = keras.optimizers.SGD(lr=0.1, decay=0.5, momentum=0.5)
+model.compile(optimizer, "mse")
+old = dict(workers=2, use_multiprocessing=True, max_queue_size=3)
+history = model.fit_generator(generator(), steps_per_epoch=2, nb_epoch=2, verbose=0, **old)
+assert len(history.history["loss"]) == 2, history.history
+assert model.predict_generator(generator(), steps=2, verbose=0, **old).shape == (8, 1)
+assert model.evaluate_generator(generator(), steps=1, verbose=0, workers=1) >= 0
+rate = float(np.array(optimizer.learning_rate))
+assert abs(rate - 0.1 / (1 + 0.5 * 4)) < 1e-6, rate
+plain = keras.optimizers.Adam(lr=0.25)
+assert float(np.array(plain.learning_rate)) == 0.25
+assert abs(float(np.array(keras.optimizers.Adam().learning_rate)) - 1e-3) < 1e-9
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr

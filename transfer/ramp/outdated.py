@@ -1,0 +1,111 @@
+"""What submissions of older kits call that Keras 3 no longer has: told with its line, or translated if asked."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+CALLS = {
+    "fit_generator": "fit, which takes generators",
+    "predict_generator": "predict, which takes generators",
+    "evaluate_generator": "evaluate, which takes generators",
+    "predict_classes": "predict(X).argmax(axis=1)",
+    "image_dim_ordering": "keras.config.image_data_format()",
+    "set_image_dim_ordering": "keras.config.set_image_data_format()",
+}
+FITTING = ("fit", "fit_generator", "predict", "predict_generator", "evaluate", "evaluate_generator")
+ARGUMENTS = {
+    "workers": "nothing: it is an argument of keras.utils.PyDataset now",
+    "use_multiprocessing": "nothing: it is an argument of keras.utils.PyDataset now",
+    "max_queue_size": "nothing: it is an argument of keras.utils.PyDataset now",
+    "pickle_safe": "nothing: keras.utils.PyDataset has use_multiprocessing",
+    "max_q_size": "nothing: keras.utils.PyDataset has max_queue_size",
+    "nb_worker": "nothing: keras.utils.PyDataset has workers",
+    "samples_per_epoch": "steps_per_epoch, a number of batches",
+    "nb_val_samples": "validation_steps, a number of batches",
+    "nb_epoch": "epochs",
+}
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "Adamax", "Nadam", "Adagrad", "Adadelta", "RMSprop", "Ftrl")
+OF_OPTIMIZERS = {
+    "lr": "learning_rate",
+    "decay": "a schedule of keras.optimizers.schedules, such as InverseTimeDecay",
+}
+MODULES = {
+    "keras.utils.np_utils": "keras.utils.to_categorical",
+    "keras.layers.convolutional": "keras.layers",
+    "keras.layers.core": "keras.layers",
+    "keras.layers.normalization": "keras.layers",
+    "keras.layers.pooling": "keras.layers",
+    "keras.layers.merge": "keras.layers",
+    "keras.layers.advanced_activations": "keras.layers",
+    "keras.engine.topology": "keras.layers and keras.models",
+    "keras.preprocessing.image": "keras.utils.load_img, and layers such as keras.layers.RandomFlip for augmentation",
+}
+DROPPED = ("workers", "use_multiprocessing", "max_queue_size", "pickle_safe", "max_q_size", "nb_worker")
+RENAMED = {"nb_epoch": "epochs"}
+
+
+def outdated(file: Path) -> list[str]:
+    """A line for each call in a Python file that Keras 3 no longer knows: where it is, and what replaces it."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError, OSError):
+        return []  # said when it is loaded
+    nodes: list[Any] = list(ast.walk(tree))
+    found = sorted((node.lineno, what, instead) for node in nodes for what, instead in _of(node))
+    return [
+        f"{file}:{line}: {what} is gone from Keras 3; in its place there is {instead}." for line, what, instead in found
+    ]
+
+
+def _of(node: Any) -> list[tuple[str, str]]:
+    if isinstance(node, ast.ImportFrom) and node.module:
+        names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        return [(f"the module {name}", MODULES[name]) for name in names if name in MODULES][:1]
+    if isinstance(node, ast.Import):
+        return [(f"the module {alias.name}", MODULES[alias.name]) for alias in node.names if alias.name in MODULES]
+    if not isinstance(node, ast.Call):
+        return []
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    given = [keyword.arg for keyword in node.keywords if keyword.arg]
+    found = [(name, CALLS[name])] if name in CALLS and isinstance(node.func, ast.Attribute) else []
+    if name in FITTING:
+        found += [(f"the argument {one} of {name}", ARGUMENTS[one]) for one in given if one in ARGUMENTS]
+    if name in OPTIMIZERS:
+        found += [(f"the argument {one} of {name}", OF_OPTIMIZERS[one]) for one in given if one in OF_OPTIMIZERS]
+    return found
+
+
+def translate() -> None:
+    """Give Keras its older calls back, for as long as this process lives."""
+    import keras
+
+    for name in ("fit", "predict", "evaluate"):
+        current = getattr(keras.Model, name)
+        setattr(keras.Model, name, _without(current))
+        setattr(keras.Model, f"{name}_generator", _without(current))
+    for name in OPTIMIZERS:
+        kind = getattr(keras.optimizers, name)
+        kind.__init__ = _with_rate(kind.__init__, keras.optimizers.schedules.InverseTimeDecay)
+
+
+def _without(method: Any) -> Any:
+    def called(self: Any, *args: Any, **options: Any) -> Any:
+        options = {RENAMED.get(name, name): value for name, value in options.items() if name not in DROPPED}
+        return method(self, *args, **options)
+
+    return called
+
+
+def _with_rate(method: Any, falling: Any) -> Any:
+    def made(self: Any, *args: Any, **options: Any) -> None:
+        if "lr" in options:
+            options["learning_rate"] = options.pop("lr")
+        decay = options.pop("decay", 0)
+        if decay:  # Keras 1 and 2: the rate over 1 + decay * steps
+            rate = options.get("learning_rate", args[0] if args else 0.01)
+            options["learning_rate"], args = falling(rate, 1, decay), args[1:]
+        method(self, *args, **options)
+
+    return made

@@ -1,0 +1,212 @@
+"""A RAMP kit as it is on disk: its problem, its data, and which of its images cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingDependency, unknown
+from transfer.machine import cores
+from transfer.ramp.generators import paths_of
+from transfer.ramp.preprocessor import load, read_image, told
+
+NEEDED = ("problem_title", "Predictions", "workflow", "score_types", "get_cv", "get_train_data", "get_test_data")
+EXTERNAL = "external_imports"  # a folder of modules that submissions may import
+
+
+@dataclass
+class Part:
+    """The training or the test data of a kit: what `get_train_data` gives, without images that cannot be used.
+
+    Attributes
+    ----------
+    X
+        As the workflow takes it; of image kits, a folder and an array of ids.
+    y : ndarray of shape (n,)
+    bad_positions : list of int
+        Of the images that were left out.
+    bad : list of str
+        A line for each, which says where it is named, and why.
+    """
+
+    X: Any
+    y: Any
+    bad_positions: list[int]
+    bad: list[str]
+
+
+class Kit:
+    """The kit in a folder. Its ``problem.py`` is run.
+
+    Parameters
+    ----------
+    folder : Path
+    checked : dict, optional
+        With the positions of images that cannot be used, under ``bad``, for each part, where that is known already.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is no ``problem.py``.
+    BadData
+        When it raises, or lacks something.
+    MissingDependency
+        When ramp-workflow is not installed.
+    """
+
+    def __init__(self, folder: Path, checked: dict[str, Any] | None = None) -> None:
+        self._checked = checked
+        self.folder = folder.resolve()  # kits join its path to names more than once
+        self.notes: list[str] = []
+        file = self.folder / "problem.py"
+        if not file.is_file():
+            raise InvalidChoice(f"{folder} is no RAMP kit: it has no problem.py.")
+        _require_ramp_workflow()
+        if (self.folder / EXTERNAL).is_dir():
+            sys.path.append(str(self.folder / EXTERNAL))
+        with self._unsigned_images(file):
+            self.problem: ModuleType = load(file, "problem")
+        for name in NEEDED:
+            if not hasattr(self.problem, name):
+                raise BadData(f"{file} lacks {name}; see the kits of ramp-workflow.")
+
+    def train(self) -> Part:
+        return self._part("train")
+
+    def test(self) -> Part | None:
+        """None for a kit without test data."""
+        return self._part("test")
+
+    def submission(self, name: str) -> Path:
+        """The folder of a submission.
+
+        Raises
+        ------
+        InvalidChoice
+            When there is none of this name.
+        """
+        names = self.submissions()
+        if name not in names:
+            raise unknown(f"{self.folder} has no submission", name, names)
+        return self.folder / "submissions" / name
+
+    def submissions(self) -> list[str]:
+        return submissions(self.folder)
+
+    def digest(self, train: Part, test: Part | None) -> str:
+        """What scores depend on besides the submission: the problem and the data."""
+        state = hashlib.sha256((self.folder / "problem.py").read_bytes())
+        for part in (train, test):
+            if part is not None:
+                ids = part.X[1] if _is_of_images(part.X) else []
+                state.update(json.dumps([list(map(str, ids)), np.asarray(part.y).astype(str).tolist()]).encode())
+        return state.hexdigest()[:16]
+
+    def _part(self, name: str) -> Any:
+        with self._unsigned_images(self.folder / "problem.py"):
+            try:
+                X, y = getattr(self.problem, f"get_{name}_data")(path=str(self.folder))
+            except Exception as error:
+                raise BadData(told(error, self.folder / "problem.py")) from error
+        if X is None:
+            return None
+        if not _is_of_images(X):
+            return Part(X, y, [], [])
+        wrong: dict[int, str] = {}
+        if self._checked is None:
+            wrong = _wrong(X[0], X[1], self.folder / "data" / f"{name}.csv", self.folder)
+            positions = list(wrong)
+        else:
+            positions = self._checked["bad"][name]
+        if len(positions) == len(X[1]):
+            raise BadData(f"no image of the {name} data can be used. {next(iter(wrong.values()), '')}")
+        if not positions:
+            return Part(X, y, [], [])
+        good = np.delete(np.arange(len(X[1])), positions)
+        return Part((X[0], X[1][good]), y[good], positions, list(wrong.values()))
+
+    @contextlib.contextmanager
+    def _unsigned_images(self, file: Path) -> Iterator[None]:
+        """Where a kit writes its images as int8, which today's writers and readers refuse, write them as uint8."""
+        if b"imsave" not in file.read_bytes():
+            yield
+            return
+        import skimage.io
+
+        def imsave(name: Any, image: Any, *args: Any, **options: Any) -> Any:
+            image = np.asarray(image)
+            if image.dtype == np.int8 and image.min(initial=0) >= 0:
+                note = f"{file} writes images of int8, which today's readers refuse; they are written as uint8 instead."
+                if note not in self.notes:
+                    self.notes.append(note)
+                image = image.astype(np.uint8)
+            return original(name, image, *args, **{"check_contrast": False, **options})
+
+        original, skimage.io.imsave = skimage.io.imsave, imsave
+        try:
+            yield
+        finally:
+            skimage.io.imsave = original
+
+
+def submissions(folder: Path) -> list[str]:
+    """Names of the submissions of the kit in a folder."""
+    root = folder / "submissions"
+    found = root.iterdir() if root.is_dir() else iter(())
+    return sorted(one.name for one in found if one.is_dir() and not one.name.startswith((".", "_")))
+
+
+def _is_of_images(X: Any) -> bool:
+    return isinstance(X, tuple) and len(X) == 2 and isinstance(X[0], (str, os.PathLike))
+
+
+def _wrong(folder: str, ids: np.ndarray, table: Path, root: Path) -> dict[int, str]:
+    """A line about each image that cannot be read, by its position."""
+
+    def reason(name: Any) -> str | None:
+        try:
+            [path] = paths_of(folder, [name])
+            read_image(path)
+        except (BadData, BadImage) as error:
+            return str(error).replace(f"{root}{os.sep}", "").rstrip(".")
+        return None
+
+    with ThreadPoolExecutor(len(cores())) as pool:
+        reasons = {number: why for number, why in enumerate(pool.map(reason, ids)) if why is not None}
+    lines = _lines(table) if reasons else {}
+    wrong = {}
+    for number, why in reasons.items():
+        name = str(ids[number])
+        where = f"{table.relative_to(root)}:{lines[name]}" if name in lines else name
+        wrong[number] = f"{where}: {why}; it is left out."
+    return wrong
+
+
+def _lines(table: Path) -> dict[str, int]:
+    """The line of each id in a table; empty where there is none such."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            column = next(reader).index("id")
+            return {row[column]: reader.line_num for row in reader if len(row) > column}
+    except (OSError, ValueError, StopIteration, csv.Error):
+        return {}
+
+
+def _require_ramp_workflow() -> None:
+    try:
+        import rampwf  # noqa: F401
+    except ImportError as error:
+        raise MissingDependency("RAMP kits need ramp-workflow: pip install 'layertap[ramp]'") from error

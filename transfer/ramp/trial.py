@@ -1,0 +1,247 @@
+"""One submission, trained and scored as by `ramp-test`; as a program, so that no submission can harm another.
+
+It prints the tables of `ramp-test`, and leaves in ``submissions/NAME/training_output`` what ``ramp-test --save-output``
+does, the trained model of each fold, and ``scores.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import LayertapError
+from transfer.ramp import outdated
+from transfer.ramp.leaderboard import rank
+from transfer.ramp.preprocessor import BadSubmission, told
+from transfer.ramp.problem import Kit, Part
+from transfer.ramp.saving import save_model
+
+SCORES, ERROR, CHECKED, RANKED = "scores.json", "error.txt", "checked.json", "ranked.json"
+
+
+class Trial:
+    """The folds of one submission.
+
+    Parameters
+    ----------
+    kit : Kit
+    name : str
+    out : Path
+        Where predictions, models and scores go; it is there.
+    """
+
+    def __init__(self, kit: Kit, name: str, out: Path) -> None:
+        self.kit, self.name, self.out = kit, name, out
+        self.path = kit.submission(name)
+        self.train, self.test = kit.train(), kit.test()
+        self.scores = score_types(kit.problem)
+
+    def run(self) -> dict[str, Any]:
+        """Train and score all folds, and print the tables.
+
+        Returns
+        -------
+        dict
+            What ``scores.json`` holds.
+
+        Raises
+        ------
+        BadSubmission
+            When the submission raises, or gives what it should not.
+        """
+        from rampwf.utils.pretty_print import print_df_scores, print_title
+        from rampwf.utils.scoring import mean_score_matrix, round_df_scores
+
+        kit, problem = self.kit, self.kit.problem
+        print_title(f"Testing {problem.problem_title}")
+        print_title(f"Training submissions/{self.name} ...")
+        folds = [tuple(fold) for fold in problem.get_cv(self.train.X, self.train.y)]
+        tables, valid, test = [], [], []
+        for number, fold in enumerate(folds):
+            print_title(f"CV fold {number}")
+            table, valid_part, test_part = self._fold(number, fold)
+            print_df_scores(round_df_scores(table, self.scores), indent="\t")
+            tables.append(table)
+            valid.append(valid_part)
+            test.append(test_part)
+        for title in ("----------------------------", "Mean CV scores", "----------------------------"):
+            print_title(title)
+        print_df_scores(mean_score_matrix(tables, self.scores), indent="\t")
+        bagged = self._bagged(folds, valid, test)
+        sys.stdout.flush()
+        return {
+            "submission": self.name,
+            "source": source_digest(self.path),
+            "kit": kit.digest(self.train, self.test),
+            "folds": [{step: row.to_dict() for step, row in table.iterrows()} for table in tables],
+            "bagged": bagged,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+
+    def _fold(self, number: int, fold: Any) -> tuple[Any, Any, Any]:
+        """The table of scores, and the predictions of the part held out and of the test images."""
+        from rampwf.utils.scoring import score_matrix
+
+        problem, (train_is, valid_is) = self.kit.problem, fold
+        folder = self.out / f"fold_{number}"
+        folder.mkdir()
+        workflow, times = problem.workflow, {}
+        trained, times["train"] = _timed(
+            lambda: workflow.train_submission(str(self.path), self.train.X, self.train.y, train_is), self.path
+        )
+        parts: dict[str, tuple[Any, Any]] = {}
+        said, times["valid"] = self._predictions(workflow, trained, self.train)
+        _save(folder, "train", said)
+        Predictions = problem.Predictions
+        for step, rows in (("train", train_is), ("valid", valid_is)):
+            parts[step] = Predictions(y_true=self.train.y, fold_is=rows), Predictions(y_pred=said, fold_is=rows)
+        if self.test is not None:
+            said, times["test"] = self._predictions(workflow, trained, self.test)
+            _save(folder, "test", said)
+            parts["test"] = Predictions(y_true=self.test.y), Predictions(y_pred=said)
+        truths, found = ({step: pair[which] for step, pair in parts.items()} for which in (0, 1))
+        table = score_matrix(self.scores, ground_truth=truths, predictions=found)
+        table["time"] = [times[step] for step in table.index]
+        table.to_csv(folder / "scores.csv")
+        for step, seconds in times.items():
+            (folder / f"{step}_time").write_text(str(seconds))
+        (folder / "state.txt").write_text("scored")
+        save_model(trained, folder / "model")
+        return table, found["valid"], found.get("test")
+
+    def _predictions(self, workflow: Any, trained: Any, part: Part) -> tuple[np.ndarray, float]:
+        said, seconds = _timed(lambda: workflow.test_submission(trained, part.X), self.path)
+        said = np.asarray(said)
+        classes = len(getattr(self.kit.problem.Predictions, "label_names", []))
+        expected = (len(part.y), classes) if classes else (len(part.y), *said.shape[1:])
+        where = _where(trained, self.path)
+        if said.shape != expected:
+            raise BadSubmission(f"{where} gives an array of shape {said.shape}; it is to be {expected}.")
+        if said.dtype.kind == "f" and not np.isfinite(said).all():
+            wrong = int((~np.isfinite(said).reshape(len(said), -1)).any(axis=1).sum())
+            raise BadSubmission(f"{where} gives what is no finite number for {wrong} of {len(said)} images.")
+        return said, seconds
+
+    def _bagged(self, folds: list[Any], valid: list[Any], test: list[Any]) -> dict[str, dict[str, float]]:
+        """Print the scores of the mean of all folds' predictions, and save that mean."""
+        import pandas as pd
+        from rampwf.utils.pretty_print import print_df_scores, print_title
+        from rampwf.utils.scoring import round_df_scores
+
+        bagged = {"valid": bag(self.kit.problem, self.scores, self.train.y, valid, [rows for _, rows in folds])}
+        if self.test is not None:
+            bagged["test"] = bag(self.kit.problem, self.scores, self.test.y, test)
+        for title in ("----------------------------", "Bagged scores", "----------------------------"):
+            print_title(title)
+        table = pd.DataFrame.from_dict({step: scores for step, (_, scores) in bagged.items()}, orient="index")
+        table.columns.name, table.index.name = "score", "step"
+        print_df_scores(round_df_scores(table, self.scores), indent="\t")
+        for step, (predictions, _) in bagged.items():
+            _save(self.out, f"bagged_{step}", predictions.y_pred)
+        table.to_csv(self.out / "bagged_scores.csv")
+        return {step: scores for step, (_, scores) in bagged.items()}
+
+
+def score_types(problem: Any) -> list[Any]:
+    """The scores of a kit, the official one first, and balanced accuracy where it is missing and there are classes."""
+    from rampwf.score_types import BalancedAccuracy
+
+    found = list(problem.score_types)
+    if any(isinstance(one, BalancedAccuracy) for one in found) or not hasattr(problem.Predictions, "label_names"):
+        return found
+    return [*found, BalancedAccuracy(name="bal_acc", precision=3, adjusted=False)]
+
+
+def bag(problem: Any, scores: list[Any], y: Any, parts: list[Any], rows: Any = None) -> tuple[Any, dict[str, float]]:
+    """The mean of the predictions of all folds, and its scores."""
+    from rampwf.utils.combine import get_score_cv_bags
+
+    truth, found = problem.Predictions(y_true=y), {}
+    for score in scores:
+        combined, by_folds = get_score_cv_bags(score, parts, truth, test_is_list=rows)
+        found[score.name] = float(by_folds[-1])
+    return combined, found
+
+
+def source_digest(submission: Path) -> str:
+    """Of all Python files of a submission."""
+
+    state = hashlib.sha256()
+    for file in sorted(submission.glob("*.py")):
+        state.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return state.hexdigest()[:16]
+
+
+def _timed(work: Callable[[], Any], submission: Path) -> tuple[Any, float]:
+    begun = time.perf_counter()
+    try:
+        found = work()
+    except LayertapError:
+        raise
+    except (Exception, SystemExit) as error:  # a submission may raise anything, and even leave
+        raise BadSubmission(told(error, submission / "batch_classifier.py")) from error
+    return found, time.perf_counter() - begun
+
+
+def _where(trained: Any, submission: Path) -> str:
+    """The line of what predicts."""
+    for one in trained if isinstance(trained, tuple) else (trained,):
+        method = getattr(one, "predict_proba", None) or getattr(one, "predict", None)
+        code = getattr(method, "__code__", None)
+        if code is not None:
+            return f"{code.co_filename}:{code.co_firstlineno}: {code.co_name}"
+    return str(submission)
+
+
+def _save(folder: Path, name: str, predictions: np.ndarray) -> None:
+    np.savez_compressed(folder / f"y_pred_{name}.npz", y_pred=predictions)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=("check", "run", "rank"))
+    parser.add_argument("kit", type=Path)
+    parser.add_argument("out", type=Path, help="a folder")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--old-keras", action="store_true")
+    args = parser.parse_args(argv)
+    shown = f"{args.kit.resolve()}{os.sep}"
+    try:
+        if args.task == "check":
+            found = check(args.kit)
+        else:
+            kit = Kit(args.kit, json.loads((args.out / CHECKED).read_text()))
+            if args.old_keras:
+                outdated.translate()
+            found = Trial(kit, args.name, args.out).run() if args.task == "run" else rank(kit)
+    except LayertapError as error:
+        line = " ".join(str(error).split()).replace(shown, "")
+        (args.out / ERROR).write_text(f"{line}\n\n{traceback.format_exc()}", encoding="utf-8")
+        return error.exit_code
+    (args.out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[args.task]).write_text(json.dumps(found, indent=2))
+    return 0
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """Which images of a kit cannot be used, by their positions; and what there is to say of it."""
+    kit = Kit(folder)
+    train, test = kit.train(), kit.test()
+    parts = {"train": train, "test": test} if test is not None else {"train": train}
+    return {
+        "bad": {name: part.bad_positions for name, part in parts.items()},
+        "lines": [*kit.notes, *(line for part in parts.values() for line in part.bad)],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
