@@ -40,6 +40,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     from heads import runs
     from transfer.datasets import require_labels
     from transfer.finetune.cutting import find_cut
+    from transfer.finetune.devices import share_steps
     from transfer.finetune.tuner import STOPPED, Stopped
 
     recipe, out = _recipe(args), Path(args.out)
@@ -49,6 +50,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     dataset = arguments.dataset(args)
     labels = require_labels(dataset)
     problem.protocol(args, dataset).divide(labels, problem.contents(args, dataset, np.arange(len(labels))))
+    share_steps()
     start = _start(args, recipe)
     cut = find_cut(
         start.request.backbone, start.request.specs[0].layer, args.unfreeze_from, keep=not args.no_prefix_cache
@@ -56,7 +58,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     cache = arguments.cache(args)
     tuner = _tuner(start, cut, cache, len(np.unique(labels)), recipe, out)
     if not args.quiet and not args.json:
-        _announce(cut, start.request, len(dataset))
+        _announce(cut, start.request, len(dataset), tuner.network.devices)
     prefix = _prefix(start.request, cut)
     if prefix is not None:
         _require_room(dataset, prefix, cut, cache)
@@ -143,7 +145,7 @@ def _prefix(request: Request, cut: Cut) -> Request | None:
     return replace(request, layers=cut.layers, pooling="none") if cut.layers else None
 
 
-def _announce(cut: Cut, request: Request, images: int) -> None:
+def _announce(cut: Cut, request: Request, images: int, devices: int) -> None:
     backbone = request.backbone
     weights = sum(
         math.prod(variable.shape)
@@ -151,6 +153,8 @@ def _announce(cut: Cut, request: Request, images: int) -> None:
         for variable in backbone.taps[name]._keras_history.operation.trainable_variables
     )
     print(f"Training {cut.trained[0]} and later: {len(cut.trained)} layers, {weights / 1e6:.3g} million weights.")
+    if devices > 1:
+        print(f"{devices} devices share each step.")
     if not cut.layers:
         print("Nothing is kept of a frozen part: every step starts from the pixels.")
         return

@@ -67,6 +67,11 @@ class Network:
     classes : int
     recipe : Recipe
 
+    Attributes
+    ----------
+    devices : int
+        That share each batch (see `transfer.finetune.devices`).
+
     Raises
     ------
     InvalidChoice
@@ -87,6 +92,8 @@ class Network:
         self.backbone = backbone
         self.cut = cut
         self.classes = classes
+        self._distribution = keras.distribution.distribution()
+        self.devices = self._distribution.device_mesh.devices.size if self._distribution else 1
         layers = [_operation(backbone, name) for name in cut.trained]
         for name in backbone.taps:
             operation = _operation(backbone, name)
@@ -122,7 +129,9 @@ class Network:
         optimizer.build(variables)
         # XLA takes longer to compile than most such trainings last, and is slower on depthwise nets on CPUs.
         jit = "auto" if keras.backend.backend() == "jax" else False
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing, reduction="mean_with_sample_weight"
+        )
         self.model.compile(optimizer, loss, jit_compile=jit)
         self._initial = self.weights, self.optimizer
 
@@ -160,12 +169,22 @@ class Network:
         """
         self._optimizer.learning_rate.assign(rate)
         self.model.reset_metrics()
-        return float(self.model.train_on_batch(inputs, targets))
+        filled = self._filled(targets)
+        weights = (np.arange(len(filled)) < len(targets)).astype(np.float32)  # copies count for nothing
+        return float(self.model.train_on_batch(self._filled(inputs), filled, weights))
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Of shape (m, classes), float32."""
-        said: np.ndarray = self.model.predict_on_batch(inputs)
-        return said
+        filled = self._filled(inputs)
+        if self._distribution:  # by itself Keras shares steps, and no predictions
+            filled = keras.distribution.distribute_tensor(filled, self._distribution.get_data_layout(filled.shape))
+        said: np.ndarray = self.model.predict_on_batch(filled)
+        return said[: len(inputs)]
+
+    def _filled(self, rows: np.ndarray) -> np.ndarray:
+        """As many rows for each device: where some are lacking, copies of others after them."""
+        lacking = -len(rows) % self.devices
+        return rows[np.arange(len(rows) + lacking) % len(rows)] if lacking else rows
 
 
 def _adapt(layers: list[Any], recipe: Recipe, cut: Cut) -> list[Any]:
