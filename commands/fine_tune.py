@@ -241,7 +241,8 @@ def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Re
         found = affine(head.fit(rows[:], labels, **for_fit(head, numbered(together[there], labels))))
         return found.coef.T, found.intercept - found.coef @ found.centre
 
-    network = Network(start.request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, recipe)
+    readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None
+    network = Network(start.request.backbone, cut, *readout, classes, recipe, augments=augments)
     key = f"{spec.to_json()} {start.head} {sorted(start.params.items())}"
     views = start.request.views
 

@@ -9,8 +9,11 @@ import keras
 import numpy as np
 
 from feature_cache.errors import InvalidChoice
+from transfer.augment import NUMBERS
 from transfer.backbones import Backbone
+from transfer.finetune.augmenting import Augment
 from transfer.finetune.cutting import Cut
+from transfer.finetune.pixels import ToAugment
 from transfer.finetune.recipe import Recipe
 from transfer.loading import customary_settings
 
@@ -66,6 +69,8 @@ class Network:
         Of the pixels, where the cut is there.
     classes : int
     recipe : Recipe
+    augments : bool
+        Whether it is given `ToAugment`, where the cut is at the pixels.
 
     Attributes
     ----------
@@ -88,6 +93,8 @@ class Network:
         preprocessing: str,
         classes: int,
         recipe: Recipe,
+        *,
+        augments: bool = False,
     ) -> None:
         self.backbone = backbone
         self.cut = cut
@@ -106,11 +113,15 @@ class Network:
             tail = backbone.cut_from(cut.layers, readouts)
         else:
             tail = backbone.cut(readouts, preprocessing, CHANNELS)
-        features = InferenceMode(tail)(tail.input)
+        inputs = given = tail.input
+        if augments and not cut.layers:
+            given = [inputs, keras.Input((NUMBERS,), dtype="float32", name="numbers")]
+            inputs = Augment(name="augment")(*given)
+        features = InferenceMode(tail)(inputs)
         if len(features.shape) > 2:
             features = keras.layers.Flatten()(features)
         self.dense = keras.layers.Dense(classes, dtype="float32", name="logits")
-        self.model = keras.Model(tail.input, self.dense(features))
+        self.model = keras.Model(given, self.dense(features))
         shares = recipe.shares(len(layers))
         share_of = {
             id(v): share for layer, share in zip(layers, shares, strict=True) for v in layer.trainable_variables
@@ -158,12 +169,12 @@ class Network:
         self.weights, self.optimizer = self._initial
         self.dense.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
 
-    def step(self, inputs: np.ndarray, targets: np.ndarray, rate: float) -> float:
+    def step(self, inputs: np.ndarray | ToAugment, targets: np.ndarray, rate: float) -> float:
         """One step of training; the loss before it.
 
         Parameters
         ----------
-        inputs : ndarray of shape (m, ...)
+        inputs : ndarray of shape (m, ...) or ToAugment
             Rows of what is kept at the cut, or pixels.
         targets : ndarray of shape (m, classes), float32
         """
@@ -171,20 +182,26 @@ class Network:
         self.model.reset_metrics()
         filled = self._filled(targets)
         weights = (np.arange(len(filled)) < len(targets)).astype(np.float32)  # copies count for nothing
-        return float(self.model.train_on_batch(self._filled(inputs), filled, weights))
+        return float(self.model.train_on_batch(_arrays(self._filled(inputs)), filled, weights))
 
-    def logits(self, inputs: np.ndarray) -> np.ndarray:
+    def logits(self, inputs: np.ndarray | ToAugment) -> np.ndarray:
         """Of shape (m, classes), float32."""
-        filled = self._filled(inputs)
+        arrays = _arrays(self._filled(inputs))
         if self._distribution:  # by itself Keras shares steps, and no predictions
-            filled = keras.distribution.distribute_tensor(filled, self._distribution.get_data_layout(filled.shape))
-        said: np.ndarray = self.model.predict_on_batch(filled)
+            layout, distribute = self._distribution.get_data_layout, keras.distribution.distribute_tensor
+            arrays = keras.tree.map_structure(lambda array: distribute(array, layout(array.shape)), arrays)
+        said: np.ndarray = self.model.predict_on_batch(arrays)
         return said[: len(inputs)]
 
-    def _filled(self, rows: np.ndarray) -> np.ndarray:
+    def _filled(self, rows: Any) -> Any:
         """As many rows for each device: where some are lacking, copies of others after them."""
         lacking = -len(rows) % self.devices
         return rows[np.arange(len(rows) + lacking) % len(rows)] if lacking else rows
+
+
+def _arrays(inputs: np.ndarray | ToAugment) -> np.ndarray | list[np.ndarray]:
+    """As the model takes them."""
+    return [inputs.pixels, inputs.numbers] if isinstance(inputs, ToAugment) else inputs
 
 
 def _adapt(layers: list[Any], recipe: Recipe, cut: Cut) -> list[Any]:
