@@ -36,10 +36,34 @@ if TYPE_CHECKING:
 SPARE = 1.05  # of the disk: files are a little larger than the numbers in them
 
 
+@contextlib.contextmanager
+def _stopped_at_once() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does, so that what was computed is kept, and raise Stopped in the end."""
+    from transfer.finetune.tuner import STOPPED, Stopped
+
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if asked:
+            raise Stopped(STOPPED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@_stopped_at_once()
 def fine_tune(args: argparse.Namespace) -> None:
     from heads import runs
     from transfer.datasets import require_labels
     from transfer.finetune.cutting import find_cut
+    from transfer.finetune.devices import share_steps
     from transfer.finetune.tuner import STOPPED, Stopped
 
     recipe, out = _recipe(args), Path(args.out)
@@ -49,6 +73,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     dataset = arguments.dataset(args)
     labels = require_labels(dataset)
     problem.protocol(args, dataset).divide(labels, problem.contents(args, dataset, np.arange(len(labels))))
+    share_steps()
     start = _start(args, recipe)
     cut = find_cut(
         start.request.backbone, start.request.specs[0].layer, args.unfreeze_from, keep=not args.no_prefix_cache
@@ -56,7 +81,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     cache = arguments.cache(args)
     tuner = _tuner(start, cut, cache, len(np.unique(labels)), recipe, out)
     if not args.quiet and not args.json:
-        _announce(cut, start.request, len(dataset))
+        _announce(cut, start.request, len(dataset), tuner.network.devices)
     prefix = _prefix(start.request, cut)
     if prefix is not None:
         _require_room(dataset, prefix, cut, cache)
@@ -143,7 +168,7 @@ def _prefix(request: Request, cut: Cut) -> Request | None:
     return replace(request, layers=cut.layers, pooling="none") if cut.layers else None
 
 
-def _announce(cut: Cut, request: Request, images: int) -> None:
+def _announce(cut: Cut, request: Request, images: int, devices: int) -> None:
     backbone = request.backbone
     weights = sum(
         math.prod(variable.shape)
@@ -151,6 +176,8 @@ def _announce(cut: Cut, request: Request, images: int) -> None:
         for variable in backbone.taps[name]._keras_history.operation.trainable_variables
     )
     print(f"Training {cut.trained[0]} and later: {len(cut.trained)} layers, {weights / 1e6:.3g} million weights.")
+    if devices > 1:
+        print(f"{devices} devices share each step.")
     if not cut.layers:
         print("Nothing is kept of a frozen part: every step starts from the pixels.")
         return
@@ -214,7 +241,8 @@ def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Re
         found = affine(head.fit(rows[:], labels, **for_fit(head, numbered(together[there], labels))))
         return found.coef.T, found.intercept - found.coef @ found.centre
 
-    network = Network(start.request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, recipe)
+    readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None
+    network = Network(start.request.backbone, cut, *readout, classes, recipe, augments=augments)
     key = f"{spec.to_json()} {start.head} {sorted(start.params.items())}"
     views = start.request.views
 

@@ -29,6 +29,7 @@ KERAS_MODULES = {
     "heads/mlp.py",
     "transfer/backbones.py",
     "transfer/engines/keras_engine.py",
+    "transfer/finetune/augmenting.py",
     "transfer/finetune/network.py",
     "transfer/glyphnet/net.py",
     "transfer/glyphnet/train.py",

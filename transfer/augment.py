@@ -23,6 +23,9 @@ _RANGES = {
     "brightness": (1.0, "a number from 0 to 1"),
     "contrast": (1.0, "a number from 0 to 1"),
 }
+NUMBERS = 8  # that say how a view is made (see `Augmentation.numbers`)
+# Where the place (x, y) of the new image comes from: (a x + b y + c, d x + e y + f), from the corner of the image.
+_Source = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,18 +146,43 @@ class Augmentation:
         """
         if view == 0:
             return np.ascontiguousarray(pixels)
+        flip, vflip, source, brightness, contrast = self._drawn(digest, view, *pixels.shape[:2])
+        pixels = pixels[:: -1 if vflip else 1, :: -1 if flip else 1]
+        if self.rotate or self.shift or self.zoom:
+            pixels = _move(pixels, source)
+        if self.brightness or self.contrast:
+            pixels = _relight(pixels, brightness, contrast)
+        return np.ascontiguousarray(pixels)
+
+    def numbers(self, digest: bytes, view: int, height: int, width: int) -> np.ndarray:
+        """What a view of an image of that size is made by, for `transfer.finetune.augmenting.Augment`.
+
+        Returns
+        -------
+        ndarray of shape (8,), float32
+            Where the place (x, y) of the view comes from, (a x + b y + c, d x + e y + f), in pixels from the centre
+            of the first: a, b, c, d, e, f. Then the factors of the brightness and of the contrast.
+        """
+        if view == 0:
+            return np.array([1, 0, 0, 0, 1, 0, 1, 1], np.float32)
+        flip, vflip, source, brightness, contrast = self._drawn(digest, view, height, width)
+        matrix = np.reshape(source, (2, 3))
+        matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5  # from the corner of the first pixel to its centre
+        for row, mirrored, side in ((0, flip, width), (1, vflip, height)):
+            if mirrored:
+                matrix[row] = np.array([0, 0, side - 1]) - matrix[row]
+        return np.array([*matrix.reshape(-1), brightness, contrast], np.float32)
+
+    def _drawn(self, digest: bytes, view: int, height: int, width: int) -> tuple[bool, bool, _Source, float, float]:
+        """Whether a view is mirrored either way, how it is moved then, and its brightness and contrast."""
         content = f"{self.seed}:{view}:".encode() + digest
         philox = np.random.Philox(key=int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "little"))
         flip, vflip, *others = np.random.Generator(philox).random(8).tolist()
         rotate, down, right, zoom, brightness, contrast = (2 * unit - 1 for unit in others)
-
-        pixels = pixels[:: -1 if self.vflip and vflip < 0.5 else 1, :: -1 if self.flip and flip < 0.5 else 1]
-        if self.rotate or self.shift or self.zoom:
-            angle, factor = math.radians(self.rotate * rotate), 1 + self.zoom * zoom
-            pixels = _move(pixels, angle, factor, self.shift * down, self.shift * right)
-        if self.brightness or self.contrast:
-            pixels = _relight(pixels, 1 + self.brightness * brightness, 1 + self.contrast * contrast)
-        return np.ascontiguousarray(pixels)
+        angle, factor = math.radians(self.rotate * rotate), 1 + self.zoom * zoom
+        source = _source(height, width, angle, factor, self.shift * down, self.shift * right)
+        lights = 1 + self.brightness * brightness, 1 + self.contrast * contrast
+        return self.flip and flip < 0.5, self.vflip and vflip < 0.5, source, *lights
 
 
 def _in_range(name: str, value: Any) -> float:
@@ -168,20 +196,25 @@ def _in_range(name: str, value: Any) -> float:
     return number
 
 
-def _move(pixels: np.ndarray, angle: float, factor: float, down: float, right: float) -> np.ndarray:
+def _source(height: int, width: int, angle: float, factor: float, down: float, right: float) -> _Source:
     """Scale by `factor` and turn by `angle` (radians, counter-clockwise) about the centre, then shift."""
-    height, width, channels = pixels.shape
-    # Where the place (x, y) of the new image comes from: (a x - b y + left, b x + a y + top).
     a, b = math.cos(angle) / factor, math.sin(angle) / factor
     left = width / 2 - a * width * (0.5 + right) + b * height * (0.5 + down)
     top = height / 2 - b * width * (0.5 + right) - a * height * (0.5 + down)
+    return a, -b, left, b, a, top
+
+
+def _move(pixels: np.ndarray, source: _Source) -> np.ndarray:
+    """Resample once, bilinearly, the border pixels going on outwards."""
+    height, width, channels = pixels.shape
+    a, b, left, c, d, top = source
     x, y = np.array([[0, width, 0, width], [0, 0, height, height]])
-    west, east = _overhang(a * x - b * y + left, width)
-    north, south = _overhang(b * x + a * y + top, height)
+    west, east = _overhang(a * x + b * y + left, width)
+    north, south = _overhang(c * x + d * y + top, height)
     padded = np.pad(pixels, ((north, south), (west, east), (0, 0)), mode="edge")
     image = Image.fromarray(padded[..., 0] if channels == 1 else padded)
-    source = (a, -b, left + west, b, a, top + north)
-    moved = image.transform((width, height), Image.Transform.AFFINE, source, Image.Resampling.BILINEAR)
+    within = (a, b, left + west, c, d, top + north)
+    moved = image.transform((width, height), Image.Transform.AFFINE, within, Image.Resampling.BILINEAR)
     return np.asarray(moved).reshape(pixels.shape)
 
 

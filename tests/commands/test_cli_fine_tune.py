@@ -213,6 +213,22 @@ def test_killed_in_the_middle_of_an_epoch_it_goes_on_and_ends_as_if_it_had_not_b
         assert scores[0][name]["mean"] == pytest.approx(scores[1][name]["mean"], abs=1e-4)
 
 
+def test_stopped_before_the_first_step_it_says_so_and_keeps_what_was_computed(
+    main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from commands.output import Progress
+
+    command = ("fine-tune", "data", "--cache", "new", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "run2")
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "__call__", lambda *args: signal.raise_signal(signal.SIGTERM))
+        done = main(*command)
+    assert done.status == 143
+    assert done.stderr == "layertap: stopped as asked; the same command goes on from here.\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert [space["rows"] for space in run(main, "cache", "list", "--cache", "new")["spaces"]] == [32]
+    run(main, *command)
+
+
 def test_with_shuffled_labels_nothing_is_learned(main: Callable, tmp_path: Path) -> None:
     write_images(tmp_path / "random", 40, random=True)
     for file in sorted((tmp_path / "random" / "across").iterdir())[:10]:  # copies, in the other class

@@ -9,8 +9,11 @@ import keras
 import numpy as np
 
 from feature_cache.errors import InvalidChoice
+from transfer.augment import NUMBERS
 from transfer.backbones import Backbone
+from transfer.finetune.augmenting import Augment
 from transfer.finetune.cutting import Cut
+from transfer.finetune.pixels import ToAugment
 from transfer.finetune.recipe import Recipe
 from transfer.loading import customary_settings
 
@@ -66,6 +69,13 @@ class Network:
         Of the pixels, where the cut is there.
     classes : int
     recipe : Recipe
+    augments : bool
+        Whether it is given `ToAugment`, where the cut is at the pixels.
+
+    Attributes
+    ----------
+    devices : int
+        That share each batch (see `transfer.finetune.devices`).
 
     Raises
     ------
@@ -83,10 +93,14 @@ class Network:
         preprocessing: str,
         classes: int,
         recipe: Recipe,
+        *,
+        augments: bool = False,
     ) -> None:
         self.backbone = backbone
         self.cut = cut
         self.classes = classes
+        self._distribution = keras.distribution.distribution()
+        self.devices = self._distribution.device_mesh.devices.size if self._distribution else 1
         layers = [_operation(backbone, name) for name in cut.trained]
         for name in backbone.taps:
             operation = _operation(backbone, name)
@@ -99,11 +113,15 @@ class Network:
             tail = backbone.cut_from(cut.layers, readouts)
         else:
             tail = backbone.cut(readouts, preprocessing, CHANNELS)
-        features = InferenceMode(tail)(tail.input)
+        inputs = given = tail.input
+        if augments and not cut.layers:
+            given = [inputs, keras.Input((NUMBERS,), dtype="float32", name="numbers")]
+            inputs = Augment(name="augment")(*given)
+        features = InferenceMode(tail)(inputs)
         if len(features.shape) > 2:
             features = keras.layers.Flatten()(features)
         self.dense = keras.layers.Dense(classes, dtype="float32", name="logits")
-        self.model = keras.Model(tail.input, self.dense(features))
+        self.model = keras.Model(given, self.dense(features))
         shares = recipe.shares(len(layers))
         share_of = {
             id(v): share for layer, share in zip(layers, shares, strict=True) for v in layer.trainable_variables
@@ -122,7 +140,9 @@ class Network:
         optimizer.build(variables)
         # XLA takes longer to compile than most such trainings last, and is slower on depthwise nets on CPUs.
         jit = "auto" if keras.backend.backend() == "jax" else False
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing, reduction="mean_with_sample_weight"
+        )
         self.model.compile(optimizer, loss, jit_compile=jit)
         self._initial = self.weights, self.optimizer
 
@@ -149,23 +169,39 @@ class Network:
         self.weights, self.optimizer = self._initial
         self.dense.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
 
-    def step(self, inputs: np.ndarray, targets: np.ndarray, rate: float) -> float:
+    def step(self, inputs: np.ndarray | ToAugment, targets: np.ndarray, rate: float) -> float:
         """One step of training; the loss before it.
 
         Parameters
         ----------
-        inputs : ndarray of shape (m, ...)
+        inputs : ndarray of shape (m, ...) or ToAugment
             Rows of what is kept at the cut, or pixels.
         targets : ndarray of shape (m, classes), float32
         """
         self._optimizer.learning_rate.assign(rate)
         self.model.reset_metrics()
-        return float(self.model.train_on_batch(inputs, targets))
+        filled = self._filled(targets)
+        weights = (np.arange(len(filled)) < len(targets)).astype(np.float32)  # copies count for nothing
+        return float(self.model.train_on_batch(_arrays(self._filled(inputs)), filled, weights))
 
-    def logits(self, inputs: np.ndarray) -> np.ndarray:
+    def logits(self, inputs: np.ndarray | ToAugment) -> np.ndarray:
         """Of shape (m, classes), float32."""
-        said: np.ndarray = self.model.predict_on_batch(inputs)
-        return said
+        arrays = _arrays(self._filled(inputs))
+        if self._distribution:  # by itself Keras shares steps, and no predictions
+            layout, distribute = self._distribution.get_data_layout, keras.distribution.distribute_tensor
+            arrays = keras.tree.map_structure(lambda array: distribute(array, layout(array.shape)), arrays)
+        said: np.ndarray = self.model.predict_on_batch(arrays)
+        return said[: len(inputs)]
+
+    def _filled(self, rows: Any) -> Any:
+        """As many rows for each device: where some are lacking, copies of others after them."""
+        lacking = -len(rows) % self.devices
+        return rows[np.arange(len(rows) + lacking) % len(rows)] if lacking else rows
+
+
+def _arrays(inputs: np.ndarray | ToAugment) -> np.ndarray | list[np.ndarray]:
+    """As the model takes them."""
+    return [inputs.pixels, inputs.numbers] if isinstance(inputs, ToAugment) else inputs
 
 
 def _adapt(layers: list[Any], recipe: Recipe, cut: Cut) -> list[Any]:

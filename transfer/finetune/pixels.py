@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from feature_cache.errors import BadImage
-from transfer.augment import Augmentation
+from transfer.augment import NUMBERS, Augmentation
 from transfer.datasets import DataSet
 from transfer.images import to_pixels
 from transfer.machine import cores
 from transfer.request import Request
 
 
+@dataclass(frozen=True)
+class ToAugment:
+    """Rows of pixels that become views where the net is trained (see `transfer.finetune.augmenting`).
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (m, height, width, 3), uint8
+        Of the plain images.
+    numbers : ndarray of shape (m, 8), float32
+        See `Augmentation.numbers`.
+    """
+
+    pixels: np.ndarray
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: Any) -> ToAugment:
+        return ToAugment(self.pixels[index], self.numbers[index])
+
+
 class Pixels:
-    """A lazy, read-only array of shape (n * views, height, width, 3), uint8: what the net is given of each image.
+    """A lazy, read-only array of shape (n * views, height, width, 3), uint8: the pixels of each image.
 
     Rows are those of the cache, all views of an image one after another, and have the same keys (see
-    `feature_cache.reader.Features`). Gray images are replicated.
+    `feature_cache.reader.Features`). Gray images are replicated. What is read is `ToAugment` where the
+    request has views.
 
     Parameters
     ----------
@@ -67,7 +91,7 @@ class Pixels:
         """Some rows, in that order; nothing is read."""
         return Pixels(self._dataset, self._request, self._digests, self._positions[positions], self._pool)
 
-    def batches(self, size: int, **options: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, size: int, **options: Any) -> Iterator[tuple[np.ndarray | ToAugment, np.ndarray]]:
         """Batches of rows and their positions, in order."""
         for start in range(0, len(self), size):
             rows = np.arange(start, min(start + size, len(self)))
@@ -76,7 +100,7 @@ class Pixels:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray | ToAugment:
         """The rows of a slice, an integer array or a boolean array, decoded in threads.
 
         Raises
@@ -84,20 +108,22 @@ class Pixels:
         BadImage
             When one cannot be decoded, or is another than it was.
         """
-        wanted = self._positions[index]
-        out = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        images, views = np.divmod(self._positions[index], self._request.views)
+        pixels = np.empty((len(images), *self.shape[1:]), np.uint8)
+        numbers = np.empty((len(images), NUMBERS), np.float32)
 
-        def fill(number: int) -> None:
-            out[number] = self._decode(int(wanted[number]))
+        def fill(row: int) -> None:
+            image = int(images[row])
+            pixels[row] = self._decode(image)
+            if self._augment:
+                numbers[row] = self._augment.numbers(self._digests[image].tobytes(), int(views[row]), *self.shape[1:3])
 
-        list(self._pool.map(fill, range(len(wanted))))
-        return out
+        list(self._pool.map(fill, range(len(images))))
+        return ToAugment(pixels, numbers) if self._augment else pixels
 
-    def _decode(self, row: int) -> np.ndarray:
-        position, view = divmod(row, self._request.views)
+    def _decode(self, position: int) -> np.ndarray:
         source, request = self._dataset.sources[position], self._request
         digest, image = source.load()
         if digest != self._digests[position].tobytes():
             raise BadImage(f"{source} has changed since it was first read; run the command again.")
-        pixels = to_pixels(image, self.shape[1:3], request.fit, request.interpolation, str(source))
-        return self._augment(pixels, digest, view) if self._augment else pixels
+        return to_pixels(image, self.shape[1:3], request.fit, request.interpolation, str(source))

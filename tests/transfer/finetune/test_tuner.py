@@ -14,6 +14,7 @@ from PIL import Image
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage
 from heads.grouping import inner_split, numbered
+from transfer.augment import Augmentation
 from transfer.datasets import DataSet, load
 from transfer.extract import extract
 from transfer.finetune import checkpoint
@@ -27,6 +28,7 @@ from transfer.nets import Net
 from transfer.request import Request
 
 COUNT = 48
+VIEWS: dict[str, Any] = {"views": 3, "augmentation": "v1:brightness=0.2,flip,rotate=20,seed=0"}
 QUICK = Recipe(epochs=2, batch_size=7, inner=0, learning_rate=1e-3)
 
 
@@ -82,7 +84,8 @@ class Setting:
         from transfer.finetune.network import Network
 
         request, spec = replace(self._request), self._request.specs[0]
-        return Network(request.backbone, self.cut, spec.layer, spec.pooling, spec.preprocessing, 2, recipe)
+        readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None
+        return Network(request.backbone, self.cut, *readout, 2, recipe, augments=augments)
 
     def probe(
         self, digests: np.ndarray, views: np.ndarray, labels: np.ndarray, groups: Any = None
@@ -127,18 +130,19 @@ class Watched:
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "first"),
+    ("name", "weights", "first", "options"),
     [
-        ("glyphnet", None, "block4_conv1"),
-        pytest.param("mobilenetv2", "none", "block_15_expand", marks=pytest.mark.slow),
-        ("mobilenetv2", "none", "block_15_project_BN"),  # inside a block, past a skip connection
+        ("glyphnet", None, "block4_conv1", {}),
+        ("glyphnet", None, "block4_conv1", VIEWS),
+        pytest.param("mobilenetv2", "none", "block_15_expand", {}, marks=pytest.mark.slow),
+        ("mobilenetv2", "none", "block_15_project_BN", {}),  # inside a block, past a skip connection
     ],
 )
 def test_from_what_is_kept_and_from_pixels_every_step_has_the_same_loss(
-    stripes: DataSet, cache: FeatureCache, name: str, weights: str | None, first: str
+    stripes: DataSet, cache: FeatureCache, name: str, weights: str | None, first: str, options: dict[str, Any]
 ):
-    kept = Setting(stripes, cache, Net(name, weights), first, keep=True)
-    plain = Setting(stripes, cache, Net(name, weights), first, keep=False)
+    kept = Setting(stripes, cache, Net(name, weights), first, keep=True, **options)
+    plain = Setting(stripes, cache, Net(name, weights), first, keep=False, **options)
     assert len(kept.cut.layers) == 1 + ("BN" in first)
     assert not plain.cut.layers
     said = []
@@ -287,9 +291,7 @@ def test_a_damaged_checkpoint_is_none(tmp_path: Path):
 
 
 def test_views_are_drawn_one_for_each_image_in_each_epoch(stripes: DataSet, cache: FeatureCache):
-    several = Setting(
-        stripes, cache, Net("glyphnet"), "block4_conv1", True, views=3, augmentation="v1:flip,rotate=10,seed=0"
-    )
+    several = Setting(stripes, cache, Net("glyphnet"), "block4_conv1", True, **VIEWS)
     rows = Watched(several.rows)
     several.tuner().fit(rows, several.labels)
     steps = -(-COUNT // 7)
@@ -304,12 +306,19 @@ def test_pixels_are_what_the_net_is_given(stripes: DataSet, cache: FeatureCache)
     digests = features(stripes, cache, Request(Net("glyphnet"), size=(24, 32))).keys()[0]
     rows = Pixels(stripes, request, digests)
     assert (rows.shape, rows.dtype, rows.nbytes) == ((2 * COUNT, 24, 32, 3), np.uint8, 2 * COUNT * 24 * 32 * 3)
+    augmentation = Augmentation.from_key(request.augmentation)
     for position in (0, 5):
-        image = to_pixels(stripes.sources[position].load()[1], (24, 32), "stretch", "bilinear", "")
-        np.testing.assert_array_equal(rows[[2 * position]][0], np.broadcast_to(image, (24, 32, 3)))
+        digest, image = stripes.sources[position].load()
+        pixels = np.broadcast_to(to_pixels(image, (24, 32), "stretch", "bilinear", ""), (24, 32, 3))
+        both = rows[2 * position : 2 * position + 2]
+        np.testing.assert_array_equal(both.pixels, [pixels, pixels])
+        np.testing.assert_array_equal(both.numbers, [augmentation.numbers(digest, view, 24, 32) for view in (0, 1)])
     some = rows.take(np.array([7, 2, 11]))
-    np.testing.assert_array_equal(some[:], rows[np.array([7, 2, 11])])
+    np.testing.assert_array_equal(some[:].pixels, rows[np.array([7, 2, 11])].pixels)
+    np.testing.assert_array_equal(some[:].numbers, rows[np.array([7, 2, 11])].numbers)
     np.testing.assert_array_equal(some.keys()[1], [1, 0, 1])
+    plain = Pixels(stripes, Request(Net("glyphnet"), size=(24, 32)), digests)
+    np.testing.assert_array_equal(plain[:3], rows[:6:2].pixels)
     changed = Pixels(stripes, request, digests[::-1])
     with pytest.raises(BadImage, match="has changed since it was first read"):
         changed[:1]
