@@ -79,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("net", metavar="NET", help="name of a net, or a .keras file")
     sub.add_argument("--size", type=arguments.size, help="input size in pixels (default: the net's own)")
 
+    show = (arguments.add_data, arguments.add_quiet)
+    sub = _add(
+        commands,
+        "explore",
+        "commands.explore:explore",
+        "say and show what a data set holds: classes, shapes, copies",
+        *show,
+    )
+    _add_explore(sub)
+
     groups = (arguments.add_data, arguments.add_features, arguments.add_cache, arguments.add_work)
     sub = _add(commands, "extract", "commands.extract:extract", "compute the features that the cache lacks", *groups)
     sub.add_argument("--plan", action="store_true", help="say what is there, what is missing and its cost, and stop")
@@ -133,6 +143,17 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_cache_commands(commands)
     return parser
+
+
+def _add_explore(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--against", metavar="DATA2", help="say which images are in both (default: data/test.csv of a RAMP kit)"
+    )
+    sub.add_argument(
+        "--size", type=arguments.size, help="input size of a net, 64 or 48x64, at which pixels count (default: 224)"
+    )
+    sub.add_argument("--out", metavar="DIR", help="folder to write with pictures and report.html (default: print only)")
+    sub.add_argument("--overwrite", action="store_true", help="replace a report that is there")
 
 
 def _add_head_code(sub: argparse.ArgumentParser) -> None:

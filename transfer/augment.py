@@ -157,6 +157,11 @@ class Augmentation:
         return np.ascontiguousarray(pixels)
 
 
+def turned(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """`pixels`, turned counter-clockwise about their centre as ``rotate`` turns them."""
+    return _move(pixels, math.radians(degrees), 1.0, 0.0, 0.0)
+
+
 def _in_range(name: str, value: Any) -> float:
     largest, allowed = _RANGES[name]
     try:

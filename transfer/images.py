@@ -157,6 +157,12 @@ def to_pixels(
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+def upright_shape(image: Image.Image) -> tuple[int, int]:
+    """Height and width of `image` once its EXIF orientation is applied; before it is decoded, those that are stored."""
+    width, height = image.size
+    return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
 @cache
 def _formats() -> list[str]:
     Image.init()
