@@ -110,13 +110,13 @@ def _images(args: argparse.Namespace) -> DataSet:
     from transfer import datasets
 
     paths = [Path(name) for name in args.image]
-    if len(paths) == 1 and (paths[0].is_dir() or args.image[0] in datasets.BUILT_IN or datasets.is_many(paths[0])):
+    if len(paths) == 1 and (paths[0].is_dir() or args.image[0] in datasets.BUILT_IN or datasets.is_dataset(paths[0])):
         args.data = args.image[0]
         return arguments.dataset(args)
     for path in paths:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
-            raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one DATA.")
+            raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one data set.")
     return datasets.from_files(paths)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from transfer.images import EIGHT_BIT
 
 IMAGES, LABELS = ("X", "images", "x_train"), ("y", "labels", "y_train")
 SHADES = "shades are uint8 from 0 to 255, or floats from 0 to 1"
-_IDX = re.compile(r"idx\d-ubyte(\.gz)?", re.IGNORECASE)
+_IDX = re.compile(r"idx\d-ubyte(\.gz)?$", re.IGNORECASE)
 _IDX_IMAGES = re.compile(r"images([-.])idx3(-ubyte)", re.IGNORECASE)
 
 
@@ -87,10 +88,9 @@ def _is_idx(file: Path) -> bool:
 
 def _read_npz(file: Path) -> Arrays:
     try:
-        stored = np.load(file, allow_pickle=False)
-        if not isinstance(stored, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with stored:
+        if not zipfile.is_zipfile(file):  # NumPy would take it for a pickle
+            raise ValueError("it is no whole zip archive")
+        with np.load(file, allow_pickle=False) as stored:
             image_key = next((name for name in IMAGES if name in stored), None)
             label_key = next((name for name in LABELS if name in stored), None)
             names = list(stored)

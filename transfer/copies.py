@@ -65,7 +65,10 @@ def difference_hash(gray: Image.Image) -> np.ndarray:
 
 
 def find(first: Survey, second: Survey | None = None) -> Copies:
-    """Copies among the images of `first`, and between these and those of `second`; in `second` alone, exact ones."""
+    """Copies among the images of `first`, and between these and those of `second`; in `second` alone, exact ones.
+
+    A JPEG that is decoded at a part of its size and its copy in another format are near, not exact ones.
+    """
     surveys = [first, second] if second else [first]
     looks = [look for one in surveys for look in one.looks]
     grays = np.concatenate([one.grays for one in surveys]).reshape(-1, GRAY_SIDE**2)
@@ -109,27 +112,26 @@ def near_pairs(hashes: np.ndarray, grays: np.ndarray, rows: int) -> tuple[list[t
         The most alike first; at most `MOST_PAIRS`.
     total : int
     """
-    signs = np.where(hashes, np.float32(1), np.float32(-1))  # products: the bits less twice those that differ
-    least = hashes.shape[1] - 2 * MOST_BITS
-    lively = grays.std(axis=1, dtype=np.float32) >= LEAST_CONTRAST if len(grays) else np.zeros(0, bool)
+    lively = np.flatnonzero([gray.std() >= LEAST_CONTRAST for gray in grays])
+    rows = int((lively < rows).sum())
+    signs = np.where(hashes[lively], np.float32(1), np.float32(-1))  # products: the bits less twice those that differ
     kept = np.empty(0, [("left", np.int64), ("right", np.int64), ("alike", np.float32)])
     total = 0
     for top in range(0, rows, _ROWS):
         bottom = min(top + _ROWS, rows)
         for start in range(top, len(signs), _COLUMNS):
-            stop = start + _COLUMNS
-            close = signs[top:bottom] @ signs[start:stop].T >= least
-            close &= lively[top:bottom, None] & lively[None, start:stop]
-            close &= np.arange(top, bottom)[:, None] < np.arange(start, min(stop, len(signs)))  # each pair once
-            left, right = np.flatnonzero(close.any(1)), np.flatnonzero(close.any(0))
+            close = signs[top:bottom] @ signs[start : start + _COLUMNS].T >= HASH_BITS - 2 * MOST_BITS
+            if start < bottom:  # each pair once
+                close &= np.arange(top, bottom)[:, None] < np.arange(start, start + close.shape[1])
+            left, right = np.flatnonzero(close.any(axis=1)), np.flatnonzero(close.any(axis=0))
             if not len(left):
                 continue
-            alike = _standardised(grays[top + left]) @ _standardised(grays[start + right]).T
-            alike[~close[np.ix_(left, right)]] = -1
-            one, other = np.nonzero(alike >= ALIKE)
+            alike = _standardised(grays[lively[top + left]]) @ _standardised(grays[lively[start + right]]).T
+            one, other = np.nonzero((alike >= ALIKE) & close[np.ix_(left, right)])
             total += len(one)
             found = np.empty(len(one), kept.dtype)
-            found["left"], found["right"], found["alike"] = top + left[one], start + right[other], alike[one, other]
+            found["left"], found["right"] = lively[top + left[one]], lively[start + right[other]]
+            found["alike"] = alike[one, other]
             kept = np.concatenate([kept, found])
             if len(kept) > MOST_PAIRS:
                 kept = kept[np.argpartition(-kept["alike"], MOST_PAIRS)[:MOST_PAIRS]]

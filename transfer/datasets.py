@@ -105,7 +105,7 @@ def load(
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
 
-def is_many(file: Path) -> bool:
+def is_dataset(file: Path) -> bool:
     """Whether `file` is, by its name, a data set and not an image."""
     return file.suffix.lower() in tables.SUFFIXES or arrays.is_known(file)
 

@@ -134,6 +134,13 @@ class TestNpz:
             datasets.load(str(file))
 
 
+def test_files_that_are_data_sets_are_known_by_their_names() -> None:
+    for name in ("a.csv", "a.TSV", "b.npz", "x-images-idx3-ubyte", "x-images.idx3-ubyte.GZ"):
+        assert datasets.is_dataset(Path(name)), name
+    for name in ("a.png", "npz", "idx3.jpg", "images-idx3-ubyte.png", "a.npz.jpg"):
+        assert not datasets.is_dataset(Path(name)), name
+
+
 class TestIdx:
     @pytest.mark.parametrize("images", ["train-images-idx3-ubyte", "t10k-images.idx3-ubyte"])
     @pytest.mark.parametrize("zipped", [False, True])
