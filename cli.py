@@ -67,8 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="layertap",
         description="Cut a pretrained net at a layer, keep the activations of your images, train heads on them.",
-        epilog="DATA is digits (built in), a folder with a subfolder per class, a folder of images, or a CSV file with "
-        "the columns id and class and its images beside it, in imgs/ beside it, or in --images.",
+        epilog="DATA is digits (built in), a folder with a subfolder per class, a folder of images, a CSV file with "
+        "the columns id and class and its images beside it, in imgs/ beside it, or in --images, the folder of a RAMP "
+        "kit, an .npz file with the arrays X and y, or an IDX file such as train-images-idx3-ubyte.gz.",
     )
     parser.add_argument("--version", action="version", version=f"layertap {own_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -77,6 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     sub = _add(commands, "layers", "commands.nets:layers", "list the layers of a net, with their shapes and costs")
     sub.add_argument("net", metavar="NET", help="name of a net, or a .keras file")
     sub.add_argument("--size", type=arguments.size, help="input size in pixels (default: the net's own)")
+
+    show = (arguments.add_data, arguments.add_quiet)
+    sub = _add(
+        commands,
+        "explore",
+        "commands.explore:explore",
+        "say and show what a data set holds: classes, shapes, copies",
+        *show,
+    )
+    _add_explore(sub)
 
     groups = (arguments.add_data, arguments.add_features, arguments.add_cache, arguments.add_work)
     sub = _add(commands, "extract", "commands.extract:extract", "compute the features that the cache lacks", *groups)
@@ -133,6 +144,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_cache_commands(commands)
     ramp.add(commands)
     return parser
+
+
+def _add_explore(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--against", metavar="DATA2", help="say which images are in both (default: data/test.csv of a RAMP kit)"
+    )
+    sub.add_argument(
+        "--size", type=arguments.size, help="input size of a net, 64 or 48x64, at which pixels count (default: 224)"
+    )
+    sub.add_argument("--out", metavar="DIR", help="folder to write with pictures and report.html (default: print only)")
+    sub.add_argument("--overwrite", action="store_true", help="replace a report that is there")
 
 
 def _add_head_code(sub: argparse.ArgumentParser) -> None:

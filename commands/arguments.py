@@ -39,7 +39,7 @@ FEATURES: dict[str, Any] = {
 
 
 def add_data(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("data", metavar="DATA", help="digits, a folder, or a CSV file (see layertap --help)")
+    sub.add_argument("data", metavar="DATA", help="digits, a folder or a file (see layertap --help)")
     add_csv(sub)
 
 

@@ -110,18 +110,14 @@ def _images(args: argparse.Namespace) -> DataSet:
     from transfer import datasets
 
     paths = [Path(name) for name in args.image]
-    if len(paths) == 1 and (paths[0].is_dir() or args.image[0] in datasets.BUILT_IN or _is_table(paths[0])):
+    if len(paths) == 1 and (paths[0].is_dir() or args.image[0] in datasets.BUILT_IN or datasets.is_dataset(paths[0])):
         args.data = args.image[0]
         return arguments.dataset(args)
     for path in paths:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
-            raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one folder or CSV file.")
+            raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one data set.")
     return datasets.from_files(paths)
-
-
-def _is_table(path: Path) -> bool:
-    return path.suffix.lower() in (".csv", ".tsv")
 
 
 def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached, np.ndarray, float]:

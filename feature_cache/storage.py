@@ -6,16 +6,17 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from feature_cache.errors import LayertapError, StorageFailure
+from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
 from feature_cache.layout import PAGE, TEMPORARY
 
 ABANDONED_SECONDS = 24 * 3600
@@ -175,6 +176,58 @@ def require_whole(dataset: h5py.Dataset) -> None:
         raise ValueError(f"{dataset.name} is not contiguous")
     if dataset.size and (dataset.id.get_offset() is None or dataset.id.get_storage_size() < dataset.nbytes):
         raise ValueError("its features are cut short")
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` when the block ends well and vanishes when it does not.
+
+    Parameters
+    ----------
+    what : str
+        What it is, for messages: ``run``.
+    is_ours : callable
+        Whether a folder that exists is one, and may be replaced.
+
+    Raises
+    ------
+    InvalidChoice
+        When `folder` exists, unless it is ours and `overwrite` is set.
+    StorageFailure
+        When it cannot be made.
+    """
+    folder = folder.resolve()
+    check_free(folder, what, is_ours, overwrite=overwrite)
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        check_free(folder, what, is_ours, overwrite=overwrite)  # again: filling it may have taken a while
+        if folder.exists():
+            old = aside.with_suffix(".old")
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            aside.rename(folder)
+    except LayertapError:
+        raise
+    except OSError as error:
+        raise StorageFailure(f"cannot write the {what} {folder}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_free(folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool) -> None:
+    """Raise InvalidChoice when a `whole_folder` cannot be written."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not is_ours(folder):
+        raise InvalidChoice(f"{folder} exists and is not a {what}; choose another folder with --out.")
+    if not overwrite:
+        raise InvalidChoice(
+            f"the {what} {folder} exists; choose another folder with --out, or replace it with --overwrite."
+        )
 
 
 def new_folder(folder: Path) -> None:

@@ -16,7 +16,14 @@ TITLE_HEIGHT = 0.35  # inches
 GROUND = 238  # beside an image that is not square
 
 
-def panel(file: Path, images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 10) -> None:
+def panel(
+    file: Path,
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    title: str,
+    columns: int = 10,
+    width: float = WIDTH,
+) -> None:
     """Draw images in a grid, each as a thumbnail in a square.
 
     Parameters
@@ -24,18 +31,20 @@ def panel(file: Path, images: Sequence[np.ndarray], captions: Sequence[str], tit
     images : sequence of ndarray of shape (height, width), (height, width, 1) or (height, width, 3), uint8
     captions : sequence of str
         Lines that are too long for their column are shortened in the middle.
+    width : float
+        In inches.
     """
     rows = -(-len(images) // columns)
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
-    pitch, gap, caption_height = WIDTH / columns, 0.1, 0.135 * lines
+    pitch, gap, caption_height = width / columns, 0.1, 0.135 * lines
     side = pitch - gap
     row_height = caption_height + side + gap
     height = TITLE_HEIGHT + max(rows * row_height, 0.4)
-    with picture(file, WIDTH, height, title, arranged=False) as figure:
+    with picture(file, width, height, title, arranged=False) as figure:
         for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
             row, column = divmod(number, columns)
             left, bottom = column * pitch + gap / 2, height - TITLE_HEIGHT - row * row_height - caption_height - side
-            cell = figure.add_axes((left / WIDTH, bottom / height, side / WIDTH, side / height))
+            cell = figure.add_axes((left / width, bottom / height, side / width, side / height))
             cell.axis("off")
             cell.imshow(thumbnail(image))
             text = "\n".join(fitted(line, side, 7) for line in caption.split("\n"))

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, UnsafeFile
+from feature_cache import storage
+from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
 from feature_cache.lineage import CONFIG_FILE
 from feature_cache.spec import FeatureSpec
 from heads import user_code
@@ -86,38 +85,13 @@ def new_run(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     StorageFailure
         When it cannot be made.
     """
-    folder = folder.resolve()
-    check_free(folder, overwrite=overwrite)
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        aside.mkdir(parents=True)
+    with storage.whole_folder(folder, "run", _is_run, overwrite=overwrite) as aside:
         yield aside
-        check_free(folder, overwrite=overwrite)  # again: filling it may have taken a while
-        if folder.exists():
-            old = aside.with_suffix(".old")
-            folder.rename(old)
-            aside.rename(folder)
-            shutil.rmtree(old)
-        else:
-            aside.rename(folder)
-    except LayertapError:
-        raise
-    except OSError as error:
-        raise StorageFailure(f"cannot write the run {folder}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_free(folder: Path, *, overwrite: bool = False) -> None:
     """Raise InvalidChoice when a run cannot be written to `folder`."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not _is_run(folder):
-        raise InvalidChoice(f"{folder} exists and is not a run; choose another folder with --out.")
-    if not overwrite:
-        raise InvalidChoice(
-            f"the run {folder} exists; choose another folder with --out, or replace it with --overwrite."
-        )
+    storage.check_free(folder, "run", _is_run, overwrite=overwrite)
 
 
 def _is_run(folder: Path) -> bool:

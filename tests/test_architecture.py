@@ -178,7 +178,9 @@ def test_importing_the_packages_loads_no_backend(loaded_by: Callable[..., list[s
     assert loaded_by("import transfer\nassert 'sklearn' not in sys.modules") == []
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("extract", "--help"), ("nets",), ("cache", "list")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("extract", "--help"), ("nets",), ("cache", "list"), ("explore", "digits")], ids=" ".join
+)
 def test_commands_that_compute_nothing_load_no_backend(
     loaded_by: Callable[..., list[str]], arguments: tuple[str, ...]
 ) -> None:

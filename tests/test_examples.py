@@ -35,6 +35,7 @@ def test_the_options_of_readme_exist(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide.md").read_text()
     cache = ("list", "info", "verify", "compact", "prune", "shrink", "export", "view", "merge")
     commands = [
+        ["explore"],
         ["extract"],
         ["train-head"],
         ["fine-tune"],

@@ -185,6 +185,11 @@ class Augmentation:
         return self.flip and flip < 0.5, self.vflip and vflip < 0.5, source, *lights
 
 
+def turned(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """`pixels`, turned counter-clockwise about their centre as ``rotate`` turns them."""
+    return _move(pixels, math.radians(degrees), 1.0, 0.0, 0.0)
+
+
 def _in_range(name: str, value: Any) -> float:
     largest, allowed = _RANGES[name]
     try:

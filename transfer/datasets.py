@@ -1,13 +1,11 @@
 """Data sets: where images come from, their ids and their labels.
 
-`load` accepts what ``DATA`` may be on the command line: ``digits``, a folder with a subfolder per
-class, a flat folder, or a CSV file with an image folder.
+`load` accepts what ``DATA`` may be on the command line: ``digits``, a folder with a subfolder per class, a flat folder,
+a RAMP kit, a CSV file with an image folder, or a file of arrays.
 """
 
 from __future__ import annotations
 
-import csv
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
+from feature_cache.errors import BadData, BadImage, unknown
 from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
+from transfer import arrays, tables
 from transfer.images import ArraySource, FileSource, ImageSource
 
 BUILT_IN = ("digits",)
@@ -35,7 +34,7 @@ class DataSet:
     name : str
         As the user wrote it.
     ids : tuple of str
-        Unique: the path below the folder, the CSV's id, or the number of a digit.
+        Unique: the path below the folder, the CSV's id, or the number of the image in an array.
     sources : tuple of ImageSource
     labels : ndarray of shape (n,), str, or None
     columns : mapping of str to ndarray of shape (n,), object
@@ -79,7 +78,8 @@ def load(
     Parameters
     ----------
     data : str
-        ``digits``, a folder, or a CSV file.
+        ``digits``, a folder, a CSV file, an ``.npz`` file or an IDX file. A RAMP kit's folder stands for the images of
+        its ``data/train.csv``. For what arrays may be see `transfer.arrays`.
     images : str, optional
         The folder of a CSV's images; by default ``imgs`` beside it if there is one, or its own folder.
     class_column, id_column : str
@@ -90,18 +90,24 @@ def load(
     InvalidChoice
         When there is nothing of that name, or the CSV lacks a column that was asked for.
     BadData
-        When it holds no image, mixes layouts, lacks some labels, or leads out of its folder.
+        When it holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder.
     """
     if data in BUILT_IN:
         return _digits()
     path = Path(data)
     if data and path.is_dir():
-        return _folder(path)
+        file = tables.kit_file(path)
+        return _table(path, tables.read(file, images, class_column, id_column)) if file else _folder(path)
     if path.is_file():
-        if path.suffix.lower() in (".csv", ".tsv"):
-            return _csv(path, images, class_column, id_column)
-        return from_files([path])
-    raise unknown("there is no data set, folder or CSV file", data, BUILT_IN)
+        if path.suffix.lower() in tables.SUFFIXES:
+            return _table(path, tables.read(path, images, class_column, id_column))
+        return _arrays(path, arrays.read(path)) if arrays.is_known(path) else from_files([path])
+    raise unknown("there is no data set, folder or file", data, BUILT_IN)
+
+
+def is_dataset(file: Path) -> bool:
+    """Whether `file` is, by its name, a data set and not an image."""
+    return file.suffix.lower() in tables.SUFFIXES or arrays.is_known(file)
 
 
 def from_files(paths: Sequence[Path]) -> DataSet:
@@ -190,6 +196,19 @@ def _digits() -> DataSet:
     return DataSet("digits", ids, sources, bunch.target.astype(str))
 
 
+def _table(path: Path, table: tables.Table) -> DataSet:
+    return DataSet(str(path), table.ids, tuple(FileSource(file) for file in table.files), table.labels, table.columns)
+
+
+def _arrays(file: Path, found: arrays.Arrays) -> DataSet:
+    digits = len(str(len(found.images) - 1))
+    ids = tuple(f"{number:0{digits}d}" for number in range(len(found.images)))
+    sources = tuple(
+        ArraySource(image, f"image {name} of {file}") for image, name in zip(found.images, ids, strict=True)
+    )
+    return DataSet(str(file), ids, sources, found.labels)
+
+
 def _folder(folder: Path) -> DataSet:
     children = _visible(folder)
     classes = [child for child in children if child.is_dir()]
@@ -250,66 +269,3 @@ def _looks_like_image(file: Path) -> bool:
     except BadImage:
         return False
     return True
-
-
-def _csv(file: Path, images: str | None, class_column: str, id_column: str) -> DataSet:
-    rows, columns = _read_csv(file)
-    if id_column not in columns:
-        raise unknown(f"{file} has no id column", id_column, columns, "Name it with --id-column.")
-    labels = None
-    if class_column in columns:
-        labels = np.array([row[class_column].strip() for row in rows])
-    elif class_column != "class":
-        raise unknown(f"{file} has no class column", class_column, columns)
-    ids = [row[id_column].strip() for row in rows]
-    _check_rows(file, ids, labels)
-
-    folder = Path(images) if images else file.parent / "imgs" if (file.parent / "imgs").is_dir() else file.parent
-    if not folder.is_dir():
-        raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with --images.")
-    inside = folder.resolve()
-    sources = []
-    for name in ids:
-        path = folder / name
-        if not _is_below(path, inside):
-            raise BadData(
-                f"{file} names {name!r}, which leads out of the image folder {folder}; such a path is refused."
-            )
-        sources.append(FileSource(path))
-    table = {name: np.array([row[name].strip() for row in rows], object) for name in columns if name}
-    return DataSet(str(file), tuple(ids), tuple(sources), labels, table)
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    if "\0" in str(path):
-        return False
-    return Path(os.path.realpath(path)).is_relative_to(folder)
-
-
-def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[str]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restval="")
-            columns = list(reader.fieldnames or [])
-            rows = [row for row in reader if any(value for value in row.values())]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise BadData(f"cannot read {file} as a CSV file in UTF-8: {error}.") from error
-    if not rows:
-        raise BadData(f"{file} has no rows; the first line names the columns, then comes one line per image.")
-    return rows, columns
-
-
-def _check_rows(file: Path, ids: list[str], labels: np.ndarray | None) -> None:
-    if "" in ids:
-        raise BadData(f"{file}, row {ids.index('') + 1}: the id is empty.")
-    if labels is not None and (labels == "").any():
-        bare = np.flatnonzero(labels == "")
-        raise BadData(
-            f"{file}: {len(bare)} of {len(ids)} images have no label, the first is {ids[bare[0]]!r}; "
-            "give them one, or leave them out."
-        )
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise BadData(f"{file} names the image {name!r} twice; keep one row for it.")
-        seen.add(name)

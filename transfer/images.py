@@ -37,7 +37,7 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)
 # Pillow's readers that start another program, or only know how to hand a file on.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS"}
-_EIGHT_BIT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # of each 16-bit value
+EIGHT_BIT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # of each 16-bit value
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -157,6 +157,12 @@ def to_pixels(
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+def upright_shape(image: Image.Image) -> tuple[int, int]:
+    """Height and width of `image` once its EXIF orientation is applied; before it is decoded, those that are stored."""
+    width, height = image.size
+    return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
 @cache
 def _formats() -> list[str]:
     Image.init()
@@ -187,7 +193,7 @@ def _to_gray_or_rgb(image: Image.Image, name: str) -> Image.Image:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise BadImage(f"{name} holds integers outside 0 to 65535; save it as 8- or 16-bit gray.")
-        return Image.fromarray(_EIGHT_BIT[values])
+        return Image.fromarray(EIGHT_BIT[values])
     if image.mode == "F":
         raise BadImage(f"{name} holds floating-point values of no fixed range; save it as 8- or 16-bit gray.")
     if image.mode == "P" and "transparency" in image.info:

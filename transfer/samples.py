@@ -17,11 +17,11 @@ from PIL import Image
 
 from feature_cache.errors import BadData
 from feature_cache.keys import digest_array
+from transfer.arrays import eight_bit
 from transfer.datasets import DataSet
 from transfer.images import ArraySource, FileSource, ImageSource
 
 _WANTED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"
-_SHADES = "shades are uint8 from 0 to 255, or floats from 0 to 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +96,4 @@ def _as_uint8(image: np.ndarray, name: str) -> np.ndarray:
         image = image[..., 0]
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)) or not image.size:
         raise BadData(f"{name} has the shape {image.shape}; {_WANTED}.")
-    if image.dtype == np.uint8:
-        return image
-    if image.dtype.kind != "f":
-        raise BadData(f"{name} holds {image.dtype}; {_SHADES}: convert it first.")
-    lowest, highest = image.min(), image.max()
-    if not np.isfinite([lowest, highest]).all():
-        raise BadData(f"{name} holds NaN or infinity; {_SHADES}.")
-    if lowest < 0 or highest > 1:
-        # The range of one image does not say what its floats mean: a dark one of 0 to 255 may well end at 1.
-        raise BadData(f"{name} holds floats from {lowest:g} to {highest:g}; {_SHADES}: convert it first.")
-    return np.rint(image.astype(np.float32) * 255).astype(np.uint8)
+    return eight_bit(image, name)

@@ -12,6 +12,7 @@ CACHE = ("list", "info", "verify", "compact", "prune", "view", "export", "merge"
 COMMANDS = (
     "nets",
     "layers",
+    "explore",
     "extract",
     "train-head",
     "fine-tune",

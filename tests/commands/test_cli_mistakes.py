@@ -113,7 +113,7 @@ class TestArguments:
 
 class TestData:
     def test_there_is_none(self, mistake: Mistake) -> None:
-        assert "no data set, folder or CSV file 'digit'; did you mean 'digits'" in mistake("extract", "digit")
+        assert "no data set, folder or file 'digit'; did you mean 'digits'" in mistake("extract", "digit")
 
     def test_empty_folder(self, mistake: Mistake, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()

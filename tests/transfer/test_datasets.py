@@ -135,7 +135,7 @@ class TestFolders:
         assert datasets.load(str(file)).ids == (str(file),)
 
     def test_a_name_that_is_nothing_suggests_the_nearest(self) -> None:
-        with pytest.raises(InvalidChoice, match=r"no data set, folder or CSV file 'digit'; did you mean 'digits'\?"):
+        with pytest.raises(InvalidChoice, match=r"no data set, folder or file 'digit'; did you mean 'digits'\?"):
             datasets.load("digit")
 
 

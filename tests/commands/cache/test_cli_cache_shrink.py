@@ -81,7 +81,7 @@ class TestShrink:
             (("--to", "pca"), "pca keeps 1 to 12 components here; received None. Give --components."),
             (("--to", "pca", "--components", "13"), "pca keeps 1 to 12 components here; received 13."),
             (("--to", "pca", "--components", "0"), "'0' is not a whole number of at least 1"),
-            (("nowhere", "--to", "int8"), "no data set, folder or CSV file 'nowhere'"),
+            (("nowhere", "--to", "int8"), "no data set, folder or file 'nowhere'"),
             (("data/dark", "--to", "int8"), "data/dark has no labels"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -1,0 +1,118 @@
+"""`layertap explore`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from commands import arguments, explore_pictures, explore_report
+from commands.output import Progress, print_json, print_table
+from feature_cache.storage import check_free
+
+if TYPE_CHECKING:
+    from transfer.datasets import DataSet
+
+SHOWN = 10  # of a list
+MOST_CLASSES = 40  # of the table; of more, the most frequent
+BAR = 40  # characters
+
+
+def explore(args: argparse.Namespace) -> None:
+    from transfer import copies
+    from transfer.explore import SIZE, survey
+
+    out = Path(args.out) if args.out else None
+    if out:
+        check_free(out, "report", explore_pictures.is_report, overwrite=args.overwrite)
+    start = time.monotonic()
+    datasets = [dataset for dataset in (arguments.dataset(args), _against(args)) if dataset is not None]
+    surveys = []
+    for dataset in datasets:
+        with Progress("images", args.quiet) as progress:
+            surveys.append(survey(dataset, args.size or SIZE, progress=progress))
+    found = copies.find(*surveys)
+    report = explore_report.report(surveys, found)
+    report["seconds"] = round(time.monotonic() - start, 3)
+    if out:
+        explore_pictures.write(out, report, surveys, found, overwrite=args.overwrite)
+    if args.json:
+        print_json(report)
+        return
+    _print(report)
+    if out:
+        print(f"\nPictures are in {out}; {out / explore_pictures.PAGE} shows them all.")
+
+
+def _against(args: argparse.Namespace) -> DataSet | None:
+    """The other data set: the one that is named, or the test set of a RAMP kit."""
+    from transfer import datasets, tables
+
+    name = args.against
+    if name is None and (file := tables.kit_file(Path(args.data), "test")):
+        name = str(file)
+    if name is None:
+        return None
+    return datasets.load(name, images=args.images, class_column=args.class_column, id_column=args.id_column)
+
+
+def _print(report: dict[str, Any]) -> None:
+    print(f"{report['data']}: {_images(report['images'])}")
+    _print_unreadable(report["unreadable"])
+    if report["classes"]:
+        print()
+        _print_classes(report["classes"])
+    if report["readable"]:
+        print()
+        print_table(("", ""), list(explore_report.facts(report).items()), left=(0, 1))
+    _print_copies("Exact copies", report["copies"]["exact"])
+    _print_copies("Near-duplicates", report["copies"]["near"])
+    if left_out := report["copies"]["near_left_out"]:
+        print(f"  {left_out:,} pairs that are less alike are left out")
+    if against := report["against"]:
+        leaks = against["leaks"]
+        print(f"\n{against['data']}: {_images(against['images'])}, {leaks['images']:,} of them in {report['data']} too")
+        _print_unreadable(against["unreadable"])
+        _print_copies("Exact copies in both", leaks["exact"])
+        _print_copies("Near-duplicates in both", leaks["near"])
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
+
+
+def _print_classes(classes: dict[str, int]) -> None:
+    shown = list(classes.items())
+    if len(shown) > MOST_CLASSES:
+        shown = sorted(shown, key=lambda item: -item[1])[:MOST_CLASSES]
+    most = max(classes.values())
+    rows = [(name, f"{count:,}", "#" * max(1, round(BAR * count / most))) for name, count in shown]
+    print_table(("class", "images", ""), rows, left=(0, 2))
+    if len(classes) > len(shown):
+        print(f"and {len(classes) - len(shown):,} classes more, down to {min(classes.values()):,} images")
+
+
+def _print_unreadable(unreadable: list[dict[str, str]]) -> None:
+    if unreadable:
+        print(f"{len(unreadable):,} of them cannot be read:")
+        for one in unreadable[:SHOWN]:
+            print(f"  {one['id']}: {one['reason']}")
+        _print_rest(len(unreadable))
+
+
+def _print_copies(what: str, found: list[dict[str, Any]]) -> None:
+    """Print groups or pairs of images, those of different classes first."""
+    differ = sum(one["classes_differ"] for one in found)
+    classes = f", {differ:,} of them with different classes" if differ else ""
+    print(f"\n{what}: {len(found):,}{classes}")
+    for one in sorted(found, key=lambda one: not one["classes_differ"])[:SHOWN]:
+        images = [explore_report.named(image) for image in one["images"]]
+        more = f" and {len(images) - SHOWN:,} more" if len(images) > SHOWN else ""
+        print(f"  {one['alike']:.3f}  " + "  ".join(images[:SHOWN]) + more)
+    _print_rest(len(found))
+
+
+def _print_rest(count: int) -> None:
+    if count > SHOWN:
+        print(f"  ... and {count - SHOWN:,} more; --json lists all")

@@ -1,0 +1,165 @@
+"""`layertap explore`: what it prints and writes of a data set, its copies, and what is in another one too."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Mistake = Callable[..., str]
+
+
+@pytest.fixture
+def kit(tmp_path: Path, make_classes: Callable[..., Path]) -> Path:
+    """A RAMP kit whose test set has two of the training images, and one that cannot be read."""
+    images = tmp_path / "kit" / "data" / "imgs"
+    make_classes(images)
+    (tmp_path / "kit" / "problem.py").write_text("raise SystemExit('this was run')")
+    shutil.copy(images / "dark" / "0.png", images / "leak.png")
+    with Image.open(images / "bright" / "3.png") as image:
+        image.point(lambda value: value - 9).save(images / "darker.png")
+    names = [f"{label}/{number}.png,{label}" for label in ("bright", "dark") for number in range(5)]
+    (tmp_path / "kit" / "data" / "train.csv").write_text("\n".join(["id,class", *names]))
+    test = ["leak.png,dark", "darker.png,dark", "gone.png,dark", "bright/5.png,bright", "dark/5.png,dark"]
+    (tmp_path / "kit" / "data" / "test.csv").write_text("\n".join(["id,class", *test]))
+    return tmp_path / "kit"
+
+
+def ids(groups: list[dict]) -> list[list[str]]:
+    return [[image["id"] for image in group["images"]] for group in groups]
+
+
+def test_classes_numbers_and_copies_are_printed(main: Callable, data: Path) -> None:
+    shutil.copy(data / "dark" / "1.png", data / "bright" / "été 1.png")
+    (data / "dark" / "broken.png").write_bytes(b"x")
+    outcome = main("explore", data)
+    assert outcome.status == 0
+    assert outcome.stderr == ""
+    lines = outcome.stdout.splitlines()
+    assert lines[:3] == [
+        f"{data}: 14 images",
+        "1 of them cannot be read:",
+        f"  dark/broken.png: {data}/dark/broken.png is not an image that can be read (not a known image format).",
+    ]
+    assert re.search(r"^bright +7  #{40}$", outcome.stdout, re.MULTILINE)
+    assert re.search(r"^dark +6  #{34}$", outcome.stdout, re.MULTILINE)
+    assert re.search(r"^height x width +12 x 12 \(13\)$", outcome.stdout, re.MULTILINE)
+    assert "Exact copies: 1, 1 of them with different classes" in lines
+    assert "  1.000  bright/été 1.png (bright)  dark/1.png (dark)" in lines
+    assert lines[-1] == "Near-duplicates: 0"
+
+
+def test_nothing_is_written_without_out(main: Callable, data: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    main("explore", data)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_kit_is_compared_with_its_test_set(main: Callable, kit: Path) -> None:
+    outcome = main("explore", kit, "--json")
+    assert outcome.status == 0
+    report = json.loads(outcome.stdout)
+    assert report["classes"] == {"bright": 5, "dark": 5}
+    against = report["against"]
+    assert against["data"] == str(kit / "data" / "test.csv")
+    assert (against["images"], against["readable"]) == (5, 4)
+    assert [one["id"] for one in against["unreadable"]] == ["gone.png"]
+    assert against["leaks"]["images"] == 2
+    assert ids(against["leaks"]["exact"]) == [["dark/0.png", "leak.png"]]
+    assert ids(against["leaks"]["near"]) == [["bright/3.png", "darker.png"]]
+    assert [group["classes_differ"] for group in against["leaks"]["near"]] == [True]
+    assert report["copies"] == {"exact": [], "near": [], "near_left_out": 0}
+
+
+def test_any_two_data_sets_are_compared(main: Callable, data: Path, kit: Path) -> None:
+    words = main("explore", data, "--against", kit / "data" / "test.csv").stdout
+    assert f"{kit}/data/test.csv: 5 images, 4 of them in {data} too" in words
+    numbers = json.loads(main("explore", data, "--against", data, "--json").stdout)
+    assert numbers["against"]["leaks"]["images"] == 12
+    assert numbers["copies"]["exact"] == []
+
+
+def test_size_is_that_of_the_pixels_that_count(main: Callable, data: Path) -> None:
+    assert json.loads(main("explore", data, "--size", "20x30", "--json").stdout)["size"] == [20, 30]
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Images of every kind, in classes with awkward names."""
+    rng = np.random.default_rng(0)
+    colour = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
+    for label in ("été <b>", "$x^2$ & co"):
+        (tmp_path / "odd data" / label).mkdir(parents=True)
+    first, second = (tmp_path / "odd data" / label for label in ("été <b>", "$x^2$ & co"))
+    colour.save(first / "a b.png")
+    colour.convert("L").save(first / "gray.jpg")
+    colour.convert("RGBA").save(first / "alpha.webp", lossless=True)
+    colour.convert("P").save(second / "palette.gif", save_all=True, append_images=[Image.new("P", (40, 30))])
+    Image.fromarray(rng.integers(0, 65536, (9, 50), np.uint16)).save(second / "deep.png")
+    Image.new("1", (1, 300)).save(second / "thin.png")
+    (second / "<script>.png").write_bytes(b"x")
+    return tmp_path / "odd data"
+
+
+def test_out_holds_pictures_numbers_and_a_page_that_needs_nothing_else(main: Callable, odd: Path) -> None:
+    outcome = main("explore", odd, "--against", odd, "--out", "what is there")
+    assert outcome.status == 0, outcome.stderr
+    folder = odd.parent / "what is there"
+    files = {file.name for file in folder.iterdir()}
+    pictures = {name for name in files if name.endswith(".png")}
+    assert pictures >= {"shapes.png", "images-01.png", "images-02.png", "resolutions.png", "rotations.png"}
+    assert pictures >= {"copies-across.png", "copies-near.png"}
+    assert files - pictures == {"report.html", "explore.json"}
+    for name in pictures:
+        with Image.open(folder / name) as image:
+            image.load()
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(pictures)
+    assert not re.search(r"https?://|<script|<b>|src=\"(?!data:)|href=", page)
+    assert "été &lt;b&gt;" in page
+    numbers = json.loads((folder / "explore.json").read_text())
+    assert numbers["animated"] == 1
+    assert "what is there" in outcome.stdout
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("label", ["", "only"])
+def test_small_data_sets_are_drawn(main: Callable, tmp_path: Path, images: int, label: str) -> None:
+    folder = tmp_path / "data" / label
+    folder.mkdir(parents=True)
+    for number in range(images):
+        Image.new("L", (5, 5), 100 * number).save(folder / f"{number}.png")
+    assert main("explore", tmp_path / "data", "--out", "out").status == 0
+    assert (tmp_path / "out" / "images-01.png").is_file()
+
+
+def test_a_data_set_without_a_readable_image_is_reported(main: Callable, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.png").write_bytes(b"x")
+    outcome = main("explore", tmp_path / "data", "--out", "out")
+    assert outcome.status == 0
+    assert "1 of them cannot be read" in outcome.stdout
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_a_report_is_replaced_only_when_asked_and_nothing_else_ever(
+    mistake: Mistake, main: Callable, data: Path
+) -> None:
+    assert f"{data} exists and is not a report" in mistake("explore", data, "--out", data, "--overwrite")
+    assert main("explore", data, "--out", "out").status == 0
+    assert "the report out exists; choose another folder with --out" in mistake("explore", data, "--out", "out")
+    (data.parent / "out" / "images-09.png").touch()
+    assert main("explore", data, "--out", "out", "--overwrite").status == 0
+    assert not (data.parent / "out" / "images-09.png").exists()
+
+
+def test_what_is_no_data_set_is_refused(mistake: Mistake, data: Path) -> None:
+    assert "no data set, folder or file 'nothing'" in mistake("explore", "nothing")
+    assert "no data set, folder or file 'nothing'" in mistake("explore", data, "--against", "nothing")
+    assert "is not a size" in mistake("explore", data, "--size", "0")
