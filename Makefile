@@ -6,6 +6,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# On every core, but no more than four: a net of the slow tests takes up to 4 GB of memory.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# Tests of transfer that are of images and tables: no backend has a part in them.
+NO_BACKEND := $(foreach what,augment columns datasets images,--ignore=tests/transfer/test_$(what).py)
 
 .PHONY: install demo test test-slow test-jax lint bench clean
 
@@ -25,10 +29,10 @@ demo: install
 	$(BIN)/python examples/demo.py
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow --durations=15
+	$(BIN)/python -m pytest $(PARALLEL) -m slow --durations=15
 
 # The same tests of nets and extraction where only JAX is installed.
 .venv-jax/installed: setup.cfg constraints.txt
@@ -38,7 +42,8 @@ test-slow: install
 	touch $@
 
 test-jax: .venv-jax/installed
-	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest tests/transfer tests/test_backends.py
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest $(PARALLEL) \
+		tests/transfer tests/test_backends.py $(NO_BACKEND)
 
 lint: install
 	$(BIN)/ruff check .

@@ -129,10 +129,10 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             kept = json.loads(file.read_text(encoding="utf-8"))
             constant = {int(number): float(share) for number, share in kept["constant"].items()}
             made.shares_ = np.array(kept["shares"], np.float64)
-            made.classes_ = np.arange(int(kept["labels"]))
             made.n_features_in_ = int(kept["features"])
             made._dtype = np.dtype(kept["type"])
-            _check(made, constant)
+            _check(made, int(kept["labels"]), constant)
+            made.classes_ = np.arange(len(made.shares_))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
@@ -213,10 +213,10 @@ def _folder(folder: Path, number: int) -> Path:
     return folder / f"label-{number:03d}"
 
 
-def _check(head: MultiLabelHead, constant: dict[int, float]) -> None:
+def _check(head: MultiLabelHead, labels: int, constant: dict[int, float]) -> None:
     """Raise ValueError unless these are the parts of a fitted head."""
     shares = head.shares_
-    if shares.shape != head.classes_.shape or not len(shares) or not ((shares >= 0) & (shares <= 1)).all():
+    if shares.shape != (labels,) or not labels or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError("its shares are not those of its labels")
     if constant != {j: share for j, share in enumerate(shares.tolist()) if share in (0, 1)}:
         raise ValueError("its constant labels are not those that all rows have, or none")

@@ -8,8 +8,16 @@ import tempfile
 
 import pytest
 
+# Where pytest-xdist runs tests on every core, threads of NumPy and TensorFlow would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return  # it has the folder of the process that started it
     folder = tempfile.mkdtemp(prefix="layertap-tests-")
     os.environ["XDG_CACHE_HOME"] = folder  # converted nets are kept there, for all tests of a session
+    os.environ.pop("LAYERTAP_CACHE", None)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import cli
 from heads import HEADS
 
 LAYER = ("--layer", "block4_pool")
@@ -28,12 +29,11 @@ def make_head():
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with the features of the digits."""
-    folder = tmp_path_factory.mktemp("digits")
-    done = layertap("extract", "digits", *LAYER, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "features"
+    folder = tmp_path_factory.mktemp("digits") / "features"
+    assert cli.main(["extract", "digits", *LAYER, "--cache", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture

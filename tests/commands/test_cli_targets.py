@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cli
+
 COUNT = 48
 LAYER = ("--layer", "block1_pool")
 
 
 @pytest.fixture(scope="module")
-def extracted(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> Path:
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV file whose columns are about how bright and how wide a bar is, its features extracted."""
     folder = tmp_path_factory.mktemp("bars")
     (folder / "imgs").mkdir()
@@ -34,8 +37,8 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> P
         part = ("train", "train", "train", "valid", "test")[number % 5]
         rows.append([name, light / 255, wide, ";".join(tags), int(light > 150), int(wide > 5), number // 4, part, 7])
     write(folder / "bars.csv", rows)
-    done = layertap("extract", "bars.csv", *LAYER, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    with contextlib.chdir(folder):
+        assert cli.main(["extract", "bars.csv", *LAYER]) == 0
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Callable
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cli
+
 LAYERS = ("--layer", "block1_pool", "--layer", "block2_pool")
 
 
 @pytest.fixture(scope="module")
-def shades(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> Path:
+def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images of three shades that overlap, their features extracted."""
     folder = tmp_path_factory.mktemp("shades")
     rng = np.random.default_rng(0)
@@ -24,17 +27,24 @@ def shades(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> Path
         for number in range(14):
             pixels = rng.integers(low, low + 120, (12, 12)).astype(np.uint8) // (1 + number % 2)
             Image.fromarray(pixels).save(folder / "data" / name / f"{number}.png")
-    for pool in ("avg", "max"):
-        done = layertap("extract", "data", *LAYERS, "--pool", pool, cwd=folder)
-        assert done.returncode == 0, done.stderr
+    with contextlib.chdir(folder):
+        for pool in ("avg", "max"):
+            assert cli.main(["extract", "data", *LAYERS, "--pool", pool]) == 0
     return folder
 
 
 @pytest.fixture
-def run(shades: Path, layertap: Callable) -> Callable[..., dict]:
+def here(shades: Path, main: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """Run a command in the folder `shades`."""
+    monkeypatch.chdir(shades)
+    return main
+
+
+@pytest.fixture
+def run(here: Callable) -> Callable[..., dict]:
     def run(*arguments: str) -> dict:
-        done = layertap(*arguments, "--json", cwd=shades)
-        assert done.returncode == 0, done.stderr
+        done = here(*arguments, "--json")
+        assert done.status == 0, done.stderr
         return json.loads(done.stdout)
 
     return run
@@ -55,7 +65,7 @@ def test_a_grid_is_chosen_from_by_inner_folds_and_the_test_part_is_scored_once(r
     assert config["protocol"] == {"cv": 3, "test": 0.2, "seed": 0, "draws": 20}
 
 
-def test_layers_side_by_side_are_read_so_by_later_commands(run: Callable, shades: Path, layertap: Callable) -> None:
+def test_layers_side_by_side_are_read_so_by_later_commands(run: Callable, shades: Path, here: Callable) -> None:
     spaces = [info["space"] for info in run("cache", "list")["spaces"] if "block1_pool-max" in info["space"]]
     report = run(
         "train-head", "data", *LAYERS, "--pool", "avg", "--join", "--beside", spaces[0], "--cv", "3", "--out", "joined"
@@ -69,8 +79,8 @@ def test_layers_side_by_side_are_read_so_by_later_commands(run: Callable, shades
     new = shades / "new.png"
     Image.fromarray(np.asarray(Image.open(image)) + 1).save(new)  # not in the cache yet
     assert run("predict", "joined", str(new))["predictions"][0]["probabilities"].keys() == {"dark", "gray", "bright"}
-    done = layertap("train-head", "data", "--layer", "block1_pool", "--join", "--out", "one", cwd=shades)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    done = here("train-head", "data", "--layer", "block1_pool", "--join", "--out", "one")
+    assert (done.status, done.stderr.count("\n")) == (2, 1)
     assert "--join puts several layers side by side" in done.stderr
 
 
@@ -85,7 +95,7 @@ def test_a_learning_curve_rises(run: Callable, shades: Path) -> None:
     assert (shades / "curve" / "curve.png").is_file()
 
 
-def test_a_sweep_ranks_pairs_and_keeps_them(run: Callable, shades: Path, layertap: Callable) -> None:
+def test_a_sweep_ranks_pairs_and_keeps_them(run: Callable, shades: Path, here: Callable) -> None:
     command = (
         "sweep", "data", *LAYERS, "--pool", "avg", "--pool", "max", "--join", "block1_pool+block2_pool",
         "--head", "prototypes", "--head", "ridge", "--grid", "prototypes.scale=true,false", "--cv", "3",
@@ -113,16 +123,14 @@ def test_a_sweep_ranks_pairs_and_keeps_them(run: Callable, shades: Path, layerta
     assert len(kept) == len(pairs)
     assert run(*command) == report
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
-    table = layertap(*command, cwd=shades).stdout
+    table = here(*command).stdout
     assert "looks better than it is" in table
 
 
-def test_a_sweep_says_what_is_missing_and_computes_it_where_asked(
-    shades: Path, layertap: Callable, run: Callable
-) -> None:
+def test_a_sweep_says_what_is_missing_and_computes_it_where_asked(here: Callable, run: Callable) -> None:
     command = ("sweep", "data", "--layer", "block3_pool", "--head", "prototypes", "--cv", "3", "--out", "new")
-    done = layertap(*command, cwd=shades)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    done = here(*command)
+    assert (done.status, done.stderr.count("\n")) == (2, 1)
     assert "Compute what is missing with --extract" in done.stderr
     assert run(*command, "--extract")["pairs"][0]["error"] == ""
 
@@ -137,8 +145,8 @@ def test_a_sweep_says_what_is_missing_and_computes_it_where_asked(
         (("--cv", "50"), "50 folds need at least 50 distinct images"),
     ],
 )
-def test_mistakes_are_told_in_a_line(shades: Path, layertap: Callable, arguments: tuple[str, ...], said: str) -> None:
-    done = layertap("sweep", "data", "--layer", "block1_pool", "--pool", "avg", *arguments, "--out", "bad", cwd=shades)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+def test_mistakes_are_told_in_a_line(shades: Path, here: Callable, arguments: tuple[str, ...], said: str) -> None:
+    done = here("sweep", "data", "--layer", "block1_pool", "--pool", "avg", *arguments, "--out", "bad")
+    assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
     assert said in done.stderr
     assert not (shades / "bad" / "sweep.csv").exists()

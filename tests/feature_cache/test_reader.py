@@ -161,7 +161,7 @@ def test_boolean_array_over_rows_and_columns_gives_what_numpy_gives(pair: tuple[
         np.array([2**63], np.uint64),
         ["a"],
         {0},
-        object(),
+        pytest.param(object(), id="an object"),
         "features",
         (N, 0),
         (0, 99),

@@ -90,10 +90,11 @@ def test_rows_sorted_by_class_are_learned_as_well_as_mixed_ones(finder: ConvHead
     assert abs(head.score(X_new, y_new) - finder.score(X_new, y_new)) < 0.06
 
 
-def test_seed_decides(fitted: ConvHead):
+def test_seed_decides():
     X, y = blobs()
-    again, other = (ConvHead(**SMALL, seed=seed).fit(X, y).predict_proba(X) for seed in (1, 2))
-    np.testing.assert_allclose(again, fitted.predict_proba(X), atol=1e-6)
+    few = {**SMALL, "epochs": 3}
+    first, again, other = (ConvHead(**few, seed=seed).fit(X, y).predict_proba(X) for seed in (1, 1, 2))
+    np.testing.assert_allclose(again, first, atol=1e-6)
     assert not np.allclose(other, again, atol=1e-3)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from toy_data import cached
 
+import cli
 from feature_cache.errors import BadData
 from heads.splits import Split, few_labels, hold_out, inner_folds, k_fold
 from heads.sweep import Pair, sweep
 from heads.training import Protocol, learning_curve, train
 from heads.views import Views
 
-ROOT = Path(__file__).resolve().parents[2]
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 
 
@@ -159,16 +158,9 @@ LAYERS = ("--layer", "block1_pool", "--layer", "block2_pool", "--pool", "flatten
 
 
 def layertap(folder: Path, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", *arguments, "--json"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as said:
+        assert cli.main([*arguments, "--json"]) == 0
+    report: dict[str, Any] = json.loads(said.getvalue())
     return report
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -385,6 +384,8 @@ class TestNets:
     def test_everything_that_shapes_the_features_makes_another_conversion(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_net: Callable[..., Net]
     ) -> None:
+        import keras
+
         def toy(seed: int) -> keras.Model:
             keras.utils.set_random_seed(seed)
             inputs = keras.Input((32, 32, 3))
