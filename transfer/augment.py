@@ -187,7 +187,8 @@ class Augmentation:
 
 def turned(pixels: np.ndarray, degrees: float) -> np.ndarray:
     """`pixels`, turned counter-clockwise about their centre as ``rotate`` turns them."""
-    return _move(pixels, _source(*pixels.shape[:2], math.radians(degrees), 1.0, 0.0, 0.0))
+    height, width, _ = pixels.shape
+    return _move(pixels, _source(height, width, math.radians(degrees), 1.0, 0.0, 0.0))
 
 
 def _in_range(name: str, value: Any) -> float:
