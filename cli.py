@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from commands import arguments, fine_tune_arguments, head_arguments
+from commands import arguments, fine_tune_arguments, head_arguments, ramp
 from feature_cache.errors import LayertapError
 from feature_cache.version import own_version
 
@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(sub)
 
     _add_cache_commands(commands)
+    ramp.add(commands)
     return parser
 
 

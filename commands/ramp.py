@@ -1,0 +1,15 @@
+"""`layertap ramp`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from commands import ramp_kit
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    text = "make RAMP kits and submissions"
+    ramp = commands.add_parser("ramp", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    inner = ramp.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    ramp_kit.add(inner)

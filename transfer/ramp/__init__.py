@@ -1,0 +1,1 @@
+"""RAMP kits and their submissions (see paris-saclay-cds.github.io/ramp-docs)."""
