@@ -64,11 +64,17 @@ class BatchFeatures:
         # By their names, and as a request of its own: where these had to be found out, the other has built the net.
         self.request = replace(request, layers=tuple(spec.layer for spec in request.specs))
         self.cache = cache
+        self._rows: BatchRows | None = None
 
     @property
     def rows(self) -> BatchRows:
         """What finds and computes them, shared by all of this process who want the same."""
-        return rows_for(self.request, Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
+        if self._rows is None:
+            self._rows = rows_for(self.request, Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
+        return self._rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": None}
 
     def of_epoch(
         self, batches: Iterable[tuple[Any, Any]], count: int

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from transfer.reading import Batch
 from transfer.request import Request
 from transfer.running import Engines, default_batch_size
 
-# Rows of predictions that are held before they are written, and their bytes.
+# Rows of predictions that are collected before they are written, and their bytes.
 HELD_ROWS = 1000
 HELD_BYTES = 64 * 2**20
 
@@ -49,8 +50,9 @@ class BatchRows:
         self._size = request.specs[0].size
         self._engines: Engines | None = None  # for the batches of predictions
         self._held: dict[bytes, list[np.ndarray]] = {}  # by digest, a row for each space
-        self._held_bytes = 0
         self._held_seconds = 0.0
+        self._writing: tuple[Future[None], list[bytes]] | None = None  # those of them that a thread writes
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="layertap-writer")
 
     def of_epoch(
         self, batches: Iterable[tuple[Any, Any]], count: int
@@ -91,7 +93,7 @@ class BatchRows:
         return self.features(every), np.concatenate(targets), contents
 
     def of_batch(self, X: Any) -> np.ndarray:
-        """The features of a batch; what is computed for it is held in memory, and written with what comes later.
+        """The features of a batch; what is computed for it is written together with what comes later.
 
         Parameters
         ----------
@@ -126,8 +128,8 @@ class BatchRows:
             if kept.any():
                 rows[~kept], rows[kept] = held, space.rows(digests[kept])[:]
             parts.append(rows)
-        if len(self._held) >= HELD_ROWS or self._held_bytes >= HELD_BYTES:
-            self.write()
+        if missing:
+            self._write_if_due()
         return parts[0] if len(parts) == 1 else np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
     def complete(self, stored: Features | Joined, layers: tuple[str, ...]) -> None:
@@ -164,19 +166,43 @@ class BatchRows:
         StorageFailure
             When the disk does not take it.
         """
-        if not self._held or self._engines is None:
-            return
-        held, self._held, self._held_bytes = self._held, {}, 0
-        digests = np.frombuffer(b"".join(held), np.uint8).reshape(-1, DIGEST_BYTES)
-        finished = {"finished": new_segment.timestamp(), "seconds": round(self._held_seconds, 3)}
-        self._held_seconds = 0.0
+        self._settle()
+        if self._held:
+            self._store(list(self._held), self._held_seconds)
+            self._held, self._held_seconds = {}, 0.0
+            self._look()
+
+    def _write_if_due(self) -> None:
+        """Let the thread write what is held, once there is enough of it."""
+        new = len(self._held) - (len(self._writing[1]) if self._writing else 0)
+        row_bytes = sum(row.nbytes for row in next(iter(self._held.values())))
+        if new >= min(HELD_ROWS, HELD_BYTES // max(1, row_bytes)):
+            self._settle()
+            names = list(self._held)
+            self._writing = self._thread.submit(self._store, names, self._held_seconds), names
+            self._held_seconds = 0.0
+
+    def _settle(self) -> None:
+        """Wait until the thread has written what it was given, which is then in the cache."""
+        writing, self._writing = self._writing, None
+        if writing:
+            writing[0].result()
+            for name in writing[1]:
+                del self._held[name]
+            self._look()
+
+    def _store(self, names: list[bytes], seconds: float) -> None:
+        """Write a segment of these rows into each space.
+
+        Not by a writer, whose thread cannot be started when the process is about to end.
+        """
+        assert self._engines is not None  # they have computed them
+        provenance = {**self._engines.provenance, "finished": new_segment.timestamp(), "seconds": round(seconds, 3)}
+        digests = np.frombuffer(b"".join(names), np.uint8).reshape(-1, DIGEST_BYTES)
         for number, space in enumerate(self._spaces):
             space.create()
-            rows = np.stack([parts[number] for parts in held.values()])
-            # Not by a writer, whose thread cannot be started when the process is about to end.
-            provenance = {**self._engines.provenance, **finished}
+            rows = np.stack([self._held[name][number] for name in names])
             new_segment.write(space.folder, space.spec, rows, digests, np.zeros(len(rows), np.uint32), provenance)
-        self._look()
 
     def _look(self) -> None:
         self._spaces = [space.again() for space in self._spaces]
@@ -241,7 +267,6 @@ class BatchRows:
         for batch, features in self._engines.run(pieces):
             for digest, *rows in zip(batch.digests, *features, strict=True):
                 self._held[digest.tobytes()] = rows
-                self._held_bytes += sum(row.nbytes for row in rows)
         self._held_seconds += time.monotonic() - begun
 
 

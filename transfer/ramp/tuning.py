@@ -24,6 +24,8 @@ Probe = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 class BatchTuner:
     """Trains the end of a net, on activations of its beginning that the cache holds (see `FineTuner`).
 
+    It can be pickled where `probe` and `split` can.
+
     Parameters
     ----------
     features : BatchFeatures
@@ -35,6 +37,13 @@ class BatchTuner:
     unfreeze_from : str
         The first layer that is trained, by name or index; or ``auto`` (see `find_cut`).
     recipe : Recipe
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,), int
+        Those that some image to train on had.
+    n_classes_ : int
+        Columns of the targets.
     """
 
     def __init__(
@@ -51,6 +60,8 @@ class BatchTuner:
         self.split = split
         self.unfreeze_from = unfreeze_from
         self.recipe = recipe
+        self._tuner: FineTuner | None = None
+        self._weights: list[np.ndarray] = []  # trained ones, after it has been pickled
 
     def fit(self, batches: Iterable[tuple[Any, Any]], count: int) -> Self:
         """Train on the `count` images of an epoch, with one-hot targets (see `BatchRows.of_epoch`).
@@ -64,32 +75,43 @@ class BatchTuner:
         LayertapError
             When the net is not to be had, or the cache cannot be written.
         """
-        from transfer.finetune.network import Network
-        from transfer.finetune.tuner import FineTuner
-
         request = replace(self.features.request)  # with a net of its own: it is trained in place
-        [spec], cut = request.specs, cut_of(request, self.unfreeze_from)
-        self._kept = self._features_at(cut)
+        cut = cut_of(request, self.unfreeze_from)
+        self._kept, read = self._features_at(cut), self.features.rows
         rows, targets, contents = self._kept.of_epoch(batches, count)
         labels = targets.argmax(axis=1)
-        read = self.features.rows
         read.complete(rows, cut.layers)
 
         def probe(digests: np.ndarray, *of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             features, (_, its_labels, _) = read.features(digests), of
             return self.probe(features[:].reshape(len(features), -1), its_labels)
 
-        classes = len(np.unique(labels))
-        network = Network(request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, self.recipe)
-        self._tuner: FineTuner = FineTuner(network, probe, self.recipe, self.split).fit(rows, labels, contents)
-        self._columns = targets.shape[1]
+        self.n_classes_, self.classes_ = targets.shape[1], np.unique(labels)
+        self._tuner = self._tuner_of(request, cut, probe).fit(rows, labels, contents)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes) of a batch; 0 for a class that no image to train on had."""
-        probabilities = np.zeros((len(X), self._columns))
-        probabilities[:, self._tuner.classes_] = self._tuner.predict_proba(self._kept(X))
+        if self._tuner is None:  # it has been pickled
+            request = replace(self.features.request)
+            self._tuner = self._tuner_of(request, cut_of(request, self.unfreeze_from), self.probe)
+            self._tuner.classes_, self._tuner.network.weights = self.classes_, self._weights
+        probabilities = np.zeros((len(X), self.n_classes_))
+        probabilities[:, self.classes_] = self._tuner.predict_proba(self._kept(X))
         return probabilities
+
+    def __getstate__(self) -> dict[str, Any]:
+        weights = self._tuner.network.weights if self._tuner else self._weights
+        return {**self.__dict__, "_tuner": None, "_weights": weights}
+
+    def _tuner_of(self, request: Request, cut: Cut, probe: Any) -> FineTuner:
+        from transfer.finetune.network import Network  # after the net, which loads Keras quietly
+        from transfer.finetune.tuner import FineTuner
+
+        [spec] = request.specs
+        classes = len(self.classes_)
+        network = Network(request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, self.recipe)
+        return FineTuner(network, probe, self.recipe, self.split)
 
     def _features_at(self, cut: Cut) -> BatchFeatures:
         """What is kept at the cut."""
