@@ -46,7 +46,11 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     sub = _add(subparsers, "init", "write a submission that reads the features of a net")
     sub.add_argument("kit", metavar="KIT", help="folder of the kit")
     sub.add_argument("--name", required=True, metavar="S", help="of the submission")
-    sub.add_argument("--net", default="glyphnet", help="name (see layertap nets) or .keras file (default: glyphnet)")
+    sub.add_argument(
+        "--net",
+        default="glyphnet",
+        help="name (see layertap nets), .keras file, or run of fine-tune (default: glyphnet)",
+    )
     sub.add_argument("--weights", metavar="W", help="imagenet, none or a weights file (default: the net's custom)")
     sub.add_argument(
         "--layer", action="append", default=[], metavar="L", help="may be repeated (default: the net's readout)"
@@ -91,7 +95,7 @@ def kit(args: argparse.Namespace) -> None:
         images.mkdir(parents=True)
         with Progress("images", args.quiet) as progress:
             names, contents, skipped = copy_images(dataset, images, args.seed, progress)
-        there = np.flatnonzero(names)
+        there = np.array([number for number, name in enumerate(names) if name], np.int64)
         dataset, contents = dataset.select(there), contents[there]
         labels = require_labels(dataset)
         parts = hold_out(labels, contents, args.test, args.seed, option="--test")
@@ -138,10 +142,14 @@ def _request(args: argparse.Namespace) -> Request:
     if not args.layer and args.net.lower() == "glyphnet":
         args.layer, args.pool = [GLYPHNET_LAYER], args.pool or GLYPHNET_POOL
     request = Request(arguments.net(args), tuple(args.layer), args.pool, args.size)
-    if args.layer and not request.net.is_file:  # names need no weights
-        _ = replace(request, net=replace(request.net, weights="none")).backbone
-    _ = request.specs
+    if args.layer:
+        _ = _outline(request).backbone
     return replace(request, layers=tuple(spec.layer for spec in request.specs))
+
+
+def _outline(request: Request) -> Request:
+    """The same of a net that has its layers, and needs no weights for them."""
+    return request if request.net.is_file else replace(request, net=replace(request.net, weights="none"))
 
 
 def _require_trainable(request: Request, head: str, params: dict[str, Any], unfreeze_from: str) -> None:
@@ -152,7 +160,4 @@ def _require_trainable(request: Request, head: str, params: dict[str, Any], unfr
 
     rng = np.random.default_rng(0)
     affine(make_head(head, params).fit(rng.normal(size=(20, 4)), np.arange(20) % 2))
-    cut_of(
-        replace(request, net=request.net if request.net.is_file else replace(request.net, weights="none")),
-        unfreeze_from,
-    )
+    cut_of(_outline(request), unfreeze_from)

@@ -153,7 +153,7 @@ def test_folds_share_what_is_held(features: BatchFeatures, request: pytest.Fixtu
 def test_predictions_do_not_depend_on_the_batch(features: BatchFeatures, tmp_path: Path) -> None:
     X = images(21)
     at_once = BatchFeatures(**LAYER, cache=tmp_path / "other")(X)
-    in_parts = np.concatenate([features(X[start : start + 16]) for start in (0, 16)])
+    in_parts = np.concatenate([features(X[part]) for part in (slice(3), slice(3, 19), slice(19, 21))])
     np.testing.assert_allclose(in_parts, at_once, atol=1e-4 * np.abs(at_once).max())
     assert features(X[:0]).shape[0] == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -72,6 +73,12 @@ class BatchFeatures:
         if self._rows is None:
             self._rows = rows_for(self.request, Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
         return self._rows
+
+    def at(self, layers: Sequence[str], pool: str) -> BatchFeatures:
+        """The features of other layers of the same net."""
+        other = copy.copy(self)
+        other.request = replace(self.request, layers=tuple(layers), pooling=pool)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}

@@ -48,7 +48,8 @@ class BatchRows:
         self._request = request
         self._spaces = [cache[spec] for spec in request.specs]
         self._size = request.specs[0].size
-        self._engines: Engines | None = None  # for the batches of predictions
+        self._engines: Engines | None = None  # for batches of predictions, of at most so many images
+        self._most = 0
         self._held: dict[bytes, list[np.ndarray]] = {}  # by digest, a row for each space
         self._held_seconds = 0.0
         self._writing: tuple[Future[None], list[bytes]] | None = None  # those of them that a thread writes
@@ -117,7 +118,7 @@ class BatchRows:
         missing = {name: place for place, name in enumerate(names) if not kept[place] and name not in self._held}
         if missing:
             places = list(missing.values())
-            self._hold(digests[places], pixels[places])
+            self._hold(digests[places], pixels[places], len(pixels))
         parts = []
         for number, space in enumerate(self._spaces):
             if kept.all():
@@ -254,12 +255,12 @@ class BatchRows:
                     writer.append(batch.digests, rows)
         self._look()
 
-    def _hold(self, digests: np.ndarray, pixels: np.ndarray) -> None:
-        """Compute the rows of a few images, and hold them."""
-        if self._engines is None:
+    def _hold(self, digests: np.ndarray, pixels: np.ndarray, most: int) -> None:
+        """Compute the rows of some images of a batch of `most`, and hold them."""
+        if self._engines is None or most > self._most:
             # OpenVINO computes a batch on one core: each gets a share. Others share a batch among all cores.
             among = len(cores()) if choose("auto", self._request.precision) == "openvino" else 1
-            self._engines = Engines(self._request, most=-(-len(pixels) // among))
+            self._engines, self._most = Engines(self._request, most=-(-most // among)), most
         begun, size = time.monotonic(), self._engines.batch_size
         starts = range(0, len(pixels), size)
         views = np.zeros(size, np.uint32)

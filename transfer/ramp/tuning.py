@@ -77,15 +77,17 @@ class BatchTuner:
         """
         request = replace(self.features.request)  # with a net of its own: it is trained in place
         cut = cut_of(request, self.unfreeze_from)
-        self._kept, read = self._features_at(cut), self.features.rows
+        self._kept, read = self.features.at(cut.layers, "none"), self.features.rows
         rows, targets, contents = self._kept.of_epoch(batches, count)
-        labels = targets.argmax(axis=1)
         read.complete(rows, cut.layers)
 
-        def probe(digests: np.ndarray, *of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            features, (_, its_labels, _) = read.features(digests), of
-            return self.probe(features[:].reshape(len(features), -1), its_labels)
+        def probe(
+            digests: np.ndarray, views: np.ndarray, labels: np.ndarray, together: np.ndarray
+        ) -> tuple[np.ndarray, np.ndarray]:
+            features = read.features(digests)
+            return self.probe(features[:].reshape(len(features), -1), labels)
 
+        labels = targets.argmax(axis=1)
         self.n_classes_, self.classes_ = targets.shape[1], np.unique(labels)
         self._tuner = self._tuner_of(request, cut, probe).fit(rows, labels, contents)
         return self
@@ -112,20 +114,6 @@ class BatchTuner:
         classes = len(self.classes_)
         network = Network(request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, self.recipe)
         return FineTuner(network, probe, self.recipe, self.split)
-
-    def _features_at(self, cut: Cut) -> BatchFeatures:
-        """What is kept at the cut."""
-        net = self.features.request.net
-        return BatchFeatures(
-            net.name,
-            cut.layers,
-            pool="none",
-            size=self.features.request.specs[0].size,
-            weights=net.weights,
-            preprocessing=net.preprocessing,
-            seed=net.seed,
-            cache=self.features.cache,
-        )
 
 
 def cut_of(request: Request, unfreeze_from: str) -> Cut:
