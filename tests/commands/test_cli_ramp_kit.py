@@ -37,7 +37,7 @@ def picture(mode: str, seed: int) -> Image.Image:
 
 @pytest.fixture
 def awkward(tmp_path: Path) -> Path:
-    """Images of all modes, in two classes whose names, and theirs, are not plain; and two that are none."""
+    """Images of all modes, in two classes whose names, and theirs, are not plain; and three that are none."""
     folder = tmp_path / "mes données"
     for number, name in enumerate(("chat noir", "été")):
         (folder / name).mkdir(parents=True)
@@ -48,6 +48,8 @@ def awkward(tmp_path: Path) -> Path:
                 image.save(folder / name / f"{mode.replace(';', ' ')} à {seed}.{suffix}")
     (folder / "été" / "broken.png").write_bytes(b"no image")
     (folder / "été" / "empty.png").write_bytes(b"")
+    whole = (folder / "été" / "RGB à 0.PNG").read_bytes()
+    (folder / "été" / "cut.png").write_bytes(whole[: len(whole) // 2])
     return folder
 
 
@@ -72,7 +74,7 @@ def test_images_are_copied_byte_for_byte_where_the_workflow_reads_them_and_rewri
 ) -> None:
     outcome = main("ramp", "kit", "le kit", "--data", awkward, "--workflow", "rampwf")
     assert outcome.status == 0, outcome.stderr
-    assert "left out 2 unreadable images" in outcome.stderr
+    assert "left out 3 unreadable images" in outcome.stderr
     assert "broken.png" in (tmp_path / "le kit" / "skipped.csv").read_text()
     files = list((tmp_path / "le kit" / "data" / "imgs").iterdir())
     assert len(files) == 2 * 3 * len(MODES)
