@@ -19,6 +19,7 @@ import h5py
 from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
 from feature_cache.layout import PAGE, TEMPORARY
 
+OTHER = "choose another folder with --out"
 ABANDONED_SECONDS = 24 * 3600
 
 
@@ -179,7 +180,9 @@ def require_whole(dataset: h5py.Dataset) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool) -> Iterator[Path]:
+def whole_folder(
+    folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool, other: str = OTHER
+) -> Iterator[Path]:
     """A folder to fill, which becomes `folder` when the block ends well and vanishes when it does not.
 
     Parameters
@@ -188,6 +191,8 @@ def whole_folder(folder: Path, what: str, is_ours: Callable[[Path], bool], *, ov
         What it is, for messages: ``run``.
     is_ours : callable
         Whether a folder that exists is one, and may be replaced.
+    other : str
+        What to do to have another, for messages.
 
     Raises
     ------
@@ -197,12 +202,12 @@ def whole_folder(folder: Path, what: str, is_ours: Callable[[Path], bool], *, ov
         When it cannot be made.
     """
     folder = folder.resolve()
-    check_free(folder, what, is_ours, overwrite=overwrite)
+    check_free(folder, what, is_ours, overwrite=overwrite, other=other)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     try:
         aside.mkdir(parents=True)
         yield aside
-        check_free(folder, what, is_ours, overwrite=overwrite)  # again: filling it may have taken a while
+        check_free(folder, what, is_ours, overwrite=overwrite, other=other)  # again: filling it may have taken a while
         if folder.exists():
             old = aside.with_suffix(".old")
             folder.rename(old)
@@ -218,16 +223,16 @@ def whole_folder(folder: Path, what: str, is_ours: Callable[[Path], bool], *, ov
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def check_free(folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool) -> None:
+def check_free(
+    folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool, other: str = OTHER
+) -> None:
     """Raise InvalidChoice when a `whole_folder` cannot be written."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not is_ours(folder):
-        raise InvalidChoice(f"{folder} exists and is not a {what}; choose another folder with --out.")
+        raise InvalidChoice(f"{folder} exists and is not a {what}; {other}.")
     if not overwrite:
-        raise InvalidChoice(
-            f"the {what} {folder} exists; choose another folder with --out, or replace it with --overwrite."
-        )
+        raise InvalidChoice(f"the {what} {folder} exists; {other}, or replace it with --overwrite.")
 
 
 def new_folder(folder: Path) -> None:

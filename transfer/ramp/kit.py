@@ -1,0 +1,212 @@
+"""RAMP kits from any labelled data set: `problem.py`, the data, and a submission to start from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from feature_cache.errors import BadData, BadImage, InvalidChoice
+from transfer.datasets import DataSet, Unreadable
+from transfer.images import FileSource, ImageSource, to_pixels
+from transfer.machine import cores
+
+TEMPLATES = Path(__file__).parent / "templates"
+PROBLEM_FILE, SUBMISSIONS = "problem.py", "submissions"
+PREPROCESSOR_FILE, CLASSIFIER_FILE = "image_preprocessor.py", "batch_classifier.py"
+STARTING_KIT = "starting_kit"
+VALID = 0.2  # of the images to train on, where there are no folds
+# What the line `workflow = ` says, and what it needs.
+WORKFLOWS = {
+    "layertap": ("ImageClassifier", "\nfrom transfer.ramp import ImageClassifier"),
+    "rampwf": ("rw.workflows.ImageClassifier", ""),
+}
+
+
+def filled(template: str, **values: Any) -> str:
+    """The text of a template with these values."""
+    return Template((TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")).substitute(values)
+
+
+def literal(value: Any) -> str:
+    """A value as it stands in code: texts, and lists of them, in double quotes."""
+    return repr(value) if isinstance(value, tuple | int) else json.dumps(value, ensure_ascii=False)
+
+
+def require_kit(folder: Path) -> None:
+    """Raise InvalidChoice unless there is a RAMP kit in `folder`."""
+    if not (folder / PROBLEM_FILE).is_file():
+        raise InvalidChoice(f"{folder} is no RAMP kit (it has no {PROBLEM_FILE}); make one with: layertap ramp kit.")
+
+
+def is_kit(folder: Path) -> bool:
+    """Whether there is a kit with data in `folder`."""
+    return (folder / PROBLEM_FILE).is_file() and (folder / "data" / "train.csv").is_file()
+
+
+def copy_images(
+    dataset: DataSet, folder: Path, seed: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[str], np.ndarray, list[Unreadable]]:
+    """Copy the images of a data set into `folder`, numbered in random order: names and order tell no class.
+
+    Files that `skimage.io.imread`, the reader of RAMP workflows, takes for one gray or colour image are copied byte for
+    byte; of all others, and of arrays, a PNG of 8 bits is written.
+
+    Returns
+    -------
+    names : list of str
+        The file of each image; empty for the unreadable.
+    contents : ndarray of shape (n,), int64
+        Equal for images of the same content.
+    unreadable : list of Unreadable
+    """
+    order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    width = len(str(len(dataset) - 1))
+
+    def copy(number: int) -> tuple[str, bytes] | str:
+        try:
+            return _copy(dataset.sources[number], folder, f"{order[number]:0{width}d}")
+        except BadImage as error:
+            return str(error)
+
+    names, digests, unreadable = [], [], []
+    with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-copy") as pool:
+        for number, copied in enumerate(pool.map(copy, range(len(dataset)))):
+            if isinstance(copied, str):
+                unreadable.append(Unreadable(dataset.ids[number], copied))
+            name, digest = ("", b"") if isinstance(copied, str) else copied
+            names.append(name)
+            digests.append(digest)
+            if progress:
+                progress(number + 1, len(dataset))
+    return names, np.unique(np.array(digests, object), return_inverse=True)[1].reshape(-1), unreadable
+
+
+def write_kit(
+    folder: Path,
+    title: str,
+    names: Sequence[str],
+    labels: np.ndarray,
+    parts: tuple[np.ndarray, np.ndarray],
+    *,
+    folds: int | None = None,
+    workflow: str = "layertap",
+    seed: int = 0,
+) -> None:
+    """Write all of a kit but its images.
+
+    Parameters
+    ----------
+    names : sequence of str
+        File names of the images.
+    labels : ndarray of shape (n,), str
+        Their classes, which become numbers by their order.
+    parts : (ndarray, ndarray)
+        Positions of the images to train on, and of those to test on.
+    folds : int, optional
+        Of the cross-validation; by default one split with a share of 0.2 held out.
+    workflow : {'layertap', 'rampwf'}
+        Whose `ImageClassifier`.
+
+    Raises
+    ------
+    BadData
+        When some class has too few images to train on.
+    """
+    classes, numbers = np.unique(labels, return_inverse=True)
+    _require_enough(classes, numbers[parts[0]], folds)
+    for name, part in zip(("train.csv", "test.csv"), parts, strict=True):
+        rows = sorted((names[i], int(numbers[i])) for i in part)  # in the random order of the names
+        with (folder / "data" / name).open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([("id", "class"), *rows])
+    made, imports = WORKFLOWS[workflow]
+    if folds:
+        kind, how = "StratifiedKFold", f"n_splits={folds}, shuffle=True, random_state={seed}"
+    else:
+        kind, how = "StratifiedShuffleSplit", f"n_splits=1, test_size={VALID}, random_state={seed}"
+    about = {"title": title, "n_classes": len(classes), "n_train": len(parts[0]), "n_test": len(parts[1])}
+    problem = filled(
+        "problem",
+        **{**about, "title": literal(title)},
+        imports=f"from sklearn.model_selection import {kind}{imports}",
+        class_names="".join(f"\n    {literal(str(name))}," for name in classes),
+        workflow=made,
+        cv=f"{kind}({how})",
+    )
+    needed = ["ramp-workflow", "scikit-image", "keras", "tensorflow"] + ["layertap"] * (workflow == "layertap")
+    start = folder / SUBMISSIONS / STARTING_KIT
+    start.mkdir(parents=True)
+    for file, text in (
+        (folder / PROBLEM_FILE, problem),
+        (folder / "README.md", filled("readme", **about)),
+        (folder / "requirements.txt", "".join(f"{name}\n" for name in needed)),
+        (start / PREPROCESSOR_FILE, filled("starting_image_preprocessor")),
+        (start / CLASSIFIER_FILE, filled("starting_batch_classifier")),
+    ):
+        file.write_text(text, encoding="utf-8")
+
+
+def keep_submissions(old: Path, new: Path) -> None:
+    """Copy the submissions of a kit that is replaced, but for the one to start from."""
+    if (old / SUBMISSIONS).is_dir():
+        for folder in (old / SUBMISSIONS).iterdir():
+            if folder.is_dir() and folder.name != STARTING_KIT:
+                shutil.copytree(folder, new / SUBMISSIONS / folder.name, symlinks=True)
+
+
+def _require_enough(classes: np.ndarray, numbers: np.ndarray, folds: int | None) -> None:
+    """Raise BadData where scikit-learn could not split the images to train on as `problem.py` says."""
+    counts, least = np.bincount(numbers, minlength=len(classes)), folds or 2
+    if counts.min() < least:
+        rarest = int(counts.argmin())
+        raise BadData(
+            f"each class needs at least {least} images to train on, and {str(classes[rarest])!r} has {counts[rarest]}: "
+            "add some, or choose fewer --folds."
+        )
+    held = int(np.ceil(VALID * len(numbers)))
+    if not folds and min(held, len(numbers) - held) < len(classes):
+        raise BadData(
+            f"of {len(numbers)} images to train on, {held} are too few to validate with {len(classes)} classes: add "
+            "some, or choose --folds 2."
+        )
+
+
+def _copy(source: ImageSource, folder: Path, stem: str) -> tuple[str, bytes]:
+    """Copy an image; the name of the file, and the digest of its content."""
+    digest, image = source.load()
+    to_pixels(image, image.size[::-1], name=str(source))  # what is damaged inside shows here
+    if isinstance(source, FileSource):
+        suffix = source.path.suffix
+        if not re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix):
+            suffix = f".{(image.format or 'png').lower()}"
+        file = folder / f"{stem}{suffix}"
+        shutil.copyfile(source.path, file)
+        if _is_read(file, image):
+            return file.name, digest
+        file.unlink()
+    image = ImageOps.exif_transpose(source.load()[1])
+    pixels = to_pixels(image, image.size[::-1], name=str(source))
+    file = folder / f"{stem}.png"
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file)
+    return file.name, digest
+
+
+def _is_read(file: Path, image: Image.Image) -> bool:
+    """Whether ``skimage.io.imread`` takes the file for this image, in gray, RGB or RGBA."""
+    from skimage.io import imread
+
+    try:
+        pixels = imread(file)
+    except Exception:  # its plugins raise whatever their formats lead them to
+        return False
+    shape = pixels.shape[:2] == image.size[::-1] and pixels.shape[2:] in ((), (3,), (4,))
+    return shape and pixels.dtype in (np.uint8, np.uint16, np.bool_) and image.mode not in ("CMYK", "YCbCr", "LAB")
