@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# On every core, but no more than four: a net of the slow tests takes up to 4 GB of memory.
+# On every core, but no more than four: a net of the slow tests takes up to 5 GB of memory.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 # Tests of transfer that are of images and tables: no backend has a part in them.
 NO_BACKEND := $(foreach what,augment columns datasets images,--ignore=tests/transfer/test_$(what).py)

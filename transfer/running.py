@@ -104,8 +104,12 @@ class Engines:
                     wait()
 
     def peak(self, seconds: float) -> float:
-        """Inputs a second that the engine alone reaches, measured for about so long with the first batch that came."""
-        assert self._sample is not None
+        """Inputs a second that the engine alone reaches, measured for about so long with the first batch that came.
+
+        0 where none came: no image could be decoded, or other processes had computed all.
+        """
+        if self._sample is None:
+            return 0.0
         engine, done, pending = self._engine(self._sample), 0, deque[Pending]()
         start = time.perf_counter()
         while time.perf_counter() - start < seconds:

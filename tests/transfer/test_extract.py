@@ -257,6 +257,15 @@ class TestUnreadable:
         again = run(class_folder, request_, cache, on_error="skip")
         assert (again.rows_computed, again.rows_reused, again.rows_skipped) == (0, 7, 1)
 
+    def test_an_extraction_that_takes_long_and_finds_nothing_readable_tells_of_no_peak(
+        self, class_folder: Path, request_: Request, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("transfer.extract.PEAK_SECONDS", 0)
+        for file in class_folder.glob("*/*.png"):
+            damage(file)
+        report = run(class_folder, request_, cache, on_error="skip")
+        assert (report.rows_computed, report.rows_skipped, report.peak) == (0, 8, 0.0)
+
     def test_reading_the_cache_fails_for_the_unreadable_unless_skipped(
         self, class_folder: Path, request_: Request, cache: FeatureCache
     ) -> None:
