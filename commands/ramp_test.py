@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,9 @@ def _add(to: argparse._SubParsersAction[Any], name: str, summary: str) -> argpar
 
 
 def test(args: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with what is under way, which is its own process
+    from transfer.ramp.modules import BadSubmission
     from transfer.ramp.outdated import outdated
-    from transfer.ramp.preprocessor import BadSubmission
     from transfer.ramp.problem import submissions
 
     folder = Path(args.kit)
@@ -66,7 +68,7 @@ def test(args: argparse.Namespace) -> int:
             old = [line for file in sorted((folder / "submissions" / name).glob("*.py")) for line in outdated(file)]
             _tell([line.replace(f"{folder}{os.sep}", "", 1) for line in old])
             if old:
-                _tell(["Run it with --old-keras to have such calls translated."])
+                _tell(["--old-keras translates calls and arguments of training and of optimizers."])
         try:
             referee.run(name, old_keras=args.old_keras)
         except BadSubmission as error:

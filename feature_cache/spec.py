@@ -16,7 +16,7 @@ FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
 PRECISIONS = ("float32", "bfloat16", "float16")
-DTYPES = ("float32", "float16", "int8", "uint8", "float64")  # the last two of transformed images
+DTYPES = ("float32", "float16", "int8", "uint8", "uint16", "int32", "int64", "float64")  # from uint8 on, of images
 
 # The version of the recipe that makes pixels (decoding, conversion of modes, resizing). Any change
 # that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
@@ -48,8 +48,8 @@ class FeatureSpec:
         Digest of the user's transform; parameters and seed of the augmentation.
     precision : {'float32', 'bfloat16', 'float16'}
         Of the computation; below float32 as in Keras's mixed precision, with weights in float32.
-    dtype : {'float32', 'float16', 'int8', 'uint8', 'float64'}
-        Of the stored features; the last two of images that a transform has left.
+    dtype : {'float32', 'float16', 'int8', 'uint8', 'uint16', 'int32', 'int64', 'float64'}
+        Of the stored features; from uint8 on, of images that a transform has left.
     coding : str or None
         Codes or coordinates that the features were turned into afterwards (see `feature_cache.coding`).
     recipe : int

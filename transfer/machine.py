@@ -31,6 +31,11 @@ def available_memory() -> int | None:
     """
     if (device := _device_memory()) is not None:
         return device
+    return host_memory()
+
+
+def host_memory() -> int | None:
+    """Bytes of the main memory that are free or easily freed, or None where that is not known."""
     bounds = [_free(), _container(), _process()]
     known = [bound for bound in bounds if bound is not None]
     return min(known) if known else None

@@ -19,7 +19,9 @@ from submissions import IDENTITY, MIRRORED, RESIZED
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage
 from transfer.ramp import ImageClassifier
-from transfer.ramp.preprocessor import BadSubmission, Transform, load, read_image
+from transfer.ramp.modules import BadSubmission
+from transfer.ramp.pixels import read_image
+from transfer.ramp.transforms import Transform, load_transforms
 
 Submission = Callable[..., Path]
 GRAY, COLOUR = ([f"{kind} {number}.png" for number in range(14)] for kind in ("gray", "cölor"))
@@ -159,7 +161,7 @@ def test_whether_a_transform_draws_random_numbers(tmp_path: Path, source: str, e
     file.write_text(source)
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     images = [np.arange(12, dtype=np.uint8).reshape(3, 4)] * 3
-    assert Transform(load(file).transform).is_random(images) == expected
+    assert Transform(load_transforms(file)[0]).is_random(images) == expected
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData
-from transfer.ramp.preprocessor import BadSubmission
+from transfer.ramp.modules import BadSubmission
 from transfer.ramp.transformed import Transformed
 
 AHEAD = 2  # chunks that are made while the submission trains on one
@@ -30,25 +30,35 @@ class BatchGeneratorBuilder:
         Ids of images, names of files in `folder`.
     y_array : array of shape (n,), int
         Their classes, from 0.
-    transformed : Transformed
-        What makes images of files.
+    transform_img, transform_test_img : callable
+        Of the images of training and, for those who want it, of prediction.
     folder : path
     chunk_size : int
         Images that are made at a time; a batch never spans two chunks.
     n_classes : int
+    n_jobs : int
+        Threads that read files.
+    transformed : Transformed
+        What makes images of files, by `transform_img`.
     """
 
     def __init__(
         self,
         X_array: Any,
         y_array: Any,
-        transformed: Transformed,
+        transform_img: Callable[[np.ndarray], Any],
+        transform_test_img: Callable[[np.ndarray], Any],
         folder: str | os.PathLike[str],
         chunk_size: int,
         n_classes: int,
+        n_jobs: int,
+        transformed: Transformed,
     ) -> None:
         self.X_array = X_array
         self.y_array = y_array
+        self.transform_img = transform_img
+        self.transform_test_img = transform_test_img
+        self.n_jobs = n_jobs
         self.folder = folder
         self.chunk_size = chunk_size
         self.n_classes = n_classes
@@ -113,19 +123,18 @@ class BatchGeneratorBuilder:
 def made_ahead(make: Callable[[slice], Any], parts: Iterator[slice]) -> Iterator[tuple[slice, Any]]:
     """Parts, each with what is made of it, made in a thread while the one before is used."""
     waiting: deque[tuple[slice, Future[Any]]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="layertap-chunks") as pool:
-        try:
-            for part in parts:
-                waiting.append((part, pool.submit(make, part)))
-                if len(waiting) > AHEAD:
-                    now, future = waiting.popleft()
-                    yield now, future.result()
-            while waiting:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="layertap-chunks")
+    try:
+        for part in parts:
+            waiting.append((part, pool.submit(make, part)))
+            if len(waiting) > AHEAD:
                 now, future = waiting.popleft()
                 yield now, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        while waiting:
+            now, future = waiting.popleft()
+            yield now, future.result()
+    finally:  # without waiting: who drops a generator may be the very thread
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def paths_of(folder: str | os.PathLike[str], ids: Sequence[Any] | np.ndarray) -> list[str]:
@@ -157,7 +166,7 @@ def as_input(images: Sequence[Any] | np.ndarray) -> np.ndarray:
         X = np.array(images)  # of several dtypes the common one, before it is rounded
     except ValueError:
         X = np.empty(0)
-    if X.ndim not in (3, 4) or X.dtype.hasobject:
+    if X.ndim < 3 or X.dtype.hasobject:
         raise _wrong(images)
     return np.array(_with_channels(X), dtype="float32")
 
@@ -171,7 +180,7 @@ def as_tested(images: Sequence[Any] | np.ndarray) -> np.ndarray:
         As for `as_input`.
     """
     made = [np.asarray(image) for image in images]
-    if {image.ndim for image in made} not in ({2}, {3}) or len({image.shape for image in made}) > 1:
+    if len({image.shape for image in made}) > 1 or made[0].ndim < 2:
         raise _wrong(made)
     return _with_channels(np.stack(made))
 
@@ -191,5 +200,5 @@ def _with_channels(X: np.ndarray) -> np.ndarray:
 def _wrong(images: Sequence[Any] | np.ndarray) -> BadSubmission:
     shapes = list(dict.fromkeys(np.shape(image) for image in images))[:3]
     return BadSubmission(
-        f"transform leaves images of shapes {', '.join(map(str, shapes))}; all are to be of one shape, of 2 axes or 3."
+        f"transform leaves images of shapes {', '.join(map(str, shapes))}; all are to be of one, of 2 axes at least."
     )

@@ -29,7 +29,7 @@ def rank(kit: Kit) -> dict[str, Any]:
         folds; ``blend``, with the bagged scores of the blends, ``valid`` and ``test``; ``stale``, the names of those
         that were changed since, or scored on other data.
     """
-    from transfer.ramp.trial import SCORES, score_types, source_digest
+    from transfer.ramp.trial import OUTPUT, SCORES, score_types, source_digest
 
     train, test = kit.train(), kit.test()
     digest, scores = kit.digest(train, test), score_types(kit.problem)
@@ -38,7 +38,7 @@ def rank(kit: Kit) -> dict[str, Any]:
     for name in kit.submissions():
         path = kit.folder / "submissions" / name
         try:
-            found = json.loads((path / "training_output" / SCORES).read_text())
+            found = json.loads((path / OUTPUT / SCORES).read_text())
         except (OSError, ValueError):
             continue
         if found["kit"] != digest or found["source"] != source_digest(path):
@@ -60,7 +60,9 @@ def rank(kit: Kit) -> dict[str, Any]:
 
 def pareto(costs: Sequence[Sequence[float]]) -> list[bool]:
     """Which rows no other is at least as low as in every column, and lower than in one."""
-    table = np.asarray(costs, float).reshape(len(costs), -1)
+    if not costs:
+        return []
+    table = np.asarray(costs, float)
     return [not ((table <= row).all(1) & (table < row).any(1)).any() for row in table]
 
 
@@ -84,13 +86,15 @@ def greedy_blend(problem: Any, predictions: Sequence[Any], truth: Any, score: An
         Positions in `predictions`.
     """
     sign = 1 if score.is_lower_the_better else -1
-    chosen: list[int] = []
-    best = np.inf
+
+    def cost(numbers: list[int]) -> float:
+        combined = problem.Predictions.combine([predictions[n] for n in numbers])
+        return sign * float(score.score_function(truth, combined))
+
+    chosen = [int(np.argmin([sign * score.score_function(truth, one) for one in predictions]))]
+    best = cost(chosen)
     while len(chosen) < LARGEST:
-        costs = [
-            sign * score.score_function(truth, problem.Predictions.combine([predictions[n] for n in [*chosen, one]]))
-            for one in range(len(predictions))
-        ]
+        costs = [cost([*chosen, one]) for one in range(len(predictions))]
         least = int(np.argmin(costs))
         if costs[least] >= best:
             break
@@ -116,11 +120,11 @@ def _entry(name: str, found: dict[str, Any], scores: list[str]) -> dict[str, Any
 
 def _blended(kit: Kit, train: Any, test: Any, scores: list[Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
     """The scores of the blends of all folds; entries learn what they contribute."""
-    from transfer.ramp.trial import bag
+    from transfer.ramp.trial import OUTPUT, bag
 
     problem, shares = kit.problem, np.zeros(len(entries))
     Predictions = problem.Predictions
-    outputs = [kit.folder / "submissions" / entry["name"] / "training_output" for entry in entries]
+    outputs = [kit.folder / "submissions" / entry["name"] / OUTPUT for entry in entries]
     folds = [rows for _, rows in problem.get_cv(train.X, train.y)]
     valid, tested = [], []
     for number, rows in enumerate(folds):
@@ -130,7 +134,7 @@ def _blended(kit: Kit, train: Any, test: Any, scores: list[Any], entries: list[d
         for position, count in Counter(chosen).items():
             shares[position] += count / len(chosen) / len(folds)
         valid.append(Predictions.combine([said[n] for n in chosen]))
-        if test is not None:
+        if test is not None and test.y is not None:
             parts = [Predictions(y_pred=_saved(outputs[n], number, "test")) for n in chosen]
             tested.append(Predictions.combine(parts))
     for position, entry in enumerate(entries):

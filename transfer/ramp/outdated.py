@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,14 @@ def _of(node: Any) -> list[tuple[str, str]]:
     return found
 
 
+# Positional arguments of the calls for generators, after the generator.
+_ORDER = {
+    "fit": ("steps_per_epoch", "epochs", "verbose", "callbacks", "validation_data", "validation_steps"),
+    "predict": ("steps", "callbacks"),
+    "evaluate": ("steps", "callbacks"),
+}
+
+
 def translate() -> None:
     """Give Keras its older calls back, for as long as this process lives."""
     import keras
@@ -84,27 +94,34 @@ def translate() -> None:
     for name in ("fit", "predict", "evaluate"):
         current = getattr(keras.Model, name)
         setattr(keras.Model, name, _without(current))
-        setattr(keras.Model, f"{name}_generator", _without(current))
+        setattr(keras.Model, f"{name}_generator", _without(current, _ORDER[name]))
+    keras.Model.predict_classes = lambda self, *args, **options: self.predict(*args, **options).argmax(axis=-1)
     for name in OPTIMIZERS:
         kind = getattr(keras.optimizers, name)
         kind.__init__ = _with_rate(kind.__init__, keras.optimizers.schedules.InverseTimeDecay)
 
 
-def _without(method: Any) -> Any:
+def _without(method: Any, order: tuple[str, ...] = ()) -> Any:
     def called(self: Any, *args: Any, **options: Any) -> Any:
         options = {RENAMED.get(name, name): value for name, value in options.items() if name not in DROPPED}
+        if order:
+            options |= dict(zip(order, args[1:], strict=False))
+            args = args[:1]
         return method(self, *args, **options)
 
     return called
 
 
 def _with_rate(method: Any, falling: Any) -> Any:
+    default = inspect.signature(method).parameters["learning_rate"].default
+
+    @functools.wraps(method)
     def made(self: Any, *args: Any, **options: Any) -> None:
         if "lr" in options:
             options["learning_rate"] = options.pop("lr")
         decay = options.pop("decay", 0)
         if decay:  # Keras 1 and 2: the rate over 1 + decay * steps
-            rate = options.get("learning_rate", args[0] if args else 0.01)
+            rate = options.get("learning_rate", args[0] if args else default)
             options["learning_rate"], args = falling(rate, 1, decay), args[1:]
         method(self, *args, **options)
 

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from feature_cache.errors import BadData
+from feature_cache.errors import BadData, BadImage
 from feature_cache.keys import DIGEST_BYTES, digest_array
 from transfer.images import to_pixels
+
+PLAIN_FORMATS, PLAIN_MODES = ("PNG", "JPEG", "BMP"), ("L", "RGB", "RGBA")
 
 
 def fitted(x: np.ndarray, size: tuple[int, int], fit: str = "stretch", interpolation: str = "bilinear") -> np.ndarray:
@@ -110,3 +112,26 @@ def digests_of(pixels: np.ndarray) -> np.ndarray:
     images = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     joined = b"".join(digest_array(image) for image in images)
     return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def read_image(path: str) -> np.ndarray:
+    """The image at `path` as ramp-workflow reads it, by scikit-image.
+
+    Raises
+    ------
+    BadImage
+        When it is missing, or cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            # What scikit-image would do by way of imageio, five times as fast.
+            if image.format in PLAIN_FORMATS and image.mode in PLAIN_MODES and not getattr(image, "is_animated", False):
+                return np.array(image)
+        from skimage.io import imread
+
+        return np.array(imread(path))
+    except FileNotFoundError:
+        raise BadImage(f"there is no image {path}.") from None
+    except Exception as error:  # readers raise whatever a damaged file leads them to
+        reason = str(error).strip().splitlines()
+        raise BadImage(f"{path} is not an image that can be read ({reason[0] if reason else error!r}).") from error

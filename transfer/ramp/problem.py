@@ -20,7 +20,8 @@ import numpy as np
 from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingDependency, unknown
 from transfer.machine import cores
 from transfer.ramp.generators import paths_of
-from transfer.ramp.preprocessor import load, read_image, told
+from transfer.ramp.modules import load, told
+from transfer.ramp.pixels import read_image
 
 NEEDED = ("problem_title", "Predictions", "workflow", "score_types", "get_cv", "get_train_data", "get_test_data")
 EXTERNAL = "external_imports"  # a folder of modules that submissions may import
@@ -34,7 +35,7 @@ class Part:
     ----------
     X
         As the workflow takes it; of image kits, a folder and an array of ids.
-    y : ndarray of shape (n,)
+    y : ndarray of shape (n,), or None where it is secret
     bad_positions : list of int
         Of the images that were left out.
     bad : list of str
@@ -77,7 +78,7 @@ class Kit:
         if (self.folder / EXTERNAL).is_dir():
             sys.path.append(str(self.folder / EXTERNAL))
         with self._unsigned_images(file):
-            self.problem: ModuleType = load(file, "problem")
+            self.problem: ModuleType = load(file, name="problem")
         for name in NEEDED:
             if not hasattr(self.problem, name):
                 raise BadData(f"{file} lacks {name}; see the kits of ramp-workflow.")
@@ -106,12 +107,18 @@ class Kit:
         return submissions(self.folder)
 
     def digest(self, train: Part, test: Part | None) -> str:
-        """What scores depend on besides the submission: the problem and the data."""
+        """What scores depend on besides the submission: the problem, the data (images by their sizes) and the folds."""
         state = hashlib.sha256((self.folder / "problem.py").read_bytes())
+        for file in sorted((self.folder / EXTERNAL).rglob("*.py")):
+            state.update(file.read_bytes())
         for part in (train, test):
             if part is not None:
-                ids = part.X[1] if _is_of_images(part.X) else []
-                state.update(json.dumps([list(map(str, ids)), np.asarray(part.y).astype(str).tolist()]).encode())
+                ids = _sizes(*part.X) if _is_of_images(part.X) else []
+                state.update(json.dumps([ids, np.asarray(part.y).astype(str).tolist()]).encode())
+                if isinstance(part.X, np.ndarray) and not part.X.dtype.hasobject:
+                    state.update(np.ascontiguousarray(part.X).tobytes())
+        for fold in self.problem.get_cv(train.X, train.y):
+            state.update(json.dumps([np.asarray(rows).tolist() for rows in fold]).encode())
         return state.hexdigest()[:16]
 
     def _part(self, name: str) -> Any:
@@ -135,7 +142,8 @@ class Kit:
         if not positions:
             return Part(X, y, [], [])
         good = np.delete(np.arange(len(X[1])), positions)
-        return Part((X[0], X[1][good]), y[good], positions, list(wrong.values()))
+        ids, labels = np.asarray(X[1])[good], None if y is None else np.asarray(y)[good]
+        return Part((X[0], ids), labels, positions, list(wrong.values()))
 
     @contextlib.contextmanager
     def _unsigned_images(self, file: Path) -> Iterator[None]:
@@ -159,6 +167,10 @@ class Kit:
             yield
         finally:
             skimage.io.imsave = original
+
+
+def _sizes(folder: str, ids: np.ndarray) -> list[tuple[str, int]]:
+    return [(str(name), Path(path).stat().st_size) for name, path in zip(ids, paths_of(folder, ids), strict=True)]
 
 
 def submissions(folder: Path) -> list[str]:
@@ -189,18 +201,23 @@ def _wrong(folder: str, ids: np.ndarray, table: Path, root: Path) -> dict[int, s
     wrong = {}
     for number, why in reasons.items():
         name = str(ids[number])
-        where = f"{table.relative_to(root)}:{lines[name]}" if name in lines else name
+        at = lines.get(name, [])
+        where = f"{table.relative_to(root)}:{at.pop(0)}" if at else name
         wrong[number] = f"{where}: {why}; it is left out."
     return wrong
 
 
-def _lines(table: Path) -> dict[str, int]:
-    """The line of each id in a table; empty where there is none such."""
+def _lines(table: Path) -> dict[str, list[int]]:
+    """The lines of each id in a table; empty where there is none such."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
             column = next(reader).index("id")
-            return {row[column]: reader.line_num for row in reader if len(row) > column}
+            found: dict[str, list[int]] = {}
+            for row in reader:
+                if len(row) > column:
+                    found.setdefault(row[column], []).append(reader.line_num)
+            return found
     except (OSError, ValueError, StopIteration, csv.Error):
         return {}
 

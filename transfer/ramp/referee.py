@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from feature_cache.errors import BadData
-from transfer.ramp.preprocessor import BadSubmission
-from transfer.ramp.trial import CHECKED, ERROR, RANKED, SCORES
-
-OUTPUT = "training_output"
+from feature_cache.storage import whole_folder
+from transfer.ramp.modules import BadSubmission
+from transfer.ramp.trial import CHECKED, ERROR, OUTPUT, RANKED, SCORES
 
 
 class Referee:
@@ -46,7 +43,7 @@ class Referee:
     def __init__(self, folder: Path, stdout: IO[str] | None = None) -> None:
         self.folder = folder.resolve()
         self._stdout = stdout
-        with _scratch(Path(tempfile.gettempdir())) as out:
+        with _scratch() as out:
             self._call("check", out)
             self._checked = (out / CHECKED).read_text()
         self.lines: list[str] = json.loads(self._checked)["lines"]
@@ -69,21 +66,22 @@ class Referee:
         BadSubmission
             When it cannot be scored.
         """
-        output = self.folder / "submissions" / name / OUTPUT
-        with _scratch(output.parent) as out:
+        output, failure = self.folder / "submissions" / name / OUTPUT, None
+        with whole_folder(output, "output", lambda folder: True, overwrite=True) as out:
             (out / CHECKED).write_text(self._checked)
             try:
                 self._call("run", out, name, *(["--old-keras"] if old_keras else []))
                 found: dict[str, Any] = json.loads((out / SCORES).read_text())
-            except BadSubmission:
-                _replace(output, out)
-                raise
-            _replace(output, out)
+            except BadSubmission as error:
+                failure = error
+            (out / CHECKED).unlink()
+        if failure:
+            raise failure
         return found
 
     def rank(self) -> dict[str, Any]:
         """See `transfer.ramp.leaderboard.rank`."""
-        with _scratch(Path(tempfile.gettempdir())) as out:
+        with _scratch() as out:
             (out / CHECKED).write_text(self._checked)
             self._call("rank", out)
             found: dict[str, Any] = json.loads((out / RANKED).read_text())
@@ -94,32 +92,25 @@ class Referee:
         # As `ramp-test` in the kit's folder, which is not on the path of modules.
         command = [sys.executable, "-P", "-m", "transfer.ramp.trial", task, str(self.folder), str(out), *arguments]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        if "LAYERTAP_CACHE" in environment:
+            environment["LAYERTAP_CACHE"] = str(Path(environment["LAYERTAP_CACHE"]).absolute())
         if not (self._stdout or sys.stdout).isatty():
             environment["TERM"] = "dumb"  # no colours
         status = subprocess.run(command, env=environment, cwd=self.folder, stdout=self._stdout, check=False).returncode
-        if not status:
+        result = out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[task]
+        if not status and result.exists():
             return
-        what = f"submissions/{arguments[0]}" if arguments else str(self.folder)
+        kind = BadSubmission if task == "run" else BadData
         with contextlib.suppress(OSError):
-            line = (out / ERROR).read_text(encoding="utf-8").splitlines()[0]
-            raise (BadSubmission if arguments else BadData)(line)
+            raise kind((out / ERROR).read_text(encoding="utf-8").splitlines()[0])
+        what = f"submissions/{arguments[0]}" if arguments else str(self.folder)
         reason = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        line = f"{what}: its process {reason}; what it printed says more."
-        (out / ERROR).write_text(line)
-        raise BadSubmission(line)
-
-
-def _replace(output: Path, out: Path) -> None:
-    (out / CHECKED).unlink(missing_ok=True)
-    shutil.rmtree(output, ignore_errors=True)
-    shutil.move(out, output)
+        line = f"{what}: its process {reason}; what it printed may say why."
+        (out / ERROR).write_text(line, encoding="utf-8")
+        raise kind(line)
 
 
 @contextlib.contextmanager
-def _scratch(parent: Path) -> Iterator[Path]:
-    folder = parent / f".layertap-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="layertap-") as folder:
+        yield Path(folder)

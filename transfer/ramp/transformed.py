@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import BadImage, DamagedFile, StorageFailure
+from feature_cache.errors import BadImage
 from feature_cache.keys import FileStamp, digest_bytes
-from feature_cache.space import Space
-from feature_cache.spec import FeatureSpec
-from feature_cache.writer import SpaceWriter
 from transfer.images import FileSource
-from transfer.machine import available_memory, cores
-from transfer.ramp.preprocessor import TRIED, Transform, read_image
+from transfer.machine import cores, host_memory
+from transfer.ramp.kept import MEMORY_SHARE, Kept
+from transfer.ramp.pixels import read_image
+from transfer.ramp.transforms import TRIED, Transform
 from transfer.ramp.workers import Workers
 
-STORED = ("uint8", "float32", "float64")  # images of other dtypes are made each time
-FRESH_BYTES = 2**26  # of rows that are kept in memory before they are written
 SLOW_SECONDS = 3.0  # of transforms to come that are worth starting processes for: each loads scikit-image first
-MEMORY_SHARE = 8  # one part of the free memory may hold images that would have to be read or made again
 
 
 class Transformed:
@@ -48,33 +44,33 @@ class Transformed:
     def __init__(self, transform: Transform, cache: FeatureCache, threads: int, workers: int | None = None) -> None:
         self.transform = transform
         self._cache = cache
+        self._threads = max(1, threads)
         self._count = len(cores()) if workers is None else workers
-        self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="layertap-read")
+        self._pool: ThreadPoolExecutor | None = None
         self._workers: Workers | None = None
         self._random: bool | None = None
-        self._space: Space | None = None
-        self._writer: SpaceWriter | None = None
-        self._fresh: dict[bytes, np.ndarray] = {}
-        self._fresh_bytes = 0
-        self._known: dict[FileStamp, bytes] = {}
+        self._kept: Kept | None = None
+        self._known: dict[FileStamp, bytes] = {}  # digests of files
         self._decoded: dict[FileStamp, np.ndarray] = {}
-        self._room = (available_memory() or 0) // MEMORY_SHARE
-        self._writable = True
+        self._room = (host_memory() or 0) // MEMORY_SHARE
         self._each = 0.0  # seconds that a transform takes
+        self._closed = self._stopping = False
+        # Transforms are written for one thread: the generators of training and of validation take turns.
         self._lock = threading.RLock()
-        self._closed = False
 
     def is_random(self, paths: Sequence[str]) -> bool:
         """Whether the transform draws random numbers, tried on the first of these images if need be."""
         with self._lock:
             if self._random is None:
-                self._space = self._found()
-                self._random = self._space is None and self.transform.is_random(self.decode(paths[:TRIED]))
+                kept = Kept(self.transform, self._cache) if self.transform.file else None
+                known = bool(kept) and not self.transform.says()  # it was tried before
+                self._random = not known and self.transform.is_random(self.decode(paths[:TRIED]))
+                self._kept = None if self._random else kept
             return self._random
 
     def decode(self, paths: Sequence[str]) -> list[np.ndarray]:
         """The images as they are read, in threads; the caller does not change them."""
-        return list(self._threads.map(self._decode, paths))
+        return list(self._reading().map(self._decode, paths))
 
     def images(self, paths: Sequence[str], ahead: int = 0) -> np.ndarray | list[np.ndarray]:
         """What is left of the images at `paths`, where the transform is not random.
@@ -87,55 +83,57 @@ class Transformed:
         Returns
         -------
         ndarray of shape (n, ...), or list of n arrays
-            A list where the images are not of one shape and dtype, or not kept.
+            A list where the images are not of one shape and dtype.
 
         Raises
         ------
         BadImage, BadSubmission
         """
-        keys = self._digests(paths)
         with self._lock:
-            fresh = {n: self._fresh[key] for n, key in enumerate(keys) if key in self._fresh}
-            space = self._space
-        stored = np.flatnonzero(space.has(_as_array(keys))) if space is not None else np.arange(0)
-        rows = space.rows(_as_array(keys)[stored])[:] if space is not None and len(stored) else np.empty(0)
-        if len(stored) == len(keys):
-            return rows
-        found = dict(zip(stored.tolist(), rows, strict=True)) | fresh
-        missing = [position for position in range(len(paths)) if position not in found]
-        if missing:
-            made = self._make([paths[position] for position in missing], ahead)
-            self._keep([keys[position] for position in missing], made)
-            found.update(zip(missing, made, strict=True))
+            assert self._kept is not None
+            stamps = [FileSource(Path(path)).stamp() for path in paths]
+            keys = self._digests(paths, stamps)
+            found = self._kept.find(keys)
+            if isinstance(found, np.ndarray):
+                return found
+            missing = [position for position in range(len(paths)) if position not in found]
+            if missing:
+                made = self._make([paths[position] for position in missing], ahead)
+                found.update(zip(missing, made, strict=True))
+                if not self._closed:
+                    # A file that has changed between the two looks may be another than its digest says.
+                    same = [n for n in missing if FileSource(Path(paths[n])).stamp() == stamps[n]]
+                    self._kept.add([keys[n] for n in same], [found[n] for n in same])
         images = [found[position] for position in range(len(paths))]
         first = images[0]
         if all(image.shape == first.shape and image.dtype == first.dtype for image in images):
             return np.stack(images)
         return images
 
-    def commit(self) -> None:
-        """Write what has been made."""
-        with self._lock:
-            if self._writer is None or self._space is None:
-                return
-            writer, self._writer = self._writer, None
-            try:
-                with writer:
-                    pass
-            except StorageFailure as error:
-                self._go_on(error)
-            else:
-                self._space, self._fresh, self._fresh_bytes = self._space.again(), {}, 0
-
     def close(self) -> None:
-        """Write what has been made, and end the processes."""
-        with self._lock:
-            self._closed = True  # a thread may still be making what nobody will ask for
-            self.commit()
+        """Write what has been made, and end processes and threads. What is asked for later is made, and not kept."""
+        self._stopping = True  # a thread may be making what nobody will ask for
         if self._workers:
-            self._workers.close()
-            self._workers = None
-        self._threads.shutdown()
+            self._workers.stop()
+        with self._lock:
+            self._closed, self._stopping = True, False
+            if self._kept is not None:
+                self._kept.commit()
+            workers, self._workers = self._workers, None
+            pool, self._pool = self._pool, None
+        if workers:
+            workers.close()
+        if pool:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Transformed, (self.transform, self._cache, self._threads, self._count)
+
+    def _reading(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="layertap-read")
+            return self._pool
 
     def _decode(self, path: str) -> np.ndarray:
         if self._random is False:
@@ -149,8 +147,7 @@ class Transformed:
                 self._decoded[stamp] = image
         return image
 
-    def _digests(self, paths: Sequence[str]) -> list[bytes]:
-        stamps = [FileSource(Path(path)).stamp() for path in paths]
+    def _digests(self, paths: Sequence[str], stamps: list[FileStamp | None]) -> list[bytes]:
         keys = [self._known.get(stamp, b"") if stamp else b"" for stamp in stamps]
         unknown = [number for number, key in enumerate(keys) if not key]
         if unknown:
@@ -160,85 +157,26 @@ class Transformed:
                 stamp = stamps[number]
                 keys[number] = recalled.get(stamp[0], b"") if stamp else b""
             fresh = [number for number in unknown if not keys[number]]
-            for number, key in zip(fresh, self._threads.map(_digest, [paths[number] for number in fresh]), strict=True):
+            for number, key in zip(fresh, self._reading().map(_digest, [paths[n] for n in fresh]), strict=True):
                 keys[number] = key
             self._known.update({stamp: keys[number] for number in unknown if (stamp := stamps[number])})
             self._cache.memo.remember({stamp: keys[n] for n in fresh if (stamp := stamps[n])}, seen)
         return keys
 
-    def _found(self) -> Space | None:
-        """The space that holds what this transform has left of other images."""
-        if self.transform.file is None or self.transform.says():
-            return None
-        for name in self._cache.spaces():
-            if name.startswith("transform-"):
-                try:
-                    space = self._cache.open(name)
-                except DamagedFile:
-                    continue
-                if space.spec.transform == self.transform.digest:
-                    return space
-        return None
-
     def _make(self, paths: list[str], ahead: int) -> list[np.ndarray]:
-        begun = time.monotonic()
         slow = self._each * (len(paths) + ahead) > SLOW_SECONDS and self._count > 1
-        with self._lock:
-            if slow and self._workers is None and not self._closed:
-                self._workers = Workers(self.transform, self._count)
+        if slow and self._workers is None and not self._closed:
+            self._workers = Workers(self.transform, self._count)
         if self._workers is not None:
             return self._workers.apply(paths)
-        made = [np.asarray(self.transform(image)) for image in self.decode(paths)]
+        begun = time.monotonic()
+        made = []
+        for image in self.decode(paths):
+            if self._stopping:
+                raise RuntimeError("training has ended")
+            made.append(np.asarray(self.transform(image)))
         self._each = (time.monotonic() - begun) / len(paths)
         return made
-
-    def _keep(self, keys: list[bytes], images: list[np.ndarray]) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            if self._space is None:
-                spec = self._spec(images[0])
-                if spec is None:
-                    return
-                self._space = self._cache[spec]
-            spec, shape = self._space.spec, self._space.row_shape or images[0].shape
-            alike = [n for n, image in enumerate(images) if image.shape == shape and image.dtype == spec.dtype]
-            if not alike:
-                return
-            if self._writable:
-                try:
-                    self._writer = self._writer or self._space.writer({"transform": str(self.transform.file)})
-                    self._writer.append(_as_array([keys[n] for n in alike]), np.stack([images[n] for n in alike]))
-                except StorageFailure as error:
-                    self._go_on(error)
-            if self._writable or self._fresh_bytes < self._room:
-                self._fresh.update({keys[n]: images[n] for n in alike})
-                self._fresh_bytes += len(alike) * images[alike[0]].nbytes
-            if self._writable and self._fresh_bytes > FRESH_BYTES:
-                self.commit()
-
-    def _spec(self, image: np.ndarray) -> FeatureSpec | None:
-        if (
-            self.transform.file is None
-            or image.dtype.name not in STORED
-            or image.ndim not in (2, 3)
-            or 0 in image.shape
-        ):
-            return None
-        return FeatureSpec(
-            net="transform",
-            weights="none",
-            layer="image",
-            size=(image.shape[0], image.shape[1]),
-            pooling="none",
-            transform=self.transform.digest,
-            dtype=image.dtype.name,
-        )
-
-    def _go_on(self, error: StorageFailure) -> None:
-        """Keep images in memory only, while there is room: where nothing can be written, one still wants to train."""
-        warnings.warn(f"transformed images are kept in memory only: {error}", stacklevel=3)
-        self._writable, self._writer = False, None
 
 
 def _digest(path: str) -> bytes:
@@ -246,7 +184,3 @@ def _digest(path: str) -> bytes:
         return digest_bytes(Path(path).read_bytes())
     except OSError as error:
         raise BadImage(f"cannot read the image {path}: {error.strerror}.") from error
-
-
-def _as_array(keys: list[bytes]) -> np.ndarray:
-    return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 import sys
@@ -22,10 +23,11 @@ import numpy as np
 from feature_cache.errors import LayertapError
 from transfer.ramp import outdated
 from transfer.ramp.leaderboard import rank
-from transfer.ramp.preprocessor import BadSubmission, told
+from transfer.ramp.modules import BadSubmission, told
 from transfer.ramp.problem import Kit, Part
 from transfer.ramp.saving import save_model
 
+OUTPUT = "training_output"
 SCORES, ERROR, CHECKED, RANKED = "scores.json", "error.txt", "checked.json", "ranked.json"
 
 
@@ -62,7 +64,7 @@ class Trial:
         from rampwf.utils.pretty_print import print_df_scores, print_title
         from rampwf.utils.scoring import mean_score_matrix, round_df_scores
 
-        kit, problem = self.kit, self.kit.problem
+        kit, problem, source = self.kit, self.kit.problem, source_digest(self.path)
         print_title(f"Testing {problem.problem_title}")
         print_title(f"Training submissions/{self.name} ...")
         folds = [tuple(fold) for fold in problem.get_cv(self.train.X, self.train.y)]
@@ -81,7 +83,7 @@ class Trial:
         sys.stdout.flush()
         return {
             "submission": self.name,
-            "source": source_digest(self.path),
+            "source": source,
             "kit": kit.digest(self.train, self.test),
             "folds": [{step: row.to_dict() for step, row in table.iterrows()} for table in tables],
             "bagged": bagged,
@@ -100,15 +102,16 @@ class Trial:
             lambda: workflow.train_submission(str(self.path), self.train.X, self.train.y, train_is), self.path
         )
         parts: dict[str, tuple[Any, Any]] = {}
-        said, times["valid"] = self._predictions(workflow, trained, self.train)
+        said, times["valid"] = self._predictions(workflow, trained, self.train, fold)
         _save(folder, "train", said)
         Predictions = problem.Predictions
         for step, rows in (("train", train_is), ("valid", valid_is)):
             parts[step] = Predictions(y_true=self.train.y, fold_is=rows), Predictions(y_pred=said, fold_is=rows)
         if self.test is not None:
-            said, times["test"] = self._predictions(workflow, trained, self.test)
+            said, times["test"] = self._predictions(workflow, trained, self.test, None)
             _save(folder, "test", said)
-            parts["test"] = Predictions(y_true=self.test.y), Predictions(y_pred=said)
+            if self.test.y is not None:
+                parts["test"] = Predictions(y_true=self.test.y), Predictions(y_pred=said)
         truths, found = ({step: pair[which] for step, pair in parts.items()} for which in (0, 1))
         table = score_matrix(self.scores, ground_truth=truths, predictions=found)
         table["time"] = [times[step] for step in table.index]
@@ -116,16 +119,21 @@ class Trial:
         for step, seconds in times.items():
             (folder / f"{step}_time").write_text(str(seconds))
         (folder / "state.txt").write_text("scored")
-        save_model(trained, folder / "model")
+        try:
+            save_model(trained, folder / "model")
+        except (Exception, SystemExit) as error:  # it may be anything that a submission has made
+            print(f"The trained model is not kept: {told(error, None)}", file=sys.stderr)
         return table, found["valid"], found.get("test")
 
-    def _predictions(self, workflow: Any, trained: Any, part: Part) -> tuple[np.ndarray, float]:
-        said, seconds = _timed(lambda: workflow.test_submission(trained, part.X), self.path)
-        said = np.asarray(said)
-        classes = len(getattr(self.kit.problem.Predictions, "label_names", []))
-        expected = (len(part.y), classes) if classes else (len(part.y), *said.shape[1:])
-        where = _where(trained, self.path)
-        if said.shape != expected:
+    def _predictions(self, workflow: Any, trained: Any, part: Part, fold: Any) -> tuple[np.ndarray, float]:
+        names = list(inspect.signature(workflow.test_submission).parameters)
+        more = (fold,) if names[2:] == ["fold"] else ()  # as ramp-workflow finds out
+        said, seconds = _timed(lambda: workflow.test_submission(trained, part.X, *more), self.path)
+        said, where = np.asarray(said), _where(trained, self.path)
+        columns = getattr(self.kit.problem.Predictions, "n_columns", None)
+        rows = len(said) if part.y is None else len(part.y)
+        expected = (rows, *([columns] if columns else []))
+        if columns is not None and said.shape != expected:
             raise BadSubmission(f"{where} gives an array of shape {said.shape}; it is to be {expected}.")
         if said.dtype.kind == "f" and not np.isfinite(said).all():
             wrong = int((~np.isfinite(said).reshape(len(said), -1)).any(axis=1).sum())
@@ -139,7 +147,7 @@ class Trial:
         from rampwf.utils.scoring import round_df_scores
 
         bagged = {"valid": bag(self.kit.problem, self.scores, self.train.y, valid, [rows for _, rows in folds])}
-        if self.test is not None:
+        if self.test is not None and self.test.y is not None:
             bagged["test"] = bag(self.kit.problem, self.scores, self.test.y, test)
         for title in ("----------------------------", "Bagged scores", "----------------------------"):
             print_title(title)
@@ -157,7 +165,8 @@ def score_types(problem: Any) -> list[Any]:
     from rampwf.score_types import BalancedAccuracy
 
     found = list(problem.score_types)
-    if any(isinstance(one, BalancedAccuracy) for one in found) or not hasattr(problem.Predictions, "label_names"):
+    of_classes = hasattr(problem.Predictions, "y_pred_label_index")
+    if not of_classes or any(isinstance(one, BalancedAccuracy) for one in found):
         return found
     return [*found, BalancedAccuracy(name="bal_acc", precision=3, adjusted=False)]
 
@@ -224,10 +233,13 @@ def main(argv: list[str]) -> int:
             if args.old_keras:
                 outdated.translate()
             found = Trial(kit, args.name, args.out).run() if args.task == "run" else rank(kit)
-    except LayertapError as error:
-        line = " ".join(str(error).split()).replace(shown, "")
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # a kit may raise anything, too
+        line = str(error) if isinstance(error, LayertapError) else told(error, args.kit.resolve() / "problem.py")
+        line = " ".join(line.split()).replace(shown, "")
         (args.out / ERROR).write_text(f"{line}\n\n{traceback.format_exc()}", encoding="utf-8")
-        return error.exit_code
+        return error.exit_code if isinstance(error, LayertapError) else 1
     (args.out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[args.task]).write_text(json.dumps(found, indent=2))
     return 0
 

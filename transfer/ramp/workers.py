@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,9 @@ from typing import IO, Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, LayertapError
-from transfer.ramp.preprocessor import BadSubmission, Transform, load, read_image
+from transfer.ramp.modules import BadSubmission, load, told
+from transfer.ramp.pixels import read_image
+from transfer.ramp.transforms import Transform
 
 PIECES = 4  # that the images of a chunk are cut into for each worker, so that all end at about the same time
 _ERRORS = {kind.__name__: kind for kind in (BadImage, BadSubmission)}
@@ -39,11 +41,15 @@ class Workers:
     def __init__(self, transform: Transform, count: int) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         environment.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-        command = [sys.executable, "-m", "transfer.ramp.workers", str(transform.file), transform.name, transform.digest]
+        command = [sys.executable, "-P", "-c", "from transfer.ramp.workers import main; main()"]
         self._processes = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             for _ in range(count)
         ]
+        about = {"file": str(transform.file), "name": transform.name, "source": transform.source.decode("latin-1")}
+        for process in self._processes:
+            assert process.stdin
+            process.stdin.write(json.dumps(about).encode() + b"\n")
         self._free = list(self._processes)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="layertap-transform")
 
@@ -58,9 +64,13 @@ class Workers:
         pieces = [paths[start : start + size] for start in range(0, len(paths), size)]
         return [image for piece in self._threads.map(self._ask, pieces) for image in piece]
 
+    def stop(self) -> None:
+        """Have what is being applied end soon, with an error."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def close(self) -> None:
         """End the processes."""
-        self._threads.shutdown()
+        self._threads.shutdown(cancel_futures=True)
         for process in self._processes:
             for stream in (process.stdin, process.stdout):
                 if stream:
@@ -78,7 +88,7 @@ class Workers:
         except (OSError, EOFError, ValueError) as error:
             if isinstance(error, LayertapError):
                 raise
-            raise BadData(f"a process that transforms images has ended (status {process.poll()}).") from error
+            raise BadData(f"a process that transforms images has ended, with status {process.wait()}.") from error
         finally:
             self._free.append(process)
 
@@ -93,18 +103,16 @@ def _received(stream: IO[bytes]) -> Iterator[np.ndarray]:
         yield np.load(io.BytesIO(stream.read(length)), allow_pickle=False)
 
 
-def main(file: str, name: str, digest: str) -> None:
-    """Answer requests, a line of JSON with paths each, until there are no more."""
+def main() -> None:
+    """Answer requests, a line of JSON with paths each, until there are no more; the first line says the transform."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a transform prints is no answer
-    transform: Transform | None = None
+    about = json.loads(sys.stdin.buffer.readline() or b"null")
+    transform: Any = None
     for line in sys.stdin.buffer:
         contents = []
         try:
-            if transform is None:
-                transform = Transform(getattr(load(Path(file)), name))
-                if transform.digest != digest:
-                    raise BadSubmission(f"{file} has changed since the training began; start again.")
+            transform = transform or _loaded(**about)
             for path in json.loads(line):
                 contents.append(_encoded(np.asarray(transform(read_image(path)))))
             answer: dict[str, Any] = {"lengths": [len(content) for content in contents]}
@@ -114,13 +122,21 @@ def main(file: str, name: str, digest: str) -> None:
         out.flush()
 
 
+def _loaded(file: str, name: str, source: str) -> Callable[[np.ndarray], Any]:
+    function = getattr(load(Path(file), source.encode("latin-1")), name)
+
+    def transform(image: np.ndarray) -> Any:
+        try:
+            return function(image)
+        except Exception as error:
+            raise BadSubmission(told(error, Path(file))) from error
+
+    return transform
+
+
 def _encoded(image: np.ndarray) -> bytes:
     if image.dtype.hasobject:
         raise BadSubmission("transform leaves something that is no array of numbers.")
     stream = io.BytesIO()
     np.save(stream, image, allow_pickle=False)
     return stream.getvalue()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -12,8 +12,8 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import MissingDependency
 from transfer.ramp.generators import BatchGeneratorBuilder, as_tested, made_ahead, paths_of
-from transfer.ramp.preprocessor import Transform
 from transfer.ramp.transformed import Transformed
+from transfer.ramp.transforms import Transform, load_transforms
 
 
 class ImageClassifier:
@@ -91,19 +91,19 @@ class ImageClassifier:
         """
         folder, X_array = folder_X_array
         train_is = slice(None) if train_is is None else train_is
-        preprocessor = self._module(module_path, 0)
-        transform_test = getattr(preprocessor, "transform_test", preprocessor.transform)
-        classifier = self._module(module_path, 1).BatchClassifier()
-        transformed = self._transformed(preprocessor.transform)
+        transform, transform_test = load_transforms(self._checked(module_path, 0))
+        classifier = self._imported(module_path, 1).BatchClassifier()
+        transformed = self._transformed(transform)
         try:
             classifier.fit(
                 BatchGeneratorBuilder(
-                    X_array[train_is], y_array[train_is], transformed, folder, self.chunk_size, self.n_classes
+                    *(X_array[train_is], y_array[train_is], transform, transform_test, folder),
+                    *(self.chunk_size, self.n_classes, self.n_jobs, transformed),
                 )
             )
         finally:
             transformed.close()
-        return preprocessor.transform, transform_test, classifier
+        return transform, transform_test, classifier
 
     def test_submission(
         self, trained_model: tuple[Any, Any, Any], folder_X_array: tuple[str, np.ndarray]
@@ -137,10 +137,22 @@ class ImageClassifier:
         cache = FeatureCache(Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
         return Transformed(Transform(function), cache, self.n_jobs, self.workers)
 
-    def _module(self, folder: str | os.PathLike[str], number: int) -> Any:
-        try:
-            from rampwf.utils.importing import import_module_from_source
-        except ImportError as error:
-            raise MissingDependency("RAMP kits need ramp-workflow: pip install 'layertap[ramp]'") from error
-        name = self.element_names[number]
-        return import_module_from_source(str(Path(folder, f"{name}.py")), name, sanitize=True)
+    def _checked(self, folder: str | os.PathLike[str], number: int) -> Path:
+        """The file of a module of a submission, which has none of the words that ramp-workflow forbids."""
+        file = Path(folder, f"{self.element_names[number]}.py")
+        _ramp_workflow().sanitize._sanitize_input(file.read_text(encoding="utf-8"))
+        return file
+
+    def _imported(self, folder: str | os.PathLike[str], number: int) -> Any:
+        file, name = Path(folder, f"{self.element_names[number]}.py"), self.element_names[number]
+        return _ramp_workflow().importing.import_module_from_source(str(file), name, sanitize=True)
+
+
+def _ramp_workflow() -> Any:
+    try:
+        import rampwf.utils.importing
+        import rampwf.utils.sanitize
+
+        return rampwf.utils
+    except ImportError as error:
+        raise MissingDependency("RAMP kits need ramp-workflow: pip install 'layertap[ramp]'") from error
