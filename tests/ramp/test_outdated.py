@@ -71,6 +71,11 @@ old = dict(workers=2, use_multiprocessing=True, max_queue_size=3)
 history = model.fit_generator(generator(), steps_per_epoch=2, nb_epoch=2, verbose=0, **old)
 assert len(history.history["loss"]) == 2, history.history
 assert model.predict_generator(generator(), steps=2, verbose=0, **old).shape == (8, 1)
+assert model.predict_generator(generator(), 3, verbose=0).shape == (12, 1)
+assert model.predict_classes(np.ones((5, 3)), verbose=0).shape == (5,)
+assert abs(float(np.array(keras.optimizers.Adam(decay=1e-6).learning_rate(0))) - 1e-3) < 1e-9 if callable(
+    keras.optimizers.Adam(decay=1e-6).learning_rate
+) else abs(float(np.array(keras.optimizers.Adam(decay=1e-6).learning_rate)) - 1e-3) < 1e-9
 assert model.evaluate_generator(generator(), steps=1, verbose=0, workers=1) >= 0
 rate = float(np.array(optimizer.learning_rate))
 assert abs(rate - 0.1 / (1 + 0.5 * 4)) < 1e-6, rate

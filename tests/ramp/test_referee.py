@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ import pytest
 from PIL import Image
 from rampwf.prediction_types import make_multiclass
 from rampwf.score_types import NegativeLogLikelihood
+from rampwf.utils.combine import blend_on_fold
 from submissions import IDENTITY
 
 from transfer.ramp.leaderboard import greedy_blend, pareto
@@ -169,6 +171,7 @@ def tested(kit: Path, expected: tuple[Path, str]) -> tuple[dict[str, Any], subpr
     add(
         kit, "dies", MEANS.replace("import numpy as np\n", "import numpy as np\nimport os\n\nos.kill(os.getpid(), 9)\n")
     )
+    add(kit, "vanishes", "import os\n\nos._exit(0)\n" + MEANS)
     add(kit, "transforms", MEANS, "def transform(x):\n    return x.reshape(-1, 5, 7)\n")
     add(kit, "forbidden", MEANS + "\nimport shutil\n")
     add(kit, "empty", "")
@@ -185,6 +188,7 @@ def tested(kit: Path, expected: tuple[Path, str]) -> tuple[dict[str, Any], subpr
         ("raises", r"submissions/raises/batch_classifier\.py:10: AssertionError: no more"),
         ("leaves", r"submissions/leaves/batch_classifier\.py:22: SystemExit: 0"),
         ("dies", r"submissions/dies: its process was ended by SIGKILL"),
+        ("vanishes", r"submissions/vanishes: its process ended with status 0"),
         ("transforms", r"submissions/transforms/image_preprocessor\.py:2: ValueError: cannot reshape"),
         ("forbidden", r"submissions/forbidden/batch_classifier\.py: RuntimeError: forbidden key word shutil"),
         ("empty", r"submissions/empty/batch_classifier\.py: AttributeError: module .* no attribute 'BatchClassifier'"),
@@ -207,15 +211,15 @@ def test_the_others_are_scored_as_by_ramp_test(tested: Any, kit: Path, expected:
     tables = done.stderr.partition("Training submissions/starting_kit")[2]
     assert scores_of(tables) == scores_of(expected[1])
     same_predictions(kit, expected[0])
-    folds = [json.loads(json.dumps(fold)) for fold in entries["starting_kit"]["mean"].values()]
-    assert all(np.isfinite(folds))
+    means = re.findall(r"^\tvalid .*", expected[1], flags=re.MULTILINE)[2]
+    accuracy = re.findall(r"[\d.]+ \+- [\d.]+", means)[1].split()[0]
+    assert entries["starting_kit"]["mean"]["acc"] == pytest.approx(float(accuracy), abs=1e-3)
 
 
 def test_the_leaderboard_ranks_by_the_official_score(tested: Any, kit: Path):
     found, _ = tested
     first, second = found["submissions"]
     assert first["mean"]["nll"] < second["mean"]["nll"]
-    assert first["pareto"]
     assert sum(entry["contributivity"] for entry in (first, second)) == pytest.approx(1)
     assert found["blend"]["valid"]["nll"] <= first["bagged"]["nll"] + 1e-9
     with (kit / "leaderboard.csv").open() as stream:
@@ -296,6 +300,81 @@ def test_an_unknown_submission_is_told(kit: Path):
     assert "has no submission 'starting_kid'; did you mean 'starting_kit'" in done.stderr
 
 
+SECRET = "def get_test_data(path='.'):\n    return _read(path, 'test.csv')[0], None\n"
+NUMBERS = """
+Predictions = rw.prediction_types.make_regression()
+score_types = [rw.score_types.RMSE()]
+"""
+
+
+@pytest.mark.parametrize("change", [SECRET, NUMBERS], ids=["secret labels", "regression"])
+def test_kits_of_other_kinds_are_scored(tmp_path: Path, change: str):
+    kit = make_kit(tmp_path / "kit")
+    with (kit / "problem.py").open("a") as stream:
+        stream.write(change)
+    if change is NUMBERS:
+        classifier = kit / "submissions" / "starting_kit" / "batch_classifier.py"
+        classifier.write_text(MEANS.partition("        near")[0] + "        return X.mean((1, 2, 3)) / 100\n")
+    assert scores_of(ramp_test(kit))[:2]
+    done = ramp("test", kit, "--json")
+    assert not done.returncode, done.stderr
+    [entry] = json.loads(done.stdout)["submissions"]
+    assert entry["contributivity"] == 1
+    assert (entry["test"] is None) == (change is SECRET)
+
+
+def test_scores_on_other_folds_are_left_out_and_a_model_that_cannot_be_saved_harms_nothing(tmp_path: Path):
+    kit = make_kit(tmp_path / "kit", count=12)
+    problem = (kit / "problem.py").read_text()
+    quick = 'StratifiedKFold(3 if os.environ.get("RAMP_TEST_MODE") else 2'
+    (kit / "problem.py").write_text(problem.replace("StratifiedKFold(2", quick))
+    add(kit, "other", MEANS + "\n    def save(self):\n        pass\n")
+    (tmp_path / "elsewhere").mkdir()
+    (kit / "submissions" / "other" / "training_output").symlink_to(tmp_path / "elsewhere")
+    done = ramp("test", kit, "--json")
+    assert "The trained model is not kept: TypeError" in done.stderr
+    assert len(json.loads(done.stdout)["submissions"]) == 2
+    quick_board = json.loads(ramp("test", kit, "--json", "--quick-test", "--submission", "other").stdout)
+    assert [entry["name"] for entry in quick_board["submissions"]] == ["other"]
+    assert quick_board["stale"] == ["starting_kit"]
+    board = ramp("leaderboard", kit)
+    assert re.search("^starting_kit ", board.stdout, flags=re.MULTILINE)
+    assert "changed since they were tested: other" in board.stdout
+
+
+def test_a_board_may_be_empty(tmp_path: Path):
+    kit = make_kit(tmp_path / "kit", count=6)
+    done = ramp("leaderboard", kit)
+    assert not done.returncode
+    assert done.stdout == f"No submission has been tested; do so with: layertap ramp test {kit}\n"
+    (kit / "submissions" / "starting_kit" / "batch_classifier.py").write_text("x = (\n")
+    done = ramp("test", kit, "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert (found["submissions"], found["blend"], list(found["failed"])) == ([], {}, ["starting_kit"])
+    assert done.stderr.count("\n") < 10, done.stderr
+
+
+def test_sigterm_ends_the_submission_too_and_leaves_nothing(tmp_path: Path):
+    kit = make_kit(tmp_path / "kit", count=6)
+    classifier = kit / "submissions" / "starting_kit" / "batch_classifier.py"
+    note = f"__builtins__['open']({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
+    started = f"import os\nimport time\n\n{note}\n"
+    classifier.write_text(started + "time.sleep(60)\n")
+    command = [sys.executable, "-m", "cli", "ramp", "test", str(kit)]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(20) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert sorted(file.name for file in (kit / "submissions" / "starting_kit").iterdir()) == [
+        *("batch_classifier.py", "image_preprocessor.py")
+    ]
+
+
 def test_the_pareto_front():
     assert pareto([(1, 9), (2, 5), (2, 6), (3, 1), (3, 1), (4, 4)]) == [True, True, False, True, True, False]
     assert pareto([(1.0,)]) == [True]
@@ -322,6 +401,16 @@ def test_a_blend_is_no_worse_than_its_parts_and_chosen_greedily():
     ]
     assert len(chosen) > 1
     assert costs == sorted(costs, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_blend_is_that_of_ramp_workflow(seed: int):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 40)
+    said = [rng.uniform(0.05, 0.7, (40, 2)) + 0.2 * np.eye(2)[labels] for _ in range(5)]  # need not add up to 1
+    problem, predictions, truth, score = blend_problem(said, labels.tolist())
+    expected = blend_on_fold(predictions, truth, score)
+    assert greedy_blend(problem, predictions, truth, score) == expected.tolist()
 
 
 def test_a_perfect_submission_needs_no_blend():

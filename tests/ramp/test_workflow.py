@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 import rampwf
@@ -22,6 +25,7 @@ from transfer.ramp import ImageClassifier
 from transfer.ramp.modules import BadSubmission
 from transfer.ramp.pixels import read_image
 from transfer.ramp.transforms import Transform, load_transforms
+from transfer.ramp.workers import Workers
 
 Submission = Callable[..., Path]
 GRAY, COLOUR = ([f"{kind} {number}.png" for number in range(14)] for kind in ("gray", "cölor"))
@@ -59,13 +63,143 @@ def test_a_submission_gets_the_same_batches(
 def test_the_same_batches_from_worker_processes(
     submission: Submission, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("transfer.ramp.transformed.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("transfer.ramp.transformed.SLOW_SECONDS", -1.0)
+    applied: list[int] = []
+    apply = Workers.apply
+    monkeypatch.setattr(Workers, "apply", lambda self, paths: applied.append(len(paths)) or apply(self, paths))
     module = submission(RESIZED + "\n\nprint('loaded')\n")
     options = {"test_batch_size": 3, "chunk_size": 4, "n_jobs": 2, "n_classes": 3}
     expected, probabilities = noted(rampwf.workflows.ImageClassifier(**options), module, pictures, COLOUR)
     seen, said = noted(ImageClassifier(**options, cache=tmp_path / "cache", workers=2), module, pictures, COLOUR)
     assert seen == expected
     np.testing.assert_array_equal(said, probabilities)
+    assert sum(applied) == 14  # each once
+
+
+# Transforms whose names and code objects are one another's, or that remember what came before.
+LAMBDAS = "transform = lambda x: x / 255\ntransform_test = lambda x: x / 127\n"
+MADE = """
+def make(scale):
+    def inner(x):
+        return x / scale
+    return inner
+
+
+transform = make(255)
+transform_test = make(127)
+"""
+DECORATED = """
+import numpy as np
+
+
+@np.errstate(divide='ignore')
+def transform(x):
+    return x[:5] / 100
+"""
+COUNTER = "n = [0]\n\n\ndef transform(x):\n    n[0] += 1\n    return x + n[0]\n"
+SCRATCH = """
+import numpy as np
+
+SCRATCH = np.zeros((9, 7))
+
+
+def transform(x):
+    SCRATCH[...] = x
+    for _ in range(50):
+        SCRATCH[...] = np.sqrt(SCRATCH)
+        SCRATCH[...] = SCRATCH**2
+    return SCRATCH.copy()
+"""
+
+
+BOOLEAN = "def transform(x):\n    return x > 9\n"
+ALSO_DECORATED = "import numpy as np\n\n\n@np.errstate()\ndef transform(x):\n    return x * 1.0\n"
+
+
+@pytest.mark.parametrize("preprocessor", [LAMBDAS, MADE, DECORATED, COUNTER, SCRATCH, BOOLEAN])
+def test_a_submission_gets_the_same_batches_whatever_its_transforms_are_made_of(
+    submission: Submission, pictures: Path, tmp_path: Path, preprocessor: str
+):
+    options = {"test_batch_size": 3, "chunk_size": 4, "n_jobs": 2, "n_classes": 3}
+    ours = ImageClassifier(**options, cache=tmp_path / "cache")
+    noted(ours, submission(ALSO_DECORATED), pictures, GRAY)
+    module = submission(preprocessor, name="other")
+    expected, probabilities = noted(rampwf.workflows.ImageClassifier(**options), module, pictures, GRAY)
+    for _ in range(2):
+        seen, said = noted(ours, module, pictures, GRAY)
+        assert seen == expected
+        np.testing.assert_array_equal(said, probabilities)
+
+
+def test_a_preprocessor_that_is_edited_meanwhile_changes_nothing(
+    submission: Submission, pictures: Path, tmp_path: Path
+):
+    workflow = ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache")
+    module, X = submission("def transform(x):\n    return x / 255\n"), (str(pictures), np.array(GRAY, dtype=object))
+    trained = workflow.train_submission(str(module), X, CLASSES, np.arange(5))
+    submission("def transform(x):\n    return x / 100\n")
+    before = workflow.test_submission(trained, X)
+    changed = workflow.test_submission(workflow.train_submission(str(module), X, CLASSES, np.arange(5)), X)
+    np.testing.assert_allclose(changed[:, 0], before[:, 0] * 2.55)
+
+
+def test_a_helper_that_changes_makes_other_images(
+    submission: Submission, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    helpers = tmp_path / "external_imports"
+    helpers.mkdir()
+    monkeypatch.syspath_prepend(helpers)
+    workflow = ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache")
+    module = submission("from scaling import SCALE\n\n\ndef transform(x):\n    return x / SCALE\n")
+    said = []
+    for text in ("from factor import SCALE\n", "from factor import SCALE\nSCALE = 2 * SCALE\n"):
+        (helpers / "scaling.py").write_text(text)
+        (helpers / "factor.py").write_text("SCALE = 255\n")
+        for name in ("scaling", "factor"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        shutil.rmtree(helpers / "__pycache__", ignore_errors=True)
+        said.append(noted(workflow, module, pictures, GRAY)[1])
+    np.testing.assert_allclose(said[0], said[1] * 2)
+    digests = []
+    for scale in (255, 254):  # of a helper's helper
+        (helpers / "factor.py").write_text(f"SCALE = {scale}\n")
+        digests.append(Transform(load_transforms(module / "image_preprocessor.py")[0]).digest)
+    assert digests[0] != digests[1]
+
+
+def test_gray_and_coloured_images_are_both_kept(submission: Submission, pictures: Path, tmp_path: Path):
+    log = tmp_path / "log"
+    log.touch()
+    workflow, module = ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), submission(counting(log))
+    for ids in (GRAY, COLOUR):
+        noted(workflow, module, pictures, ids)
+    made = len(log.read_text())
+    for ids in (COLOUR, GRAY):
+        noted(workflow, module, pictures, ids)
+    assert len(log.read_text()) == made
+
+
+def test_a_classifier_may_draw_batches_when_it_predicts(submission: Submission, pictures: Path, tmp_path: Path):
+    keeping = """
+import numpy as np
+
+
+class BatchClassifier:
+    def fit(self, gen_builder):
+        self.builder = gen_builder
+        assert gen_builder.transform_img is not None and gen_builder.n_jobs == 2
+        next(gen_builder.get_train_valid_generators(batch_size=5)[0])  # and no more
+
+    def predict_proba(self, X):
+        X, y = next(self.builder.get_train_valid_generators(batch_size=5)[0])
+        return np.full((3, 3), X.mean())
+"""
+    X = (str(pictures), np.array(GRAY[:3], dtype=object))
+    for flow in (ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), rampwf.workflows.ImageClassifier(3, 4, 2, 3)):
+        trained = flow.train_submission(str(submission(classifier=keeping)), X, CLASSES[:3])
+        copy = cloudpickle.loads(cloudpickle.dumps(trained))
+        assert flow.test_submission(trained, X)[0, 0] == flow.test_submission(copy, X)[0, 0] > 0
 
 
 def counting(log: Path) -> str:
@@ -215,9 +349,10 @@ def test_an_error_of_a_transform_says_where(
     submission: Submission, pictures: Path, tmp_path: Path, workers: int | None, monkeypatch: pytest.MonkeyPatch
 ):
     if workers:
-        monkeypatch.setattr("transfer.ramp.transformed.SLOW_SECONDS", 0.0)
-    module = submission("def transform(x):\n    if x[0, 0] % 2:\n        raise KeyError('odd')\n    return x\n")
-    with pytest.raises(BadSubmission, match=r"image_preprocessor\.py:3: KeyError: 'odd'"):
+        monkeypatch.setattr("transfer.ramp.transformed.SLOW_SECONDS", -1.0)
+    body = "    if x[0, 0] % 2:\n        raise KeyError('odd')\n    return x\n"
+    module = submission(f"is_random = False\n\n\ndef transform(x):\n{body}")
+    with pytest.raises(BadSubmission, match=r"image_preprocessor\.py:6: KeyError: 'odd'"):
         noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache", workers=workers), module, pictures, GRAY)
 
 
@@ -234,7 +369,7 @@ def test_a_script_without_a_main_guard_can_use_processes(submission: Submission,
         f"""
 import numpy as np
 from transfer.ramp import ImageClassifier, transformed
-transformed.SLOW_SECONDS = 0.0
+transformed.SLOW_SECONDS = -1.0
 ids = np.array({GRAY!r}, dtype=object)
 flow = ImageClassifier(3, 4, 2, 3, cache={str(tmp_path / "cache")!r}, workers=2)
 trained = flow.train_submission({str(module)!r}, ({str(pictures)!r}, ids), np.arange(14) % 3)
