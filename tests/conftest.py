@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return  # it has the folder of the process that started it
     folder = tempfile.mkdtemp(prefix="layertap-tests-")
     os.environ["XDG_CACHE_HOME"] = folder  # converted nets are kept there, for all tests of a session
-    # All processes of a session share what JAX compiles, too: half of the time of its tests otherwise.
+    # All processes of a session share what JAX compiles, too, which is most of what its tests wait for.
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": f"{folder}/jax", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     os.environ.pop("LAYERTAP_CACHE", None)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
