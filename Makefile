@@ -55,6 +55,7 @@ bench: install
 	$(BIN)/python -m benchmarks.cache
 	$(BIN)/python -m benchmarks.heads
 	$(BIN)/python -m benchmarks.finetune
+	$(BIN)/python -m benchmarks.ramp
 
 clean:
 	rm -rf .venv .venv-jax build *.egg-info features demo

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from feature_cache.errors import BadData, DamagedFile
+from feature_cache.errors import BadData
+from heads.arrays import FILE, read_arrays
 from heads.checks import as_rows, require
 from heads.grouping import inner_split, numbered
 from heads.linear_grid import Fit, best_of, train_grid
 
-FILE = "head.npz"
 # In steps of 4. On 49 problems, steps of 2 and a wider range chose heads no more accurate, steps of 16 worse ones.
 STRENGTHS = tuple(4.0**power for power in range(3, -6, -1))
 # L-BFGS ends where the loss can be expected to fall by no more than this share: in the grid, where accuracies are
@@ -175,17 +174,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         DamagedFile
             When it cannot be read, or is no such head.
         """
-        file = folder / FILE
-        try:
-            with zipfile.ZipFile(file) as archive:  # what is not compressed is not larger than the file
-                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                    raise ValueError("it is compressed")
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in ("classes", "coef", "intercept")}
-            _check(**arrays)
-        except Exception as error:  # a damaged archive makes NumPy raise many types
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
+        arrays = read_arrays(folder, ("classes", "coef", "intercept"), lambda arrays: _check(**arrays))
         head = cls(**params)
         for name, value in arrays.items():
             setattr(head, f"{name}_", value)

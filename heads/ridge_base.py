@@ -9,11 +9,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from feature_cache.errors import DamagedFile
+from heads.arrays import FILE, read_arrays
 from heads.checks import as_rows, require
 from heads.ridge_rows import Rows
 
-FILE = "head.npz"
 STRENGTHS = 1e-30, 1e30  # beyond, squares of what is divided by them overflow
 DTYPES = [np.float32, np.float64]
 
@@ -53,14 +52,7 @@ class RidgeBase(BaseEstimator):
         DamagedFile
             When it cannot be read, or is no such head.
         """
-        file = folder / FILE
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in cls.DIMENSIONS}
-            cls._check_kept(arrays)
-        except Exception as error:  # a damaged archive makes NumPy raise many types
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
+        arrays = read_arrays(folder, cls.DIMENSIONS, cls._check_kept)
         head = cls(**params)
         for name, value in arrays.items():
             setattr(head, f"{name}_", value if value.ndim else float(value))

@@ -366,6 +366,13 @@ def test_truncated_file_is_a_damaged_file(saved: Path, kept: float):
         RidgeHead.load(saved, {})
 
 
+def test_a_compressed_file_is_a_damaged_file(saved: Path):
+    with np.load(saved / "head.npz") as archive:
+        np.savez_compressed(saved / "head.npz", **dict(archive))  # of any size once it is unpacked
+    with pytest.raises(DamagedFile, match="it is compressed"):
+        RidgeHead.load(saved, {})
+
+
 def test_a_flipped_bit_is_a_damaged_file(saved: Path):
     content = bytearray((saved / "head.npz").read_bytes())
     content[content.index(b"coef.npy") + 250] ^= 1  # among its numbers

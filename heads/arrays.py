@@ -1,0 +1,42 @@
+"""`head.npz`: the arrays that a linear head is made of."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from feature_cache.errors import DamagedFile
+
+FILE = "head.npz"
+
+
+def read_arrays(
+    folder: Path, names: Iterable[str], check: Callable[[dict[str, np.ndarray]], None]
+) -> dict[str, np.ndarray]:
+    """The arrays of these names in ``head.npz``, as `np.savez` wrote them.
+
+    Parameters
+    ----------
+    check : callable
+        Raises any exception for arrays that are no head.
+
+    Raises
+    ------
+    DamagedFile
+        When the file cannot be read, or is no such head.
+    """
+    file = folder / FILE
+    try:
+        with zipfile.ZipFile(file) as archive:  # what is not compressed is not larger than the file
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise ValueError("it is compressed")
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in names}
+        check(arrays)
+    except Exception as error:  # a damaged archive makes NumPy raise many types
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
+    return arrays
