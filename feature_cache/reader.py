@@ -180,8 +180,8 @@ def _ahead(load: Callable[[int], Any], starts: range, prefetch: int) -> Iterator
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    finally:  # without waiting: the garbage collector may close this in any thread, whatever locks that holds
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _as_index(index: Any) -> Any:

@@ -137,10 +137,13 @@ def in_threads(work: Callable[..., Result], items: Iterable[tuple[Any, ...]], th
     """
     waiting: deque[Future[Result]] = deque()
     threads = min(threads, MOST_THREADS)
-    with ThreadPoolExecutor(threads, thread_name_prefix="layertap-ridge") as pool:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="layertap-ridge")
+    try:
         for item in items:
             waiting.append(pool.submit(work, *item))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:  # without waiting: the garbage collector may close this in any thread, whatever locks that holds
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -119,8 +119,8 @@ def read_batches(
                 filling[channels].add(digest, view, pixels)
                 if filling[channels].full:
                     yield filling.pop(channels).batch()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    finally:  # without waiting: the garbage collector may close this in any thread, whatever locks that holds
+        pool.shutdown(wait=False, cancel_futures=True)
     for buffer in filling.values():
         yield buffer.batch()
 

@@ -122,8 +122,27 @@ def test_batches_that_are_not_used_up_leave_no_thread(pair: tuple[Features, np.n
     before = set(threading.enumerate())
     batches = pair[0].batches(1, prefetch=2)
     next(batches)
+    (thread,) = set(threading.enumerate()) - before
     batches.close()
-    assert set(threading.enumerate()) <= before
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_leaving_batches_early_waits_for_no_thread(pair: tuple[Features, np.ndarray], monkeypatch: pytest.MonkeyPatch):
+    """Who waits in the garbage collector, which may run while any lock is held, may wait for ever."""
+    go, waited, read = threading.Event(), [], Features.__getitem__
+
+    def slow(features: Features, index: slice) -> np.ndarray:
+        if index.start:
+            waited.append(go.wait(5))
+        return read(features, index)
+
+    monkeypatch.setattr(Features, "__getitem__", slow)
+    batches = pair[0].batches(1, prefetch=2)
+    next(batches)
+    batches.close()
+    assert waited == []
+    go.set()
 
 
 def test_several_threads_read_at_once(cache: FeatureCache, spec: FeatureSpec, made_rows: Callable, add: Callable):

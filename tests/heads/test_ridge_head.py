@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -408,3 +409,19 @@ def test_file_that_holds_another_thing_is_a_damaged_file(saved: Path, change: di
     with pytest.raises(DamagedFile, match=message) as caught:
         RidgeHead.load(saved, {})
     assert "\n" not in str(caught.value)
+
+
+def test_leaving_threads_early_waits_for_none_of_them() -> None:
+    """Who waits in the garbage collector, which may run while any lock is held, may wait for ever."""
+    go, waited = threading.Event(), []
+
+    def work(number: int) -> int:
+        if number:
+            waited.append(go.wait(5))
+        return number
+
+    results = ridge_rows.in_threads(work, [(number,) for number in range(9)], 2)
+    assert next(results) == 0
+    results.close()
+    assert waited == []
+    go.set()
