@@ -224,6 +224,17 @@ def test_the_leaderboard_ranks_by_the_official_score(tested: Any, kit: Path):
     assert float(rows[0]["nll"]) == first["mean"]["nll"]
 
 
+def test_scores_of_one_fold_have_no_deviation(kit: Path, tested: Any, tmp_path: Path):
+    assert " ± " in ramp("leaderboard", kit).stdout
+    problem = (kit / "problem.py").read_text()
+    only = make_kit(tmp_path / "kit")
+    (only / "problem.py").write_text(re.sub(r"return (Stratified.*)", r"return [next(\1)]", problem))
+    done = ramp("test", only, "--submission", "starting_kit")
+    assert not done.returncode, done.stderr
+    table = done.stdout.partition("Leaderboard")[2]
+    assert re.search(r"^starting_kit +\d\.\d{4} +\d\.\d{4} ", table, flags=re.MULTILINE), table
+
+
 def test_a_submission_that_has_changed_since_is_left_out(tested: Any, kit: Path, tmp_path: Path):
     copy = tmp_path / "kit"
     shutil.copytree(kit, copy)
