@@ -57,4 +57,4 @@ bench: install
 	$(BIN)/python -m benchmarks.finetune
 
 clean:
-	rm -rf .venv .venv-jax build *.egg-info features demo
+	rm -rf .venv .venv-jax build *.egg-info features demo mnist_ramp
