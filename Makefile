@@ -58,4 +58,4 @@ bench: install
 	$(BIN)/python -m benchmarks.ramp
 
 clean:
-	rm -rf .venv .venv-jax build *.egg-info features demo
+	rm -rf .venv .venv-jax build *.egg-info features demo mnist_ramp

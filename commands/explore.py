@@ -72,7 +72,8 @@ def _print(report: dict[str, Any]) -> None:
         print(f"  {left_out:,} pairs that are less alike are left out")
     if against := report["against"]:
         leaks = against["leaks"]
-        print(f"\n{against['data']}: {_images(against['images'])}, {leaks['images']:,} of them in {report['data']} too")
+        also = f"{leaks['images']:,} of them, or nearly the same, in {report['data']} too"
+        print(f"\n{against['data']}: {_images(against['images'])}, {also}")
         _print_unreadable(against["unreadable"])
         _print_copies("Exact copies in both", leaks["exact"])
         _print_copies("Near-duplicates in both", leaks["near"])

@@ -175,7 +175,8 @@ def _announce(cut: Cut, request: Request, images: int, devices: int) -> None:
         for name in cut.trained
         for variable in backbone.taps[name]._keras_history.operation.trainable_variables
     )
-    print(f"Training {cut.trained[0]} and later: {len(cut.trained)} layers, {weights / 1e6:.3g} million weights.")
+    layers = f"{len(cut.trained)} layer{'s' * (len(cut.trained) != 1)}"
+    print(f"Training {cut.trained[0]} and later: {layers}, {weights / 1e6:.3g} million weights.")
     if devices > 1:
         print(f"{devices} devices share each step.")
     if not cut.layers:
@@ -188,8 +189,8 @@ def _announce(cut: Cut, request: Request, images: int, devices: int) -> None:
     views = f" of {request.views} views" if request.views > 1 else ""
     print(
         f"The net is cut at {shapes}: {size_text(each)} an image, {size_text(each * images * request.views)} in the "
-        f"cache for {images} images{views}.\nBy the operations an epoch takes a {cut.speedup:.1f}th of the time that "
-        "it would with the frozen part in it."
+        f"cache for {images} images{views}.\nBy the operations an epoch would take {cut.speedup:.1f} times as long "
+        "with the frozen part in it."
     )
 
 

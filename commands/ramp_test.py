@@ -142,7 +142,10 @@ def _print(ranked: dict[str, Any]) -> None:
         head = ["submission", *scores, *([f"test {scores[0]}"] if tested else [])]
         lines = []
         for entry in entries:
-            line = [entry["name"], *(f"{entry['mean'][one]:.4f} ± {entry['sd'][one]:.4f}" for one in scores)]
+            line = [entry["name"]]
+            for one in scores:
+                spread = f" ± {entry['sd'][one]:.4f}" if entry["folds"] > 1 else ""
+                line.append(f"{entry['mean'][one]:.4f}{spread}")
             line += [f"{entry['test'][scores[0]]:.4f}"] if tested else []
             line += [time_text(entry["train_seconds"]), time_text(entry["test_seconds"])]
             lines.append([*line, "yes" if entry["pareto"] else "", f"{100 * entry['contributivity']:.0f} %"])

@@ -1,7 +1,8 @@
-"""What README shows does work, and the demo computes nothing twice."""
+"""What README shows does work, the demo computes nothing twice, and the tutorial tells a true story."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import cli
+from examples import notebook
 
 ROOT = Path(__file__).parent.parent
+TUTORIAL = str(ROOT / "examples" / "mnist_ramp.py")
 
 
 def run(folder: Path, *command: str) -> str:
@@ -72,3 +75,58 @@ def test_the_second_demo_computes_no_rows(tmp_path: Path) -> None:
         accuracy = {name: summary["accuracy"]["mean"] for name, summary in scores[protocol].items()}
         assert accuracy["glyphnet"] >= least
         assert accuracy["glyphnet"] > accuracy["random weights"] > accuracy["raw pixels"] - 0.02
+
+
+def test_the_notebook_is_that_of_the_script() -> None:
+    script = notebook.SCRIPT.read_text(encoding="utf-8")
+    kept = json.loads(notebook.NOTEBOOK.read_text(encoding="utf-8"))
+    assert kept == notebook.notebook(script), "run: python examples/notebook.py"
+    code = "\n".join("".join(cell["source"]) for cell in kept["cells"] if cell["cell_type"] == "code")
+    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(script))
+
+
+def test_the_tutorial_says_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
+    def refused(*options: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, TUTORIAL, *options], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        return done.stderr
+
+    (tmp_path / "kit" / "data").mkdir(parents=True)
+    assert "is no RAMP kit" in refused("--kit", "kit")
+    assert "kit is there already" in refused("--work", "kit")
+    (tmp_path / "kit" / "problem.py").touch()
+    (tmp_path / "kit" / "data" / "train.csv").write_text("id,class\n1.png,0\n2.png,1\n")
+    assert "2 of 2 images of the kit cannot be read. They belong in its folder data/imgs" in refused("--kit", "kit")
+    assert sorted(file.name for file in (tmp_path / "kit").iterdir()) == ["data", "problem.py"]
+
+
+@pytest.mark.slow
+def test_the_tutorial_ranks_features_above_training_from_scratch(tmp_path: Path) -> None:
+    pytest.importorskip("rampwf")
+    said = run(tmp_path, TUTORIAL)
+    work = tmp_path / "mnist_ramp"
+    assert [file.name for file in tmp_path.iterdir()] == ["mnist_ramp"]
+
+    fits = {words[3]: words[4:8] for line in said.splitlines() if (words := line.split())[:3] == ["32", "x", "32"]}
+    assert fits["stretch"] == fits["crop"] == fits["pad"]  # the images are square
+
+    ranked = json.loads((work / "leaderboard.json").read_text())
+    entries = {entry["name"]: entry for entry in ranked["submissions"]}
+    assert set(entries) == {"starting_kit", "readout", "frozen", "upright", "tuned"}
+    start = entries.pop("starting_kit")
+    for name, entry in entries.items():
+        assert entry["test"]["acc"] > max(0.98, start["test"]["acc"]), name
+        assert entry["mean"]["nll"] < 0.1, name
+    assert min(entry["train_seconds"] for entry in entries.values()) < start["train_seconds"]
+
+    theirs = [line.split() for line in said.partition("$ ramp-test")[2].splitlines()]
+    for part, scores in (("valid", entries["frozen"]["mean"]), ("test", entries["frozen"]["test"])):
+        words = next(words for words in theirs if words[:1] == [part])
+        assert [float(word) for word in words[1:4]] == pytest.approx(
+            [scores[name] for name in ranked["scores"]], abs=1e-4
+        )
+    table = [line.split()[0] for line in said.strip().splitlines()[-5:]]
+    assert table == [entry["name"] for entry in ranked["submissions"]]

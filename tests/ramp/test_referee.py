@@ -228,6 +228,17 @@ def test_the_leaderboard_ranks_by_the_official_score(tested: Any, kit: Path):
     assert float(rows[0]["nll"]) == first["mean"]["nll"]
 
 
+def test_scores_of_one_fold_have_no_deviation(kit: Path, tested: Any, tmp_path: Path):
+    assert " ± " in ramp("leaderboard", kit).stdout
+    problem = (kit / "problem.py").read_text()
+    only = make_kit(tmp_path / "kit")
+    (only / "problem.py").write_text(re.sub(r"return (Stratified.*)", r"return [next(\1)]", problem))
+    done = ramp("test", only, "--submission", "starting_kit")
+    assert not done.returncode, done.stderr
+    table = done.stdout.partition("Leaderboard")[2]
+    assert re.search(r"^starting_kit +\d\.\d{4} +\d\.\d{4} ", table, flags=re.MULTILINE), table
+
+
 def test_a_submission_that_has_changed_since_is_left_out(tested: Any, kit: Path, tmp_path: Path):
     copy = tmp_path / "kit"
     shutil.copytree(kit, copy)
@@ -277,7 +288,7 @@ for number in range(30):
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda kit: (kit / "problem.py").unlink(), "is no RAMP kit: it has no problem.py."),
+        (lambda kit: (kit / "problem.py").unlink(), r"is no RAMP kit \(it has no problem.py\)"),
         (lambda kit: (kit / "problem.py").write_text("x = (\n"), r"problem.py:1: SyntaxError"),
         (lambda kit: (kit / "problem.py").write_text("x = 1\n"), "lacks problem_title"),
         (lambda kit: (kit / "data" / "train.csv").unlink(), r"problem.py:\d+: FileNotFoundError"),
@@ -292,6 +303,13 @@ def test_a_kit_that_cannot_be_used_is_told(tmp_path: Path, spoil: Any, line: str
     assert done.returncode == 2
     [told] = done.stderr.splitlines()
     assert re.search(line, told), told
+
+
+@pytest.mark.parametrize("command", ["test", "leaderboard"])
+def test_a_folder_that_is_not_there_is_no_kit(tmp_path: Path, command: str):
+    done = ramp(command, tmp_path / "none")
+    assert done.returncode == 2
+    assert "none is no RAMP kit" in done.stderr
 
 
 def test_an_unknown_submission_is_told(kit: Path):

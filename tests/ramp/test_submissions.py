@@ -82,7 +82,7 @@ def test_every_class_has_a_column_whether_it_was_there_or_not(kit: Path) -> None
     assert said.shape == (len(y), 3)
     assert said.dtype == np.float64
     np.testing.assert_array_equal(said[:, 1], 0)
-    np.testing.assert_allclose(said.sum(axis=1), 1)
+    np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-12)  # scikit-learn's scores warn above 1.5e-8
     assert (said.argmax(axis=1) == y)[y != 1].all()
 
 

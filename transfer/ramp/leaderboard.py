@@ -23,11 +23,11 @@ def rank(kit: Kit) -> dict[str, Any]:
     -------
     dict
         ``scores``, the names of the scores, the official one first; ``submissions``, a list of dicts with ``name``,
-        ``mean`` and ``sd`` over the folds of the scores of the parts held out, ``test``, bagged scores of the test
-        images, ``train_seconds`` and ``test_seconds`` of a fold, ``pareto``, whether none other is at least as good in
-        the official score and both times and better in one, and ``contributivity``, its share of the blends of all
-        folds; ``blend``, with the bagged scores of the blends, ``valid`` and ``test``; ``stale``, the names of those
-        that were changed since, or scored on other data.
+        ``folds``, how many there are, ``mean`` and ``sd`` over the folds of the scores of the parts held out, ``test``,
+        bagged scores of the test images, ``train_seconds`` and ``test_seconds`` of a fold, ``pareto``, whether none
+        other is at least as good in the official score and both times and better in one, and ``contributivity``, its
+        share of the blends of all folds; ``blend``, with the bagged scores of the blends, ``valid`` and ``test``;
+        ``stale``, the names of those that were changed since, or scored on other data.
     """
     from transfer.ramp.trial import OUTPUT, SCORES, score_types, source_digest
 
@@ -109,6 +109,7 @@ def _entry(name: str, found: dict[str, Any], scores: list[str]) -> dict[str, Any
     tested = "test" if "test" in folds[0] else "valid"
     return {
         "name": name,
+        "folds": len(folds),
         "mean": {score: float(np.mean(values)) for score, values in valid.items()},
         "sd": {score: float(np.std(values)) for score, values in valid.items()},
         "bagged": found["bagged"]["valid"],

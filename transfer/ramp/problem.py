@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingDependency, unknown
+from feature_cache.errors import BadData, BadImage, MissingDependency, unknown
 from transfer.machine import cores
 from transfer.ramp.generators import paths_of
+from transfer.ramp.kit import require_kit
 from transfer.ramp.modules import load, told
 from transfer.ramp.pixels import read_image
 
@@ -72,8 +73,7 @@ class Kit:
         self.folder = folder.resolve()  # kits join its path to names more than once
         self.notes: list[str] = []
         file = self.folder / "problem.py"
-        if not file.is_file():
-            raise InvalidChoice(f"{folder} is no RAMP kit: it has no problem.py.")
+        require_kit(folder)
         _require_ramp_workflow()
         if (self.folder / EXTERNAL).is_dir():
             sys.path.append(str(self.folder / EXTERNAL))
@@ -138,7 +138,10 @@ class Kit:
         else:
             positions = self._checked["bad"][name]
         if len(positions) == len(X[1]):
-            raise BadData(f"no image of the {name} data can be used. {next(iter(wrong.values()), '')}")
+            raise BadData(
+                f"no image of the {name} data can be used; put the kit's images where problem.py says. The first: "
+                f"{next(iter(wrong.values()), '')}"
+            )
         if not positions:
             return Part(X, y, [], [])
         good = np.delete(np.arange(len(X[1])), positions)

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from feature_cache.errors import BadData
 from feature_cache.storage import whole_folder
+from transfer.ramp.kit import require_kit
 from transfer.ramp.modules import BadSubmission
 from transfer.ramp.trial import CHECKED, ERROR, OUTPUT, RANKED, SCORES
 
@@ -42,6 +43,7 @@ class Referee:
 
     def __init__(self, folder: Path, stdout: IO[str] | None = None) -> None:
         self.folder = folder.resolve()
+        require_kit(folder)
         self._stdout = stdout
         with _scratch() as out:
             self._call("check", out)
