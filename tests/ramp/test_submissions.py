@@ -20,6 +20,9 @@ pytest.importorskip("rampwf")
 from rampwf.utils.importing import import_module_from_source
 
 import cli
+from feature_cache.errors import DamagedFile
+from transfer.ramp.saving import save_model
+from transfer.ramp.tuning import BatchTuner
 
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = {"rows": (1, 0), "columns": (0, 1), "both": (1, 1)}  # weights of the two axes
@@ -86,7 +89,7 @@ def test_every_class_has_a_column_whether_it_was_there_or_not(kit: Path) -> None
     assert (said.argmax(axis=1) == y)[y != 1].all()
 
 
-def test_fine_tuning_is_better_than_chance_has_all_columns_and_can_be_pickled(kit: Path) -> None:
+def test_fine_tuning_is_better_than_chance_has_all_columns_and_can_be_saved(kit: Path, tmp_path: Path) -> None:
     run("ramp", "init", kit, "--name", "tuned", "--fine-tune", "--layer", "block4_pool")
     file = kit / "submissions" / "tuned" / "batch_classifier.py"
     text = file.read_text()
@@ -111,11 +114,16 @@ def test_fine_tuning_is_better_than_chance_has_all_columns_and_can_be_pickled(ki
     again = workflow.test_submission((*second[:2], copy), X)
     np.testing.assert_allclose(again, said, atol=1e-5)
 
+    save_model(second, tmp_path / "model")
+    other = BatchTuner(tuner.features, probe, split, recipe=tuner.recipe).load(tmp_path / "model" / "tuner")
+    np.testing.assert_allclose(workflow.test_submission((*second[:2], other), X), said, atol=1e-5)
+    (tmp_path / "model" / "tuner" / "tuned.npz").write_bytes(b"PK damaged")
+    with pytest.raises(DamagedFile, match="train them again"):
+        other.load(tmp_path / "model" / "tuner")
+
 
 @pytest.mark.slow
-def test_digits_are_named_right_and_another_head_trains_in_a_tenth_of_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digits_are_named_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run("ramp", "kit", "kit", "--data", "digits", "--workflow", "rampwf", "--quiet")
     own = {"LAYERTAP_CACHE": str(tmp_path / "features"), "XDG_CACHE_HOME": str(tmp_path / "converted")}
@@ -123,14 +131,6 @@ def test_digits_are_named_right_and_another_head_trains_in_a_tenth_of_the_time(
     scores = ramp_test(tmp_path / "kit", "glyphs", **own)
     assert scores["valid"]["acc"] >= 0.99
     assert scores["valid"]["nll"] < 0.03
-
-    net = ("--net", "resnet50", "--weights", "none", "--size", 96, "--pool", "avg")
-    run("ramp", "init", "kit", "--name", "first", *net, "--head", "ridge")
-    run("ramp", "init", "kit", "--name", "second", *net, "--head", "prototypes")
-    first, *second = (
-        ramp_test(tmp_path / "kit", name, **own)["train"]["time"] for name in ("first", "second", "second")
-    )
-    assert min(second) < first / 10, (first, second)  # the better of two: other processes may want the cores
 
 
 @pytest.mark.slow

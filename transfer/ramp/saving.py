@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 
-def save_model(trained: Any, folder: Path) -> list[str]:
-    """Save what a trained submission is made of: nets as ``.keras``, estimators of scikit-learn by skops.
+def save_model(trained: Any, folder: Path) -> None:
+    """Save what a trained submission is made of.
 
-    A classifier with a method ``save(folder)`` saves itself.
+    A classifier with a method ``save(folder)`` saves itself. Of others each attribute is saved: nets as ``.keras``,
+    what has a method ``save(folder)``, such as Layertap's own heads, in a folder of its name, and estimators of
+    scikit-learn by skops.
 
     Parameters
     ----------
@@ -18,32 +20,30 @@ def save_model(trained: Any, folder: Path) -> list[str]:
         What a workflow's `train_submission` gives.
     folder : Path
         It is made if there is anything to save.
-
-    Returns
-    -------
-    list of str
-        Names of the files.
     """
     parts = trained if isinstance(trained, (tuple, list)) else (trained,)
     for part in parts:
-        if hasattr(part, "save") and callable(part.save) and not _is_net(part):
+        if _saves_itself(part):
             folder.mkdir()
             part.save(folder)
-            return sorted(file.name for file in folder.iterdir())
+            return
     named = {name: value for part in parts for name, value in [("model", part), *getattr(part, "__dict__", {}).items()]}
-    saved = []
     for name, value in named.items():
         if _is_net(value):
             folder.mkdir(exist_ok=True)
             value.save(folder / f"{name}.keras")
-            saved.append(f"{name}.keras")
+        elif _saves_itself(value):
+            (folder / name).mkdir(parents=True)
+            value.save(folder / name)
         elif _is_estimator(value):
             from skops import io
 
             folder.mkdir(exist_ok=True)
             io.dump(value, folder / f"{name}.skops")
-            saved.append(f"{name}.skops")
-    return saved
+
+
+def _saves_itself(value: Any) -> bool:
+    return callable(getattr(value, "save", None)) and not _is_net(value) and not isinstance(value, type)
 
 
 def _is_net(value: Any) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import DamagedFile, InvalidChoice
 from transfer.finetune.cutting import Cut, find_cut
 from transfer.finetune.recipe import Recipe
 from transfer.ramp.features import BatchFeatures
@@ -17,6 +19,7 @@ from transfer.request import Request
 if TYPE_CHECKING:
     from transfer.finetune.tuner import FineTuner, InnerSplit
 
+FILE = "tuned.npz"
 # From features of shape (n, d) and labels to the kernel (d, classes) and the bias (classes,) of a linear classifier.
 Probe = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -94,13 +97,37 @@ class BatchTuner:
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes) of a batch; 0 for a class that no image to train on had."""
-        if self._tuner is None:  # it has been pickled
+        if self._tuner is None:  # it has been saved, or pickled
             request = replace(self.features.request)
             self._tuner = self._tuner_of(request, cut_of(request, self.unfreeze_from), self.probe)
             self._tuner.classes_, self._tuner.network.weights = self.classes_, self._weights
         probabilities = np.zeros((len(X), self.n_classes_))
         probabilities[:, self.classes_] = self._tuner.predict_proba(self._kept(X))
         return probabilities
+
+    def save(self, folder: Path) -> None:
+        """Write ``tuned.npz`` into `folder`: the trained weights, which `load` reads."""
+        state = self.__getstate__()
+        weights = {f"weights-{number}": array for number, array in enumerate(state["_weights"])}
+        np.savez(folder / FILE, classes=self.classes_, n_classes=self.n_classes_, **weights)
+
+    def load(self, folder: Path) -> Self:
+        """Take over what a tuner of the same parameters has saved.
+
+        Raises
+        ------
+        DamagedFile
+            When it cannot be read.
+        """
+        try:
+            with np.load(folder / FILE, allow_pickle=False) as found:
+                self.classes_, self.n_classes_ = found["classes"], int(found["n_classes"])
+                self._weights = [found[f"weights-{number}"] for number in range(len(found.files) - 2)]
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DamagedFile(f"the tuned weights in {folder} cannot be read ({error}); train them again.") from error
+        cut = cut_of(replace(self.features.request), self.unfreeze_from)
+        self._kept, self._tuner = self.features.at(cut.layers, "none"), None
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         weights = self._tuner.network.weights if self._tuner else self._weights
