@@ -61,6 +61,18 @@ def test_old_calls_work_once_translated():
 import numpy as np, keras
 from transfer.ramp.outdated import translate
 translate()
+from keras.layers.convolutional import Conv2D
+from keras.utils import np_utils
+from keras.utils.np_utils import to_categorical
+from keras.engine.topology import Input
+assert np_utils.to_categorical([1], 2).tolist() == to_categorical([1], 2).tolist() == [[0, 1]]
+assert Conv2D is keras.layers.Conv2D and Input is keras.Input
+try:
+    from keras.preprocessing.image import ImageDataGenerator
+except ImportError:
+    pass
+else:
+    raise AssertionError
 def generator():
     while True:
         yield np.ones((4, 3)), np.ones((4, 1))

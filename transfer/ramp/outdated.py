@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 CALLS = {
@@ -91,6 +93,8 @@ def translate() -> None:
     """Give Keras its older calls back, for as long as this process lives."""
     import keras
 
+    for name in MODULES:
+        _stand_in(keras, name)
     for name in ("fit", "predict", "evaluate"):
         current = getattr(keras.Model, name)
         setattr(keras.Model, name, _without(current))
@@ -99,6 +103,24 @@ def translate() -> None:
     for name in OPTIMIZERS:
         kind = getattr(keras.optimizers, name)
         kind.__init__ = _with_rate(kind.__init__, keras.optimizers.schedules.InverseTimeDecay)
+
+
+def _stand_in(keras: Any, name: str) -> None:
+    """Let a module that is gone hold what took its place."""
+    module, places = ModuleType(name), (keras.layers, keras.models, keras.utils)
+
+    def find(what: str) -> Any:
+        for place in places:
+            if hasattr(place, what):
+                return getattr(place, what)
+        raise AttributeError(f"Keras 3 has no {what}, which was in {name}")
+
+    module.__getattr__ = find  # type: ignore[method-assign]
+    parent, _, last = name.rpartition(".")
+    if parent not in sys.modules:
+        sys.modules[parent] = ModuleType(parent)
+    setattr(sys.modules[parent], last, module)
+    sys.modules[name] = module
 
 
 def _without(method: Any, order: tuple[str, ...] = ()) -> Any:
