@@ -23,3 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": f"{folder}/jax", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     os.environ.pop("LAYERTAP_CACHE", None)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: else a process would be busy with them when the others have nothing left."""
+    longest = ("tests/test_examples.py", "tests/test_cache_stress.py", "tests/commands/test_cli_fine_tune.py")
+    items.sort(key=lambda item: not item.nodeid.startswith(longest))
