@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +13,11 @@ import numpy as np
 
 from commands import arguments
 from commands.output import Progress, print_json, print_skipped, write_skipped
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.spec import POOLINGS, PREPROCESSINGS
 
 if TYPE_CHECKING:
+    from transfer.datasets import DataSet
     from transfer.request import Request
 
 # On digits block3_pool, flattened, beats glyphnet's readout: 0.996 against 0.993 in 5 folds, with ridge.
@@ -80,6 +83,7 @@ def _add(to: argparse._SubParsersAction[Any], name: str, summary: str) -> argpar
 
 
 def kit(args: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and nothing is left behind
     from feature_cache.storage import check_free, whole_folder
     from heads.splits import hold_out
     from transfer.datasets import require_labels
@@ -92,14 +96,21 @@ def kit(args: argparse.Namespace) -> None:
     check_free(out, "RAMP kit", is_kit, **where)
     dataset = arguments.dataset(args)
     require_labels(dataset)
+    _require_apart(dataset, out)
     with whole_folder(out, "RAMP kit", is_kit, **where) as folder:
         images = folder / "data" / "imgs"
         images.mkdir(parents=True)
         with Progress("images", args.quiet) as progress:
             names, contents, skipped = copy_images(dataset, images, args.seed, progress)
         there = np.array([number for number, name in enumerate(names) if name], np.int64)
+        left_out = f" {len(skipped)} images cannot be read, such as {skipped[0].reason}" if skipped else ""
+        if not len(there):
+            raise BadData(f"{dataset.name} has no image that can be used:{left_out}")
         dataset, contents = dataset.select(there), contents[there]
-        labels = require_labels(dataset)
+        try:
+            labels = require_labels(dataset)
+        except BadData as error:
+            raise BadData(f"{error}{left_out}") from error
         parts = hold_out(labels, contents, args.test, args.seed, option="--test")
         how: dict[str, Any] = {"folds": args.folds, "workflow": args.workflow, "seed": args.seed}
         write_kit(folder, Path(args.data).stem, [names[i] for i in there], labels, parts, **how)
@@ -114,6 +125,15 @@ def kit(args: argparse.Namespace) -> None:
         f"The kit in {out}: {len(parts[0])} images to train on, {len(parts[1])} to test on, "
         f"{len(np.unique(labels))} classes.\nTry it there with: ramp-test --submission starting_kit"
     )
+
+
+def _require_apart(dataset: DataSet, out: Path) -> None:
+    """Raise InvalidChoice where the kit would replace the very images that it is made of."""
+    stamps = (source.stamp() for source in dataset.sources)
+    if any(stamp and Path(stamp[0]).resolve().is_relative_to(out.resolve()) for stamp in stamps):
+        raise InvalidChoice(
+            f"the images of {dataset.name} are in {out}, which the kit would replace; choose another folder."
+        )
 
 
 def init(args: argparse.Namespace) -> None:

@@ -68,30 +68,30 @@ def test(args: argparse.Namespace) -> int:
             old = [line for file in sorted((folder / "submissions" / name).glob("*.py")) for line in outdated(file)]
             _tell([line.replace(f"{folder}{os.sep}", "", 1) for line in old])
             if old:
-                _tell(["--old-keras translates calls and arguments of training and of optimizers."])
+                _tell(["--old-keras translates such calls and arguments, and stands in for modules."])
         try:
             referee.run(name, old_keras=args.old_keras)
         except BadSubmission as error:
             failed[name] = str(error)
             _tell([f"layertap: {error}"])
     ranked = referee.rank()
-    _keep(folder, ranked)
     if args.json:
         print_json({**ranked, "failed": failed, "images": referee.lines})
     else:
         _print(ranked)
+    _keep(folder, ranked)
     return 1 if failed or referee.lines else 0
 
 
 def leaderboard(args: argparse.Namespace) -> None:
     ranked = _referee(args).rank()
-    _keep(Path(args.kit), ranked)
     if args.json:
         print_json(ranked)
-        return
-    if not ranked["submissions"]:
-        print(f"No submission has been tested; do so with: layertap ramp test {args.kit}")
-    _print(ranked)
+    else:
+        if not ranked["submissions"]:
+            print(f"No submission has been tested; do so with: layertap ramp test {args.kit}")
+        _print(ranked)
+    _keep(Path(args.kit), ranked)
 
 
 def _referee(args: argparse.Namespace) -> Referee:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import shutil
 import stat
 import time
@@ -204,6 +205,8 @@ def whole_folder(
     folder = folder.resolve()
     check_free(folder, what, is_ours, overwrite=overwrite, other=other)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    for old in abandoned_folders(folder):
+        shutil.rmtree(old, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -221,6 +224,14 @@ def whole_folder(
         raise StorageFailure(f"cannot write the {what} {folder}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def abandoned_folders(folder: Path) -> list[Path]:
+    """What killed processes have left of a `whole_folder`: not touched for a day."""
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}\.(tmp|old)")
+    parent = folder.parent
+    found = [path for path in parent.iterdir() if pattern.fullmatch(path.name)] if parent.is_dir() else []
+    return [path for path in found if time.time() - path.stat().st_mtime > ABANDONED_SECONDS]
 
 
 def check_free(

@@ -156,6 +156,30 @@ def test_what_cannot_be_a_kit_is_refused(mistake: Callable, main: Callable, tmp_
     assert "needs at least 2 images to train on" in mistake("ramp", "kit", "kit", "--data", data, "--test", "0.5")
 
 
+def test_a_kit_does_not_replace_the_images_that_it_is_made_of(
+    mistake: Callable, main: Callable, tmp_path: Path, data: Path
+) -> None:
+    assert main("ramp", "kit", "kit", "--data", "data", "--quiet").status == 0
+    before = sorted(file.name for file in (tmp_path / "kit").rglob("*"))
+    for source in ("kit", "kit/data/test.csv"):
+        assert "which the kit would replace" in mistake("ramp", "kit", "kit", "--data", source, "--overwrite")
+    assert sorted(file.name for file in (tmp_path / "kit").rglob("*")) == before
+
+
+def test_images_that_cannot_be_read_are_said_where_too_few_are_left(
+    mistake: Callable, tmp_path: Path, data: Path
+) -> None:
+    dark = sorted((data / "dark").iterdir())
+    for file in dark:
+        file.write_bytes(b"no image")
+    told = mistake("ramp", "kit", "kit", "--data", "data", "--quiet")
+    assert "single class" in told and f"{len(dark)} images cannot be read, such as" in told
+    for file in (data / "bright").iterdir():
+        file.write_bytes(b"no image")
+    assert "has no image that can be used: " in mistake("ramp", "kit", "kit", "--data", "data", "--quiet")
+    assert not (tmp_path / "kit").exists()
+
+
 @pytest.fixture
 def kit(main: Callable, data: Path) -> str:
     assert main("ramp", "kit", "kit", "--data", data, "--workflow", "rampwf").status == 0

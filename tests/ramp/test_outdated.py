@@ -80,7 +80,7 @@ model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, kernel_initia
 optimizer = keras.optimizers.SGD(lr=0.1, decay=0.5, momentum=0.5)
 model.compile(optimizer, "mse")
 old = dict(workers=2, use_multiprocessing=True, max_queue_size=3)
-history = model.fit_generator(generator(), steps_per_epoch=2, nb_epoch=2, verbose=0, **old)
+history = model.fit_generator(generator(), steps_per_epoch=1.5, nb_epoch=2, verbose=0, **old)
 assert len(history.history["loss"]) == 2, history.history
 assert model.predict_generator(generator(), steps=2, verbose=0, **old).shape == (8, 1)
 assert model.predict_generator(generator(), 3, verbose=0).shape == (12, 1)

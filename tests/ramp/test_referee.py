@@ -175,6 +175,9 @@ def tested(kit: Path, expected: tuple[Path, str]) -> tuple[dict[str, Any], subpr
     add(kit, "transforms", MEANS, "def transform(x):\n    return x.reshape(-1, 5, 7)\n")
     add(kit, "forbidden", MEANS + "\nimport shutil\n")
     add(kit, "empty", "")
+    add(kit, "wild", body + "        return np.tile([1.0, 2.0, -3.0], (len(X), 1))\n")
+    add(kit, "half", MEANS)
+    (kit / "submissions" / "half" / "image_preprocessor.py").unlink()
     done = ramp("test", kit, "--json")
     return json.loads(done.stdout), done
 
@@ -191,6 +194,8 @@ def tested(kit: Path, expected: tuple[Path, str]) -> tuple[dict[str, Any], subpr
         ("vanishes", r"submissions/vanishes: its process ended with status 0"),
         ("transforms", r"submissions/transforms/image_preprocessor\.py:2: ValueError: cannot reshape"),
         ("forbidden", r"submissions/forbidden/batch_classifier\.py: RuntimeError: forbidden key word shutil"),
+        ("wild", r"submissions/wild/batch_classifier\.py:17: predict_proba gives what cannot be scored: ValueError"),
+        ("half", r"submissions/half/image_preprocessor\.py: there is no such file"),
         ("empty", r"submissions/empty/batch_classifier\.py: AttributeError: module .* no attribute 'BatchClassifier'"),
     ],
 )
@@ -391,6 +396,34 @@ def test_sigterm_ends_the_submission_too_and_leaves_nothing(tmp_path: Path):
     assert sorted(file.name for file in (kit / "submissions" / "starting_kit").iterdir()) == [
         *("batch_classifier.py", "image_preprocessor.py")
     ]
+
+
+def test_a_trial_ends_with_the_command_that_was_killed(tmp_path: Path):
+    kit = make_kit(tmp_path / "kit", count=6)
+    note = f"__builtins__['open']({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
+    classifier = kit / "submissions" / "starting_kit" / "batch_classifier.py"
+    classifier.write_text(f"import os\nimport time\n\n{note}\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "cli", "ramp", "test", str(kit)]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    trial = int((tmp_path / "pid").read_text())
+    while Path(f"/proc/{trial}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{trial}").exists()
+
+
+def test_predictions_that_ramp_test_has_replaced_are_not_ranked(kit: Path, tested: Any, tmp_path: Path):
+    copy = tmp_path / "kit"
+    shutil.copytree(kit, copy)
+    file = copy / "submissions" / "careful" / "training_output" / "fold_1" / "y_pred_train.npz"
+    np.savez_compressed(file, y_pred=np.full((7, 3), 1 / 3))
+    done = ramp("leaderboard", copy)
+    assert not done.returncode, done.stderr
+    assert "tested: careful" in done.stdout
 
 
 def test_the_pareto_front():

@@ -74,7 +74,7 @@ class Recipe:
             "label_smoothing": (0, 0.99, "at least 0 and below 1"),
             "patience": (1, math.inf, "at least 1"),
             "inner": (0, 0.9, "from 0 to 0.9"),
-            "lora": (0, 4096, "at least 0"),
+            "lora": (0, 4096, "from 0 to 4096"),
         }
         for name, (least, most, text) in ranges.items():
             value = getattr(self, name)

@@ -160,7 +160,8 @@ def keep_submissions(old: Path, new: Path) -> None:
     if (old / SUBMISSIONS).is_dir():
         for folder in (old / SUBMISSIONS).iterdir():
             if folder.is_dir() and folder.name != STARTING_KIT:
-                shutil.copytree(folder, new / SUBMISSIONS / folder.name, symlinks=True)
+                left = shutil.ignore_patterns(".*.tmp")  # of a process that was killed
+                shutil.copytree(folder, new / SUBMISSIONS / folder.name, symlinks=True, ignore=left)
 
 
 def _require_enough(classes: np.ndarray, numbers: np.ndarray, folds: int | None) -> None:

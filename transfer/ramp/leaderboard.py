@@ -29,7 +29,7 @@ def rank(kit: Kit) -> dict[str, Any]:
         share of the blends of all folds; ``blend``, with the bagged scores of the blends, ``valid`` and ``test``;
         ``stale``, the names of those that were changed since, or scored on other data.
     """
-    from transfer.ramp.trial import OUTPUT, SCORES, score_types, source_digest
+    from transfer.ramp.trial import OUTPUT, SCORES, predictions_digest, score_types, source_digest
 
     train, test = kit.train(), kit.test()
     digest, scores = kit.digest(train, test), score_types(kit.problem)
@@ -41,7 +41,8 @@ def rank(kit: Kit) -> dict[str, Any]:
             found = json.loads((path / OUTPUT / SCORES).read_text())
         except (OSError, ValueError):
             continue
-        if found["kit"] != digest or found["source"] != source_digest(path):
+        current = {"kit": digest, "source": source_digest(path), "predictions": predictions_digest(path / OUTPUT)}
+        if any(found.get(name) != value for name, value in current.items()):
             stale.append(name)
             continue
         entries.append(_entry(name, found, [score.name for score in scores]))

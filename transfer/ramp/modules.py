@@ -63,8 +63,8 @@ def told(error: BaseException, file: Path | None) -> str:
     what = " ".join(what.split())
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    if isinstance(error, FileNotFoundError) and file is not None and str(error.filename) == str(file):
-        return f"{file}: there is no such file."
+    if isinstance(error, FileNotFoundError) and file is not None and Path(error.filename or "").parent == file.parent:
+        return f"{error.filename}: there is no such file."
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if file is not None and Path(frame.filename).parent == file.parent]
     if own:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +49,7 @@ MODULES = {
 }
 DROPPED = ("workers", "use_multiprocessing", "max_queue_size", "pickle_safe", "max_q_size", "nb_worker")
 RENAMED = {"nb_epoch": "epochs"}
+STEPS = {"steps", "steps_per_epoch", "validation_steps"}  # once they could be fractions
 
 
 def outdated(file: Path) -> list[str]:
@@ -129,6 +131,8 @@ def _without(method: Any, order: tuple[str, ...] = ()) -> Any:
         if order:
             options |= dict(zip(order, args[1:], strict=False))
             args = args[:1]
+        for name in STEPS & options.keys():
+            options[name] = options[name] and math.ceil(options[name])
         return method(self, *args, **options)
 
     return called

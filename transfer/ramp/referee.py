@@ -19,6 +19,8 @@ from transfer.ramp.kit import require_kit
 from transfer.ramp.modules import BadSubmission
 from transfer.ramp.trial import CHECKED, ERROR, OUTPUT, RANKED, SCORES
 
+GRACE_SECONDS = 10.0
+
 
 class Referee:
     """Runs the submissions of a kit.
@@ -98,7 +100,18 @@ class Referee:
             environment["LAYERTAP_CACHE"] = str(Path(environment["LAYERTAP_CACHE"]).absolute())
         if not (self._stdout or sys.stdout).isatty():
             environment["TERM"] = "dumb"  # no colours
-        status = subprocess.run(command, env=environment, cwd=self.folder, stdout=self._stdout, check=False).returncode
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": self._stdout}
+        process = subprocess.Popen(command, env=environment, cwd=self.folder, **pipes)
+        try:
+            status = process.wait()
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt):  # Ctrl-C is for both
+                process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)  # it keeps what it has computed
+            process.kill()
+            process.wait()
+            raise
         result = out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[task]
         if not status and result.exists():
             return

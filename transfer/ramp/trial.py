@@ -11,7 +11,9 @@ import hashlib
 import inspect
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -85,6 +87,7 @@ class Trial:
             "submission": self.name,
             "source": source,
             "kit": kit.digest(self.train, self.test),
+            "predictions": predictions_digest(self.out),
             "folds": [{step: row.to_dict() for step, row in table.iterrows()} for table in tables],
             "bagged": bagged,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -113,7 +116,12 @@ class Trial:
             if self.test.y is not None:
                 parts["test"] = Predictions(y_true=self.test.y), Predictions(y_pred=said)
         truths, found = ({step: pair[which] for step, pair in parts.items()} for which in (0, 1))
-        table = score_matrix(self.scores, ground_truth=truths, predictions=found)
+        try:
+            table = score_matrix(self.scores, ground_truth=truths, predictions=found)
+        except Exception as error:  # scores refuse what are no probabilities
+            raise BadSubmission(
+                f"{_where(trained, self.path)} gives what cannot be scored: {told(error, None)}"
+            ) from error
         table["time"] = [times[step] for step in table.index]
         table.to_csv(folder / "scores.csv")
         for step, seconds in times.items():
@@ -191,6 +199,14 @@ def source_digest(submission: Path) -> str:
     return state.hexdigest()[:16]
 
 
+def predictions_digest(out: Path) -> str:
+    """Of the predictions of all folds in a ``training_output``, which `ramp-test` may replace."""
+    state = hashlib.sha256()
+    for file in sorted(out.glob("fold_*/y_pred_*.npz")):
+        state.update(f"{file.parent.name}/{file.name}".encode() + file.read_bytes())
+    return state.hexdigest()[:16]
+
+
 def _timed(work: Callable[[], Any], submission: Path) -> tuple[Any, float]:
     begun = time.perf_counter()
     try:
@@ -225,6 +241,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--old-keras", action="store_true")
     args = parser.parse_args(argv)
     shown = f"{args.kit.resolve()}{os.sep}"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         if args.task == "check":
             found = check(args.kit)
@@ -242,6 +259,12 @@ def main(argv: list[str]) -> int:
         return error.exit_code if isinstance(error, LayertapError) else 1
     (args.out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[args.task]).write_text(json.dumps(found, indent=2))
     return 0
+
+
+def _end_with_parent() -> None:
+    """Be interrupted when the process is gone that holds the other end of the standard input."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def check(folder: Path) -> dict[str, Any]:

@@ -42,9 +42,10 @@ class Workers:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         environment.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
         command = [sys.executable, "-P", "-c", "from transfer.ramp.workers import main; main()"]
+        # Ctrl-C is not for them: they end when nobody asks any more.
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-            for _ in range(count)
+            subprocess.Popen(command, env=environment, start_new_session=True, **pipes) for _ in range(count)
         ]
         about = {"file": str(transform.file), "name": transform.name, "source": transform.source.decode("latin-1")}
         for process in self._processes:
@@ -118,8 +119,11 @@ def main() -> None:
             answer: dict[str, Any] = {"lengths": [len(content) for content in contents]}
         except (BadImage, BadSubmission) as error:
             answer, contents = {"kind": type(error).__name__, "message": str(error)}, []
-        out.write(json.dumps(answer).encode() + b"\n" + b"".join(contents))
-        out.flush()
+        try:
+            out.write(json.dumps(answer).encode() + b"\n" + b"".join(contents))
+            out.flush()
+        except BrokenPipeError:
+            os._exit(1)  # without words: who asked has gone
 
 
 def _loaded(file: str, name: str, source: str) -> Callable[[np.ndarray], Any]:
