@@ -16,7 +16,10 @@ FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
 PRECISIONS = ("float32", "bfloat16", "float16")
-DTYPES = ("float32", "float16", "int8", "uint8", "uint16", "int32", "int64", "float64")  # from uint8 on, of images
+DTYPES = ("float32", "float16", "int8")
+# What is in the place of a net for images that a transform has left, and the dtypes that these may have besides.
+TRANSFORM = "transform"
+IMAGE_DTYPES = ("uint8", "uint16", "int32", "int64", "float64")
 
 # The version of the recipe that makes pixels (decoding, conversion of modes, resizing). Any change
 # that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
@@ -48,8 +51,8 @@ class FeatureSpec:
         Digest of the user's transform; parameters and seed of the augmentation.
     precision : {'float32', 'bfloat16', 'float16'}
         Of the computation; below float32 as in Keras's mixed precision, with weights in float32.
-    dtype : {'float32', 'float16', 'int8', 'uint8', 'uint16', 'int32', 'int64', 'float64'}
-        Of the stored features; from uint8 on, of images that a transform has left.
+    dtype : {'float32', 'float16', 'int8'}
+        Of the stored features; of images that a transform has left, also one of `IMAGE_DTYPES`.
     coding : str or None
         Codes or coordinates that the features were turned into afterwards (see `feature_cache.coding`).
     recipe : int
@@ -87,7 +90,7 @@ class FeatureSpec:
             ("interpolation", self.interpolation, INTERPOLATIONS),
             ("preprocessing", self.preprocessing, PREPROCESSINGS),
             ("precision", self.precision, PRECISIONS),
-            ("dtype", self.dtype, DTYPES),
+            ("dtype", self.dtype, (*DTYPES, *IMAGE_DTYPES) if self.net == TRANSFORM else DTYPES),
         ):
             if value not in allowed:
                 raise unknown(f"there is no {kind}", value, allowed)

@@ -10,12 +10,11 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import DamagedFile, StorageFailure
 from feature_cache.space import Space
-from feature_cache.spec import DTYPES, FeatureSpec
+from feature_cache.spec import DTYPES, IMAGE_DTYPES, TRANSFORM, FeatureSpec
 from feature_cache.writer import SpaceWriter
 from transfer.machine import host_memory
 from transfer.ramp.transforms import Transform
 
-NET = "transform"  # what their specs say in the place of a net
 FRESH_BYTES = 2**26  # that are kept in memory before they are written
 MEMORY_SHARE = 8  # one part of the free memory may hold what cannot be written
 
@@ -37,7 +36,7 @@ class Kept:
         self._cache = cache
         self._spaces: dict[Kind, Space] = {}
         for name in cache.spaces():
-            if name.startswith(f"{NET}-"):
+            if name.startswith(f"{TRANSFORM}-"):
                 try:
                     space = cache.open(name)
                     shape = space.row_shape
@@ -116,7 +115,7 @@ class Kept:
     def _spec(self, kind: Kind) -> FeatureSpec:
         dtype, shape = kind
         return FeatureSpec(
-            net=NET,
+            net=TRANSFORM,
             weights="none",
             layer="image." + "x".join(map(str, shape)),
             size=(shape[0], shape[1]),
@@ -138,4 +137,4 @@ def _kind(image: np.ndarray) -> Kind:
 def _is_stored(kind: Kind) -> bool:
     """Whether the cache takes such images; int8 are codes there."""
     dtype, shape = kind
-    return dtype in DTYPES and dtype != "int8" and len(shape) >= 2 and 0 not in shape
+    return dtype in (*DTYPES, *IMAGE_DTYPES) and dtype != "int8" and len(shape) >= 2 and 0 not in shape
