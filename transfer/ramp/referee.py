@@ -106,7 +106,7 @@ class Referee:
             status = process.wait()
         except BaseException as error:
             if not isinstance(error, KeyboardInterrupt):  # Ctrl-C is for both
-                process.send_signal(signal.SIGINT)
+                process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE_SECONDS)  # it keeps what it has computed
             process.kill()

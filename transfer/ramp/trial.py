@@ -241,6 +241,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--old-keras", action="store_true")
     args = parser.parse_args(argv)
     shown = f"{args.kit.resolve()}{os.sep}"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done by then is kept
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         if args.task == "check":
@@ -262,9 +263,9 @@ def main(argv: list[str]) -> int:
 
 
 def _end_with_parent() -> None:
-    """Be interrupted when the process is gone that holds the other end of the standard input."""
+    """End when the process is gone that holds the other end of the standard input."""
     os.read(0, 1)
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def check(folder: Path) -> dict[str, Any]:
