@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transfer.ramp.scoring import OUTPUT, SCORES, bag, predictions_digest, score_types, source_digest
+
 if TYPE_CHECKING:
     from transfer.ramp.problem import Kit
 
@@ -29,8 +31,6 @@ def rank(kit: Kit) -> dict[str, Any]:
         share of the blends of all folds; ``blend``, with the bagged scores of the blends, ``valid`` and ``test``;
         ``stale``, the names of those that were changed since, or scored on other data.
     """
-    from transfer.ramp.trial import OUTPUT, SCORES, predictions_digest, score_types, source_digest
-
     train, test = kit.train(), kit.test()
     digest, scores = kit.digest(train, test), score_types(kit.problem)
     lower = scores[0].is_lower_the_better
@@ -122,8 +122,6 @@ def _entry(name: str, found: dict[str, Any], scores: list[str]) -> dict[str, Any
 
 def _blended(kit: Kit, train: Any, test: Any, scores: list[Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
     """The scores of the blends of all folds; entries learn what they contribute."""
-    from transfer.ramp.trial import OUTPUT, bag
-
     problem, shares = kit.problem, np.zeros(len(entries))
     Predictions = problem.Predictions
     outputs = [kit.folder / "submissions" / entry["name"] / OUTPUT for entry in entries]

@@ -6,14 +6,16 @@ import ast
 import hashlib
 import importlib.abc
 import importlib.util
+import os
 import sys
 import sysconfig
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from feature_cache.errors import BadData
+from feature_cache.errors import BadData, MissingDependency
 from feature_cache.spec import PIXEL_RECIPE
 from feature_cache.version import own_version
 
@@ -57,6 +59,41 @@ def load(file: Path, source: bytes | None = None, name: str = "") -> ModuleType:
     return module
 
 
+def called(function: Callable[[Any], Any], value: Any, file: Path | None) -> Any:
+    """What a function of the module in `file` gives.
+
+    Raises
+    ------
+    BadSubmission
+        When it raises, with the line.
+    """
+    try:
+        return function(value)
+    except Exception as error:
+        raise BadSubmission(told(error, file)) from error
+
+
+def ramp_workflow() -> Any:
+    """The package of ramp-workflow.
+
+    Raises
+    ------
+    MissingDependency
+        When it is not installed.
+    """
+    try:
+        import rampwf
+
+        return rampwf
+    except ImportError as error:
+        raise MissingDependency("RAMP kits need ramp-workflow: pip install 'layertap[ramp]'") from error
+
+
+def environment_of_programs() -> dict[str, str]:
+    """The environment in which programs of ours find the modules that this process finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
 def told(error: BaseException, file: Path | None) -> str:
     """An error in one line, with the file and the line where it arose, preferably in the folder of `file`."""
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -73,8 +110,7 @@ def told(error: BaseException, file: Path | None) -> str:
 
 
 def digest(source: bytes) -> str:
-    """What a module depends on, in hexadecimal: its source, those of local modules that it imports, and the versions of
-    packages."""
+    """Of what a module depends on: its source, those of local modules that it imports, and the versions of packages."""
     state = hashlib.sha256(sys.version.encode())
     _add(source, state, set())
     return state.hexdigest()

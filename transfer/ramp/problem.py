@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadData, BadImage, MissingDependency, unknown
+from feature_cache.errors import BadData, BadImage, unknown
 from transfer.machine import cores
 from transfer.ramp.generators import paths_of
-from transfer.ramp.kit import require_kit
-from transfer.ramp.modules import load, told
+from transfer.ramp.kit import PROBLEM_FILE, SUBMISSIONS, require_kit
+from transfer.ramp.modules import load, ramp_workflow, told
 from transfer.ramp.pixels import read_image
 
 NEEDED = ("problem_title", "Predictions", "workflow", "score_types", "get_cv", "get_train_data", "get_test_data")
@@ -72,9 +72,9 @@ class Kit:
         self._checked = checked
         self.folder = folder.resolve()  # kits join its path to names more than once
         self.notes: list[str] = []
-        file = self.folder / "problem.py"
+        file = self.folder / PROBLEM_FILE
         require_kit(folder)
-        _require_ramp_workflow()
+        ramp_workflow()
         if (self.folder / EXTERNAL).is_dir():
             sys.path.append(str(self.folder / EXTERNAL))
         with self._unsigned_images(file):
@@ -101,14 +101,14 @@ class Kit:
         names = self.submissions()
         if name not in names:
             raise unknown(f"{self.folder} has no submission", name, names)
-        return self.folder / "submissions" / name
+        return self.folder / SUBMISSIONS / name
 
     def submissions(self) -> list[str]:
         return submissions(self.folder)
 
     def digest(self, train: Part, test: Part | None) -> str:
         """What scores depend on besides the submission: the problem, the data (images by their sizes) and the folds."""
-        state = hashlib.sha256((self.folder / "problem.py").read_bytes())
+        state = hashlib.sha256((self.folder / PROBLEM_FILE).read_bytes())
         for file in sorted((self.folder / EXTERNAL).rglob("*.py")):
             state.update(file.read_bytes())
         for part in (train, test):
@@ -122,11 +122,11 @@ class Kit:
         return state.hexdigest()[:16]
 
     def _part(self, name: str) -> Any:
-        with self._unsigned_images(self.folder / "problem.py"):
+        with self._unsigned_images(self.folder / PROBLEM_FILE):
             try:
                 X, y = getattr(self.problem, f"get_{name}_data")(path=str(self.folder))
             except Exception as error:
-                raise BadData(told(error, self.folder / "problem.py")) from error
+                raise BadData(told(error, self.folder / PROBLEM_FILE)) from error
         if X is None:
             return None
         if not _is_of_images(X):
@@ -178,7 +178,7 @@ def _sizes(folder: str, ids: np.ndarray) -> list[tuple[str, int]]:
 
 def submissions(folder: Path) -> list[str]:
     """Names of the submissions of the kit in a folder."""
-    root = folder / "submissions"
+    root = folder / SUBMISSIONS
     found = root.iterdir() if root.is_dir() else iter(())
     return sorted(one.name for one in found if one.is_dir() and not one.name.startswith((".", "_")))
 
@@ -223,10 +223,3 @@ def _lines(table: Path) -> dict[str, list[int]]:
             return found
     except (OSError, ValueError, StopIteration, csv.Error):
         return {}
-
-
-def _require_ramp_workflow() -> None:
-    try:
-        import rampwf  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency("RAMP kits need ramp-workflow: pip install 'layertap[ramp]'") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,8 +15,9 @@ from typing import IO, Any
 from feature_cache.errors import BadData
 from feature_cache.storage import whole_folder
 from transfer.ramp.kit import require_kit
-from transfer.ramp.modules import BadSubmission
-from transfer.ramp.trial import CHECKED, ERROR, OUTPUT, RANKED, SCORES
+from transfer.ramp.modules import BadSubmission, environment_of_programs
+from transfer.ramp.scoring import OUTPUT, SCORES
+from transfer.ramp.trial import CHECKED, ERROR, RANKED
 
 GRACE_SECONDS = 10.0
 
@@ -95,7 +95,7 @@ class Referee:
         """Run `transfer.ramp.trial`; raise what it was that went wrong."""
         # As `ramp-test` in the kit's folder, which is not on the path of modules.
         command = [sys.executable, "-P", "-m", "transfer.ramp.trial", task, str(self.folder), str(out), *arguments]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = environment_of_programs()
         if "LAYERTAP_CACHE" in environment:
             environment["LAYERTAP_CACHE"] = str(Path(environment["LAYERTAP_CACHE"]).absolute())
         if not (self._stdout or sys.stdout).isatty():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from transfer.ramp import modules
-from transfer.ramp.modules import BadSubmission, load, told
+from transfer.ramp.modules import BadSubmission, called, load
 
 SAID = "is_random"  # what a preprocessor may say of its transforms
 TRIED = 16  # images on which a transform is tried twice
@@ -104,7 +104,7 @@ class Transform:
         try:
             tried = getattr(load(self.file, self.source), self.name)
             for image in images[:TRIED]:
-                if not _same(self._of(tried, image.copy()), self._of(tried, image.copy())):
+                if not _same(called(tried, image.copy(), self.file), called(tried, image.copy(), self.file)):
                     return True
             return not _same_state(before, (np.random.get_state(), random.getstate()))  # noqa: NPY002
         finally:
@@ -119,13 +119,7 @@ class Transform:
         BadSubmission
             When the function raises, with the line.
         """
-        return self._of(self.function, image)
-
-    def _of(self, function: Callable[[np.ndarray], Any], image: np.ndarray) -> Any:
-        try:
-            return function(image)
-        except Exception as error:
-            raise BadSubmission(told(error, self.file)) from error
+        return called(self.function, image, self.file)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Transform, (self.function,)

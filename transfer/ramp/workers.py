@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, LayertapError
-from transfer.ramp.modules import BadSubmission, load, told
+from transfer.ramp.modules import BadSubmission, called, environment_of_programs, load
 from transfer.ramp.pixels import read_image
 from transfer.ramp.transforms import Transform
 
@@ -39,7 +39,7 @@ class Workers:
     """
 
     def __init__(self, transform: Transform, count: int) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = environment_of_programs()
         environment.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
         command = [sys.executable, "-P", "-c", "from transfer.ramp.workers import main; main()"]
         # Ctrl-C is not for them: they end when nobody asks any more.
@@ -108,14 +108,18 @@ def main() -> None:
     """Answer requests, a line of JSON with paths each, until there are no more; the first line says the transform."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a transform prints is no answer
-    about = json.loads(sys.stdin.buffer.readline() or b"null")
-    transform: Any = None
+    first = sys.stdin.buffer.readline()
+    if not first:
+        return  # who asked has gone
+    about = json.loads(first)
+    file, function = Path(about["file"]), None
     for line in sys.stdin.buffer:
         contents = []
         try:
-            transform = transform or _loaded(**about)
+            if function is None:
+                function = getattr(load(file, about["source"].encode("latin-1")), about["name"])
             for path in json.loads(line):
-                contents.append(_encoded(np.asarray(transform(read_image(path)))))
+                contents.append(_encoded(np.asarray(called(function, read_image(path), file))))
             answer: dict[str, Any] = {"lengths": [len(content) for content in contents]}
         except (BadImage, BadSubmission) as error:
             answer, contents = {"kind": type(error).__name__, "message": str(error)}, []
@@ -124,18 +128,6 @@ def main() -> None:
             out.flush()
         except BrokenPipeError:
             os._exit(1)  # without words: who asked has gone
-
-
-def _loaded(file: str, name: str, source: str) -> Callable[[np.ndarray], Any]:
-    function = getattr(load(Path(file), source.encode("latin-1")), name)
-
-    def transform(image: np.ndarray) -> Any:
-        try:
-            return function(image)
-        except Exception as error:
-            raise BadSubmission(told(error, Path(file))) from error
-
-    return transform
 
 
 def _encoded(image: np.ndarray) -> bytes:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import MissingDependency
 from transfer.ramp.generators import BatchGeneratorBuilder, as_tested, made_ahead, paths_of
+from transfer.ramp.modules import ramp_workflow
 from transfer.ramp.transformed import Transformed
 from transfer.ramp.transforms import Transform, load_transforms
 
@@ -140,19 +140,9 @@ class ImageClassifier:
     def _checked(self, folder: str | os.PathLike[str], number: int) -> Path:
         """The file of a module of a submission, which has none of the words that ramp-workflow forbids."""
         file = Path(folder, f"{self.element_names[number]}.py")
-        _ramp_workflow().sanitize._sanitize_input(file.read_text(encoding="utf-8"))
+        ramp_workflow().utils.sanitize._sanitize_input(file.read_text(encoding="utf-8"))
         return file
 
     def _imported(self, folder: str | os.PathLike[str], number: int) -> Any:
         file, name = Path(folder, f"{self.element_names[number]}.py"), self.element_names[number]
-        return _ramp_workflow().importing.import_module_from_source(str(file), name, sanitize=True)
-
-
-def _ramp_workflow() -> Any:
-    try:
-        import rampwf.utils.importing
-        import rampwf.utils.sanitize
-
-        return rampwf.utils
-    except ImportError as error:
-        raise MissingDependency("RAMP kits need ramp-workflow: pip install 'layertap[ramp]'") from error
+        return ramp_workflow().utils.importing.import_module_from_source(str(file), name, sanitize=True)
