@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(sub)
 
     _add_cache_commands(commands)
-    ramp.add(commands)
+    ramp.add(commands, _add)
     return parser
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from commands import ramp_kit, ramp_test
 
 
-def add(commands: argparse._SubParsersAction[Any]) -> None:
+def add(commands: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
     text = "make RAMP kits and submissions, and test them"
     ramp = commands.add_parser("ramp", help=text, description=f"{text[0].upper()}{text[1:]}.")
     inner = ramp.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    ramp_kit.add(inner)
-    ramp_test.add(inner)
+    ramp_kit.add(inner, adding)
+    ramp_test.add(inner, adding)

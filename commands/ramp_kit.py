@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 GLYPHNET_LAYER, GLYPHNET_POOL = "block3_pool", "flatten"
 
 
-def add(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands `kit` and `init`."""
-    sub = _add(subparsers, "kit", "make a RAMP kit of a labelled data set")
+    sub = adding(subparsers, "kit", "commands.ramp_kit:kit", "make a RAMP kit of a labelled data set")
     sub.add_argument("out", metavar="OUT", help="folder to write")
     sub.add_argument("--data", required=True, metavar="DATA", help="digits, a folder, or a CSV file")
     arguments.add_csv(sub)
@@ -46,7 +47,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     arguments.add_seed(sub)
     arguments.add_quiet(sub)
 
-    sub = _add(subparsers, "init", "write a submission that reads the features of a net")
+    sub = adding(subparsers, "init", "commands.ramp_kit:init", "write a submission that reads the features of a net")
     sub.add_argument("kit", metavar="KIT", help="folder of the kit")
     sub.add_argument("--name", required=True, metavar="S", help="of the submission")
     sub.add_argument(
@@ -73,13 +74,6 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     sub.add_argument("--overwrite", action="store_true", help="replace a submission that is there")
     arguments.add_seed(sub)
-
-
-def _add(to: argparse._SubParsersAction[Any], name: str, summary: str) -> argparse.ArgumentParser:
-    sub: argparse.ArgumentParser = to.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    sub.set_defaults(command=f"commands.ramp_kit:{name}")
-    sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else there")
-    return sub
 
 
 def kit(args: argparse.Namespace) -> None:

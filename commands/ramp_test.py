@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ TABLE = "leaderboard.csv"
 SHOWN = 20  # lines about images
 
 
-def add(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands `test` and `leaderboard`."""
-    sub = _add(subparsers, "test", "train and score submissions as ramp-test does, and rank them")
+    text = "train and score submissions as ramp-test does, and rank them"
+    sub = adding(subparsers, "test", "commands.ramp_test:test", text, _add_kit)
     sub.add_argument(
         "--submission", action="append", metavar="S", help="name of a submission; may be repeated (default: all)"
     )
@@ -33,15 +35,12 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="let Keras understand its earlier calls: fit_generator, lr=",
     )
     sub.add_argument("--quick-test", action="store_true", help="as of ramp-test: a kit may then take fewer data")
-    _add(subparsers, "leaderboard", "rank the submissions of a kit that have been tested, and blend them")
+    text = "rank the submissions of a kit that have been tested, and blend them"
+    adding(subparsers, "leaderboard", "commands.ramp_test:leaderboard", text, _add_kit)
 
 
-def _add(to: argparse._SubParsersAction[Any], name: str, summary: str) -> argparse.ArgumentParser:
-    sub: argparse.ArgumentParser = to.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    sub.set_defaults(command=f"commands.ramp_test:{name}")
+def _add_kit(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("kit", metavar="KIT", help="folder of the kit; its problem.py and its submissions are run")
-    sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else there")
-    return sub
 
 
 def test(args: argparse.Namespace) -> int:
