@@ -126,6 +126,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         )
         rows, inner = np.arange(len(target)), inner_split(target, self.inner, self.seed, groups)
         self.scores_: list[dict[str, Any]] = []
+        start = None
         if inner is None:
             strengths = [strengths[len(strengths) // 2]]
         elif len(strengths) * len(rates or [None]) > 1:
@@ -133,9 +134,12 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             self.scores_ = [_summary(fit, "epochs", "accuracy", "log_loss") for fit in fits]
             best = best_of(fits)
             strengths = [best.strength]
-            rates = None if best.learning_rate is None else [best.learning_rate]
+            if best.learning_rate is None:
+                start = best  # which L-BFGS has not far to go from; gradient descent takes its passes from zeros
+            else:
+                rates = [best.learning_rate]
         judged = rows if rates is not None and len(rates) > 1 else rows[:0]
-        [fits] = train(rows, judged, strengths=strengths, learning_rates=rates, tolerance=TOLERANCE)
+        [fits] = train(rows, judged, strengths=strengths, learning_rates=rates, tolerance=TOLERANCE, start=start)
         best = min(fits, key=lambda fit: fit.log_loss)
         self.chosen_ = _summary(best)
         self.coef_, self.intercept_ = best.dense()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from heads.linear_solvers import Curvature, Lbfgs, Nesterov
 # Rows that tell the main axes of the features, and how many axes are kept: with 32, L-BFGS took the fewest passes for
 # six sets of features, of glyphnet and made like those of nets; with 1 as many as 2.4 times more, with 128 1.5 times.
 SAMPLE, RANK = 512, 32
+# Scaled rows of so many bytes together are kept for all passes of L-BFGS: scaling takes longer than the rest of a pass.
+KEPT_BYTES = 2**28
 # Passes after which settings that only overfit more are given up.
 CHECK = 2
 
@@ -56,6 +58,13 @@ class Fit:
         weights = self.weights[:, :-1] * self.scale.factor.astype(np.float64)
         return weights, self.weights[:, -1] - weights @ self.scale.mean.astype(np.float64)
 
+    def on(self, scale: Scale) -> np.ndarray:
+        """The same layer for features of another scale: shape (k, d + 1), float32."""
+        weights, intercept = self.dense()
+        factor = scale.factor.astype(np.float64)
+        scaled = np.divide(weights, factor, out=np.zeros_like(weights), where=factor > 0)
+        return np.column_stack([scaled, intercept + weights @ scale.mean]).astype(np.float32)
+
 
 def train_grid(
     sets: Sequence[Any],
@@ -70,6 +79,7 @@ def train_grid(
     batch_size: int = 256,
     seed: int = 0,
     tolerance: float = 1e-4,
+    start: Fit | None = None,
 ) -> list[list[Fit]]:
     """Fit every setting to every set of features, and score it.
 
@@ -91,6 +101,8 @@ def train_grid(
         Rows of a step of gradient descent.
     tolerance : float
         L-BFGS ends where the loss can be expected to fall by no more than this share.
+    start : Fit, optional
+        Of one set, fitted to some of these rows: what all its settings begin with, instead of zeros.
 
     Returns
     -------
@@ -109,8 +121,12 @@ def train_grid(
         for features in sets:
             scale = Scale.of(features, rows.train, workers)
             shape = int(np.max(target)) + 1, len(scale.mean) + 1
-            fits = [Fit(*setting, scale, np.zeros(shape, np.float32)) for setting in settings]
+            first = np.zeros(shape, np.float32) if start is None else start.on(scale)
+            fits = [Fit(*setting, scale, first) for setting in settings]
             banks.append(Bank(features, scale, fits))
+        width = sum(len(bank.scale.mean) + 1 for bank in banks)
+        if learning_rates is None and 4 * width * (len(train) + len(held_out)) <= KEPT_BYTES:
+            banks = [replace(bank, kept={}) for bank in banks]
         if learning_rates is None:
             _minimise(banks, rows, np.sort(held_out), epochs, tolerance)
         else:
@@ -140,11 +156,21 @@ def best_of(fits: Sequence[Fit]) -> Fit:
 
 @dataclass(frozen=True)
 class Bank:
-    """A set of features and its settings."""
+    """A set of features and its settings; `kept` holds scaled rows, where they are to be kept."""
 
     features: Any
     scale: Scale
     fits: list[Fit]
+    kept: dict[bytes, np.ndarray] | None = None
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """These rows (see `Scale.apply`)."""
+        if self.kept is None:
+            return self.scale.apply(self.features, rows)
+        key = rows.tobytes()
+        if key not in self.kept:
+            self.kept[key] = self.scale.apply(self.features, rows)
+        return self.kept[key]
 
     def weights(self) -> np.ndarray:
         """Shape (S, k, d + 1)."""
@@ -175,7 +201,7 @@ class Rows:
         def work(piece: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
             importance = None if self.importance is None else self.importance[piece]
             return [
-                learn(some, bank.scale.apply(bank.features, piece), self.target[piece], importance)
+                learn(some, bank.scaled(piece), self.target[piece], importance)
                 for bank, some in zip(banks, weights, strict=True)
             ]
 
@@ -192,7 +218,7 @@ class Search:
 
     def __init__(self, fit: Fit, penalty: float, curvature: Curvature, tolerance: float) -> None:
         self.fit = fit
-        self.solver = Lbfgs(fit.weights.shape, penalty, curvature, tolerance)
+        self.solver = Lbfgs(fit.weights, penalty, curvature, tolerance)
         self.given_up = False
 
     def tell(self, loss: float, gradient: np.ndarray) -> None:
@@ -233,7 +259,7 @@ def _give_up(active: list[tuple[Bank, list[Search]]], rows: Rows, held_out: np.n
     below the best of its set by more than a standard error.
     """
     before = [[search.fit.log_loss for search in some] for _, some in active]
-    _score([Bank(bank.features, bank.scale, [search.fit for search in some]) for bank, some in active], rows, held_out)
+    _score([replace(bank, fits=[search.fit for search in some]) for bank, some in active], rows, held_out)
     for (bank, some), losses in zip(active, before, strict=True):
         best = max(fit.accuracy for fit in bank.fits)
         least = best - math.sqrt(best * (1 - best) / max(len(held_out), 1))
@@ -267,10 +293,7 @@ def _score(banks: list[Bank], rows: Rows, held_out: np.ndarray) -> None:
     weights = [bank.weights() for bank in banks]
 
     def work(piece: np.ndarray) -> list[np.ndarray]:
-        return [
-            judge(some, bank.scale.apply(bank.features, piece), rows.target[piece])
-            for bank, some in zip(banks, weights, strict=True)
-        ]
+        return [judge(some, bank.scaled(piece), rows.target[piece]) for bank, some in zip(banks, weights, strict=True)]
 
     sums = [np.zeros((2, len(bank.fits))) for bank in banks]
     for result in rows.workers.map(work, pieces(held_out)):

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_info, threadpool_limits
+
+from heads.blas import blas_threads, limited
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -143,15 +144,14 @@ class Workers:
     """
 
     def __enter__(self) -> Workers:
-        used = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
-        self._count = max(used, default=1)
-        self._limits = threadpool_limits(1, "blas")
+        self._count = blas_threads()
+        self._limits = limited(1)
         self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="layertap-heads")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *failure: Any) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._limits.restore_original_limits()
+        self._limits.__exit__(*failure)
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """``work(item)`` for each item in order; few results wait at a time, since they may be large."""

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import eigh
 
 PAIRS = 5  # steps that L-BFGS remembers
 DECREASE = 1e-4  # share of the decrease promised by the slope that a step must bring (Armijo)
@@ -41,14 +42,13 @@ class Curvature:
     def of(cls, sample: np.ndarray, rank: int) -> Curvature:
         """The axes of some scaled rows of shape (m, d)."""
         m, d = sample.shape
-        if d <= m:
-            values, vectors = np.linalg.eigh(sample.T @ sample / m)
-            axes = vectors.T
-        else:
-            values, vectors = np.linalg.eigh(sample @ sample.T / m)
-            axes = vectors.T @ sample / np.sqrt(m * np.maximum(values, 1e-6))[:, None]
-        kept = slice(None, -min(rank, m, d) - 1, -1)
-        return cls(np.ascontiguousarray(axes[kept], np.float32), np.maximum(values[kept], 1e-6).astype(np.float32))
+        side = min(m, d)
+        gram = (sample.T @ sample if d <= m else sample @ sample.T) / m
+        values, vectors = eigh(gram, subset_by_index=(side - min(rank, side), side - 1), check_finite=False)
+        variances, axes = np.maximum(values[::-1], 1e-6), vectors.T[::-1]
+        if d > m:
+            axes = axes @ sample / np.sqrt(m * variances)[:, None]
+        return cls(np.ascontiguousarray(axes, np.float32), variances.astype(np.float32))
 
     def divide(self, gradient: np.ndarray, penalty: float) -> np.ndarray:
         """`gradient`, of shape (k, d + 1), divided by the curvature of the loss where all weights are zero."""
@@ -67,8 +67,8 @@ class Lbfgs:
 
     Parameters
     ----------
-    shape : (int, int)
-        Of the weights, (k, d + 1).
+    start : ndarray of shape (k, d + 1), float32
+        The first point.
     tolerance : float
         It is done where the loss can be expected to fall by no more than this share.
 
@@ -82,8 +82,8 @@ class Lbfgs:
         How often it was told.
     """
 
-    def __init__(self, shape: tuple[int, int], penalty: float, curvature: Curvature, tolerance: float) -> None:
-        self.point = self.best = np.zeros(shape, np.float32)
+    def __init__(self, start: np.ndarray, penalty: float, curvature: Curvature, tolerance: float) -> None:
+        self.point = self.best = start
         self.done, self.passes = False, 0
         self._penalty = penalty
         self._curvature = curvature

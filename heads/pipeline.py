@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,10 +18,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import ThreadpoolController
 
 from feature_cache.errors import InvalidChoice, LayertapError
 from heads import skops_file, span, user_code
+from heads.blas import limited
 from heads.calibration import TemperatureScaled
 from heads.checks import as_rows, require
 from heads.grouping import for_fit
@@ -247,10 +246,4 @@ def first_line(error: BaseException) -> str:
 
 
 def _threads_for(X: np.ndarray) -> AbstractContextManager[Any]:
-    return _threads().limit(limits=1) if X.size < WORTH_THREADS else nullcontext()
-
-
-@functools.cache
-def _threads() -> ThreadpoolController:
-    """Of the libraries loaded when a head is first used; looking for them takes longer than most predictions."""
-    return ThreadpoolController()
+    return limited(1, openmp=True) if X.size < WORTH_THREADS else nullcontext()

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import blas, eigh
-from threadpoolctl import threadpool_limits
 
 from feature_cache.errors import BadData
+from heads.blas import blas_threads, limited
 from heads.ridge_groups import DualGroups, PrimalGroups
-from heads.ridge_rows import Centring, Rows, blas_threads, in_threads
+from heads.ridge_rows import Centring, Rows, in_threads
 
 # Default strengths, as multiples of the mean eigenvalue of X'X (of XX' where n <= d). On letters, glyphnet's held-out
 # script, ratios from 0.05 to 10 were the best, for 3 to 110 rows of each of 23 classes and widths from 128 to 4,096.
@@ -90,7 +90,7 @@ def solve(rows: Rows, targets: np.ndarray, alphas: np.ndarray | None, *, scale: 
     """
     side = _Dual if rows.count <= rows.width else _Primal
     threads, work = blas_threads(), rows.count * rows.width * min(rows.count, rows.width)
-    with threadpool_limits(1 if work < WORTH_THREADS else None, "blas"):
+    with limited(1 if work < WORTH_THREADS else None):
         if rows.order is None:
             return side(rows, targets, scale).path(alphas, threads)
         found = side(rows, targets[rows.order], scale).path(alphas, threads)
@@ -130,7 +130,7 @@ class _Primal:
         # What is free of a row to be predicted is least where it is alone in the direction of the largest eigenvalue.
         least = (1 - 1 / self.rows.count) * alphas / self.unit * shrink[-1]
         errors, free = np.zeros(len(alphas)), np.empty((self.rows.count, len(alphas)))
-        with threadpool_limits(1, "blas"):
+        with limited(1):
             judged = in_threads(lambda *at: self._judge(at[0], at[1], shrink, least), self.rows, threads)
             for part, errors_of_part, free_of_part in judged:
                 errors += errors_of_part

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 from feature_cache.errors import BadData
 
@@ -122,11 +121,6 @@ class Centring:
         rows[-1] = np.sqrt(before * len(chunk) / self._count) * step
         self.mean += step * (len(chunk) / self._count)
         return rows
-
-
-def blas_threads() -> int:
-    """How many threads BLAS may use now."""
-    return max((found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"), default=1)
 
 
 def in_threads(work: Callable[..., Result], items: Iterable[tuple[Any, ...]], threads: int) -> Iterator[Result]:

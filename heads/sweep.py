@@ -25,6 +25,7 @@ import numpy as np
 from feature_cache.errors import LayertapError, StorageFailure
 from feature_cache.version import own_version
 from heads import user_code
+from heads.blas import limited
 from heads.evaluation import evaluate
 from heads.metrics import NLL_FLOOR
 from heads.registry import make_head
@@ -171,11 +172,9 @@ def _judge(
     features: Any, pair: Pair, labels: np.ndarray, contents: np.ndarray, splits: list[Split], views: Views
 ) -> Result:
     """Evaluate one pair, in one thread."""
-    from threadpoolctl import threadpool_limits
-
     empty = np.full(len(labels), np.nan)
     try:
-        with threadpool_limits(1):
+        with limited(1, openmp=True):
             evaluation = evaluate(
                 {pair.features: features},
                 labels,

@@ -187,6 +187,32 @@ def test_rows_that_are_neither_trained_nor_held_out_play_no_part(rates: list[flo
     assert fit.accuracy == other.accuracy
 
 
+def test_what_is_found_on_some_rows_is_a_start_for_all():
+    X, y = relu_features(900, 40, 4)
+    X[:600, 0] = 1  # constant on those rows: a feature without a weight
+    some, everything, none = np.arange(600), np.arange(900), np.arange(0)
+    [[first]] = train_grid([X], y, some, none, strengths=[0.1], tolerance=1e-6)
+    [[cold]] = train_grid([X], y, everything, none, strengths=[0.1], tolerance=1e-6)
+    [[warm]] = train_grid([X], y, everything, none, strengths=[0.1], tolerance=1e-6, start=first)
+    scale = warm.scale
+    moved, same = first.on(scale), first.dense()
+    weights = moved[:, :-1] * scale.factor
+    np.testing.assert_allclose(weights, same[0], atol=1e-6)
+    np.testing.assert_allclose(moved[:, -1] - weights @ scale.mean, same[1], atol=1e-5)
+    assert warm.epochs < cold.epochs
+    for found, expected in zip(warm.dense(), cold.dense(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
+
+
+def test_scaled_rows_that_are_kept_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    X, y = relu_features(900, 40, 4)
+    kept = LinearHead().fit(X, y)
+    monkeypatch.setattr("heads.linear_grid.KEPT_BYTES", 0)
+    read = LinearHead().fit(X, y)
+    np.testing.assert_array_equal(kept.coef_, read.coef_)
+    np.testing.assert_array_equal(kept.intercept_, read.intercept_)
+
+
 def test_rate_that_diverges_loses_and_harms_no_other():
     X, y = relu_features(600, 20, 3)
     rows = split(600)
