@@ -7,6 +7,7 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
             stream.reconfigure(errors="backslashreplace")
     module, function = args.command.split(":")
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         status = getattr(importlib.import_module(module), function)(args)
         sys.stdout.flush()
@@ -48,7 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'the output'}: {error.strerror or error}.", 1)
     except KeyboardInterrupt:
         return _fail("interrupted; what was computed is kept.", 130)
+    except _Ended:
+        return _fail("stopped as asked; what was computed is kept.", 143)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+class _Ended(BaseException):
+    """SIGTERM has come: all is left in order, as at Ctrl-C."""
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends at once
+    raise _Ended
 
 
 class _Parser(argparse.ArgumentParser):

@@ -36,29 +36,6 @@ if TYPE_CHECKING:
 SPARE = 1.05  # of the disk: files are a little larger than the numbers in them
 
 
-@contextlib.contextmanager
-def _stopped_at_once() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does, so that what was computed is kept, and raise Stopped in the end."""
-    from transfer.finetune.tuner import STOPPED, Stopped
-
-    asked: list[int] = []
-
-    def interrupt(number: int, frame: Any) -> None:
-        asked.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if asked:
-            raise Stopped(STOPPED) from None
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@_stopped_at_once()
 def fine_tune(args: argparse.Namespace) -> None:
     from heads import runs
     from transfer.datasets import require_labels

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +75,6 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
 
 
 def kit(args: argparse.Namespace) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and nothing is left behind
     from feature_cache.storage import check_free, whole_folder
     from heads.splits import hold_out
     from transfer.datasets import require_labels

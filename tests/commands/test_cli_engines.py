@@ -43,7 +43,7 @@ def test_json_tells_of_the_engine_and_of_what_was_waited_for(
 def test_people_are_told_of_the_engine(request: pytest.FixtureRequest, main: Callable, data: Path, engine: str) -> None:
     if engine == "openvino":
         request.getfixturevalue("needs_openvino")
-    said = main("extract", data, *LAYER, "--engine", engine, "--batch-size", "5")
+    said = main("extract", data, *LAYER, "--engine", engine, "--batch-size", "5", "--quiet")
     assert said.stderr == ""
     assert f"Engine {engine}, batches of 5" in said.stdout
     assert "Engine" not in main("extract", data, *LAYER, "--engine", engine).stdout  # nothing was computed

@@ -223,7 +223,7 @@ def test_stopped_before_the_first_step_it_says_so_and_keeps_what_was_computed(
         patch.setattr(Progress, "__call__", lambda *args: signal.raise_signal(signal.SIGTERM))
         done = main(*command)
     assert done.status == 143
-    assert done.stderr == "layertap: stopped as asked; the same command goes on from here.\n"
+    assert done.stderr == "layertap: stopped as asked; what was computed is kept.\n"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert [space["rows"] for space in run(main, "cache", "list", "--cache", "new")["spaces"]] == [32]
     run(main, *command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -37,12 +38,12 @@ class Flow:
         make_classes(folder / "new", per_class=3, seed=1)
         damaged_metadata(folder / "new" / "dark" / "odd.tif")
         layers = ("--layer", "block1_pool", "--layer", "block2_pool")
-        self.extract = self.run("extract", "data", *layers, "--json")
-        self.again = self.run("extract", "data", *layers, "--json")
-        self.train = self.run("train-head", "data", *layers, "--cv", "3", "--out", "run", "--json")
-        self.evaluate = self.run("evaluate", "run", "new", "--json")
+        self.extract = self.run("extract", "data", *layers, "--quiet", "--json")
+        self.again = self.run("extract", "data", *layers, "--quiet", "--json")
+        self.train = self.run("train-head", "data", *layers, "--cv", "3", "--out", "run", "--quiet", "--json")
+        self.evaluate = self.run("evaluate", "run", "new", "--quiet", "--json")
         images = sorted(str(file.relative_to(folder)) for file in (folder / "new").glob("*/*"))
-        self.predict = self.run("predict", "run", *images, "--out", "predictions.csv")
+        self.predict = self.run("predict", "run", *images, "--quiet", "--out", "predictions.csv")
         self.list = self.run("cache", "list", "--json")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -193,6 +194,31 @@ def test_plan_then_extract_agree(main: Callable, data: Path) -> None:
     assert report["spaces"] == [part["space"] for part in plan["spaces"]]
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "line"),
+    [
+        (signal.SIGINT, 130, "interrupted; what was computed is kept."),
+        (signal.SIGTERM, 143, "stopped as asked; what was computed is kept."),
+    ],
+)
+def test_an_extraction_that_is_stopped_keeps_what_was_computed(
+    main: Callable, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int, line: str
+) -> None:
+    from commands.output import Progress
+
+    def stop(progress: Progress, done: int, total: int) -> None:
+        if done >= 100:
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "__call__", stop)
+        stopped = main("extract", "digits", "--engine", "keras", "--batch-size", "50")
+    assert (stopped.status, stopped.stderr) == (status, f"layertap: {line}\n")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    rest = json.loads(main("extract", "digits", "--json").stdout)
+    assert 50 <= rest["rows_reused"] < 1797 and rest["rows_computed"] + rest["rows_reused"] == 1797
+
+
 def test_nets_and_layers_are_listed(main: Callable) -> None:
     nets = json.loads(main("nets", "--json").stdout)["nets"]
     assert {"glyphnet", "vgg16", "nasnetmobile"} <= {net["name"] for net in nets}
@@ -220,7 +246,7 @@ def test_copies_of_an_image_never_part_between_training_and_held_out(main: Calla
         source = data / "bright" / f"{number}.png"
         (data / "bright" / f"copy {number}.png").write_bytes(source.read_bytes())
     main("extract", data, "--layer", "block1_pool")
-    said = main("train-head", data, "--layer", "block1_pool", "--cv", "3", "--out", "run", "--json")
+    said = main("train-head", data, "--layer", "block1_pool", "--cv", "3", "--out", "run", "--quiet", "--json")
     for fold in json.loads(said.stdout)["folds"]:
         assert (fold["train"]["n"], fold["valid"]["n"]) == (12, 6)
 
