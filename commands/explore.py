@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands import arguments, explore_pictures, explore_report
 from commands.output import Progress, print_json, print_table
+from feature_cache.errors import BadImage
 from feature_cache.storage import check_free
 
 if TYPE_CHECKING:
@@ -39,10 +40,13 @@ def explore(args: argparse.Namespace) -> None:
         explore_pictures.write(out, report, surveys, found, overwrite=args.overwrite)
     if args.json:
         print_json(report)
-        return
-    _print(report)
-    if out:
-        print(f"\nPictures are in {out}; {out / explore_pictures.PAGE} shows them all.")
+    else:
+        _print(report)
+        if out:
+            print(f"\nPictures are in {out}; {out / explore_pictures.PAGE} shows them all.")
+    for one in surveys:
+        if one.unreadable and not len(one.dataset):
+            raise BadImage(f"no image of {one.dataset.name} can be read.")
 
 
 def _against(args: argparse.Namespace) -> DataSet | None:

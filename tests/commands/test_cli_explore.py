@@ -139,13 +139,14 @@ def test_small_data_sets_are_drawn(main: Callable, tmp_path: Path, images: int, 
     assert (tmp_path / "out" / "images-01.png").is_file()
 
 
-def test_a_data_set_without_a_readable_image_is_reported(main: Callable, tmp_path: Path) -> None:
+def test_a_data_set_without_a_readable_image_is_reported_and_a_failure(main: Callable, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "x.png").write_bytes(b"x")
     outcome = main("explore", tmp_path / "data", "--out", "out")
-    assert outcome.status == 0
+    line = f"layertap: no image of {tmp_path / 'data'} can be read.\n"
+    assert (outcome.status, outcome.stderr) == (2, line)
     assert "1 of them cannot be read" in outcome.stdout
-    assert not list((tmp_path / "out").glob("*.png"))
+    assert [file.name for file in sorted((tmp_path / "out").iterdir())] == ["explore.json", "report.html"]
 
 
 def test_a_report_is_replaced_only_when_asked_and_nothing_else_ever(
