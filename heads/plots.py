@@ -14,6 +14,7 @@ from heads.metrics import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 MOST_CLASSES_WITH_NUMBERS = 25
@@ -148,6 +149,8 @@ def learning_curves(
 def training_curves(file: Path, stages: Sequence[Sequence[Mapping[str, float]]], title: str) -> None:
     """Draw the losses of a training by epoch, and the accuracy on the rows held out.
 
+    Losses are on a logarithmic axis: those of the rows that train end far below those of the others.
+
     Parameters
     ----------
     stages : sequence of sequence of mapping
@@ -165,11 +168,21 @@ def training_curves(file: Path, stages: Sequence[Sequence[Mapping[str, float]]],
         for axes, epochs, name, colour, text in lines:
             points = [(epoch["epoch"], epoch[name]) for epoch in epochs if name in epoch]
             if points:
-                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=text)
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=text, clip_on=False)
         for axes, text in ((left, "loss"), (right, "accuracy")):
             axes.set(xlabel="epoch", ylabel=text)
             axes.xaxis.get_major_locator().set_params(integer=True)
             grid(axes)
+        losses = np.concatenate([line.get_ydata() for line in left.lines] or [np.ones(1)])
+        if losses.min() > 0:
+            left.set_yscale("log", subs=[])
+            _logarithmic(left.yaxis, losses.max() / losses.min())
+        seen = [epoch["valid_accuracy"] for epoch in chosen if "valid_accuracy" in epoch]
+        least = min(seen, default=0.0)
+        right.set_ylim(max(0.0, least - (0.1 * (1 - least) or 0.01)), 1)
+        if last:
+            for axes in (left, right):
+                axes.axvline(len(last), color=INK, linewidth=1, linestyle=":", label="epochs chosen")
         if left.lines:
             left.legend(loc="best")
 
@@ -245,8 +258,6 @@ def tradeoff(
 
     These are named where there is room; if there are few, so are the others.
     """
-    from matplotlib.ticker import LogLocator
-
     x, y = np.asarray(cost, np.float64), np.asarray(quality, np.float64)
     front = pareto(x, y)
     others = np.setdiff1d(np.flatnonzero(~np.isnan(x + y)), front)
@@ -257,12 +268,19 @@ def tradeoff(
         axes.scatter(x[front], y[front], s=34, color=BLUE, zorder=3)
         if len(front) and x[front].min() > 0 and np.nanmax(x) > 10 * np.nanmin(x):
             axes.set_xscale("log", subs=[])
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if np.nanmax(x) < 300 * np.nanmin(x) else (1,)))
-            axes.xaxis.set_major_formatter("{x:,.10g}")
+            _logarithmic(axes.xaxis, np.nanmax(x) / np.nanmin(x))
         axes.margins(0.08, 0.1)
         axes.set(xlabel=fitted(cost_label, 6, 9), ylabel=fitted(quality_label, 3.8, 9))
         grid(axes)
         _name(figure, axes, x, y, names, front, others if len(names) <= MOST_LABELLED else others[:0])
+
+
+def _logarithmic(axis: Axis, span: float) -> None:
+    """Numbers along an axis on which the largest is `span` times the smallest."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 300 else (1,)))
+    axis.set_major_formatter("{x:,.10g}")
 
 
 def _name(
