@@ -218,7 +218,7 @@ def whole_folder(
             shutil.rmtree(old)
         else:
             aside.rename(folder)
-    except LayertapError:
+    except (LayertapError, BrokenPipeError):  # a pipe is of whoever reads the output, and no file
         raise
     except OSError as error:
         raise StorageFailure(f"cannot write the {what} {folder}: {error.strerror or error}.") from error

@@ -378,6 +378,23 @@ def test_a_board_may_be_empty(tmp_path: Path):
     assert done.stderr.count("\n") < 10, done.stderr
 
 
+def test_nothing_is_said_where_nobody_reads_the_tables_any_more(tmp_path: Path):
+    kit = make_kit(tmp_path / "kit", count=6)
+    classifier = kit / "submissions" / "starting_kit" / "batch_classifier.py"
+    started = "import time\n\ntime.sleep(5)\n"
+    classifier.write_text(started + classifier.read_text())
+    command = [sys.executable, "-m", "cli", "ramp", "test", str(kit)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, cwd=ROOT, text=True, **pipes) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith("Testing")
+        process.stdout.close()
+        said = process.stderr.read()
+        assert (process.wait(60), said) == (0, "")
+    assert {file.name for file in classifier.parent.iterdir()} == {"batch_classifier.py", "image_preprocessor.py"}
+
+
 def test_sigterm_ends_the_submission_too_and_leaves_nothing(tmp_path: Path):
     kit = make_kit(tmp_path / "kit", count=6)
     classifier = kit / "submissions" / "starting_kit" / "batch_classifier.py"

@@ -17,7 +17,7 @@ from feature_cache.storage import whole_folder
 from transfer.ramp.kit import require_kit
 from transfer.ramp.modules import BadSubmission, environment_of_programs
 from transfer.ramp.scoring import OUTPUT, SCORES
-from transfer.ramp.trial import CHECKED, ERROR, RANKED
+from transfer.ramp.trial import CHECKED, ERROR, NO_READER, RANKED
 
 GRACE_SECONDS = 10.0
 
@@ -115,6 +115,8 @@ class Referee:
         result = out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[task]
         if not status and result.exists():
             return
+        if status == NO_READER:
+            raise BrokenPipeError
         kind = BadSubmission if task == "run" else BadData
         with contextlib.suppress(OSError):
             raise kind((out / ERROR).read_text(encoding="utf-8").splitlines()[0])

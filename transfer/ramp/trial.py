@@ -30,6 +30,7 @@ from transfer.ramp.saving import save_model
 from transfer.ramp.scoring import SCORES, bag, predictions_digest, score_types, source_digest
 
 ERROR, CHECKED, RANKED = "error.txt", "checked.json", "ranked.json"
+NO_READER = 128 + signal.SIGPIPE  # status, as shells have it
 
 
 class Trial:
@@ -213,6 +214,9 @@ def main(argv: list[str]) -> int:
             found = Trial(kit, args.name, args.out).run() if args.task == "run" else rank(kit)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the tables, head for instance, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
     except Exception as error:  # a kit may raise anything, too
         line = str(error) if isinstance(error, LayertapError) else told(error, args.kit.resolve() / "problem.py")
         line = " ".join(line.split()).replace(shown, "")
