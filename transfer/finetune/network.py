@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from transfer.finetune.cutting import Cut
 from transfer.finetune.pixels import ToAugment
 from transfer.finetune.recipe import Recipe
 from transfer.loading import customary_settings
+from transfer.machine import cores
 
 CHANNELS = 3
 NOT_DECAYED = ("bias", "gamma", "beta")
@@ -102,6 +105,7 @@ class Network:
         self._distribution = keras.distribution.distribution()
         self.devices = self._distribution.device_mesh.devices.size if self._distribution else 1
         layers = [_operation(backbone, name) for name in cut.trained]
+        self._together = math.lcm(self.devices, _onednn_threads() if any(map(_breaks_onednn, layers)) else 1)
         for name in backbone.taps:
             operation = _operation(backbone, name)
             if isinstance(operation, keras.layers.Layer):
@@ -194,8 +198,8 @@ class Network:
         return said[: len(inputs)]
 
     def _filled(self, rows: Any) -> Any:
-        """As many rows for each device: where some are lacking, copies of others after them."""
-        lacking = -len(rows) % self.devices
+        """As many rows for each device, or thread: where some are lacking, copies of others after them."""
+        lacking = -len(rows) % self._together
         return rows[np.arange(len(rows) + lacking) % len(rows)] if lacking else rows
 
 
@@ -224,6 +228,26 @@ def _adapt(layers: list[Any], recipe: Recipe, cut: Cut) -> list[Any]:
             f"--lora {rank}: no layer from {cut.trained[0]} on takes adapters of that rank; choose a lower one."
         )
     return adapted
+
+
+def _breaks_onednn(layer: Any) -> bool:
+    """Whether the gradient of a kernel is one that TensorFlow's oneDNN gets wrong.
+
+    That of 1 x 1 kernels with strides and fewer than 16 channels: where the rows of a batch do not divide among its
+    threads it writes past its memory, and the process ends (TensorFlow 2.21, on processors with AVX-512).
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    if isinstance(layer, keras.Model):
+        return any(map(_breaks_onednn, layer.layers))
+    if not isinstance(layer, keras.layers.Conv2D):
+        return False
+    return layer.kernel_size == (1, 1) and layer.strides != (1, 1) and layer.kernel.shape[2] < 16
+
+
+def _onednn_threads() -> int:
+    """As TensorFlow chooses them."""
+    return int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(cores())
 
 
 def _operation(backbone: Backbone, name: str) -> Any:
