@@ -77,7 +77,7 @@ def test(args: argparse.Namespace) -> int:
     else:
         _print(ranked)
     _keep(folder, ranked)
-    return 1 if failed or referee.lines else 0
+    return 1 if failed or referee.incomplete else 0
 
 
 def leaderboard(args: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 from rampwf.prediction_types import make_multiclass
 from rampwf.score_types import NegativeLogLikelihood
 from rampwf.utils.combine import blend_on_fold
+from skimage.io import imsave
 from submissions import IDENTITY
 
 from transfer.ramp.leaderboard import greedy_blend, pareto
@@ -285,9 +286,30 @@ for number in range(30):
     (kit / "problem.py").write_text(problem + written)
     done = ramp("test", kit)
     assert "problem.py writes images of int8, which today's readers refuse; they are written as uint8" in done.stderr
+    assert not done.returncode, done.stderr
     assert re.search(r"^starting_kit ", done.stdout, flags=re.MULTILINE), done.stderr
     with Image.open(kit / "data" / "imgs" / "train 4.png") as image:
         np.testing.assert_array_equal(np.array(image), np.full((6, 6), 5, np.uint8))
+
+
+def test_images_of_int8_are_told_and_scored_as_uint8(tmp_path: Path):
+    fitting = "from transfer.ramp.pixels import fitted\n\n\ndef transform(x):\n    return fitted(x, (6, 6))\n"
+    accuracies = []
+    for dtype in (np.uint8, np.int8):
+        kit = make_kit(tmp_path / np.dtype(dtype).name)
+        for table in (kit / "data").glob("*.csv"):
+            table.write_text(table.read_text().replace(".png", ".tif"))
+        for file in (kit / "data" / "imgs").iterdir():
+            imsave(file.with_suffix(".tif"), (np.array(Image.open(file)) // 2).astype(dtype), check_contrast=False)
+        add(kit, "fitting", MEANS, fitting)
+        done = ramp("test", kit, "--json", "--submission", "fitting")
+        assert not done.returncode, done.stderr
+        found = json.loads(done.stdout)
+        accuracies.append(found["submissions"][0]["mean"]["acc"])
+    [line] = found["images"]
+    assert line.startswith("data/imgs holds images of int8; submissions of ramp init take their shades")
+    assert line in done.stderr
+    assert accuracies[1] == accuracies[0] > 0.9
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from feature_cache.errors import BadData, MissingDependency
 from feature_cache.spec import PIXEL_RECIPE
 from feature_cache.version import own_version
 
-OUR_OWN = ("feature_cache", "heads", "transfer")  # what they make of pixels has a version
+OUR_OWN = ("feature_cache", "heads", "transfer")  # what they make of pixels has versions
+FITTED_RECIPE = 2  # that of `transfer.ramp.pixels.fitted`
 
 
 class BadSubmission(BadData):
@@ -124,7 +125,7 @@ def _add(source: bytes, state: Any, seen: set[str]) -> None:
             continue
         state.update(name.encode() + b"\0")
         if name in OUR_OWN:
-            state.update(f"{own_version()} {PIXEL_RECIPE}".encode())
+            state.update(f"{own_version()} {PIXEL_RECIPE} {FITTED_RECIPE}".encode())
             continue
         try:
             spec = importlib.util.find_spec(name)
