@@ -232,6 +232,16 @@ def test_the_leaderboard_ranks_by_the_official_score(tested: Any, kit: Path):
         rows = list(csv.DictReader(stream))
     assert [row["submission"] for row in rows] == [first["name"], second["name"]]
     assert float(rows[0]["nll"]) == first["mean"]["nll"]
+    bagged = kit / "submissions" / first["name"] / "training_output" / "bagged_scores.csv"
+    with bagged.open() as stream:
+        test = {row["step"]: row for row in csv.DictReader(stream)}["test"]
+    assert rows[0]["bagged test nll"] == test["nll"]
+    caption, head, line = ramp("leaderboard", kit).stdout.splitlines()[1:4]
+    assert caption.endswith("; on the test images, of the mean of all folds' predictions")
+    assert re.split("  +", head)[4:7] == ["bagged test nll", "train time", "test time"]
+    values = re.split("  +", line)
+    assert values[4] == f"{float(test['nll']):.4f}"
+    assert re.fullmatch(r"[1-9]\d* ms|[1-9]\.\d s", values[5]), values
 
 
 def test_scores_of_one_fold_have_no_deviation(kit: Path, tested: Any, tmp_path: Path):
