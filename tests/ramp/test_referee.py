@@ -109,7 +109,7 @@ def add(kit: Path, name: str, classifier: str, preprocessor: str = IDENTITY) -> 
 def ramp(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli", "ramp", command, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -118,17 +118,18 @@ def ramp(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def ramp_test(kit: Path, *arguments: str) -> str:
+    """What the real one prints, without the colours that it has even where nobody looks on."""
     command = [sys.executable, "-m", "rampwf.utils.cli.testing", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
     done = subprocess.run(command, env=environment, cwd=kit, capture_output=True, text=True, timeout=300)
     assert not done.returncode, done.stdout + done.stderr
-    return done.stdout
+    return re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
 
 
 def scores_of(text: str) -> list[str]:
     """The lines of tables, without times."""
     lines = re.findall(r"^\t(?:train|valid|test) .*", text, flags=re.MULTILINE)
-    return [" ".join(re.findall(r"\d+\.\d+(?: \+- \d+\.\d+)?", line)[:2]) for line in lines]
+    return [" ".join(re.findall(r"\d+\.\d+(?:\s±\s\d+\.\d+)?", line)[:2]) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,7 @@ def test_ramp_test_runs_a_kit_with_our_workflow(kit: Path, expected: tuple[Path,
     said = ramp_test(kit, "--save-output")
     assert scores_of(said) == scores_of(expected[1])
     assert len(scores_of(said)) == 3 * 2 + 3 + 2
+    assert " ".join(scores_of(said)).count("±") == 2 * 3
     same_predictions(kit, expected[0])
 
 
@@ -215,10 +217,11 @@ def test_the_others_are_scored_as_by_ramp_test(tested: Any, kit: Path, expected:
     assert set(entries) == {"starting_kit", "careful"}
     assert found["scores"] == ["nll", "acc", "bal_acc"]
     tables = done.stderr.partition("Training submissions/starting_kit")[2]
+    assert "\x1b" not in done.stderr
     assert scores_of(tables) == scores_of(expected[1])
     same_predictions(kit, expected[0])
     means = re.findall(r"^\tvalid .*", expected[1], flags=re.MULTILINE)[2]
-    accuracy = re.findall(r"[\d.]+ \+- [\d.]+", means)[1].split()[0]
+    accuracy = re.findall(r"[\d.]+\s±\s[\d.]+", means)[1].split()[0]
     assert entries["starting_kit"]["mean"]["acc"] == pytest.approx(float(accuracy), abs=1e-3)
 
 

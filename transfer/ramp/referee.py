@@ -102,8 +102,6 @@ class Referee:
         environment = environment_of_programs()
         if "LAYERTAP_CACHE" in environment:
             environment["LAYERTAP_CACHE"] = str(Path(environment["LAYERTAP_CACHE"]).absolute())
-        if not (self._stdout or sys.stdout).isatty():
-            environment["TERM"] = "dumb"  # no colours
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": self._stdout}
         process = subprocess.Popen(command, env=environment, cwd=self.folder, **pipes)
         try:

@@ -63,9 +63,12 @@ class Trial:
         BadSubmission
             When the submission raises, or gives what it should not.
         """
+        from rampwf.utils import pretty_print
         from rampwf.utils.pretty_print import print_df_scores, print_title
         from rampwf.utils.scoring import mean_score_matrix, round_df_scores
 
+        if not sys.stdout.isatty():
+            pretty_print.IS_COLOR_TERM = False  # not by TERM, which decides on "±" too
         kit, problem, source = self.kit, self.kit.problem, source_digest(self.path)
         print_title(f"Testing {problem.problem_title}")
         print_title(f"Training submissions/{self.name} ...")
