@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -106,10 +107,10 @@ def add(kit: Path, name: str, classifier: str, preprocessor: str = IDENTITY) -> 
     (folder / "batch_classifier.py").write_text(classifier)
 
 
-def ramp(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def ramp(command: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli", "ramp", command, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **environment},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -252,7 +253,7 @@ def test_scores_of_one_fold_have_no_deviation(kit: Path, tested: Any, tmp_path: 
     problem = (kit / "problem.py").read_text()
     only = make_kit(tmp_path / "kit")
     (only / "problem.py").write_text(re.sub(r"return (Stratified.*)", r"return [next(\1)]", problem))
-    done = ramp("test", only, "--submission", "starting_kit")
+    done = ramp("test", only, "--submission", "starting_kit", PYTHONIOENCODING="ascii")
     assert not done.returncode, done.stderr
     table = done.stdout.partition("Leaderboard")[2]
     assert re.search(r"^starting_kit +\d\.\d{4} +\d\.\d{4} ", table, flags=re.MULTILINE), table
@@ -274,10 +275,23 @@ def test_images_that_cannot_be_used_are_told_with_their_line_and_left_out(tmp_pa
     table = kit / "data" / "train.csv"
     Image.fromarray(np.zeros((6, 6), np.uint8)).save(tmp_path / "secret.png")
     (kit / "data" / "imgs" / "text.png").write_text("no image")
-    table.write_text(table.read_text() + "../../../secret.png,0\nnone.png,1\ntext.png,2\n/etc/hostname,2\n")
+    (kit / "data" / "imgs" / "empty.png").touch()
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((99, 99), np.uint8)).save(picture, "jpeg")
+    (kit / "data" / "imgs" / "half.jpg").write_bytes(picture.getvalue()[:-90])
+    names = ("../../../secret.png", "none.png", "text.png", "/etc/hostname", "empty.png", "half.jpg")
+    table.write_text(table.read_text() + "".join(f"{name},0\n" for name in names))
     done = ramp("test", kit)
     assert done.returncode == 1
-    for line, what in ((32, "leads out of"), (33, "none.png"), (34, "text.png"), (35, "leads out of")):
+    reasons = (
+        r"leads out of",
+        r"there is no image data/imgs/none\.png",
+        r"data/imgs/text\.png is not an image that can be read \(not a known image format\)",
+        r"leads out of",
+        r"the image data/imgs/empty\.png is empty \(0 bytes\)",
+        r"data/imgs/half\.jpg is not an image that can be read \([^'\"]+\)",
+    )
+    for line, what in enumerate(reasons, 32):
         assert re.search(rf"^data/train\.csv:{line}: .*{what}.*; it is left out\.$", done.stderr, flags=re.MULTILINE)
     assert re.search(r"^starting_kit ", done.stdout, flags=re.MULTILINE)
     said = np.load(kit / "submissions/starting_kit/training_output/fold_0/y_pred_train.npz")["y_pred"]
@@ -333,6 +347,7 @@ def test_images_of_int8_are_told_and_scored_as_uint8(tmp_path: Path):
         (lambda kit: (kit / "problem.py").write_text("x = 1\n"), "lacks problem_title"),
         (lambda kit: (kit / "data" / "train.csv").unlink(), r"problem.py:\d+: FileNotFoundError"),
         (lambda kit: shutil.rmtree(kit / "data" / "imgs"), "no image of the train data can be used"),
+        (lambda kit: (kit / "data" / "test.csv").write_text("id,class\n"), "get_test_data names no images; list some"),
         (lambda kit: shutil.rmtree(kit / "submissions"), "has no submissions"),
     ],
 )

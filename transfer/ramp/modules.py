@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.abc
 import importlib.util
+import inspect
 import os
 import sys
 import sysconfig
@@ -72,6 +73,13 @@ def called(function: Callable[[Any], Any], value: Any, file: Path | None) -> Any
         return function(value)
     except Exception as error:
         raise BadSubmission(told(error, file)) from error
+
+
+def place(function: Any) -> str:
+    """The file, the line and the name of a function or a method, as far as they are known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    name = getattr(function, "__name__", str(function))
+    return name if code is None else f"{code.co_filename}:{code.co_firstlineno}: {name}"
 
 
 def ramp_workflow() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from feature_cache.errors import BadData, BadImage
 from feature_cache.keys import DIGEST_BYTES, digest_array
-from transfer.images import to_pixels
+from transfer.images import FileSource, reason, to_pixels
 
 PLAIN_FORMATS, PLAIN_MODES = ("PNG", "JPEG", "BMP"), ("L", "RGB", "RGBA")
 
@@ -136,5 +137,5 @@ def read_image(path: str) -> np.ndarray:
     except FileNotFoundError:
         raise BadImage(f"there is no image {path}.") from None
     except Exception as error:  # readers raise whatever a damaged file leads them to
-        reason = str(error).strip().splitlines()
-        raise BadImage(f"{path} is not an image that can be read ({reason[0] if reason else error!r}).") from error
+        FileSource(Path(path)).load()  # raises for what is no image at all
+        raise BadImage(f"{path} is not an image that can be read ({reason(error)}).") from error

@@ -131,6 +131,8 @@ class Kit:
             return None
         if not _is_of_images(X):
             return Part(X, y, [], [])
+        if not len(X[1]):
+            raise BadData(f"{PROBLEM_FILE}: get_{name}_data names no images; list some, as in data/{name}.csv.")
         wrong: dict[int, str] = {}
         if self._checked is None:
             wrong, signed = _looked_at(X[0], X[1], self.folder / "data" / f"{name}.csv", self.folder)

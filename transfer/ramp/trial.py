@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ import numpy as np
 from feature_cache.errors import LayertapError
 from transfer.ramp import outdated
 from transfer.ramp.leaderboard import rank
-from transfer.ramp.modules import BadSubmission, told
+from transfer.ramp.modules import BadSubmission, place, told
 from transfer.ramp.problem import Kit, Part
 from transfer.ramp.saving import save_model
 from transfer.ramp.scoring import SCORES, bag, predictions_digest, score_types, source_digest
@@ -186,9 +187,8 @@ def _where(trained: Any, submission: Path) -> str:
     """The line of what predicts."""
     for one in trained if isinstance(trained, tuple) else (trained,):
         method = getattr(one, "predict_proba", None) or getattr(one, "predict", None)
-        code = getattr(method, "__code__", None)
-        if code is not None:
-            return f"{code.co_filename}:{code.co_firstlineno}: {code.co_name}"
+        if method is not None:
+            return place(method)
     return str(submission)
 
 
@@ -207,6 +207,9 @@ def main(argv: list[str]) -> int:
     shown = f"{args.kit.resolve()}{os.sep}"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done by then is kept
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # which need not know "±"
+            stream.reconfigure(errors="backslashreplace")
     try:
         if args.task == "check":
             found = check(args.kit)
