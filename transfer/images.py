@@ -209,5 +209,5 @@ def _to_gray_or_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def reason(error: Exception) -> str:
     """Why a file could not be decoded, in a line that does not name it."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "not a known image format" if text.startswith("cannot identify image file") else text

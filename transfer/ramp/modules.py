@@ -21,7 +21,7 @@ from feature_cache.spec import PIXEL_RECIPE
 from feature_cache.version import own_version
 
 OUR_OWN = ("feature_cache", "heads", "transfer")  # what they make of pixels has versions
-FITTED_RECIPE = 2  # that of `transfer.ramp.pixels.fitted`
+FITTED_RECIPE = 2  # that of `transfer.ramp.pixels.fitted`: raise it with any change that can alter a pixel
 
 
 class BadSubmission(BadData):

@@ -171,8 +171,9 @@ class Kit:
         def imsave(name: Any, image: Any, *args: Any, **options: Any) -> Any:
             image = np.asarray(image)
             if image.dtype == np.int8 and image.min(initial=0) >= 0:
-                note = f"{file} writes images of int8, which today's readers refuse; they are written as uint8 instead."
-                self._note(note)
+                self._note(
+                    f"{file} writes images of int8, which today's readers refuse; they are written as uint8 instead."
+                )
                 image = image.astype(np.uint8)
             return original(name, image, *args, **{"check_contrast": False, **options})
 

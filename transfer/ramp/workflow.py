@@ -161,7 +161,7 @@ def _probabilities(predict: Callable[[np.ndarray], Any], X: np.ndarray) -> np.nd
         array = np.asarray(said)
     except ValueError:  # rows of several lengths
         array = np.empty(0, object)
-    if not array.ndim or array.dtype.kind not in "biuf":
+    if not array.ndim or array.dtype.kind in "OSU":
         what = f"values of {array.dtype.type.__name__.rstrip('_')}" if array.ndim else f"{said!r:.40}"
         raise BadSubmission(f"{place(predict)} gives {what}, not an array of numbers with a row for each image.")
     return array
