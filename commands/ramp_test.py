@@ -77,7 +77,7 @@ def test(args: argparse.Namespace) -> int:
     else:
         _print(ranked)
     _keep(folder, ranked)
-    return 1 if failed or referee.lines else 0
+    return 1 if failed or referee.incomplete else 0
 
 
 def leaderboard(args: argparse.Namespace) -> None:
@@ -113,7 +113,7 @@ def _rows(ranked: dict[str, Any]) -> list[dict[str, Any]]:
         for score in ranked["scores"]:
             row[score], row[f"{score} sd"] = entry["mean"][score], entry["sd"][score]
         for score, value in (entry["test"] or {}).items():
-            row[f"test {score}"] = value
+            row[f"bagged test {score}"] = value
         row |= {"train seconds": entry["train_seconds"], "test seconds": entry["test_seconds"]}
         rows.append({**row, "Pareto front": entry["pareto"], "contributivity": entry["contributivity"]})
     return rows
@@ -136,7 +136,7 @@ def _print(ranked: dict[str, Any]) -> None:
     scores, entries = ranked["scores"], ranked["submissions"]
     if entries:
         tested = entries[0]["test"] is not None
-        head = ["submission", *scores, *([f"test {scores[0]}"] if tested else [])]
+        head = ["submission", *scores, *([f"bagged test {scores[0]}"] if tested else [])]
         lines = []
         for entry in entries:
             line = [entry["name"]]
@@ -146,8 +146,9 @@ def _print(ranked: dict[str, Any]) -> None:
             line += [f"{entry['test'][scores[0]]:.4f}"] if tested else []
             line += [time_text(entry["train_seconds"]), time_text(entry["test_seconds"])]
             lines.append([*line, "yes" if entry["pareto"] else "", f"{100 * entry['contributivity']:.0f} %"])
-        print("\nLeaderboard: means over the folds, of the parts held out")
-        print_table([*head, "train", "test", "Pareto front", "contributes"], lines)
+        bagged = "; on the test images, of the mean of all folds' predictions" if tested else ""
+        print(f"\nLeaderboard: means over the folds, of the parts held out{bagged}")
+        print_table([*head, "train time", "test time", "Pareto front", "contributes"], lines)
         for part, found in ranked["blend"].items():
             text = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
             print(f"The best blend, on the {part} images: {text}")

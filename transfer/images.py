@@ -67,7 +67,7 @@ class FileSource:
         try:
             return digest_bytes(encoded), Image.open(io.BytesIO(encoded), formats=_formats())
         except Exception as error:  # decoders raise whatever a damaged file leads them to
-            raise BadImage(f"{self.path} is not an image that can be read ({_reason(error)}).") from error
+            raise BadImage(f"{self.path} is not an image that can be read ({reason(error)}).") from error
 
     def stamp(self) -> FileStamp | None:
         try:
@@ -145,7 +145,7 @@ def to_pixels(
     except BadImage:
         raise
     except Exception as error:  # as above
-        raise BadImage(f"{name} cannot be decoded ({_reason(error)}).") from error
+        raise BadImage(f"{name} cannot be decoded ({reason(error)}).") from error
 
     if fit == "crop":
         image = ImageOps.fit(image, (width, height), resampling)
@@ -207,6 +207,7 @@ def _to_gray_or_rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+def reason(error: Exception) -> str:
+    """Why a file could not be decoded, in a line that does not name it."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "not a known image format" if text.startswith("cannot identify image file") else text

@@ -92,9 +92,23 @@ def test_images_of_all_modes_become_rgb_of_one_size(shape: tuple[int, ...], dtyp
     np.testing.assert_array_equal(fitted(black, (4, 5)), np.zeros((4, 5, 3), np.uint8))
 
 
-@pytest.mark.parametrize("x", [np.zeros((2, 9, 9, 3)), np.zeros(9), np.full((9, 9), 3.5), np.full((9, 9), -1)])
+@pytest.mark.parametrize(
+    ("dtype", "most", "shade"), [(np.int8, 127, 127), (np.int16, 32767, 255), (np.int32, 65535, 255)]
+)
+def test_signed_integers_have_the_range_of_their_kind(dtype: type, most: int, shade: int) -> None:
+    for value, expected in ((most, shade), (0, 0)):
+        np.testing.assert_array_equal(fitted(np.full((9, 7), value, dtype), (4, 5)), np.full((4, 5, 3), expected))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        *(np.zeros((2, 9, 9, 3)), np.zeros(9), np.full((9, 9), 3.5), np.full((9, 9), -1)),
+        *(np.full((9, 9), -1, np.int8), np.full((9, 9), "a")),
+    ],
+)
 def test_what_is_no_image_is_refused(x: np.ndarray) -> None:
-    with pytest.raises(BadData):
+    with pytest.raises(BadData, match="it is \\(height, width\\)|write the images as uint8"):
         fitted(x, (4, 5))
 
 

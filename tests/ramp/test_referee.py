@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from PIL import Image
 from rampwf.prediction_types import make_multiclass
 from rampwf.score_types import NegativeLogLikelihood
 from rampwf.utils.combine import blend_on_fold
+from skimage.io import imsave
 from submissions import IDENTITY
 
 from transfer.ramp.leaderboard import greedy_blend, pareto
@@ -105,10 +107,10 @@ def add(kit: Path, name: str, classifier: str, preprocessor: str = IDENTITY) -> 
     (folder / "batch_classifier.py").write_text(classifier)
 
 
-def ramp(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def ramp(command: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli", "ramp", command, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **environment},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -117,17 +119,18 @@ def ramp(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def ramp_test(kit: Path, *arguments: str) -> str:
+    """What the real one prints, without the colours that it has even where nobody looks on."""
     command = [sys.executable, "-m", "rampwf.utils.cli.testing", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
     done = subprocess.run(command, env=environment, cwd=kit, capture_output=True, text=True, timeout=300)
     assert not done.returncode, done.stdout + done.stderr
-    return done.stdout
+    return re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
 
 
 def scores_of(text: str) -> list[str]:
     """The lines of tables, without times."""
     lines = re.findall(r"^\t(?:train|valid|test) .*", text, flags=re.MULTILINE)
-    return [" ".join(re.findall(r"\d+\.\d+(?: \+- \d+\.\d+)?", line)[:2]) for line in lines]
+    return [" ".join(re.findall(r"\d+\.\d+(?:\s±\s\d+\.\d+)?", line)[:2]) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,7 @@ def test_ramp_test_runs_a_kit_with_our_workflow(kit: Path, expected: tuple[Path,
     said = ramp_test(kit, "--save-output")
     assert scores_of(said) == scores_of(expected[1])
     assert len(scores_of(said)) == 3 * 2 + 3 + 2
+    assert " ".join(scores_of(said)).count("±") == 2 * 3
     same_predictions(kit, expected[0])
 
 
@@ -214,10 +218,11 @@ def test_the_others_are_scored_as_by_ramp_test(tested: Any, kit: Path, expected:
     assert set(entries) == {"starting_kit", "careful"}
     assert found["scores"] == ["nll", "acc", "bal_acc"]
     tables = done.stderr.partition("Training submissions/starting_kit")[2]
+    assert "\x1b" not in done.stderr
     assert scores_of(tables) == scores_of(expected[1])
     same_predictions(kit, expected[0])
     means = re.findall(r"^\tvalid .*", expected[1], flags=re.MULTILINE)[2]
-    accuracy = re.findall(r"[\d.]+ \+- [\d.]+", means)[1].split()[0]
+    accuracy = re.findall(r"[\d.]+\s±\s[\d.]+", means)[1].split()[0]
     assert entries["starting_kit"]["mean"]["acc"] == pytest.approx(float(accuracy), abs=1e-3)
 
 
@@ -231,6 +236,16 @@ def test_the_leaderboard_ranks_by_the_official_score(tested: Any, kit: Path):
         rows = list(csv.DictReader(stream))
     assert [row["submission"] for row in rows] == [first["name"], second["name"]]
     assert float(rows[0]["nll"]) == first["mean"]["nll"]
+    bagged = kit / "submissions" / first["name"] / "training_output" / "bagged_scores.csv"
+    with bagged.open() as stream:
+        test = {row["step"]: row for row in csv.DictReader(stream)}["test"]
+    assert rows[0]["bagged test nll"] == test["nll"]
+    caption, head, line = ramp("leaderboard", kit).stdout.splitlines()[1:4]
+    assert caption.endswith("; on the test images, of the mean of all folds' predictions")
+    assert re.split("  +", head)[4:7] == ["bagged test nll", "train time", "test time"]
+    values = re.split("  +", line)
+    assert values[4] == f"{float(test['nll']):.4f}"
+    assert re.fullmatch(r"[1-9]\d* ms|[1-9]\.\d s", values[5]), values
 
 
 def test_scores_of_one_fold_have_no_deviation(kit: Path, tested: Any, tmp_path: Path):
@@ -238,7 +253,7 @@ def test_scores_of_one_fold_have_no_deviation(kit: Path, tested: Any, tmp_path: 
     problem = (kit / "problem.py").read_text()
     only = make_kit(tmp_path / "kit")
     (only / "problem.py").write_text(re.sub(r"return (Stratified.*)", r"return [next(\1)]", problem))
-    done = ramp("test", only, "--submission", "starting_kit")
+    done = ramp("test", only, "--submission", "starting_kit", PYTHONIOENCODING="ascii")
     assert not done.returncode, done.stderr
     table = done.stdout.partition("Leaderboard")[2]
     assert re.search(r"^starting_kit +\d\.\d{4} +\d\.\d{4} ", table, flags=re.MULTILINE), table
@@ -260,10 +275,23 @@ def test_images_that_cannot_be_used_are_told_with_their_line_and_left_out(tmp_pa
     table = kit / "data" / "train.csv"
     Image.fromarray(np.zeros((6, 6), np.uint8)).save(tmp_path / "secret.png")
     (kit / "data" / "imgs" / "text.png").write_text("no image")
-    table.write_text(table.read_text() + "../../../secret.png,0\nnone.png,1\ntext.png,2\n/etc/hostname,2\n")
+    (kit / "data" / "imgs" / "empty.png").touch()
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((99, 99), np.uint8)).save(picture, "jpeg")
+    (kit / "data" / "imgs" / "half.jpg").write_bytes(picture.getvalue()[:-90])
+    names = ("../../../secret.png", "none.png", "text.png", "/etc/hostname", "empty.png", "half.jpg")
+    table.write_text(table.read_text() + "".join(f"{name},0\n" for name in names))
     done = ramp("test", kit)
     assert done.returncode == 1
-    for line, what in ((32, "leads out of"), (33, "none.png"), (34, "text.png"), (35, "leads out of")):
+    reasons = (
+        r"leads out of",
+        r"there is no image data/imgs/none\.png",
+        r"data/imgs/text\.png is not an image that can be read \(not a known image format\)",
+        r"leads out of",
+        r"the image data/imgs/empty\.png is empty \(0 bytes\)",
+        r"data/imgs/half\.jpg is not an image that can be read \([^'\"]+\)",
+    )
+    for line, what in enumerate(reasons, 32):
         assert re.search(rf"^data/train\.csv:{line}: .*{what}.*; it is left out\.$", done.stderr, flags=re.MULTILINE)
     assert re.search(r"^starting_kit ", done.stdout, flags=re.MULTILINE)
     said = np.load(kit / "submissions/starting_kit/training_output/fold_0/y_pred_train.npz")["y_pred"]
@@ -285,9 +313,30 @@ for number in range(30):
     (kit / "problem.py").write_text(problem + written)
     done = ramp("test", kit)
     assert "problem.py writes images of int8, which today's readers refuse; they are written as uint8" in done.stderr
+    assert not done.returncode, done.stderr
     assert re.search(r"^starting_kit ", done.stdout, flags=re.MULTILINE), done.stderr
     with Image.open(kit / "data" / "imgs" / "train 4.png") as image:
         np.testing.assert_array_equal(np.array(image), np.full((6, 6), 5, np.uint8))
+
+
+def test_images_of_int8_are_told_and_scored_as_uint8(tmp_path: Path):
+    fitting = "from transfer.ramp.pixels import fitted\n\n\ndef transform(x):\n    return fitted(x, (6, 6))\n"
+    accuracies = []
+    for dtype in (np.uint8, np.int8):
+        kit = make_kit(tmp_path / np.dtype(dtype).name)
+        for table in (kit / "data").glob("*.csv"):
+            table.write_text(table.read_text().replace(".png", ".tif"))
+        for file in (kit / "data" / "imgs").iterdir():
+            imsave(file.with_suffix(".tif"), (np.array(Image.open(file)) // 2).astype(dtype), check_contrast=False)
+        add(kit, "fitting", MEANS, fitting)
+        done = ramp("test", kit, "--json", "--submission", "fitting")
+        assert not done.returncode, done.stderr
+        found = json.loads(done.stdout)
+        accuracies.append(found["submissions"][0]["mean"]["acc"])
+    [line] = found["images"]
+    assert line.startswith("data/imgs holds images of int8; submissions of ramp init take their shades")
+    assert line in done.stderr
+    assert accuracies[1] == accuracies[0] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -298,6 +347,7 @@ for number in range(30):
         (lambda kit: (kit / "problem.py").write_text("x = 1\n"), "lacks problem_title"),
         (lambda kit: (kit / "data" / "train.csv").unlink(), r"problem.py:\d+: FileNotFoundError"),
         (lambda kit: shutil.rmtree(kit / "data" / "imgs"), "no image of the train data can be used"),
+        (lambda kit: (kit / "data" / "test.csv").write_text("id,class\n"), "get_test_data names no images; list some"),
         (lambda kit: shutil.rmtree(kit / "submissions"), "has no submissions"),
     ],
 )

@@ -7,8 +7,10 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,6 +151,19 @@ def test_the_starting_kit_takes_images_of_all_modes(kit: Path, loose: Callable[[
     channels_last = loose("batch_classifier").channels_last
     assert channels_last(np.zeros((5, 1, 9, 7))).shape == (5, 9, 7, 1)
     assert channels_last(np.zeros((5, 9, 7, 3))).shape == (5, 9, 7, 3)
+
+
+def test_the_starting_kit_trains_without_a_warning(loose: Callable[[str], Any]) -> None:
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        while True:
+            yield np.zeros((4, 8, 8, 3), np.float32), np.eye(2)[[0, 1, 0, 1]]
+
+    classifier = loose("batch_classifier").BatchClassifier()
+    generators = batches(), batches(), 8, 4
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*shuffle")
+        classifier.fit(SimpleNamespace(get_train_valid_generators=lambda batch_size, valid_ratio: generators))
+    assert classifier.predict_proba(np.zeros((3, 8, 8, 3), np.float32)).shape == (3, 2)
 
 
 @pytest.fixture

@@ -339,9 +339,42 @@ def test_images_that_cannot_be_had_are_told(
 
 
 def test_images_of_several_shapes_are_told(submission: Submission, pictures: Path, tmp_path: Path):
-    module = submission("def transform(x):\n    return x[: int(x[0, 0]) % 5 + 1]\n")
-    with pytest.raises(BadSubmission, match=r"shapes \(\d, 7\), \(\d, 7\)"):
-        noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), module, pictures, GRAY)
+    cropping = "def transform(x):\n    return x[: int(x[0, 0]) % 5 + 1]\n"
+    workflow = ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache")
+    with pytest.raises(BadSubmission, match=r"preprocessor\.py:1: transform leaves .* shapes \(\d, 7\), \(\d, 7\)"):
+        noted(workflow, submission(cropping), pictures, GRAY)
+    module = submission(IDENTITY + cropping.replace("transform", "transform_test"), name="other")
+    with pytest.raises(BadSubmission, match=r"other/image_preprocessor\.py:3: transform_test leaves .* shapes"):
+        noted(workflow, module, pictures, GRAY)
+
+
+def test_what_a_worker_process_cannot_send_is_told(
+    submission: Submission, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("transfer.ramp.transformed.SLOW_SECONDS", -1.0)
+    module = submission("is_random = False\n\n\ndef transform(x):\n    pass\n")
+    with pytest.raises(BadSubmission, match=r"preprocessor\.py:4: transform leaves something that is no array"):
+        noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache", workers=2), module, pictures, GRAY)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("None", "None"),
+        ("0.5", "0.5"),
+        ("[['a', 'b', 'c']] * len(X)", "values of str"),
+        ("[[0.5], [0.5, 0.5], [None]]", "values of object"),
+        ("np.full((len(X), 3), 0.5, object)", "values of object"),
+    ],
+)
+def test_predictions_that_are_no_numbers_are_told(
+    submission: Submission, pictures: Path, tmp_path: Path, said: str, told: str
+):
+    fitting = "import numpy as np\n\n\nclass BatchClassifier:\n    def fit(self, gen_builder):\n        pass\n\n"
+    classifier = f"{fitting}    def predict_proba(self, X):\n        return {said}\n"
+    expected = rf"batch_classifier\.py:8: predict_proba gives {told}, not an array of numbers"
+    with pytest.raises(BadSubmission, match=expected):
+        noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), submission(IDENTITY, classifier), pictures, GRAY)
 
 
 @pytest.mark.parametrize("workers", [None, 2])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData
-from transfer.ramp.modules import BadSubmission
+from transfer.ramp.modules import BadSubmission, place
 from transfer.ramp.transformed import Transformed
 
 AHEAD = 2  # chunks that are made while the submission trains on one
@@ -110,11 +110,12 @@ class BatchGeneratorBuilder:
         if self._transformed.is_random(paths):
             for part, images in made_ahead(lambda part: self._transformed.decode(paths[part]), itertools.cycle(parts)):
                 made = [self._transformed.transform(image.copy()) for image in images]
-                yield as_input(made), one_hot(classes[part], self.n_classes)
+                yield as_input(made, self.transform_img), one_hot(classes[part], self.n_classes)
             return
 
         def make(part: slice) -> np.ndarray:
-            return as_input(self._transformed.images(paths[part], ahead=len(paths) - (part.stop or 0)))
+            images = self._transformed.images(paths[part], ahead=len(paths) - (part.stop or 0))
+            return as_input(images, self.transform_img)
 
         for part, X in made_ahead(make, itertools.cycle(parts)):
             yield X, one_hot(classes[part], self.n_classes)
@@ -154,8 +155,14 @@ def paths_of(folder: str | os.PathLike[str], ids: Sequence[Any] | np.ndarray) ->
     return paths
 
 
-def as_input(images: Sequence[Any] | np.ndarray) -> np.ndarray:
+def as_input(images: Sequence[Any] | np.ndarray, transform: Callable[[np.ndarray], Any]) -> np.ndarray:
     """Images of training as one array, float32; those of two axes get one of channels, before the others.
+
+    Parameters
+    ----------
+    images : sequence of arrays
+    transform : callable
+        What they were made by.
 
     Raises
     ------
@@ -167,12 +174,17 @@ def as_input(images: Sequence[Any] | np.ndarray) -> np.ndarray:
     except ValueError:
         X = np.empty(0)
     if X.ndim < 3 or X.dtype.hasobject:
-        raise _wrong(images)
+        raise _wrong(images, transform)
     return np.array(_with_channels(X), dtype="float32")
 
 
-def as_tested(images: Sequence[Any] | np.ndarray) -> np.ndarray:
+def as_tested(images: Sequence[Any] | np.ndarray, transform: Callable[[np.ndarray], Any]) -> np.ndarray:
     """Images of prediction as one array, of the dtype that the transform gives.
+
+    Parameters
+    ----------
+    images, transform
+        As for `as_input`.
 
     Raises
     ------
@@ -181,7 +193,7 @@ def as_tested(images: Sequence[Any] | np.ndarray) -> np.ndarray:
     """
     made = [np.asarray(image) for image in images]
     if len({image.shape for image in made}) > 1 or made[0].ndim < 2:
-        raise _wrong(made)
+        raise _wrong(made, transform)
     return _with_channels(np.stack(made))
 
 
@@ -197,8 +209,9 @@ def _with_channels(X: np.ndarray) -> np.ndarray:
     return X[:, np.newaxis] if X.ndim == 3 else X
 
 
-def _wrong(images: Sequence[Any] | np.ndarray) -> BadSubmission:
+def _wrong(images: Sequence[Any] | np.ndarray, transform: Callable[[np.ndarray], Any]) -> BadSubmission:
     shapes = list(dict.fromkeys(np.shape(image) for image in images))[:3]
     return BadSubmission(
-        f"transform leaves images of shapes {', '.join(map(str, shapes))}; all are to be of one, of 2 axes at least."
+        f"{place(transform)} leaves images of shapes {', '.join(map(str, shapes))}; all are to be of one, of 2 axes at "
+        "least."
     )

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.abc
 import importlib.util
+import inspect
 import os
 import sys
 import sysconfig
@@ -19,7 +20,8 @@ from feature_cache.errors import BadData, MissingDependency
 from feature_cache.spec import PIXEL_RECIPE
 from feature_cache.version import own_version
 
-OUR_OWN = ("feature_cache", "heads", "transfer")  # what they make of pixels has a version
+OUR_OWN = ("feature_cache", "heads", "transfer")  # what they make of pixels has versions
+FITTED_RECIPE = 2  # that of `transfer.ramp.pixels.fitted`: raise it with any change that can alter a pixel
 
 
 class BadSubmission(BadData):
@@ -73,6 +75,13 @@ def called(function: Callable[[Any], Any], value: Any, file: Path | None) -> Any
         raise BadSubmission(told(error, file)) from error
 
 
+def place(function: Any) -> str:
+    """The file, the line and the name of a function or a method, as far as they are known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    name = getattr(function, "__name__", str(function))
+    return name if code is None else f"{code.co_filename}:{code.co_firstlineno}: {name}"
+
+
 def ramp_workflow() -> Any:
     """The package of ramp-workflow.
 
@@ -124,7 +133,7 @@ def _add(source: bytes, state: Any, seen: set[str]) -> None:
             continue
         state.update(name.encode() + b"\0")
         if name in OUR_OWN:
-            state.update(f"{own_version()} {PIXEL_RECIPE}".encode())
+            state.update(f"{own_version()} {PIXEL_RECIPE} {FITTED_RECIPE}".encode())
             continue
         try:
             spec = importlib.util.find_spec(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from feature_cache.errors import BadData, BadImage
 from feature_cache.keys import DIGEST_BYTES, digest_array
-from transfer.images import to_pixels
+from transfer.images import FileSource, reason, to_pixels
 
 PLAIN_FORMATS, PLAIN_MODES = ("PNG", "JPEG", "BMP"), ("L", "RGB", "RGBA")
 
@@ -20,7 +21,8 @@ def fitted(x: np.ndarray, size: tuple[int, int], fit: str = "stretch", interpola
     Parameters
     ----------
     x : ndarray of shape (height, width) or (height, width, 1 to 4)
-        Gray, gray with transparency, RGB or RGBA: uint8, other integers of 16 bits, floats from 0 to 1, or booleans.
+        Gray, gray with transparency, RGB or RGBA: uint8, int8 from 0, which are the uint8 of the same numbers, int16
+        from 0 to 32767, as scikit-image has it, other integers from 0 to 65535, floats from 0 to 1, or booleans.
     size : (height, width)
     fit, interpolation : str
         See `transfer.images.to_pixels`.
@@ -47,11 +49,13 @@ def fitted(x: np.ndarray, size: tuple[int, int], fit: str = "stretch", interpola
 def _as_uint8(x: np.ndarray) -> np.ndarray:
     if x.dtype == np.uint8:
         return x
-    most = {"b": 1, "u": 65535, "i": 65535, "f": 1}.get(x.dtype.kind)
+    # Kits of ramp-workflow have written the shades of uint8 as int8.
+    most = {"int8": 255, "int16": 32767}.get(x.dtype.name) or {"b": 1, "u": 65535, "i": 65535, "f": 1}.get(x.dtype.kind)
     if most is None or not (x.min() >= 0 and x.max() <= most):
+        shades = "" if most is None else f" from {x.min():g} to {x.max():g}"
         raise BadData(
-            f"an image holds {x.dtype} from {x.min():g} to {x.max():g}; shades are uint8, integers of up to 65535, or "
-            "floats from 0 to 1."
+            f"an image holds {x.dtype}{shades}; shades are integers from 0 (int16 to 32767, others to 65535), or "
+            "floats from 0 to 1: write the images as uint8."
         )
     return np.rint(x.astype(np.float64) * (255 / most)).astype(np.uint8)
 
@@ -133,5 +137,5 @@ def read_image(path: str) -> np.ndarray:
     except FileNotFoundError:
         raise BadImage(f"there is no image {path}.") from None
     except Exception as error:  # readers raise whatever a damaged file leads them to
-        reason = str(error).strip().splitlines()
-        raise BadImage(f"{path} is not an image that can be read ({reason[0] if reason else error!r}).") from error
+        FileSource(Path(path)).load()  # raises for what is no image at all
+        raise BadImage(f"{path} is not an image that can be read ({reason(error)}).") from error

@@ -131,10 +131,17 @@ class Kit:
             return None
         if not _is_of_images(X):
             return Part(X, y, [], [])
+        if not len(X[1]):
+            raise BadData(f"{PROBLEM_FILE}: get_{name}_data names no images; list some, as in data/{name}.csv.")
         wrong: dict[int, str] = {}
         if self._checked is None:
-            wrong = _wrong(X[0], X[1], self.folder / "data" / f"{name}.csv", self.folder)
+            wrong, signed = _looked_at(X[0], X[1], self.folder / "data" / f"{name}.csv", self.folder)
             positions = list(wrong)
+            if signed:
+                self._note(
+                    f"{X[0]} holds images of int8; submissions of ramp init take their shades, from 0 to 127, as "
+                    "uint8: better write them so."
+                )
         else:
             positions = self._checked["bad"][name]
         if len(positions) == len(X[1]):
@@ -148,6 +155,11 @@ class Kit:
         ids, labels = np.asarray(X[1])[good], None if y is None else np.asarray(y)[good]
         return Part((X[0], ids), labels, positions, list(wrong.values()))
 
+    def _note(self, line: str) -> None:
+        line = line.replace(f"{self.folder}{os.sep}", "")
+        if line not in self.notes:
+            self.notes.append(line)
+
     @contextlib.contextmanager
     def _unsigned_images(self, file: Path) -> Iterator[None]:
         """Where a kit writes its images as int8, which today's writers and readers refuse, write them as uint8."""
@@ -159,9 +171,9 @@ class Kit:
         def imsave(name: Any, image: Any, *args: Any, **options: Any) -> Any:
             image = np.asarray(image)
             if image.dtype == np.int8 and image.min(initial=0) >= 0:
-                note = f"{file} writes images of int8, which today's readers refuse; they are written as uint8 instead."
-                if note not in self.notes:
-                    self.notes.append(note)
+                self._note(
+                    f"{file} writes images of int8, which today's readers refuse; they are written as uint8 instead."
+                )
                 image = image.astype(np.uint8)
             return original(name, image, *args, **{"check_contrast": False, **options})
 
@@ -187,19 +199,19 @@ def _is_of_images(X: Any) -> bool:
     return isinstance(X, tuple) and len(X) == 2 and isinstance(X[0], (str, os.PathLike))
 
 
-def _wrong(folder: str, ids: np.ndarray, table: Path, root: Path) -> dict[int, str]:
-    """A line about each image that cannot be read, by its position."""
+def _looked_at(folder: str, ids: np.ndarray, table: Path, root: Path) -> tuple[dict[int, str], bool]:
+    """A line about each image that cannot be read, by its position; and whether any of the others is of int8."""
 
-    def reason(name: Any) -> str | None:
+    def look(name: Any) -> tuple[str | None, bool]:
         try:
             [path] = paths_of(folder, [name])
-            read_image(path)
+            return None, read_image(path).dtype == np.int8
         except (BadData, BadImage) as error:
-            return str(error).replace(f"{root}{os.sep}", "").rstrip(".")
-        return None
+            return str(error).replace(f"{root}{os.sep}", "").rstrip("."), False
 
     with ThreadPoolExecutor(len(cores())) as pool:
-        reasons = {number: why for number, why in enumerate(pool.map(reason, ids)) if why is not None}
+        found = list(pool.map(look, ids))
+    reasons = {number: why for number, (why, _) in enumerate(found) if why is not None}
     lines = _lines(table) if reasons else {}
     wrong = {}
     for number, why in reasons.items():
@@ -207,7 +219,7 @@ def _wrong(folder: str, ids: np.ndarray, table: Path, root: Path) -> dict[int, s
         at = lines.get(name, [])
         where = f"{table.relative_to(root)}:{at.pop(0)}" if at else name
         wrong[number] = f"{where}: {why}; it is left out."
-    return wrong
+    return wrong, any(signed for _, signed in found)
 
 
 def _lines(table: Path) -> dict[str, list[int]]:

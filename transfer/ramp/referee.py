@@ -36,6 +36,8 @@ class Referee:
     ----------
     lines : list of str
         What there is to say of the kit's images.
+    incomplete : bool
+        Whether some of them cannot be used.
 
     Raises
     ------
@@ -50,7 +52,9 @@ class Referee:
         with _scratch() as out:
             self._call("check", out)
             self._checked = (out / CHECKED).read_text()
-        self.lines: list[str] = json.loads(self._checked)["lines"]
+        checked = json.loads(self._checked)
+        self.lines: list[str] = checked["lines"]
+        self.incomplete = any(checked["bad"].values())
 
     def run(self, name: str, *, old_keras: bool = False) -> dict[str, Any]:
         """Train and score a submission; what it was before in ``training_output`` is replaced.
@@ -98,8 +102,6 @@ class Referee:
         environment = environment_of_programs()
         if "LAYERTAP_CACHE" in environment:
             environment["LAYERTAP_CACHE"] = str(Path(environment["LAYERTAP_CACHE"]).absolute())
-        if not (self._stdout or sys.stdout).isatty():
-            environment["TERM"] = "dumb"  # no colours
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": self._stdout}
         process = subprocess.Popen(command, env=environment, cwd=self.folder, **pipes)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ import numpy as np
 from feature_cache.errors import LayertapError
 from transfer.ramp import outdated
 from transfer.ramp.leaderboard import rank
-from transfer.ramp.modules import BadSubmission, told
+from transfer.ramp.modules import BadSubmission, place, told
 from transfer.ramp.problem import Kit, Part
 from transfer.ramp.saving import save_model
 from transfer.ramp.scoring import SCORES, bag, predictions_digest, score_types, source_digest
@@ -63,9 +64,12 @@ class Trial:
         BadSubmission
             When the submission raises, or gives what it should not.
         """
+        from rampwf.utils import pretty_print
         from rampwf.utils.pretty_print import print_df_scores, print_title
         from rampwf.utils.scoring import mean_score_matrix, round_df_scores
 
+        if not sys.stdout.isatty():
+            pretty_print.IS_COLOR_TERM = False  # not by TERM, which decides on "±" too
         kit, problem, source = self.kit, self.kit.problem, source_digest(self.path)
         print_title(f"Testing {problem.problem_title}")
         print_title(f"Training submissions/{self.name} ...")
@@ -183,9 +187,8 @@ def _where(trained: Any, submission: Path) -> str:
     """The line of what predicts."""
     for one in trained if isinstance(trained, tuple) else (trained,):
         method = getattr(one, "predict_proba", None) or getattr(one, "predict", None)
-        code = getattr(method, "__code__", None)
-        if code is not None:
-            return f"{code.co_filename}:{code.co_firstlineno}: {code.co_name}"
+        if method is not None:
+            return place(method)
     return str(submission)
 
 
@@ -204,6 +207,9 @@ def main(argv: list[str]) -> int:
     shown = f"{args.kit.resolve()}{os.sep}"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done by then is kept
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # which need not know "±"
+            stream.reconfigure(errors="backslashreplace")
     try:
         if args.task == "check":
             found = check(args.kit)

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, LayertapError
-from transfer.ramp.modules import BadSubmission, called, environment_of_programs, load
+from transfer.ramp.modules import BadSubmission, called, environment_of_programs, load, place
 from transfer.ramp.pixels import read_image
 from transfer.ramp.transforms import Transform
 
@@ -119,7 +119,10 @@ def main() -> None:
             if function is None:
                 function = getattr(load(file, about["source"].encode("latin-1")), about["name"])
             for path in json.loads(line):
-                contents.append(_encoded(np.asarray(called(function, read_image(path), file))))
+                image = np.asarray(called(function, read_image(path), file))
+                if image.dtype.hasobject:
+                    raise BadSubmission(f"{place(function)} leaves something that is no array of numbers.")
+                contents.append(_encoded(image))
             answer: dict[str, Any] = {"lengths": [len(content) for content in contents]}
         except (BadImage, BadSubmission) as error:
             answer, contents = {"kind": type(error).__name__, "message": str(error)}, []
@@ -131,8 +134,6 @@ def main() -> None:
 
 
 def _encoded(image: np.ndarray) -> bytes:
-    if image.dtype.hasobject:
-        raise BadSubmission("transform leaves something that is no array of numbers.")
     stream = io.BytesIO()
     np.save(stream, image, allow_pickle=False)
     return stream.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from transfer.ramp.generators import BatchGeneratorBuilder, as_tested, made_ahead, paths_of
-from transfer.ramp.modules import ramp_workflow
+from transfer.ramp.modules import BadSubmission, place, ramp_workflow
 from transfer.ramp.transformed import Transformed
 from transfer.ramp.transforms import Transform, load_transforms
 
@@ -128,7 +128,7 @@ class ImageClassifier:
                     batch = images[start : start + self.test_batch_size]
                     if random:
                         batch = [transformed.transform(image.copy()) for image in batch]
-                    said.append(classifier.predict_proba(as_tested(batch)))
+                    said.append(_probabilities(classifier.predict_proba, as_tested(batch, transform_test)))
         finally:
             transformed.close()
         return np.concatenate(said, axis=0)
@@ -146,3 +146,22 @@ class ImageClassifier:
     def _imported(self, folder: str | os.PathLike[str], number: int) -> Any:
         file, name = Path(folder, f"{self.element_names[number]}.py"), self.element_names[number]
         return ramp_workflow().utils.importing.import_module_from_source(str(file), name, sanitize=True)
+
+
+def _probabilities(predict: Callable[[np.ndarray], Any], X: np.ndarray) -> np.ndarray:
+    """What a classifier says of a batch.
+
+    Raises
+    ------
+    BadSubmission
+        When that is no array of numbers.
+    """
+    said = predict(X)
+    try:
+        array = np.asarray(said)
+    except ValueError:  # rows of several lengths
+        array = np.empty(0, object)
+    if not array.ndim or array.dtype.kind in "OSU":
+        what = f"values of {array.dtype.type.__name__.rstrip('_')}" if array.ndim else f"{said!r:.40}"
+        raise BadSubmission(f"{place(predict)} gives {what}, not an array of numbers with a row for each image.")
+    return array
