@@ -72,8 +72,18 @@ def finish(
     cached: Cached,
     labels: np.ndarray,
     protocol: Protocol,
+    seen: frozenset[bytes],
+    trained_on: np.ndarray,
 ) -> None:
-    """Write the run, and say how it went."""
+    """Write the run, and say how it went.
+
+    Parameters
+    ----------
+    seen : frozenset of bytes
+        Digests of the images that the net had been trained on before.
+    trained_on : ndarray of shape (n, 16), uint8
+        Digests of those that it was trained on now.
+    """
     from commands.illustrate import illustrate
     from feature_cache.lineage import extraction_seconds
     from heads import plots, runs
@@ -118,7 +128,9 @@ def finish(
             "data": {"name": args.data, "images": len(labels), "classes": tuner.classes_.tolist()},
             "skipped": [image.id for image in cached.skipped],
         }
-        runs.write(folder, head, config, metrics)
+        images = seen.union(runs.image_keys(trained_on))
+        runs.write(folder, head, config, metrics, images)
+        runs.write_images(folder / runs.NET_IMAGES, images if tuner.epochs_ else seen)
         trained = Trained(head, next(iter(cached.features)), {}, seconds, evaluation, test)
         names = tuple(np.unique(labels).tolist())
         args.head, args.map = "fine-tuned", None

@@ -31,6 +31,13 @@ def evaluate(args: argparse.Namespace) -> None:
     _truth(dataset, run)
     cached, said, seconds = _apply(args, run, dataset)
     truth, strange = _truth(cached.dataset, run)
+    seen = runs.read_images(run.folder / runs.HEAD_IMAGES)
+    known = sum(key in seen for key in runs.image_keys(cached.digests))
+    if known:
+        print(
+            f"warning: {args.run} was trained on {known} of these {len(truth)} images: their scores say little.",
+            file=sys.stderr,
+        )
     task = task_of(truth)
     result = {
         **task.score(task.classes_of(run.head), truth, said),
@@ -42,9 +49,9 @@ def evaluate(args: argparse.Namespace) -> None:
         return
     print_skipped(cached.skipped, None)
     if strange:
-        what = "classes are" if run.task.name == problem.CLASSES else "labels are"
+        what = "classes" if run.task.name == problem.CLASSES else "labels"
         then = "count as mistakes" if run.task.name == problem.CLASSES else "are left out"
-        print(f"{len(strange)} {what} unknown to the head and {then}: {', '.join(strange[:5])}", file=sys.stderr)
+        print(f"{what} unknown to the head ({len(strange)}) {then}: {', '.join(strange[:5])}", file=sys.stderr)
     print_scores([("test", result)])
 
 

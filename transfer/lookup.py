@@ -59,6 +59,8 @@ class Cached:
     ----------
     dataset : DataSet
         Without the skipped images.
+    digests : ndarray of shape (n, 16), uint8
+        Of the images.
     features : dict of str to Features
         By layer; rows in the order of `dataset`, all views of an image one after another.
     contents : ndarray of shape (n,), int64
@@ -67,6 +69,7 @@ class Cached:
     """
 
     dataset: DataSet
+    digests: np.ndarray
     features: dict[str, Features]
     contents: np.ndarray
     skipped: list[Unreadable]
@@ -176,7 +179,7 @@ def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_er
     kept = np.array([name not in unread for name in dataset.ids], bool)
     features = {space.spec.layer: space.rows(*all_views(keys[kept])) for space in spaces}
     contents = np.unique(keys[kept], axis=0, return_inverse=True)[1].reshape(-1)
-    return Cached(dataset.select(kept), features, contents, skipped)
+    return Cached(dataset.select(kept), keys[kept], features, contents, skipped)
 
 
 def _first_of_each(dataset: DataSet, digests: np.ndarray, unreadable: list[Unreadable]) -> np.ndarray:

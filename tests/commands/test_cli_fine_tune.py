@@ -109,6 +109,50 @@ def test_the_tuned_net_is_a_net_for_extract(main: Callable, here: Path) -> None:
     assert more["cut"] == ["block2_pool"]
 
 
+def test_images_that_the_net_has_seen_are_told_where_they_are_held_out(main: Callable, here: Path) -> None:
+    def warnings(*arguments: str) -> list[str]:
+        done = main(*arguments)
+        assert done.status == 0, done.stderr
+        return [line for line in done.stderr.splitlines() if line.startswith("warning")]
+
+    held_out = "warning: the net was trained on {} of the {} images held out: their scores say little."
+    layer = ("--layer", "block3_pool")
+    tuning = ("fine-tune", "data", *layer, *BLOCK, *SHORT, "--inner", "0")
+    assert warnings(*tuning, "--out", "half", "--valid", "0.5") == []
+    assert warnings(*tuning, "--net", "half", "--out", "other", "--valid", "0.5") == []  # the same split
+    assert warnings(*tuning, "--net", "half", "--out", "again", "--cv", "2") == [held_out.format(16, 32)]
+    assert warnings(*tuning, "--net", "again", "--out", "third", "--valid", "0.5") == [held_out.format(16, 16)]
+    assert warnings("extract", "data", "--net", "half", *layer, "--quiet") == []
+    training = ("train-head", "data", "--net", "half", *layer)
+    assert warnings(*training, "--cv", "4", "--out", "on-half") == [held_out.format(16, 32)]
+    weights = ("--net", "glyphnet", "--weights", "half/net.weights.h5", *layer)
+    assert warnings("sweep", "data", *weights, "--head", "knn", "--out", "ranks") == [held_out.format(16, 32)]
+
+    write_images(here / "new", 4, seed=1)
+    assert warnings("evaluate", "half", "new") == []
+    for number, known in enumerate(sorted((here / "data").rglob("*.png"))[:3]):
+        shutil.copy(known, here / "new" / "along" / f"known {number}.png")
+    told = "warning: {} was trained on {} of these {} images: their scores say little."
+    assert warnings("evaluate", "run", "new") == [told.format("run", 3, 11)]
+    assert warnings("evaluate", "head", "data", "--json") == [told.format("head", 32, 32)]
+    assert warnings("evaluate", "half", "data") == [told.format("half", 16, 32)]
+    (here / "head" / "head-images.npy").unlink()  # as runs of earlier versions
+    assert warnings("evaluate", "head", "data") == []
+    (here / "run" / "head-images.npy").write_bytes(b"\x93NUMPY")
+    assert "run/head-images.npy cannot be read" in main("evaluate", "run", "data").stderr
+
+
+def test_a_net_that_stayed_as_it_came_has_seen_nothing(
+    main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transfer.finetune.tuner.exceeds_its_error", lambda gains, groups: False)
+    more = ("--layer", "block3_pool", "--quiet")
+    report = run(main, "fine-tune", "data", *more, *BLOCK, *SHORT, "--out", "same")
+    assert report["trainings"][-1]["epochs"] == 0
+    assert main("extract", "data", "--net", "same", *more).status == 0
+    assert main("train-head", "data", "--net", "same", *more, "--out", "second").stderr == ""
+
+
 def test_weights_that_were_altered_are_refused(main: Callable, here: Path) -> None:
     import h5py
 
