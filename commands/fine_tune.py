@@ -207,6 +207,7 @@ def _rows(
 
 
 def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Recipe, out: Path) -> FineTuner:
+    from heads.checks import finite
     from heads.fusing import affine
     from heads.grouping import for_fit, inner_split, numbered
     from heads.registry import make_head
@@ -221,7 +222,8 @@ def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Re
         there = views == 0
         rows, labels = cache[plain(start.request).specs[0]].rows(digests[there]), labels[there]
         head: Any = make_head(start.head, start.params)
-        found = affine(head.fit(rows[:], labels, **for_fit(head, numbered(together[there], labels))))
+        with finite(rows):
+            found = affine(head.fit(rows[:], labels, **for_fit(head, numbered(together[there], labels))))
         return found.coef.T, found.intercept - found.coef @ found.centre
 
     readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None

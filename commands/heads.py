@@ -139,6 +139,7 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
         That the head took.
     """
     from feature_cache.joined import Joined
+    from heads.checks import finite
     from heads.tasks import outputs
     from transfer.nets import net_from_config
     from transfer.request import request_for
@@ -153,12 +154,14 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
     if not len(cached.dataset):
         raise InvalidChoice(f"none of the {len(dataset)} images can be read.")
     parts = [one.features[spec.layer] for one, (spec, _) in zip(found, run.parts, strict=True)]
-    features = parts[0][:] if len(parts) == 1 else Joined(parts)[:]
+    rows = parts[0] if len(parts) == 1 else Joined(parts)
+    features = rows[:]
     width = features[0].size
     if getattr(run.head, "n_features_in_", width) != width:
         raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder}; train it again.")
     start = time.perf_counter()
-    said = outputs(run.head, features)
+    with finite(rows):
+        said = outputs(run.head, features)
     if views.average:
         said = views.mean(said)
     return cached, said, time.perf_counter() - start

@@ -153,6 +153,21 @@ def test_a_net_that_stayed_as_it_came_has_seen_nothing(
     assert main("train-head", "data", "--net", "same", *more, "--out", "second").stderr == ""
 
 
+def test_features_that_overflow_name_their_layer_and_a_remedy(main: Callable, mistake: Callable, here: Path) -> None:
+    import keras
+
+    pixels = keras.Input((16, 16, 3))
+    large = keras.layers.Activation("exponential", name="large")(keras.layers.Conv2D(4, 3, name="first")(pixels))
+    keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(large)).save(here / "net.keras")
+    net = ("--net", "net.keras", "--layer", "large")
+    assert main("extract", "data", *net, "--quiet").status == 0
+    said = "the features of large are infinite or not numbers in "
+    for arguments in (("fine-tune", "--unfreeze-from", "first"), ("train-head",), ("train-head", "--head", "ridge")):
+        line = mistake(arguments[0], "data", *net, *arguments[1:], "--out", "new", "--quiet")
+        assert line.startswith(said)
+        assert line.endswith("or give the net the pixels that it expects with --preprocessing.")
+
+
 def test_weights_that_were_altered_are_refused(main: Callable, here: Path) -> None:
     import h5py
 
