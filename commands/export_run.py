@@ -89,8 +89,7 @@ def _targets(out: Path, name: str, kind: Format) -> list[Path]:
     """What is written: the model first, then what belongs to it, and last what tells of it."""
     if kind.suffix and out.suffix.lower() != kind.suffix:
         raise InvalidChoice(f"--to {name} writes a {kind.suffix} file; received --out {out}.")
-    stem = out.with_suffix("") if kind.suffix else out
-    return [out, *(stem.with_name(stem.name + suffix) for suffix in (*kind.beside, ".json"))]
+    return [out, *(out.with_suffix(suffix) for suffix in kind.beside), out.with_name(f"{out.name}.json")]
 
 
 def _check_free(targets: list[Path], name: str, *, overwrite: bool) -> None:
