@@ -168,6 +168,21 @@ def test_features_that_overflow_name_their_layer_and_a_remedy(main: Callable, mi
         assert line.endswith("or give the net the pixels that it expects with --preprocessing.")
 
 
+def test_a_run_without_a_model_that_is_near_enough_is_complete_and_says_so(
+    main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from commands import fine_tune_run
+
+    monkeypatch.setattr(fine_tune_run, "EXPORTED", -1.0)
+    done = main("fine-tune", "data", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "runs/near", "--quiet")
+    assert (done.status, done.stderr) == (0, "")
+    [line] = [line for line in done.stdout.splitlines() if "model.keras" in line]
+    assert "from those of runs/near, and may by -1. runs/near itself is complete" in line
+    assert "tmp" not in line
+    assert not (here / "runs" / "near" / "model.keras").exists()
+    assert main("evaluate", "runs/near", "data").status == 0
+
+
 def test_weights_that_were_altered_are_refused(main: Callable, here: Path) -> None:
     import h5py
 
