@@ -81,7 +81,12 @@ def fine_tune(args: argparse.Namespace) -> None:
             raise Stopped(STOPPED)
     if logs:
         logs.close()
-    finish(args, start, cut, tuner, rows, evaluation, trainings, test, cached, labels, protocol, seen, trained_on)
+    try:
+        finish(args, start, cut, tuner, rows, evaluation, trainings, test, cached, labels, protocol, seen, trained_on)
+    except StorageFailure as error:
+        raise StorageFailure(
+            f"{error} What was trained is in {unfinished(out)}; make room, and the same command goes on from there."
+        ) from error
 
 
 def _require_writable(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -319,7 +320,7 @@ def test_mistakes_are_told_before_any_work(mistake: Callable, main: Callable, he
         (("--unfreeze-from", "block9_conv1"), "has no layer 'block9_conv1'"),
         (("--unfreeze-from", "block4_pool"), "has weights; unfreeze from an earlier one"),
         (("--epochs", "0"), "--epochs is at least 1"),
-        (("--learning-rate", "-1"), "--learning-rate is above 0"),
+        (("--learning-rate", "1e9"), "--learning-rate is above 0 and at most 1000; received 1e+09."),
         (("--from-head", "head", "--net", "vgg16"), "says which features; leave out --net"),
         (("--from-head", "nothing"), "is not a run"),
         (("--layer", "block3_pool", "--layer", "block4_pool"), "name a single one"),
@@ -347,6 +348,37 @@ def test_a_disk_that_is_too_small_is_told(
     assert "takes 275.3 kB, and" in done.stderr
     assert "has 1.0 kB left: choose another --cache, --dtype float16" in done.stderr
     assert not (here / "small").exists()
+
+
+def test_a_disk_that_is_full_in_the_end_loses_no_step(
+    main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heads import plots
+    from transfer.finetune.network import Network
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def step(*args: object) -> float:
+        raise AssertionError("all steps were taken")
+
+    command = ("fine-tune", "data", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "late", "--quiet")
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "training_curves", full)
+        done = main(*command)
+    assert done.status == 1
+    assert done.stderr == (
+        f"layertap: cannot write the run {here / 'late'}: No space left on device. What was trained is in "
+        f"{here / 'late.training'}; make room, and the same command goes on from there.\n"
+    )
+    monkeypatch.setattr(Network, "step", step)
+    assert main(*command).status == 0
+    assert not (here / "late.training").exists()
+
+
+def test_help_says_that_one_layer_is_read(main: Callable) -> None:
+    assert "name or index of one layer (default" in " ".join(main("fine-tune", "--help").stdout.split())
+    assert "may be repeated" in " ".join(main("train-head", "--help").stdout.split())
 
 
 def test_logs_for_tensorboard_name_their_package(
