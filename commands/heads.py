@@ -6,7 +6,6 @@ import argparse
 import csv
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +90,13 @@ def predict(args: argparse.Namespace) -> None:
             for name, one, row in zip(ids, chosen, numbers, strict=True)
         ]
         with output(args.out) as stream:
-            print_json({"predictions": rows, "skipped": [asdict(image) for image in cached.skipped]}, stream)
+            print_json(
+                {
+                    "predictions": rows,
+                    "skipped": [{"id": image.id, "reason": image.reason} for image in cached.skipped],
+                },
+                stream,
+            )
         return
     print_skipped(cached.skipped, None)
     with output(args.out) as stream:

@@ -161,13 +161,13 @@ def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_er
 
     lacking = np.array([~space.has(*all_views(keys[first])) for space in spaces])
     lacking = lacking.reshape(len(spaces), len(first), count).sum(2)
-    undecodable: dict[int, str] = {}
+    undecodable: dict[int, BadImage] = {}
     for position in first[lacking.any(0)].tolist():
         # A file whose header reads but whose pixels do not was left out by an extraction, too.
         try:
             _decode(dataset, position, spaces[0].spec)
         except BadImage as error:
-            undecodable[position] = str(error)
+            undecodable[position] = error
             continue
         raise MissingFeatures(
             f"{lacking.sum()} of {len(dataset) * len(spaces) * count} rows are not in the cache {cache.root}."
@@ -200,24 +200,25 @@ def _decode(dataset: DataSet, position: int, spec: FeatureSpec) -> None:
     to_pixels(image, spec.size, spec.fit, spec.interpolation, str(source))
 
 
-def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, str]) -> list[Unreadable]:
+def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, BadImage]) -> list[Unreadable]:
     """Every image of `dataset` with the content of one that could not be decoded.
 
     Parameters
     ----------
     digests : ndarray of shape (n, 16), uint8
-    undecodable : dict of int to str
-        Reasons, by position.
+    undecodable : dict of int to BadImage
+        Why, by position.
     """
     if not undecodable:
         return []
     keys = row_keys(digests, np.zeros(len(digests), np.uint32))
-    reasons = {keys[position]: reason for position, reason in undecodable.items()}
-    return [Unreadable(name, reasons[key]) for name, key in zip(dataset.ids, keys, strict=True) if key in reasons]
+    errors = {keys[position]: error for position, error in undecodable.items()}
+    found = [(name, errors[key]) for name, key in zip(dataset.ids, keys, strict=True) if key in errors]
+    return [Unreadable(name, error.reason, str(error)) for name, error in found]
 
 
 def refusal(unreadable: list[Unreadable]) -> BadImage:
     more = f" ({len(unreadable) - 1} more like it so far)" if len(unreadable) > 1 else ""
     return BadImage(
-        f"{unreadable[0].reason.rstrip('.')}{more}. What was computed is kept. Mend or remove the file, or {REMEDY}."
+        f"{unreadable[0].message.rstrip('.')}{more}. What was computed is kept. Mend or remove the file, or {REMEDY}."
     )
