@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.errors import BadData, InvalidChoice, LayertapError
 
-ROWS = 1024  # that are read at a time
+ROWS = 256  # that are read at a time
 
 
 def as_rows(X: Any) -> Any:
@@ -32,7 +32,7 @@ def require(right: bool, name: str, value: Any, allowed: str) -> None:
 def finite(features: Any) -> Iterator[None]:
     """Where heads refuse `features` that are infinite or not numbers, say of which layer these are.
 
-    Nothing is read unless a head raises ValueError.
+    Nothing is read unless a head raises a ValueError that is not one of ours.
 
     Parameters
     ----------
@@ -45,8 +45,11 @@ def finite(features: Any) -> Iterator[None]:
     """
     try:
         yield
+    except LayertapError:
+        raise
     except ValueError as error:
-        for part in getattr(features, "parts", [features]):
+        parts = [part for part in getattr(features, "parts", [features]) if np.dtype(part.dtype).kind == "f"]
+        for part in parts:
             starts = range(0, len(part), ROWS)
             bad = sum(int((~np.isfinite(as_rows(part[start : start + ROWS])).all(1)).sum()) for start in starts)
             if bad:
