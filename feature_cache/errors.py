@@ -38,6 +38,10 @@ class BadImage(BadData):
         super().__init__(message)
         self.reason = message if reason is None else reason
 
+    def alone(self) -> BadImage:
+        """The same without its traceback, which keeps the image alive."""
+        return BadImage(str(self), self.reason)
+
 
 class MissingFeatures(LayertapError, LookupError):
     """Rows that were asked for and are not in the cache."""

@@ -167,7 +167,7 @@ def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_er
         try:
             _decode(dataset, position, spaces[0].spec)
         except BadImage as error:
-            undecodable[position] = error
+            undecodable[position] = error.alone()
             continue
         raise MissingFeatures(
             f"{lacking.sum()} of {len(dataset) * len(spaces) * count} rows are not in the cache {cache.root}."

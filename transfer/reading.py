@@ -87,7 +87,7 @@ def read_batches(
                 pixels = augment(plain, digest, view) if augment else plain
                 decoded.append((position, view, digest, pixels))
             except BadImage as error:
-                decoded.append((position, view, b"", error))
+                decoded.append((position, view, b"", error.alone()))
         return decoded
 
     threads = threads or len(cores())
