@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from commands import arguments, fine_tune_arguments, head_arguments, ramp
@@ -138,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     head.add_argument("--overwrite", action="store_true", help="replace a run that is there")
 
     text = "train the end of a net, from what the cache holds of its beginning"
+    groups = (
+        arguments.add_data,
+        partial(arguments.add_features, several=False),
+        arguments.add_cache,
+        arguments.add_work,
+    )
     sub = _add(commands, "fine-tune", "commands.fine_tune:fine_tune", text, *groups)
     fine_tune_arguments.add(sub)
 

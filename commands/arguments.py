@@ -55,7 +55,7 @@ def add_columns(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--id-column", default="id", metavar="NAME", help="column of the file names (default: id)")
 
 
-def add_features(sub: argparse.ArgumentParser) -> None:
+def add_features(sub: argparse.ArgumentParser, *, several: bool = True) -> None:
     group = sub.add_argument_group("features")
     group.add_argument(
         "--space", metavar="SPACE", help="those of a space of the cache, instead of all of the following but --seed"
@@ -75,7 +75,7 @@ def add_features(sub: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="L",
-        help="name or index of a layer; may be repeated (default: the net's readout)",
+        help=f"name or index of {'a layer; may be repeated' if several else 'one layer'} (default: the net's readout)",
     )
     group.add_argument("--pool", choices=POOLINGS, help="what to do with the spatial axes (default: the net's custom)")
     group.add_argument("--size", type=size, help="input size in pixels, 64 or 48x64 (default: the net's own)")

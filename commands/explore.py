@@ -91,8 +91,8 @@ def _print_classes(classes: dict[str, int]) -> None:
     shown = list(classes.items())
     if len(shown) > MOST_CLASSES:
         shown = sorted(shown, key=lambda item: -item[1])[:MOST_CLASSES]
-    most = max(classes.values())
-    rows = [(name, f"{count:,}", "#" * max(1, round(BAR * count / most))) for name, count in shown]
+    most = max(1, *classes.values())
+    rows = [(name, f"{count:,}", "#" * (count and max(1, round(BAR * count / most)))) for name, count in shown]
     print_table(("class", "images", ""), rows, left=(0, 2))
     if len(classes) > len(shown):
         print(f"and {len(classes) - len(shown):,} classes more, down to {min(classes.values()):,} images")

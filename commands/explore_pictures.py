@@ -207,7 +207,7 @@ def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Pat
     for heading, files in pictures.items():
         shown = "".join(page.image(heading, picture) for picture in files)
         parts.append(f'<h2>{page.text(heading)}</h2><div class="beside">{shown}</div>')
-        if heading == IMAGES and len(report["classes"] or {}) > len(files):
+        if heading == IMAGES and sum(map(bool, (report["classes"] or {}).values())) > len(files):
             parts.append(f"<p>The {len(files)} most frequent classes.</p>")
     parts += [_copies("Exact copies", report["copies"]["exact"]), _copies("Near-duplicates", report["copies"]["near"])]
     parts.append(_unreadable(report["data"], report["unreadable"]))
@@ -223,7 +223,7 @@ def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Pat
 def _class_table(classes: dict[str, int]) -> str:
     from heads import page
 
-    most = max(classes.values())
+    most = max(1, *classes.values())
     rows = [
         f'<tr><th scope="row">{page.text(name)}</th>'
         f'<td class="n bar" style="--share:{count / most:.3f}">{count:,}</td></tr>'

@@ -48,7 +48,12 @@ def export(args: argparse.Namespace) -> None:
     with _aside(targets) as folder:
         made = folder / targets[0].name
         exported = _written(kind, model, made, args.to)
-        source, images, difference = stitched(run, requests, exported, dataset)
+        source, images, difference = compared(run, requests, exported, dataset)
+        if not difference <= TOLERANCE:
+            raise WrongResult(
+                f"the exported model gives other probabilities than the run {args.run}: they differ by up to "
+                f"{difference:.2g}, and may by {TOLERANCE:g}, on {images} {source}; nothing was written."
+            )
         about = {
             **_about(run, requests, folder),
             "format": args.to,
@@ -89,8 +94,7 @@ def _targets(out: Path, name: str, kind: Format) -> list[Path]:
     """What is written: the model first, then what belongs to it, and last what tells of it."""
     if kind.suffix and out.suffix.lower() != kind.suffix:
         raise InvalidChoice(f"--to {name} writes a {kind.suffix} file; received --out {out}.")
-    stem = out.with_suffix("") if kind.suffix else out
-    return [out, *(stem.with_name(stem.name + suffix) for suffix in (*kind.beside, ".json"))]
+    return [out, *(out.with_suffix(suffix) for suffix in kind.beside), out.with_name(f"{out.name}.json")]
 
 
 def _check_free(targets: list[Path], name: str, *, overwrite: bool) -> None:
@@ -158,14 +162,8 @@ def _written(kind: Format, model: Any, made: Path, name: str) -> Any:
         raise InvalidChoice(f"the net cannot be converted to {name} ({reason}); use --to keras.") from error
 
 
-def stitched(run: Run, requests: list[Request], exported: Any, dataset: Any) -> tuple[str, int, float]:
-    """Compare the exported model with the run: on what, on how many images, and the largest difference.
-
-    Raises
-    ------
-    WrongResult
-        When it gives other probabilities.
-    """
+def compared(run: Run, requests: list[Request], exported: Any, dataset: Any) -> tuple[str, int, float]:
+    """Compare the exported model with the run: on what, on how many images, and the largest difference."""
     import numpy as np
 
     from transfer.stitching import features_of, in_colour, pixels_of, random_images, some_images
@@ -178,11 +176,6 @@ def stitched(run: Run, requests: list[Request], exported: Any, dataset: Any) -> 
     images = in_colour(pixels)
     found = np.concatenate([exported(images[start : start + 8]) for start in range(0, len(images), 8)])
     difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else math.inf
-    if not difference <= TOLERANCE:
-        raise WrongResult(
-            f"the exported model gives other probabilities than the run {run.folder}: they differ by up to "
-            f"{difference:.2g}, and may by {TOLERANCE:g}, on {len(images)} {source}; nothing was written."
-        )
     return source, len(images), difference
 
 

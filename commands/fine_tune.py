@@ -24,7 +24,7 @@ from feature_cache.errors import InvalidChoice, StorageFailure
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from heads.evaluation import Evaluation
-    from heads.training import Protocol
+    from heads.splits import Split
     from transfer.datasets import DataSet
     from transfer.finetune.cutting import Cut
     from transfer.finetune.logs import Logs
@@ -67,16 +67,26 @@ def fine_tune(args: argparse.Namespace) -> None:
     labels = require_labels(cached.dataset)
     protocol, contents = problem.protocol(args, cached.dataset), problem.contents(args, cached.dataset, cached.contents)
     problem.warn_of_parted(protocol, contents)
+    divided = protocol.divide(labels, contents)
+    splits, fitted, aside = divided
+    seen = problem.seen_by([start.request.net])
+    problem.warn_of_seen(seen, cached.digests, splits, aside)
+    trained_on = cached.digests[splits[0][0] if len(splits) == 1 else fitted]
 
     with _asked_to_stop() as stopping, Progress("steps", args.quiet) as progress:
         tuner.stopping, tuner.progress, tuner.told = stopping, progress, logs or tuner.told
         begin = logs.begin if logs else lambda: None
-        evaluation, trainings, test = _judge(tuner, rows, labels, contents, protocol, start.request.views, begin)
+        evaluation, trainings, test = _judge(tuner, rows, labels, contents, divided, start.request.views, begin)
         if stopping():
             raise Stopped(STOPPED)
     if logs:
         logs.close()
-    finish(args, start, cut, tuner, rows, evaluation, trainings, test, cached, labels, protocol)
+    try:
+        finish(args, start, cut, tuner, rows, evaluation, trainings, test, cached, labels, protocol, seen, trained_on)
+    except StorageFailure as error:
+        raise StorageFailure(
+            f"{error} What was trained is in {unfinished(out)}; make room, and the same command goes on from there."
+        ) from error
 
 
 def _require_writable(out: Path) -> None:
@@ -202,6 +212,7 @@ def _rows(
 
 
 def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Recipe, out: Path) -> FineTuner:
+    from heads.checks import finite
     from heads.fusing import affine
     from heads.grouping import for_fit, inner_split, numbered
     from heads.registry import make_head
@@ -216,7 +227,8 @@ def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Re
         there = views == 0
         rows, labels = cache[plain(start.request).specs[0]].rows(digests[there]), labels[there]
         head: Any = make_head(start.head, start.params)
-        found = affine(head.fit(rows[:], labels, **for_fit(head, numbered(together[there], labels))))
+        with finite(rows):
+            found = affine(head.fit(rows[:], labels, **for_fit(head, numbered(together[there], labels))))
         return found.coef.T, found.intercept - found.coef @ found.centre
 
     readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None
@@ -235,7 +247,7 @@ def _judge(
     rows: Any,
     labels: np.ndarray,
     contents: np.ndarray,
-    protocol: Protocol,
+    divided: tuple[list[Split], np.ndarray, np.ndarray],
     views: int,
     begin: Callable[[], None],
 ) -> tuple[Evaluation, list[dict[str, Any]], dict[str, Any] | None]:
@@ -247,7 +259,7 @@ def _judge(
     from heads.metrics import score
     from heads.views import Views
 
-    made, images, aside = protocol.divide(labels, contents)
+    made, images, aside = divided
     how, trainings = Views(views), []
 
     class Noted:

@@ -6,7 +6,6 @@ import argparse
 import csv
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,13 @@ def evaluate(args: argparse.Namespace) -> None:
     _truth(dataset, run)
     cached, said, seconds = _apply(args, run, dataset)
     truth, strange = _truth(cached.dataset, run)
+    seen = runs.read_images(run.folder / runs.HEAD_IMAGES)
+    known = sum(key in seen for key in runs.image_keys(cached.digests))
+    if known:
+        print(
+            f"warning: {args.run} was trained on {known} of these {len(truth)} images: their scores say little.",
+            file=sys.stderr,
+        )
     task = task_of(truth)
     result = {
         **task.score(task.classes_of(run.head), truth, said),
@@ -42,9 +48,9 @@ def evaluate(args: argparse.Namespace) -> None:
         return
     print_skipped(cached.skipped, None)
     if strange:
-        what = "classes are" if run.task.name == problem.CLASSES else "labels are"
+        what = "classes" if run.task.name == problem.CLASSES else "labels"
         then = "count as mistakes" if run.task.name == problem.CLASSES else "are left out"
-        print(f"{len(strange)} {what} unknown to the head and {then}: {', '.join(strange[:5])}", file=sys.stderr)
+        print(f"{what} unknown to the head ({len(strange)}) {then}: {', '.join(strange[:5])}", file=sys.stderr)
     print_scores([("test", result)])
 
 
@@ -84,7 +90,13 @@ def predict(args: argparse.Namespace) -> None:
             for name, one, row in zip(ids, chosen, numbers, strict=True)
         ]
         with output(args.out) as stream:
-            print_json({"predictions": rows, "skipped": [asdict(image) for image in cached.skipped]}, stream)
+            print_json(
+                {
+                    "predictions": rows,
+                    "skipped": [{"id": image.id, "reason": image.reason} for image in cached.skipped],
+                },
+                stream,
+            )
         return
     print_skipped(cached.skipped, None)
     with output(args.out) as stream:
@@ -132,6 +144,7 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
         That the head took.
     """
     from feature_cache.joined import Joined
+    from heads.checks import finite
     from heads.tasks import outputs
     from transfer.nets import net_from_config
     from transfer.request import request_for
@@ -146,12 +159,14 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
     if not len(cached.dataset):
         raise InvalidChoice(f"none of the {len(dataset)} images can be read.")
     parts = [one.features[spec.layer] for one, (spec, _) in zip(found, run.parts, strict=True)]
-    features = parts[0][:] if len(parts) == 1 else Joined(parts)[:]
+    rows = parts[0] if len(parts) == 1 else Joined(parts)
+    features = rows[:]
     width = features[0].size
     if getattr(run.head, "n_features_in_", width) != width:
         raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder}; train it again.")
     start = time.perf_counter()
-    said = outputs(run.head, features)
+    with finite(rows):
+        said = outputs(run.head, features)
     if views.average:
         said = views.mean(said)
     return cached, said, time.perf_counter() - start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import BadData, InvalidChoice
@@ -11,8 +12,10 @@ from feature_cache.errors import BadData, InvalidChoice
 if TYPE_CHECKING:
     import numpy as np
 
+    from heads.splits import Split
     from heads.training import Protocol
     from transfer.datasets import DataSet
+    from transfer.nets import Net
 
 CLASSES, REGRESSION, MULTILABEL = "classes", "regression", "multilabel"
 
@@ -129,5 +132,34 @@ def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
     if parted:
         print(
             f"{parted} images have equals, or others of their group, in another part of the given splits.",
+            file=sys.stderr,
+        )
+
+
+def seen_by(nets: Iterable[Net]) -> frozenset[bytes]:
+    """The digests of the images that nets were trained on, as far as `fine-tune` has noted them."""
+    from heads.runs import NET_IMAGES, read_images
+
+    files = {net.weights_file for net in nets}
+    return frozenset().union(*(read_images(file.with_name(NET_IMAGES)) for file in files if file))
+
+
+def warn_of_seen(seen: frozenset[bytes], digests: np.ndarray, splits: list[Split], aside: np.ndarray) -> None:
+    """Say how many of the images held out or set `aside` a net was trained on.
+
+    Parameters
+    ----------
+    digests : ndarray of shape (n, 16), uint8
+        Of all images.
+    """
+    import numpy as np
+
+    from heads.runs import image_keys
+
+    judged = np.unique(np.concatenate([aside, *(held_out for _, held_out in splits)]))
+    known = sum(key in seen for key in image_keys(digests[judged]))
+    if known:
+        print(
+            f"warning: the net was trained on {known} of the {len(judged)} images held out: their scores say little.",
             file=sys.stderr,
         )

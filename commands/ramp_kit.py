@@ -94,7 +94,9 @@ def kit(args: argparse.Namespace) -> None:
         with Progress("images", args.quiet) as progress:
             names, contents, skipped = copy_images(dataset, images, args.seed, progress)
         there = np.array([number for number, name in enumerate(names) if name], np.int64)
-        left_out = f" {len(skipped)} images cannot be read, such as {skipped[0].reason}" if skipped else ""
+        left_out = (
+            f" {len(skipped)} images cannot be read, such as {skipped[0].id}: {skipped[0].reason}." if skipped else ""
+        )
         if not len(there):
             raise BadData(f"{dataset.name} has no image that can be used:{left_out}")
         dataset, contents = dataset.select(there), contents[there]

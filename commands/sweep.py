@@ -16,10 +16,9 @@ from commands.output import Progress, output, print_json, print_table
 from feature_cache.errors import InvalidChoice, MissingFeatures
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from heads.sweep import Pair, Result
     from transfer.datasets import DataSet
+    from transfer.lookup import Cached
     from transfer.request import Request
 
 SHOWN = 20  # rows of the table
@@ -54,12 +53,16 @@ def sweep(args: argparse.Namespace) -> None:
     require_labels(dataset)
     problem.protocol(args, dataset)
     readouts = _readouts(args)
-    features, data, images = _features(args, dataset, readouts)
-    labels, contents = require_labels(data), problem.contents(args, data, images)
+    features, cached = _features(args, dataset, readouts)
+    data = cached.dataset
+    labels, contents = require_labels(data), problem.contents(args, data, cached.contents)
     protocol = problem.protocol(args, data)
     if (args.cv, args.valid, args.per_class) == (None, None, None) and not (protocol.given and protocol.given.names):
         protocol = replace(protocol, cv=5)
     problem.warn_of_parted(protocol, contents)
+    splits, _, aside = protocol.divide(labels, contents)
+    seen = problem.seen_by(one.request.net for parts in readouts.values() for one in parts)
+    problem.warn_of_seen(seen, cached.digests, splits, aside)
     pairs = [sweeping.Pair(name, head, params) for name in features for head, params in pairs_of]
     out = Path(args.out)
     with Progress("pairs", args.quiet) as progress:
@@ -196,8 +199,8 @@ def _name(readouts: list[Readout], several: dict[str, bool]) -> str:
 
 def _features(
     args: argparse.Namespace, dataset: DataSet, readouts: dict[str, list[Readout]]
-) -> tuple[dict[str, Any], DataSet, np.ndarray]:
-    """The features by name, the data set without what is unreadable, and the contents of its images."""
+) -> tuple[dict[str, Any], Cached]:
+    """The features by name, and those of the first request with the images that can be read."""
     from feature_cache.joined import Joined
     from transfer.extract import extract
     from transfer.lookup import cached_features
@@ -213,12 +216,11 @@ def _features(
             cached[id(request)] = cached_features(dataset, request, cache, on_error=args.on_error)
         except MissingFeatures as error:
             raise MissingFeatures(f"{error} Compute what is missing with --extract.") from error
-    first = cached[id(requests[0])]
     found: dict[str, Any] = {}
     for name, parts in readouts.items():
         features = [cached[id(one.request)].features[one.layer] for one in parts]
         found[name] = features[0] if len(features) == 1 else Joined(features)
-    return found, first.dataset, first.contents
+    return found, cached[id(requests[0])]
 
 
 def _costs(readouts: dict[str, list[Readout]]) -> dict[str, float]:

@@ -50,6 +50,9 @@ def train_head(args: argparse.Namespace) -> None:
     targets, names = problem.targets(cached.dataset, task, columns)
     protocol, contents = problem.protocol(args, cached.dataset), problem.contents(args, cached.dataset, cached.contents)
     problem.warn_of_parted(protocol, contents)
+    splits, fitted, aside = protocol.divide(targets, contents)
+    seen = problem.seen_by(net for sources in parts.values() for _, net in sources)
+    problem.warn_of_seen(seen, cached.digests, splits, aside)
 
     with Progress("splits", args.quiet) as progress:
         trained = train(cached.features, targets, contents, protocol, args.head, params, progress, views, grid=grid)
@@ -81,7 +84,7 @@ def train_head(args: argparse.Namespace) -> None:
         "skipped": [image.id for image in cached.skipped],
     }
     with runs.new_run(out, overwrite=args.overwrite) as folder:
-        runs.write(folder, trained.head, config, metrics)
+        runs.write(folder, trained.head, config, metrics, seen.union(runs.image_keys(cached.digests[fitted])))
         illustrate(folder, args, trained, cached, targets, names, views, metrics, config)
         write_skipped(folder / "skipped.csv", cached.skipped)
     cite(cache.root, out, used_rows)

@@ -26,7 +26,21 @@ class BadData(LayertapError, ValueError):
 
 
 class BadImage(BadData):
-    """A file that cannot be read as an image."""
+    """A file that cannot be read as an image.
+
+    Attributes
+    ----------
+    reason : str
+        Why, where the image is named already.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = message if reason is None else reason
+
+    def alone(self) -> BadImage:
+        """The same without its traceback, which keeps the image alive."""
+        return BadImage(str(self), self.reason)
 
 
 class MissingFeatures(LayertapError, LookupError):

@@ -3,6 +3,8 @@
 config.json     how it was made: the feature spec, the net, the head and its parameters, the protocol
 metrics.json    scores of every split and fold
 head.skops or head.keras
+head-images.npy the digests of the images that the head, or the net below it, was trained on
+net-images.npy  those that the net was trained on, if one was fine-tuned
 confusion.png   and, if images were left out, skipped.csv
 """
 
@@ -10,13 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from feature_cache import storage
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.keys import DIGEST_BYTES
 from feature_cache.lineage import CONFIG_FILE
 from feature_cache.spec import FeatureSpec
 from heads import user_code
@@ -24,6 +29,7 @@ from heads.registry import TASKS, Head, make_head, new_head
 from heads.views import Views
 
 METRICS_FILE = "metrics.json"
+HEAD_IMAGES, NET_IMAGES = "head-images.npy", "net-images.npy"
 FORMAT = 1
 
 
@@ -102,11 +108,45 @@ def _is_run(folder: Path) -> bool:
     return isinstance(config, dict) and {"format", "spec", "head"} <= config.keys()
 
 
-def write(folder: Path, head: Head, config: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Write head, `config.json` and `metrics.json` into `folder`."""
+def write(
+    folder: Path, head: Head, config: dict[str, Any], metrics: dict[str, Any], images: Set[bytes] = frozenset()
+) -> None:
+    """Write head, `config.json`, `metrics.json`, and the digests of the images it was trained on into `folder`."""
     head.save(folder)
+    write_images(folder / HEAD_IMAGES, images)
     for name, content in ((CONFIG_FILE, {"format": FORMAT, **config}), (METRICS_FILE, metrics)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def image_keys(digests: np.ndarray) -> list[bytes]:
+    """Digests of images, an array of shape (n, 16), uint8, as bytes."""
+    return np.ascontiguousarray(digests).view(f"V{DIGEST_BYTES}").ravel().tolist()
+
+
+def write_images(file: Path, images: Set[bytes]) -> None:
+    """Write digests of images to `file`, if there are any."""
+    if images:
+        digests = np.frombuffer(b"".join(sorted(images)), np.uint8).reshape(-1, DIGEST_BYTES)
+        np.save(file, digests, allow_pickle=False)
+
+
+def read_images(file: Path) -> frozenset[bytes]:
+    """The digests of images that `write_images` wrote; none where there is no such file.
+
+    Raises
+    ------
+    DamagedFile
+        When it cannot be read.
+    """
+    try:
+        digests = np.load(file, mmap_mode="r", allow_pickle=False)  # which compares the size of the file
+        if digests.dtype != np.uint8 or digests.shape[1:] != (DIGEST_BYTES,):
+            raise ValueError("it holds no digests")
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise DamagedFile(f"{file} cannot be read ({error}); train again.") from error
+    return frozenset(image_keys(digests))
 
 
 def read(folder: Path, head_code: str | None = None) -> Run:

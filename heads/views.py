@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from heads.checks import finite
 from heads.grouping import for_fit, numbered
 from heads.registry import Head
 from heads.tasks import outputs
@@ -69,14 +70,16 @@ class Views:
         # Some heads read what they need batch by batch; the others need their rows in memory.
         lazy = hasattr(features, "batches") and getattr(head, "reads_batches", False)
         lazy = lazy and (features.nbytes > LARGE or getattr(head, "reads_keys", False))
-        return head.fit(features.take(rows) if lazy else features[rows], repeated, **groups)
+        with finite(features):
+            return head.fit(features.take(rows) if lazy else features[rows], repeated, **groups)
 
     def outputs(self, head: Head, features: Any, images: np.ndarray) -> np.ndarray:
         """Probabilities of these images, (m, n_classes), or the numbers that are predicted, (m,) or (m, k)."""
         rows = self._all(images) if self.average else images * self.count
         step = max(1, LARGE // max(1, getattr(features, "nbytes", 0) // max(1, len(features))))
         starts = range(0, max(1, len(rows)), step)
-        said = np.concatenate([outputs(head, features[rows[start : start + step]]) for start in starts])
+        with finite(features):
+            said = np.concatenate([outputs(head, features[rows[start : start + step]]) for start in starts])
         return self.mean(said) if self.average else said
 
     def mean(self, said: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,8 @@ class DataSet:
     labels : ndarray of shape (n,), str, or None
     columns : mapping of str to ndarray of shape (n,), object
         Of a CSV file, by name (see `transfer.columns`).
+    empty : tuple of str
+        Names of class folders that hold no file.
     """
 
     name: str
@@ -46,6 +48,7 @@ class DataSet:
     sources: tuple[ImageSource, ...]
     labels: np.ndarray | None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,6 +66,7 @@ class DataSet:
             tuple(self.sources[i] for i in positions),
             None if self.labels is None else self.labels[positions],
             {name: values[positions] for name, values in self.columns.items()},
+            self.empty,
         )
 
 
@@ -101,7 +105,13 @@ def load(
     if path.is_file():
         if path.suffix.lower() in tables.SUFFIXES:
             return _table(path, tables.read(path, images, class_column, id_column))
-        return _arrays(path, arrays.read(path)) if arrays.is_known(path) else from_files([path])
+        if arrays.is_known(path):
+            return _arrays(path, arrays.read(path))
+        if not _looks_like_image(path):
+            raise BadData(
+                f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz or IDX."
+            )
+        return from_files([path])
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
 
@@ -135,10 +145,11 @@ def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that could not be read, and why, in one line."""
+    """An image that could not be read, and why: in one line beside its id, and in a sentence that names the file."""
 
     id: str
     reason: str
+    message: str
 
 
 def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.ndarray, list[Unreadable]]:
@@ -176,7 +187,7 @@ def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.nd
             chunk = unknown_yet[start : start + CHUNK]
             for position, result in zip(chunk, pool.map(compute, chunk), strict=True):
                 if isinstance(result, BadImage):
-                    unreadable.append(Unreadable(dataset.ids[position], str(result)))
+                    unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
                     continue
                 out[position] = np.frombuffer(result, np.uint8)
                 if stamp := stamps[position]:
@@ -230,7 +241,9 @@ def _folder(folder: Path) -> DataSet:
             f"{folder} holds both class folders and loose images ({images[0].name}, {len(images)} in all); "
             "move the images into a class folder, or away."
         )
-    return _dataset(folder, [file for file, _ in labelled], np.array([name for _, name in labelled]))
+    names = np.array([name for _, name in labelled])
+    empty = tuple(child.name for child in classes if child.name not in names)
+    return replace(_dataset(folder, [file for file, _ in labelled], names), empty=empty)
 
 
 def _dataset(folder: Path, files: list[Path], labels: np.ndarray | None) -> DataSet:

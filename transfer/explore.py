@@ -72,6 +72,8 @@ class Survey:
         See `transfer.copies.difference_hash`.
     unreadable : list of Unreadable
         The others.
+    classes : tuple of str or None
+        All names of classes, of those with no image that can be read too; None without labels.
     size : (height, width)
         Of a net's input.
     histogram : ndarray of shape (3, 256), int64
@@ -83,6 +85,7 @@ class Survey:
     grays: np.ndarray
     hashes: np.ndarray
     unreadable: list[Unreadable]
+    classes: tuple[str, ...] | None
     size: tuple[int, int]
     histogram: np.ndarray
 
@@ -111,11 +114,11 @@ def survey(
     grays = np.empty((len(dataset), GRAY_SIDE, GRAY_SIDE), np.uint8)
     hashes = np.empty((len(dataset), HASH_BITS), bool)
 
-    def look(position: int) -> tuple[Look, np.ndarray] | str:
+    def look(position: int) -> tuple[Look, np.ndarray] | BadImage:
         try:
             found, pixels = _look(dataset.sources[position], size)
         except BadImage as error:
-            return str(error)
+            return error
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         gray = image.convert("L").resize((GRAY_SIDE, GRAY_SIDE), Image.Resampling.BILINEAR)
         grays[position], hashes[position] = np.asarray(gray), difference_hash(gray)
@@ -125,8 +128,8 @@ def survey(
         for start in range(0, len(dataset), CHUNK):
             found = pool.map(look, range(start, min(start + CHUNK, len(dataset))))
             for position, result in enumerate(found, start):
-                if isinstance(result, str):
-                    unreadable.append(Unreadable(dataset.ids[position], result))
+                if isinstance(result, BadImage):
+                    unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
                 else:
                     readable.append(position)
                     looks.append(result[0])
@@ -134,7 +137,8 @@ def survey(
                 if progress:
                     progress(position + 1, len(dataset))
     kept = np.array(readable, np.int64)
-    return Survey(dataset.select(kept), looks, grays[kept], hashes[kept], unreadable, size, histogram)
+    classes = None if dataset.labels is None else tuple(sorted({*dataset.labels.tolist(), *dataset.empty}))
+    return Survey(dataset.select(kept), looks, grays[kept], hashes[kept], unreadable, classes, size, histogram)
 
 
 def _look(source: ImageSource, size: tuple[int, int]) -> tuple[Look, np.ndarray]:
@@ -176,13 +180,14 @@ def summary(found: Survey) -> dict[str, Any]:
         any; ``unreadable`` (ids and reasons).
     """
     looks, labels = found.looks, found.dataset.labels
+    counts = Counter([] if labels is None else labels.tolist())
     shapes = Counter(look.shape for look in looks)
     sizes = [look.bytes for look in looks if look.bytes is not None]
     mean, std = _moments(found.histogram) if looks else (None, None)
     return {
         "images": len(looks) + len(found.unreadable),
         "readable": len(looks),
-        "classes": None if labels is None else dict(sorted(Counter(labels.tolist()).items())),
+        "classes": None if found.classes is None else {name: counts[name] for name in found.classes},
         "shapes": [{"height": h, "width": w, "count": count} for (h, w), count in shapes.most_common()],
         "modes": dict(Counter(look.mode for look in looks).most_common()),
         "bits": {str(bits): count for bits, count in Counter(look.bits for look in looks).most_common()},

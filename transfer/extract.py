@@ -13,6 +13,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.compression import zstandard
+from feature_cache.errors import BadImage
 from feature_cache.writer import SpaceWriter
 from transfer import shortcuts
 from transfer.datasets import DataSet, Unreadable
@@ -117,7 +118,7 @@ def extract(
     number, parts = share
     missing = replace(missing, jobs=np.array_split(missing.jobs, parts)[number])
     clock.lap("prepare")
-    undecodable: dict[int, str] = {}
+    undecodable: dict[int, BadImage] = {}
     work = _Work(missing, compress, clock, progress)
     started_from: set[str] = set()
     for part in shortcuts.divide(request, cache, missing):

@@ -61,13 +61,14 @@ class FileSource:
         try:
             encoded = self.path.read_bytes()
         except OSError as error:
-            raise BadImage(f"cannot read the image {self.path}: {error.strerror}.") from error
+            raise BadImage(f"cannot read the image {self.path}: {error.strerror}.", str(error.strerror)) from error
         if not encoded:
-            raise BadImage(f"the image {self.path} is empty (0 bytes).")
+            raise BadImage(f"the image {self.path} is empty (0 bytes).", "empty (0 bytes)")
         try:
             return digest_bytes(encoded), Image.open(io.BytesIO(encoded), formats=_formats())
         except Exception as error:  # decoders raise whatever a damaged file leads them to
-            raise BadImage(f"{self.path} is not an image that can be read ({reason(error)}).") from error
+            reason = f"not an image that can be read ({reason_of(error)})"
+            raise BadImage(f"{self.path} is {reason}.", reason) from error
 
     def stamp(self) -> FileStamp | None:
         try:
@@ -145,7 +146,8 @@ def to_pixels(
     except BadImage:
         raise
     except Exception as error:  # as above
-        raise BadImage(f"{name} cannot be decoded ({reason(error)}).") from error
+        reason = f"cannot be decoded ({reason_of(error)})"
+        raise BadImage(f"{name} {reason}.", reason) from error
 
     if fit == "crop":
         image = ImageOps.fit(image, (width, height), resampling)
@@ -192,10 +194,12 @@ def _to_gray_or_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in _SIXTEEN_BIT or image.mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise BadImage(f"{name} holds integers outside 0 to 65535; save it as 8- or 16-bit gray.")
+            reason = "holds integers outside 0 to 65535; save it as 8- or 16-bit gray"
+            raise BadImage(f"{name} {reason}.", reason)
         return Image.fromarray(EIGHT_BIT[values])
     if image.mode == "F":
-        raise BadImage(f"{name} holds floating-point values of no fixed range; save it as 8- or 16-bit gray.")
+        reason = "holds floating-point values of no fixed range; save it as 8- or 16-bit gray"
+        raise BadImage(f"{name} {reason}.", reason)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
@@ -207,7 +211,7 @@ def _to_gray_or_rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Why a file could not be decoded, in a line that does not name it."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "not a known image format" if text.startswith("cannot identify image file") else text

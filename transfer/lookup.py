@@ -59,6 +59,8 @@ class Cached:
     ----------
     dataset : DataSet
         Without the skipped images.
+    digests : ndarray of shape (n, 16), uint8
+        Of the images.
     features : dict of str to Features
         By layer; rows in the order of `dataset`, all views of an image one after another.
     contents : ndarray of shape (n,), int64
@@ -67,6 +69,7 @@ class Cached:
     """
 
     dataset: DataSet
+    digests: np.ndarray
     features: dict[str, Features]
     contents: np.ndarray
     skipped: list[Unreadable]
@@ -158,13 +161,13 @@ def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_er
 
     lacking = np.array([~space.has(*all_views(keys[first])) for space in spaces])
     lacking = lacking.reshape(len(spaces), len(first), count).sum(2)
-    undecodable: dict[int, str] = {}
+    undecodable: dict[int, BadImage] = {}
     for position in first[lacking.any(0)].tolist():
         # A file whose header reads but whose pixels do not was left out by an extraction, too.
         try:
             _decode(dataset, position, spaces[0].spec)
         except BadImage as error:
-            undecodable[position] = str(error)
+            undecodable[position] = error.alone()
             continue
         raise MissingFeatures(
             f"{lacking.sum()} of {len(dataset) * len(spaces) * count} rows are not in the cache {cache.root}."
@@ -176,7 +179,7 @@ def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_er
     kept = np.array([name not in unread for name in dataset.ids], bool)
     features = {space.spec.layer: space.rows(*all_views(keys[kept])) for space in spaces}
     contents = np.unique(keys[kept], axis=0, return_inverse=True)[1].reshape(-1)
-    return Cached(dataset.select(kept), features, contents, skipped)
+    return Cached(dataset.select(kept), keys[kept], features, contents, skipped)
 
 
 def _first_of_each(dataset: DataSet, digests: np.ndarray, unreadable: list[Unreadable]) -> np.ndarray:
@@ -197,24 +200,25 @@ def _decode(dataset: DataSet, position: int, spec: FeatureSpec) -> None:
     to_pixels(image, spec.size, spec.fit, spec.interpolation, str(source))
 
 
-def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, str]) -> list[Unreadable]:
+def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, BadImage]) -> list[Unreadable]:
     """Every image of `dataset` with the content of one that could not be decoded.
 
     Parameters
     ----------
     digests : ndarray of shape (n, 16), uint8
-    undecodable : dict of int to str
-        Reasons, by position.
+    undecodable : dict of int to BadImage
+        Why, by position.
     """
     if not undecodable:
         return []
     keys = row_keys(digests, np.zeros(len(digests), np.uint32))
-    reasons = {keys[position]: reason for position, reason in undecodable.items()}
-    return [Unreadable(name, reasons[key]) for name, key in zip(dataset.ids, keys, strict=True) if key in reasons]
+    errors = {keys[position]: error for position, error in undecodable.items()}
+    found = [(name, errors[key]) for name, key in zip(dataset.ids, keys, strict=True) if key in errors]
+    return [Unreadable(name, error.reason, str(error)) for name, error in found]
 
 
 def refusal(unreadable: list[Unreadable]) -> BadImage:
     more = f" ({len(unreadable) - 1} more like it so far)" if len(unreadable) > 1 else ""
     return BadImage(
-        f"{unreadable[0].reason.rstrip('.')}{more}. What was computed is kept. Mend or remove the file, or {REMEDY}."
+        f"{unreadable[0].message.rstrip('.')}{more}. What was computed is kept. Mend or remove the file, or {REMEDY}."
     )

@@ -26,7 +26,7 @@ GROUP = 16
 FIRST_IMAGES = 128
 FIRST_BYTES = 64 * 2**20
 
-_Decoded = tuple[int, int, bytes, np.ndarray | str]  # position, view, digest, and pixels or why there are none
+_Decoded = tuple[int, int, bytes, np.ndarray | BadImage]  # position, view, digest, and pixels or why there are none
 
 
 @dataclass
@@ -52,7 +52,7 @@ def read_batches(
     jobs: Iterable[int],
     request: Request,
     batch_size: int,
-    undecodable: dict[int, str],
+    undecodable: dict[int, BadImage],
     *,
     threads: int | None = None,
     stop: bool = False,
@@ -87,7 +87,7 @@ def read_batches(
                 pixels = augment(plain, digest, view) if augment else plain
                 decoded.append((position, view, digest, pixels))
             except BadImage as error:
-                decoded.append((position, view, b"", str(error)))
+                decoded.append((position, view, b"", error.alone()))
         return decoded
 
     threads = threads or len(cores())
@@ -109,7 +109,7 @@ def read_batches(
             if not ahead:
                 break
             for position, view, digest, pixels in ahead.popleft().result():
-                if isinstance(pixels, str):
+                if isinstance(pixels, BadImage):
                     undecodable[position] = pixels
                     continue
                 channels = pixels.shape[-1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import DamagedFile
+from feature_cache.errors import BadImage, DamagedFile
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.datasets import DataSet
@@ -50,7 +50,7 @@ class Part:
         request: Request,
         missing: Missing,
         batch_size: int,
-        undecodable: dict[int, str],
+        undecodable: dict[int, BadImage],
         *,
         stop: bool = False,
     ) -> Iterator[Batch]:

@@ -38,6 +38,7 @@ def ids(groups: list[dict]) -> list[list[str]]:
 def test_classes_numbers_and_copies_are_printed(main: Callable, data: Path) -> None:
     shutil.copy(data / "dark" / "1.png", data / "bright" / "été 1.png")
     (data / "dark" / "broken.png").write_bytes(b"x")
+    (data / "none").mkdir()
     outcome = main("explore", data)
     assert outcome.status == 0
     assert outcome.stderr == ""
@@ -45,10 +46,11 @@ def test_classes_numbers_and_copies_are_printed(main: Callable, data: Path) -> N
     assert lines[:3] == [
         f"{data}: 14 images",
         "1 of them cannot be read:",
-        f"  dark/broken.png: {data}/dark/broken.png is not an image that can be read (not a known image format).",
+        "  dark/broken.png: not an image that can be read (not a known image format)",
     ]
     assert re.search(r"^bright +7  #{40}$", outcome.stdout, re.MULTILINE)
     assert re.search(r"^dark +6  #{34}$", outcome.stdout, re.MULTILINE)
+    assert re.search(r"^none +0$", outcome.stdout, re.MULTILINE)
     assert re.search(r"^height x width +12 x 12 \(13\)$", outcome.stdout, re.MULTILINE)
     assert "Exact copies: 1, 1 of them with different classes" in lines
     assert "  1.000  bright/été 1.png (bright)  dark/1.png (dark)" in lines
@@ -164,3 +166,10 @@ def test_what_is_no_data_set_is_refused(mistake: Mistake, data: Path) -> None:
     assert "no data set, folder or file 'nothing'" in mistake("explore", "nothing")
     assert "no data set, folder or file 'nothing'" in mistake("explore", data, "--against", "nothing")
     assert "is not a size" in mistake("explore", data, "--size", "0")
+
+
+def test_a_file_that_is_no_data_set_is_refused_by_all_commands(mistake: Callable, tmp_path: Path) -> None:
+    (tmp_path / "net.keras").write_bytes(b"PK")
+    for command in (("explore",), ("extract",), ("train-head", "--out", "run")):
+        said = mistake(command[0], "net.keras", *command[1:])
+        assert said.startswith("net.keras is neither a data set nor an image; give a folder, or ")

@@ -83,7 +83,7 @@ def loaded(file: Path) -> Callable[[np.ndarray], np.ndarray]:
         case ".xml":
             import openvino
 
-            settings = json.loads(file.with_suffix(".json").read_text())["settings"]
+            settings = json.loads(file.with_name(f"{file.name}.json").read_text())["settings"]
             compiled = openvino.compile_model(str(file), "CPU", settings)
             return lambda pixels: compiled(pixels)["probabilities"]
         case ".onnx":
@@ -154,7 +154,7 @@ def test_other_formats_give_the_predictions_of_the_run(
     done = main("export", "run", photos, "--to", name, "--out", out)
     assert (done.status, done.stderr) == (0, "")
     assert_serves(tmp_path / out, photos, expected)
-    about = json.loads((tmp_path / "model.json").read_text())
+    about = json.loads((tmp_path / f"{out}.json").read_text())
     assert (about["format"], about["classes"]) == (name, ["sea", "wood"])
 
 
@@ -164,14 +164,14 @@ def test_a_keras_file_needs_no_layertap_and_a_second_file_tells_of_it(
     expected = trained("--size", "48x64", "--fit", "pad")
     done = main("export", "run", "--to", "keras", "--out", "deep/model.keras", "--json")
     assert done.status == 0, done.stderr
-    about = json.loads((tmp_path / "deep" / "model.json").read_text())
-    assert json.loads(done.stdout) == {"files": ["deep/model.keras", "deep/model.json"], **about}
+    about = json.loads((tmp_path / "deep" / "model.keras.json").read_text())
+    assert json.loads(done.stdout) == {"files": ["deep/model.keras", "deep/model.keras.json"], **about}
     assert (about["classes"], about["size"], about["channels"]) == (["sea", "wood"], [48, 64], 3)
     assert (about["fit"], about["interpolation"], about["head"]) == ("pad", "bilinear", "logistic")
     assert about["spec"] == json.loads((tmp_path / "run" / "config.json").read_text())["spec"]
     file = tmp_path / "deep" / "model.keras"
     assert about["sha256"] == {"model.keras": hashlib.sha256(file.read_bytes()).hexdigest()}
-    assert sorted(path.name for path in file.parent.iterdir()) == ["model.json", "model.keras"]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["model.keras", "model.keras.json"]
 
     decoded = [to_pixels(Image.open(photos / name), (48, 64), "pad") for name in expected]
     np.save(tmp_path / "pixels.npy", np.stack([np.repeat(image, 3 // image.shape[-1], -1) for image in decoded]))
@@ -196,7 +196,7 @@ def test_joined_features_of_one_net_become_one_model(
     done = main("export", "run", photos, "--to", "keras", "--out", "model.keras")
     assert done.status == 0, done.stderr
     assert_serves(tmp_path / "model.keras", photos, expected)
-    parts = json.loads((tmp_path / "model.json").read_text())["joined"]
+    parts = json.loads((tmp_path / "model.keras.json").read_text())["joined"]
     assert [part["spec"]["layer"] for part in parts] == ["block2_pool", "block4_pool"]
 
     file = tmp_path / "run" / "config.json"
@@ -226,9 +226,9 @@ def test_what_is_there_is_replaced_only_when_asked(
     main: Callable, mistake: Callable, trained: Callable, photos: Path, tmp_path: Path
 ) -> None:
     expected = trained()
-    (tmp_path / "model.json").write_text("mine")
+    (tmp_path / "model.keras.json").write_text("mine")
     export = ("export", "run", photos, "--to", "keras", "--out", "model.keras")
-    assert mistake(*export) == "model.json exists; choose another --out, or replace it with --overwrite."
+    assert mistake(*export) == "model.keras.json exists; choose another --out, or replace it with --overwrite."
     for _ in range(2):
         assert main(*export, "--overwrite").status == 0
     assert_serves(tmp_path / "model.keras", photos, expected)

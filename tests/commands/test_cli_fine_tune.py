@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -107,6 +108,80 @@ def test_the_tuned_net_is_a_net_for_extract(main: Callable, here: Path) -> None:
     assert scored["summary"]["valid"]["accuracy"]["mean"] > 0.8
     more = run(main, "fine-tune", "data", "--net", "run", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "third")
     assert more["cut"] == ["block2_pool"]
+
+
+def test_images_that_the_net_has_seen_are_told_where_they_are_held_out(main: Callable, here: Path) -> None:
+    def warnings(*arguments: str) -> list[str]:
+        done = main(*arguments)
+        assert done.status == 0, done.stderr
+        return [line for line in done.stderr.splitlines() if line.startswith("warning")]
+
+    held_out = "warning: the net was trained on {} of the {} images held out: their scores say little."
+    layer = ("--layer", "block3_pool")
+    tuning = ("fine-tune", "data", *layer, *BLOCK, *SHORT, "--inner", "0")
+    assert warnings(*tuning, "--out", "half", "--valid", "0.5") == []
+    assert warnings(*tuning, "--net", "half", "--out", "other", "--valid", "0.5") == []  # the same split
+    assert warnings(*tuning, "--net", "half", "--out", "again", "--cv", "2") == [held_out.format(16, 32)]
+    assert warnings(*tuning, "--net", "again", "--out", "third", "--valid", "0.5") == [held_out.format(16, 16)]
+    assert warnings("extract", "data", "--net", "half", *layer, "--quiet") == []
+    training = ("train-head", "data", "--net", "half", *layer)
+    assert warnings(*training, "--cv", "4", "--out", "on-half") == [held_out.format(16, 32)]
+    weights = ("--net", "glyphnet", "--weights", "half/net.weights.h5", *layer)
+    assert warnings("sweep", "data", *weights, "--head", "knn", "--out", "ranks") == [held_out.format(16, 32)]
+
+    write_images(here / "new", 4, seed=1)
+    assert warnings("evaluate", "half", "new") == []
+    for number, known in enumerate(sorted((here / "data").rglob("*.png"))[:3]):
+        shutil.copy(known, here / "new" / "along" / f"known {number}.png")
+    told = "warning: {} was trained on {} of these {} images: their scores say little."
+    assert warnings("evaluate", "run", "new") == [told.format("run", 3, 11)]
+    assert warnings("evaluate", "head", "data", "--json") == [told.format("head", 32, 32)]
+    assert warnings("evaluate", "half", "data") == [told.format("half", 16, 32)]
+    (here / "head" / "head-images.npy").unlink()  # as runs of earlier versions
+    assert warnings("evaluate", "head", "data") == []
+    (here / "run" / "head-images.npy").write_bytes(b"\x93NUMPY")
+    assert "run/head-images.npy cannot be read" in main("evaluate", "run", "data").stderr
+
+
+def test_a_net_that_stayed_as_it_came_has_seen_nothing(
+    main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transfer.finetune.tuner.exceeds_its_error", lambda gains, groups: False)
+    more = ("--layer", "block3_pool", "--quiet")
+    report = run(main, "fine-tune", "data", *more, *BLOCK, *SHORT, "--out", "same")
+    assert report["trainings"][-1]["epochs"] == 0
+    assert main("extract", "data", "--net", "same", *more).status == 0
+    assert main("train-head", "data", "--net", "same", *more, "--out", "second").stderr == ""
+
+
+def test_features_that_overflow_name_their_layer_and_a_remedy(main: Callable, mistake: Callable, here: Path) -> None:
+    import keras
+
+    pixels = keras.Input((16, 16, 3))
+    large = keras.layers.Activation("exponential", name="large")(keras.layers.Conv2D(4, 3, name="first")(pixels))
+    keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(large)).save(here / "net.keras")
+    net = ("--net", "net.keras", "--layer", "large")
+    assert main("extract", "data", *net, "--quiet").status == 0
+    said = "the features of large are infinite or not numbers in "
+    for arguments in (("fine-tune", "--unfreeze-from", "first"), ("train-head",), ("train-head", "--head", "ridge")):
+        line = mistake(arguments[0], "data", *net, *arguments[1:], "--out", "new", "--quiet")
+        assert line.startswith(said)
+        assert line.endswith("or give the net the pixels that it expects with --preprocessing.")
+
+
+def test_a_run_without_a_model_that_is_near_enough_is_complete_and_says_so(
+    main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from commands import fine_tune_run
+
+    monkeypatch.setattr(fine_tune_run, "EXPORTED", -1.0)
+    done = main("fine-tune", "data", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "runs/near", "--quiet")
+    assert (done.status, done.stderr) == (0, "")
+    [line] = [line for line in done.stdout.splitlines() if "model.keras" in line]
+    assert "from those of runs/near, and may by -1. runs/near itself is complete" in line
+    assert "tmp" not in line
+    assert not (here / "runs" / "near" / "model.keras").exists()
+    assert main("evaluate", "runs/near", "data").status == 0
 
 
 def test_weights_that_were_altered_are_refused(main: Callable, here: Path) -> None:
@@ -245,7 +320,7 @@ def test_mistakes_are_told_before_any_work(mistake: Callable, main: Callable, he
         (("--unfreeze-from", "block9_conv1"), "has no layer 'block9_conv1'"),
         (("--unfreeze-from", "block4_pool"), "has weights; unfreeze from an earlier one"),
         (("--epochs", "0"), "--epochs is at least 1"),
-        (("--learning-rate", "-1"), "--learning-rate is above 0"),
+        (("--learning-rate", "1e9"), "--learning-rate is above 0 and at most 1000; received 1e+09."),
         (("--from-head", "head", "--net", "vgg16"), "says which features; leave out --net"),
         (("--from-head", "nothing"), "is not a run"),
         (("--layer", "block3_pool", "--layer", "block4_pool"), "name a single one"),
@@ -273,6 +348,37 @@ def test_a_disk_that_is_too_small_is_told(
     assert "takes 275.3 kB, and" in done.stderr
     assert "has 1.0 kB left: choose another --cache, --dtype float16" in done.stderr
     assert not (here / "small").exists()
+
+
+def test_a_disk_that_is_full_in_the_end_loses_no_step(
+    main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heads import plots
+    from transfer.finetune.network import Network
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def step(*args: object) -> float:
+        raise AssertionError("all steps were taken")
+
+    command = ("fine-tune", "data", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "late", "--quiet")
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "training_curves", full)
+        done = main(*command)
+    assert done.status == 1
+    assert done.stderr == (
+        f"layertap: cannot write the run {here / 'late'}: No space left on device. What was trained is in "
+        f"{here / 'late.training'}; make room, and the same command goes on from there.\n"
+    )
+    monkeypatch.setattr(Network, "step", step)
+    assert main(*command).status == 0
+    assert not (here / "late.training").exists()
+
+
+def test_help_says_that_one_layer_is_read(main: Callable) -> None:
+    assert "name or index of one layer (default" in " ".join(main("fine-tune", "--help").stdout.split())
+    assert "may be repeated" in " ".join(main("train-head", "--help").stdout.split())
 
 
 def test_logs_for_tensorboard_name_their_package(

@@ -103,7 +103,7 @@ def test_a_run_says_how_it_was_made(flow: Flow) -> None:
     assert config["candidates"] == ["block1_pool", "block2_pool"]
     names = {file.name for file in (flow.folder / "run").iterdir()}
     pictures = {"confusion.png", "map.png", "reliability.png"}  # there is no mistake to show
-    assert names == {"config.json", "metrics.json", "head.skops", "report.html", *pictures}
+    assert names == {"config.json", "metrics.json", "head.skops", "head-images.npy", "report.html", *pictures}
     for name in pictures:
         assert Image.open(flow.folder / "run" / name).size[0] > 100
     report = (flow.folder / "run" / "report.html").read_text()

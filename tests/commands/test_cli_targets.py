@@ -126,7 +126,7 @@ def test_labels_that_the_head_does_not_know_are_told(main: Callable, bars: Path)
     (bars / "more.csv").write_text(text)
     done = main("evaluate", "run", "more.csv")
     assert done.status == 0
-    assert "1 labels are unknown to the head and are left out: new" in done.stderr
+    assert "labels unknown to the head (1) are left out: new" in done.stderr
 
 
 def test_images_of_a_group_stay_together_in_sweeps_too(main: Callable, bars: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from toy_data import blobs, cached
 
 from feature_cache import Features
+from feature_cache.errors import BadData
 from heads.registry import Head, make_head
 from heads.training import Protocol, train
 from heads.views import Views
@@ -102,3 +103,14 @@ def test_features_larger_than_memory_give_the_same_head_and_probabilities(
     monkeypatch.setattr(Features, "__array__", lambda *_: pytest.fail("all rows were read at once"))
     parts = views.fit(make_head(name), features, labels, images)
     np.testing.assert_allclose(views.outputs(parts, features, np.arange(30)), expected, atol=1e-6)
+
+
+def test_rows_that_are_infinite_are_counted_and_other_mistakes_stay_as_they_are() -> None:
+    features, labels = np.random.default_rng(0).normal(size=(40, 3)), np.repeat(["a", "b"], 20)
+    head = Views().fit(make_head("ridge"), features, labels)
+    features[[3, 7], 1] = np.inf, np.nan
+    for work in (lambda: Views().outputs(head, features, np.arange(10)), lambda: Views().fit(head, features, labels)):
+        with pytest.raises(BadData, match="^the features are infinite or not numbers in 2 of 40 rows; "):
+            work()
+    with pytest.raises(ValueError, match="expecting 3 features"):
+        Views().outputs(head, np.ones((40, 2)), np.arange(10))

@@ -66,10 +66,10 @@ class Recipe:
         ranges = {
             "epochs": (1, math.inf, "at least 1"),
             "batch_size": (1, math.inf, "at least 1"),
-            "learning_rate": (1e-12, 1e3, "above 0"),
+            "learning_rate": (1e-12, 1e3, "above 0 and at most 1000"),
             "earliest": (1e-6, 1, "above 0 and at most 1"),
             "warmup": (0, 0.9, "from 0 to 0.9"),
-            "weight_decay": (0, 10, "at least 0"),
+            "weight_decay": (0, 10, "from 0 to 10"),
             "clip": (1e-9, math.inf, "above 0"),
             "label_smoothing": (0, 0.99, "at least 0 and below 1"),
             "patience": (1, math.inf, "at least 1"),

@@ -72,18 +72,18 @@ def copy_images(
     order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
     width = len(str(len(dataset) - 1))
 
-    def copy(number: int) -> tuple[str, bytes] | str:
+    def copy(number: int) -> tuple[str, bytes] | BadImage:
         try:
             return _copy(dataset.sources[number], folder, f"{order[number]:0{width}d}")
         except BadImage as error:
-            return str(error)
+            return error
 
     names, digests, unreadable = [], [], []
     with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-copy") as pool:
         for number, copied in enumerate(pool.map(copy, range(len(dataset)))):
-            if isinstance(copied, str):
-                unreadable.append(Unreadable(dataset.ids[number], copied))
-            name, digest = ("", b"") if isinstance(copied, str) else copied
+            if isinstance(copied, BadImage):
+                unreadable.append(Unreadable(dataset.ids[number], copied.reason, str(copied)))
+            name, digest = ("", b"") if isinstance(copied, BadImage) else copied
             names.append(name)
             digests.append(digest)
             if progress:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from feature_cache.errors import BadData, BadImage
 from feature_cache.keys import DIGEST_BYTES, digest_array
-from transfer.images import FileSource, reason, to_pixels
+from transfer.images import FileSource, reason_of, to_pixels
 
 PLAIN_FORMATS, PLAIN_MODES = ("PNG", "JPEG", "BMP"), ("L", "RGB", "RGBA")
 
@@ -138,4 +138,4 @@ def read_image(path: str) -> np.ndarray:
         raise BadImage(f"there is no image {path}.") from None
     except Exception as error:  # readers raise whatever a damaged file leads them to
         FileSource(Path(path)).load()  # raises for what is no image at all
-        raise BadImage(f"{path} is not an image that can be read ({reason(error)}).") from error
+        raise BadImage(f"{path} is not an image that can be read ({reason_of(error)}).") from error
