@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[2]
 SCORES = {"accuracy", "balanced_accuracy", "nll", "ece", "roc_auc", "n", "fit_seconds", "predict_seconds"}
 
 
@@ -202,21 +206,25 @@ def test_plan_then_extract_agree(main: Callable, data: Path) -> None:
     ],
 )
 def test_an_extraction_that_is_stopped_keeps_what_was_computed(
-    main: Callable, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int, line: str
+    tmp_path: Path, main: Callable, number: signal.Signals, status: int, line: str
 ) -> None:
-    from commands.output import Progress
-
-    def stop(progress: Progress, done: int, total: int) -> None:
-        if done >= 100:
-            signal.raise_signal(number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "__call__", stop)
-        stopped = main("extract", "digits", "--engine", "keras", "--batch-size", "50")
-    assert (stopped.status, stopped.stderr) == (status, f"layertap: {line}\n")
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "extract", "digits", "--engine", "keras", "--batch-size", "1", "--quiet"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which background jobs ignore
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("features/*/*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    assert process.stderr is not None and process.stderr.read().endswith(f"layertap: {line}\n")
     rest = json.loads(main("extract", "digits", "--json").stdout)
-    assert 50 <= rest["rows_reused"] < 1797 and rest["rows_computed"] + rest["rows_reused"] == 1797
+    assert 0 < rest["rows_reused"] < 1797 and rest["rows_computed"] + rest["rows_reused"] == 1797
 
 
 def test_nets_and_layers_are_listed(main: Callable) -> None:
