@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from commands import arguments, problem
-from commands.fine_tune_run import Start, finish, plain, unfinished
+from commands.fine_tune_run import Judged, Start, finish, plain, unfinished
 from commands.output import Progress, size_text
 from feature_cache.errors import InvalidChoice, StorageFailure
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
-    from heads.evaluation import Evaluation
     from heads.splits import Split
     from transfer.datasets import DataSet
     from transfer.finetune.cutting import Cut
@@ -76,13 +75,13 @@ def fine_tune(args: argparse.Namespace) -> None:
     with _asked_to_stop() as stopping, Progress("steps", args.quiet) as progress:
         tuner.stopping, tuner.progress, tuner.told = stopping, progress, logs or tuner.told
         begin = logs.begin if logs else lambda: None
-        evaluation, trainings, test = _judge(tuner, rows, labels, contents, divided, start.request.views, begin)
+        judged = _judge(tuner, rows, labels, contents, divided, start.request.views, begin)
         if stopping():
             raise Stopped(STOPPED)
     if logs:
         logs.close()
     try:
-        finish(args, start, cut, tuner, rows, evaluation, trainings, test, cached, labels, protocol, seen, trained_on)
+        finish(args, start, cut, tuner, rows, judged, cached, protocol, seen, trained_on)
     except StorageFailure as error:
         raise StorageFailure(
             f"{error} What was trained is in {unfinished(out)}; make room, and the same command goes on from there."
@@ -250,7 +249,7 @@ def _judge(
     divided: tuple[list[Split], np.ndarray, np.ndarray],
     views: int,
     begin: Callable[[], None],
-) -> tuple[Evaluation, list[dict[str, Any]], dict[str, Any] | None]:
+) -> Judged:
     """Judge what is trained on each split, and leave the network as it is kept.
 
     With one split that is what was judged; with several, one more is trained on all images but the test's.
@@ -280,11 +279,11 @@ def _judge(
     if len(made) > 1:
         how.fit(noted(), rows, labels, images, contents)
     if not len(aside):
-        return evaluation, trainings, None
+        return Judged(evaluation, trainings, None)
     begun = time.perf_counter()
     said = how.outputs(tuner, rows, aside)
     times = {"fit_seconds": trainings[-1]["seconds"], "predict_seconds": time.perf_counter() - begun}
-    return evaluation, trainings, {**score(tuner.classes_, labels[aside], said), **times}
+    return Judged(evaluation, trainings, {**score(tuner.classes_, labels[aside], said), **times})
 
 
 def _tensorboard(args: argparse.Namespace, folder: Path) -> Logs | None:

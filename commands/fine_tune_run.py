@@ -42,6 +42,15 @@ class Start:
     params: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the trainings on the splits gave: scores, how each went, and the scores of the test images, if any."""
+
+    evaluation: Evaluation
+    trainings: list[dict[str, Any]]
+    test: dict[str, Any] | None
+
+
 def plain(request: Request) -> Request:
     """The features that the probe reads: those of the plain images."""
     return replace(request, augmentation=None, views=1, dtype="float32")
@@ -68,11 +77,8 @@ def finish(
     cut: Cut,
     tuner: FineTuner,
     rows: Any,
-    evaluation: Evaluation,
-    trainings: list[dict[str, Any]],
-    test: dict[str, Any] | None,
+    judged: Judged,
     cached: Cached,
-    labels: np.ndarray,
     protocol: Protocol,
     seen: frozenset[bytes],
     trained_on: np.ndarray,
@@ -93,9 +99,11 @@ def finish(
     from heads.registry import record
     from heads.training import Trained
     from heads.views import Views
+    from transfer.datasets import require_labels
     from transfer.finetune.keeping import config_of, keep
 
-    out = Path(args.out)
+    out, labels = Path(args.out), require_labels(cached.dataset)
+    evaluation, trainings, test = judged.evaluation, judged.trainings, judged.test
     head = LinearHead()
     kernel, bias = tuner.network.dense.get_weights()
     head.coef_, head.intercept_ = kernel.T.astype(np.float64), bias.astype(np.float64)
