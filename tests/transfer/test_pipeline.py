@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_cache.cache import FeatureCache
+from feature_cache.errors import BadImage
 from feature_cache.keys import digest_array
 from transfer import datasets
 from transfer.datasets import DataSet
@@ -334,12 +335,12 @@ class TestReading:
         bad[0].write_bytes(bad[0].read_bytes()[:-40])
         bad[1].write_text("no image")
         dataset = datasets.load(str(class_folder))
-        undecodable: dict[int, str] = {}
+        undecodable: dict[int, BadImage] = {}
         batches = list(read_batches(dataset, range(8), WANTED, 3, undecodable, threads=threads))
         assert sum(len(batch.digests) for batch in batches) == 6
         assert sorted(dataset.ids[place] for place in undecodable) == ["a/2.png", "b/5.png"]
-        for place, reason in undecodable.items():
-            assert str(dataset.sources[place]) in reason
+        for place, error in undecodable.items():
+            assert str(dataset.sources[place]) in str(error) and str(dataset.sources[place]) not in error.reason
 
     def test_it_stops_soon_but_delivers_what_was_begun(
         self, tmp_path: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -348,7 +349,7 @@ class TestReading:
         files = [write_image(tmp_path / f"{number:03d}.png", number) for number in range(300)]
         files[10].write_bytes(files[10].read_bytes()[:-40])
         dataset = datasets.from_files(files)
-        undecodable: dict[int, str] = {}
+        undecodable: dict[int, BadImage] = {}
         begun: list[int] = []
 
         def positions() -> Iterator[int]:
