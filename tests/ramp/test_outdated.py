@@ -14,6 +14,7 @@ OLD = """\
 from keras.models import Sequential
 from keras.optimizers import SGD
 from keras.utils import np_utils
+from keras.preprocessing.image import ImageDataGenerator, load_img
 from mine import Model
 
 
@@ -22,7 +23,8 @@ class BatchClassifier:
         self.model.compile(SGD(lr=1e-3, decay=1e-6), 'mse')
         self.model.fit_generator(
             gen, steps_per_epoch=3,
-            workers=1, use_multiprocessing=False)
+            workers=1, use_multiprocessing=False, callbacks=[EarlyStopping(monitor='val_acc')])
+        self.scores = fitted.history['acc']
         Model(lr=3).train(workers=2)
 
     def predict_proba(self, X):
@@ -36,18 +38,29 @@ def test_each_is_told_with_its_line_and_what_replaces_it(tmp_path: Path):
     told = [line.removeprefix(f"{file}:") for line in outdated(file)]
     assert [line.partition(" is gone")[0] for line in told] == [
         "3: the module keras.utils.np_utils",
-        "9: the argument decay of SGD",
-        "9: the argument lr of SGD",
-        "10: fit_generator",
-        "10: the argument use_multiprocessing of fit_generator",
-        "10: the argument workers of fit_generator",
-        "16: predict_classes",
+        "4: keras.preprocessing.image.ImageDataGenerator",
+        "10: the argument decay of SGD",
+        "10: the argument lr of SGD",
+        "11: fit_generator",
+        "11: the argument use_multiprocessing of fit_generator",
+        "11: the argument workers of fit_generator",
+        "13: the name val_acc of a metric",
+        "14: the name acc of a metric",
+        "18: predict_classes",
     ]
-    assert "9: the argument lr of SGD is gone from Keras 3; in its place there is learning_rate." in told
+    assert "10: the argument lr of SGD is gone from Keras 3; in its place there is learning_rate." in told
 
 
 @pytest.mark.parametrize(
-    "text", ["def (", "\0", "x = 1\n", "optimizer = SGD(learning_rate=1)\nmodel.fit(X, epochs=3)\n"]
+    "text",
+    [
+        "def (",
+        "\0",
+        "x = 1\n",
+        "optimizer = SGD(learning_rate=1)\nmodel.fit(X, epochs=3)\n",
+        "from keras.preprocessing.image import load_img\n",
+        "model.compile('sgd', 'mse', metrics=['acc'])\nmodel.fit(X).history['val_acc']\n",
+    ],
 )
 def test_nothing_is_told_of_other_files(tmp_path: Path, text: str):
     (tmp_path / "one.py").write_text(text)
@@ -68,11 +81,12 @@ from keras.engine.topology import Input
 assert np_utils.to_categorical([1], 2).tolist() == to_categorical([1], 2).tolist() == [[0, 1]]
 assert Conv2D is keras.layers.Conv2D and Input is keras.Input
 try:
-    from keras.preprocessing.image import ImageDataGenerator
+    from keras.layers.core import ImageDataGenerator
 except ImportError:
     pass
 else:
     raise AssertionError
+from keras.preprocessing.image import ImageDataGenerator, load_img
 def generator():
     while True:
         yield np.ones((4, 3)), np.ones((4, 1))
@@ -91,6 +105,16 @@ assert abs(float(np.array(keras.optimizers.Adam(decay=1e-6).learning_rate(0))) -
 assert model.evaluate_generator(generator(), steps=1, verbose=0, workers=1) >= 0
 rate = float(np.array(optimizer.learning_rate))
 assert abs(rate - 0.1 / (1 + 0.5 * 4)) < 1e-6, rate
+stop = keras.callbacks.EarlyStopping("val_acc", patience=1)
+X, y = np.zeros((8, 4, 4, 1)), np.eye(2)[[0, 1] * 4]
+images = ImageDataGenerator(rescale=1 / 255).flow(X, y, batch_size=4)
+classifier = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+classifier.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+history = classifier.fit_generator(
+    images, steps_per_epoch=2, epochs=5, validation_data=(X, y), callbacks=[stop], verbose=0
+).history
+assert history["acc"] == history["accuracy"] and history["val_acc"] == [0.5, 0.5], history
+assert classifier.fit(X, y, 4, 1, 0, [stop]).history["acc"] == [0.5]
 plain = keras.optimizers.Adam(lr=0.25)
 assert float(np.array(plain.learning_rate)) == 0.25
 assert abs(float(np.array(keras.optimizers.Adam().learning_rate)) - 1e-3) < 1e-9

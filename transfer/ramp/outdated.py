@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import inspect
 import math
 import sys
@@ -45,10 +46,12 @@ MODULES = {
     "keras.layers.merge": "keras.layers",
     "keras.layers.advanced_activations": "keras.layers",
     "keras.engine.topology": "keras.layers and keras.models",
-    "keras.preprocessing.image": "keras.utils.load_img, and layers such as keras.layers.RandomFlip for augmentation",
 }
+GENERATOR = "keras.preprocessing.image.ImageDataGenerator"
+CLASSES = {GENERATOR: "layers such as keras.layers.RandomFlip"}
 DROPPED = ("workers", "use_multiprocessing", "max_queue_size", "pickle_safe", "max_q_size", "nb_worker")
 RENAMED = {"nb_epoch": "epochs"}
+SHORT = {"acc": "accuracy", "val_acc": "val_accuracy"}  # what metrics=["accuracy"] was called in logs
 STEPS = {"steps", "steps_per_epoch", "validation_steps"}  # once they could be fractions
 
 
@@ -59,21 +62,29 @@ def outdated(file: Path) -> list[str]:
     except (SyntaxError, ValueError, OSError):
         return []  # said when it is loaded
     nodes: list[Any] = list(ast.walk(tree))
-    found = sorted((node.lineno, what, instead) for node in nodes for what, instead in _of(node))
+    found = [(node.lineno, what, instead) for node in nodes for what, instead in _of(node)]
+    if not any(_names_short(node) for node in nodes):
+        found += [
+            (node.lineno, f"the name {short} of a metric", SHORT[short]) for node in nodes if (short := _short(node))
+        ]
     return [
-        f"{file}:{line}: {what} is gone from Keras 3; in its place there is {instead}." for line, what, instead in found
+        f"{file}:{line}: {what} is gone from Keras 3; in its place there is {instead}."
+        for line, what, instead in sorted(found)
     ]
 
 
 def _of(node: Any) -> list[tuple[str, str]]:
     if isinstance(node, ast.ImportFrom) and node.module:
         names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        return [(f"the module {name}", MODULES[name]) for name in names if name in MODULES][:1]
+        classes = [(name, CLASSES[name]) for name in names if name in CLASSES]
+        return classes + [(f"the module {name}", MODULES[name]) for name in names if name in MODULES][:1]
     if isinstance(node, ast.Import):
         return [(f"the module {alias.name}", MODULES[alias.name]) for alias in node.names if alias.name in MODULES]
     if not isinstance(node, ast.Call):
         return []
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if (whole := ast.unparse(node.func)) in CLASSES:
+        return [(whole, CLASSES[whole])]
     given = [keyword.arg for keyword in node.keywords if keyword.arg]
     found = [(name, CALLS[name])] if name in CALLS and isinstance(node.func, ast.Attribute) else []
     if name in FITTING:
@@ -81,6 +92,23 @@ def _of(node: Any) -> list[tuple[str, str]]:
     if name in OPTIMIZERS:
         found += [(f"the argument {one} of {name}", OF_OPTIMIZERS[one]) for one in given if one in OF_OPTIMIZERS]
     return found
+
+
+def _names_short(node: Any) -> bool:
+    """Whether these are the metrics of a model, the short name among them, which then is that of its logs."""
+    if not isinstance(node, ast.keyword) or node.arg != "metrics":
+        return False
+    return any(isinstance(one, ast.Constant) and one.value == "acc" for one in ast.walk(node.value))
+
+
+def _short(node: Any) -> str | None:
+    """The short name of a metric that is looked up in a history, or watched."""
+    said: Any = None
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "history":
+        said = node.slice
+    if isinstance(node, ast.keyword) and node.arg == "monitor":
+        said = node.value
+    return said.value if isinstance(said, ast.Constant) and said.value in SHORT else None
 
 
 # Positional arguments of the calls for generators, after the generator.
@@ -97,6 +125,8 @@ def translate() -> None:
 
     for name in MODULES:
         _stand_in(keras, name)
+    _stand_in_for_generator()
+    keras.Model.fit = _with_short_names(keras.Model.fit, keras.callbacks.Callback)
     for name in ("fit", "predict", "evaluate"):
         current = getattr(keras.Model, name)
         setattr(keras.Model, name, _without(current))
@@ -123,6 +153,38 @@ def _stand_in(keras: Any, name: str) -> None:
         sys.modules[parent] = ModuleType(parent)
     setattr(sys.modules[parent], last, module)
     sys.modules[name] = module
+
+
+def _stand_in_for_generator() -> None:
+    """Give back the augmenting generator of images, which TensorFlow's older name for Keras still has."""
+    try:
+        import tensorflow
+    except ImportError:
+        return
+    package, _, name = GENERATOR.rpartition(".")
+    setattr(importlib.import_module(package), name, getattr(tensorflow.keras.preprocessing.image, name))
+
+
+def _with_short_names(method: Any, callback: Any) -> Any:
+    class Short(callback):
+        """Logs the accuracy under its older name too, for callbacks after it and for the history."""
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            if logs is not None:
+                logs |= {short: logs[name] for short, name in SHORT.items() if name in logs and short not in logs}
+
+    @functools.wraps(method)
+    def called(*args: Any, **options: Any) -> Any:
+        call = inspect.signature(method).bind(*args, **options)
+        given = call.arguments.get("callbacks") or []
+        given = list(given) if isinstance(given, list | tuple) else [given]
+        for one in given:
+            if getattr(one, "monitor", None) in SHORT and getattr(one, "mode", None) == "auto":
+                one.mode = "max"  # Keras tells the way by the metric, and knows none of that name
+        call.arguments["callbacks"] = [Short(), *given]
+        return method(*call.args, **call.kwargs)
+
+    return called
 
 
 def _without(method: Any, order: tuple[str, ...] = ()) -> Any:
