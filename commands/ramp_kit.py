@@ -106,7 +106,7 @@ def kit(args: argparse.Namespace) -> None:
             raise BadData(f"{error}{left_out}") from error
         parts = hold_out(labels, contents, args.test, args.seed, option="--test")
         how: dict[str, Any] = {"folds": args.folds, "workflow": args.workflow, "seed": args.seed}
-        write_kit(folder, Path(args.data).stem, [names[i] for i in there], labels, parts, **how)
+        write_kit(folder, Path(args.data).stem, [names[i] for i in there], labels, contents, parts, **how)
         write_skipped(folder / "skipped.csv", skipped)
         keep_submissions(out, folder)
     if args.json:

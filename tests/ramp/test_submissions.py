@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -68,6 +69,26 @@ def ramp_test(kit: Path, name: str, **environment: str) -> dict[str, dict[str, f
     lines = [line.split() for line in re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()]
     at = next(number for number, words in enumerate(lines) if words[:2] == ["score", "acc"])
     return {words[0]: dict(zip(lines[at][1:], map(float, words[1:]), strict=True)) for words in lines[at + 1 : at + 4]}
+
+
+def test_folds_of_a_kit_keep_copies_together(kit: Path):
+    for name in PATTERNS:
+        for number in range(8):
+            shutil.copy(
+                kit.parent / "data" / name / f"{number}.png", kit.parent / "data" / name / f"{number} again.png"
+            )
+    for count, folds in ((1, ()), (3, ("--folds", 3))):
+        run("ramp", "kit", "kit", "--data", "data", "--workflow", "rampwf", "--overwrite", "--quiet", *folds)
+        made = problem_of(kit)
+        X, y = made.get_train_data(kit)
+        contents = np.array([(Path(X[0]) / name).read_bytes() for name in X[1]])
+        assert len(np.unique(contents)) < len(contents)
+        splits = list(made.get_cv(X, y))
+        assert len(splits) == count
+        for train, valid in splits:
+            assert not np.intersect1d(contents[train], contents[valid]).size
+            assert sorted([*train, *valid]) == list(range(len(y)))
+            assert set(y[train]) == set(y[valid]) == {0, 1, 2}
 
 
 def test_ramp_test_runs_what_init_writes(kit: Path) -> None:

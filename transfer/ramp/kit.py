@@ -25,6 +25,16 @@ PROBLEM_FILE, SUBMISSIONS = "problem.py", "submissions"
 PREPROCESSOR_FILE, CLASSIFIER_FILE = "image_preprocessor.py", "batch_classifier.py"
 STARTING_KIT = "starting_kit"
 VALID = 0.2  # of the images to train on, where there are no folds
+# What `get_cv` says.
+PLAIN_CV = """\
+    _, X = folder_X
+    cv = {0}
+    return cv.split(X, y)"""
+GROUPED_CV = """\
+    folder, X = folder_X
+    table = pd.read_csv(os.path.join(folder, os.pardir, "train.csv"), index_col="id")
+    cv = {0}
+    return list(cv.split(X, y, table["group"].loc[X])){1}  # copies of an image stay together"""
 # What the line `workflow = ` says, and what it needs.
 WORKFLOWS = {
     "layertap": ("ImageClassifier", "\nfrom transfer.ramp import ImageClassifier"),
@@ -96,6 +106,7 @@ def write_kit(
     title: str,
     names: Sequence[str],
     labels: np.ndarray,
+    contents: np.ndarray,
     parts: tuple[np.ndarray, np.ndarray],
     *,
     folds: int | None = None,
@@ -110,6 +121,8 @@ def write_kit(
         File names of the images.
     labels : ndarray of shape (n,), str
         Their classes, which become numbers by their order.
+    contents : ndarray of shape (n,), int64
+        Equal for copies of an image, which folds keep together.
     parts : (ndarray, ndarray)
         Positions of the images to train on, and of those to test on.
     folds : int, optional
@@ -123,16 +136,24 @@ def write_kit(
         When some class has too few images to train on.
     """
     classes, numbers = np.unique(labels, return_inverse=True)
-    _require_enough(classes, numbers[parts[0]], folds)
+    grouped = len(np.unique(contents[parts[0]])) < len(parts[0])
+    different = np.unique(np.stack([numbers[parts[0]], contents[parts[0]]]), axis=1)[0]
+    counts = np.bincount(different, minlength=len(classes))
+    _require_enough(classes, counts, folds)
     for name, part in zip(("train.csv", "test.csv"), parts, strict=True):
-        rows = sorted((names[i], int(numbers[i])) for i in part)  # in the random order of the names
+        with_groups = grouped and name == "train.csv"
+        rows = [(names[i], int(numbers[i]), *[int(contents[i])] * with_groups) for i in part]
         with (folder / "data" / name).open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows([("id", "class"), *rows])
+            written = csv.writer(stream, lineterminator="\n")
+            written.writerow(["id", "class", *["group"] * with_groups])
+            written.writerows(sorted(rows))  # in the random order of the names
     made, imports = WORKFLOWS[workflow]
-    if folds:
-        kind, how = "StratifiedKFold", f"n_splits={folds}, shuffle=True, random_state={seed}"
+    if grouped or folds:
+        kind = "StratifiedGroupKFold" if grouped else "StratifiedKFold"
+        how = f"n_splits={folds or min(round(1 / VALID), counts.min())}, shuffle=True, random_state={seed}"
     else:
         kind, how = "StratifiedShuffleSplit", f"n_splits=1, test_size={VALID}, random_state={seed}"
+    cv = (GROUPED_CV if grouped else PLAIN_CV).format(f"{kind}({how})", "" if folds else "[:1]")
     about = {"title": title, "n_classes": len(classes), "n_train": len(parts[0]), "n_test": len(parts[1])}
     problem = filled(
         "problem",
@@ -140,7 +161,7 @@ def write_kit(
         imports=f"from sklearn.model_selection import {kind}{imports}",
         class_names="".join(f"\n    {literal(str(name))}," for name in classes),
         workflow=made,
-        cv=f"{kind}({how})",
+        cv=cv,
     )
     needed = ["ramp-workflow", "scikit-image", "keras", "tensorflow"] + ["layertap"] * (workflow == "layertap")
     start = folder / SUBMISSIONS / STARTING_KIT
@@ -164,19 +185,19 @@ def keep_submissions(old: Path, new: Path) -> None:
                 shutil.copytree(folder, new / SUBMISSIONS / folder.name, symlinks=True, ignore=left)
 
 
-def _require_enough(classes: np.ndarray, numbers: np.ndarray, folds: int | None) -> None:
-    """Raise BadData where scikit-learn could not split the images to train on as `problem.py` says."""
-    counts, least = np.bincount(numbers, minlength=len(classes)), folds or 2
+def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) -> None:
+    """Raise BadData where scikit-learn could not split as `problem.py` says; `counts` are of different images by class."""
+    least = folds or 2
     if counts.min() < least:
         rarest = int(counts.argmin())
         raise BadData(
-            f"each class needs at least {least} images to train on, and {str(classes[rarest])!r} has {counts[rarest]}: "
-            "add some, or choose fewer --folds."
+            f"each class needs at least {least} different images to train on, and {str(classes[rarest])!r} has "
+            f"{counts[rarest]}: add some, or choose fewer --folds."
         )
-    held = int(np.ceil(VALID * len(numbers)))
-    if not folds and min(held, len(numbers) - held) < len(classes):
+    held = int(np.ceil(VALID * counts.sum()))
+    if not folds and min(held, counts.sum() - held) < len(classes):
         raise BadData(
-            f"of {len(numbers)} images to train on, {held} are too few to validate with {len(classes)} classes: add "
+            f"of {counts.sum()} images to train on, {held} are too few to validate with {len(classes)} classes: add "
             "some, or choose --folds 2."
         )
 
