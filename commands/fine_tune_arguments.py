@@ -37,7 +37,7 @@ def add(sub: argparse.ArgumentParser) -> None:
         ("weight_decay", "of kernels"),
         ("clip", "largest norm of the gradients"),
         ("label_smoothing", "share of each label given to all classes"),
-        ("patience", "epochs without a lower loss on inner rows before it stops"),
+        ("patience", "epochs with a higher loss on inner rows before it stops"),
         ("inner", "share of the training images held out for that"),
     ):
         default = getattr(Recipe, name)

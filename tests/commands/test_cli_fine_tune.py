@@ -146,7 +146,7 @@ def test_images_that_the_net_has_seen_are_told_where_they_are_held_out(main: Cal
 def test_a_net_that_stayed_as_it_came_has_seen_nothing(
     main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transfer.finetune.tuner.exceeds_its_error", lambda gains, groups: False)
+    monkeypatch.setattr("transfer.finetune.tuner.exceeds_its_error", lambda values, groups: False)
     more = ("--layer", "block3_pool", "--quiet")
     report = run(main, "fine-tune", "data", *more, *BLOCK, *SHORT, "--out", "same")
     assert report["trainings"][-1]["epochs"] == 0

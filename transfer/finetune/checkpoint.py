@@ -38,9 +38,9 @@ class State:
     weights, optimizer : list of ndarray
         Weights that are trained and variables of the optimizer, as they are.
     best, probe : list of ndarray
-        Weights of the best epoch, and of none.
+        Weights after as many epochs as `epochs` says, and of none.
     losses_of_best, losses_of_probe : list of float
-        On each of the inner rows.
+        On each of the inner rows, in the epoch with the lowest mean and before the first.
     """
 
     stage: int = 0

@@ -32,7 +32,8 @@ class Recipe:
         The largest norm of all gradients together.
     label_smoothing : float
     patience : int
-        Epochs without a lower log-loss on the inner rows after which training stops.
+        Epochs with a log-loss on the inner rows that is above the lowest by more than its error, after which training
+        stops.
     inner : float
         Share of the training images held out for that; 0 for none.
     refit : bool

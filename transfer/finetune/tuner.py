@@ -46,10 +46,11 @@ class FineTuner:
     """Linear probing, then fine-tuning (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
 
     By the rules for heads: `fit` on rows of what is kept at the cut, or on pixels, and `predict_proba`. Training rows
-    are split once more, by image: those held out choose the number of epochs. It is 0, which is the probe itself,
-    unless the gain in log-loss is above its standard error (Breiman et al. 1984, "Classification and regression
-    trees"): few images, or a head that hardly errs, leave differences that are chance. Then, by the recipe, the net is
-    trained again on all rows for so many.
+    are split once more, by image: those held out choose the number of epochs. It is the last one whose log-loss is not
+    above the lowest by more than the standard error of the difference, and 0, which is the probe itself, unless the
+    lowest is below the probe's by more than that (after Breiman et al. 1984, "Classification and regression trees"):
+    on few images, or after a head that hardly errs, less is chance. Then, by the recipe, the net is trained again on
+    all rows for so many, at rates that fall to 0 by then.
 
     Parameters
     ----------
@@ -186,14 +187,14 @@ class FineTuner:
         return state.hexdigest()[:32]
 
 
-def exceeds_its_error(gains: np.ndarray, groups: np.ndarray) -> bool:
+def exceeds_its_error(values: np.ndarray, groups: np.ndarray) -> bool:
     """Whether a mean is above its standard error, for values of which those of a group come together."""
     _, number = np.unique(groups, axis=0, return_inverse=True)
-    apart = np.bincount(number.reshape(-1), gains - gains.mean())
+    apart = np.bincount(number.reshape(-1), values - values.mean())
     if len(apart) < 2:
         return False
-    error = np.sqrt(np.square(apart).sum() * len(apart) / (len(apart) - 1)) / len(gains)
-    return bool(gains.mean() > error)
+    error = np.sqrt(np.square(apart).sum() * len(apart) / (len(apart) - 1)) / len(values)
+    return bool(values.mean() > error)
 
 
 class _Run:
@@ -219,7 +220,7 @@ class _Run:
         self._saved = self._counted = time.monotonic()
 
     def train(self, images: np.ndarray, held_out: np.ndarray, epochs: int) -> None:
-        """Train on some images for so many epochs or, where others are held out, while their loss goes down."""
+        """Train on some images for so many epochs or, where others are held out, until their loss goes up."""
         state, recipe = self._state, self._recipe
         steps = -(-len(images) // recipe.batch_size)
         if len(state.weights):
@@ -229,7 +230,7 @@ class _Run:
         history = state.stages[state.stage]
         while state.epoch < epochs and not (len(held_out) and state.epoch - state.epochs >= recipe.patience):
             for inputs, targets in self._batches(images, steps):
-                rate = recipe.rate(state.epoch * steps + state.step, recipe.epochs * steps)
+                rate = recipe.rate(state.epoch * steps + state.step, epochs * steps)
                 loss = self._network.step(inputs, targets, rate)
                 if not math.isfinite(loss):
                     raise BadData(
@@ -239,7 +240,7 @@ class _Run:
                 state.losses.append(round(loss, 7))
                 state.step += 1
                 self._after_step(state.epoch * steps + state.step, epochs * steps)
-            rate = recipe.rate((state.epoch + 1) * steps - 1, recipe.epochs * steps)
+            rate = recipe.rate((state.epoch + 1) * steps - 1, epochs * steps)
             state.epoch += 1
             about = {"epoch": state.epoch, "loss": float(np.mean(state.losses)), "steps": state.losses, "rate": rate}
             history.append({**about, **self._judge(held_out)})
@@ -259,7 +260,7 @@ class _Run:
             state.stages[state.stage].append({"epoch": 0, **self._judge(held_out)})
 
     def _judge(self, held_out: np.ndarray) -> dict[str, float]:
-        """Log-loss and accuracy on images held out; the weights with the lowest are kept."""
+        """Log-loss and accuracy on images held out; the last weights that are hardly worse than the best are kept."""
         if not len(held_out):
             return {}
         state, truth = self._state, self._target[held_out]
@@ -267,17 +268,17 @@ class _Run:
         losses = -said[np.arange(len(truth)), truth]
         loss = float(losses.mean())
         if loss < state.least:
-            state.least, state.epochs, state.best = loss, state.epoch, self._network.weights
-            state.losses_of_best = losses.tolist()
+            state.least, state.losses_of_best = loss, losses.tolist()
+        if not exceeds_its_error(losses - state.losses_of_best, self._together[held_out]):
+            state.epochs, state.best = state.epoch, self._network.weights
         if state.epoch == 0:
-            state.probe, state.losses_of_probe = self._network.weights, losses.tolist()
+            state.probe, state.losses_of_probe = state.best, state.losses_of_best
         return {"valid_loss": loss, "valid_accuracy": float((said.argmax(1) == truth).mean())}
 
     def choose(self, groups: np.ndarray) -> None:
         """Stay with the probe unless the best epoch is better than it by more than chance."""
         state = self._state
-        gains = np.subtract(state.losses_of_probe, state.losses_of_best)
-        if not exceeds_its_error(gains, groups):
+        if not exceeds_its_error(np.subtract(state.losses_of_probe, state.losses_of_best), groups):
             state.epochs, state.best = 0, state.probe
         state.probe, state.losses_of_best, state.losses_of_probe = (), [], []
 

@@ -186,7 +186,7 @@ def keep_submissions(old: Path, new: Path) -> None:
 
 
 def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) -> None:
-    """Raise BadData where scikit-learn could not split as `problem.py` says; `counts` are of different images by class."""
+    """Raise BadData where scikit-learn could not split as `problem.py` says; `counts` are of images by class."""
     least = folds or 2
     if counts.min() < least:
         rarest = int(counts.argmin())
