@@ -171,11 +171,7 @@ def finish(
         epochs = "1 epoch" if tuner.epochs_ == 1 else f"{tuner.epochs_} epochs"
         print(f"\nThe net in {args.out} was trained for {epochs} on {whole}.")
     else:
-        print(
-            print(
-                f"\nNo epoch was clearly better than the head as it was: {args.out} holds that, and the net as it came."
-            )
-        )
+        print(f"\nNo epoch was clearly better than the head as it was: {args.out} holds that, and the net as it came.")
     if difference <= EXPORTED:
         print(f"The probabilities of model.keras differ by at most {difference:.1g} from those of the run.")
     else:

@@ -150,6 +150,9 @@ def test_a_net_that_stayed_as_it_came_has_seen_nothing(
     more = ("--layer", "block3_pool", "--quiet")
     report = run(main, "fine-tune", "data", *more, *BLOCK, *SHORT, "--out", "same")
     assert report["trainings"][-1]["epochs"] == 0
+    said = main("fine-tune", "data", *more, *BLOCK, *SHORT, "--out", "again").stdout.splitlines()
+    told = "No epoch was clearly better than the head as it was: again holds that, and the net as it came."
+    assert told in said and "None" not in said
     assert main("extract", "data", "--net", "same", *more).status == 0
     assert main("train-head", "data", "--net", "same", *more, "--out", "second").stderr == ""
 
