@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,10 +151,16 @@ def test_what_cannot_be_a_kit_is_refused(mistake: Callable, main: Callable, tmp_
     assert "is not a RAMP kit" in mistake("ramp", "kit", "flat", "--data", data, "--overwrite")
     assert "--test" in mistake("ramp", "kit", "kit", "--data", data, "--test", "1.5")
     assert "--folds" in mistake("ramp", "kit", "kit", "--data", data, "--folds", 1)
-    assert "'bright' has 5" in mistake("ramp", "kit", "kit", "--data", data, "--test", "0.2", "--folds", 9)
+    line = mistake("ramp", "kit", "kit", "--data", data, "--test", "0.2", "--folds", 9)
+    assert line.endswith("and 'bright' has 5: add some, or choose fewer --folds.")
     for file in sorted((data / "dark").iterdir())[2:]:
         file.unlink()
-    assert "needs at least 2 images to train on" in mistake("ramp", "kit", "kit", "--data", data, "--test", "0.5")
+    line = mistake("ramp", "kit", "kit", "--data", data, "--test", "0.5")
+    assert line == "each class needs at least 2 different images to train on, and 'dark' has 1: add some."
+    for number, first in enumerate(sorted((data / "dark").iterdir())[:1] * 6):
+        shutil.copy(first, data / "dark" / f"copy {number}.png")
+    line = mistake("ramp", "kit", "kit", "--data", data, "--test", "0.5", "--folds", 3)
+    assert line.endswith("and 'dark' has 1: add some, or choose fewer --folds.")
 
 
 def test_a_kit_does_not_replace_the_images_that_it_is_made_of(
