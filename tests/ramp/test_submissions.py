@@ -73,10 +73,9 @@ def ramp_test(kit: Path, name: str, **environment: str) -> dict[str, dict[str, f
 
 def test_folds_of_a_kit_keep_copies_together(kit: Path):
     for name in PATTERNS:
+        folder = kit.parent / "data" / name
         for number in range(8):
-            shutil.copy(
-                kit.parent / "data" / name / f"{number}.png", kit.parent / "data" / name / f"{number} again.png"
-            )
+            shutil.copy(folder / f"{number}.png", folder / f"{number} again.png")
     for count, folds in ((1, ()), (3, ("--folds", 3))):
         run("ramp", "kit", "kit", "--data", "data", "--workflow", "rampwf", "--overwrite", "--quiet", *folds)
         made = problem_of(kit)

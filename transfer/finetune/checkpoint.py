@@ -38,7 +38,7 @@ class State:
     weights, optimizer : list of ndarray
         Weights that are trained and variables of the optimizer, as they are.
     best, probe : list of ndarray
-        Weights after as many epochs as `epochs` says, and of none.
+        Weights after as many epochs as `epochs` says, and after none; before stage 2 only where there is no stage 1.
     losses_of_best, losses_of_probe : list of float
         On each of the inner rows, in the epoch with the lowest mean and before the first.
     """

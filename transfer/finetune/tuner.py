@@ -260,7 +260,10 @@ class _Run:
             state.stages[state.stage].append({"epoch": 0, **self._judge(held_out)})
 
     def _judge(self, held_out: np.ndarray) -> dict[str, float]:
-        """Log-loss and accuracy on images held out; the last weights that are hardly worse than the best are kept."""
+        """Log-loss and accuracy on images held out; the last epoch that is hardly worse than the best is noted.
+
+        Its weights are kept where no training on all images follows.
+        """
         if not len(held_out):
             return {}
         state, truth = self._state, self._target[held_out]
@@ -270,7 +273,7 @@ class _Run:
         if loss < state.least:
             state.least, state.losses_of_best = loss, losses.tolist()
         if not exceeds_its_error(losses - state.losses_of_best, self._together[held_out]):
-            state.epochs, state.best = state.epoch, self._network.weights
+            state.epochs, state.best = state.epoch, () if self._recipe.refit else self._network.weights
         if state.epoch == 0:
             state.probe, state.losses_of_probe = state.best, state.losses_of_best
         return {"valid_loss": loss, "valid_accuracy": float((said.argmax(1) == truth).mean())}
