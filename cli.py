@@ -210,7 +210,7 @@ def _add_cache_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     sub.add_argument("--images", dest="data", metavar="DATA", help="for --recompute: where the images are")
     arguments.add_columns(sub)
-    sub.set_defaults(images=None)
+    sub.set_defaults(images=None, split=None, range=None)
     arguments.add_seed(sub)
     arguments.add_quiet(sub)
 

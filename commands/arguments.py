@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,13 @@ def add_data(sub: argparse.ArgumentParser) -> None:
 def add_csv(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--images", metavar="DIR", help="image folder of a CSV file")
     add_columns(sub)
+    sub.add_argument("--split", metavar="NAME", help="part of a data set that comes divided: train, val, test")
+    sub.add_argument(
+        "--range",
+        type=value_range,
+        metavar="LOW,HIGH",
+        help="numbers that are black and white in arrays whose dtype does not say it: -1,1",
+    )
 
 
 def add_columns(sub: argparse.ArgumentParser) -> None:
@@ -170,6 +179,17 @@ def size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
+def value_range(text: str) -> tuple[float, float]:
+    """``0,4095`` as the numbers of black and white."""
+    try:
+        low, high = (float(number) for number in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range; give two numbers, the lower first, as 0,4095")
+    return low, high
+
+
 def seed(text: str) -> int:
     """A whole number that every random generator takes."""
     if not text.isdecimal() or int(text) >= 2**31:
@@ -218,11 +238,26 @@ def bytes_(text: str) -> float:
 
 
 def dataset(args: argparse.Namespace) -> DataSet:
-    from transfer import datasets
-
     if args.images and not args.data.lower().endswith((".csv", ".tsv")):
         raise InvalidChoice(f"--images goes with a CSV file; {args.data!r} is none.")
-    return datasets.load(args.data, images=args.images, class_column=args.class_column, id_column=args.id_column)
+    return load(args, args.data)
+
+
+def load(args: argparse.Namespace, name: str) -> DataSet:
+    """The data set of this name, by the options of `args`; what was passed over or guessed is said on stderr."""
+    from transfer import datasets
+
+    found = datasets.load(
+        name,
+        images=args.images,
+        class_column=args.class_column,
+        id_column=args.id_column,
+        split=args.split,
+        value_range=args.range,
+    )
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return found
 
 
 def optional_dataset(args: argparse.Namespace) -> DataSet | None:
@@ -323,7 +358,9 @@ def extract_command(args: argparse.Namespace) -> list[str]:
         if args.size:
             words += ["--size", f"{args.size[0]}x{args.size[1]}"]
     rest = {name: default for name, default in FEATURES.items() if name not in ("net", "layer", "size")}
-    defaults = {"images": None, "class_column": "class", "id_column": "id", "views": 1, **rest}
+    defaults = {"images": None, "class_column": "class", "id_column": "id", "split": None, "views": 1, **rest}
+    if args.range:
+        words.append(f"--range={args.range[0]:g},{args.range[1]:g}")
     for name, default in defaults.items():
         if getattr(args, name) != default:
             words += [f"--{name.replace('_', '-')}", getattr(args, name)]

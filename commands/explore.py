@@ -51,14 +51,14 @@ def explore(args: argparse.Namespace) -> None:
 
 def _against(args: argparse.Namespace) -> DataSet | None:
     """The other data set: the one that is named, or the test set of a RAMP kit."""
-    from transfer import datasets, tables
+    from transfer import tables
 
     name = args.against
     if name is None and (file := tables.kit_file(Path(args.data), "test")):
         name = str(file)
     if name is None:
         return None
-    return datasets.load(name, images=args.images, class_column=args.class_column, id_column=args.id_column)
+    return arguments.load(args, name)
 
 
 def _print(report: dict[str, Any]) -> None:

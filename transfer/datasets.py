@@ -41,6 +41,8 @@ class DataSet:
         Of a CSV file, by name (see `transfer.columns`).
     empty : tuple of str
         Names of class folders that hold no file.
+    notes : tuple of str
+        What was read in another way than its owner may mean, passed over or guessed: a sentence each.
     """
 
     name: str
@@ -49,6 +51,7 @@ class DataSet:
     labels: np.ndarray | None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,6 +70,7 @@ class DataSet:
             None if self.labels is None else self.labels[positions],
             {name: values[positions] for name, values in self.columns.items()},
             self.empty,
+            self.notes,
         )
 
 
@@ -76,6 +80,8 @@ def load(
     images: str | None = None,
     class_column: str = "class",
     id_column: str = "id",
+    split: str | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> DataSet:
     """The data set that `data` names; no image is read yet.
 
@@ -88,6 +94,10 @@ def load(
         The folder of a CSV's images; by default ``imgs`` beside it if there is one, or its own folder.
     class_column, id_column : str
         The CSV's columns. A CSV without the class column has no labels.
+    split : str, optional
+        Which part of a data set that comes divided, such as ``train``, ``val`` or ``test``.
+    value_range : (float, float), optional
+        The numbers of black and white in arrays whose dtype does not say them.
 
     Raises
     ------
