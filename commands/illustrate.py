@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from heads.training import Trained
     from heads.views import Views
+    from transfer.images import Decoding
     from transfer.lookup import Cached
 
 MISTAKES = {
@@ -43,11 +45,14 @@ def illustrate(
     """
     import numpy as np
 
+    from feature_cache.spec import FeatureSpec
     from heads import maps, plots, report
+    from transfer.images import decoding_of
 
     task, evaluation = config["task"]["name"], trained.evaluation
     truth, predicted = evaluation.held_out()
     pictures: dict[str, Path] = {}
+    decoding = decoding_of(FeatureSpec.from_json(json.dumps(config["spec"])))
 
     def draw(heading: str, name: str, drawing: Callable[..., None], *details: Any, **more: Any) -> None:
         pictures[heading] = folder / name
@@ -69,7 +74,7 @@ def illustrate(
         draw("Learning curve", "curve.png", plots.learning_curves, numbers, {args.head: curve}, args.data)
     if (folder / "training.png").exists():
         pictures["Training"] = folder / "training.png"
-    if _draw_mistakes(folder / "mistakes.png", args.data, task, trained, cached, targets, names):
+    if _draw_mistakes(folder / "mistakes.png", args.data, task, trained, cached, targets, names, decoding):
         pictures[MISTAKES[task]] = folder / "mistakes.png"
     if task == problem.CLASSES and args.map:
         features, title = cached.features[trained.features], f"{args.data}: features"
@@ -111,12 +116,14 @@ def _draw_mistakes(
     cached: Cached,
     targets: np.ndarray,
     names: tuple[str, ...],
+    decoding: Decoding,
 ) -> bool:
     """Draw the images that were mistaken most, if any was."""
     import numpy as np
 
     from heads import panels
     from heads.tasks import task_of
+    from transfer.images import thumbnail
 
     evaluation = trained.evaluation
     rows, said = np.concatenate(evaluation.rows), np.concatenate(evaluation.outputs)
@@ -135,7 +142,7 @@ def _draw_mistakes(
             return [_numbers(truth[one]), f"→ {_numbers(predicted[one])}"]
         return [_labels(truth[one], names), f"→ {_labels(predicted[one], names)}"]
 
-    images = [np.asarray(cached.dataset.sources[row].load()[1].convert("RGB")) for row in rows[wrong]]
+    images = [thumbnail(cached.dataset.sources[row], panels.LARGEST, decoding) for row in rows[wrong]]
     captions = [panels.caption(cached.dataset.ids[rows[one]], *told(one)) for one in wrong]
     panels.mistakes(file, images, captions, f"{data}: {MISTAKES[task].partition(' (')[0].lower()}")
     return True

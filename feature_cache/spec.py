@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ POOLINGS = ("avg", "max", "flatten", "none")
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
+ALPHAS = ("white", "black", "ignore")
+PAGES = ("first", "channels")
+PERCENTILES = "percentiles"
 PRECISIONS = ("float32", "bfloat16", "float16")
 DTYPES = ("float32", "float16", "int8")
 # What is in the place of a net for images that a transform has left, and the dtypes that these may have besides.
@@ -24,6 +28,8 @@ IMAGE_DTYPES = ("uint8", "uint16", "int32", "int64", "float64")
 # The version of the recipe that makes pixels (decoding, conversion of modes, resizing). Any change
 # that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
 PIXEL_RECIPE = 1
+# Fields that caches of earlier versions do not know.
+_LATER = ("coding", "alpha", "pages", "window")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,13 @@ class FeatureSpec:
     fit : {'stretch', 'crop', 'pad'}
         How an image of another shape is fitted to `size`.
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
+    alpha : {'white', 'black', 'ignore'}
+        What transparency is laid over; ``ignore`` drops a band that is marked as transparency.
+    pages : {'first', 'channels'}
+        Whether the first page of a file is the image, or its pages are the image's channels.
+    window : str or None
+        The stored values that become black and white, ``LOW,HIGH`` or ``percentiles``, in images of more than 8 bits;
+        None for the full range of their integers.
     transform, augmentation : str or None
         Digest of the user's transform; parameters and seed of the augmentation.
     precision : {'float32', 'bfloat16', 'float16'}
@@ -78,6 +91,9 @@ class FeatureSpec:
     dtype: str = "float32"
     coding: str | None = None
     recipe: int = PIXEL_RECIPE
+    alpha: str = "white"
+    pages: str = "first"
+    window: str | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -89,11 +105,14 @@ class FeatureSpec:
             ("fit", self.fit, FITS),
             ("interpolation", self.interpolation, INTERPOLATIONS),
             ("preprocessing", self.preprocessing, PREPROCESSINGS),
+            ("alpha", self.alpha, ALPHAS),
+            ("pages", self.pages, PAGES),
             ("precision", self.precision, PRECISIONS),
             ("dtype", self.dtype, (*DTYPES, *IMAGE_DTYPES) if self.net == TRANSFORM else DTYPES),
         ):
             if value not in allowed:
                 raise unknown(f"there is no {kind}", value, allowed)
+        window_limits(self.window)
         if len(self.size) != 2 or any(type(side) is not int or side < 1 for side in self.size):
             raise InvalidChoice(f"size is (height, width) in pixels, each at least 1; received {self.size!r}.")
 
@@ -104,8 +123,9 @@ class FeatureSpec:
         there is would be lost.
         """
         values = dataclasses.asdict(self)
-        if self.coding is None:
-            del values["coding"]
+        for name in _LATER:
+            if values[name] == getattr(FeatureSpec, name):
+                del values[name]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -135,3 +155,24 @@ class FeatureSpec:
         stored += [] if self.coding is None else [self.coding.partition("-")[0]]
         readable = "-".join([f"{self.net}-{self.layer}-{self.pooling}"[:80], *dict.fromkeys(stored)])
         return f"{re.sub(r'[^A-Za-z0-9_.-]+', '.', readable).lstrip('.')}-{self.digest[:8]}"
+
+
+def window_limits(window: str | None) -> tuple[float, float] | None:
+    """The values of black and white that a window names; None where it names none.
+
+    Raises
+    ------
+    InvalidChoice
+        When it is neither None, nor ``percentiles``, nor two numbers of which the first is the lower.
+    """
+    if window is None or window == PERCENTILES:
+        return None
+    try:
+        low, high = (float(text) for text in window.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (low < high and math.isfinite(high - low)):
+        raise InvalidChoice(
+            f"window is two numbers, the lower first, as 0,4095, or {PERCENTILES}; received {window!r}."
+        )
+    return low, high

@@ -135,7 +135,7 @@ def test_every_module_says_what_it_is_for_and_stays_small() -> None:
         text = file.read_text(encoding="utf-8")
         if text.strip():
             assert ast.get_docstring(ast.parse(text)), f"{file.relative_to(ROOT)} has no docstring"
-        assert len(text.splitlines()) <= 350, f"{file.relative_to(ROOT)} is long; split it"
+        assert len(text.splitlines()) <= 500, f"{file.relative_to(ROOT)} is long; split it"
 
 
 @pytest.fixture(scope="module")

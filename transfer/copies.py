@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.keys import digest_array
-from transfer.images import to_pixels
+from transfer.images import Decoding, ImageSource, to_pixels
 from transfer.machine import cores
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def find(first: Survey, second: Survey | None = None) -> Copies:
 
     def pixels(number: int) -> bytes:
         position = by_bytes[number][0]
-        return _pixel_digest(sources[position].load()[1], looks[position].shape)
+        return _pixel_digest(sources[position], looks[position].shape, first.decoding)
 
     keys: list[Hashable] = list(range(len(by_bytes)))
     numbers = [number for group in suspects for number in group]
@@ -147,9 +147,10 @@ def _standardised(grays: np.ndarray) -> np.ndarray:
     return values
 
 
-def _pixel_digest(image: Image.Image, shape: tuple[int, int]) -> bytes:
+def _pixel_digest(source: ImageSource, shape: tuple[int, int], decoding: Decoding) -> bytes:
     """Of all pixels, as colours: a gray image is equal to the same one in RGB."""
-    return digest_array(np.broadcast_to(to_pixels(image, shape), (*shape, 3)))
+    pixels = to_pixels(source.load()[1], shape, decoding=decoding)
+    return digest_array(np.broadcast_to(pixels, (*shape, 3)))
 
 
 def _groups(keys: Sequence[Hashable]) -> list[list[int]]:

@@ -187,6 +187,7 @@ def _joined(reports: list[Report], views: int) -> Report:
         started_from=sorted({layer for report in reports for layer in report.started_from}),
         waited={what: round(float(np.mean([r.waited.get(what, 0.0) for r in ran])), 3) for what in ran[0].waited},
         peak=round(sum(report.peak for report in ran), 1) if all(report.peak for report in ran) else 0.0,
+        remarks=list(dict.fromkeys(remark for report in reports for remark in report.remarks)),
         note="; ".join(dict.fromkeys(report.note for report in ran if report.note)),
         skipped=skipped,
     )

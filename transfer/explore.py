@@ -5,27 +5,26 @@ Copies among the images are found by `transfer.copies`. Neither Keras nor Matplo
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadImage
+from transfer import images
 from transfer.copies import GRAY_SIDE, HASH_BITS, difference_hash
 from transfer.datasets import DataSet, Unreadable
-from transfer.images import ImageSource, to_pixels, upright_shape
+from transfer.images import DEFAULT, Decoding, ImageSource, to_pixels
 from transfer.machine import cores
+from transfer.remarks import Remarks
 
 SIZE = (224, 224)  # of the input of most nets
 CHUNK = 512  # images asked for at a time
 QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
-ARRAY = "array"  # the format of an image that no file holds
-_BITS = {"1": 1, "I": 32, "F": 32}  # of a channel in each of Pillow's modes; in others 16 or 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Look:
     bytes : int or None
         Of the file.
     animated : bool
-        It has further frames, which are not looked at.
+        It has further pages or frames, which are not looked at.
     """
 
     digest: bytes
@@ -78,6 +77,9 @@ class Survey:
         Of a net's input.
     histogram : ndarray of shape (3, 256), int64
         How often each value occurs in red, green and blue, over all pixels that a net of this size is given.
+    decoding : Decoding
+    remarks : list of str
+        What decoding has guessed or left out, a sentence each.
     """
 
     dataset: DataSet
@@ -88,12 +90,15 @@ class Survey:
     classes: tuple[str, ...] | None
     size: tuple[int, int]
     histogram: np.ndarray
+    decoding: Decoding = DEFAULT
+    remarks: list[str] = field(default_factory=list)
 
 
 def survey(
     dataset: DataSet,
     size: tuple[int, int] = SIZE,
     *,
+    decoding: Decoding = DEFAULT,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
@@ -110,15 +115,17 @@ def survey(
     readable: list[int] = []
     unreadable: list[Unreadable] = []
     histogram = np.zeros((3, 256), np.int64)
+    remarks = Remarks()
     # Allocated at once: small blocks that are kept, among large ones that are not, would leave memory in fragments.
     grays = np.empty((len(dataset), GRAY_SIDE, GRAY_SIDE), np.uint8)
     hashes = np.empty((len(dataset), HASH_BITS), bool)
 
     def look(position: int) -> tuple[Look, np.ndarray] | BadImage:
         try:
-            found, pixels = _look(dataset.sources[position], size)
+            found, pixels, guesses = _look(dataset.sources[position], size, decoding)
         except BadImage as error:
             return error
+        remarks.add(guesses, dataset.ids[position])
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         gray = image.convert("L").resize((GRAY_SIDE, GRAY_SIDE), Image.Resampling.BILINEAR)
         grays[position], hashes[position] = np.asarray(gray), difference_hash(gray)
@@ -138,33 +145,27 @@ def survey(
                     progress(position + 1, len(dataset))
     kept = np.array(readable, np.int64)
     classes = None if dataset.labels is None else tuple(sorted({*dataset.labels.tolist(), *dataset.empty}))
-    return Survey(dataset.select(kept), looks, grays[kept], hashes[kept], unreadable, classes, size, histogram)
+    return Survey(
+        dataset.select(kept),
+        looks,
+        grays[kept],
+        hashes[kept],
+        unreadable,
+        classes,
+        size,
+        histogram,
+        decoding,
+        remarks.lines(),
+    )
 
 
-def _look(source: ImageSource, size: tuple[int, int]) -> tuple[Look, np.ndarray]:
-    """What is kept of an image, and the pixels that a net is given."""
-    digest, image = source.load()
-    stamp, kind = source.stamp(), image.format or ARRAY
-    bits, mode, shape = _bits(image), image.mode, upright_shape(image)  # in this order, as decoding changes them
-    pixels = to_pixels(image, size, name=str(source))
-    return Look(digest, shape, mode, kind, bits, stamp[1] if stamp else None, _animated(image)), pixels
-
-
-def _bits(image: Image.Image) -> int:
-    tiles = getattr(image, "tile", None)  # how the file stores the pixels
-    if tiles and image.format in ("PNG", "TIFF"):  # 16-bit colour, of which Pillow keeps 8 bits; 4-bit palettes
-        told = tiles[0][3]
-        found = re.search(r";(\d+)", told if isinstance(told, str) else str(told[0]))
-        if found:
-            return int(found[1])
-    return 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
-
-
-def _animated(image: Image.Image) -> bool:
-    try:
-        return bool(getattr(image, "is_animated", False))
-    except Exception:  # the first frame is sound, and no other is used
-        return False
+def _look(source: ImageSource, size: tuple[int, int], decoding: Decoding) -> tuple[Look, np.ndarray, list[str]]:
+    """What is kept of an image, the pixels that a net is given, and what decoding has guessed."""
+    digest, picture = source.load()
+    stamp, shape, pages = source.stamp(), picture.shape, picture.pages
+    pixels = to_pixels(picture, size, name=str(source), decoding=decoding)
+    look = Look(digest, shape, picture.mode, picture.format, picture.bits, stamp[1] if stamp else None, pages > 1)
+    return look, pixels, picture.remarks
 
 
 def summary(found: Survey) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def summary(found: Survey) -> dict[str, Any]:
         ``shapes`` (height, width and count, the most frequent first); ``modes``, ``bits`` and ``formats`` (counts);
         ``animated`` (int); ``bytes`` (quantiles of the sizes of files, and their sum, or None without files); ``size``;
         ``mean`` and ``std`` of red, green and blue, from 0 to 255, over all pixels that a net is given, or None without
-        any; ``unreadable`` (ids and reasons).
+        any; ``unreadable`` (ids and reasons); ``remarks`` (what decoding has guessed or left out, a sentence each).
     """
     looks, labels = found.looks, found.dataset.labels
     counts = Counter([] if labels is None else labels.tolist())
@@ -203,6 +204,7 @@ def summary(found: Survey) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         "unreadable": [{"id": one.id, "reason": one.reason} for one in found.unreadable],
+        "remarks": found.remarks,
     }
 
 
@@ -217,11 +219,9 @@ def _moments(histogram: np.ndarray) -> tuple[list[float], list[float]]:
 def as_seen(found: Survey, position: int, size: tuple[int, int]) -> np.ndarray:
     """An image, read again, as a net of this input size is given it: (height, width, 1 or 3), uint8."""
     source = found.dataset.sources[position]
-    return to_pixels(source.load()[1], size, name=str(source))
+    return to_pixels(source.load()[1], size, name=str(source), decoding=found.decoding)
 
 
 def thumbnail(found: Survey, position: int, longest: int) -> np.ndarray:
     """An image, read again in its proportions, with no side above `longest`: (height, width, 1 or 3), uint8."""
-    height, width = found.looks[position].shape
-    share = min(1.0, longest / max(height, width))
-    return as_seen(found, position, (max(1, round(height * share)), max(1, round(width * share))))
+    return images.thumbnail(found.dataset.sources[position], longest, found.decoding)

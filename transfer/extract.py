@@ -20,6 +20,7 @@ from transfer.datasets import DataSet, Unreadable
 from transfer.lookup import Missing, find_missing, refusal, with_copies
 from transfer.pipeline import Behind, Clock
 from transfer.reading import Batch
+from transfer.remarks import Remarks
 from transfer.request import Request
 from transfer.running import Engines
 from transfer.sharing import Todo
@@ -49,6 +50,8 @@ class Report:
         The stored layers that rows were computed from, where there were some.
     note : str
         Why another engine was used than the one that was chosen.
+    remarks : list of str
+        What decoding has guessed or left out, a sentence each.
     """
 
     rows_total: int
@@ -66,6 +69,7 @@ class Report:
     peak: float = 0.0
     note: str = ""
     skipped: list[Unreadable] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def extract(
@@ -119,6 +123,7 @@ def extract(
     missing = replace(missing, jobs=np.array_split(missing.jobs, parts)[number])
     clock.lap("prepare")
     undecodable: dict[int, BadImage] = {}
+    remarks = Remarks()
     work = _Work(missing, compress, clock, progress)
     started_from: set[str] = set()
     for part in shortcuts.divide(request, cache, missing):
@@ -130,6 +135,7 @@ def extract(
             missing=missing,
             batch_size=engines.batch_size,
             undecodable=undecodable,
+            remarks=remarks,
             stop=on_error == "fail",
         )
         work.run(engines, part.jobs, read)
@@ -157,6 +163,7 @@ def extract(
         peak=round(work.engines.peak(PEAK_SHARE * seconds), 1) if work.engines and seconds > PEAK_SECONDS else 0.0,
         note=work.engines.note if work.engines else "",
         skipped=skipped,
+        remarks=remarks.lines(),
     )
 
 

@@ -65,6 +65,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Of the computation.
     dtype : {'float32', 'float16'}
         Of the features in the cache; `transform` gives float32.
+    alpha : {'white', 'black', 'ignore'}
+        What transparency is laid over; ``ignore`` drops a band that is marked as transparency.
+    pages : {'first', 'channels'}
+        Whether the first page of a file is the image, or its pages are the image's channels.
+    window : str, optional
+        ``LOW,HIGH`` or ``percentiles``: the values that become black and white in images of more than 8 bits.
     seed : int
         Of random weights.
     cache : path, optional
@@ -102,6 +108,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         preprocessing: str | None = None,
         precision: str = "float32",
         dtype: str = "float32",
+        alpha: str = "white",
+        pages: str = "first",
+        window: str | None = None,
         seed: int = 0,
         cache: str | os.PathLike[str] | None = None,
         batch_size: int | None = None,
@@ -118,6 +127,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.preprocessing = preprocessing
         self.precision = precision
         self.dtype = dtype
+        self.alpha = alpha
+        self.pages = pages
+        self.window = window
         self.seed = seed
         self.cache = cache
         self.batch_size = batch_size
@@ -238,6 +250,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             self.interpolation,
             self.precision,
             self.dtype,
+            alpha=self.alpha,
+            pages=self.pages,
+            window=self.window,
         )
         return replace(request, layers=_names(request, request.net.weights_id))
 

@@ -15,7 +15,7 @@ from feature_cache.shrink import complete as fill
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.datasets import DataSet, Unreadable, digests
-from transfer.images import to_pixels
+from transfer.images import pixels_for
 from transfer.request import Request
 
 # How the command line leaves unreadable images out; others who extract have their own ways.
@@ -196,8 +196,8 @@ def _first_of_each(dataset: DataSet, digests: np.ndarray, unreadable: list[Unrea
 def _decode(dataset: DataSet, position: int, spec: FeatureSpec) -> None:
     """Raise BadImage when the image cannot be decoded."""
     source = dataset.sources[position]
-    _, image = source.load()
-    to_pixels(image, spec.size, spec.fit, spec.interpolation, str(source))
+    _, picture = source.load()
+    pixels_for(picture, spec, str(source))
 
 
 def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, BadImage]) -> list[Unreadable]:

@@ -15,9 +15,10 @@ from feature_cache.keys import DIGEST_BYTES
 from feature_cache.space import Space
 from transfer.augment import Augmentation
 from transfer.datasets import DataSet
-from transfer.images import to_pixels
+from transfer.images import pixels_for
 from transfer.lookup import Missing
 from transfer.machine import cores
+from transfer.remarks import Remarks
 from transfer.request import Request
 
 # Images that a thread decodes before it reports: handing over each of many small ones would cost more than decoding.
@@ -54,6 +55,7 @@ def read_batches(
     batch_size: int,
     undecodable: dict[int, BadImage],
     *,
+    remarks: Remarks | None = None,
     threads: int | None = None,
     stop: bool = False,
 ) -> Iterator[Batch]:
@@ -65,16 +67,21 @@ def read_batches(
         Images and views (see `transfer.lookup.Missing`); for a single view, positions in `dataset`.
     undecodable : dict
         Where it is noted why an image could not be decoded, by its position.
+    remarks : Remarks, optional
+        Where it is noted what decoding has guessed or left out.
     stop : bool
         Begin with no further images once there is one such; those that are under way still come.
     """
-    size = request.specs[0].size
+    spec = request.specs[0]
     augment = Augmentation.from_key(request.augmentation) if request.augmentation is not None else None
 
     def load(position: int) -> tuple[bytes, np.ndarray]:
         source = dataset.sources[position]
-        digest, image = source.load()
-        return digest, to_pixels(image, size, request.fit, request.interpolation, str(source))
+        digest, picture = source.load()
+        pixels = pixels_for(picture, spec, str(source))
+        if remarks is not None:
+            remarks.add(picture.remarks, dataset.ids[position])
+        return digest, pixels
 
     def decode(group: list[int]) -> list[_Decoded]:
         decoded: list[_Decoded] = []
@@ -93,7 +100,7 @@ def read_batches(
     threads = threads or len(cores())
     group_size = max(1, min(GROUP, batch_size // (2 * threads)))
     steady = max(2 * batch_size, 2 * threads)
-    most = max(steady, min(FIRST_IMAGES, FIRST_BYTES // (3 * size[0] * size[1])))
+    most = max(steady, min(FIRST_IMAGES, FIRST_BYTES // (3 * spec.size[0] * spec.size[1])))
     filling: dict[int, _Buffer] = {}
     rings: dict[int, list[_Buffer]] = {}
     ahead: deque[Future] = deque()

@@ -17,6 +17,9 @@ from transfer.nets import Net, net_from_config
 if TYPE_CHECKING:
     from transfer.backbones import Backbone
 
+# How images become pixels of the input's size.
+CHOICES = ("fit", "interpolation", "alpha", "pages", "window")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -28,7 +31,8 @@ class Request:
     layers : tuple of str
         Names or indices; empty for the net's customary readout.
     pooling : str, optional
-        See `FeatureSpec`, as for `fit` and `interpolation`; by default the net's customary one.
+        See `FeatureSpec`, as for `fit`, `interpolation`, `alpha`, `pages` and `window`; by default the net's customary
+        one.
     size : (height, width), optional
         Of the net's input; by default the net's own.
     precision : {'float32', 'bfloat16', 'float16'}
@@ -57,6 +61,9 @@ class Request:
     coding: str | None = None
     augmentation: str | None = None
     views: int = 1
+    alpha: str = "white"
+    pages: str = "first"
+    window: str | None = None
 
     def __post_init__(self) -> None:
         if self.views < 1 or (self.views > 1 and self.augmentation is None):
@@ -79,7 +86,7 @@ class Request:
         if not layers or any(layer.removeprefix("-").isdigit() for layer in layers):
             backbone = self.backbone
             layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
-        names = ("pooling", "size", "fit", "interpolation", "precision", "dtype", "coding", "augmentation")
+        names = ("pooling", "size", "precision", "dtype", "coding", "augmentation", *CHOICES)
         fields = {name: getattr(self, name) for name in names}
         return [self.net.spec(layer, **fields) for layer in dict.fromkeys(layers)]
 
@@ -128,6 +135,9 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> Request:
         spec.coding,
         spec.augmentation,
         views,
+        spec.alpha,
+        spec.pages,
+        spec.window,
     )
     now = request.specs[0]
     for field in fields(spec):

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from feature_cache.errors import BadData
 from feature_cache.keys import digest_array
 from transfer.arrays import eight_bit
 from transfer.datasets import DataSet
-from transfer.images import ArraySource, FileSource, ImageSource
+from transfer.images import ArraySource, FileSource, ImageSource, Picture
 
 _WANTED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"
 
@@ -32,8 +31,8 @@ class _Pixels(ArraySource):
     def _digest(self) -> bytes:
         return digest_array(self.pixels)
 
-    def load(self) -> tuple[bytes, Image.Image]:
-        return self._digest, Image.fromarray(self.pixels)
+    def load(self) -> tuple[bytes, Picture]:
+        return self._digest, super().load()[1]
 
 
 def as_dataset(X: Any) -> DataSet:

@@ -17,6 +17,7 @@ from transfer.engines.choice import accelerated, keras_backend
 from transfer.layers import flops
 from transfer.lookup import Missing
 from transfer.reading import Batch, read_batches, read_rows
+from transfer.remarks import Remarks
 from transfer.request import Request
 
 # When reading beats computing is decided by these rates, low for a disk and for a processor of today.
@@ -52,12 +53,13 @@ class Part:
         batch_size: int,
         undecodable: dict[int, BadImage],
         *,
+        remarks: Remarks | None = None,
         stop: bool = False,
     ) -> Iterator[Batch]:
         """Batches of inputs for some of the jobs: rows where they are stored, else pixels (see `read_batches`)."""
         if self.start:
             return read_rows(self.spaces, missing, jobs, batch_size)
-        return read_batches(dataset, jobs, request, batch_size, undecodable, stop=stop)
+        return read_batches(dataset, jobs, request, batch_size, undecodable, remarks=remarks, stop=stop)
 
 
 def divide(request: Request, cache: FeatureCache, missing: Missing) -> list[Part]:

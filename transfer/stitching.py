@@ -7,7 +7,7 @@ import numpy as np
 from feature_cache.errors import BadData, BadImage
 from feature_cache.spec import FeatureSpec
 from transfer.datasets import DataSet
-from transfer.images import ArraySource, to_pixels
+from transfer.images import ArraySource, pixels_for
 from transfer.reading import Batch
 from transfer.request import Request
 from transfer.running import Engines
@@ -42,8 +42,7 @@ def pixels_of(dataset: DataSet, spec: FeatureSpec) -> list[np.ndarray]:
     pixels = []
     for source in dataset.sources:
         try:
-            image = source.load()[1]
-            pixels.append(to_pixels(image, spec.size, spec.fit, spec.interpolation, str(source)))
+            pixels.append(pixels_for(source.load()[1], spec, str(source)))
         except BadImage:  # a data set may hold some
             continue
     if not pixels:

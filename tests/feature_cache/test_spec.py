@@ -27,6 +27,9 @@ UNUSUAL = {
     "dtype": "float16",
     "coding": "pca64-12ab34cd",
     "recipe": 7,
+    "alpha": "ignore",
+    "pages": "channels",
+    "window": "0,4095",
 }
 
 

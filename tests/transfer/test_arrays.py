@@ -16,7 +16,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData
 from transfer import datasets
 from transfer.extract import extract
-from transfer.images import to_pixels
+from transfer.images import read_pixels
 from transfer.lookup import cached_features
 from transfer.nets import Net
 from transfer.request import Request
@@ -28,8 +28,7 @@ def gray(rng: np.random.Generator) -> np.ndarray:
 
 
 def pixels(dataset: datasets.DataSet) -> np.ndarray:
-    shape = dataset.sources[0].load()[1].size[::-1]
-    return np.stack([to_pixels(source.load()[1], shape) for source in dataset.sources])
+    return np.stack([read_pixels(source)[1] for source in dataset.sources])
 
 
 def write_npz(file: Path, **arrays: Any) -> Path:

@@ -197,7 +197,7 @@ class TestMissing:
         self, class_folder: Path, request_: Request, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shutil.copy(class_folder / "a" / "0.png", class_folder / "b" / "copy.png")
-        monkeypatch.setattr("transfer.reading.to_pixels", lambda *_: pytest.fail("decoded"))
+        monkeypatch.setattr("transfer.reading.pixels_for", lambda *_: pytest.fail("decoded"))
         dataset = datasets.load(str(class_folder))
         missing = find_missing(dataset, request_, cache)
         assert missing.rows == [len(missing.jobs)] == [8]
@@ -357,11 +357,11 @@ class TestReading:
         decoded: list[str] = []
         from transfer import images
 
-        def spy(image: object, size: tuple, fit: str, interpolation: str, name: str) -> np.ndarray:
+        def spy(picture: object, spec: object, name: str) -> np.ndarray:
             decoded.append(name)
-            return images.to_pixels(image, size, fit, interpolation, name)
+            return images.pixels_for(picture, spec, name)
 
-        monkeypatch.setattr("transfer.reading.to_pixels", spy)
+        monkeypatch.setattr("transfer.reading.pixels_for", spy)
         monkeypatch.setattr("transfer.reading.FIRST_IMAGES", 0)
         batches = read_batches(datasets.load(str(tmp_path / "many")), np.arange(40), request_, 4, [], threads=2)
         next(batches)

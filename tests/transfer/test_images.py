@@ -11,13 +11,12 @@ from PIL import Image, features
 
 from feature_cache.errors import BadImage
 from feature_cache.spec import FITS, INTERPOLATIONS
-from transfer.images import ArraySource, FileSource, to_pixels
+from transfer.images import ArraySource, FileSource, read_pixels, to_pixels
 
 
 def pixels_of(file: Path, size: tuple[int, int] | None = None, **options: str) -> np.ndarray:
     """The pixels of `file`, at its own size unless told otherwise."""
-    _, image = FileSource(file).load()
-    return to_pixels(image, size or (image.height, image.width), name=str(file), **options)
+    return read_pixels(FileSource(file), size, **options)[1]
 
 
 def saved(image: Image.Image, file: Path, **options: object) -> Path:
@@ -280,7 +279,7 @@ class TestDraft:
     @pytest.mark.parametrize("fit", FITS)
     def test_decoding_at_reduced_size_is_close_to_full_decoding(self, tmp_path: Path, fit: str) -> None:
         file = saved(smooth(1600, 1200), tmp_path / "large.jpg", quality=95)
-        _, image = FileSource(file).load()
+        image = Image.open(file)
         reduced = to_pixels(image, (100, 100), fit).astype(int)
         assert image.size[0] < 1600, "the decoder was not asked to scale down"
         assert min(image.size) >= 100
@@ -293,13 +292,13 @@ class TestDraft:
     def test_neither_side_is_decoded_below_what_is_needed(
         self, tmp_path: Path, fit: str, size: tuple[int, int]
     ) -> None:
-        _, image = FileSource(saved(smooth(*size), tmp_path / "long.jpg")).load()
+        image = Image.open(saved(smooth(*size), tmp_path / "long.jpg"))
         to_pixels(image, (128, 128), fit)
         scaled_to_fit = min(size) * 128 / max(size) if fit == "pad" else 128
         assert min(image.size) >= scaled_to_fit
 
     def test_small_jpeg_is_decoded_in_full(self, tmp_path: Path) -> None:
-        _, image = FileSource(saved(smooth(100, 80), tmp_path / "small.jpg")).load()
+        image = Image.open(saved(smooth(100, 80), tmp_path / "small.jpg"))
         to_pixels(image, (64, 64))
         assert image.size == (100, 80)
 

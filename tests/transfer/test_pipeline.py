@@ -18,7 +18,7 @@ from feature_cache.keys import digest_array
 from transfer import datasets
 from transfer.datasets import DataSet
 from transfer.extract import extract
-from transfer.images import ArraySource, to_pixels
+from transfer.images import ArraySource, pixels_for
 from transfer.nets import Net
 from transfer.pipeline import WAITING, Behind, Clock
 from transfer.reading import Batch, read_batches
@@ -294,11 +294,11 @@ class TestReading:
     ) -> None:
         decoded: list[str] = []
 
-        def spy(image: object, size: tuple, fit: str, interpolation: str, name: str) -> np.ndarray:
+        def spy(picture: object, spec: object, name: str) -> np.ndarray:
             decoded.append(name)
-            return to_pixels(image, size, fit, interpolation, name)
+            return pixels_for(picture, spec, name)
 
-        monkeypatch.setattr("transfer.reading.to_pixels", spy)
+        monkeypatch.setattr("transfer.reading.pixels_for", spy)
         monkeypatch.setattr("transfer.reading.FIRST_IMAGES", 0)
         batches = read_batches(random_images(600), range(600), WANTED, batch_size, {}, threads=threads)
         for taken in (1, 2, 3):
@@ -369,7 +369,7 @@ class TestReading:
         def broken(*_: object) -> np.ndarray:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("transfer.reading.to_pixels", broken)
+        monkeypatch.setattr("transfer.reading.pixels_for", broken)
         with pytest.raises(ZeroDivisionError):
             list(read_batches(random_images(3), range(3), WANTED, 2, {}))
 
@@ -377,12 +377,12 @@ class TestReading:
         """Who waits in the garbage collector, which may run while any lock is held, may wait for ever."""
         go, waited = threading.Event(), []
 
-        def slow(image: object, size: tuple, fit: str, interpolation: str, name: str) -> np.ndarray:
+        def slow(picture: object, spec: object, name: str) -> np.ndarray:
             if int(name) >= 4:
                 waited.append(go.wait(5))
-            return to_pixels(image, size, fit, interpolation, name)
+            return pixels_for(picture, spec, name)
 
-        monkeypatch.setattr("transfer.reading.to_pixels", slow)
+        monkeypatch.setattr("transfer.reading.pixels_for", slow)
         before = set(threading.enumerate())
         batches = read_batches(random_images(100), range(100), WANTED, 4, {}, threads=3)
         next(batches)
@@ -409,9 +409,9 @@ class TestReport:
     def test_slow_images_are_waited_for_to_be_decoded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def slow(*arguments: object) -> np.ndarray:
             time.sleep(0.04)
-            return to_pixels(*arguments)
+            return pixels_for(*arguments)
 
-        monkeypatch.setattr("transfer.reading.to_pixels", slow)
+        monkeypatch.setattr("transfer.reading.pixels_for", slow)
         monkeypatch.setattr("transfer.reading.cores", lambda: [0, 1])
         report = extract(datasets.load("digits").select(np.arange(60)), WANTED, FeatureCache(tmp_path), batch_size=4)
         assert 0.3 < report.waited["decode"] <= report.seconds

@@ -31,7 +31,7 @@ def cache(tmp_path: Path) -> FeatureCache:
 @pytest.fixture
 def no_images(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From then on, decoding an image is a failure."""
-    return lambda: monkeypatch.setattr(reading, "to_pixels", lambda *_: pytest.fail("an image was decoded"))
+    return lambda: monkeypatch.setattr(reading, "pixels_for", lambda *_: pytest.fail("an image was decoded"))
 
 
 def run(folder: Path, request: Request, cache: FeatureCache) -> Report:

@@ -12,7 +12,7 @@ import numpy as np
 from feature_cache.errors import BadImage
 from transfer.augment import NUMBERS, Augmentation
 from transfer.datasets import DataSet
-from transfer.images import to_pixels
+from transfer.images import decoding_of, to_pixels
 from transfer.machine import cores
 from transfer.request import Request
 
@@ -123,7 +123,8 @@ class Pixels:
 
     def _decode(self, position: int) -> np.ndarray:
         source, request = self._dataset.sources[position], self._request
-        digest, image = source.load()
+        digest, picture = source.load()
         if digest != self._digests[position].tobytes():
             raise BadImage(f"{source} has changed since it was first read; run the command again.")
-        return to_pixels(image, self.shape[1:3], request.fit, request.interpolation, str(source))
+        size = self.shape[1], self.shape[2]
+        return to_pixels(picture, size, request.fit, request.interpolation, str(source), decoding_of(request))

@@ -13,11 +13,11 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice
 from transfer.datasets import DataSet, Unreadable
-from transfer.images import FileSource, ImageSource, to_pixels
+from transfer.images import FileSource, ImageSource, read_pixels
 from transfer.machine import cores
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -204,31 +204,27 @@ def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) 
 
 def _copy(source: ImageSource, folder: Path, stem: str) -> tuple[str, bytes]:
     """Copy an image; the name of the file, and the digest of its content."""
-    digest, image = source.load()
-    to_pixels(image, image.size[::-1], name=str(source))  # what is damaged inside shows here
-    if isinstance(source, FileSource):
+    digest, pixels = read_pixels(source)
+    image = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    if isinstance(source, FileSource) and source.page is None:
         suffix = source.path.suffix
         if not re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix):
-            suffix = f".{(image.format or 'png').lower()}"
+            suffix = ""
         file = folder / f"{stem}{suffix}"
         shutil.copyfile(source.path, file)
-        if _is_read(file, image):
+        if _is_read_as(file, image):
             return file.name, digest
         file.unlink()
-    image = ImageOps.exif_transpose(source.load()[1])
-    pixels = to_pixels(image, image.size[::-1], name=str(source))
     file = folder / f"{stem}.png"
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file)
+    Image.fromarray(image).save(file)
     return file.name, digest
 
 
-def _is_read(file: Path, image: Image.Image) -> bool:
-    """Whether ``skimage.io.imread`` takes the file for this image, in gray, RGB or RGBA."""
+def _is_read_as(file: Path, image: np.ndarray) -> bool:
+    """Whether ``skimage.io.imread``, the reader of RAMP's workflows, takes the file for exactly these pixels."""
     from skimage.io import imread
 
     try:
-        pixels = imread(file)
+        return bool(np.array_equal(imread(file), image))
     except Exception:  # its plugins raise whatever their formats lead them to
         return False
-    shape = pixels.shape[:2] == image.size[::-1] and pixels.shape[2:] in ((), (3,), (4,))
-    return shape and pixels.dtype in (np.uint8, np.uint16, np.bool_) and image.mode not in ("CMYK", "YCbCr", "LAB")

@@ -1,0 +1,89 @@
+"""From values of more than 8 bits to the 256 levels of a pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from feature_cache.errors import BadImage
+from feature_cache.spec import PERCENTILES
+from transfer.images.options import Decoding
+
+EIGHT_BIT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # of each 16-bit value
+CLIPPED = (1.0, 99.0)  # the percentiles that become black and white
+FEW_LEVELS = 32  # no more than this are left of an image whose values fill an eighth of their range, or less
+
+
+def to_eight_bit(values: np.ndarray, bits: int, decoding: Decoding, name: str, *, inverted: bool = False) -> np.ndarray:
+    """Values of an image as levels from 0 to 255.
+
+    Parameters
+    ----------
+    values : ndarray, of integers or floats
+    bits : int
+        Of the range of integers: 12 where 4095 is white.
+    inverted : bool
+        Whether the smallest value is white.
+
+    Returns
+    -------
+    ndarray of the same shape, uint8
+
+    Raises
+    ------
+    BadImage
+        Where nothing says which values are black and white.
+    """
+    limits = decoding.limits
+    if decoding.window == PERCENTILES:
+        limits = _percentiles(values)
+    if limits is not None:
+        levels = _stretched(values, *limits)
+    elif values.dtype.kind == "f":
+        raise _refusal(name, "holds floating-point values of no fixed range")
+    elif values.size and (values.min() < 0 or values.max() > 65535):
+        raise _refusal(name, f"holds integers outside 0 to 65535 (from {values.min()} to {values.max()})")
+    elif bits < 16:
+        levels = _stretched(values, 0, 2**bits - 1)
+    else:
+        levels = EIGHT_BIT[values]
+    return 255 - levels if inverted else levels
+
+
+def remark_on(values: np.ndarray, bits: int, decoding: Decoding) -> str | None:
+    """What is to be said of values that fill a small part of their range, such as 12 bits that are stored in 16."""
+    if decoding.window is not None or values.dtype.kind == "f" or bits < 16 or not values.size:
+        return None
+    most = int(values.max())
+    levels = (most * 255 + 32767) // 65535 + 1
+    if levels > FEW_LEVELS or most < 1:
+        return None
+    used = max(most, 1).bit_length()
+    return (
+        f"its 16-bit values end at {most}, so that {levels} gray level{'s are' if levels > 1 else ' is'} left of them; "
+        f"say what is white by depth {used} (--depth {used}) or a window (--window 0,{2**used - 1})"
+    )
+
+
+def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Levels of values of which `low` is black and `high` white; what is beyond them, or no number, is cut off."""
+    if high <= low:
+        return np.zeros(values.shape, np.uint8)
+    scaled = np.asarray(values, np.float64)
+    scaled = np.clip((scaled - low) * (255 / (high - low)), 0, 255)
+    return np.floor(np.nan_to_num(scaled, copy=False, nan=0.0) + 0.5).astype(np.uint8)
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not finite.size:
+        return 0.0, 0.0
+    low, high = np.percentile(finite, CLIPPED)
+    return float(low), float(high)
+
+
+def _refusal(name: str, what: str) -> BadImage:
+    reason = (
+        f"{what}; say what is black and white by a window (--window LOW,HIGH or percentiles), or save it as 8- or "
+        "16-bit gray"
+    )
+    return BadImage(f"{name} {reason}.", reason)

@@ -1,0 +1,128 @@
+"""From the bytes of a file to a `Picture`: which format they are, and who reads it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from functools import cache
+
+from PIL import Image
+
+from feature_cache.errors import BadImage
+from transfer.images import limits
+from transfer.images.picture import Picture, PillowPicture
+from transfer.images.tiff import TiffPicture
+
+# Pillow's readers that start another program, or only know how to hand a file on.
+_REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS"}
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF = (b"avif", b"avis")
+# Formats that have to be named where they are not read, by how they begin (see `_brand` for those of one container).
+_FOREIGN = (
+    (b"\xff\x0a", "a JPEG XL file"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL file"),
+    (b"%PDF", "a PDF file"),
+    (b"%!PS", "a PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "an EPS file"),
+    (b"<svg", "an SVG drawing"),
+    (b"SIMPLE  =", "a FITS file"),
+    (b"\x89HDF\r\n", "an HDF5 file"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"\x93NUMPY", "an array of NumPy"),
+    (b"Rar!", "a rar archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (b"<!DOCTYPE html", "a web page"),
+    (b"<html", "a web page"),
+    (b"version https://git-lfs", "a pointer of Git LFS, in place of the file itself (git lfs pull fetches it)"),
+)
+
+
+def open_picture(encoded: bytes, *, page: int | None = None, max_pixels: int = limits.MAX_PIXELS) -> Picture:
+    """The image that these bytes of a file hold; no more than its header is decoded.
+
+    Parameters
+    ----------
+    page : int, optional
+        Of a file that holds several.
+    max_pixels : int
+        The most that are decoded (see `transfer.images.limits`).
+
+    Raises
+    ------
+    Exception
+        BadImage, whose reason does not name the file, or whatever Pillow raises for a damaged one.
+    """
+    try:
+        image = _opened(encoded)
+    except Exception:
+        if encoded[:4] in _TIFF:
+            return _by_tifffile(encoded, page, max_pixels)
+        if foreign := _foreign(encoded):
+            raise BadImage(foreign, foreign) from None
+        raise
+    if page is not None:
+        image.seek(page)
+    return PillowPicture(image, encoded, page=page, max_pixels=max_pixels)
+
+
+def _by_tifffile(encoded: bytes, page: int | None, max_pixels: int) -> Picture:
+    return TiffPicture(io.BytesIO(encoded), page=page, max_pixels=max_pixels)
+
+
+def _opened(encoded: bytes) -> Image.Image:
+    brand = _brand(encoded)
+    if brand in _HEIF and not _register_heif():
+        reason = "a HEIC photograph; reading it needs pillow-heif: pip install 'layertap[heif]'"
+        raise BadImage(reason, f"is {reason}")
+    try:
+        return Image.open(io.BytesIO(encoded), formats=_formats())
+    except Image.DecompressionBombError:
+        # Pillow's own limit counts what is stored. Ours counts what will be decoded, and is checked then.
+        for name in _formats():
+            factory, accept = Image.OPEN[name]
+            if accept is not None and accept(encoded[:16]) is True:
+                return factory(io.BytesIO(encoded), "")
+        raise
+
+
+def _brand(encoded: bytes) -> bytes:
+    """The brand of a file in the container of MPEG-4, which HEIC and AVIF share with videos."""
+    return encoded[8:12] if encoded[4:8] == b"ftyp" else b""
+
+
+def _foreign(encoded: bytes) -> str | None:
+    """What a file is that is not read, where that can be told."""
+    brand, begins = _brand(encoded), encoded[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
+    if brand in _AVIF:
+        return "is an AVIF image, which this installation of Pillow cannot read; install another Pillow"
+    if brand in (b"crx ",):
+        return "is a raw file of a camera; convert it to TIFF or JPEG"
+    if brand:
+        return "is a video or another file in the container of MPEG-4"
+    if encoded[128:132] == b"DICM":
+        return "is a DICOM file; convert it to PNG or TIFF of 16 bits"
+    for prefix, what in _FOREIGN:
+        if begins.lower().startswith(prefix.lower()):
+            return f"is {what}"
+    return None
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.OPEN if name not in _REFUSED_FORMATS]
+
+
+@cache
+def _register_heif() -> bool:
+    """Whether Pillow reads HEIC, once the package for that is there."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
+    _formats.cache_clear()
+    return True

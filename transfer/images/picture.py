@@ -1,0 +1,325 @@
+"""An image that Pillow opened, and the one place where what it stores becomes gray or colour of 8 bits."""
+
+from __future__ import annotations
+
+import io
+import re
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from feature_cache.errors import BadImage
+from transfer.images import limits
+from transfer.images.levels import remark_on, to_eight_bit
+from transfer.images.options import DEFAULT, Decoding
+from transfer.images.strips import SIDEWAYS, STRIP_PIXELS, Strips, turned
+from transfer.images.tiff import TiffPicture, first_three
+
+ARRAY = "array"  # the format of an image that no file holds
+SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+DEEP = (*SIXTEEN_BIT, "I", "F")
+_BITS = {"1": 1, "I": 32, "F": 32}  # of a channel in each of Pillow's modes; in others 16 or 8
+_BACKGROUND = {"white": 255, "black": 0}
+_ROWS = 2**22  # pixels of more than 8 bits that are scaled at a time
+# An alpha channel of which a smaller share is wholly opaque or wholly transparent is perhaps none.
+_PLAIN_ALPHA = 0.5
+# TIFF tags, and values of them.
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 254, 258, 262, 274, 339
+_REDUCED, _WHITE_IS_ZERO, _SIGNED = 1, 0, 2
+
+
+class Picture(Protocol):
+    """An image whose header has been read.
+
+    Attributes
+    ----------
+    format, mode : str
+        As Pillow calls them; `format` is ``array`` where there is no file.
+    bits : int
+        Of a channel, as stored.
+    pages : int
+        How many images the file holds.
+    shape : (height, width)
+        Once it is upright.
+    recipe : int
+        The version of our own recipe since which the pixels of such a file are what they are.
+    remarks : list of str
+        What decoding has guessed or left out, each as a sentence without a full stop.
+    """
+
+    format: str
+    mode: str
+    bits: int
+    recipe: int
+    remarks: list[str]
+
+    @property
+    def pages(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def upright(
+        self, decoding: Decoding = ..., least: tuple[int, int] | None = ..., name: str = ...
+    ) -> Image.Image | Strips:
+        """Decode it, to gray or colour of 8 bits, turned by its orientation.
+
+        Parameters
+        ----------
+        decoding : Decoding
+        least : (height, width), optional
+            What is needed: a JPEG may be decoded at a half, a quarter or an eighth that is no smaller. By default it
+            is decoded whole.
+
+        Raises
+        ------
+        Exception
+            BadImage where it is beyond the limits, or holds values of no fixed range; whatever the decoder raises
+            where it is damaged.
+        """
+
+
+class PillowPicture:
+    """See `Picture`.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Perhaps with its header alone decoded.
+    encoded : bytes or None
+        Of the file.
+    page : int or None
+        That `image` has been set to, where a certain one is meant.
+    """
+
+    def __init__(
+        self,
+        image: Image.Image,
+        encoded: bytes | None = None,
+        *,
+        page: int | None = None,
+        max_pixels: int = limits.MAX_PIXELS,
+    ) -> None:
+        self._image = image
+        self._encoded = encoded
+        self._page = page
+        self._max_pixels = max_pixels
+        self.format = image.format or ARRAY
+        self.mode = image.mode
+        self.bits = _bits(image)
+        self.remarks: list[str] = []
+        self._tags: Any = getattr(image, "tag_v2", {}) if self.format == "TIFF" else {}
+        self._inverted = self.mode in DEEP and self._tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        self._signed = self.mode == "L" and _SIGNED in _as_tuple(self._tags.get(_SAMPLE_FORMAT))
+        self._deep_bits = 12 if _as_tuple(self._tags.get(_BITS_PER_SAMPLE)) == (12,) else 16
+        # Before it is decoded: Pillow turns a TIFF as it loads it.
+        self._orientation = _orientation(image) if self.format in ("JPEG", "TIFF") else None
+        turned_twice = self.format == "TIFF" and self._orientation in range(2, 9)
+        key_ignored = self.mode in SIXTEEN_BIT and "transparency" in image.info
+        once_wrong = turned_twice or key_ignored or self._inverted or self._signed or self._deep_bits < 16
+        self.recipe = 2 if once_wrong else 1
+
+    @property
+    def pages(self) -> int:
+        try:
+            return int(getattr(self._image, "n_frames", 1))
+        except Exception:  # damage after the first page, which may be sound
+            return 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        width, height = self._image.size
+        if self.format == "TIFF" and self._tags.get(_ORIENTATION, 1) in SIDEWAYS:
+            return height, width  # its size is given as it will be
+        orientation = _orientation(self._image) if self._orientation is None else self._orientation
+        return (width, height) if orientation in SIDEWAYS else (height, width)
+
+    def upright(
+        self, decoding: Decoding = DEFAULT, least: tuple[int, int] | None = None, name: str = "image"
+    ) -> Image.Image | Strips:
+        """See `Picture`."""
+        self._prepare(least, name)
+        self._remark_on_pages(decoding)
+        image = self._image
+        if decoding.pages == "channels" and self._page is None and self.pages > 1:
+            return turned(self._pages_as_channels(decoding, name), _orientation(image))
+        if decoding.window is not None and self.bits == 16 and self.mode not in DEEP:
+            return self._deep_colour(name).upright(decoding, least, name)
+        image.load()
+        orientation = _orientation(image)
+        self._remark_on_bands(decoding)
+        if self.mode in DEEP or self._signed:
+            image = self._eight_bit(image, decoding, name)
+        convert = partial(_to_gray_or_rgb, alpha=decoding.alpha)
+        if image.width * image.height <= STRIP_PIXELS:
+            return turned(convert(image), orientation)
+        return Strips(image, orientation, convert)
+
+    def _prepare(self, least: tuple[int, int] | None, name: str) -> None:
+        """Have no more decoded than is needed, and refuse what would take too much."""
+        image, full = self._image, self._image.size
+        if least is not None and self.format == "JPEG":
+            image.draft(None, least if self._orientation in SIDEWAYS else least[::-1])  # None: keep the mode
+        reduced = 1
+        if least is not None and self.format == "JPEG2000" and full[0] * full[1] > self._max_pixels:
+            halvings = max(0, min(full[0] // least[1], full[1] // least[0]).bit_length() - 1)
+            reduced = 2**halvings
+            image.reduce = halvings  # type: ignore[method-assign, assignment]
+        progressive = image.info.get("progressive") or image.info.get("progression")
+        limits.check(
+            image.width // reduced,
+            image.height // reduced,
+            name=name,
+            max_pixels=self._max_pixels,
+            mode=self.mode,
+            format="PPM plain" if _is_plain_ppm(image) else self.format,
+            encoded=len(self._encoded or b""),
+            # The coefficients of all passes are kept until the last one.
+            besides=2 * full[0] * full[1] * len(image.getbands()) if progressive else 0,
+            turned=self.format == "TIFF" and self._orientation in range(2, 9),
+        )
+
+    def _eight_bit(self, image: Image.Image, decoding: Decoding, name: str) -> Image.Image:
+        """A deep image as one of mode L."""
+        values = np.asarray(image)
+        if self._signed:
+            values = values.view(np.int8)
+        key = image.info.get("transparency")
+        levels = scaled(values, 8 if self._signed else self._deep_bits, decoding, name, inverted=self._inverted)
+        if self.mode in SIXTEEN_BIT:
+            self._remark(remark_on(values, self._deep_bits, decoding))
+            if isinstance(key, int) and decoding.alpha in _BACKGROUND:
+                levels[values == key] = _BACKGROUND[decoding.alpha]
+        return Image.fromarray(levels)
+
+    def _pages_as_channels(self, decoding: Decoding, name: str) -> Image.Image:
+        """One gray or colour image of the first pages, each of one channel."""
+        channels = []
+        count = self.pages
+        for page in range(min(count, 3)):
+            self._image.seek(page)
+            self._image.load()
+            part = self._image
+            if part.mode not in ("1", "L", "P", *DEEP):
+                reason = f"holds pages of mode {part.mode}, and pages that are channels are gray"
+                raise BadImage(f"{name} {reason}.", reason)
+            if part.mode in DEEP:
+                part = Image.fromarray(
+                    scaled(np.asarray(part), self._deep_bits, decoding, name, inverted=self._inverted)
+                )
+            channels.append(np.asarray(part.convert("L")))
+        if len({channel.shape for channel in channels}) > 1:
+            reason = "holds pages of several sizes, which cannot be the channels of one image"
+            raise BadImage(f"{name} {reason}.", reason)
+        if count != 3:
+            self._remark(f"of its {count} pages {'the first three' if count > 2 else 'both'} are taken as colours")
+        return Image.fromarray(first_three(np.stack(channels, axis=-1)))
+
+    def _deep_colour(self, name: str) -> TiffPicture:
+        """The same image read with all its bits, of which Pillow keeps 8."""
+        if self.format != "TIFF" or self._encoded is None:
+            reason = f"is a {self.format} of 16-bit colours, of which 8 bits are read: a window needs it as TIFF"
+            raise BadImage(f"{name} {reason}.", reason)
+        deep = TiffPicture(io.BytesIO(self._encoded), page=self._page, max_pixels=self._max_pixels)
+        deep.remarks = self.remarks
+        return deep
+
+    def _remark(self, text: str | None) -> None:
+        if text:
+            self.remarks.append(text)
+
+    def _remark_on_pages(self, decoding: Decoding) -> None:
+        if self.format != "TIFF" or self._page is not None or decoding.pages != "first":
+            return
+        if _as_tuple(self._tags.get(_SUBFILE_TYPE)) == (_REDUCED,):
+            self._remark("its first page is marked as a preview of another one, as in the raw files of cameras")
+        elif self.pages > 1 and not self._second_is_reduced():
+            self._remark(f"of its {self.pages} pages the first alone is read (pages can be all or channels: --pages)")
+
+    def _second_is_reduced(self) -> bool:
+        """Whether what follows the first page is that page again, smaller, as viewers keep it."""
+        try:
+            self._image.seek(1)
+            return bool(int(self._image.tag_v2.get(_SUBFILE_TYPE, 0)) & _REDUCED)  # type: ignore[attr-defined]
+        except Exception:  # damage after the first page
+            return True
+        finally:
+            self._image.seek(0)
+
+    def _remark_on_bands(self, decoding: Decoding) -> None:
+        if self.format != "TIFF":
+            return
+        bands = len(_as_tuple(self._tags.get(_BITS_PER_SAMPLE)))
+        transparent = self._image.mode in ("RGBA", "LA", "PA", "RGBa", "La")
+        expected = len(self._image.getbands())
+        if bands > expected:
+            self._remark(f"of its {bands} bands the first {expected} are read")
+        if transparent and decoding.alpha != "ignore":
+            counts = self._image.getchannel(len(self._image.getbands()) - 1).histogram()
+            if counts[0] + counts[255] < _PLAIN_ALPHA * sum(counts):
+                self._remark(
+                    f"its last band is marked as transparency and was laid over {decoding.alpha}; if it is another "
+                    "band, near infrared for instance, have it ignored (--alpha ignore)"
+                )
+
+
+def scaled(values: np.ndarray, bits: int, decoding: Decoding, name: str, *, inverted: bool = False) -> np.ndarray:
+    """See `transfer.images.levels.to_eight_bit`."""
+    return to_eight_bit(values, bits, decoding, name, inverted=inverted)
+
+
+def _to_gray_or_rgb(image: Image.Image, alpha: str) -> Image.Image:
+    """An image of 8 bits or fewer as one of mode L or RGB, transparency laid over what `alpha` says."""
+    if image.mode == "1":
+        transparent = image.info.get("transparency")
+        image = image.convert("L")
+        if isinstance(transparent, int):  # 0 or 1, an index
+            image.info["transparency"] = 255 * transparent
+    if alpha == "ignore" and "transparency" in image.info:
+        image = image.copy()
+        del image.info["transparency"]
+    if image.mode in ("L", "RGB"):
+        if "transparency" not in image.info:
+            return image
+        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        gray = image.mode in ("LA", "La")
+        straight = image.convert("LA" if gray else "RGBA")
+        if alpha == "ignore":
+            return straight.convert("L" if gray else "RGB")
+        level = _BACKGROUND[alpha]
+        below = Image.new(straight.mode, straight.size, (level,) * (len(straight.getbands()) - 1) + (255,))
+        below.paste(straight, mask=straight.getchannel("A"))
+        return below.convert("L" if gray else "RGB")
+    return image.convert("RGB")
+
+
+def _bits(image: Image.Image) -> int:
+    tiles = getattr(image, "tile", None)  # how the file stores the pixels
+    if tiles and image.format in ("PNG", "TIFF"):  # 16-bit colour, of which Pillow keeps 8 bits; 4-bit palettes
+        arguments = tiles[0][3]
+        found = re.search(r";(\d+)", arguments if isinstance(arguments, str) else str(arguments[0]))
+        if found:
+            return int(found[1])
+    return 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none that makes sense."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata does not matter, damaged pixels do
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _is_plain_ppm(image: Image.Image) -> bool:
+    tiles = getattr(image, "tile", None)
+    return bool(image.format == "PPM" and tiles and tiles[0][0] == "ppm_plain")
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else () if value is None else (value,)

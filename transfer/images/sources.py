@@ -1,0 +1,134 @@
+"""Where an image comes from: a file, a page of one, or an array."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from feature_cache.errors import BadImage
+from feature_cache.keys import FileStamp, digest_array, digest_bytes
+from transfer.images.limits import MAX_BYTES, MAX_PIXELS
+from transfer.images.opening import open_picture
+from transfer.images.picture import Picture, PillowPicture
+
+
+class ImageSource(Protocol):
+    """Something that an image can be read from."""
+
+    def load(self) -> tuple[bytes, Picture]:
+        """The digest of the content, and the image, of which perhaps only the header has been decoded."""
+
+    def stamp(self) -> FileStamp | None:
+        """Path, size and time of a file; None for what is not a file."""
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """An image file, recognised by its content, whatever its name.
+
+    Parameters
+    ----------
+    path : Path
+    page : int, optional
+        Of a file that holds several, the first being 0.
+    max_pixels : int
+        The most that are decoded (see `transfer.images.limits`).
+    """
+
+    path: Path
+    page: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def load(self) -> tuple[bytes, Picture]:
+        """The digest of the content, and the image, of which perhaps only the header has been decoded.
+
+        Raises
+        ------
+        BadImage
+            When it is missing, no file, too large, empty, or no image that is known.
+        """
+        encoded = self._read()
+        if not encoded:
+            raise BadImage(f"the image {self.path} is empty (0 bytes).", "empty (0 bytes)")
+        try:
+            picture = open_picture(encoded, page=self.page, max_pixels=self.max_pixels)
+        except BadImage as error:
+            raise BadImage(f"{self.path} {error.reason}.", error.reason) from error
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            reason = f"not an image that can be read ({reason_of(error)})"
+            raise BadImage(f"{self.path} is {reason}.", reason) from error
+        return self._digest(encoded, picture.recipe), picture
+
+    def _digest(self, encoded: bytes, recipe: int) -> bytes:
+        """That of the file, or one of its own: of a later page, or where pixels were once made otherwise."""
+        digest = digest_bytes(encoded)
+        parts = [f"page {self.page}"] * bool(self.page) + [f"recipe {recipe}"] * (recipe > 1)
+        return digest_bytes(digest + ", ".join(parts).encode()) if parts else digest
+
+    def _read(self) -> bytes:
+        try:
+            # Without waiting: what is named like an image may be a pipe that nobody writes to.
+            file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(file)
+            reason = "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "a pipe or a device, not a file"
+            raise BadImage(f"cannot read the image {self.path}: it is {reason}.", reason)
+        with os.fdopen(file, "rb") as stream:
+            most = MAX_BYTES * max(1.0, self.max_pixels / MAX_PIXELS)
+            if status.st_size > most:
+                reason = f"{status.st_size / 1e9:.1f} GB large, where {most / 1e9:.1f} GB are allowed"
+                reason += "; raise max_pixels (--max-pixels)"
+                raise BadImage(f"the image {self.path} is {reason}.", reason)
+            try:
+                return stream.read()
+            except (OSError, MemoryError) as error:
+                reason = getattr(error, "strerror", None) or "it does not fit into memory"
+                raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
+
+    def stamp(self) -> FileStamp | None:
+        """Path, size and time of the last change; None where there is no such file."""
+        try:
+            status = self.path.stat()
+        except (OSError, ValueError):
+            return None
+        name = str(self.path.absolute()) + (f"#{self.page}" if self.page else "")
+        # A file that is moved over another keeps its modification time; its status changes.
+        return name, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+    def __str__(self) -> str:
+        return str(self.path) if self.page is None else f"{self.path}#{self.page}"
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """An image in memory: uint8, of shape (height, width), (height, width, 3) or (height, width, 4)."""
+
+    pixels: np.ndarray
+    name: str
+
+    def load(self) -> tuple[bytes, Picture]:
+        """The digest of the array, and the image."""
+        return digest_array(self.pixels), PillowPicture(Image.fromarray(self.pixels))
+
+    def stamp(self) -> FileStamp | None:
+        """None: it is no file."""
+        return None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be decoded, in a line that does not name it."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return "not a known image format" if text.startswith("cannot identify image file") else text
