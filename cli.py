@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
-from commands import arguments, fine_tune_arguments, head_arguments, ramp
+from commands import argument_types, arguments, fine_tune_arguments, head_arguments, ramp
 from feature_cache.errors import LayertapError
 from feature_cache.version import own_version
 
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "nets", "commands.nets:nets", "list the nets that are known by name")
     sub = _add(commands, "layers", "commands.nets:layers", "list the layers of a net, with their shapes and costs")
     sub.add_argument("net", metavar="NET", help="name of a net, or a .keras file")
-    sub.add_argument("--size", type=arguments.size, help="input size in pixels (default: the net's own)")
+    sub.add_argument("--size", type=argument_types.size, help="input size in pixels (default: the net's own)")
 
     show = (arguments.add_data, arguments.add_quiet)
     sub = _add(
@@ -108,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     groups = (arguments.add_data, arguments.add_features, arguments.add_cache, arguments.add_work)
     sub = _add(commands, "extract", "commands.extract:extract", "compute the features that the cache lacks", *groups)
     sub.add_argument("--plan", action="store_true", help="say what is there, what is missing and its cost, and stop")
-    sub.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images a batch (default: by size)")
+    sub.add_argument(
+        "--batch-size", type=argument_types.positive, metavar="N", help="images a batch (default: by size)"
+    )
     sub.add_argument(
         "--engine",
         choices=("auto", "keras", "openvino"),
@@ -117,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--devices",
-        type=arguments.positive,
+        type=argument_types.positive,
         default=1,
         metavar="N",
         help="share the work among N GPUs or, where there is none, N groups of cores (default: 1)",
@@ -169,11 +171,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_explore(sub: argparse.ArgumentParser) -> None:
+    arguments.add_decoding(sub)
     sub.add_argument(
         "--against", metavar="DATA2", help="say which images are in both (default: data/test.csv of a RAMP kit)"
     )
     sub.add_argument(
-        "--size", type=arguments.size, help="input size of a net, 64 or 48x64, at which pixels count (default: 224)"
+        "--size",
+        type=argument_types.size,
+        help="input size of a net, 64 or 48x64, at which pixels count (default: 224)",
     )
     sub.add_argument("--out", metavar="DIR", help="folder to write with pictures and report.html (default: print only)")
     sub.add_argument("--overwrite", action="store_true", help="replace a report that is there")
@@ -206,11 +211,11 @@ def _add_cache_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     arguments.add_spaces(sub)
     sub.add_argument("--repair", action="store_true", help="set damaged segments aside, so that their rows are missing")
     sub.add_argument(
-        "--recompute", type=arguments.positive, metavar="N", help="compute N random rows again, and compare"
+        "--recompute", type=argument_types.positive, metavar="N", help="compute N random rows again, and compare"
     )
     sub.add_argument("--images", dest="data", metavar="DATA", help="for --recompute: where the images are")
     arguments.add_columns(sub)
-    sub.set_defaults(images=None, split=None, range=None)
+    sub.set_defaults(images=None, split=None, range=None, pages="first", max_pixels=None)
     arguments.add_seed(sub)
     arguments.add_quiet(sub)
 
@@ -225,10 +230,10 @@ def _add_cache_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     sub = _add(inner, "prune", "commands.housekeeping:prune", "remove spaces, and what dead writers left behind", where)
     sub.add_argument("space", nargs="*", metavar="SPACE", help="spaces to remove (see layertap cache list)")
     sub.add_argument(
-        "--older-than", type=arguments.days, metavar="DAYS", help="spaces not used for so long: 30, or 30d"
+        "--older-than", type=argument_types.days, metavar="DAYS", help="spaces not used for so long: 30, or 30d"
     )
     sub.add_argument(
-        "--max-size", type=arguments.bytes_, metavar="SIZE", help="least recently used spaces, down to this: 20GB"
+        "--max-size", type=argument_types.bytes_, metavar="SIZE", help="least recently used spaces, down to this: 20GB"
     )
     sub.add_argument("--cited", action="store_true", help="also what runs that are kept were made of")
     sub.add_argument("--yes", action="store_true", help="do not ask")
@@ -252,7 +257,7 @@ def _add_cache_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     arguments.add_space(sub)
     arguments.add_optional_data(sub, "labelled images on which a linear head is judged before and after")
     sub.add_argument("--to", required=True, choices=("float16", "int8", "pca"), help="what to store")
-    sub.add_argument("--components", type=arguments.positive, metavar="K", help="for pca: how many")
+    sub.add_argument("--components", type=argument_types.positive, metavar="K", help="for pca: how many")
     arguments.add_seed(sub)
     arguments.add_quiet(sub)
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.output import Progress
+from commands import argument_types
+from commands.output import Progress, print_notes
 from feature_cache.errors import InvalidChoice, MissingFeatures
-from feature_cache.spec import FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
+from feature_cache.spec import ALPHAS, FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from transfer.datasets import DataSet
+    from transfer.images import Decoding
     from transfer.lookup import Cached
     from transfer.nets import Net
     from transfer.request import Request
@@ -33,6 +33,9 @@ FEATURES: dict[str, Any] = {
     "size": None,
     "fit": "stretch",
     "interpolation": "bilinear",
+    "alpha": "white",
+    "depth": None,
+    "window": None,
     "preprocessing": None,
     "precision": "float32",
     "dtype": "float32",
@@ -51,9 +54,22 @@ def add_csv(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", metavar="NAME", help="part of a data set that comes divided: train, val, test")
     sub.add_argument(
         "--range",
-        type=value_range,
+        type=argument_types.value_range,
         metavar="LOW,HIGH",
-        help="numbers that are black and white in arrays whose dtype does not say it: -1,1",
+        help="numbers that are black and white in arrays whose dtype does not say it: --range=-1,1",
+    )
+    sub.add_argument(
+        "--pages",
+        choices=("first", "all", "channels"),
+        default="first",
+        help="of files of several pages: the first one, each as an image FILE#PAGE, or all as channels of one image "
+        "(default: first)",
+    )
+    sub.add_argument(
+        "--max-pixels",
+        type=argument_types.positive,
+        metavar="N",
+        help="most pixels of an image that are decoded (default: 178,956,970)",
     )
 
 
@@ -87,13 +103,16 @@ def add_features(sub: argparse.ArgumentParser, *, several: bool = True) -> None:
         help=f"name or index of {'a layer; may be repeated' if several else 'one layer'} (default: the net's readout)",
     )
     group.add_argument("--pool", choices=POOLINGS, help="what to do with the spatial axes (default: the net's custom)")
-    group.add_argument("--size", type=size, help="input size in pixels, 64 or 48x64 (default: the net's own)")
+    group.add_argument(
+        "--size", type=argument_types.size, help="input size in pixels, 64 or 48x64 (default: the net's own)"
+    )
     group.add_argument(
         "--fit", choices=FITS, default="stretch", help="how images of another shape are fitted to it (default: stretch)"
     )
     group.add_argument(
         "--interpolation", choices=INTERPOLATIONS, default="bilinear", help="how images are resized (default: bilinear)"
     )
+    add_decoding(group)
     group.add_argument(
         "--preprocessing",
         choices=PREPROCESSINGS,
@@ -112,7 +131,11 @@ def add_features(sub: argparse.ArgumentParser, *, several: bool = True) -> None:
         help="what to store features as (default: float32)",
     )
     group.add_argument(
-        "--views", type=positive, default=1, metavar="K", help="of each image, the plain one first (default: 1)"
+        "--views",
+        type=argument_types.positive,
+        default=1,
+        metavar="K",
+        help="of each image, the plain one first (default: 1)",
     )
     group.add_argument(
         "--augment",
@@ -120,7 +143,34 @@ def add_features(sub: argparse.ArgumentParser, *, several: bool = True) -> None:
         help="how the other views differ: flip,vflip,rotate=15,shift=0.1,zoom=0.1,brightness=0.1,contrast=0.1, or some",
     )
     group.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="of random weights, views and splits (default: 0)"
+        "--seed",
+        type=argument_types.seed,
+        default=0,
+        metavar="N",
+        help="of random weights, views and splits (default: 0)",
+    )
+
+
+def add_decoding(sub: argparse._ActionsContainer) -> None:
+    sub.add_argument(
+        "--alpha",
+        choices=ALPHAS,
+        default="white",
+        help="what transparency is laid over; ignore drops a fourth band that is none (default: white)",
+    )
+    levels = sub.add_mutually_exclusive_group()
+    levels.add_argument(
+        "--depth",
+        type=argument_types.depth,
+        metavar="BITS",
+        help="of images of more than 8 bits: 12 where 4095 is white",
+    )
+    levels.add_argument(
+        "--window",
+        type=argument_types.window,
+        metavar="LOW,HIGH",
+        help="values that become black and white in images of more than 8 bits, or percentiles, the 1st and 99th of "
+        "each image (default: the full range of their integers)",
     )
 
 
@@ -148,7 +198,7 @@ def add_quiet(sub: argparse.ArgumentParser) -> None:
 
 
 def add_seed(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--seed", type=seed, default=0, metavar="N", help="of random choices (default: 0)")
+    sub.add_argument("--seed", type=argument_types.seed, default=0, metavar="N", help="of random choices (default: 0)")
 
 
 def add_optional_data(sub: argparse.ArgumentParser, text: str) -> None:
@@ -166,75 +216,6 @@ def add_spaces(sub: argparse.ArgumentParser) -> None:
 
 def add_run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", metavar="RUN", help="run folder")
-
-
-def size(text: str) -> tuple[int, int]:
-    """``64`` or ``48x64`` as (height, width)."""
-    try:
-        sides = [int(side) for side in text.lower().split("x")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or min(sides) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give pixels as 64, or height and width as 48x64")
-    return sides[0], sides[-1]
-
-
-def value_range(text: str) -> tuple[float, float]:
-    """``0,4095`` as the numbers of black and white."""
-    try:
-        low, high = (float(number) for number in text.split(","))
-    except ValueError:
-        low = high = 0.0
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range; give two numbers, the lower first, as 0,4095")
-    return low, high
-
-
-def seed(text: str) -> int:
-    """A whole number that every random generator takes."""
-    if not text.isdecimal() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a seed; give a whole number from 0 to {2**31 - 1}")
-    return int(text)
-
-
-def parameter(text: str) -> tuple[str, str]:
-    """``C=0.1`` as (name, value)."""
-    name, sign, value = text.partition("=")
-    if not (name and sign):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a parameter; give it as NAME=VALUE")
-    return name, value
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def days(text: str) -> float:
-    """``30`` or ``30d`` as days."""
-    try:
-        number = float(text.lower().removesuffix("d"))
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days; give it as 30 or 30d")
-    return number
-
-
-def bytes_(text: str) -> float:
-    """``20GB`` or ``500 MB`` as bytes, in decimal units, as disks are sold."""
-    units = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-    number = text.upper().rstrip("KMGTB ")
-    unit = text.upper()[len(number) :].strip()
-    try:
-        size = float(number) * units[unit]
-    except (ValueError, KeyError):
-        size = -1.0
-    if not 0 <= size < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give it as 20GB or 500MB")
-    return size
 
 
 def dataset(args: argparse.Namespace) -> DataSet:
@@ -255,9 +236,21 @@ def load(args: argparse.Namespace, name: str) -> DataSet:
         split=args.split,
         value_range=args.range,
     )
-    for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return found
+    return read_as(args, found)
+
+
+def read_as(args: argparse.Namespace, dataset: DataSet) -> DataSet:
+    """The data set with an image for each page, and with another limit on pixels, where `args` say so."""
+    from transfer.pages import every_page, limited
+
+    if args.pages == "channels" and not hasattr(args, "alpha"):
+        raise InvalidChoice("--pages channels is part of the features, and the run has its own; leave it out.")
+    if args.max_pixels:
+        dataset = limited(dataset, args.max_pixels)
+    if args.pages == "all":
+        dataset = every_page(dataset)
+    print_notes(dataset.notes)
+    return dataset
 
 
 def optional_dataset(args: argparse.Namespace) -> DataSet | None:
@@ -282,6 +275,7 @@ def request(args: argparse.Namespace) -> Request:
 
     if args.space:
         given = [name for name, default in FEATURES.items() if getattr(args, name) != default]
+        given += ["pages"] * (args.pages == "channels")
         if given:
             raise InvalidChoice(f"--space {args.space} says it all; leave out --{given[0]}.")
         return request_of(cache(args).open(args.space), args.views)
@@ -296,7 +290,18 @@ def request(args: argparse.Namespace) -> Request:
         args.dtype,
         augmentation=augmentation(args),
         views=args.views,
+        alpha=args.alpha,
+        pages=decoding(args).pages,
+        window=decoding(args).window,
     )
+
+
+def decoding(args: argparse.Namespace) -> Decoding:
+    """How images are decoded, by the arguments of `add_decoding` and ``--pages``."""
+    from transfer.images import Decoding
+
+    named = args.window if args.depth is None else f"0,{2**args.depth - 1}"
+    return Decoding(args.alpha, "channels" if args.pages == "channels" else "first", named)
 
 
 def augmentation(args: argparse.Namespace) -> str | None:
@@ -335,7 +340,8 @@ def extracted(
     from transfer.lookup import cached_features
 
     with Progress("images", args.quiet) as progress:
-        extract(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
+        report = extract(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
+    print_notes(report.remarks)
     return cached_features(data, wanted, where, on_error=args.on_error)
 
 
@@ -358,7 +364,8 @@ def extract_command(args: argparse.Namespace) -> list[str]:
         if args.size:
             words += ["--size", f"{args.size[0]}x{args.size[1]}"]
     rest = {name: default for name, default in FEATURES.items() if name not in ("net", "layer", "size")}
-    defaults = {"images": None, "class_column": "class", "id_column": "id", "split": None, "views": 1, **rest}
+    defaults: dict[str, Any] = {"images": None, "class_column": "class", "id_column": "id", "split": None}
+    defaults |= {"pages": "first", "max_pixels": None, "views": 1, **rest}
     if args.range:
         words.append(f"--range={args.range[0]:g},{args.range[1]:g}")
     for name, default in defaults.items():

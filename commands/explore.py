@@ -27,12 +27,12 @@ def explore(args: argparse.Namespace) -> None:
     out = Path(args.out) if args.out else None
     if out:
         check_free(out, "report", explore_pictures.is_report, overwrite=args.overwrite)
-    start = time.monotonic()
+    start, decoding = time.monotonic(), arguments.decoding(args)
     datasets = [dataset for dataset in (arguments.dataset(args), _against(args)) if dataset is not None]
     surveys = []
     for dataset in datasets:
         with Progress("images", args.quiet) as progress:
-            surveys.append(survey(dataset, args.size or SIZE, progress=progress))
+            surveys.append(survey(dataset, args.size or SIZE, decoding=decoding, progress=progress))
     found = copies.find(*surveys)
     report = explore_report.report(surveys, found)
     report["seconds"] = round(time.monotonic() - start, 3)
@@ -70,6 +70,8 @@ def _print(report: dict[str, Any]) -> None:
     if report["readable"]:
         print()
         print_table(("", ""), list(explore_report.facts(report).items()), left=(0, 1))
+    for remark in report["remarks"]:
+        print(f"  {remark}")
     _print_copies("Exact copies", report["copies"]["exact"])
     _print_copies("Near-duplicates", report["copies"]["near"])
     if left_out := report["copies"]["near_left_out"]:

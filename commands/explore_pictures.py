@@ -204,6 +204,7 @@ def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Pat
         parts += [f"<h2>Classes</h2>{_class_table(report['classes'])}"]
     if report["readable"]:
         parts += [f"<h2>Files and pixels</h2>{page.facts(explore_report.facts(report))}"]
+        parts += [f"<p>{page.text(remark)}</p>" for remark in report["remarks"]]
     for heading, files in pictures.items():
         shown = "".join(page.image(heading, picture) for picture in files)
         parts.append(f'<h2>{page.text(heading)}</h2><div class="beside">{shown}</div>')

@@ -82,7 +82,7 @@ def facts(report: dict[str, Any]) -> dict[str, str]:
         "standard deviation": _channels(report["std"]),
     }
     if report["animated"]:
-        said["animated"] = f"{report['animated']:,}, of which the first frame is used"
+        said["of several pages"] = f"{report['animated']:,}, of which the first is used"
     return said
 
 

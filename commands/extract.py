@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import arguments
-from commands.output import Progress, print_json, print_skipped, print_table, size_text, time_text, write_skipped
+from commands.output import (
+    Progress,
+    print_json,
+    print_notes,
+    print_skipped,
+    print_table,
+    size_text,
+    time_text,
+    write_skipped,
+)
 
 if TYPE_CHECKING:
     from transfer.extract import Report
@@ -34,6 +43,7 @@ def extract(args: argparse.Namespace) -> None:
             report = extraction.extract(dataset, request, cache, progress=progress, **options)
     listing = cache.root / f"skipped-{re.sub('[^A-Za-z0-9_.-]+', '-', Path(args.data).name)[:60]}.csv"
     write_skipped(listing, report.skipped)
+    print_notes(report.remarks)
     if args.json:
         print_json(asdict(report))
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from commands import arguments
+from commands import argument_types, arguments
 from feature_cache.spec import POOLINGS
 
 
@@ -22,7 +22,7 @@ def add_sweep(sub: argparse.ArgumentParser) -> None:
         "--size",
         action="append",
         default=[],
-        type=arguments.size,
+        type=argument_types.size,
         metavar="S",
         help="input size (default: the net's own)",
     )
@@ -40,7 +40,7 @@ def add_sweep(sub: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--jobs",
-        type=arguments.positive,
+        type=argument_types.positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes (default: all cores)",
@@ -65,7 +65,7 @@ def add_head(group: argparse._ArgumentGroup) -> None:
         "--param",
         action="append",
         default=[],
-        type=arguments.parameter,
+        type=argument_types.parameter,
         metavar="NAME=VALUE",
         help="of the head; of most also scale=true or false, pca=N, calibrate=true or false, class_weight=balanced",
     )
@@ -113,7 +113,7 @@ def add_choice(group: argparse._ArgumentGroup) -> None:
 
 def counts(text: str) -> list[int]:
     """``1,5,20`` as rising numbers."""
-    return sorted({arguments.positive(part) for part in text.split(",")})
+    return sorted({argument_types.positive(part) for part in text.split(",")})
 
 
 def add_protocol(group: argparse._ArgumentGroup) -> None:
@@ -124,7 +124,7 @@ def add_protocol(group: argparse._ArgumentGroup) -> None:
         "--per-class", type=int, metavar="N", help="train on N labelled images per class, judge on all the rest"
     )
     group.add_argument(
-        "--repeats", type=arguments.positive, default=1, metavar="R", help="make the folds of --cv R times"
+        "--repeats", type=argument_types.positive, default=1, metavar="R", help="make the folds of --cv R times"
     )
     group.add_argument(
         "--splits",
@@ -135,7 +135,7 @@ def add_protocol(group: argparse._ArgumentGroup) -> None:
         "--groups", metavar="COLUMN", help="of a CSV file: images of a group, one patient's, stay on one side"
     )
     group.add_argument(
-        "--draws", type=arguments.positive, default=20, metavar="N", help="for --per-class (default: 20)"
+        "--draws", type=argument_types.positive, default=20, metavar="N", help="for --per-class (default: 20)"
     )
 
 
@@ -149,5 +149,5 @@ def columns(text: str) -> list[str]:
 
 def grid(text: str) -> tuple[str, list[str]]:
     """``C=0.1,1`` as (name, values)."""
-    name, values = arguments.parameter(text)
+    name, values = argument_types.parameter(text)
     return name, values.split(",")

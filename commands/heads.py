@@ -129,7 +129,7 @@ def _images(args: argparse.Namespace) -> DataSet:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one data set.")
-    return datasets.from_files(paths)
+    return arguments.read_as(args, datasets.from_files(paths))
 
 
 def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached, np.ndarray, float]:

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from feature_cache.errors import StorageFailure
 
+MOST_NOTES = 20  # lines of one kind that are printed
+
 
 def print_json(content: dict[str, Any], stream: IO[str] | None = None) -> None:
     print(json.dumps(content, indent=2), file=stream)
@@ -140,3 +142,11 @@ def print_skipped(skipped: Sequence[Any], file: Path | None) -> None:
         print(f"left out {len(skipped)} unreadable images{kept}:", file=sys.stderr)
         for problem in skipped[:5]:
             print(f"  {problem.id}: {problem.reason}", file=sys.stderr)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Say on stderr what was guessed, passed over, or read otherwise than its owner may mean."""
+    for note in notes[:MOST_NOTES]:
+        print(f"note: {note}", file=sys.stderr)
+    if len(notes) > MOST_NOTES:
+        print(f"note: {len(notes) - MOST_NOTES} more remarks like these are left out.", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from commands import arguments
+from commands import argument_types, arguments
 from commands.output import Progress, print_json, print_skipped, write_skipped
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.spec import POOLINGS, PREPROCESSINGS
@@ -31,7 +31,10 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
     arguments.add_csv(sub)
     sub.add_argument("--test", type=float, default=0.2, metavar="F", help="share of the test images (default: 0.2)")
     sub.add_argument(
-        "--folds", type=arguments.positive, metavar="K", help="of cross-validation (default: one split, a share of 0.2)"
+        "--folds",
+        type=argument_types.positive,
+        metavar="K",
+        help="of cross-validation (default: one split, a share of 0.2)",
     )
     sub.add_argument(
         "--workflow",
@@ -58,13 +61,13 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
         "--layer", action="append", default=[], metavar="L", help="may be repeated (default: the net's readout)"
     )
     sub.add_argument("--pool", choices=POOLINGS, help="what to do with the spatial axes (default: the net's custom)")
-    sub.add_argument("--size", type=arguments.size, help="of the images, in pixels (default: the net's own)")
+    sub.add_argument("--size", type=argument_types.size, help="of the images, in pixels (default: the net's own)")
     sub.add_argument(
         "--preprocessing", choices=PREPROCESSINGS, help="what the net expects pixels to become (default: the net's own)"
     )
     sub.add_argument("--head", default="ridge", metavar="NAME", help="see layertap train-head --help (default: ridge)")
     sub.add_argument(
-        "--param", action="append", default=[], type=arguments.parameter, metavar="NAME=VALUE", help="of the head"
+        "--param", action="append", default=[], type=argument_types.parameter, metavar="NAME=VALUE", help="of the head"
     )
     sub.add_argument("--fine-tune", action="store_true", help="train the last layers, too, starting from the head")
     sub.add_argument(

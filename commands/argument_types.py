@@ -1,0 +1,96 @@
+"""From the text of an argument to its value; what is no such value is an error of the parser."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from feature_cache.spec import PERCENTILES
+
+
+def size(text: str) -> tuple[int, int]:
+    """``64`` or ``48x64`` as (height, width)."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give pixels as 64, or height and width as 48x64")
+    return sides[0], sides[-1]
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """``0,4095`` as the numbers of black and white."""
+    try:
+        low, high = (float(number) for number in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range; give two numbers, the lower first, as 0,4095")
+    return low, high
+
+
+def depth(text: str) -> int:
+    """A number of bits."""
+    if not text.isdecimal() or not 9 <= int(text) <= 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a depth; give a number of bits from 9 to 32")
+    return int(text)
+
+
+def window(text: str) -> str:
+    """``0,4095`` or ``percentiles``, as specs have it."""
+    if text == PERCENTILES:
+        return text
+    try:
+        return ",".join(str(int(number)) if number == int(number) else repr(number) for number in value_range(text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a window; give two numbers, the lower first, as 0,4095, or {PERCENTILES}"
+        ) from None
+
+
+def seed(text: str) -> int:
+    """A whole number that every random generator takes."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed; give a whole number from 0 to {2**31 - 1}")
+    return int(text)
+
+
+def parameter(text: str) -> tuple[str, str]:
+    """``C=0.1`` as (name, value)."""
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a parameter; give it as NAME=VALUE")
+    return name, value
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def days(text: str) -> float:
+    """``30`` or ``30d`` as days."""
+    try:
+        number = float(text.lower().removesuffix("d"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days; give it as 30 or 30d")
+    return number
+
+
+def bytes_(text: str) -> float:
+    """``20GB`` or ``500 MB`` as bytes, in decimal units, as disks are sold."""
+    units = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+    number = text.upper().rstrip("KMGTB ")
+    unit = text.upper()[len(number) :].strip()
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError):
+        size = -1.0
+    if not 0 <= size < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give it as 20GB or 500MB")
+    return size
