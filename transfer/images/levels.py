@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from feature_cache.errors import BadImage
@@ -10,6 +12,7 @@ from transfer.images.options import Decoding
 
 EIGHT_BIT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # of each 16-bit value
 CLIPPED = (1.0, 99.0)  # the percentiles that become black and white
+_AT_ONCE = 2**22  # values that are scaled at a time
 FEW_LEVELS = 32  # no more than this are left of an image whose values fill an eighth of their range, or less
 
 
@@ -37,40 +40,48 @@ def to_eight_bit(values: np.ndarray, bits: int, decoding: Decoding, name: str, *
     if decoding.window == PERCENTILES:
         limits = _percentiles(values)
     if limits is not None:
-        levels = _stretched(values, *limits)
-    elif values.dtype.kind == "f":
+        return _stretched(values, *limits, inverted=inverted)
+    if values.dtype.kind == "f":
         raise _refusal(name, "holds floating-point values of no fixed range")
-    elif values.size and (values.min() < 0 or values.max() > 65535):
+    if values.size and (values.min() < 0 or values.max() > 65535):
         raise _refusal(name, f"holds integers outside 0 to 65535 (from {values.min()} to {values.max()})")
-    elif bits < 16:
-        levels = _stretched(values, 0, 2**bits - 1)
-    else:
-        levels = EIGHT_BIT[values]
-    return 255 - levels if inverted else levels
+    return _stretched(values, 0, 2 ** min(bits, 16) - 1, inverted=inverted)
 
 
-def remark_on(values: np.ndarray, bits: int, decoding: Decoding) -> str | None:
-    """What is to be said of values that fill a small part of their range, such as 12 bits that are stored in 16."""
-    if decoding.window is not None or values.dtype.kind == "f" or bits < 16 or not values.size:
+def remark_on(most: int, bits: int, decoding: Decoding) -> str | None:
+    """What is to be said of integers that fill a small part of their range, such as 12 bits that are stored in 16.
+
+    Parameters
+    ----------
+    most : int
+        The largest value of the image.
+    """
+    if decoding.window is not None or bits < 16:
         return None
-    most = int(values.max())
     levels = (most * 255 + 32767) // 65535 + 1
     if levels > FEW_LEVELS or most < 1:
         return None
-    used = max(most, 1).bit_length()
+    used = most.bit_length()
     return (
-        f"its 16-bit values end at {most}, so that {levels} gray level{'s are' if levels > 1 else ' is'} left of them; "
-        f"say what is white by depth {used} (--depth {used}) or a window (--window 0,{2**used - 1})"
+        f"of its 16-bit values no more than {levels} gray level{'s' * (levels > 1)} are left; say which value is white "
+        f"by depth {used} (--depth {used}) or by a window (--window 0,{2**used - 1})"
     )
 
 
-def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def _stretched(values: np.ndarray, low: float, high: float, *, inverted: bool) -> np.ndarray:
     """Levels of values of which `low` is black and `high` white; what is beyond them, or no number, is cut off."""
-    if high <= low:
-        return np.zeros(values.shape, np.uint8)
-    scaled = np.asarray(values, np.float64)
-    scaled = np.clip((scaled - low) * (255 / (high - low)), 0, 255)
-    return np.floor(np.nan_to_num(scaled, copy=False, nan=0.0) + 0.5).astype(np.uint8)
+    levels = np.zeros(values.shape, np.uint8)
+    step = max(1, _AT_ONCE // max(1, math.prod(values.shape[1:])))
+    for start in range(0, len(values), step):
+        part, result = values[start : start + step], levels[start : start + step]
+        if values.dtype == np.uint16 and (low, high) == (0, 65535):
+            result[...] = EIGHT_BIT[part]
+        elif high > low:
+            shares = np.clip((part.astype(np.float64) - low) * (255 / (high - low)), 0, 255)
+            result[...] = np.floor(np.nan_to_num(shares, copy=False, nan=0.0) + 0.5)
+        if inverted:
+            np.subtract(255, result, out=result)
+    return levels
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -13,7 +13,7 @@ MAX_SECONDS = 5.0
 # Bytes of a pixel in Pillow's memory, by mode.
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 # Bytes of a pixel that decoders take besides, by format: buffers for whole frames, planes of integers.
-_BESIDES = {"WEBP": 12, "AVIF": 12, "HEIF": 12, "JPEG2000": 16, "GIF": 5, "BLP": 8}
+_BESIDES = {"WEBP": 12, "AVIF": 8, "HEIF": 8, "JPEG2000": 16, "GIF": 1, "BLP": 8}
 _BESIDES |= {"ICNS": 4, "PSD": 4, "DDS": 4, "QOI": 4}
 # Seconds for a million pixels of the formats that Pillow decodes in Python (measured on a 2-core AMD EPYC).
 _SECONDS = {"PPM plain": 1.5, "QOI": 1.2, "DDS": 1.4, "BLP": 1.2, "XPM": 0.3}

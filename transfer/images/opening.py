@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import io
 from functools import cache
+from typing import Any
 
-from PIL import Image
+from PIL import Image, features
 
 from feature_cache.errors import BadImage
 from transfer.images import limits
@@ -55,8 +56,13 @@ def open_picture(encoded: bytes, *, page: int | None = None, max_pixels: int = l
     Exception
         BadImage, whose reason does not name the file, or whatever Pillow raises for a damaged one.
     """
+    if max_pixels > limits.MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
+        # Whoever asks for more than Pillow allows has to have its own limit raised as well.
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     try:
         image = _opened(encoded)
+    except BadImage:
+        raise
     except Exception:
         if encoded[:4] in _TIFF:
             return _by_tifffile(encoded, page, max_pixels)
@@ -65,18 +71,31 @@ def open_picture(encoded: bytes, *, page: int | None = None, max_pixels: int = l
         raise
     if page is not None:
         image.seek(page)
+    if image.format == "TIFF" and _has_planes(image):
+        return _by_tifffile(encoded, page, max_pixels)
     return PillowPicture(image, encoded, page=page, max_pixels=max_pixels)
 
 
+def _has_planes(image: Image.Image) -> bool:
+    """Whether the bands of a TIFF lie one after another in a way that Pillow opens and cannot decode."""
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    bits = tags.get(258, (1,))
+    return tags.get(284) == 2 and len(bits) > 1 and (set(bits) != {8} or len(bits) == 2)
+
+
 def _by_tifffile(encoded: bytes, page: int | None, max_pixels: int) -> Picture:
-    return TiffPicture(io.BytesIO(encoded), page=page, max_pixels=max_pixels)
+    try:
+        return TiffPicture(io.BytesIO(encoded), page=page, max_pixels=max_pixels)
+    except Exception as error:  # whatever a damaged file leads it to
+        reason = "is a damaged TIFF file"
+        raise BadImage(reason, reason) from error
 
 
 def _opened(encoded: bytes) -> Image.Image:
     brand = _brand(encoded)
     if brand in _HEIF and not _register_heif():
-        reason = "a HEIC photograph; reading it needs pillow-heif: pip install 'layertap[heif]'"
-        raise BadImage(reason, f"is {reason}")
+        reason = "is a HEIC photograph; reading it needs pillow-heif: pip install 'layertap[heif]'"
+        raise BadImage(reason, reason)
     try:
         return Image.open(io.BytesIO(encoded), formats=_formats())
     except Image.DecompressionBombError:
@@ -97,7 +116,9 @@ def _foreign(encoded: bytes) -> str | None:
     """What a file is that is not read, where that can be told."""
     brand, begins = _brand(encoded), encoded[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
     if brand in _AVIF:
-        return "is an AVIF image, which this installation of Pillow cannot read; install another Pillow"
+        if features.check("avif"):
+            return "is a damaged AVIF image"
+        return "is an AVIF image, which this installation of Pillow cannot read; install Pillow from a wheel"
     if brand in (b"crx ",):
         return "is a raw file of a camera; convert it to TIFF or JPEG"
     if brand:

@@ -11,18 +11,19 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadImage
+from feature_cache.spec import PERCENTILES
 from transfer.images import limits
 from transfer.images.levels import remark_on, to_eight_bit
 from transfer.images.options import DEFAULT, Decoding
-from transfer.images.strips import SIDEWAYS, STRIP_PIXELS, Strips, turned
+from transfer.images.strips import AT_ONCE, SIDEWAYS, Strips, turned, upright
 from transfer.images.tiff import TiffPicture, first_three
+from transfer.images.truncation import share_of
 
 ARRAY = "array"  # the format of an image that no file holds
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 DEEP = (*SIXTEEN_BIT, "I", "F")
 _BITS = {"1": 1, "I": 32, "F": 32}  # of a channel in each of Pillow's modes; in others 16 or 8
 _BACKGROUND = {"white": 255, "black": 0}
-_ROWS = 2**22  # pixels of more than 8 bits that are scaled at a time
 # An alpha channel of which a smaller share is wholly opaque or wholly transparent is perhaps none.
 _PLAIN_ALPHA = 0.5
 # TIFF tags, and values of them.
@@ -146,15 +147,21 @@ class PillowPicture:
             return turned(self._pages_as_channels(decoding, name), _orientation(image))
         if decoding.window is not None and self.bits == 16 and self.mode not in DEEP:
             return self._deep_colour(name).upright(decoding, least, name)
-        image.load()
+        self._load(name)
         orientation = _orientation(image)
         self._remark_on_bands(decoding)
         if self.mode in DEEP or self._signed:
             image = self._eight_bit(image, decoding, name)
-        convert = partial(_to_gray_or_rgb, alpha=decoding.alpha)
-        if image.width * image.height <= STRIP_PIXELS:
-            return turned(convert(image), orientation)
-        return Strips(image, orientation, convert)
+        return upright(image, orientation, partial(_to_gray_or_rgb, alpha=decoding.alpha))
+
+    def _load(self, name: str) -> None:
+        try:
+            self._image.load()
+        except OSError as error:
+            if self.format not in ("JPEG", "MPO") or "truncated" not in str(error) or self._encoded is None:
+                raise
+            reason = share_of(self._encoded)
+            raise BadImage(f"{name} {reason}.", reason) from error
 
     def _prepare(self, least: tuple[int, int] | None, name: str) -> None:
         """Have no more decoded than is needed, and refuse what would take too much."""
@@ -166,7 +173,6 @@ class PillowPicture:
             halvings = max(0, min(full[0] // least[1], full[1] // least[0]).bit_length() - 1)
             reduced = 2**halvings
             image.reduce = halvings  # type: ignore[method-assign, assignment]
-        progressive = image.info.get("progressive") or image.info.get("progression")
         limits.check(
             image.width // reduced,
             image.height // reduced,
@@ -175,22 +181,29 @@ class PillowPicture:
             mode=self.mode,
             format="PPM plain" if _is_plain_ppm(image) else self.format,
             encoded=len(self._encoded or b""),
-            # The coefficients of all passes are kept until the last one.
-            besides=2 * full[0] * full[1] * len(image.getbands()) if progressive else 0,
+            besides=_coefficients(image, full),
             turned=self.format == "TIFF" and self._orientation in range(2, 9),
         )
 
     def _eight_bit(self, image: Image.Image, decoding: Decoding, name: str) -> Image.Image:
         """A deep image as one of mode L."""
-        values = np.asarray(image)
-        if self._signed:
-            values = values.view(np.int8)
+        width, height = image.size
         key = image.info.get("transparency")
-        levels = scaled(values, 8 if self._signed else self._deep_bits, decoding, name, inverted=self._inverted)
-        if self.mode in SIXTEEN_BIT:
-            self._remark(remark_on(values, self._deep_bits, decoding))
+        levels, most = np.empty((height, width), np.uint8), 0
+        # Some rows at a time, but for percentiles, which are of all.
+        step = height if decoding.window == PERCENTILES else max(1, AT_ONCE // width)
+        for start in range(0, height, step):
+            stop = min(start + step, height)
+            values = np.asarray(image if stop - start == height else image.crop((0, start, width, stop)))
+            if self._signed:
+                values = values.view(np.int8)
+            bits = 8 if self._signed else self._deep_bits
+            part = to_eight_bit(values, bits, decoding, name, inverted=self._inverted)
             if isinstance(key, int) and decoding.alpha in _BACKGROUND:
-                levels[values == key] = _BACKGROUND[decoding.alpha]
+                part[values == key] = _BACKGROUND[decoding.alpha]
+            levels[start:stop] = part
+            most = max(most, int(values.max())) if self.mode in SIXTEEN_BIT else 0
+        self._remark(remark_on(most, self._deep_bits, decoding))
         return Image.fromarray(levels)
 
     def _pages_as_channels(self, decoding: Decoding, name: str) -> Image.Image:
@@ -206,7 +219,7 @@ class PillowPicture:
                 raise BadImage(f"{name} {reason}.", reason)
             if part.mode in DEEP:
                 part = Image.fromarray(
-                    scaled(np.asarray(part), self._deep_bits, decoding, name, inverted=self._inverted)
+                    to_eight_bit(np.asarray(part), self._deep_bits, decoding, name, inverted=self._inverted)
                 )
             channels.append(np.asarray(part.convert("L")))
         if len({channel.shape for channel in channels}) > 1:
@@ -264,11 +277,6 @@ class PillowPicture:
                 )
 
 
-def scaled(values: np.ndarray, bits: int, decoding: Decoding, name: str, *, inverted: bool = False) -> np.ndarray:
-    """See `transfer.images.levels.to_eight_bit`."""
-    return to_eight_bit(values, bits, decoding, name, inverted=inverted)
-
-
 def _to_gray_or_rgb(image: Image.Image, alpha: str) -> Image.Image:
     """An image of 8 bits or fewer as one of mode L or RGB, transparency laid over what `alpha` says."""
     if image.mode == "1":
@@ -323,3 +331,12 @@ def _is_plain_ppm(image: Image.Image) -> bool:
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else () if value is None else (value,)
+
+
+def _coefficients(image: Image.Image, size: tuple[int, int]) -> int:
+    """Bytes of what a progressive JPEG of this full size keeps from pass to pass: 2 for each stored value."""
+    layers = getattr(image, "layer", None)  # of each: name, horizontal and vertical sampling, table
+    if not layers or not (image.info.get("progressive") or image.info.get("progression")):
+        return 0
+    samples = [across * down for _, across, down, _ in layers]
+    return 2 * size[0] * size[1] * sum(samples) // max(1, *samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -128,7 +129,15 @@ class ArraySource:
         return self.name
 
 
+# What decoders raise where a damaged header leads them to something that they did not expect.
+_OF_PROGRAMS = (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, UnicodeError, struct.error)
+
+
 def reason_of(error: Exception) -> str:
     """Why a file could not be decoded, in a line that does not name it."""
+    if isinstance(error, Image.DecompressionBombError):
+        return "more pixels than are decoded; raise max_pixels (--max-pixels)"
+    if isinstance(error, _OF_PROGRAMS):
+        return "its header is damaged"
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "not a known image format" if text.startswith("cannot identify image file") else text

@@ -1,7 +1,9 @@
-"""Turning and resizing, of large images a strip at a time, so that no second whole copy of one is ever in memory.
+"""Turning, converting and resizing large images a strip at a time, so that no needless copy of one is in memory.
 
-Pillow resizes in two passes, first along the rows, then along the columns, and rounds to 8 bits after each. The first
-can be done for some rows at a time, with the same result to the bit.
+Pillow resizes in two passes, along the rows and along the columns, and rounds to 8 bits after each. A pass along the
+rows can be done for some rows at a time. Where Pillow would take the columns first, which depends on the shapes, single
+values differ by 1, or by more where bicubic and lanczos overshoot: this is for images of which a turned or converted copy
+would not fit into the memory allowed.
 """
 
 from __future__ import annotations
@@ -23,8 +25,12 @@ _UPRIGHT = {
 }
 SIDEWAYS = (5, 6, 7, 8)
 # Orientations whose first upright row is the last stored row, or column.
-_FROM_THE_END = (3, 4, 7, 6)
-STRIP_PIXELS = 2**24  # an image of no more pixels is turned and resized at once
+_FROM_THE_END = (3, 4, 7, 8)
+AT_ONCE = 2**24  # an image of no more pixels is turned and resized at once
+STRIP_PIXELS = 2**22  # of a larger one
+
+_WHOLE_BYTES = 950_000_000  # that an image may take together with its turned and converted copy
+_STORED = {"1": 1, "L": 1, "P": 1}  # bytes of a pixel, by mode; others have 4
 
 Box = tuple[float, float, float, float]
 
@@ -32,6 +38,29 @@ Box = tuple[float, float, float, float]
 def turned(image: Image.Image, orientation: int) -> Image.Image:
     """An image of this EXIF orientation, upright."""
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def upright(
+    image: Image.Image, orientation: int, convert: Callable[[Image.Image], Image.Image]
+) -> Image.Image | Strips:
+    """An image in gray or colour of 8 bits, turned by its orientation: in one piece unless it is too large for that.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        As it is stored, decoded; not deeper than 8 bits.
+    orientation : int
+        By EXIF.
+    convert : callable
+        From a part of the stored image to gray or colour of 8 bits.
+    """
+    if image.width * image.height <= AT_ONCE:
+        return turned(convert(image), orientation)
+    if image.mode in ("L", "RGB") and "transparency" not in image.info and orientation not in _UPRIGHT:
+        return image
+    strips = Strips(image, orientation, convert)
+    bytes_of_pixel = _STORED.get(image.mode, 4) + _STORED.get(strips.mode, 4)
+    return strips.whole() if image.width * image.height * bytes_of_pixel <= _WHOLE_BYTES else strips
 
 
 class Strips:

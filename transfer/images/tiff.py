@@ -17,7 +17,7 @@ from feature_cache.errors import BadImage
 from transfer.images import limits
 from transfer.images.levels import remark_on, to_eight_bit
 from transfer.images.options import DEFAULT, Decoding
-from transfer.images.strips import SIDEWAYS, STRIP_PIXELS, Strips, turned
+from transfer.images.strips import SIDEWAYS, Strips, upright
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is for us to say
 
@@ -81,7 +81,8 @@ class TiffPicture:
             values, alpha = self._pages_as_channels(name), None
         else:
             values, alpha = self._colours_and_alpha(self._values(self._page, name), name)
-        self._remark(remark_on(values, self.bits, decoding))
+        if values.dtype == np.uint16:
+            self._remark(remark_on(int(values.max()), self.bits, decoding))
         bits = self.bits if values.dtype.kind == "u" and self.bits not in (8,) else 16
         pixels = values if values.dtype == np.uint8 else to_eight_bit(values, bits, decoding, name)
         if self._kind == "MINISWHITE":
@@ -90,9 +91,7 @@ class TiffPicture:
             share = alpha[..., None].astype(np.float32) / np.iinfo(alpha.dtype).max
             pixels = np.rint(pixels * share + _BACKGROUND[decoding.alpha] * (1 - share)).astype(np.uint8)
         image = Image.fromarray(first_three(pixels))
-        if image.width * image.height <= STRIP_PIXELS:
-            return turned(image, self._orientation)
-        return Strips(image, self._orientation, lambda part: part)
+        return upright(image, self._orientation, lambda part: part)
 
     def _check(self, name: str) -> None:
         """Refuse what would take too much, or is not understood."""

@@ -172,7 +172,7 @@ class TestUnreadable:
     def test_truncated_file_is_refused_by_name(self, tmp_path: Path, rng: np.random.Generator, name: str) -> None:
         file = saved(Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)), tmp_path / name)
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        with pytest.raises(BadImage, match=f"{name} cannot be decoded"):
+        with pytest.raises(BadImage, match=f"{name} (cannot be decoded|is cut off: about 50% of its rows)"):
             pixels_of(file)
 
     def test_empty_file_is_refused(self, tmp_path: Path) -> None:

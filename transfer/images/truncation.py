@@ -1,0 +1,71 @@
+"""How much of a JPEG that was cut off is there.
+
+The markers are those of ITU-T T.81, Annex B.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+_END, _SCAN, _FRAMES = 0xD9, 0xDA, (0xC0, 0xC1, 0xC2)
+_PROGRESSIVE = 0xC2
+_COEFFICIENTS = 64  # of a block
+
+
+def share_of(encoded: bytes) -> str:
+    """What is there of a JPEG that ends too early, as the end of a sentence that begins with the image."""
+    frame, scans = _scans(encoded)
+    if frame == _PROGRESSIVE:
+        whole = scans[:-1]  # the file ends within the last one that has begun
+        exactness: dict[tuple[int, int], float] = {}
+        for scan in whole:
+            for component in scan.components:
+                for coefficient in range(scan.first, scan.last + 1):
+                    exactness[component, coefficient] = 0.5 if scan.low_bits_missing else 1.0
+        components = 1 + max((component for scan in scans for component in scan.components), default=0)
+        share = sum(exactness.values()) / (components * _COEFFICIENTS)
+        return f"is cut off: {len(whole)} of its passes are whole, with about {share:.0%} of its detail"
+    return f"is cut off: about {_rows(encoded):.0%} of its rows are there"
+
+
+class _Scan(NamedTuple):
+    """A pass: the coefficients, from `first` to `last`, of some components, perhaps without their low bits."""
+
+    components: list[int]
+    first: int
+    last: int
+    low_bits_missing: bool
+
+
+def _scans(encoded: bytes) -> tuple[int, list[_Scan]]:
+    """The kind of frame, and each scan that has begun."""
+    place, frame = 2, 0
+    order: dict[int, int] = {}
+    scans: list[_Scan] = []
+    while 0 <= place < len(encoded) - 4:
+        if encoded[place] != 0xFF or encoded[place + 1] in (0, 0xFF) or 0xD0 <= encoded[place + 1] <= 0xD8:
+            place = encoded.find(b"\xff", place + 1)  # data of a scan
+            continue
+        marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4])
+        body = encoded[place + 4 : place + 2 + length]
+        if marker in _FRAMES and len(body) >= 6:
+            frame = marker
+            order = {body[6 + 3 * number]: number for number in range(body[5]) if 6 + 3 * number < len(body)}
+        elif marker == _SCAN and body and len(body) >= 2 * body[0] + 3:
+            names = [order.get(body[1 + 2 * number], 0) for number in range(body[0])]
+            scans.append(_Scan(names, body[-3], min(body[-2], _COEFFICIENTS - 1), bool(body[-1] & 15)))
+        place += 2 + max(length, 2)
+    return frame, scans
+
+
+def _rows(encoded: bytes) -> float:
+    """The share of rows above the even area that a decoder puts in place of what is missing."""
+    image = Image.open(io.BytesIO(encoded + bytes((0xFF, _END))), formats=["JPEG"])
+    image.draft(None, (1, 1))
+    pixels = np.asarray(image.convert("RGB")).astype(int)
+    even = (np.abs(pixels - pixels[-1, -1]).max(axis=(1, 2)) <= 2)[::-1]
+    return 1 - (int(np.argmin(even)) if not even.all() else len(even)) / len(even)
