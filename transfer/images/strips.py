@@ -2,8 +2,8 @@
 
 Pillow resizes in two passes, along the rows and along the columns, and rounds to 8 bits after each. A pass along the
 rows can be done for some rows at a time. Where Pillow would take the columns first, which depends on the shapes, single
-values differ by 1, or by more where bicubic and lanczos overshoot: this is for images of which a turned or converted copy
-would not fit into the memory allowed.
+values differ by 1, or by more where bicubic and lanczos overshoot: this is for images of which a turned or converted
+copy would not fit into the memory allowed.
 """
 
 from __future__ import annotations
