@@ -18,6 +18,7 @@ from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
 from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
 from transfer import arrays, folders, splits, tables
 from transfer.images import ArraySource, FileSource, ImageSource
+from transfer.shades import StoredImage
 
 BUILT_IN = ("digits",)
 CHUNK = 4096  # images whose digests are asked for at a time
@@ -118,11 +119,11 @@ def load(
             _require_unused(f"{path} is a table", split, value_range)
             return _table(path, tables.read(path, images, class_column, id_column))
         if arrays.is_known(path):
-            _require_unused(f"{path} is a file of arrays", split, value_range)
-            return _arrays(path, arrays.read(path))
+            return _arrays(path, arrays.read(path, split, value_range))
         if not _looks_like_image(path):
             raise BadData(
-                f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz or IDX."
+                f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz, .npy "
+                "or IDX."
             )
         _require_unused(f"{path} is an image", split, value_range)
         return from_files([path])
@@ -240,19 +241,17 @@ def _table(path: Path, table: tables.Table) -> DataSet:
     return DataSet(str(path), table.ids, tuple(FileSource(file) for file in table.files), table.labels, table.columns)
 
 
-def _arrays(file: Path, found: arrays.Arrays) -> DataSet:
+def _arrays(path: Path, found: arrays.Arrays) -> DataSet:
     digits = len(str(len(found.images) - 1))
     ids = tuple(f"{number:0{digits}d}" for number in range(len(found.images)))
-    sources = tuple(
-        ArraySource(image, f"image {name} of {file}") for image, name in zip(found.images, ids, strict=True)
-    )
-    return DataSet(str(file), ids, sources, found.labels)
+    sources = tuple(StoredImage(found.images, number, f"image {name} of {path}") for number, name in enumerate(ids))
+    return DataSet(str(path), ids, sources, found.labels, notes=found.notes)
 
 
 def _folder(path: Path, split: str | None, value_range: tuple[float, float] | None) -> DataSet:
     found = folders.read(path, split)
     if found.holds_arrays:
-        raise BadData(f"{found.path} holds files of arrays and no images; give one of them.")
+        return _arrays(found.path, arrays.read(found.path, found.split, value_range))
     _require_unused(f"{found.path} is a folder of images", None, value_range)
     sources = tuple(FileSource(found.path / name) for name in found.ids)
     return DataSet(str(found.path), found.ids, sources, found.labels, empty=found.empty, notes=found.notes)
