@@ -60,10 +60,15 @@ def suffix(name: str) -> str:
     return (dot + ending).lower() if stem else ""
 
 
+def printable(name: str) -> str:
+    """A name that may be printed: with what is no text, line ends and escape codes among it, told as in Python."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
 def counted(kinds: Counter[str], most: int = 8) -> str:
-    """``.xml (60), .txt (1)``: the most frequent first, and how many of other kinds."""
+    """``61 (60 .xml, 1 .txt)``: how many, the most frequent first, and how many of other kinds."""
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    parts = [f"{kind} ({count:,})" for kind, count in ordered[:most]]
+    parts = [f"{count:,} {printable(kind)}" for kind, count in ordered[:most]]
     if rest := ordered[most:]:
-        parts.append(f"{len(rest)} more kinds ({sum(count for _, count in rest):,})")
-    return ", ".join(parts)
+        parts.append(f"{sum(count for _, count in rest):,} of {len(rest)} more kinds")
+    return f"{kinds.total():,} ({', '.join(parts)})"

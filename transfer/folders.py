@@ -97,18 +97,25 @@ def _read(folder: Path, split: str | None) -> Folder | _Instead:
 
 def _split_folder(folder: Path, parts: list[str], split: str | None) -> Path:
     if split is None:
-        raise BadData(
-            f"{folder} is divided into splits ({', '.join(parts)}), which are no classes; name one, for instance with "
-            f"--split {parts[0]}, or give its folder, {folder / parts[0]}."
-        )
+        if len(parts) == 1:
+            what, name = f"holds the split {parts[0]} alone, which is no class", "name it"
+        else:
+            what, name = f"is divided into splits ({', '.join(parts)}), which are no classes", "name one, for instance"
+        raise BadData(f"{folder} {what}; {name} with --split {parts[0]}, or give its folder, {folder / parts[0]}.")
     return folder / splits.choose(split, parts, str(folder))
 
 
 def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | None:
     """What is in the only subfolder, where that is a split, or divided into splits, and no class."""
+    inner = name
+    while True:  # data/archive/chest
+        if splits.find(folders_in(folder / inner)):
+            return folder / inner, split
+        below = tree.folders.get(inner, [])
+        if len(below) != 1 or inner in tree.holders:
+            break
+        inner = f"{inner}/{below[0]}"
     below = tree.folders.get(name, [])
-    if splits.find(folders_in(folder / name)):
-        return folder / name, split
     if below and splits.split_of(name) and splits.split_of(name) == splits.split_of(folder.name):
         return folder / name, split  # an archive that holds itself: seg_train/seg_train/street
     if splits.is_plain(name) and (below or split):
@@ -193,6 +200,10 @@ def _doubts(folder: Path, tops: list[str], tree: Tree, divided: bool) -> list[st
             "their class."
         ]
     plain = [name for name in tops if splits.is_plain(name)]
-    if len(plain) == 1 and len(below[plain[0]]) > 1 and not any(below[name] for name in tops if name not in plain):
+    others = [name for name in tops if name not in plain]
+    if len(plain) == 1 and not any(below[name] for name in others) and (len(below[plain[0]]) > 1 or not others):
         return [f"{folder / plain[0]} is read as a class; if it is a split, give that folder alone."]
+    named = [name for name in tops if splits.split_of(name)]
+    if len({splits.split_of(name) for name in named}) > 1:
+        return [f"{some(named)} in {folder} are read as classes; if they are splits, give one of these folders alone."]
     return []

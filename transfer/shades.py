@@ -188,8 +188,9 @@ def _check_numbers(values: np.ndarray, name: str, value_range: Range | None) -> 
             )
     elif dtype.kind != "f" or lowest < 0 or highest > 1:
         kind = "floats" if dtype.kind == "f" else str(dtype)
+        ranges = _LIKELY if dtype.kind == "f" else _LIKELY[2:]
         likely = next(
-            (f"{low},{high}" for low, high in _LIKELY if low <= lowest and highest <= high), f"{lowest:g},{highest:g}"
+            (f"{low},{high}" for low, high in ranges if low <= lowest and highest <= high), f"{lowest:g},{highest:g}"
         )
         raise BadData(
             f"{name} holds {kind} from {lowest:g} to {highest:g}, which do not say what is black and what is white; "

@@ -42,29 +42,32 @@ class Tree:
     def folders(self) -> dict[str, list[str]]:
         """The names of the folders in each folder, of those alone that hold images, however deep."""
         found: dict[str, set[str]] = {}
-        for folder in {name.rpartition("/")[0] for name in self.images}:
+        for folder in self.holders:
             while folder:
                 holder, _, name = folder.rpartition("/")
                 found.setdefault(holder, set()).add(name)
                 folder = holder
         return {folder: sorted(found[folder]) for folder in sorted(found)}
 
+    @cached_property
+    def holders(self) -> frozenset[str]:
+        """The folders that hold images directly; empty is the root."""
+        return frozenset(name.rpartition("/")[0] for name in self.images)
+
     def notes(self, folder: Path) -> tuple[str, ...]:
+        """What was passed over, in a line for each reason."""
         found = []
         if self.litter:
             found.append(
-                f"passed over {self.litter.total():,} files and folders in {folder} that are hidden, or of a program "
-                f"or system: {file_names.counted(self.litter)}."
+                f"passed over in {folder}, as hidden or left behind by a program or system: "
+                f"{file_names.counted(self.litter)}."
             )
         if self.sidecars:
-            found.append(
-                f"passed over {self.sidecars.total():,} files in {folder} that are no images by their names: "
-                f"{file_names.counted(self.sidecars)}."
-            )
+            found.append(f"passed over in {folder}, as no images by their names: {file_names.counted(self.sidecars)}.")
         if self.links:
             found.append(
-                f"{len(self.links):,} links in {folder} lead round in a circle, or to a folder that is read already, "
-                f"and are not followed: {some(sorted(self.links))}."
+                f"links in {folder} that lead round in a circle, or to a folder that is read already, are not followed "
+                f"({len(self.links):,}): {some(sorted(self.links))}."
             )
         return tuple(found)
 
@@ -112,7 +115,7 @@ def walk(root: Path) -> Tree:
             elif what == "file":
                 _sort(tree, entry, name)
             else:
-                tree.sidecars["no regular files"] += 1
+                tree.sidecars["pipes or devices"] += 1
     tree.images.sort(key=_order)
     tree.arrays.sort(key=_order)
     tree.tops.sort()
@@ -178,7 +181,8 @@ def folders_in(folder: Path) -> list[str]:
 
 def some(names: list[str]) -> str:
     """The first of `names`, and how many more there are."""
-    return ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST:,} more" if len(names) > _MOST else "")
+    first = ", ".join(map(file_names.printable, names[:_MOST]))
+    return first + (f" and {len(names) - _MOST:,} more" if len(names) > _MOST else "")
 
 
 def top(name: str) -> str:

@@ -326,7 +326,7 @@ class TestFolders:
         write_npy(class_folder, X=gray)
         dataset = datasets.load(str(class_folder))
         assert len(dataset) == 8
-        assert ".npy (1)" in dataset.notes[0]
+        assert "1 (1 .npy)" in dataset.notes[0]
 
 
 def npy_header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:

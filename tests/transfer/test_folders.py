@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -56,13 +57,14 @@ class TestSplits:
             ((*several("fold_1", "cat", "dog"), *several("fold_2", "cat", "dog")), "fold_1"),
             (("images/train/1.png", "images/val/2.png", "labels/train/1.txt", "labels/val/2.txt"), "train"),
             ((*several("cat", "train", "test"), *several("dog", "train", "test")), "train"),
+            ((*several("data/archive/chest/train", "n", "p"), *several("data/archive/chest/test", "n")), "train"),
         ],
     )
     def test_splits_are_no_classes_and_the_message_names_one(
         self, tmp_path: Path, names: tuple[str, ...], example: str
     ) -> None:
         put(tmp_path, *names)
-        with pytest.raises(BadData, match=rf"divided into splits .*--split {example}\b") as caught:
+        with pytest.raises(BadData, match=rf"(divided into splits|holds the split) .*--split {example}\b") as caught:
             datasets.load(str(tmp_path))
         assert "\n" not in str(caught.value)
         assert len(datasets.load(str(tmp_path), split=example)) > 0
@@ -146,6 +148,21 @@ class TestSplits:
         assert "each class" in note
         assert "(2023, 2024), which are read as parts of their class" in note
 
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            (several("train", "freight", "steam") + ("bus/1.png",), "train is read as a class; if it is a split"),
+            (("train/1.png",), "train is read as a class; if it is a split"),
+            (("trainA/1.png", "trainB/1.png", "testA/1.png"), "testA, trainA, trainB in .* are read as classes"),
+            (several("photos", "cat", "dog"), r"a single class, photos; if its folders \(cat, dog\) are the classes"),
+        ],
+    )
+    def test_what_might_have_been_meant_otherwise_is_noted(
+        self, tmp_path: Path, names: tuple[str, ...], message: str
+    ) -> None:
+        (note,) = datasets.load(str(put(tmp_path, *names))).notes
+        assert re.search(message, note)
+
     @pytest.mark.parametrize("split", ["train", "x"])
     def test_data_that_is_not_divided_has_no_splits(self, tmp_path: Path, write_image: WriteImage, split: str) -> None:
         image = write_image(tmp_path / "flat" / "1.png", 1)
@@ -200,15 +217,14 @@ class TestLinks:
             *("dogs/0.png", "dogs/1.png"),
         )
         (note,) = dataset.notes
-        assert note.startswith("6 links in ")
-        assert "not followed: cats/a dogs, cats/further round, cats/one/back and 3 more." in note
+        assert "are not followed (6): cats/a dogs, cats/further round, cats/one/back and 3 more." in note
 
     def test_a_class_that_is_another_ones_name_is_not_read_again(self, tmp_path: Path) -> None:
         put(tmp_path, *several("pets", "cats", "dogs"))
         (tmp_path / "pets" / "kittens").symlink_to("cats", target_is_directory=True)
         dataset = datasets.load(str(tmp_path / "pets"))
         assert (classes(dataset), dataset.empty) == ({"cats": 2, "dogs": 2}, ())
-        assert "not followed: kittens." in dataset.notes[0]
+        assert "are not followed (1): kittens." in dataset.notes[0]
 
     def test_a_class_whose_link_leads_nowhere_is_not_left_out(self, tmp_path: Path) -> None:
         put(tmp_path, *several("pets", "cats", "dogs"))
@@ -253,9 +269,8 @@ class TestLitter:
         assert dataset.ids == ("cats/0.png", "cats/1.png", "dogs/0.png", "dogs/1.png")
         assert dataset.empty == ()
         (note,) = dataset.notes
-        assert note.startswith("passed over 23 files and folders in ")
-        assert "hidden, or of a program or system: ._* (2), @eaDir (2), Thumbs.db (2), #recycle (1)" in note
-        assert "more kinds (" in note
+        assert "left behind by a program or system: 23 (2 ._*, 2 @eaDir, 2 Thumbs.db, 1 #recycle, 1 $REC" in note
+        assert note.endswith("12 of 12 more kinds).")
         assert "\n" not in note
 
     def test_files_beside_images_are_counted_by_their_suffix(self, tmp_path: Path) -> None:
@@ -265,8 +280,7 @@ class TestLitter:
         assert dataset.ids == tuple(names)
         assert dataset.empty == ()  # meta is no class
         (note,) = dataset.notes
-        assert "passed over 9 files in " in note
-        assert "no images by their names: .xml (6), .json (1), .md (1), .txt (1)." in note
+        assert "no images by their names: 9 (6 .xml, 1 .json, 1 .md, 1 .txt)." in note
 
     def test_a_broken_image_is_not_hidden_among_them(self, tmp_path: Path, write_image: WriteImage) -> None:
         put(tmp_path, "cats/broken.jpg", "cats/1.xml", "cats/cut off", "cats/cut off.part")
@@ -289,15 +303,14 @@ class TestLitter:
         (tmp_path / "Makefile").write_text("all:\n\techo\n")
         dataset = datasets.load(str(tmp_path))
         assert dataset.ids == ("17", "18.0001", "19.photo", "plain")
-        assert "passed over 2 files in " in dataset.notes[0]
-        assert "without suffix (2)" in dataset.notes[0]
+        assert ": 2 (2 without suffix)." in dataset.notes[0]
 
     def test_an_image_that_is_called_a_text_is_passed_over_and_counted(self, tmp_path: Path) -> None:
         put(tmp_path, "1.png")
         Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "photo.txt", "PNG")
         dataset = datasets.load(str(tmp_path))
         assert dataset.ids == ("1.png",)
-        assert ".txt (1)" in dataset.notes[0]
+        assert "1 (1 .txt)" in dataset.notes[0]
 
     def test_no_file_is_opened_whose_name_says_what_it_is(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -317,11 +330,19 @@ class TestLitter:
         (tmp_path / "cats" / "null.png").symlink_to("/dev/zero")
         dataset = datasets.load(str(tmp_path / "cats"))
         assert dataset.ids == ("1.png",)
-        assert "no regular files (3)" in dataset.notes[0]
+        assert "3 pipes or devices" in dataset.notes[0]
+
+    def test_names_that_are_no_text_do_not_reach_the_terminal(self, tmp_path: Path) -> None:
+        put(tmp_path, "cats/1.png")
+        (tmp_path / "cats" / "note.\x1b[31m\n").write_text("text")
+        (tmp_path / "cats" / "a\nlink").symlink_to("..", target_is_directory=True)
+        notes = datasets.load(str(tmp_path)).notes
+        assert len(notes) == 2
+        assert all(note.isprintable() for note in notes)
 
     def test_a_folder_without_images_says_what_is_there(self, tmp_path: Path) -> None:
         put(tmp_path, "a/1.txt", "a/2.txt", "b/3.xml")
-        with pytest.raises(BadData, match=r"holds no images by their names, only \.txt \(2\), \.xml \(1\); put images"):
+        with pytest.raises(BadData, match=r"holds no images by their names, only 3 \(2 \.txt, 1 \.xml\); put images"):
             datasets.load(str(tmp_path))
 
     def test_classes_without_any_file_are_told_and_those_with_other_files_are_none(self, tmp_path: Path) -> None:
