@@ -17,7 +17,7 @@ import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.array_files import IdxFile, NpyFile, StoredArray
-from transfer.images import EIGHT_BIT, ArraySource
+from transfer.images import EIGHT_BIT, ArraySource, Picture
 
 SHADES = "shades are uint8 from 0 to 255, or floats from 0 to 1"
 CHANNELS = (1, 3, 4)
@@ -120,6 +120,10 @@ class StoredImage(ArraySource):
     def pixels(self) -> np.ndarray:
         image: np.ndarray = self.images[self.position]
         return image
+
+    def load(self) -> tuple[bytes, Picture]:
+        """The digest of the array, and the image, which is read once for both."""
+        return ArraySource(self.pixels, self.name).load()
 
 
 @dataclass(frozen=True)
