@@ -20,7 +20,7 @@ from feature_cache.errors import BadData
 from transfer.machine import host_memory
 
 MOST_SHRUNK = 100  # how much smaller a large compressed file may be than what it holds
-_LARGE = 2**30
+_LARGE = 2**28
 _DEFLATE = 1032  # a byte cannot stand for more in a zip or gzip file
 _CHUNK = 2**24
 _HEADINGS = ("label", "labels", "class", "target", "y")
@@ -212,8 +212,8 @@ def _require_room(file: Path, size: int) -> None:
     packed = file.stat().st_size
     if size > _LARGE and size > MOST_SHRUNK * packed:
         raise BadData(
-            f"{file} declares {_gigabytes(size)} in {packed:,} bytes, more than {MOST_SHRUNK} times its own size; "
-            "this is refused: if that is right, save the arrays as .npy files, which are not held in memory."
+            f"{file} declares {_gigabytes(size)} in {packed:,} bytes, more than {MOST_SHRUNK} times its own size, "
+            "which is refused; if it is right, save the arrays as .npy files, which are not held in memory."
         )
     free = host_memory()
     if free is not None and size > free:
