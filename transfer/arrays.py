@@ -88,8 +88,8 @@ def _read_folder(folder: Path, split: str | None, value_range: Range | None) -> 
     if npy:
         kept: dict[str, StoredArray] = {file.stem: array_files.npy(file) for file in npy}
         large = [file for file in npy if len(kept[file.stem].shape) > 2]
-        if len(large) == 1 and split is None:
-            return _with_labels_beside(large[0], value_range)
+        if len(large) == 1 and not _parse(large[0].stem):  # cells.npy and cells_labels.npy
+            return read(large[0], split, value_range)
         texts = {file.stem: array_files.text(file) for file in _texts(folder) if file.stem not in kept}
         return _choose({**texts, **kept}, str(folder), split, value_range)
     if len(files) == 1:

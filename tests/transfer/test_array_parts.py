@@ -305,6 +305,11 @@ class TestFolders:
         alone = write_npy(tmp_path / "e", cells=gray, cells_labels=range(12))
         assert len(set(datasets.load(str(alone)).labels)) == 12
 
+    def test_arrays_that_are_not_read_are_named(self, tmp_path: Path, gray: np.ndarray) -> None:
+        dataset = datasets.load(str(write_npy(tmp_path / "d", X=gray, y=range(12), embeddings=np.eye(12))))
+        assert len(set(dataset.labels)) == 12
+        assert dataset.notes[0].endswith("X with y is read; not read: embeddings.")
+
     def test_split_folders_may_hold_arrays(self, tmp_path: Path, gray: np.ndarray) -> None:
         for part in ("train", "test"):
             write_npy(tmp_path / part, X=gray[PARTS[part]], y=range(len(gray[PARTS[part]])))
