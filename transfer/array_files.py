@@ -189,6 +189,8 @@ def text(file: Path) -> TextFile:
 
 def _lines(file: Path) -> list[str]:
     with _reading(file, "a file of one label a line"):
+        if file.stat().st_size > _LARGE:
+            raise ValueError("it is too large for that")
         lines = file.read_text("utf-8-sig").splitlines()
         while lines and not lines[-1].strip():
             lines.pop()

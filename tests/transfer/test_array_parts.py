@@ -381,3 +381,10 @@ class TestUntrusted:
         with pytest.raises(BadData, match=r"needs 0\.0 GB of memory, .* save the arrays as \.npy files"):
             datasets.load(str(write_npz(tmp_path / "d.npz", X=gray)))
         assert len(datasets.load(str(write_npy(tmp_path, X=gray) / "X.npy"))) == 12
+
+    def test_a_text_file_without_end_is_not_read(self, tmp_path: Path, gray: np.ndarray) -> None:
+        np.save(tmp_path / "X.npy", gray)
+        with (tmp_path / "labels.txt").open("wb") as file:
+            file.truncate(2**40)
+        with pytest.raises(BadData, match=r"cannot read .*labels\.txt as a file of one label a line: it is too large"):
+            datasets.load(str(tmp_path / "X.npy"))
