@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="layertap",
         description="Cut a pretrained net at a layer, keep the activations of your images, train heads on them.",
         epilog="DATA is digits (built in), a folder with a subfolder per class, a folder of images, a CSV file with "
-        "the columns id and class and its images beside it, in imgs/ beside it, or in --images, the folder of a RAMP "
-        "kit, an .npz file with the arrays X and y, or an IDX file such as train-images-idx3-ubyte.gz.",
+        "columns id and class and images beside it, in imgs/ or in --images, the folder of a RAMP kit, or arrays: an "
+        ".npz file with X and y, or an IDX file, train-images-idx3-ubyte.gz. --split names a part of what is divided.",
     )
     parser.add_argument("--version", action="version", version=f"layertap {own_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

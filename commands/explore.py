@@ -54,7 +54,7 @@ def _against(args: argparse.Namespace) -> DataSet | None:
     from transfer import tables
 
     name = args.against
-    if name is None and (file := tables.kit_file(Path(args.data), "test")):
+    if name is None and args.split is None and (file := tables.kit_file(Path(args.data), "test")):
         name = str(file)
     if name is None:
         return None

@@ -125,6 +125,8 @@ def _images(args: argparse.Namespace) -> DataSet:
     if len(paths) == 1 and (paths[0].is_dir() or args.image[0] in datasets.BUILT_IN or datasets.is_dataset(paths[0])):
         args.data = args.image[0]
         return arguments.dataset(args)
+    if args.split is not None or args.range is not None:
+        raise InvalidChoice("--split and --range go with a data set, not with image files; leave them out.")
     for path in paths:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"

@@ -7,22 +7,21 @@ a RAMP kit, a CSV file with an image folder, or a file of arrays.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from feature_cache.errors import BadData, BadImage, unknown
+from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
 from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
-from transfer import arrays, tables
+from transfer import arrays, folders, splits, tables
 from transfer.images import ArraySource, FileSource, ImageSource
+from transfer.shades import StoredImage
 
 BUILT_IN = ("digits",)
 CHUNK = 4096  # images whose digests are asked for at a time
-# Left behind by file managers; everything else in a folder is taken to be an image.
-_LITTER = {"thumbs.db", "desktop.ini", "icon\r", "__macosx"}
 
 
 @dataclass(frozen=True)
@@ -106,21 +105,27 @@ def load(
     BadData
         When it holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder.
     """
-    if data in BUILT_IN:
-        return _digits()
     path = Path(data)
+    if data in BUILT_IN:
+        _require_unused(f"{data} is built in", split, value_range)
+        return _digits()
     if data and path.is_dir():
-        file = tables.kit_file(path)
-        return _table(path, tables.read(file, images, class_column, id_column)) if file else _folder(path)
+        if tables.kit_file(path):
+            _require_unused(f"{path} is a RAMP kit", None, value_range)
+            return _table(path, tables.read(_kit_file(path, split), images, class_column, id_column))
+        return _folder(path, split, value_range)
     if path.is_file():
         if path.suffix.lower() in tables.SUFFIXES:
+            _require_unused(f"{path} is a table", split, value_range)
             return _table(path, tables.read(path, images, class_column, id_column))
         if arrays.is_known(path):
-            return _arrays(path, arrays.read(path))
+            return _arrays(path, arrays.read(path, split, value_range))
         if not _looks_like_image(path):
             raise BadData(
-                f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz or IDX."
+                f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz, .npy "
+                "or IDX."
             )
+        _require_unused(f"{path} is an image", split, value_range)
         return from_files([path])
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
@@ -217,73 +222,39 @@ def _digits() -> DataSet:
     return DataSet("digits", ids, sources, bunch.target.astype(str))
 
 
+def _require_unused(what: str, split: str | None, value_range: tuple[float, float] | None) -> None:
+    if split is not None:
+        raise InvalidChoice(f"{what} and has no splits; leave out --split {split}.")
+    if value_range is not None:
+        raise InvalidChoice(f"{what}, and --range goes with arrays of floats or of integers alone; leave it out.")
+
+
+def _kit_file(kit: Path, split: str | None) -> Path:
+    """The table of a kit's training or test set."""
+    parts = [part for part in ("train", "test") if tables.kit_file(kit, part)]
+    file = tables.kit_file(kit, splits.choose(split, parts, str(kit)) if split else "train")
+    assert file
+    return file
+
+
 def _table(path: Path, table: tables.Table) -> DataSet:
     return DataSet(str(path), table.ids, tuple(FileSource(file) for file in table.files), table.labels, table.columns)
 
 
-def _arrays(file: Path, found: arrays.Arrays) -> DataSet:
+def _arrays(path: Path, found: arrays.Arrays) -> DataSet:
     digits = len(str(len(found.images) - 1))
     ids = tuple(f"{number:0{digits}d}" for number in range(len(found.images)))
-    sources = tuple(
-        ArraySource(image, f"image {name} of {file}") for image, name in zip(found.images, ids, strict=True)
-    )
-    return DataSet(str(file), ids, sources, found.labels)
+    sources = tuple(StoredImage(found.images, number, f"image {name} of {path}") for number, name in enumerate(ids))
+    return DataSet(str(path), ids, sources, found.labels, notes=found.notes)
 
 
-def _folder(folder: Path) -> DataSet:
-    children = _visible(folder)
-    classes = [child for child in children if child.is_dir()]
-    loose = [child for child in children if _is_file(child)]
-    labelled = [(file, child.name) for child in classes for file in _files_below(child)]
-    if not labelled:
-        if not loose:
-            raise BadData(f"the folder {folder} holds no files; put images in it, or in a subfolder for each class.")
-        return _dataset(folder, loose, None)
-    inner = [{child.name for child in _visible(folder) if child.is_dir()} for folder in classes]
-    if len(inner) > 1 and len(inner[0]) > 1 and all(names == inner[0] for names in inner):
-        raise BadData(
-            f"{folder} holds {', '.join(child.name for child in classes[:3])} with the same subfolders in each: these "
-            f"look like splits, not classes; name one of them, for instance {classes[0]}."
-        )
-    images = [file for file in loose if _looks_like_image(file)]
-    if images:
-        raise BadData(
-            f"{folder} holds both class folders and loose images ({images[0].name}, {len(images)} in all); "
-            "move the images into a class folder, or away."
-        )
-    names = np.array([name for _, name in labelled])
-    empty = tuple(child.name for child in classes if child.name not in names)
-    return replace(_dataset(folder, [file for file, _ in labelled], names), empty=empty)
-
-
-def _dataset(folder: Path, files: list[Path], labels: np.ndarray | None) -> DataSet:
-    ids = tuple(file.relative_to(folder).as_posix() for file in files)
-    return DataSet(str(folder), ids, tuple(FileSource(file) for file in files), labels)
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What is in `folder`, sorted, but for litter, hidden files and links to a folder round it."""
-    here = folder.resolve()
-    return sorted(
-        child
-        for child in folder.iterdir()
-        if not child.name.startswith(".")
-        and child.name.lower() not in _LITTER
-        and not (child.is_symlink() and here.is_relative_to(child.resolve()))
-    )
-
-
-def _is_file(path: Path) -> bool:
-    """Whether `path` is a file, or a link to one that is gone: that is reported when it is read."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for child in _visible(folder):
-        if _is_file(child):
-            yield child
-        elif child.is_dir() and not child.is_symlink():  # a link to a folder could lead round in a circle
-            yield from _files_below(child)
+def _folder(path: Path, split: str | None, value_range: tuple[float, float] | None) -> DataSet:
+    found = folders.read(path, split)
+    if found.holds_arrays:
+        return _arrays(found.path, arrays.read(found.path, found.split, value_range))
+    _require_unused(f"{found.path} is a folder of images", None, value_range)
+    sources = tuple(FileSource(found.path / name) for name in found.ids)
+    return DataSet(str(found.path), found.ids, sources, found.labels, empty=found.empty, notes=found.notes)
 
 
 def _looks_like_image(file: Path) -> bool:

@@ -16,9 +16,9 @@ import numpy as np
 
 from feature_cache.errors import BadData
 from feature_cache.keys import digest_array
-from transfer.arrays import eight_bit
 from transfer.datasets import DataSet
 from transfer.images import ArraySource, FileSource, ImageSource, Picture
+from transfer.shades import eight_bit
 
 _WANTED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,6 +140,35 @@ class TestData:
     def test_a_csv_that_leads_out_of_its_folder(self, mistake: Mistake, data: Path) -> None:
         (data / "table.csv").write_text("id,class\n../data/dark/0.png,dark\n../../secret.png,dark\n")
         assert "'../../secret.png', which leads out of the image folder" in mistake("extract", data / "table.csv")
+
+    def test_a_folder_of_splits(self, main: Callable, mistake: Mistake, make_classes: Callable, tmp_path: Path) -> None:
+        make_classes(tmp_path / "photos" / "train")
+        make_classes(tmp_path / "photos" / "val", 2, seed=1)
+        line = mistake("extract", "photos", *LAYER)
+        assert "photos is divided into splits (train, val), which are no classes; name one" in line
+        assert "--split train, or give its folder, photos/train." in line
+        assert "photos has no split 'test'; allowed: train, val" in mistake("extract", "photos", "--split", "test")
+        outcome = main("explore", "photos", "--split", "validation", "--json")
+        assert json.loads(outcome.stdout)["classes"] == {"bright": 2, "dark": 2}
+
+    def test_a_split_or_a_range_of_what_has_none(self, mistake: Mistake, data: Path) -> None:
+        assert "the folders of data are classes (bright, dark); leave out --split" in mistake(
+            "extract", data.name, "--split", "train"
+        )
+        assert "digits is built in and has no splits" in mistake("extract", "digits", "--split", "train")
+        assert "--range goes with arrays of floats or of integers alone" in mistake("extract", data, "--range=0,1")
+
+    def test_arrays_of_numbers_that_say_nothing_alone(self, main: Callable, mistake: Mistake, tmp_path: Path) -> None:
+        values = np.linspace(-1, 1, 4 * 12 * 12).reshape(4, 1, 12, 12)
+        np.savez(tmp_path / "torch.npz", x_train=values, y_train=[0, 1, 0, 1], x_test=values[:1])
+        line = mistake("extract", "torch.npz", *LAYER)
+        assert "x_train of torch.npz holds floats from -1 to 1" in line
+        option = line.split("for instance ")[1].rstrip(".")
+        outcome = main("extract", "torch.npz", *LAYER, option)
+        assert outcome.status == 0, outcome.stderr
+        assert "note: x_train of torch.npz has the shape (4, 1, 12, 12), which is read as channels" in outcome.stderr
+        assert "note: of torch.npz, x_train with y_train is read; not read: x_test; --split chooses" in outcome.stderr
+        assert "1 reused" in main("extract", "torch.npz", *LAYER, option, "--split", "test").stdout
 
     @pytest.mark.parametrize("how", ["no image", "damaged"])
     def test_unreadable_image_fails_and_is_named(self, main: Callable, data: Path, how: str) -> None:
