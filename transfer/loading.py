@@ -18,6 +18,7 @@ from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable
+from transfer.file_kinds import described_by_suffix
 from transfer.keras_file import NetFile, read_net_file
 from transfer.nets import Net, keras_models_folder
 from transfer.saved_weights import check_order, load_hdf5_weights
@@ -90,7 +91,17 @@ def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
             reason = reason or first_line(error)
         else:
             return model
-    raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {reason}")
+    raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {_misplaced(net.weights_file) or reason}")
+
+
+def _misplaced(file: Path) -> str | None:
+    """What a file is that was given as weights, where it is something else."""
+    if described := described_by_suffix(file.name):
+        return f"it is {described[0]}, and Keras reads weights from .weights.h5 and .h5 files."
+    with contextlib.suppress(LayertapError):
+        read_net_file(file)
+        return f"it is a whole net of its own. Give it as the net: --net {file}"
+    return None
 
 
 def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:

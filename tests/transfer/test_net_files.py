@@ -1,4 +1,4 @@
-"""Files of nets: HDF5, Keras 2, 16 bits, and what is none. Each gives the right numbers, or a line that says why not."""
+"""Files of nets: HDF5, Keras 2, 16 bits, and what is none. Each gives its numbers, or a line that says why not."""
 
 from __future__ import annotations
 
@@ -300,6 +300,31 @@ class TestLimits:
             target.writestr("model.weights.h5", bytes(2**27))
         with pytest.raises(UnsafeFile, match="would unpack to far more than"):
             Net(str(tmp_path / "a.keras")).default_size()
+
+    def test_layers_that_no_memory_holds_are_refused_before_they_are_computed(
+        self, tmp_path: Path, class_folder: Path
+    ) -> None:
+        i = keras.Input((8, 8, 3))
+        x = keras.layers.UpSampling2D(2**17, name="up")(i)
+        keras.Model(i, keras.layers.GlobalAveragePooling2D(name="gap")(x)).save(tmp_path / "a.keras")
+        cache = FeatureCache(tmp_path / "cache")
+        with pytest.raises(InvalidChoice, match=r"one image takes [\d,.]+ GiB in the largest layer of") as caught:
+            extract(datasets.load(str(class_folder)), Request(Net(str(tmp_path / "a.keras")), ("gap",)), cache)
+        one_line(caught.value)
+        assert cache.spaces() == []
+
+
+class TestWeights:
+    def test_what_is_given_as_weights_and_is_none(self, tmp_path: Path) -> None:
+        plain_net().save(tmp_path / "whole.h5")
+        plain_net().save(tmp_path / "whole.keras")
+        (tmp_path / "w.pth").write_bytes(b"x")
+        for name in ("whole.h5", "whole.keras"):
+            with pytest.raises(BadData, match=rf"mobilenet: it is a whole net of its own.*--net .*{name}") as caught:
+                Backbone(Net("mobilenet", str(tmp_path / name)), (32, 32))
+            one_line(caught.value)
+        with pytest.raises(BadData, match=r"it is a file of PyTorch, and Keras reads weights from"):
+            Backbone(Net("mobilenet", str(tmp_path / "w.pth")), (32, 32))
 
 
 class TestOtherKinds:
