@@ -88,7 +88,7 @@ def add_features(sub: argparse.ArgumentParser, *, several: bool = True) -> None:
     group.add_argument(
         "--net",
         default="glyphnet",
-        help="name (see layertap nets), .keras file, or run of fine-tune (default: glyphnet)",
+        help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
     )
     group.add_argument(
         "--weights",
@@ -116,7 +116,7 @@ def add_features(sub: argparse.ArgumentParser, *, several: bool = True) -> None:
     group.add_argument(
         "--preprocessing",
         choices=PREPROCESSINGS,
-        help="what the net expects pixels to become (default: the net's own; none, 0 to 255, for a .keras file)",
+        help="what the net expects pixels to become (default: the net's own; none, 0 to 255, for a file)",
     )
     group.add_argument(
         "--precision",

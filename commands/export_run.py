@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands import arguments
 from commands.output import print_json
+from feature_cache.disks import disk_failure
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, WrongResult
 from feature_cache.version import own_version
 
@@ -158,6 +159,8 @@ def _written(kind: Format, model: Any, made: Path, name: str) -> Any:
     except (LayertapError, OSError, MemoryError):
         raise
     except Exception as error:  # converters raise many types for an operation that they do not know
+        if full := disk_failure(error, made.parent):
+            raise OSError(0, full) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InvalidChoice(f"the net cannot be converted to {name} ({reason}); use --to keras.") from error
 

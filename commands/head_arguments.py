@@ -12,7 +12,7 @@ from feature_cache.spec import POOLINGS
 def add_sweep(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("features", "each may be repeated; all combinations are judged")
     group.add_argument(
-        "--net", action="append", default=[], metavar="N", help="name or .keras file (default: glyphnet)"
+        "--net", action="append", default=[], metavar="N", help="name, .keras or .h5 file (default: glyphnet)"
     )
     group.add_argument(
         "--layer", action="append", default=[], metavar="L", help="of the net; NET:LAYER of several nets"

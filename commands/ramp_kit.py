@@ -54,7 +54,7 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
     sub.add_argument(
         "--net",
         default="glyphnet",
-        help="name (see layertap nets), .keras file, or run of fine-tune (default: glyphnet)",
+        help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
     )
     sub.add_argument("--weights", metavar="W", help="imagenet, none or a weights file (default: the net's custom)")
     sub.add_argument(

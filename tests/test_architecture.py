@@ -35,6 +35,7 @@ KERAS_MODULES = {
     "transfer/glyphnet/train.py",
     "transfer/loading.py",
     "transfer/normalise.py",
+    "transfer/saved_weights.py",
     "transfer/seeding.py",
     "transfer/serving.py",
 }

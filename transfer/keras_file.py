@@ -1,50 +1,180 @@
-"""What a ``.keras`` file says of itself, read without Keras and before Keras is let at it."""
+"""What a file of a net says of itself, read without Keras and before Keras is let at it."""
 
 from __future__ import annotations
 
+import copy
 import json
 import zipfile
 import zlib
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import BadData, UnsafeFile
+from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFile
+from transfer import hdf5_file
+from transfer.file_kinds import kind_of
+from transfer.keras2 import to_keras3, with_modules
+from transfer.policies import computes_in_half, in_float32
 
 LARGEST_CONFIG = 64 * 2**20  # bytes
+# A file's parts may take this many bytes once they are unpacked, and this many for each of its own.
+ROOM, EXPANSION = 2**26, 100
 # Layers of Keras that exist to run code or load further files.
 _CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "__lambda__"}
+_OWN_MODULES = ("keras", "tf_keras", "builtins")
+_DAMAGED = (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, RuntimeError, RecursionError, zlib.error)
 
 
-def read_config(file: Path) -> dict[str, Any]:
-    """The architecture in a ``.keras`` file, once it is known to need no code but Keras's own.
+@dataclass(frozen=True)
+class NetFile:
+    """A file that holds a net, in which nothing was found that needs code but Keras's own.
+
+    Attributes
+    ----------
+    file : Path
+    config : dict
+        Its architecture, as the file has it.
+    version : str
+        Of the Keras that wrote it; empty where the file does not say it.
+    is_hdf5 : bool
+        Whether it is an HDF5 file; otherwise it is a ZIP archive, as Keras 3 writes.
+    """
+
+    file: Path
+    config: dict[str, Any]
+    version: str
+    is_hdf5: bool
+
+    @property
+    def is_of_keras2(self) -> bool:
+        return self.version.split(".")[0] in ("1", "2")
+
+    @property
+    def computes_in_half(self) -> bool:
+        """Whether layers compute in 16 bits, by the file; Layertap computes them in float32."""
+        return computes_in_half(self.config)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether Keras 3 loads it as it is, and computes it in float32 or better."""
+        return not (self.is_hdf5 or self.is_of_keras2 or self.computes_in_half)
+
+    def config_to_build(self) -> dict[str, Any]:
+        """The architecture for Keras 3, in float32 where the file says 16 bits.
+
+        Raises
+        ------
+        BadData
+            When Keras 2 wrote something that Keras 3 has not.
+        """
+        config = self.config
+        if self.is_hdf5 and not self.is_of_keras2:
+            config = with_modules(config)
+        elif self.is_of_keras2:
+            try:
+                config = to_keras3(config)
+            except BadData as error:
+                raise BadData(
+                    f"{self.file} was written by Keras {self.version} and holds {error}. Rebuild that part from "
+                    "layers of Keras 3, and save the net with model.save('name.keras')."
+                ) from error
+        return {**in_float32(config), "compile_config": None}
+
+
+def read_net_file(file: Path) -> NetFile:
+    """What a ``.keras`` or ``.h5`` file holds, once it is known to need no code but Keras's own.
 
     Raises
     ------
+    InvalidChoice
+        When it is a file of another kind; the message says which, and what to do.
     BadData
-        When it is not such a file.
+        When it is damaged.
     UnsafeFile
-        When it holds a lambda, or a layer or function from elsewhere.
+        When it holds a lambda, a layer or function from elsewhere, or refers to other files.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
-            if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
-                raise ValueError("config.json is too large")
-            config = json.loads(archive.read("config.json"))
-        if not isinstance(config, dict):
-            raise ValueError("config.json is not an object")
-        _refuse_code(config, file)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError, zlib.error) as error:
-        if isinstance(error, UnsafeFile):
+        status = file.stat()
+        return _read(file, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        if isinstance(error, LayertapError):
             raise
-        raise BadData(f"{file} is not a .keras file: save the net with model.save('name.keras') in Keras 3.") from error
-    return config
+        raise BadData(f"{file} cannot be read ({error.strerror or error}).") from error
+
+
+@lru_cache(maxsize=16)
+def _read(file: Path, size: int, mtime: int) -> NetFile:
+    try:
+        if kind_of(file) == "HDF5":
+            config, version = hdf5_file.read_net(file)
+            if config is None:
+                raise InvalidChoice(_without_net(file))
+            found = NetFile(file, config, version or "2", is_hdf5=True)
+        else:
+            found = _read_archive(file, size)
+            if file.suffix.lower() != ".keras":
+                raise InvalidChoice(f"{file} is a .keras file by its content; call it {file.stem}.keras.")
+        _refuse_code(found.config, file)
+    except LayertapError:
+        raise
+    except _DAMAGED as error:
+        raise BadData(_not_a_net(file)) from error
+    return found
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The architecture in a file of a net, as `read_net_file` finds it."""
+    return copy.deepcopy(read_net_file(file).config)
+
+
+def _read_archive(file: Path, size: int) -> NetFile:
+    with zipfile.ZipFile(file) as archive:
+        if sum(part.file_size for part in archive.infolist()) > ROOM + EXPANSION * size:
+            raise UnsafeFile(f"{file} would unpack to far more than the {size:,} bytes that it has.")
+        if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
+            raise ValueError("config.json is too large")
+        config = json.loads(archive.read("config.json"))
+        metadata = {}
+        if "metadata.json" in archive.namelist() and archive.getinfo("metadata.json").file_size < LARGEST_CONFIG:
+            metadata = json.loads(archive.read("metadata.json"))
+    if not isinstance(config, dict):
+        raise ValueError("config.json is not an object")
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return NetFile(file, config, version if isinstance(version, str) else "", is_hdf5=False)
+
+
+def _without_net(file: Path) -> str:
+    if hdf5_file.holds_weights(file):
+        return (
+            f"{file} holds weights without the net that they belong to. Give the net by its name, and this file as its "
+            "weights: --net NAME --weights FILE; or save the whole net with model.save('name.keras')."
+        )
+    return f"{file} is an HDF5 file that holds no net; save one with model.save('name.keras')."
+
+
+def _not_a_net(file: Path) -> str:
+    kind, archive = kind_of(file), file.suffix.lower() == ".keras"
+    if kind in ("ZIP", "HDF5"):
+        return (
+            f"{file} is damaged or cut short, or holds no net: save the net with model.save('name.keras') in Keras 3."
+        )
+    expected = ("a .keras file" if archive else f"an {file.suffix} file of a net") + (f" but {kind}" if kind else "")
+    return f"{file} is not {expected}: save the net with model.save('name.keras') in Keras 3."
 
 
 def input_shape(config: dict[str, Any]) -> tuple[int, int] | None:
     """Height and width of the input that `config` describes, or None where they are not fixed."""
-    shape = _at(config, "build_config", "input_shape") or _at(config, "config", "layers", 0, "config", "batch_shape")
-    if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape[1:3]):
-        return shape[1], shape[2]
+    layers = _at(config, "config", "layers") or _at(config, "config")
+    first = _at(layers, 0, "config")
+    for shape in (
+        _at(config, "build_config", "input_shape"),
+        _at(first, "batch_shape"),
+        _at(first, "batch_input_shape"),
+        _at(config, "config", "build_input_shape"),
+    ):
+        if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape[1:3]):
+            return shape[1], shape[2]
     return None
 
 
@@ -66,8 +196,9 @@ def _refuse_code(config: Any, file: Path) -> None:
         name = config.get("class_name")
         module = config.get("module")
         if isinstance(name, str):
-            foreign = module is not None and str(module).split(".")[0] not in ("keras", "builtins")
-            if foreign or name in _CODE_LAYERS or config.get("registered_name") not in (None, name):
+            foreign = module is not None and str(module).split(".")[0] not in _OWN_MODULES
+            registered = config.get("registered_name") not in (None, name) or ">" in name
+            if foreign or registered or name.rpartition(".")[2] in _CODE_LAYERS:
                 raise UnsafeFile(
                     f"{file} needs code of its own ({name}{f' of {module}' if foreign else ''}), and Layertap runs "
                     "no code from a model file. Rebuild that part from Keras's own layers."

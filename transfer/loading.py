@@ -1,22 +1,31 @@
-"""Building a net with its weights: by name, from a weights file, or from a ``.keras`` file. It imports Keras."""
+"""Building a net with its weights: by name, from a weights file, or from the file of a net. It imports Keras."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import math
 import random
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.saving.serialization_lib import ObjectSharingScope
 
-from feature_cache.errors import BadData, UnsafeFile, WeightsUnavailable
-from transfer.keras_file import read_config
+from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable
+from transfer.file_kinds import described_by_suffix
+from transfer.keras_file import NetFile, read_net_file
 from transfer.nets import Net, keras_models_folder
+from transfer.saved_weights import check_order, load_hdf5_weights
 from transfer.seeding import portable_draws
+
+# A file may describe so many weights, and so many more for each of its bytes: float32 takes 4 bytes each.
+SMALL, MOST_WEIGHTS_PER_BYTE = 2**24, 4
 
 
 def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
@@ -37,7 +46,7 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
     BadData
         When a file is not what it should be, or its weights do not fit the net.
     UnsafeFile
-        When a ``.keras`` file cannot be loaded without running code of its own.
+        When a file cannot be loaded without running code of its own.
     """
     with customary_settings(), _fresh_names(), _seeded(net.seed):
         if net.is_file:
@@ -82,7 +91,17 @@ def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
             reason = reason or first_line(error)
         else:
             return model
-    raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {reason}")
+    raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {_misplaced(net.weights_file) or reason}")
+
+
+def _misplaced(file: Path) -> str | None:
+    """What a file is that was given as weights, where it is something else."""
+    if described := described_by_suffix(file.name):
+        return f"it is {described[0]}, and Keras reads weights from .weights.h5 and .h5 files."
+    with contextlib.suppress(LayertapError):
+        read_net_file(file)
+        return f"it is a whole net of its own. Give it as the net: --net {file}"
+    return None
 
 
 def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
@@ -104,14 +123,93 @@ def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
 
 
 def _load_file(file: Path) -> keras.Model:
-    read_config(file)  # refuses what needs code
+    found = read_net_file(file)  # refuses what needs code
+    most = SMALL + MOST_WEIGHTS_PER_BYTE * file.stat().st_size
+    limit = _WeightLimit(most)
     try:
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+        with limit:
+            model = _plain_model(file) if found.is_plain else _translated(found)
     except Exception as error:  # Keras raises many types for a damaged or unsafe file
-        raise UnsafeFile(f"the net {file} cannot be loaded safely: {first_line(error)}") from error
-    if not model.built or not (isinstance(model, keras.Sequential) or hasattr(model, "_run_through_graph")):
+        if limit.exceeded:
+            raise BadData(
+                f"{file} describes layers of more than {most:,} weights, and its {file.stat().st_size:,} bytes cannot "
+                "hold them; save the net again, with its weights, with model.save('name.keras')."
+            ) from None
+        if isinstance(error, LayertapError):
+            raise
+        raise _cannot_load(found, error) from error
+    graph = isinstance(model, keras.Sequential) or hasattr(model, "_run_through_graph")
+    if not (graph and getattr(model, "built", False)):
         raise BadData(f"the net {file} is not a built Functional or Sequential model, so it has no layers to cut at.")
     return model
+
+
+def _plain_model(file: Path) -> keras.Model:
+    return keras.saving.load_model(file, compile=False, safe_mode=True)
+
+
+def _translated(found: NetFile) -> keras.Model:
+    """The net of a file that Keras 3 does not load as it is, or computes in 16 bits."""
+    config = found.config_to_build()
+    with ObjectSharingScope():
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    if not isinstance(model, keras.Model):
+        raise BadData(f"the net {found.file} is a {type(model).__name__}, and no model.")
+    if found.is_hdf5:
+        load_hdf5_weights(model, found.file)
+        return model
+    if found.is_of_keras2:
+        check_order(model, found.config_to_build())  # Keras has emptied the other
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # weights that were left out
+        model.load_weights(str(found.file))
+    return model
+
+
+def _cannot_load(found: NetFile, error: Exception) -> LayertapError:
+    text = str(error).rpartition("Exception encountered: ")[2].partition("Full object config")[0]
+    reason = first_line(Exception(text))[:200].rstrip(" .:,")
+    if missing := re.match(r"Could not deserialize 'keras\.layers\.(\w+)'", reason):
+        reason = f"it has no layer {missing[1]}"
+    if found.is_of_keras2:
+        return BadData(
+            f"{found.file} was written by Keras {found.version}, and Keras {keras.__version__} cannot load it "
+            f"({reason}). Build the net anew in Keras 3, give it the weights, and save it with model.save."
+        )
+    if _numbers(found.version) > _numbers(keras.__version__):
+        return BadData(
+            f"{found.file} was written by Keras {found.version}, which is newer than the {keras.__version__} that is "
+            f"installed here and cannot load it ({reason}). Install that version: pip install keras=={found.version}"
+        )
+    return UnsafeFile(f"the net {found.file} cannot be loaded safely: {reason}")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+
+
+class _WeightLimit(contextlib.ContextDecorator):
+    """While a net is built, refuses weights beyond a number: a file of a few bytes can describe layers of any size."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.exceeded = most, False
+
+    def __enter__(self) -> None:
+        self._add, left = keras.layers.Layer.add_weight, self.most
+        add = self._add
+
+        def add_weight(layer: Any, shape: Any = None, *args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= math.prod(side or 1 for side in ((shape,) if isinstance(shape, int) else shape or ()))
+            if left < 0:
+                self.exceeded = True
+                raise MemoryError("more weights than the file can hold")
+            return add(layer, shape, *args, **options)
+
+        keras.layers.Layer.add_weight = add_weight
+
+    def __exit__(self, *_: object) -> None:
+        keras.layers.Layer.add_weight = self._add
 
 
 def first_line(error: Exception) -> str:

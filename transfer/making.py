@@ -13,6 +13,7 @@ from transfer.engines.choice import choose
 from transfer.engines.conversions import CannotConvert
 from transfer.engines.engine import Engine
 from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
+from transfer.machine import available_memory
 from transfer.request import Request
 
 # What computing in less than float32 may change in a feature, as a share of the largest one.
@@ -121,5 +122,19 @@ class EngineMaker:
         backbone, specs = request.backbone, request.specs
         readouts = [(backbone.find(spec.layer), spec.pooling) for spec in specs]
         if self._start:
-            return backbone.cut_from(self._start, readouts)
-        return backbone.cut(readouts, specs[0].preprocessing, kind[-1])
+            model = backbone.cut_from(self._start, readouts)
+        else:
+            model = backbone.cut(readouts, specs[0].preprocessing, kind[-1])
+        self._check_memory(model)
+        return model
+
+    def _check_memory(self, model: Any) -> None:
+        """Raise InvalidChoice when not even one image can be computed."""
+        from transfer.layers import working_bytes
+
+        least, memory = working_bytes(model), available_memory()
+        if memory is not None and least > memory:
+            raise InvalidChoice(
+                f"one image takes {least / 2**30:,.1f} GiB in the largest layer of {self._request.net.name}, and "
+                f"{memory / 2**30:,.1f} GiB of memory are free; choose a smaller input with --size, or another net."
+            )

@@ -14,10 +14,13 @@ from typing import Any
 
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
 from feature_cache.spec import FeatureSpec
-from transfer.keras_file import input_shape, read_config
+from transfer.file_kinds import NET_SUFFIXES, not_taken
+from transfer.keras_file import input_shape, read_net_file
 
 RUN_FILES = WEIGHTS_FILE, NET_FILE = "net.weights.h5", "net.keras"  # of a fine-tuned net, in the folder of its run
 GLYPHNET_WEIGHTS = Path(__file__).parent / "glyphnet" / "weights.h5"
+# Of an input, in pixels: the longest side, and the most in all. A colour image of so many takes 0.8 GB at float32.
+LONGEST_SIDE, MOST_PIXELS = 2**15, 2**26
 
 
 @dataclass(frozen=True)
@@ -117,14 +120,14 @@ class Net:
     Parameters
     ----------
     name : str
-        One of `NETS`, or the path of a ``.keras`` file.
+        One of `NETS`, or the path of a ``.keras`` or ``.h5`` file that holds a whole net.
     weights : str, optional
         ``imagenet``, ``none`` for random ones, or the path of a weights file. By default ``imagenet``
         for the nets of ``keras.applications``, and their own for glyphnet and files.
     seed : int
         Of the random weights.
     preprocessing : str, optional
-        By default the net's own; a ``.keras`` file is given pixels of 0 to 255 as they are.
+        By default the net's own; that of a file is given pixels of 0 to 255 as they are.
     """
 
     name: str
@@ -134,6 +137,8 @@ class Net:
 
     def __post_init__(self) -> None:
         if self.info is None and not self.is_file:
+            if reason := not_taken(self.name):
+                raise InvalidChoice(reason)
             raise unknown("there is no net", self.name, NETS, "List them with: layertap nets.")
         if self.is_file:
             if not Path(self.name).is_file():
@@ -154,8 +159,8 @@ class Net:
 
     @property
     def is_file(self) -> bool:
-        """Whether the net is a ``.keras`` file."""
-        return self.info is None and self.name.lower().endswith(".keras")
+        """Whether the net is a ``.keras`` or ``.h5`` file."""
+        return self.info is None and self.name.lower().endswith(NET_SUFFIXES)
 
     @property
     def weights_file(self) -> Path | None:
@@ -193,7 +198,10 @@ class Net:
         """What identifies the architecture in a `FeatureSpec`."""
         if self.info is not None:
             return self.info.name
-        return "file-" + self.weights_id.removeprefix("sha256:")[:12]
+        digest = self.weights_id.removeprefix("sha256:")[:12]
+        # Earlier versions computed such a net in 16 bits: those features are not these.
+        half = read_net_file(Path(self.name)).computes_in_half
+        return f"file-{digest}-float32" if half else f"file-{digest}"
 
     def default_size(self) -> tuple[int, int]:
         """The net's customary input height and width.
@@ -205,13 +213,18 @@ class Net:
         """
         if self.info is not None:
             return self.info.size, self.info.size
-        shape = input_shape(read_config(Path(self.name)))
+        shape = input_shape(read_net_file(Path(self.name)).config)
         if shape is None:
             raise BadData(f"the net {self.name} takes images of any size; choose one with --size.")
         return shape
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise InvalidChoice when an input of `size` is below the net's minimum."""
+        """Raise InvalidChoice when an input of `size` is below the net's minimum, or larger than any image can be."""
+        if max(size) > LONGEST_SIDE or size[0] * size[1] > MOST_PIXELS:
+            raise InvalidChoice(
+                f"an input of {size[0]} x {size[1]} pixels for {self.name} is too large: at most {LONGEST_SIDE:,} a "
+                f"side and {MOST_PIXELS:,} in all are computed. Choose a smaller one with --size."
+            )
         if self.info is not None and min(size) < self.info.min_size:
             raise InvalidChoice(
                 f"{self.info.name} needs images of at least {self.info.min_size} x {self.info.min_size} pixels; "

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from transfer import formats
 from transfer.images import to_pixels
 
 SIDE = 32
@@ -277,3 +279,26 @@ def test_a_net_of_keras_applications_is_exported_to_every_format(
         done = main("export", "run", photos, "--to", name, "--out", out, "--overwrite")
         assert done.status == 0, done.stderr
         assert_serves(tmp_path / out, photos, expected)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("Can't decrement id ref count (unable to close file, errno = 28, error message = '...')"),
+        ValueError("Unknown: m.bin; No space left on device"),
+    ],
+)
+def test_a_full_disk_is_not_blamed_on_the_net(
+    main: Callable, trained: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: Exception
+) -> None:
+    trained()
+
+    def write(model: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise failure
+
+    monkeypatch.setitem(formats.FORMATS, "keras", replace(formats.FORMATS["keras"], write=write))
+    outcome = main("export", "run", "--to", "keras", "--out", "m.keras")
+    assert outcome.status == 1
+    assert outcome.stderr == f"layertap: cannot write {tmp_path / 'm.keras'}: No space left on device.\n"
+    assert not list(tmp_path.glob("*m.keras*"))

@@ -254,10 +254,18 @@ class TestFilesWithCode:
 
 
 class TestDamagedFiles:
-    @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04 cut short"])
-    def test_what_is_no_archive_is_refused(self, tmp_path: Path, content: bytes) -> None:
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", r"is not a \.keras file: save the net with model\.save"),
+            (b"no zip at all", r"is not a \.keras file: save the net with model\.save"),
+            (b"PK\x03\x04 cut short", "is damaged or cut short, or holds no net: save the net with"),
+            (b"\x80\x04}q.", r"is not a \.keras file but a pickle: save the net with"),
+        ],
+    )
+    def test_what_is_no_archive_is_refused(self, tmp_path: Path, content: bytes, message: str) -> None:
         (tmp_path / "bad.keras").write_bytes(content)
-        with pytest.raises(BadData, match=r"bad\.keras is not a \.keras file: save the net with model\.save"):
+        with pytest.raises(BadData, match=rf"bad\.keras {message}"):
             Backbone(Net(str(tmp_path / "bad.keras")))
 
     @pytest.mark.parametrize(
@@ -287,7 +295,7 @@ class TestDamagedFiles:
     def test_archive_without_configuration_is_refused(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "bad.keras", "w") as target:
             target.writestr("metadata.json", "{}")
-        with pytest.raises(BadData, match=r"is not a \.keras file"):
+        with pytest.raises(BadData, match="is damaged or cut short, or holds no net"):
             Backbone(Net(str(tmp_path / "bad.keras")))
 
     def test_any_damaged_byte_gives_an_error_of_ours_or_a_net(

@@ -16,6 +16,7 @@ from typing import Any
 
 import xxhash
 
+from feature_cache.disks import disk_failure
 from feature_cache.errors import LayertapError
 from transfer.engines.engine import out_of_memory
 
@@ -71,6 +72,8 @@ def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:
         except Exception as error:  # OpenVINO raises many types
             if out_of_memory(error):
                 raise
+            if full := disk_failure(error, aside):  # nothing is kept of that: it may have room the next time
+                raise CannotConvert(f"there is no room for the converted net in {aside.parent}: {full}") from error
             reason = _shortened(str(error)) or type(error).__name__
             for file in aside.iterdir():
                 file.unlink()

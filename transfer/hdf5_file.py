@@ -1,0 +1,96 @@
+"""Nets and weights in HDF5 files: what such a file holds, read without following it anywhere else."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from feature_cache.errors import UnsafeFile
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MOST_OBJECTS = 200_000
+# A file's numbers may take this many bytes, and this many for each of its own: more is no net, but a trap.
+ROOM, EXPANSION = 2**26, 100
+
+
+def read_net(file: Path) -> tuple[dict[str, Any] | None, str]:
+    """The configuration of the net in a file that `model.save` wrote, and the version of Keras that did.
+
+    Returns
+    -------
+    config : dict or None
+        None where the file holds weights alone, or something else.
+    version : str
+        Empty where the file does not say it.
+
+    Raises
+    ------
+    UnsafeFile
+        When the file refers to other files, or declares far more numbers than it holds.
+    OSError, ValueError, RuntimeError, KeyError, TypeError
+        When it is damaged.
+    """
+    with h5py.File(file, "r") as store:
+        check(store, file)
+        version = _text(store.attrs.get("keras_version", ""))
+        if "model_config" not in store.attrs:
+            return None, version
+        config = json.loads(_text(store.attrs["model_config"]), object_hook=_plain)
+        if not isinstance(config, dict):
+            raise ValueError("model_config is not an object")
+        return config, version
+
+
+def check(store: h5py.File, file: Path) -> None:
+    """Raise UnsafeFile when a file refers to other files, or declares far more numbers than it holds."""
+    waiting: list[h5py.Group] = [store]
+    seen: set[Any] = set()
+    declared, most = 0, ROOM + EXPANSION * file.stat().st_size
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise UnsafeFile(f"{file} holds a link to another place ({name}); save the net again with Keras.")
+            part = group[name]
+            info = h5py.h5o.get_info(part.id)
+            if (info.fileno, info.addr) in seen:
+                continue
+            seen.add((info.fileno, info.addr))
+            if len(seen) > MOST_OBJECTS:
+                raise UnsafeFile(f"{file} holds more than {MOST_OBJECTS:,} objects, which no net does.")
+            if isinstance(part, h5py.Group):
+                waiting.append(part)
+            elif isinstance(part, h5py.Dataset):
+                if part.external or part.is_virtual:
+                    raise UnsafeFile(f"{file} takes numbers from another file ({name}); save the net again with Keras.")
+                declared += math.prod(part.shape or ()) * part.dtype.itemsize
+                if declared > most:
+                    raise UnsafeFile(
+                        f"{file} declares far more numbers than its {file.stat().st_size:,} bytes hold ({name})."
+                    )
+
+
+def holds_weights(file: Path) -> bool:
+    """Whether an HDF5 file looks like one that `model.save_weights` wrote."""
+    try:
+        with h5py.File(file, "r") as store:
+            legacy = "layer_names" in store.attrs or "layer_names0" in store.attrs
+            return legacy or any(name in store for name in ("layers", "_layer_checkpoint_dependencies", "vars"))
+    except (OSError, RuntimeError):
+        return False
+
+
+def _plain(part: dict[str, Any]) -> Any:
+    """Keras 2 writes tuples in a form of its own."""
+    if part.get("class_name") == "__tuple__" and isinstance(part.get("items"), list):
+        return part["items"]
+    return part
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
