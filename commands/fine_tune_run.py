@@ -133,7 +133,7 @@ def finish(
                 "augmentation": start.request.augmentation,
                 "views": start.request.views,
             },
-            "protocol": {**protocol.as_dict(), **({"groups": args.groups} if args.groups else {})},
+            "protocol": problem.as_dict(args, protocol),
             "views": asdict(Views()),
             "data": {"name": args.data, "images": len(labels), "classes": tuner.classes_.tolist()},
             "skipped": [image.id for image in cached.skipped],
