@@ -70,8 +70,9 @@ def fine_tune(args: argparse.Namespace) -> None:
     divided = protocol.divide(labels, groups)
     splits, fitted, aside = divided
     seen = problem.seen_by([start.request.net])
-    problem.warn_of_seen(seen, cached.digests, splits, aside)
-    trained_on = cached.digests[splits[0][0] if len(splits) == 1 else fitted]
+    images = problem.identities(args, cached)
+    problem.warn_of_seen(seen, images, splits, aside)
+    trained_on = images[splits[0][0] if len(splits) == 1 else fitted]
 
     with _asked_to_stop() as stopping, Progress("steps", args.quiet) as progress:
         tuner.stopping, tuner.progress, tuner.told = stopping, progress, logs or tuner.told

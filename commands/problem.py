@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any
 
 from commands.output import Progress
@@ -175,28 +175,49 @@ def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
         )
 
 
+def identities(args: argparse.Namespace, cached: Cached) -> np.ndarray:
+    """What images are known again by, of shape (n, k, 16), uint8 (see `transfer.groups.identities`)."""
+    from transfer.groups import identities
+
+    with Progress("images decoded", args.quiet) as progress:
+        return identities(cached.dataset, cached.digests, cached.specs, cached.memo, progress)
+
+
+def known_images(seen: Set[bytes], images: np.ndarray) -> int:
+    """How many images a net or a head has seen.
+
+    Parameters
+    ----------
+    seen : set of bytes
+        What those that it was trained on are known by.
+    images : ndarray of shape (n, k, 16), uint8
+        See `identities`.
+    """
+    from heads.runs import image_keys
+
+    return sum(not seen.isdisjoint(image_keys(image)) for image in images)
+
+
 def seen_by(nets: Iterable[Net]) -> frozenset[bytes]:
-    """The digests of the images that nets were trained on, as far as `fine-tune` has noted them."""
+    """What the images that nets were trained on are known by, as far as `fine-tune` has noted them."""
     from heads.runs import NET_IMAGES, read_images
 
     files = {net.weights_file for net in nets}
     return frozenset().union(*(read_images(file.with_name(NET_IMAGES)) for file in files if file))
 
 
-def warn_of_seen(seen: frozenset[bytes], digests: np.ndarray, splits: list[Split], aside: np.ndarray) -> None:
+def warn_of_seen(seen: frozenset[bytes], images: np.ndarray, splits: list[Split], aside: np.ndarray) -> None:
     """Say how many of the images held out or set `aside` a net was trained on.
 
     Parameters
     ----------
-    digests : ndarray of shape (n, 16), uint8
-        Of all images.
+    images : ndarray of shape (n, k, 16), uint8
+        See `identities`.
     """
     import numpy as np
 
-    from heads.runs import image_keys
-
     judged = np.unique(np.concatenate([aside, *(held_out for _, held_out in splits)]))
-    known = sum(key in seen for key in image_keys(digests[judged]))
+    known = known_images(seen, images[judged]) if seen else 0
     if known:
         print(
             f"warning: the net was trained on {known} of the {len(judged)} images held out: their scores say little.",

@@ -63,7 +63,7 @@ def sweep(args: argparse.Namespace) -> None:
     problem.warn_of_parted(protocol, groups)
     splits, _, aside = protocol.divide(labels, groups)
     seen = problem.seen_by(one.request.net for parts in readouts.values() for one in parts)
-    problem.warn_of_seen(seen, cached.digests, splits, aside)
+    problem.warn_of_seen(seen, problem.identities(args, cached), splits, aside)
     pairs = [sweeping.Pair(name, head, params) for name in features for head, params in pairs_of]
     out = Path(args.out)
     with Progress("pairs", args.quiet) as progress:

@@ -54,7 +54,8 @@ def train_head(args: argparse.Namespace) -> None:
     problem.warn_of_parted(protocol, groups)
     splits, fitted, aside = protocol.divide(targets, groups)
     seen = problem.seen_by(net for sources in parts.values() for _, net in sources)
-    problem.warn_of_seen(seen, cached.digests, splits, aside)
+    images = problem.identities(args, cached)
+    problem.warn_of_seen(seen, images, splits, aside)
 
     with Progress("splits", args.quiet) as progress:
         trained = train(cached.features, targets, groups, protocol, args.head, params, progress, views, grid=grid)
@@ -86,7 +87,7 @@ def train_head(args: argparse.Namespace) -> None:
         "skipped": [image.id for image in cached.skipped],
     }
     with runs.new_run(out, overwrite=args.overwrite) as folder:
-        runs.write(folder, trained.head, config, metrics, seen.union(runs.image_keys(cached.digests[fitted])))
+        runs.write(folder, trained.head, config, metrics, seen.union(runs.image_keys(images[fitted])))
         illustrate(folder, args, trained, cached, targets, names, views, metrics, config)
         write_skipped(folder / "skipped.csv", cached.skipped)
     cite(cache.root, out, used_rows)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feature_cache.errors import BadImage
-from feature_cache.keys import DIGEST_BYTES, DigestMemo, digest_pixels
+from feature_cache.keys import DIGEST_BYTES, DigestMemo, digest_bytes, digest_pixels
 from feature_cache.spec import FeatureSpec
 from transfer.datasets import DataSet
 from transfer.images import ImageSource, decoding_of, pixels_for
@@ -129,6 +129,28 @@ def pixel_digests(
                     progress(done, len(positions))
             fresh.save()
     return np.frombuffer(b"".join(known[content] for content in contents), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def identities(
+    dataset: DataSet,
+    digests: np.ndarray,
+    specs: Iterable[FeatureSpec],
+    memo: DigestMemo,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """What each image is known again by, in this file or in another; for parameters see `copy_groups`.
+
+    Returns
+    -------
+    ndarray of shape (n, 1 + k, 16), uint8
+        The digest of its content and, for each of the `k` different ways to make pixels, a digest of these and the way.
+    """
+    known = [digests]
+    for spec in {spec.pixel_key: spec for spec in specs}.values():
+        pixels = pixel_digests(dataset, digests, spec, memo, progress)
+        keyed = b"".join(digest_bytes(spec.pixel_key.encode() + digest.tobytes()) for digest in pixels)
+        known.append(np.frombuffer(keyed, np.uint8).reshape(-1, DIGEST_BYTES))
+    return np.stack(known, axis=1)
 
 
 def united(groups: np.ndarray, others: np.ndarray) -> np.ndarray:

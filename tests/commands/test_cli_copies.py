@@ -120,3 +120,26 @@ def test_copies_of_another_class_are_counted(data: Path, main: Callable[..., Out
     )
     explored = json.loads(main("explore", "data", "--json").stdout)
     assert len(explored["copies"]["exact"]) == 2
+
+
+def test_images_that_a_run_was_trained_on_are_known_in_other_files(data: Path, main: Callable[..., Outcome]) -> None:
+    for number, file in enumerate(sorted(data.rglob("*.png"))):
+        other = data.parent / "others" / file.parent.name / f"{number}.bmp"
+        other.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.open(file)
+        (image if number < 9 else ImageEnhance.Brightness(image).enhance(0.5)).save(other)
+    assert main("extract", "data", "--quiet").status == 0
+    assert main("train-head", "data", "--out", "run").status == 0
+    outcome = main("evaluate", "run", "others")
+    assert outcome.stderr == "warning: run was trained on 9 of these 12 images: their scores say little.\n"
+
+
+def test_a_run_of_an_earlier_version_knows_its_images_by_their_bytes(
+    data: Path, main: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main("extract", "data", "--quiet").status == 0
+    with monkeypatch.context() as earlier:
+        earlier.setattr("transfer.groups.identities", lambda dataset, digests, *_: digests[:, None])
+        assert main("train-head", "data", "--out", "run").status == 0
+    assert len(np.load("run/head-images.npy")) == 12
+    assert "run was trained on 12 of these 12 images" in main("evaluate", "run", "data").stderr
