@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from xxhash import xxh3_128
 
 DIGEST_BYTES = 16
 # A file changed this shortly before it was read may change again without a new time stamp.
@@ -30,13 +31,24 @@ def digest_array(array: np.ndarray) -> bytes:
 
 
 def digest_pixels(pixels: np.ndarray) -> bytes:
-    """The digest of the pixels of an image, as colours: a gray image has that of the same one in RGB.
+    """The digest of the pixels of an image; an RGB image of three equal channels has that of the same one in gray.
+
+    It is XXH3, many times as fast as BLAKE2b: nothing is found by it, and who forges pixels of equal digests has two
+    images kept together that need not be.
 
     Parameters
     ----------
     pixels : ndarray of shape (height, width, 1) or (height, width, 3), uint8
     """
-    return digest_array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    if _is_gray(pixels[:1]) and _is_gray(pixels):
+        pixels = pixels[..., :1]
+    state = xxh3_128(f"{pixels.shape}".encode())
+    state.update(np.ascontiguousarray(pixels).data)
+    return state.digest()
+
+
+def _is_gray(pixels: np.ndarray) -> bool:
+    return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in range(1, pixels.shape[-1]))
 
 
 def row_keys(digests: np.ndarray, views: np.ndarray) -> list[bytes]:

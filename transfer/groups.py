@@ -21,7 +21,8 @@ from transfer.datasets import DataSet
 from transfer.images import ImageSource, decoding_of, pixels_for
 from transfer.machine import cores
 
-CHUNK = 512  # images that are decoded at a time, and digests that are written at a time
+CHUNK = 512  # images that are decoded at a time
+WRITTEN = 4096  # digests that are written at a time
 
 
 class PixelDigests:
@@ -41,7 +42,7 @@ class PixelDigests:
     @property
     def many(self) -> bool:
         """Whether it is time to save."""
-        return len(self._fresh) >= CHUNK
+        return len(self._fresh) >= WRITTEN
 
     def note(self, digest: bytes, pixels: np.ndarray) -> bytes:
         """Take, and return, the digest of the pixels of the image whose content has this `digest`."""
@@ -120,14 +121,18 @@ def pixel_digests(
         return fresh.note(digest, pixels)
 
     positions = list(lacking.values())
-    with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-decode") as pool:
-        for start in range(0, len(positions), CHUNK):
-            chunk = positions[start : start + CHUNK]
-            for done, (position, digest) in enumerate(zip(chunk, pool.map(decode, chunk), strict=True), start + 1):
-                known[contents[position]] = digest
-                if progress:
-                    progress(done, len(positions))
-            fresh.save()
+    try:
+        with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-decode") as pool:
+            for start in range(0, len(positions), CHUNK):
+                chunk = positions[start : start + CHUNK]
+                for done, (position, digest) in enumerate(zip(chunk, pool.map(decode, chunk), strict=True), start + 1):
+                    known[contents[position]] = digest
+                    if progress:
+                        progress(done, len(positions))
+                if fresh.many:
+                    fresh.save()
+    finally:
+        fresh.save()
     return np.frombuffer(b"".join(known[content] for content in contents), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
