@@ -215,7 +215,7 @@ def _linear_head(
     for part, where in (("before", space), ("after", cache.open(shrunk.space))):
         cached = rows_of(dataset, where, cache)
         labels = require_labels(cached.dataset)
-        trained = train(cached.features, labels, cached.contents, Protocol(cv=5, seed=args.seed), "logistic")
+        trained = train(cached.features, labels, cached.groups, Protocol(cv=5, seed=args.seed), "logistic")
         summary = trained.evaluation.summary()["valid"]
         scores[part] = {name: summary[name]["mean"] for name in ("accuracy", "nll")}
     return scores

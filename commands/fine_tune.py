@@ -48,7 +48,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     logs = _tensorboard(args, unfinished(out))
     dataset = arguments.dataset(args)
     labels = require_labels(dataset)
-    problem.protocol(args, dataset).divide(labels, problem.contents(args, dataset, np.arange(len(labels))))
+    problem.protocol(args, dataset).divide(labels, problem.groups(args, dataset, np.arange(len(labels))))
     share_steps()
     start = _start(args, recipe)
     cut = find_cut(
@@ -64,18 +64,20 @@ def fine_tune(args: argparse.Namespace) -> None:
     cached = arguments.extracted(args, dataset, plain(start.request), cache, compress=args.compress)
     rows = _rows(args, cached, start.request, prefix, cache)
     labels = require_labels(cached.dataset)
-    protocol, contents = problem.protocol(args, cached.dataset), problem.contents(args, cached.dataset, cached.contents)
-    problem.warn_of_parted(protocol, contents)
-    divided = protocol.divide(labels, contents)
+    protocol = problem.protocol(args, cached.dataset)
+    groups = problem.groups(args, cached.dataset, problem.copies(args, cached, labels))
+    problem.warn_of_parted(protocol, groups)
+    divided = protocol.divide(labels, groups)
     splits, fitted, aside = divided
     seen = problem.seen_by([start.request.net])
-    problem.warn_of_seen(seen, cached.digests, splits, aside)
-    trained_on = cached.digests[splits[0][0] if len(splits) == 1 else fitted]
+    images = problem.identities(args, cached)
+    problem.warn_of_seen(seen, images, splits, aside)
+    trained_on = images[splits[0][0] if len(splits) == 1 else fitted]
 
     with _asked_to_stop() as stopping, Progress("steps", args.quiet) as progress:
         tuner.stopping, tuner.progress, tuner.told = stopping, progress, logs or tuner.told
         begin = logs.begin if logs else lambda: None
-        judged = _judge(tuner, rows, labels, contents, divided, start.request.views, begin)
+        judged = _judge(tuner, rows, labels, groups, divided, start.request.views, begin)
         if stopping():
             raise Stopped(STOPPED)
     if logs:
@@ -245,7 +247,7 @@ def _judge(
     tuner: Any,
     rows: Any,
     labels: np.ndarray,
-    contents: np.ndarray,
+    groups: np.ndarray,
     divided: tuple[list[Split], np.ndarray, np.ndarray],
     views: int,
     begin: Callable[[], None],
@@ -273,11 +275,11 @@ def _judge(
             return tuner
 
     noted: Any = Noted
-    evaluation = evaluate({"fine-tuned": rows}, labels, contents, made, noted, views=how)
+    evaluation = evaluate({"fine-tuned": rows}, labels, groups, made, noted, views=how)
     for fold, training in zip(evaluation.folds, trainings, strict=True):  # which may have begun in another process
         fold["train"]["fit_seconds"] = fold["valid"]["fit_seconds"] = training["seconds"]
     if len(made) > 1:
-        how.fit(noted(), rows, labels, images, contents)
+        how.fit(noted(), rows, labels, images, groups)
     if not len(aside):
         return Judged(evaluation, trainings, None)
     begun = time.perf_counter()

@@ -88,9 +88,9 @@ def finish(
     Parameters
     ----------
     seen : frozenset of bytes
-        Digests of the images that the net had been trained on before.
-    trained_on : ndarray of shape (n, 16), uint8
-        Digests of those that it was trained on now.
+        What the images that the net had been trained on before are known by.
+    trained_on : ndarray of shape (n, k, 16), uint8
+        What those that it was trained on now are known by (see `transfer.groups.identities`).
     """
     from commands.illustrate import illustrate
     from feature_cache.lineage import extraction_seconds
@@ -133,7 +133,7 @@ def finish(
                 "augmentation": start.request.augmentation,
                 "views": start.request.views,
             },
-            "protocol": {**protocol.as_dict(), **({"groups": args.groups} if args.groups else {})},
+            "protocol": problem.as_dict(args, protocol),
             "views": asdict(Views()),
             "data": {"name": args.data, "images": len(labels), "classes": tuner.classes_.tolist()},
             "skipped": [image.id for image in cached.skipped],

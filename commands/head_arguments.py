@@ -135,6 +135,12 @@ def add_protocol(group: argparse._ArgumentGroup) -> None:
         "--groups", metavar="COLUMN", help="of a CSV file: images of a group, one patient's, stay on one side"
     )
     group.add_argument(
+        "--together",
+        choices=("exact", "near"),
+        default="exact",
+        help="copies that stay on one side: exact ones, or also near-duplicates as explore finds them (default: exact)",
+    )
+    group.add_argument(
         "--draws", type=argument_types.positive, default=20, metavar="N", help="for --per-class (default: 20)"
     )
 

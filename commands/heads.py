@@ -31,7 +31,7 @@ def evaluate(args: argparse.Namespace) -> None:
     cached, said, seconds = _apply(args, run, dataset)
     truth, strange = _truth(cached.dataset, run)
     seen = runs.read_images(run.folder / runs.HEAD_IMAGES)
-    known = sum(key in seen for key in runs.image_keys(cached.digests))
+    known = problem.known_images(seen, problem.identities(args, cached)) if seen else 0
     if known:
         print(
             f"warning: {args.run} was trained on {known} of these {len(truth)} images: their scores say little.",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any
 
+from commands.output import Progress
 from feature_cache.errors import BadData, InvalidChoice
 
 if TYPE_CHECKING:
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from heads.splits import Split
     from heads.training import Protocol
     from transfer.datasets import DataSet
+    from transfer.lookup import Cached
     from transfer.nets import Net
 
 CLASSES, REGRESSION, MULTILABEL = "classes", "regression", "multilabel"
+EXACT, NEAR = "exact", "near"  # copies that --together keeps together
 
 
 def task(args: argparse.Namespace) -> str:
@@ -112,18 +115,54 @@ def protocol(args: argparse.Namespace, dataset: DataSet) -> Protocol:
     return Protocol(args.cv, args.valid, args.per_class, args.draws, args.seed, test, args.repeats, found)
 
 
-def contents(args: argparse.Namespace, dataset: DataSet, images: np.ndarray) -> np.ndarray:
-    """What stays together in splits: equal images and, by --groups, those of a group.
+def copies(args: argparse.Namespace, cached: Cached, labels: np.ndarray | None = None) -> np.ndarray:
+    """Numbers of shape (n,) that are equal for copies of an image and, by --together near, for its near-duplicates.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,), str, optional
+        Classes: how many copies differ in them is said on stderr.
+    """
+    from transfer.groups import conflicts, copy_groups, near_groups
+
+    with Progress("images decoded", args.quiet) as progress:
+        exact = copy_groups(cached.dataset, cached.digests, cached.specs, cached.memo, progress)
+    if labels is not None and (mixed := conflicts(exact, labels)):
+        print(
+            f"note: {mixed} images have an exact copy of another class; one of the labels is likely wrong "
+            "(layertap explore shows them).",
+            file=sys.stderr,
+        )
+    if args.together != NEAR:
+        return exact
+    with Progress("images compared", args.quiet) as progress:
+        near = near_groups(cached.dataset, exact, cached.specs[0], progress)
+    print(
+        f"note: {near.pairs} pairs of near-duplicates stay together: {near.images} images in {near.count} groups, the "
+        f"largest of {near.largest}.",
+        file=sys.stderr,
+    )
+    return near.groups
+
+
+def groups(args: argparse.Namespace, dataset: DataSet, images: np.ndarray) -> np.ndarray:
+    """Numbers of shape (n,), equal for images that stay together in splits: copies and, by --groups, those of a group.
 
     Parameters
     ----------
     images : ndarray of shape (n,)
-        Equal for images of the same content.
+        Equal for copies of an image.
     """
     from heads.splits import united
     from transfer.columns import texts
 
     return united(images, texts(dataset, args.groups)) if args.groups else images
+
+
+def as_dict(args: argparse.Namespace, judged_by: Protocol) -> dict[str, Any]:
+    """The protocol as a run keeps it."""
+    together = {"together": args.together} if args.together != EXACT else {}
+    return {**judged_by.as_dict(), **({"groups": args.groups} if args.groups else {}), **together}
 
 
 def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
@@ -136,28 +175,49 @@ def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
         )
 
 
+def identities(args: argparse.Namespace, cached: Cached) -> np.ndarray:
+    """What images are known again by, of shape (n, k, 16), uint8 (see `transfer.groups.identities`)."""
+    from transfer.groups import identities
+
+    with Progress("images decoded", args.quiet) as progress:
+        return identities(cached.dataset, cached.digests, cached.specs, cached.memo, progress)
+
+
+def known_images(seen: Set[bytes], images: np.ndarray) -> int:
+    """How many images a net or a head has seen.
+
+    Parameters
+    ----------
+    seen : set of bytes
+        What those that it was trained on are known by.
+    images : ndarray of shape (n, k, 16), uint8
+        See `identities`.
+    """
+    from heads.runs import image_keys
+
+    return sum(not seen.isdisjoint(image_keys(image)) for image in images)
+
+
 def seen_by(nets: Iterable[Net]) -> frozenset[bytes]:
-    """The digests of the images that nets were trained on, as far as `fine-tune` has noted them."""
+    """What the images that nets were trained on are known by, as far as `fine-tune` has noted them."""
     from heads.runs import NET_IMAGES, read_images
 
     files = {net.weights_file for net in nets}
     return frozenset().union(*(read_images(file.with_name(NET_IMAGES)) for file in files if file))
 
 
-def warn_of_seen(seen: frozenset[bytes], digests: np.ndarray, splits: list[Split], aside: np.ndarray) -> None:
+def warn_of_seen(seen: frozenset[bytes], images: np.ndarray, splits: list[Split], aside: np.ndarray) -> None:
     """Say how many of the images held out or set `aside` a net was trained on.
 
     Parameters
     ----------
-    digests : ndarray of shape (n, 16), uint8
-        Of all images.
+    images : ndarray of shape (n, k, 16), uint8
+        See `identities`.
     """
     import numpy as np
 
-    from heads.runs import image_keys
-
     judged = np.unique(np.concatenate([aside, *(held_out for _, held_out in splits)]))
-    known = sum(key in seen for key in image_keys(digests[judged]))
+    known = known_images(seen, images[judged]) if seen else 0
     if known:
         print(
             f"warning: the net was trained on {known} of the {len(judged)} images held out: their scores say little.",

@@ -55,26 +55,27 @@ def sweep(args: argparse.Namespace) -> None:
     readouts = _readouts(args)
     features, cached = _features(args, dataset, readouts)
     data = cached.dataset
-    labels, contents = require_labels(data), problem.contents(args, data, cached.contents)
+    labels = require_labels(data)
+    groups = problem.groups(args, data, problem.copies(args, cached, labels))
     protocol = problem.protocol(args, data)
     if (args.cv, args.valid, args.per_class) == (None, None, None) and not (protocol.given and protocol.given.names):
         protocol = replace(protocol, cv=5)
-    problem.warn_of_parted(protocol, contents)
-    splits, _, aside = protocol.divide(labels, contents)
+    problem.warn_of_parted(protocol, groups)
+    splits, _, aside = protocol.divide(labels, groups)
     seen = problem.seen_by(one.request.net for parts in readouts.values() for one in parts)
-    problem.warn_of_seen(seen, cached.digests, splits, aside)
+    problem.warn_of_seen(seen, problem.identities(args, cached), splits, aside)
     pairs = [sweeping.Pair(name, head, params) for name in features for head, params in pairs_of]
     out = Path(args.out)
     with Progress("pairs", args.quiet) as progress:
         results = sweeping.sweep(
-            features, pairs, labels, contents, protocol, out / "results", jobs=args.jobs, progress=progress
+            features, pairs, labels, groups, protocol, out / "results", jobs=args.jobs, progress=progress
         )
     costs = _costs(readouts)
     rows = [_row(result, features[result.pair.features].shape, costs[result.pair.features]) for result in results]
     judged = [result for result in results if not result.error]
     if not judged:
         raise InvalidChoice(f"no pair could be judged: {results[0].error}")
-    expected = sweeping.unbiased(judged, contents, args.seed)
+    expected = sweeping.unbiased(judged, groups, args.seed)
     front = plots.pareto([costs[result.pair.features] for result in judged], [result.accuracy for result in judged])
     for place in front:
         rows[place]["front"] = True
@@ -91,7 +92,8 @@ def sweep(args: argparse.Namespace) -> None:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    report = {"data": args.data, "images": len(labels), "protocol": protocol.as_dict(), "best": expected, "pairs": rows}
+    judged_by = problem.as_dict(args, protocol)
+    report = {"data": args.data, "images": len(labels), "protocol": judged_by, "best": expected, "pairs": rows}
     with output(str(out / "sweep.json")) as stream:
         print_json(report, stream)
     if args.json:
@@ -200,7 +202,7 @@ def _name(readouts: list[Readout], several: dict[str, bool]) -> str:
 def _features(
     args: argparse.Namespace, dataset: DataSet, readouts: dict[str, list[Readout]]
 ) -> tuple[dict[str, Any], Cached]:
-    """The features by name, and those of the first request with the images that can be read."""
+    """The features by name, and those of the first request with the images that can be read and the specs of all."""
     from feature_cache.joined import Joined
     from transfer.extract import extract
     from transfer.lookup import cached_features
@@ -220,7 +222,8 @@ def _features(
     for name, parts in readouts.items():
         features = [cached[id(one.request)].features[one.layer] for one in parts]
         found[name] = features[0] if len(features) == 1 else Joined(features)
-    return found, cached[id(requests[0])]
+    specs = tuple(spec for one in cached.values() for spec in one.specs)  # copies for one are copies for all
+    return found, replace(cached[id(requests[0])], specs=specs)
 
 
 def _costs(readouts: dict[str, list[Readout]]) -> dict[str, float]:

@@ -48,14 +48,17 @@ def train_head(args: argparse.Namespace) -> None:
     views = Views(request.views, args.average_views)
     cached, parts = _features(args, dataset, request)
     targets, names = problem.targets(cached.dataset, task, columns)
-    protocol, contents = problem.protocol(args, cached.dataset), problem.contents(args, cached.dataset, cached.contents)
-    problem.warn_of_parted(protocol, contents)
-    splits, fitted, aside = protocol.divide(targets, contents)
+    protocol = problem.protocol(args, cached.dataset)
+    copies = problem.copies(args, cached, targets if task == problem.CLASSES else None)
+    groups = problem.groups(args, cached.dataset, copies)
+    problem.warn_of_parted(protocol, groups)
+    splits, fitted, aside = protocol.divide(targets, groups)
     seen = problem.seen_by(net for sources in parts.values() for _, net in sources)
-    problem.warn_of_seen(seen, cached.digests, splits, aside)
+    images = problem.identities(args, cached)
+    problem.warn_of_seen(seen, images, splits, aside)
 
     with Progress("splits", args.quiet) as progress:
-        trained = train(cached.features, targets, contents, protocol, args.head, params, progress, views, grid=grid)
+        trained = train(cached.features, targets, groups, protocol, args.head, params, progress, views, grid=grid)
     features = cached.features[trained.features]
     metrics: dict[str, Any] = {"summary": trained.evaluation.summary(), "folds": trained.evaluation.folds}
     metrics["bagged"] = trained.evaluation.bagged(targets)
@@ -68,14 +71,14 @@ def train_head(args: argparse.Namespace) -> None:
         with Progress("splits", args.quiet) as progress:
             chosen = {**params, **trained.params}
             metrics["curve"] = learning_curve(
-                features, targets, contents, args.curve, protocol, args.head, chosen, views, progress
+                features, targets, groups, args.curve, protocol, args.head, chosen, views, progress
             )
     used_rows = [used(part) for each in cached.features.values() for part in getattr(each, "parts", [each])]
     config: dict[str, Any] = {
         **_source(parts[trained.features]),
         "task": problem.described(task, columns, names),
         "head": {**record(args.head, trained.head), "fit_seconds": trained.fit_seconds},
-        "protocol": {**protocol.as_dict(), **({"groups": args.groups} if args.groups else {})},
+        "protocol": problem.as_dict(args, protocol),
         "candidates": list(cached.features),
         "grid": grid if len(grid) > 1 else [],
         "views": asdict(views),
@@ -84,7 +87,7 @@ def train_head(args: argparse.Namespace) -> None:
         "skipped": [image.id for image in cached.skipped],
     }
     with runs.new_run(out, overwrite=args.overwrite) as folder:
-        runs.write(folder, trained.head, config, metrics, seen.union(runs.image_keys(cached.digests[fitted])))
+        runs.write(folder, trained.head, config, metrics, seen.union(runs.image_keys(images[fitted])))
         illustrate(folder, args, trained, cached, targets, names, views, metrics, config)
         write_skipped(folder / "skipped.csv", cached.skipped)
     cite(cache.root, out, used_rows)
@@ -129,6 +132,7 @@ def _features(
         if found.dataset.ids != cached.dataset.ids:
             raise InvalidChoice(f"{name} lacks other images than the rest; extract with --on-error skip, or mend them.")
         features += found.features.values()
+        cached = replace(cached, specs=(*cached.specs, *found.specs))
         sources += [(spec, other.net) for spec in other.specs]
         names.append(name)
     joined = "+".join(names)

@@ -102,7 +102,7 @@ def extract_all(digits: DataSet) -> tuple[list[Source], np.ndarray]:
     pixels = np.stack([to_pixels(source.load()[1], (8, 8)) for source in digits.sources])
     flat = pixels.reshape(len(digits), -1).astype(np.float32)
     sources.append(Source("raw pixels", {"pixels": flat}, {"C": 1.0}))  # weaker regularisation suits them better
-    return sources, cached.contents
+    return sources, cached.groups
 
 
 def judge(source: Source, labels: np.ndarray, contents: np.ndarray, protocol: Protocol) -> Evaluation:

@@ -143,8 +143,8 @@ for side, fit in ((16, "stretch"), (24, "stretch"), (32, "stretch"), (48, "stret
     extract(train.select(np.arange(32)), request, cache)
     speed = extract(train, request, cache).images_per_second
     features = cached_features(train, request, cache)
-    splits = Protocol(cv=5).splits(train.labels, features.contents)
-    scores = evaluate(features.features, train.labels, features.contents, splits, lambda: make_head("ridge", {}))
+    splits = Protocol(cv=5).splits(train.labels, features.groups)
+    scores = evaluate(features.features, train.labels, features.groups, splits, lambda: make_head("ridge", {}))
     valid = scores.summary()["valid"]
     accuracy = f"{valid['accuracy']['mean']:.4f} ± {valid['accuracy']['std']:.4f}"
     seconds = f"{valid['fit_seconds']['mean']:.2f}"

@@ -30,6 +30,8 @@ IMAGE_DTYPES = ("uint8", "uint16", "int32", "int64", "float64")
 PIXEL_RECIPE = 1
 # Fields that caches of earlier versions do not know.
 _LATER = ("coding", "alpha", "pages", "window")
+# The fields of a spec that say what is done with pixels; all others shape the pixels themselves.
+_AFTER_PIXELS = {"net", "weights", "layer", "pooling", "preprocessing", "augmentation", "precision", "dtype", "coding"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +149,12 @@ class FeatureSpec:
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def pixel_key(self) -> str:
+        """16 hexadecimal digits for what shapes the pixels that the net is given; equal for all its layers."""
+        values = {name: value for name, value in json.loads(self.to_json()).items() if name not in _AFTER_PIXELS}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def folder(self) -> str:

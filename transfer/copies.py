@@ -11,16 +11,18 @@ ones, are not found. Images without contrast have nothing to correlate, and only
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from feature_cache.keys import digest_array
-from transfer.images import Decoding, ImageSource, to_pixels
+from feature_cache.keys import digest_pixels
+from transfer.images import to_pixels
 from transfer.machine import cores
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def find(first: Survey, second: Survey | None = None) -> Copies:
 
     def pixels(number: int) -> bytes:
         position = by_bytes[number][0]
-        return _pixel_digest(sources[position], looks[position].shape, first.decoding)
+        picture = sources[position].load()[1]
+        return digest_pixels(to_pixels(picture, looks[position].shape, decoding=first.decoding))
 
     keys: list[Hashable] = list(range(len(by_bytes)))
     numbers = [number for group in suspects for number in group]
@@ -112,11 +115,44 @@ def near_pairs(hashes: np.ndarray, grays: np.ndarray, rows: int) -> tuple[list[t
         The most alike first; at most `MOST_PAIRS`.
     total : int
     """
+    kept = np.empty(0, [("left", np.int64), ("right", np.int64), ("alike", np.float32)])
+    total = 0
+    for left, right, alike in _alike(hashes, grays, rows):
+        total += len(left)
+        found = np.empty(len(left), kept.dtype)
+        found["left"], found["right"], found["alike"] = left, right, alike
+        kept = np.concatenate([kept, found])
+        if len(kept) > MOST_PAIRS:
+            kept = kept[np.argpartition(-kept["alike"], MOST_PAIRS)[:MOST_PAIRS]]
+    kept = kept[np.lexsort((kept["right"], kept["left"], -kept["alike"]))]
+    return [(int(left), int(right), min(1.0, float(alike))) for left, right, alike in kept], total
+
+
+def near_groups(hashes: np.ndarray, grays: np.ndarray) -> tuple[np.ndarray, int]:
+    """Groups of images that pairs of near-duplicates lead to, one pair to the next; for parameters see `near_pairs`.
+
+    All pairs count, however many there are.
+
+    Returns
+    -------
+    groups : ndarray of shape (n,), int
+        Numbers, equal for images of a group.
+    total : int
+        How many pairs there are.
+    """
+    groups, total = np.arange(len(hashes)), 0
+    for left, right, _ in _alike(hashes, grays, len(hashes)):
+        links = coo_array((np.ones(len(left), bool), (groups[left], groups[right])), (len(hashes), len(hashes)))
+        groups = connected_components(links, directed=False)[1][groups]
+        total += len(left)
+    return groups, total
+
+
+def _alike(hashes: np.ndarray, grays: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The pairs of `near_pairs`, some at a time: positions of both, and their correlation."""
     lively = np.flatnonzero([gray.std() >= LEAST_CONTRAST for gray in grays])
     rows = int((lively < rows).sum())
     signs = np.where(hashes[lively], np.float32(1), np.float32(-1))  # products: the bits less twice those that differ
-    kept = np.empty(0, [("left", np.int64), ("right", np.int64), ("alike", np.float32)])
-    total = 0
     for top in range(0, rows, _ROWS):
         bottom = min(top + _ROWS, rows)
         for start in range(top, len(signs), _COLUMNS):
@@ -128,15 +164,8 @@ def near_pairs(hashes: np.ndarray, grays: np.ndarray, rows: int) -> tuple[list[t
                 continue
             alike = _standardised(grays[lively[top + left]]) @ _standardised(grays[lively[start + right]]).T
             one, other = np.nonzero((alike >= ALIKE) & close[np.ix_(left, right)])
-            total += len(one)
-            found = np.empty(len(one), kept.dtype)
-            found["left"], found["right"] = lively[top + left[one]], lively[start + right[other]]
-            found["alike"] = alike[one, other]
-            kept = np.concatenate([kept, found])
-            if len(kept) > MOST_PAIRS:
-                kept = kept[np.argpartition(-kept["alike"], MOST_PAIRS)[:MOST_PAIRS]]
-    kept = kept[np.lexsort((kept["right"], kept["left"], -kept["alike"]))]
-    return [(int(left), int(right), min(1.0, float(alike))) for left, right, alike in kept], total
+            if len(one):
+                yield lively[top + left[one]], lively[start + right[other]], alike[one, other]
 
 
 def _standardised(grays: np.ndarray) -> np.ndarray:
@@ -145,12 +174,6 @@ def _standardised(grays: np.ndarray) -> np.ndarray:
     values -= values.mean(1, keepdims=True)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     return values
-
-
-def _pixel_digest(source: ImageSource, shape: tuple[int, int], decoding: Decoding) -> bytes:
-    """Of all pixels, as colours: a gray image is equal to the same one in RGB."""
-    pixels = to_pixels(source.load()[1], shape, decoding=decoding)
-    return digest_array(np.broadcast_to(pixels, (*shape, 3)))
 
 
 def _groups(keys: Sequence[Hashable]) -> list[list[int]]:

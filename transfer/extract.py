@@ -17,6 +17,7 @@ from feature_cache.errors import BadImage
 from feature_cache.writer import SpaceWriter
 from transfer import shortcuts
 from transfer.datasets import DataSet, Unreadable
+from transfer.groups import PixelDigests
 from transfer.lookup import Missing, find_missing, refusal, with_copies
 from transfer.pipeline import Behind, Clock
 from transfer.reading import Batch
@@ -124,22 +125,27 @@ def extract(
     clock.lap("prepare")
     undecodable: dict[int, BadImage] = {}
     remarks = Remarks()
-    work = _Work(missing, compress, clock, progress)
+    pixels = PixelDigests(cache.memo, request.specs[0])
+    work = _Work(missing, compress, clock, progress, pixels)
     started_from: set[str] = set()
-    for part in shortcuts.divide(request, cache, missing):
-        engines = Engines(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
-        read = partial(
-            part.read,
-            dataset=dataset,
-            request=request,
-            missing=missing,
-            batch_size=engines.batch_size,
-            undecodable=undecodable,
-            remarks=remarks,
-            stop=on_error == "fail",
-        )
-        work.run(engines, part.jobs, read)
-        started_from |= set(part.start)
+    try:
+        for part in shortcuts.divide(request, cache, missing):
+            engines = Engines(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
+            read = partial(
+                part.read,
+                dataset=dataset,
+                request=request,
+                missing=missing,
+                batch_size=engines.batch_size,
+                undecodable=undecodable,
+                remarks=remarks,
+                stop=on_error == "fail",
+                note=pixels.note,
+            )
+            work.run(engines, part.jobs, read)
+            started_from |= set(part.start)
+    finally:
+        pixels.save()
     skipped = missing.unreadable + with_copies(dataset, missing.digests, undecodable)
     if skipped and on_error == "fail":
         raise refusal(skipped)
@@ -182,11 +188,14 @@ class _Work:
         Those that ran last.
     """
 
-    def __init__(self, missing: Missing, compress: bool, clock: Clock, progress: Progress | None) -> None:
+    def __init__(
+        self, missing: Missing, compress: bool, clock: Clock, progress: Progress | None, pixels: PixelDigests
+    ) -> None:
         self._missing = missing
         self._compress = compress
         self._clock = clock
         self._progress = progress
+        self._pixels = pixels
         self.computed = self.done = self.written = 0
         self._left = 0  # images that other processes have done
         self.engines: Engines | None = None
@@ -210,6 +219,8 @@ class _Work:
                     behind.do(writer.append, batch.digests[new], rows[new], batch.views[new])
                     self.computed += int(new.sum())
                     todo.wrote(writer.written)
+                if self._pixels.many:
+                    behind.do(self._pixels.save)
                 clock.lap("write")
                 self.done += len(batch.digests)
                 if self._progress:

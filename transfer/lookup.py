@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage, MissingFeatures
-from feature_cache.keys import row_keys
+from feature_cache.keys import DigestMemo, row_keys
 from feature_cache.reader import Features
 from feature_cache.shrink import base_spec
 from feature_cache.shrink import complete as fill
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.datasets import DataSet, Unreadable, digests
+from transfer.groups import copy_groups
 from transfer.images import pixels_for
 from transfer.request import Request
 
@@ -63,16 +65,23 @@ class Cached:
         Of the images.
     features : dict of str to Features
         By layer; rows in the order of `dataset`, all views of an image one after another.
-    contents : ndarray of shape (n,), int64
-        Equal for images of the same content.
+    specs : tuple of FeatureSpec
+        Of the features: they say which pixels the nets are given.
+    memo : DigestMemo
     skipped : list of Unreadable
     """
 
     dataset: DataSet
     digests: np.ndarray
     features: dict[str, Features]
-    contents: np.ndarray
+    specs: tuple[FeatureSpec, ...]
+    memo: DigestMemo
     skipped: list[Unreadable]
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Numbers of shape (n,), int64, equal for copies of an image (see `transfer.groups.copy_groups`)."""
+        return copy_groups(self.dataset, self.digests, self.specs, self.memo)
 
 
 def find_missing(
@@ -178,8 +187,8 @@ def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_er
     unread = {problem.id for problem in skipped}
     kept = np.array([name not in unread for name in dataset.ids], bool)
     features = {space.spec.layer: space.rows(*all_views(keys[kept])) for space in spaces}
-    contents = np.unique(keys[kept], axis=0, return_inverse=True)[1].reshape(-1)
-    return Cached(dataset.select(kept), keys[kept], features, contents, skipped)
+    specs = tuple(space.spec for space in spaces)
+    return Cached(dataset.select(kept), keys[kept], features, specs, cache.memo, skipped)
 
 
 def _first_of_each(dataset: DataSet, digests: np.ndarray, unreadable: list[Unreadable]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,11 +55,12 @@ class Part:
         *,
         remarks: Remarks | None = None,
         stop: bool = False,
+        note: Callable[[bytes, np.ndarray], object] | None = None,
     ) -> Iterator[Batch]:
         """Batches of inputs for some of the jobs: rows where they are stored, else pixels (see `read_batches`)."""
         if self.start:
             return read_rows(self.spaces, missing, jobs, batch_size)
-        return read_batches(dataset, jobs, request, batch_size, undecodable, remarks=remarks, stop=stop)
+        return read_batches(dataset, jobs, request, batch_size, undecodable, remarks=remarks, stop=stop, note=note)
 
 
 def divide(request: Request, cache: FeatureCache, missing: Missing) -> list[Part]:

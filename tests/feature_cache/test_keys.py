@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp, digest_array, digest_bytes, row_keys
+from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp, digest_array, digest_bytes, digest_pixels, row_keys
 
 
 def test_digest_of_bytes_is_blake2b_of_16_bytes():
@@ -169,3 +170,63 @@ def test_path_that_is_not_unicode_does_not_stop_the_others(tmp_path: Path):
     odd, plain = (os.fsdecode(b"/images/\xff.png"), 1, 1), ("/images/plain.png", 1, 1)
     memo.remember({plain: digest_bytes(b"plain"), odd: digest_bytes(b"odd")})
     assert memo.recall([plain, odd]).get(plain[0]) == digest_bytes(b"plain")
+
+
+def test_pixels_of_a_gray_image_have_the_digest_of_the_same_in_three_channels():
+    rng = np.random.default_rng(0)
+    gray, colour = rng.integers(0, 256, (5, 4, 1), np.uint8), rng.integers(0, 256, (5, 4, 3), np.uint8)
+    assert digest_pixels(gray) == digest_pixels(np.repeat(gray, 3, axis=2))
+    assert len({digest_pixels(some) for some in (gray, colour, colour[..., ::-1], colour.reshape(4, 5, 3))}) == 4
+
+
+def test_memo_recalls_digests_of_pixels_by_how_they_were_made(tmp_path: Path):
+    memo = DigestMemo(tmp_path / "memo.sqlite")
+    digests = {
+        digest_bytes(bytes([n % 256, n // 256])): digest_bytes(b"pixels" + bytes([n % 256])) for n in range(1201)
+    }
+    memo.remember_pixels("small", digests)
+    memo.remember_pixels("large", {next(iter(digests)): digest_bytes(b"other")})
+    again = DigestMemo(tmp_path / "memo.sqlite")
+    assert again.recall_pixels("small", [*digests, digest_bytes(b"unknown")]) == digests
+    assert again.recall_pixels("large", digests) == {next(iter(digests)): digest_bytes(b"other")}
+    assert again.recall_pixels("none", digests) == again.recall_pixels("small", []) == {}
+
+
+def test_memo_of_an_earlier_version_takes_digests_of_pixels(tmp_path: Path):
+    memo, stamp = DigestMemo(tmp_path / "memo.sqlite"), ("/a.png", 1, 1)
+    memo.remember({stamp: digest_bytes(b"a")})
+    assert memo.recall_pixels("small", [digest_bytes(b"a")]) == {}
+    memo.remember_pixels("small", {digest_bytes(b"a"): digest_bytes(b"pixels")})
+    assert memo.recall_pixels("small", [digest_bytes(b"a")]) == {digest_bytes(b"a"): digest_bytes(b"pixels")}
+    assert memo.recall([stamp]) == {"/a.png": digest_bytes(b"a")}
+
+
+@pytest.mark.parametrize("stored", [b"short", None, 12, "sixteen letters."], ids=str)
+def test_memo_ignores_what_is_no_digest_of_pixels(tmp_path: Path, stored: object):
+    memo = DigestMemo(tmp_path / "memo.sqlite")
+    memo.remember_pixels("small", {digest_bytes(b"a"): digest_bytes(b"pixels")})
+    store = sqlite3.connect(tmp_path / "memo.sqlite")
+    with store:
+        store.execute("UPDATE pixels SET pixels = ?", (stored,))
+    store.close()
+    assert memo.recall_pixels("small", [digest_bytes(b"a")]) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a data base at all " * 100, b"SQLite format 3\0" + bytes(4000)])
+def test_memo_has_no_digests_of_pixels_in_a_corrupt_file(tmp_path: Path, content: bytes):
+    file = tmp_path / "memo.sqlite"
+    file.write_bytes(content)
+    assert DigestMemo(file).recall_pixels("small", [digest_bytes(b"a")]) == {}
+    DigestMemo(file / "below a file").remember_pixels("small", {digest_bytes(b"a"): digest_bytes(b"pixels")})
+
+
+def test_several_writers_remember_digests_of_pixels_at_once(tmp_path: Path):
+    def write(number: int) -> None:
+        memo = DigestMemo(tmp_path / "memo.sqlite")
+        for part in range(10):
+            memo.remember_pixels("small", {digest_bytes(bytes([number, part])): digest_bytes(b"pixels")})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    wanted = [digest_bytes(bytes([number, part])) for number in range(4) for part in range(10)]
+    assert len(DigestMemo(tmp_path / "memo.sqlite").recall_pixels("small", wanted)) == 40

@@ -57,6 +57,14 @@ def test_order_of_keys_in_json_does_not_matter():
 
 
 @pytest.mark.parametrize("field", UNUSUAL)
+def test_the_pixel_key_depends_on_what_shapes_pixels_alone(field: str):
+    plain, changed = FeatureSpec(**PLAIN), FeatureSpec(**{**PLAIN, field: UNUSUAL[field]})
+    after = {"net", "weights", "layer", "pooling", "preprocessing", "augmentation", "precision", "dtype", "coding"}
+    assert (changed.pixel_key == plain.pixel_key) is (field in after)
+    assert re.fullmatch("[0-9a-f]{16}", plain.pixel_key)
+
+
+@pytest.mark.parametrize("field", UNUSUAL)
 def test_every_field_changes_the_digest_and_the_folder(field: str):
     plain, changed = FeatureSpec(**PLAIN), FeatureSpec(**{**PLAIN, field: UNUSUAL[field]})
     assert changed != plain

@@ -1,4 +1,4 @@
-"""Images with the same bytes under other names are never on both sides: of a split, a fold, an inner fold or a draw."""
+"""Copies of an image are never on both sides: of a split, a fold, an inner fold or a draw."""
 
 from __future__ import annotations
 
@@ -142,15 +142,21 @@ BOUND = 4 * np.sqrt(CHANCE * (1 - CHANCE) / IMAGES)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise, put into classes at random; half of all files are copies of others, in their class under other names."""
+    """Noise, put into classes at random; half of all files are copies of others, in their class under other names.
+
+    Half of the copies have other bytes.
+    """
     folder = tmp_path_factory.mktemp("copies")
     rng = np.random.default_rng(0)
-    for label in rng.permutation(np.arange(IMAGES) % CLASSES):
+    for number, label in enumerate(rng.permutation(np.arange(IMAGES) % CLASSES)):
         place = folder / "data" / f"class {label}"
         place.mkdir(parents=True, exist_ok=True)
         names = [f"{name:06}.png" for name in rng.integers(1_000_000, size=2)]
         Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(place / names[0])
-        shutil.copy(place / names[0], place / names[1])
+        if number % 2:
+            shutil.copy(place / names[0], place / names[1])
+        else:
+            Image.open(place / names[0]).convert("RGB").save(place / names[1], "BMP")
     return folder
 
 

@@ -89,7 +89,7 @@ class TestComputingOnce:
         assert (report.rows_total, report.rows_computed, report.rows_reused) == (13, 8, 5)
         found = rows(class_folder, request_, cache)
         np.testing.assert_array_equal(found["b/copy 3.png"], found["a/0.png"])
-        contents = cached_features(datasets.load(str(class_folder)), request_, cache).contents
+        contents = cached_features(datasets.load(str(class_folder)), request_, cache).groups
         assert len(np.unique(contents)) == 8
 
     def test_another_data_set_reuses_the_images_that_it_shares(

@@ -200,7 +200,7 @@ class TestRowsOf:
         assert found.dataset.labels.tolist() == ["b"] * 4 + ["a"] * 4
         forwards = values(class_folder, REQUEST.specs[0], cache)
         np.testing.assert_array_equal(np.asarray(found.features["block1_pool"]), forwards[::-1])
-        assert len(np.unique(found.contents)) == 8
+        assert len(np.unique(found.groups)) == 8
 
     @pytest.mark.parametrize("how", ["no image", "damaged"])
     def test_images_that_cannot_be_read_are_left_out(self, class_folder: Path, cache: FeatureCache, how: str) -> None:
@@ -209,7 +209,7 @@ class TestRowsOf:
         extract(load(class_folder), REQUEST, cache, on_error="skip")
         found = rows_of(load(class_folder), cache[REQUEST.specs[0]], cache)
         assert [problem.id for problem in found.skipped] == ["a/2.png"]
-        assert len(found.dataset) == len(found.features["block1_pool"]) == len(found.contents) == 7
+        assert len(found.dataset) == len(found.features["block1_pool"]) == len(found.groups) == 7
 
     def test_rows_that_are_missing_are_counted(self, class_folder: Path, more: Path, cache: FeatureCache) -> None:
         extract(load(class_folder), REQUEST, cache)
