@@ -88,7 +88,7 @@ def load(
     ----------
     data : str
         ``digits``, a folder, a CSV file, an ``.npz`` file or an IDX file. A RAMP kit's folder stands for the images of
-        its ``data/train.csv``. For what arrays may be see `transfer.arrays`.
+        its ``data/train.csv``. For what arrays may be see `transfer.arrays`, for tables `transfer.tables`.
     images : str, optional
         The folder of a CSV's images; by default ``imgs`` beside it if there is one, or its own folder.
     class_column, id_column : str
@@ -115,9 +115,8 @@ def load(
             return _table(path, tables.read(_kit_file(path, split), images, class_column, id_column))
         return _folder(path, split, value_range)
     if path.is_file():
-        if path.suffix.lower() in tables.SUFFIXES:
-            _require_unused(f"{path} is a table", split, value_range)
-            return _table(path, tables.read(path, images, class_column, id_column))
+        if tables.is_known(path):
+            return _table(path, tables.read(path, images, class_column, id_column, split, value_range))
         if arrays.is_known(path):
             return _arrays(path, arrays.read(path, split, value_range))
         if not _looks_like_image(path):
@@ -132,7 +131,7 @@ def load(
 
 def is_dataset(file: Path) -> bool:
     """Whether `file` is, by its name, a data set and not an image."""
-    return file.suffix.lower() in tables.SUFFIXES or arrays.is_known(file)
+    return tables.is_known(file) or arrays.is_known(file)
 
 
 def from_files(paths: Sequence[Path]) -> DataSet:
@@ -238,7 +237,7 @@ def _kit_file(kit: Path, split: str | None) -> Path:
 
 
 def _table(path: Path, table: tables.Table) -> DataSet:
-    return DataSet(str(path), table.ids, tuple(FileSource(file) for file in table.files), table.labels, table.columns)
+    return DataSet(str(path), table.ids, table.sources, table.labels, table.columns, notes=table.notes)
 
 
 def _arrays(path: Path, found: arrays.Arrays) -> DataSet:

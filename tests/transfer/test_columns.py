@@ -19,6 +19,8 @@ def table(tmp_path: Path) -> Callable[..., DataSet]:
         names = ["id", *columns]
         ids = [f"{number}.png" for number in range(len(next(iter(columns.values()))))]
         lines = [names, *zip(ids, *columns.values(), strict=True)]
+        for name in ids:
+            (tmp_path / name).touch()
         file = tmp_path / "table.tsv"
         file.write_text("\n".join("\t".join(line) for line in lines) + "\n", encoding="utf-8")
         return load(str(file))
