@@ -147,6 +147,8 @@ def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
     BadData
         When there are none, or too few classes.
     """
+    if dataset.labels is None and dataset.columns:
+        raise BadData(_without_classes(dataset))
     if dataset.labels is None:
         raise BadData(
             f"{dataset.name} has no labels; use a folder with a subfolder per class, or a CSV with a class column."
@@ -155,6 +157,15 @@ def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
     if len(classes) < least:
         raise BadData(f"{dataset.name} has a single class, {str(classes[0])!r}; a head needs at least two.")
     return dataset.labels
+
+
+def _without_classes(dataset: DataSet) -> str:
+    """What to do about a table without labels, by its columns."""
+    flags = [name for name, cells in dataset.columns.items() if set(cells) <= {"0", "1", "0.0", "1.0"}]
+    text = f"{dataset.name} has no labels; name the column of the classes with --class-column"
+    if len(flags) > 1:
+        return f"{text}, or take columns of 0 and 1 as labels with --multilabel {','.join(flags[:8])}."
+    return f"{text}: it has {', '.join(list(dataset.columns)[:12])}."
 
 
 @dataclass(frozen=True)
