@@ -59,7 +59,8 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[Path], lis
         fits, way = index.search(ids[row])
         if len(fits) == 1:
             paths[row] = posixpath.join(folder, fits[0])
-            inside.require_below(ids[row], paths[row])
+            if fits[0] in index.links:
+                inside.require_below(ids[row], paths[row])
             ways[way] += 1
             example = example or (ids[row], fits[0])
         elif inside.leads_out(ids[row]):
@@ -193,6 +194,7 @@ class _Index:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.count = 0
+        self.links: set[str] = set()
         self._by_path: dict[str, list[str]] = {}
         self._by_name: dict[str, list[str]] = {}
         for path in self._walk():
@@ -264,18 +266,29 @@ class _Index:
         return {here, dropped.casefold()} <= parts and canonical_part(here) != canonical_part(dropped)
 
     def _walk(self) -> Iterator[str]:
-        start = len(self.folder.rstrip("/")) + 1
-        count = 0
-        for parent, folders, names in os.walk(self.folder):
-            folders.sort()
-            for name in sorted(names):
-                yield posixpath.join(parent, name)[start:]
-            count += len(names)
+        """The path of every file below the folder; links to folders are not followed."""
+        waiting, count = [""], 0
+        while waiting:
+            parent = waiting.pop()
+            try:
+                with os.scandir(posixpath.join(self.folder, parent)) as listing:
+                    entries = sorted((entry.name, _kind(entry)) for entry in listing)
+            except OSError:  # a folder that may not be listed holds nothing that could be read
+                continue
+            count += len(entries)
             if count > MOST_FILES:
                 raise BadData(
                     f"{self.folder} holds more than {MOST_FILES} files, too many to look for what the ids of a table "
                     "mean; write the paths of the images below that folder."
                 )
+            for name, kind in entries:
+                path = f"{parent}/{name}" if parent else name
+                if kind == _FOLDER:
+                    waiting.append(path)
+                    continue
+                if kind == _LINK:
+                    self.links.add(path)
+                yield path
 
 
 def _parts(name: str) -> list[str]:
