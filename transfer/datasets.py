@@ -120,6 +120,8 @@ def load(
         if arrays.is_known(path):
             return _arrays(path, arrays.read(path, split, value_range))
         if not _looks_like_image(path):
+            if kind := tables.other_kind(path):
+                raise BadData(f"{path} is no data set but {kind}.")
             raise BadData(
                 f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz, .npy "
                 "or IDX."

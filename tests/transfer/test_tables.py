@@ -132,10 +132,21 @@ class TestDialect:
     ) -> None:
         assert said in refused(table, content)
 
+    @pytest.mark.parametrize("name", ["t.xlsx", "t.csv.gz", "t.parquet"])
+    def test_tables_of_other_kinds_are_told_by_their_content(self, table: Callable[..., DataSet], name: str) -> None:
+        content = {"t.xlsx": b"PK\x03\x04", "t.csv.gz": b"\x1f\x8b\x08", "t.parquet": b"PAR1"}[name]
+        assert "is no data set but " in refused(table, content + bytes(100), name)
+
+    def test_line_ends_within_a_name_are_spaces(self, table: Callable[..., DataSet]) -> None:
+        assert table('id,"risk\r\nof edema"\n0.png,1\n', class_column="risk of edema").labels.tolist() == ["1"]
+        assert "allowed: a b" in refused(table, '"a\nb",c\n1,2\n')
+
     def test_a_million_columns_are_refused_soon_and_in_little_memory(self, table: Callable[..., DataSet]) -> None:
         before = time.process_time()
         assert "1500000 columns" in refused(table, b"id" + b",a" * 1_499_999 + b"\n0.png\n")
-        assert time.process_time() - before < 5
+        many = b",".join(b"%d" % number for number in range(300_000, 700_000))
+        assert "no id column" in refused(table, many + b"\n" + many)
+        assert time.process_time() - before < 15
 
     def test_a_column_that_is_there_twice_is_told_and_passed_over(self, table: Callable[..., DataSet]) -> None:
         data = table("id,age,age,class\n0.png,1,2,ant\n1.png,1,2,bee\n")
@@ -331,6 +342,19 @@ class TestParts:
         assert len(whole) == 3
         assert "parts in the column 'Split' (train 1, val 1, test 1) and all are read" in whole.notes[0]
 
+    def test_the_parts_of_a_kit_are_its_files(self, table: Callable[..., DataSet], images: Path) -> None:
+        images.rename(images.with_name("data"))
+        kit = images.parent
+        (kit / "problem.py").touch()
+        (kit / "data" / "imgs").mkdir()
+        for name, row in (("train", "0.png"), ("test", "1.png")):
+            (kit / "data" / "imgs" / row).touch()
+            (kit / "data" / f"{name}.csv").write_text(f"id,class\n{row},ant\n")
+        assert [load(str(kit), split=split).ids for split in (None, "train", "testing")] == [
+            ("0.png",), ("0.png",), ("1.png",),
+        ]  # fmt: skip
+        assert "its parts are train and test" in refused(lambda: load(str(kit), split="val"))
+
     def test_parts_that_are_not_there(self, table: Callable[..., DataSet]) -> None:
         assert "no part 'extra' in its column 'Split', which holds" in refused(table, self.TEXT, split="extra")
         assert "no column named split or set" in refused(table, "id\n0.png\n", split="train")
@@ -461,5 +485,5 @@ class TestPixels:
         file.write_text("label," + ",".join(f"pixel{n}" for n in range(784)) + "\n" + text)
         before, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert len(load(str(file))) == 4000
-        assert time.process_time() - before < 5
+        assert time.process_time() - before < 15
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # KiB

@@ -7,8 +7,9 @@ the way is said in `Table.notes`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -54,16 +55,38 @@ def kit_file(folder: Path, part: str = "train") -> Path | None:
     return file if (folder / "problem.py").is_file() and file.is_file() else None
 
 
+def kit_part(folder: Path, split: str | None) -> Path | None:
+    """The table of a part of a RAMP kit, ``data/train.csv`` where none is asked for; None where `folder` is no kit.
+
+    Raises
+    ------
+    InvalidChoice
+        When the kit has no such part.
+    """
+    if split is None or kit_file(folder) is None:
+        return kit_file(folder)
+    part = files.canonical_part(split)
+    file = kit_file(folder, part) if part in ("train", "test") else None
+    if file is None:
+        raise InvalidChoice(f"{folder} is a RAMP kit and has no part {split!r}: its parts are train and test.")
+    return file
+
+
+def other_kind(file: Path) -> str | None:
+    """What a file that is no table is by its first bytes, and what to do about it; None where they do not tell."""
+    try:
+        with file.open("rb") as stream:
+            return dialect.other_kind(stream.read(4096))
+    except OSError:
+        return None
+
+
 def is_known(file: Path) -> bool:
     """Whether `file` is named like a table; a ``.txt`` that is an image or the like is none."""
     suffix = file.suffix.lower()
-    if suffix != ".txt" or not file.is_file():
-        return suffix in SUFFIXES[:-1]
-    try:
-        with file.open("rb") as stream:
-            return dialect.other_kind(stream.read(4096)) is None
-    except OSError:
-        return False
+    if suffix == ".txt":
+        return file.is_file() and other_kind(file) is None
+    return suffix in SUFFIXES
 
 
 def read(
@@ -109,7 +132,7 @@ def _of_files(table: rows.Body, images: str | None, names: Columns, split: str |
     columns = table.columns()
     ids = columns[names.ids].tolist()
     if names.classes not in columns and names.classes != "class":
-        raise unknown(f"{file} has no class column", names.classes, columns)
+        raise unknown(f"{file} has no class column", names.classes, _shown(columns))
     classes, about_classes = _classes(table, columns, names.classes, ids)
 
     folder = Path(images) if images else file.parent / "imgs" if (file.parent / "imgs").is_dir() else file.parent
@@ -134,7 +157,7 @@ def _of_pixels(
     others = [name for place, name in enumerate(header) if place not in places]
     for name, usual, what in ((names.classes, "class", "class"), (names.ids, "id", "id")):
         if name != usual and name not in others:
-            raise unknown(f"{file} has no {what} column", name, others)
+            raise unknown(f"{file} has no {what} column", name, _shown(others))
     images, cells, lines, shape = pixels.read(file, even, header, where, value_range)
     table = rows.Body(file, others, cells, lines)
     dark = pixels.dark(images) if value_range is None else ""
@@ -202,4 +225,9 @@ def _without_ids(file: Path, header: Sequence[str], id_column: str) -> InvalidCh
         hint = "Its first line should name the columns, and has numbers; name columns of pixels pixel0, pixel1, ..."
     else:
         hint = "Name it with --id-column."
-    return unknown(f"{file} has no id column", id_column, [name[:60] for name in named], hint)
+    return unknown(f"{file} has no id column", id_column, _shown(named), hint)
+
+
+def _shown(names: Iterable[str]) -> list[str]:
+    """The names of columns that an error compares and shows: not a million, and none of a million characters."""
+    return [name[:60] for name in islice(names, 1000) if name]

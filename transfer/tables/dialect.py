@@ -42,6 +42,7 @@ _OTHERS = {
 }
 _WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
 _JSON = re.compile(rb'\s*(\[\s*)?\{\s*("|\})')
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own way to name the delimiter
 _MARKS = {
     codecs.BOM_UTF8: ("utf-8-sig", "UTF-8"),
@@ -272,8 +273,8 @@ def _score(sample: list[str], delimiter: str, names: Sequence[str], usual: str) 
 
 
 def clean_name(text: str) -> str:
-    """The name of a column without what is round it: spaces of any kind, marks of byte order, quotation marks."""
-    name = text.strip().strip("\ufeff\u200b").strip()
+    """The name of a column in a line, without what is round it: spaces of any kind, marks of byte order, quotes."""
+    name = _CONTROL.sub(" ", text).strip().strip("\ufeff\u200b").strip()
     while len(name) > 1 and name[0] == name[-1] and name[0] in "\"'`":
         name = name[1:-1].strip()
     return name
