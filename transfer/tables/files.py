@@ -157,6 +157,9 @@ class _Folder:
         return path if kind == _FILE else None
 
     def leads_out(self, name: str) -> bool:
+        """Whether an id that `exact` has not found is the path of something outside."""
+        if _DOTS.isdisjoint(name.split("/")):  # the folder that it would be in is inside
+            return False
         return not self._is_below(os.path.realpath(posixpath.join(self.folder, name)))
 
     def require_below(self, name: str, path: str | None) -> None:
@@ -204,9 +207,9 @@ class _Index:
     def search(self, name: str) -> tuple[list[str], str]:
         """The files that an id may mean, as paths below the folder, and how they were found; one if it is clear."""
         parts = _parts(name)
-        if not parts:
+        keys = _keys(parts[-1]) if parts else set()
+        if keys.isdisjoint(self._names):
             return [], ""
-        spelled = _PREFIX.sub("", name.replace("\\", "/")).split("/") if "\\" in name else None
         for start in range(len(parts)):
             if start and self._is_other_part(parts[start - 1]):
                 continue
@@ -215,11 +218,11 @@ class _Index:
                 way = _way(parts[start:], fits[0])
                 if start:
                     way = "by the end of their path"
-                elif spelled and not way:
+                elif "\\" in name and not way:
                     way = "with / in place of \\"
                 return fits, way or "by their path"
         whole = "/".join(parts)
-        candidates = {path for key in _keys(parts[-1]) for path in self._names.get(key, [])}
+        candidates = {path for key in keys for path in self._names.get(key, [])}
         if len(candidates) > MOST_CANDIDATES:
             return sorted(candidates), ""
         fits = [path for path in candidates if _key(path).endswith("/" + _key(whole))]
