@@ -472,11 +472,14 @@ class TestPixels:
         )
 
     def test_numbers_about_images_are_no_pixels(self, table: Callable[..., DataSet]) -> None:
-        frame = pd.DataFrame(np.ones((3, 16), int)).add_prefix("f")
-        frame.insert(0, "id", NAMES)
-        data = table(frame.to_csv(index=False))
-        assert data.ids == NAMES
-        assert data.sources[0].path.name == "0.png"
+        for prefix in ("f", "p", ""):
+            frame = pd.DataFrame(np.ones((3, 16), int)).add_prefix(prefix)
+            frame.insert(0, "id", NAMES)
+            frame["pixels"] = [640, 800, 1200]
+            data = table(frame.to_csv(index=False))
+            assert data.ids == NAMES
+            assert data.sources[0].path.name == "0.png"
+            assert data.notes == ()
 
     def test_mnist_is_read_in_seconds_and_little_memory(self, images: Path) -> None:
         rows = [",".join(map(str, row)) for row in self.pixels(200).reshape(200, -1)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,9 @@ def read(
 
     columns = Columns(class_column, id_column)
     has_ids = id_column in header
-    if where := pixels.layout(header, has_ids):
+    row = list(islice(even, 1))
+    even = chain(row, even)
+    if row and (where := pixels.layout(header, row[0][1], has_ids)):
         return _of_pixels(file, even, header, where, columns, split, value_range, notes)
     if first and not has_ids:
         raise _without_ids(file, header, id_column)

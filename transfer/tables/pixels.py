@@ -23,7 +23,7 @@ from feature_cache.errors import BadData
 
 LEAST = 16  # columns: fewer numbered ones are something else
 LISTS = "pixels"
-NAMES = ("", "pixel", "pixels", "px", "pix", "p")
+NAMES = ("pixel", "pixels", "px", "pix")
 CLEARLY = 0.8  # one order of channels is taken if neighbours differ by so much less than in the other
 _NUMBERED = re.compile(r"(.*?)[_ .-]?(\d{1,7})")
 _GRID = re.compile(r"(.*?)(\d{1,5})\s*x\s*(\d{1,5})", re.IGNORECASE)
@@ -49,16 +49,18 @@ class Layout:
     lists: bool = False
 
 
-def layout(header: Sequence[str], has_ids: bool) -> Layout | None:
+def layout(header: Sequence[str], row: Sequence[str], has_ids: bool) -> Layout | None:
     """Where a table with this header holds pixels; None if it holds none.
 
     Parameters
     ----------
+    row : sequence of str
+        The first row: a column ``pixels`` may as well hold how many there are.
     has_ids : bool
         Whether it has a column of ids: then other numbered columns than of pixels by name are numbers about images.
     """
     lower = [name.lower() for name in header]
-    if LISTS in lower:
+    if LISTS in lower and len(_listed(row[lower.index(LISTS)])) >= LEAST:
         return Layout((lower.index(LISTS),), lists=True)
     grid: dict[tuple[int, int], int] = {}
     groups: dict[str, dict[int, int]] = {}
@@ -77,10 +79,13 @@ def layout(header: Sequence[str], has_ids: bool) -> Layout | None:
     first, count = min(numbered), len(numbered)
     if count < LEAST or first not in (0, 1) or max(numbered) - first + 1 != count:
         return None
-    named = prefix in NAMES[1:]
-    if not named and (has_ids or not (prefix in NAMES or _side(count))):
+    if prefix not in NAMES and (has_ids or not (_side(count) or prefix == "")):
         return None
     return Layout(tuple(numbered[number] for number in sorted(numbered)))
+
+
+def _listed(cell: str) -> list[str]:
+    return cell.replace(",", " ").strip("[] ").split()
 
 
 def without_header(cells: Sequence[str]) -> list[str] | None:
@@ -131,7 +136,7 @@ def read(
     together = not where.lists and where.positions == tuple(range(first, last))
     for line, cells in rows:
         if where.lists:
-            numbers = cells[first].replace(",", " ").strip("[] ").split()
+            numbers = _listed(cells[first])
             count = count or len(numbers)
             if len(numbers) != count:
                 raise BadData(f"{file}, line {line}, lists {len(numbers)} pixels, and the first row {count}.")
