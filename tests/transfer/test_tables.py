@@ -122,6 +122,7 @@ class TestDialect:
             (b"id,class\n0.png,ant,x\n1.png,bee\n2.png,a,b\n", "line 2, has 3 cells, and the header 2 columns, as"),
             (b'id,class\n0.png,"a\nb\n"\n1.png\n', "line 5, has 1 cell, and the header 2"),
             (b"name class\n0.png ant\n", "a single column"),
+            (b"0.png,ant\n1.png,bee\n", "first line should name the columns, and names an image"),
             (b"id,class,id\n0.png,a,b\n", "columns 1 and 3 'id'"),
             (b"ID,class\n0.png,a\n", "did you mean 'ID'"),
             (b"a" * (dialect.LINE_LIMIT + 5), "longer than 16777216 characters"),
@@ -172,6 +173,7 @@ class TestFiles:
             ("/home/ann/data/imgs/{stem}.png", "by the end of their path (3)"),
             ("C:\\data\\imgs\\{stem}.png", "by the end of their path (3)"),
             ("https://host.org/data/{stem}.png", "by the end of their path (3)"),
+            ("https://host.org/a%20b/{stem}%2epng?width=9#top", "by the end of their path (3)"),
             ("./{stem}.png", ""),
             ("{folder}/{stem}.png", ""),
             ("sub/../{stem}.png", ""),
@@ -419,6 +421,16 @@ class TestPixels:
         assert "no header" in data.notes[0]
         alone = pd.DataFrame(pixels.reshape(3, -1)).to_csv(index=False, header=False)
         assert table(alone).labels is None
+
+    def test_a_class_among_numbered_columns_is_named(self, table: Callable[..., DataSet]) -> None:
+        pixels = self.pixels(2)
+        for place, name in ((0, "0"), (784, "784")):
+            cells = np.insert(pixels.reshape(2, -1).astype(int), place, [8, 9], axis=1)
+            text = pd.DataFrame(cells).to_csv(index=False)
+            data = table(text, class_column=name)
+            assert data.labels.tolist() == ["8", "9"]
+            np.testing.assert_array_equal(data.sources[1].pixels, pixels[1])
+            assert "785 pixels in each row" in refused(table, text)
 
     def test_lists_of_pixels_as_in_fer2013(self, table: Callable[..., DataSet]) -> None:
         pixels = self.pixels(3, 48, 48)

@@ -112,7 +112,7 @@ def read(
     has_ids = id_column in header
     row = list(islice(even, 1))
     even = chain(row, even)
-    if row and (where := pixels.layout(header, row[0][1], has_ids)):
+    if row and (where := pixels.layout(header, row[0][1], has_ids, (class_column, id_column))):
         return _of_pixels(file, even, header, where, columns, split, value_range, notes)
     if first and not has_ids:
         raise _without_ids(file, header, id_column)
@@ -225,6 +225,8 @@ def _without_ids(file: Path, header: Sequence[str], id_column: str) -> InvalidCh
         hint = "It has a single column: cells have a comma, a semicolon, a tab or | between them."
     elif sum(name.replace(".", "").isdecimal() for name in named) > len(named) // 2:
         hint = "Its first line should name the columns, and has numbers; name columns of pixels pixel0, pixel1, ..."
+    elif any(files.is_image_name(name) for name in named):
+        hint = "Its first line should name the columns, and names an image: add a line such as id,class."
     else:
         hint = "Name it with --id-column."
     return unknown(f"{file} has no id column", id_column, _shown(named), hint)

@@ -204,7 +204,8 @@ def recognised(file: Path, names: Sequence[str]) -> CsvFile:
         ways.append("with ' as quotation mark")
     if encoding_name != "UTF-8":
         ways.append(f"as {encoding_name}")
-    notes = (f"{file} is read {', '.join(ways)}.",) if ways else ()
+    doubt = "" if encoding_name.startswith("UTF") else ", as it is no UTF-8; save it so if texts look wrong"
+    notes = (f"{file} is read {', '.join(ways)}{doubt}.",) if ways else ()
     return CsvFile(file, encoding, found.delimiter, found.quote, found.first_line, notes)
 
 

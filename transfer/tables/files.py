@@ -13,6 +13,7 @@ import os
 import posixpath
 import re
 import unicodedata
+import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,11 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[Path], lis
 def is_folder(path: Path) -> bool:
     """Whether `path` is a folder; unlike `Path.is_dir` also where its name is too long, or a link leads to itself."""
     return posixpath.isdir(path)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is an image by its name."""
+    return (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
 
 
 def _require_one_each(table: Path, ids: Sequence[str], paths: Sequence[str | None]) -> None:
@@ -298,6 +304,8 @@ def _parts(name: str) -> list[str]:
     """The path that an id names, without drive, host, and what points to the folder itself."""
     if len(name) > LONGEST:
         return []
+    if "://" in name:
+        name = urllib.parse.unquote(re.sub("[?#].*", "", name, flags=re.DOTALL))
     path = posixpath.normpath("/" + _PREFIX.sub("", name.strip().replace("\\", "/"), count=1))
     return [part for part in path.split("/") if part]
 
@@ -314,7 +322,7 @@ def _narrowed(paths: list[str], spelled: str) -> list[str]:
     """Those spelled alike, or that have the name of an image, where that leaves a single one."""
     for suits in (
         lambda path: path == spelled or posixpath.splitext(path)[0] == spelled,
-        lambda path: (mimetypes.guess_type(path, strict=False)[0] or "").startswith("image/"),
+        is_image_name,
     ):
         chosen = [path for path in paths if suits(path)]
         if len(paths) > 1 and len(chosen) == 1:

@@ -49,7 +49,7 @@ class Layout:
     lists: bool = False
 
 
-def layout(header: Sequence[str], row: Sequence[str], has_ids: bool) -> Layout | None:
+def layout(header: Sequence[str], row: Sequence[str], has_ids: bool, others: Sequence[str] = ()) -> Layout | None:
     """Where a table with this header holds pixels; None if it holds none.
 
     Parameters
@@ -58,6 +58,8 @@ def layout(header: Sequence[str], row: Sequence[str], has_ids: bool) -> Layout |
         The first row: a column ``pixels`` may as well hold how many there are.
     has_ids : bool
         Whether it has a column of ids: then other numbered columns than of pixels by name are numbers about images.
+    others : sequence of str
+        Columns that are no pixels, whatever they are called.
     """
     lower = [name.lower() for name in header]
     if LISTS in lower and len(_listed(row[lower.index(LISTS)])) >= LEAST:
@@ -65,6 +67,8 @@ def layout(header: Sequence[str], row: Sequence[str], has_ids: bool) -> Layout |
     grid: dict[tuple[int, int], int] = {}
     groups: dict[str, dict[int, int]] = {}
     for position, name in enumerate(lower):
+        if header[position] in others:
+            continue
         if match := _GRID.fullmatch(name):
             grid[int(match[2]), int(match[3])] = position
         elif match := _NUMBERED.fullmatch(name):
@@ -192,8 +196,9 @@ def _shaped(file: Path, values: np.ndarray, shape: tuple[int, int] | None) -> tu
         return values.reshape(-1, height, width), f"{height} x {width} pixels"
     if not colour:
         raise BadData(
-            f"{file} has {count} pixels in each row, which make no square image, gray or RGB; save the images as an "
-            ".npz file with an array X of shape (n, height, width)."
+            f"{file} has {count} pixels in each row, which make no square image, gray or RGB; name a column "
+            "of classes among them with --class-column, or save the images as an .npz file with an array X of shape "
+            "(n, height, width)."
         )
     last, first = values.reshape(-1, colour, colour, 3), values.reshape(-1, 3, colour, colour).transpose(0, 2, 3, 1)
     rough_last, rough_first = _roughness(last), _roughness(first)
