@@ -202,7 +202,7 @@ class TestCsv:
 
     def test_missing_labels_are_counted_and_the_first_is_named(self, kit: Path) -> None:
         (kit / "train.csv").write_text("id,class\n0.png,ant\n1.png,\n2.png,\n")
-        with pytest.raises(BadData, match=r"2 of 3 images have no label \(empty 2\), the first is '1\.png' in line 3"):
+        with pytest.raises(BadData, match=r"2 of 3 images have no label, the first is '1\.png' in line 3 \(empty 2\)"):
             datasets.load(str(kit / "train.csv"))
 
     def test_duplicate_id_is_refused(self, kit: Path) -> None:

@@ -310,7 +310,7 @@ class TestLabels:
 
     def test_missing_labels_are_counted_by_how_they_are_written(self, table: Callable[..., DataSet]) -> None:
         said = refused(table, "id,class\n0.png,\n1.png,nan\n2.png,ant\n")
-        assert "2 of 3 images have no label (empty 1, nan 1), the first is '0.png' in line 2" in said
+        assert "2 of 3 images have no label, the first is '0.png' in line 2 (empty 1, nan 1)" in said
 
     def test_what_may_be_a_missing_label_or_a_class_is_told(self, table: Callable[..., DataSet]) -> None:
         data = table("id,class\n0.png,None\n1.png,NA\n2.png,ant\n")

@@ -36,8 +36,8 @@ def classes(
         shown = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         row = missing[0]
         raise BadData(
-            f"{file}: {len(missing)} of {len(cells)} images have no label ({shown}), the first is {ids[row]!r} in "
-            f"line {lines[row]}; give them one, or leave them out."
+            f"{file}: {len(missing)} of {len(cells)} images have no label, the first is {ids[row]!r} in line "
+            f"{lines[row]} ({shown}); give them one, or leave them out."
         )
     notes = []
     counts = Counter(cells)
