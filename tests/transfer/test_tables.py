@@ -355,11 +355,13 @@ class TestParts:
         assert [load(str(kit), split=split).ids for split in (None, "train", "testing")] == [
             ("0.png",), ("0.png",), ("1.png",),
         ]  # fmt: skip
-        assert "its parts are train and test" in refused(lambda: load(str(kit), split="val"))
+        assert "allowed: train, test" in refused(lambda: load(str(kit), split="val"))
 
     def test_parts_that_are_not_there(self, table: Callable[..., DataSet]) -> None:
         assert "no part 'extra' in its column 'Split', which holds" in refused(table, self.TEXT, split="extra")
         assert "no column named split or set" in refused(table, "id\n0.png\n", split="train")
+        file = table(self.TEXT).name
+        assert "--range goes with numbers in cells" in refused(lambda: load(file, value_range=(0, 1)))
 
 
 class TestPixels:

@@ -55,23 +55,6 @@ def kit_file(folder: Path, part: str = "train") -> Path | None:
     return file if (folder / "problem.py").is_file() and file.is_file() else None
 
 
-def kit_part(folder: Path, split: str | None) -> Path | None:
-    """The table of a part of a RAMP kit, ``data/train.csv`` where none is asked for; None where `folder` is no kit.
-
-    Raises
-    ------
-    InvalidChoice
-        When the kit has no such part.
-    """
-    if split is None or kit_file(folder) is None:
-        return kit_file(folder)
-    part = files.canonical_part(split)
-    file = kit_file(folder, part) if part in ("train", "test") else None
-    if file is None:
-        raise InvalidChoice(f"{folder} is a RAMP kit and has no part {split!r}: its parts are train and test.")
-    return file
-
-
 def other_kind(file: Path) -> str | None:
     """What a file that is no table is by its first bytes, and what to do about it; None where they do not tell."""
     try:
@@ -116,6 +99,10 @@ def read(
         return _of_pixels(file, even, header, where, columns, split, value_range, notes)
     if first and not has_ids:
         raise _without_ids(file, header, id_column)
+    if value_range is not None:
+        raise InvalidChoice(
+            f"{file} names image files, and --range goes with numbers in cells or arrays; leave it out."
+        )
     return _of_files(rows.body(file, even, header or [id_column]), images, columns, split, notes)
 
 
