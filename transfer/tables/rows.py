@@ -117,8 +117,7 @@ def part(table: Body, split: str | None, class_column: str) -> tuple[list[int], 
         if split is None:
             return every, []
         raise InvalidChoice(
-            f"{table.file} has no column named split or set, which would say the part of each row; leave out "
-            f"--split {split}."
+            f"{table.file} has no column named split or set, and so has no splits; leave out --split {split}."
         )
     column = table.header[place]
     counts = Counter(row[place] for row in table.cells)
