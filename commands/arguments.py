@@ -219,7 +219,7 @@ def add_run(sub: argparse.ArgumentParser) -> None:
 
 
 def dataset(args: argparse.Namespace) -> DataSet:
-    if args.images and not args.data.lower().endswith((".csv", ".tsv")):
+    if args.images and not args.data.lower().endswith((".csv", ".tsv", ".tab", ".txt")):
         raise InvalidChoice(f"--images goes with a CSV file; {args.data!r} is none.")
     return load(args, args.data)
 

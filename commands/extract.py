@@ -32,7 +32,7 @@ def extract(args: argparse.Namespace) -> None:
 
     dataset, request, cache = arguments.dataset(args), arguments.request(args), arguments.cache(args)
     if args.plan:
-        _print_plan(plan(dataset, request, cache, args.batch_size, args.engine), args.json)
+        _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
         return
     options = {name: getattr(args, name) for name in ("batch_size", "engine", "on_error", "compress")}
     chosen = devices.devices(args.devices)

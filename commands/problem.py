@@ -54,11 +54,13 @@ def targets(dataset: DataSet, name: str, columns: list[str], *, least: int = 2) 
     """
     import numpy as np
 
-    from transfer.columns import label_sets, numbers
+    from transfer.columns import decimal_commas, label_sets, numbers
     from transfer.datasets import require_labels
 
     if name == REGRESSION:
         values = numbers(dataset, columns)
+        for column in decimal_commas(dataset, columns):
+            print(f"note: the commas in the column {column!r} of {dataset.name} are read as points.", file=sys.stderr)
         _require_change(dataset, values, tuple(columns), least)
         return values, tuple(columns)
     if name == MULTILABEL:

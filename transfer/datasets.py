@@ -88,7 +88,7 @@ def load(
     ----------
     data : str
         ``digits``, a folder, a CSV file, an ``.npz`` file or an IDX file. A RAMP kit's folder stands for the images of
-        its ``data/train.csv``. For what arrays may be see `transfer.arrays`.
+        its ``data/train.csv``. For what arrays may be see `transfer.arrays`, for tables `transfer.tables`.
     images : str, optional
         The folder of a CSV's images; by default ``imgs`` beside it if there is one, or its own folder.
     class_column, id_column : str
@@ -115,12 +115,13 @@ def load(
             return _table(path, tables.read(_kit_file(path, split), images, class_column, id_column))
         return _folder(path, split, value_range)
     if path.is_file():
-        if path.suffix.lower() in tables.SUFFIXES:
-            _require_unused(f"{path} is a table", split, value_range)
-            return _table(path, tables.read(path, images, class_column, id_column))
+        if tables.is_known(path):
+            return _table(path, tables.read(path, images, class_column, id_column, split, value_range))
         if arrays.is_known(path):
             return _arrays(path, arrays.read(path, split, value_range))
         if not _looks_like_image(path):
+            if kind := tables.other_kind(path):
+                raise BadData(f"{path} is no data set but {kind}.")
             raise BadData(
                 f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz, .npy "
                 "or IDX."
@@ -132,7 +133,7 @@ def load(
 
 def is_dataset(file: Path) -> bool:
     """Whether `file` is, by its name, a data set and not an image."""
-    return file.suffix.lower() in tables.SUFFIXES or arrays.is_known(file)
+    return tables.is_known(file) or arrays.is_known(file)
 
 
 def from_files(paths: Sequence[Path]) -> DataSet:
@@ -148,6 +149,8 @@ def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
     BadData
         When there are none, or too few classes.
     """
+    if dataset.labels is None and dataset.columns:
+        raise BadData(_without_classes(dataset))
     if dataset.labels is None:
         raise BadData(
             f"{dataset.name} has no labels; use a folder with a subfolder per class, or a CSV with a class column."
@@ -156,6 +159,15 @@ def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
     if len(classes) < least:
         raise BadData(f"{dataset.name} has a single class, {str(classes[0])!r}; a head needs at least two.")
     return dataset.labels
+
+
+def _without_classes(dataset: DataSet) -> str:
+    """What to do about a table without labels, by its columns."""
+    flags = [name for name, cells in dataset.columns.items() if set(cells) <= {"0", "1", "0.0", "1.0"}]
+    text = f"{dataset.name} has no labels; name the column of the classes with --class-column"
+    if len(flags) > 1:
+        return f"{text}, or take columns of 0 and 1 as labels with --multilabel {','.join(flags[:8])}."
+    return f"{text}: it has {', '.join(list(dataset.columns)[:12])}."
 
 
 @dataclass(frozen=True)
@@ -238,7 +250,7 @@ def _kit_file(kit: Path, split: str | None) -> Path:
 
 
 def _table(path: Path, table: tables.Table) -> DataSet:
-    return DataSet(str(path), table.ids, tuple(FileSource(file) for file in table.files), table.labels, table.columns)
+    return DataSet(str(path), table.ids, table.sources, table.labels, table.columns, notes=table.notes)
 
 
 def _arrays(path: Path, found: arrays.Arrays) -> DataSet:

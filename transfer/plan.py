@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from feature_cache.cache import FeatureCache
+from feature_cache.errors import BadImage
 from transfer.datasets import DataSet
-from transfer.lookup import find_missing
+from transfer.lookup import find_missing, refusal, with_copies
 from transfer.request import Request
 from transfer.running import Engines
 from transfer.shortcuts import Part, divide
@@ -55,11 +56,26 @@ class Plan:
 
 
 def plan(
-    dataset: DataSet, request: Request, cache: FeatureCache, batch_size: int | None = None, engine: str = "auto"
+    dataset: DataSet,
+    request: Request,
+    cache: FeatureCache,
+    batch_size: int | None = None,
+    engine: str = "auto",
+    on_error: str = "fail",
 ) -> Plan:
-    """What `extract` would do for `dataset`; nothing is written but the memo of digests."""
+    """What `extract` would do for `dataset`; nothing is written but the memo of digests.
+
+    Raises
+    ------
+    BadImage
+        For the first unreadable image, as `extract` would raise it, as far as the images have been decoded; unless
+        such images are skipped.
+    """
     begun = time.perf_counter()
     missing = find_missing(dataset, request, cache, plan=True)
+    if missing.unreadable and on_error == "fail":
+        raise refusal(missing.unreadable)
+    undecodable: dict[int, BadImage] = {}
     row_shapes = [space.row_shape for space in missing.spaces]
     started_from: list[str] = []
     seconds = 0.0
@@ -69,7 +85,7 @@ def plan(
 
         def run(batches: int, part: Part = part, engines: Engines = engines) -> Iterator[list[np.ndarray]]:
             size = engines.batch_size
-            batches_of = part.read(part.jobs[: batches * size], dataset, request, missing, size, {})
+            batches_of = part.read(part.jobs[: batches * size], dataset, request, missing, size, undecodable)
             return (rows for _, rows in engines.run(batches_of))
 
         for computed in run(1):  # makes the engine, too
@@ -79,6 +95,8 @@ def plan(
             now = time.perf_counter()
             seconds += ready - begun + (now - ready) / count * len(part.jobs)
             begun = now
+    if undecodable and on_error == "fail":
+        raise refusal(with_copies(dataset, missing.digests, undecodable))
 
     total = (len(dataset) - len(missing.unreadable)) * request.views
     spaces = []

@@ -201,29 +201,26 @@ class TestCsv:
         assert dataset.labels.tolist() == ["fourmi", "abeille"]
 
     def test_missing_labels_are_counted_and_the_first_is_named(self, kit: Path) -> None:
-        (kit / "train.csv").write_text("id,class\n0.png,ant\n1.png,\n2.png\n")
-        with pytest.raises(BadData, match=r"2 of 3 images have no label, the first is '1\.png'"):
+        (kit / "train.csv").write_text("id,class\n0.png,ant\n1.png,\n2.png,\n")
+        with pytest.raises(BadData, match=r"2 of 3 images have no label, the first is '1\.png' in line 3 \(empty 2\)"):
             datasets.load(str(kit / "train.csv"))
 
     def test_duplicate_id_is_refused(self, kit: Path) -> None:
         (kit / "train.csv").write_text("id,class\n0.png,ant\n1.png,bee\n0.png,bee\n")
-        with pytest.raises(BadData, match=r"names the image '0\.png' twice"):
+        with pytest.raises(
+            BadData, match=r"names the image '0\.png' twice: in the column 'class' line 2 has 'ant', and line 4 'bee'"
+        ):
             datasets.load(str(kit / "train.csv"))
 
-    def test_empty_id_is_refused_with_its_row(self, kit: Path) -> None:
+    def test_empty_id_is_refused_with_its_line(self, kit: Path) -> None:
         (kit / "train.csv").write_text("id,class\n0.png,ant\n,bee\n")
-        with pytest.raises(BadData, match="row 2: the id is empty"):
+        with pytest.raises(BadData, match="line 3: the id is empty"):
             datasets.load(str(kit / "train.csv"))
 
     @pytest.mark.parametrize("text", ["", "id,class\n", "id,class\n\n,\n"])
     def test_csv_without_rows_is_refused(self, kit: Path, text: str) -> None:
         (kit / "train.csv").write_text(text)
         with pytest.raises(BadData, match="has no rows"):
-            datasets.load(str(kit / "train.csv"))
-
-    def test_other_encodings_are_refused(self, kit: Path) -> None:
-        (kit / "train.csv").write_bytes("id,class\n0.png,été\n".encode("latin-1"))
-        with pytest.raises(BadData, match=r"cannot read .*train\.csv as a CSV file in UTF-8"):
             datasets.load(str(kit / "train.csv"))
 
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from feature_cache.cache import FeatureCache
+from feature_cache.errors import BadImage
 from transfer import datasets
 from transfer.extract import extract
 from transfer.nets import Net
@@ -55,16 +56,35 @@ def test_nothing_to_do_runs_no_net(class_folder: Path, tmp_path: Path, monkeypat
     assert planned.spaces[0].rows_present == 8
 
 
-def test_unreadable_images_are_counted_and_do_not_stop_the_plan(class_folder: Path, tmp_path: Path) -> None:
+def test_unreadable_images_that_are_skipped_are_counted(class_folder: Path, tmp_path: Path) -> None:
     (class_folder / "a" / "0.png").write_text("no image")
     damaged = class_folder / "a" / "2.png"
     damaged.write_bytes(damaged.read_bytes()[:-40])
     request = Request(Net("glyphnet"), ("block1_pool",))
-    planned = plan(datasets.load(str(class_folder)), request, FeatureCache(tmp_path / "cache"))
+    planned = plan(datasets.load(str(class_folder)), request, FeatureCache(tmp_path / "cache"), on_error="skip")
     assert planned.unreadable == 1
     assert planned.images_missing == 7
     assert planned.spaces[0].rows_total == 7
     assert planned.spaces[0].row_bytes == 128
+
+
+@pytest.mark.parametrize("damage", ["gone", "no image", "cut off"])
+def test_the_plan_fails_where_the_extraction_would(class_folder: Path, tmp_path: Path, damage: str) -> None:
+    rows = "".join(f"{file.relative_to(class_folder)},x\n" for file in sorted(class_folder.rglob("*.png")))
+    (tmp_path / "t.csv").write_text("id,class\n" + rows)
+    file = class_folder / "a" / "2.png"
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-40] if damage == "cut off" else b"no image")
+    dataset = datasets.load(str(tmp_path / "t.csv"), images=str(class_folder))
+    request = Request(Net("glyphnet"), ("block1_pool",))
+    messages = []
+    for run in (plan, extract):
+        with pytest.raises(BadImage, match=r"2\.png") as caught:
+            run(dataset, request, FeatureCache(tmp_path / "cache"))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
 def test_plan_counts_the_bytes_of_a_row_as_it_will_be_stored(class_folder: Path, tmp_path: Path) -> None:
