@@ -50,9 +50,10 @@ def export(args: argparse.Namespace) -> None:
         exported = _written(kind, model, made, args.to)
         source, images, difference = compared(run, requests, exported, dataset)
         if not difference <= TOLERANCE:
+            advice = f" {kind.advice}." if kind.advice else ""
             raise WrongResult(
                 f"the exported model gives other probabilities than the run {args.run}: they differ by up to "
-                f"{difference:.2g}, and may by {TOLERANCE:g}, on {images} {source}; nothing was written."
+                f"{difference:.2g}, and may by {TOLERANCE:g}, on {images} {source}; nothing was written.{advice}"
             )
         about = {
             **_about(run, requests, folder),
