@@ -28,7 +28,7 @@ IMAGES = 32  # that the exported model is compared with the run on
 # Between probabilities: engines differ by less, and by nothing that would change what is told to people.
 TOLERANCE = 1e-4
 # What the parts of joined features have to share, so that one net gives them all.
-SHARED = ("net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe")
+SHARED = ("net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe", "alpha", "pages", "window")
 
 
 def export(args: argparse.Namespace) -> None:

@@ -22,8 +22,8 @@ def keep_float32(file: Path) -> None:
     """Rewrite the model in a file of type ``.xml``, and the weights beside it, so that CPUs compute it in float32.
 
     That holds for convolutions, poolings, normalisation, dense layers and what stands between them. Some operations,
-    those of attention and GELU among them, are made anew by the plugin and lose their mark: compare what the file gives with
-    ``INFERENCE_PRECISION_HINT`` set to ``bf16``.
+    those of attention and GELU among them, are made anew by the plugin and lose their mark: compare what the file gives
+    with ``INFERENCE_PRECISION_HINT`` set to ``bf16``.
     """
     import openvino
     from openvino._offline_transformations import apply_moc_transformations
