@@ -29,7 +29,7 @@ IMAGES = 32  # that the exported model is compared with the run on
 # Between probabilities: engines differ by less, and by nothing that would change what is told to people.
 TOLERANCE = 1e-4
 # What the parts of joined features have to share, so that one net gives them all.
-SHARED = ("net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe")
+SHARED = ("net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe", "alpha", "pages", "window")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -51,9 +51,10 @@ def export(args: argparse.Namespace) -> None:
         exported = _written(kind, model, made, args.to)
         source, images, difference = compared(run, requests, exported, dataset)
         if not difference <= TOLERANCE:
+            advice = f" {kind.advice}." if kind.advice else ""
             raise WrongResult(
                 f"the exported model gives other probabilities than the run {args.run}: they differ by up to "
-                f"{difference:.2g}, and may by {TOLERANCE:g}, on {images} {source}; nothing was written."
+                f"{difference:.2g}, and may by {TOLERANCE:g}, on {images} {source}; nothing was written.{advice}"
             )
         about = {
             **_about(run, requests, folder),

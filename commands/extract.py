@@ -50,7 +50,7 @@ def extract(args: argparse.Namespace) -> None:
     print_skipped(report.skipped, listing)
     print(
         f"{report.rows_computed} rows computed, {report.rows_reused} reused, {report.rows_skipped} skipped "
-        f"in {time_text(report.seconds)} ({report.images_per_second:g} images/s), "
+        f"in {time_text(report.seconds)} ({_rate(report.images_per_second)} images/s), "
         f"{size_text(report.bytes_written)} written:"
     )
     for space in report.spaces:
@@ -67,9 +67,17 @@ def _print_times(report: Report) -> None:
     waited = ", ".join(f"{time_text(seconds)} to {what}" for what, seconds in report.waited.items() if seconds >= 0.05)
     share = ""
     if report.peak:
-        rate = report.images_per_second * report.seconds / (report.seconds - report.waited["prepare"])
-        share = f", {rate / report.peak:.0%} of its {report.peak:g} images/s alone"
+        # Of the few that are read while the engine starts, the share says nothing of either.
+        seconds = report.seconds - report.waited["prepare"]
+        rate = report.images_per_second * report.seconds / seconds if seconds > 0 else 0.0
+        if 0.01 <= rate / report.peak <= 1.1:
+            share = f", {rate / report.peak:.0%} of its {_rate(report.peak)} images/s alone"
     print(f"Engine {report.engine}, batches of {report.batch_size}{share}; waited {waited}.")
+
+
+def _rate(images_per_second: float) -> str:
+    """In whole images, but for few."""
+    return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.2g}"
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:

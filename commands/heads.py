@@ -44,7 +44,7 @@ def evaluate(args: argparse.Namespace) -> None:
         "predict_seconds": seconds,
     }
     if args.json:
-        print_json({"run": args.run, "data": args.data, "test": result})
+        print_json({"run": args.run, "data": args.data, "test": result, "skipped": _skipped(cached)})
         return
     print_skipped(cached.skipped, None)
     if strange:
@@ -78,7 +78,7 @@ def predict(args: argparse.Namespace) -> None:
     run = runs.read(Path(args.run), args.head_code)
     cached, said, _ = _apply(args, run, _images(args))
     ids, (names, chosen) = cached.dataset.ids, _named(run, said)
-    numbers = said.reshape(len(ids), -1).tolist()
+    numbers = said.reshape(len(ids), -1)
     what, values = {
         problem.CLASSES: ("class", "probabilities"),
         problem.MULTILABEL: ("labels", "probabilities"),
@@ -86,14 +86,14 @@ def predict(args: argparse.Namespace) -> None:
     }[run.task.name]
     if args.json:
         rows = [
-            {"id": name, **({what: one} if what else {}), values: dict(zip(names, row, strict=True))}
+            {"id": name, **({what: one} if what else {}), values: dict(zip(names, row.tolist(), strict=True))}
             for name, one, row in zip(ids, chosen, numbers, strict=True)
         ]
         with output(args.out) as stream:
             print_json(
                 {
                     "predictions": rows,
-                    "skipped": [{"id": image.id, "reason": image.reason} for image in cached.skipped],
+                    "skipped": _skipped(cached),
                 },
                 stream,
             )
@@ -104,7 +104,12 @@ def predict(args: argparse.Namespace) -> None:
         writer.writerow(["id", *([what] if what else []), *names])
         for name, one, row in zip(ids, chosen, numbers, strict=True):
             told = ";".join(one) if isinstance(one, list) else one
-            writer.writerow([name, *([told] if what else []), *(f"{value:.6g}" for value in row)])
+            # The fewest digits that give the same number again: scores of the file are those of the predictions.
+            writer.writerow([name, *([told] if what else []), *map(str, row)])
+
+
+def _skipped(cached: Cached) -> list[dict[str, str]]:
+    return [{"id": image.id, "reason": image.reason} for image in cached.skipped]
 
 
 def _named(run: Run, said: np.ndarray) -> tuple[list[str], list[Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands import arguments, problem
-from commands.output import Progress, output, print_json, print_table
+from commands.output import Progress, output, print_json, print_skipped, print_table
 from feature_cache.errors import InvalidChoice, MissingFeatures
 
 if TYPE_CHECKING:
@@ -92,13 +92,20 @@ def sweep(args: argparse.Namespace) -> None:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    judged_by = problem.as_dict(args, protocol)
-    report = {"data": args.data, "images": len(labels), "protocol": judged_by, "best": expected, "pairs": rows}
+    report = {
+        "data": args.data,
+        "images": len(labels),
+        "skipped": [{"id": image.id, "reason": image.reason} for image in cached.skipped],
+        "protocol": problem.as_dict(args, protocol),
+        "best": expected,
+        "pairs": rows,
+    }
     with output(str(out / "sweep.json")) as stream:
         print_json(report, stream)
     if args.json:
         print_json(report)
         return
+    print_skipped(cached.skipped, None)
     _print(rows, expected, out)
 
 

@@ -119,30 +119,54 @@ def sweep(
             _write(files[result.pair], result)
         if progress:
             progress(len(results), len(files))
-    return sorted(results.values(), key=lambda result: (-result.accuracy, np.nanmean(result.loss), result.error))
+    in_order = [results[pair] for pair in files]  # processes end in any order, which must not decide between equals
+    return sorted(in_order, key=lambda result: (-result.accuracy, np.nanmean(result.loss), result.error))
 
 
 def unbiased(results: Sequence[Result], contents: np.ndarray, seed: int = 0) -> dict[str, float]:
     """The accuracy to expect of the best of several results.
 
-    The best score of many is too good: it was chosen for it. Bootstrap bias-corrected cross-validation (Tsamardinos,
-    Greasidou and Borboudakis 2018, "Bootstrapping the out-of-sample predictions for efficient and accurate
-    cross-validation") chooses on samples of the images held out, and scores what was chosen on the images left out of
-    the sample.
+    The best score of many is too good, because it was chosen for being high. Bootstrap bias-corrected cross-validation
+    (Tsamardinos, Greasidou and Borboudakis 2018, "Bootstrapping the out-of-sample predictions for efficient and
+    accurate cross-validation") chooses on samples of the images held out, and scores what was chosen on the images left
+    out of the sample. The choice is that of `sweep`, by accuracy and then by log-loss, and goes by the sample alone:
+    what is still equal is drawn at random. To take the first in the order of `results` instead would prefer what is
+    best on all images, those left out among them: of 60 results that guess on 30 images, 0.527 in place of 0.5.
+
+    Predictions are bootstrapped, heads are not fitted again. A head that predicts an image of the sample was fitted on
+    the labels of images that are left out, and so a chance agreement of features and labels counts on both sides. That
+    part of the optimism stays, and shrinks as images are added. With shuffled labels of two classes and 60 results of
+    ridge and nearest neighbours by 5 folds, 0.54 is expected on 30 images, 0.53 on 60 and 0.51 on 120, where 0.5 is
+    right and choosing by inner folds gives 0.50.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Those that failed are passed over.
+    contents : ndarray of shape (n,)
+        Images of equal content are drawn together.
 
     Returns
     -------
     dict
-        ``accuracy``, the mean over the samples, and ``low`` and ``high``, between which 95 % of them are.
+        ``accuracy``, the mean over the samples, and ``low`` and ``high``, between which 95 % of them are. Where all
+        images held out have one content, there is nothing to choose on: the mean of all results, between 0 and 1.
     """
-    right = np.stack([result.right for result in results if not result.error], axis=1)
-    judged = ~np.isnan(right).any(1)
-    right, member = right[judged], np.unique(contents[judged], return_inverse=True)[1]
-    rng, scores = np.random.default_rng(seed), []
-    for _ in range(DRAWS):
-        drawn = np.bincount(rng.integers(member.max() + 1, size=member.max() + 1), minlength=member.max() + 1)
-        weight = drawn[member]
-        chosen = int(np.argmax(weight @ right))
+    judged = [result for result in results if not result.error]
+    right, loss = (np.stack([getattr(one, name) for one in judged], axis=1) for name in ("right", "loss"))
+    held_out = ~np.isnan(right).any(1)
+    right, loss = right[held_out], loss[held_out]
+    distinct, member = np.unique(contents[held_out], return_inverse=True)
+    if len(distinct) == 1:
+        return {"accuracy": float(right.mean()), "low": 0.0, "high": 1.0}
+    rng = np.random.default_rng(seed)
+    scores: list[float] = []
+    while len(scores) < DRAWS:
+        weight = np.bincount(rng.integers(len(distinct), size=len(distinct)), minlength=len(distinct))[member]
+        if weight.all():  # few images: the sample may leave none out
+            continue
+        sums = -(weight @ right).round(9), (weight @ loss).round(9)  # rounded, so that equal ones are equal
+        chosen = np.lexsort((rng.random(len(judged)), sums[1], sums[0]))[0]
         scores.append(float(right[weight == 0, chosen].mean()))
     low, high = np.percentile(scores, [2.5, 97.5])
     return {"accuracy": float(np.mean(scores)), "low": float(low), "high": float(high)}

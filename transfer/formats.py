@@ -42,7 +42,9 @@ class Format:
     packages : tuple of (str, str)
         What it needs, besides TensorFlow, and how that is installed.
     settings : dict of str to str
-        With which its library gives the right probabilities.
+        With which its library gives the right probabilities, whatever the device.
+    advice : str
+        What to do where it gives others than the run.
     """
 
     suffix: str
@@ -51,6 +53,7 @@ class Format:
     beside: tuple[str, ...] = ()
     packages: tuple[tuple[str, str], ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
+    advice: str = ""
 
 
 def check(name: str) -> None:
@@ -101,14 +104,17 @@ def _read_saved_model(folder: Path) -> Run:
 
 def _write_openvino(model: keras.Model, file: Path) -> None:
     from transfer.engines.openvino_engine import save_converted
+    from transfer.engines.openvino_float32 import keep_float32
 
     save_converted(model, ["probabilities"], file)
+    keep_float32(file)
 
 
 def _read_openvino(file: Path) -> Run:
     import openvino
 
-    model = openvino.Core().compile_model(str(file), "CPU", _FLOAT32)
+    # As it is compiled on a CPU that has bfloat16, by those who do not say otherwise.
+    model = openvino.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
     return lambda pixels: model({0: pixels})["probabilities"]
 
 
@@ -155,11 +161,16 @@ def _read_onnx(file: Path) -> Run:
 
 _ONNX = tuple((package, "layertap[onnx]") for package in ("tf2onnx", "onnx", "onnxruntime"))
 _OPENVINO = (("openvino", "layertap[tensorflow]"),)
-# On processors that have bfloat16 OpenVINO computes in it by itself; its files cannot say otherwise.
+# On CPUs that have bfloat16 OpenVINO computes in it by itself. The operations of a file are marked to keep float32;
+# this holds for other devices, too.
 _FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+_BFLOAT16 = (
+    "OpenVINO computes in bfloat16 where the CPU has it, and its file cannot keep some operations from it, such as "
+    "those of attention and GELU: use --to onnx or --to keras"
+)
 FORMATS = {
     "keras": Format(".keras", _write_keras, _read_keras),
     "onnx": Format(".onnx", _write_onnx, _read_onnx, packages=_ONNX),
-    "openvino": Format(".xml", _write_openvino, _read_openvino, (".bin",), _OPENVINO, _FLOAT32),
+    "openvino": Format(".xml", _write_openvino, _read_openvino, (".bin",), _OPENVINO, _FLOAT32, _BFLOAT16),
     "saved-model": Format("", _write_saved_model, _read_saved_model),
 }

@@ -85,8 +85,7 @@ def loaded(file: Path) -> Callable[[np.ndarray], np.ndarray]:
         case ".xml":
             import openvino
 
-            settings = json.loads(file.with_name(f"{file.name}.json").read_text())["settings"]
-            compiled = openvino.compile_model(str(file), "CPU", settings)
+            compiled = openvino.Core().compile_model(str(file))  # the file keeps float32 by itself
             return lambda pixels: compiled(pixels)["probabilities"]
         case ".onnx":
             import onnxruntime

@@ -124,6 +124,38 @@ def test_the_best_of_many_that_guess_is_expected_to_guess() -> None:
     assert expected["low"] < expected["accuracy"] < expected["high"]
 
 
+def guesses(right: np.ndarray) -> list[Result]:
+    """Results of these columns, the best first, as a sweep ranks them."""
+    order = np.argsort(-right.mean(0), kind="stable")
+    return [Result(Pair("", str(number)), {}, column, 1 - column) for number, column in enumerate(right[:, order].T)]
+
+
+def test_what_is_equal_in_a_sample_is_not_decided_by_the_images_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 60 results that guess, on 30 images: the first in the order of all images would make it 0.527.
+    monkeypatch.setattr(sweep, "DRAWS", 100)
+    rng, expected = np.random.default_rng(0), []
+    for _ in range(150):
+        right = (rng.random((30, 60)) < 0.5).astype(float)
+        expected += [unbiased(guesses(some), np.arange(30))["accuracy"] for some in (right, 1 - right)]
+    assert np.mean(expected) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [(0.1, 0.5), (0.9, 1.0)])
+def test_the_choice_in_a_sample_goes_by_log_loss_where_accuracies_are_equal(loss: float, expected: float) -> None:
+    # Of two images one is drawn and one left out. On the first both results are right; only the second one is on both.
+    right, losses = np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[loss, 3.0], [0.5, 0.5]])
+    results = [Result(Pair("", str(n)), {}, right[n], losses[n]) for n in range(2)]
+    for some in (results, results[::-1]):
+        assert unbiased(some, np.arange(2))["accuracy"] == pytest.approx(expected, abs=0.05)
+
+
+def test_the_same_seed_expects_the_same_and_images_that_cannot_be_left_out_are_no_trouble() -> None:
+    results = guesses((np.random.default_rng(3).random((3, 20)) < 0.5).astype(float))
+    assert unbiased(results, np.arange(3), 1) == unbiased(results, np.arange(3), 1)
+    assert unbiased(results, np.arange(3), 1) != unbiased(results, np.arange(3), 2)
+    assert unbiased(results, np.arange(3)[[0, 0, 0]])["low"] == 0
+
+
 def test_one_that_is_truly_better_is_expected_to_be() -> None:
     rng = np.random.default_rng(1)
     right = (rng.random((400, 20)) < np.where(np.arange(20) == 7, 0.9, 0.5)).astype(float)

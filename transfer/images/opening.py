@@ -12,6 +12,7 @@ from PIL import Image, features
 from feature_cache.errors import BadImage
 from transfer.images import limits
 from transfer.images.picture import Picture, PillowPicture
+from transfer.images.quiet import silence_libtiff
 from transfer.images.tiff import TiffPicture
 
 # Pillow's readers that start another program, or only know how to hand a file on.
@@ -134,6 +135,7 @@ def _foreign(encoded: bytes) -> str | None:
 @cache
 def _formats() -> list[str]:
     Image.init()
+    silence_libtiff()
     return [name for name in Image.OPEN if name not in _REFUSED_FORMATS]
 
 
