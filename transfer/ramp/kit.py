@@ -25,6 +25,7 @@ PROBLEM_FILE, SUBMISSIONS = "problem.py", "submissions"
 PREPROCESSOR_FILE, CLASSIFIER_FILE = "image_preprocessor.py", "batch_classifier.py"
 STARTING_KIT = "starting_kit"
 VALID = 0.2  # of the images to train on, where there are no folds
+ORDER_KEY = int.from_bytes(b"layertap ramp kit", "big")
 # What `get_cv` says.
 PLAIN_CV = """\
     _, X = folder_X
@@ -63,6 +64,19 @@ def is_kit(folder: Path) -> bool:
     return (folder / PROBLEM_FILE).is_file() and (folder / "data" / "train.csv").is_file()
 
 
+def random_order(count: int, seed: int) -> np.ndarray:
+    """The places of so many images in a kit.
+
+    They are drawn from a random stream of its own. A stream that begins with the seed alone is the one by which many
+    sources were shuffled, and ``default_rng(seed).permutation(n)`` would undo that: it would sort a kit by class.
+
+    Returns
+    -------
+    ndarray of shape (count,), int64
+    """
+    return np.random.default_rng([seed, ORDER_KEY]).permutation(count)
+
+
 def copy_images(
     dataset: DataSet, folder: Path, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[str], np.ndarray, list[Unreadable]]:
@@ -79,7 +93,7 @@ def copy_images(
         Equal for images of the same content.
     unreadable : list of Unreadable
     """
-    order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    order = random_order(len(dataset), seed).tolist()
     width = len(str(len(dataset) - 1))
 
     def copy(number: int) -> tuple[str, bytes] | BadImage:
