@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice
+from feature_cache.keys import digest_array
 from transfer.datasets import DataSet, Unreadable
 from transfer.images import FileSource, ImageSource, read_pixels
 from transfer.machine import cores
@@ -82,15 +83,16 @@ def copy_images(
 ) -> tuple[list[str], np.ndarray, list[Unreadable]]:
     """Copy the images of a data set into `folder`, numbered in random order: names and order tell no class.
 
-    Files that `skimage.io.imread`, the reader of RAMP workflows, takes for one gray or colour image are copied byte for
-    byte; of all others, and of arrays, a PNG of 8 bits is written.
+    A file is copied byte for byte where `skimage.io.imread`, the reader of RAMP workflows, reads the very pixels that
+    features are computed from: upright, gray or RGB, of 8 bits. For other files, and for arrays, these pixels are
+    written as PNG.
 
     Returns
     -------
     names : list of str
         The file of each image; empty for the unreadable.
     contents : ndarray of shape (n,), int64
-        Equal for images of the same content.
+        Equal for images of the same pixels.
     unreadable : list of Unreadable
     """
     order = random_order(len(dataset), seed).tolist()
@@ -217,14 +219,16 @@ def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) 
 
 
 def _copy(source: ImageSource, folder: Path, stem: str) -> tuple[str, bytes]:
-    """Copy an image; the name of the file, and the digest of its content."""
-    digest, pixels = read_pixels(source)
-    image = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    """Copy an image; the name of the file, and the digest of its pixels."""
+    _, pixels = read_pixels(source)
+    height, width, channels = pixels.shape
+    if height * width > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):  # as Pillow has it, and so scikit-image
+        reason = f"has {height * width / 1e6:.0f} megapixels, which scikit-image refuses to read"
+        raise BadImage(f"{source} {reason}.", reason)
+    image = pixels[..., 0] if channels == 1 else pixels
+    digest = digest_array(np.broadcast_to(pixels, (height, width, 3)))
     if isinstance(source, FileSource) and source.page is None:
-        suffix = source.path.suffix
-        if not re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix):
-            suffix = ""
-        file = folder / f"{stem}{suffix}"
+        file = folder / f"{stem}{_suffix(source)}"
         shutil.copyfile(source.path, file)
         if _is_read_as(file, image):
             return file.name, digest
@@ -234,11 +238,18 @@ def _copy(source: ImageSource, folder: Path, stem: str) -> tuple[str, bytes]:
     return file.name, digest
 
 
+def _suffix(source: FileSource) -> str:
+    """That of the file, by which scikit-image chooses a reader; or one by the format: a bare number is no file name."""
+    suffix = source.path.suffix
+    return suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else f".{source.load()[1].format.lower()}"
+
+
 def _is_read_as(file: Path, image: np.ndarray) -> bool:
     """Whether ``skimage.io.imread``, the reader of RAMP's workflows, takes the file for exactly these pixels."""
     from skimage.io import imread
 
     try:
-        return bool(np.array_equal(imread(file), image))
+        pixels = np.asarray(imread(file))
     except Exception:  # its plugins raise whatever their formats lead them to
         return False
+    return pixels.dtype == image.dtype and np.array_equal(pixels, image)
