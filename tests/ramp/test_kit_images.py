@@ -11,8 +11,9 @@ from PIL import Image
 from skimage.io import imread
 
 from transfer.datasets import DataSet
-from transfer.images import ArraySource, FileSource, ImageSource
+from transfer.images import ArraySource, Decoding, FileSource, ImageSource
 from transfer.ramp.kit import copy_images
+from transfer.remarks import Remarks
 
 GRAY = np.random.default_rng(0).integers(0, 256, (12, 18), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (12, 18, 3), np.uint8)
@@ -134,6 +135,22 @@ def test_they_are_the_pixels_of_features_whatever_the_format(tmp_path: Path, fol
     for name, file in zip(found, files[:-2], strict=True):
         plain = name.startswith(("as is", "no suffix", "odd"))
         assert (file.read_bytes() == (tmp_path / name).read_bytes()) == plain, name
+
+
+def test_they_are_decoded_as_it_is_chosen_and_what_is_guessed_is_noted(tmp_path: Path, folder: Path) -> None:
+    tifffile.imwrite(tmp_path / "deep.tif", GRAY.astype(np.uint16) * 16)
+    tifffile.imwrite(tmp_path / "pages.tif", np.moveaxis(COLOUR, -1, 0), photometric="minisblack")
+    Image.fromarray(np.dstack([COLOUR, GRAY])).save(tmp_path / "bands.png")
+    sources = tuple(FileSource(tmp_path / name) for name in ("deep.tif", "pages.tif", "bands.png"))
+    dataset, remarks = DataSet("images", ("deep", "pages", "bands"), sources, None), Remarks()
+    chosen = Decoding("ignore", "channels", "0,4080")
+    names, _, unreadable = copy_images(dataset, folder, 0, decoding=chosen, remarks=remarks)
+    assert not unreadable
+    for name, pixels in zip(names, (GRAY, COLOUR, COLOUR), strict=True):
+        np.testing.assert_array_equal(imread(folder / name), pixels)
+    (tmp_path / "again").mkdir()
+    copy_images(dataset, tmp_path / "again", 0, remarks=remarks)
+    assert any("pages" in line for line in remarks.lines())
 
 
 def test_images_of_the_same_pixels_are_of_one_group(tmp_path: Path, folder: Path) -> None:

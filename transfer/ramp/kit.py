@@ -18,8 +18,9 @@ from PIL import Image
 from feature_cache.errors import BadData, BadImage, InvalidChoice
 from feature_cache.keys import digest_array
 from transfer.datasets import DataSet, Unreadable
-from transfer.images import FileSource, ImageSource, read_pixels
+from transfer.images import DEFAULT, Decoding, FileSource, ImageSource, to_pixels
 from transfer.machine import cores
+from transfer.remarks import Remarks
 
 TEMPLATES = Path(__file__).parent / "templates"
 PROBLEM_FILE, SUBMISSIONS = "problem.py", "submissions"
@@ -79,13 +80,26 @@ def random_order(count: int, seed: int) -> np.ndarray:
 
 
 def copy_images(
-    dataset: DataSet, folder: Path, seed: int, progress: Callable[[int, int], None] | None = None
+    dataset: DataSet,
+    folder: Path,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    decoding: Decoding = DEFAULT,
+    remarks: Remarks | None = None,
 ) -> tuple[list[str], np.ndarray, list[Unreadable]]:
     """Copy the images of a data set into `folder`, numbered in random order: names and order tell no class.
 
     A file is copied byte for byte where `skimage.io.imread`, the reader of RAMP workflows, reads the very pixels that
     features are computed from: upright, gray or RGB, of 8 bits. For other files, and for arrays, these pixels are
     written as PNG.
+
+    Parameters
+    ----------
+    decoding : Decoding
+        How stored values become pixels.
+    remarks : Remarks, optional
+        Where it is noted what decoding has guessed or left out.
 
     Returns
     -------
@@ -100,9 +114,12 @@ def copy_images(
 
     def copy(number: int) -> tuple[str, bytes] | BadImage:
         try:
-            return _copy(dataset.sources[number], folder, f"{order[number]:0{width}d}")
+            name, digest, guesses = _copy(dataset.sources[number], folder, f"{order[number]:0{width}d}", decoding)
         except BadImage as error:
             return error
+        if remarks:
+            remarks.add(guesses, dataset.ids[number])
+        return name, digest
 
     names, digests, unreadable = [], [], []
     with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-copy") as pool:
@@ -218,9 +235,11 @@ def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) 
         )
 
 
-def _copy(source: ImageSource, folder: Path, stem: str) -> tuple[str, bytes]:
-    """Copy an image; the name of the file, and the digest of its pixels."""
-    _, pixels = read_pixels(source)
+def _copy(source: ImageSource, folder: Path, stem: str, decoding: Decoding) -> tuple[str, bytes, list[str]]:
+    """Copy an image; the name of the file, the digest of its pixels, and what decoding has guessed."""
+    _, picture = source.load()
+    suffix = f".{picture.format.lower()}"
+    pixels = to_pixels(picture, None, name=str(source), decoding=decoding)
     height, width, channels = pixels.shape
     if height * width > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):  # as Pillow has it, and so scikit-image
         reason = f"has {height * width / 1e6:.0f} megapixels, which scikit-image refuses to read"
@@ -228,20 +247,16 @@ def _copy(source: ImageSource, folder: Path, stem: str) -> tuple[str, bytes]:
     image = pixels[..., 0] if channels == 1 else pixels
     digest = digest_array(np.broadcast_to(pixels, (height, width, 3)))
     if isinstance(source, FileSource) and source.page is None:
-        file = folder / f"{stem}{_suffix(source)}"
+        # By its suffix scikit-image chooses a reader. Without one the name would be a number in tables.
+        own = source.path.suffix
+        file = folder / f"{stem}{own if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', own) else suffix}"
         shutil.copyfile(source.path, file)
         if _is_read_as(file, image):
-            return file.name, digest
+            return file.name, digest, picture.remarks
         file.unlink()
     file = folder / f"{stem}.png"
     Image.fromarray(image).save(file)
-    return file.name, digest
-
-
-def _suffix(source: FileSource) -> str:
-    """That of the file, by which scikit-image chooses a reader; or one by the format: a bare number is no file name."""
-    suffix = source.path.suffix
-    return suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else f".{source.load()[1].format.lower()}"
+    return file.name, digest, picture.remarks
 
 
 def _is_read_as(file: Path, image: np.ndarray) -> bool:
