@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from commands import argument_types, arguments
-from commands.output import Progress, print_json, print_skipped, write_skipped
+from commands.output import Progress, print_json, print_notes, print_skipped, write_skipped
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.spec import POOLINGS, PREPROCESSINGS
 
@@ -29,6 +29,7 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
     sub.add_argument("out", metavar="OUT", help="folder to write")
     sub.add_argument("--data", required=True, metavar="DATA", help="digits, a folder, or a CSV file")
     arguments.add_csv(sub)
+    arguments.add_decoding(sub)
     sub.add_argument("--test", type=float, default=0.2, metavar="F", help="share of the test images (default: 0.2)")
     sub.add_argument(
         "--folds",
@@ -82,20 +83,22 @@ def kit(args: argparse.Namespace) -> None:
     from heads.splits import hold_out
     from transfer.datasets import require_labels
     from transfer.ramp.kit import copy_images, is_kit, keep_submissions, write_kit
+    from transfer.remarks import Remarks
 
     out = Path(args.out)
     if args.folds == 1:
         raise InvalidChoice("--folds is at least 2; leave it out for one split.")
     where: dict[str, Any] = {"overwrite": args.overwrite, "other": "choose another folder"}
     check_free(out, "RAMP kit", is_kit, **where)
-    dataset = arguments.dataset(args)
+    dataset, remarks = arguments.dataset(args), Remarks()
+    decoded: dict[str, Any] = {"decoding": arguments.decoding(args), "remarks": remarks}
     require_labels(dataset)
     _require_apart(dataset, out)
     with whole_folder(out, "RAMP kit", is_kit, **where) as folder:
         images = folder / "data" / "imgs"
         images.mkdir(parents=True)
         with Progress("images", args.quiet) as progress:
-            names, contents, skipped = copy_images(dataset, images, args.seed, progress)
+            names, contents, skipped = copy_images(dataset, images, args.seed, progress, **decoded)
         there = np.array([number for number, name in enumerate(names) if name], np.int64)
         left_out = (
             f" {len(skipped)} images cannot be read, such as {skipped[0].id}: {skipped[0].reason}." if skipped else ""
@@ -112,6 +115,7 @@ def kit(args: argparse.Namespace) -> None:
         write_kit(folder, Path(args.data).stem, [names[i] for i in there], labels, contents, parts, **how)
         write_skipped(folder / "skipped.csv", skipped)
         keep_submissions(out, folder)
+    print_notes(remarks.lines())
     if args.json:
         counts = {"train": len(parts[0]), "test": len(parts[1]), "classes": len(np.unique(labels))}
         print_json({"kit": args.out, **counts, "skipped": len(skipped)})

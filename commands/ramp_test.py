@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TABLE = "leaderboard.csv"
 SHOWN = 20  # lines about images
+MISFIT = "is incompatible with the layer: expected "  # what Keras says of images that are no input of a net
 
 
 def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
@@ -31,7 +32,7 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
     sub.add_argument(
         "--old-keras",
         action="store_true",
-        help="let Keras understand its earlier calls: fit_generator, lr=",
+        help="let Keras understand its earlier calls, such as fit_generator and lr=, and nets that take channels first",
     )
     sub.add_argument("--quick-test", action="store_true", help="as of ramp-test: a kit may then take fewer data")
     text = "rank the submissions of a kit that have been tested, and blend them"
@@ -65,12 +66,14 @@ def test(args: argparse.Namespace) -> int:
             old = [line for file in sorted((folder / "submissions" / name).glob("*.py")) for line in outdated(file)]
             _tell([line.replace(f"{folder}{os.sep}", "", 1) for line in old])
             if old:
-                _tell(["--old-keras translates such calls and arguments, and stands in for modules."])
+                _tell(["--old-keras translates such calls, arguments and shapes, and stands in for modules."])
         try:
             referee.run(name, old_keras=args.old_keras)
         except BadSubmission as error:
             failed[name] = str(error)
             _tell([f"layertap: {error}"])
+            if not args.old_keras and MISFIT in str(error):
+                _tell(["If the net was written for an image_data_format of channels_first, --old-keras runs it so."])
     ranked = referee.rank()
     if args.json:
         print_json({**ranked, "failed": failed, "images": referee.lines})

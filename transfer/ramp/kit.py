@@ -16,15 +16,18 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice
+from feature_cache.keys import digest_array
 from transfer.datasets import DataSet, Unreadable
-from transfer.images import FileSource, ImageSource, read_pixels
+from transfer.images import DEFAULT, Decoding, FileSource, ImageSource, to_pixels
 from transfer.machine import cores
+from transfer.remarks import Remarks
 
 TEMPLATES = Path(__file__).parent / "templates"
 PROBLEM_FILE, SUBMISSIONS = "problem.py", "submissions"
 PREPROCESSOR_FILE, CLASSIFIER_FILE = "image_preprocessor.py", "batch_classifier.py"
 STARTING_KIT = "starting_kit"
 VALID = 0.2  # of the images to train on, where there are no folds
+ORDER_KEY = int.from_bytes(b"layertap ramp kit", "big")
 # What `get_cv` says.
 PLAIN_CV = """\
     _, X = folder_X
@@ -63,30 +66,60 @@ def is_kit(folder: Path) -> bool:
     return (folder / PROBLEM_FILE).is_file() and (folder / "data" / "train.csv").is_file()
 
 
+def random_order(count: int, seed: int) -> np.ndarray:
+    """The places of so many images in a kit.
+
+    They are drawn from a random stream of its own. A stream that begins with the seed alone is the one by which many
+    sources were shuffled, and ``default_rng(seed).permutation(n)`` would undo that: it would sort a kit by class.
+
+    Returns
+    -------
+    ndarray of shape (count,), int64
+    """
+    return np.random.default_rng([seed, ORDER_KEY]).permutation(count)
+
+
 def copy_images(
-    dataset: DataSet, folder: Path, seed: int, progress: Callable[[int, int], None] | None = None
+    dataset: DataSet,
+    folder: Path,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    decoding: Decoding = DEFAULT,
+    remarks: Remarks | None = None,
 ) -> tuple[list[str], np.ndarray, list[Unreadable]]:
     """Copy the images of a data set into `folder`, numbered in random order: names and order tell no class.
 
-    Files that `skimage.io.imread`, the reader of RAMP workflows, takes for one gray or colour image are copied byte for
-    byte; of all others, and of arrays, a PNG of 8 bits is written.
+    A file is copied byte for byte where `skimage.io.imread`, the reader of RAMP workflows, reads the very pixels that
+    features are computed from: upright, gray or RGB, of 8 bits. For other files, and for arrays, these pixels are
+    written as PNG.
+
+    Parameters
+    ----------
+    decoding : Decoding
+        How stored values become pixels.
+    remarks : Remarks, optional
+        Where it is noted what decoding has guessed or left out.
 
     Returns
     -------
     names : list of str
         The file of each image; empty for the unreadable.
     contents : ndarray of shape (n,), int64
-        Equal for images of the same content.
+        Equal for images of the same pixels.
     unreadable : list of Unreadable
     """
-    order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    order = random_order(len(dataset), seed).tolist()
     width = len(str(len(dataset) - 1))
 
     def copy(number: int) -> tuple[str, bytes] | BadImage:
         try:
-            return _copy(dataset.sources[number], folder, f"{order[number]:0{width}d}")
+            name, digest, guesses = _copy(dataset.sources[number], folder, f"{order[number]:0{width}d}", decoding)
         except BadImage as error:
             return error
+        if remarks:
+            remarks.add(guesses, dataset.ids[number])
+        return name, digest
 
     names, digests, unreadable = [], [], []
     with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-copy") as pool:
@@ -202,22 +235,28 @@ def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) 
         )
 
 
-def _copy(source: ImageSource, folder: Path, stem: str) -> tuple[str, bytes]:
-    """Copy an image; the name of the file, and the digest of its content."""
-    digest, pixels = read_pixels(source)
-    image = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+def _copy(source: ImageSource, folder: Path, stem: str, decoding: Decoding) -> tuple[str, bytes, list[str]]:
+    """Copy an image; the name of the file, the digest of its pixels, and what decoding has guessed."""
+    _, picture = source.load()
+    suffix = f".{picture.format.lower()}"
+    pixels = to_pixels(picture, None, name=str(source), decoding=decoding)
+    height, width, channels = pixels.shape
+    if height * width > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):  # as Pillow has it, and so scikit-image
+        reason = f"has {height * width / 1e6:.0f} megapixels, which scikit-image refuses to read"
+        raise BadImage(f"{source} {reason}.", reason)
+    image = pixels[..., 0] if channels == 1 else pixels
+    digest = digest_array(np.broadcast_to(pixels, (height, width, 3)))
     if isinstance(source, FileSource) and source.page is None:
-        suffix = source.path.suffix
-        if not re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix):
-            suffix = ""
-        file = folder / f"{stem}{suffix}"
+        # By its suffix scikit-image chooses a reader. Without one the name would be a number in tables.
+        own = source.path.suffix
+        file = folder / f"{stem}{own if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', own) else suffix}"
         shutil.copyfile(source.path, file)
         if _is_read_as(file, image):
-            return file.name, digest
+            return file.name, digest, picture.remarks
         file.unlink()
     file = folder / f"{stem}.png"
     Image.fromarray(image).save(file)
-    return file.name, digest
+    return file.name, digest, picture.remarks
 
 
 def _is_read_as(file: Path, image: np.ndarray) -> bool:
@@ -225,6 +264,7 @@ def _is_read_as(file: Path, image: np.ndarray) -> bool:
     from skimage.io import imread
 
     try:
-        return bool(np.array_equal(imread(file), image))
+        pixels = np.asarray(imread(file))
     except Exception:  # its plugins raise whatever their formats lead them to
         return False
+    return pixels.dtype == image.dtype and np.array_equal(pixels, image)

@@ -8,6 +8,7 @@ import importlib.abc
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -106,7 +107,7 @@ def environment_of_programs() -> dict[str, str]:
 def told(error: BaseException, file: Path | None) -> str:
     """An error in one line, with the file and the line where it arose, preferably in the folder of `file`."""
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    what = " ".join(what.split())
+    what = " ".join(plain(what).split())
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     if isinstance(error, FileNotFoundError) and file is not None and Path(error.filename or "").parent == file.parent:
@@ -116,6 +117,11 @@ def told(error: BaseException, file: Path | None) -> str:
     if own:
         return f"{own[-1].filename}:{own[-1].lineno}: {what}"
     return f"{file}: {what}" if file is not None else what
+
+
+def plain(text: str) -> str:
+    """A text without the codes by which terminals show it in bold or in colour."""
+    return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", text)
 
 
 def digest(source: bytes) -> str:

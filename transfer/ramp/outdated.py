@@ -1,20 +1,17 @@
-"""What submissions of older kits call that Keras 3 no longer has: told with its line, or translated if asked."""
+"""What submissions of older kits call that Keras 3 no longer has, told with its line; `old_keras` translates it."""
 
 from __future__ import annotations
 
 import ast
-import functools
-import importlib
-import inspect
-import math
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from transfer.ramp.imported import Imported, of_keras
 
 CALLS = {
     "fit_generator": "fit, which takes generators",
-    "predict_generator": "predict, which takes generators",
+    "predict_generator": "predict, which takes generators of tuples: (X,)",
     "evaluate_generator": "evaluate, which takes generators",
     "predict_classes": "predict(X).argmax(axis=1)",
     "image_dim_ordering": "keras.config.image_data_format()",
@@ -30,68 +27,240 @@ ARGUMENTS = {
     "nb_worker": "nothing: keras.utils.PyDataset has workers",
     "samples_per_epoch": "steps_per_epoch, a number of batches",
     "nb_val_samples": "validation_steps, a number of batches",
+    "val_samples": "steps, a number of batches",
     "nb_epoch": "epochs",
 }
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Adamax", "Nadam", "Adagrad", "Adadelta", "RMSprop", "Ftrl")
 OF_OPTIMIZERS = {
     "lr": "learning_rate",
     "decay": "a schedule of keras.optimizers.schedules, such as InverseTimeDecay",
+    "schedule_decay": "nothing",
+}
+_DENSE = {
+    "init": "kernel_initializer",
+    "W_regularizer": "kernel_regularizer",
+    "b_regularizer": "bias_regularizer",
+    "W_constraint": "kernel_constraint",
+    "b_constraint": "bias_constraint",
+    "bias": "use_bias",
+}
+_PADDED = {"border_mode": "padding", "dim_ordering": "data_format"}
+_CONVOLUTION = {
+    **_DENSE,
+    **_PADDED,
+    "nb_filter": "filters",
+    "nb_row": "kernel_size",
+    "nb_col": "kernel_size",
+    "filter_length": "kernel_size",
+    "subsample": "strides",
+    "subsample_length": "strides",
+    "atrous_rate": "dilation_rate",
+}
+_POOLING = {**_PADDED, "pool_length": "pool_size", "stride": "strides"}
+_ORDERED = {"dim_ordering": "data_format"}
+# Arguments of Keras 1, and those of Keras 2 and 3 that take their place.
+OF_LAYERS: dict[str, dict[str, str]] = {
+    "Dense": {**_DENSE, "output_dim": "units"},
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "SeparableConv2D", "Conv2DTranspose"), _CONVOLUTION),
+    **dict.fromkeys(("Convolution1D", "Convolution2D", "Convolution3D", "SeparableConvolution2D"), _CONVOLUTION),
+    **dict.fromkeys(("MaxPooling1D", "MaxPooling2D", "MaxPooling3D"), _POOLING),
+    **dict.fromkeys(("AveragePooling1D", "AveragePooling2D", "AveragePooling3D"), _POOLING),
+    **dict.fromkeys(("GlobalMaxPooling2D", "GlobalAveragePooling2D", "UpSampling2D"), _ORDERED),
+    **dict.fromkeys(("ZeroPadding2D", "Cropping2D", "SpatialDropout2D"), {**_ORDERED, "p": "rate"}),
+    **dict.fromkeys(("Dropout", "GaussianDropout"), {"p": "rate"}),
+    "GaussianNoise": {"sigma": "stddev"},
+    "BatchNormalization": {"gamma_init": "gamma_initializer", "beta_init": "beta_initializer", "mode": "nothing"},
+    "Model": {"input": "inputs", "output": "outputs"},
 }
 MODULES = {
     "keras.utils.np_utils": "keras.utils.to_categorical",
+    "keras.utils.generic_utils": "keras.utils",
+    "keras.utils.data_utils": "keras.utils",
+    "keras.utils.vis_utils": "keras.utils.plot_model",
+    "keras.utils.visualize_util": "keras.utils.plot_model",
+    "keras.utils.layer_utils": "keras.utils",
     "keras.layers.convolutional": "keras.layers",
     "keras.layers.core": "keras.layers",
     "keras.layers.normalization": "keras.layers",
     "keras.layers.pooling": "keras.layers",
     "keras.layers.merge": "keras.layers",
+    "keras.layers.noise": "keras.layers",
+    "keras.layers.embeddings": "keras.layers",
+    "keras.layers.recurrent": "keras.layers",
+    "keras.layers.wrappers": "keras.layers",
     "keras.layers.advanced_activations": "keras.layers",
+    "keras.engine": "keras.layers and keras.models",
     "keras.engine.topology": "keras.layers and keras.models",
+    "keras.engine.training": "keras.models",
+    "keras.initializations": "keras.initializers",
+    "keras.objectives": "keras.losses",
 }
 GENERATOR = "keras.preprocessing.image.ImageDataGenerator"
 CLASSES = {GENERATOR: "layers such as keras.layers.RandomFlip"}
-DROPPED = ("workers", "use_multiprocessing", "max_queue_size", "pickle_safe", "max_q_size", "nb_worker")
-RENAMED = {"nb_epoch": "epochs"}
 SHORT = {"acc": "accuracy", "val_acc": "val_accuracy"}  # what metrics=["accuracy"] was called in logs
-STEPS = {"steps", "steps_per_epoch", "validation_steps"}  # once they could be fractions
+# What keras.backend still has; what computes moved to keras.ops.
+BACKEND = {
+    *("backend", "clear_session", "epsilon", "floatx", "get_uid", "image_data_format", "is_float_dtype"),
+    *("is_int_dtype", "is_keras_tensor", "result_type", "rnn", "set_epsilon", "set_floatx"),
+    *("set_image_data_format", "standardize_dtype", *CALLS),
+}
+FIRST, ORDERS = "channels_first", {"th": "channels_first", "tf": "channels_last"}
+CHANNELS, LEAST_SIDE = (1, 3), 8
+MOVES = {"moveaxis", "rollaxis", "swapaxes", "transpose", "reshape", "expand_dims", "newaxis", "Permute", "Reshape"}
 
 
 def outdated(file: Path) -> list[str]:
     """A line for each call in a Python file that Keras 3 no longer knows: where it is, and what replaces it."""
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, OSError):
+    tree = _parsed(file)
+    if tree is None:
         return []  # said when it is loaded
+    imported = Imported(tree)
+    if imported.has_another_library:
+        return []
     nodes: list[Any] = list(ast.walk(tree))
-    found = [(node.lineno, what, instead) for node in nodes for what, instead in _of(node)]
+    gone = [(node.lineno, *one) for node in nodes for one in _of(node, imported)]
     if not any(_names_short(node) for node in nodes):
-        found += [
+        gone += [
             (node.lineno, f"the name {short} of a metric", SHORT[short]) for node in nodes if (short := _short(node))
         ]
-    return [
-        f"{file}:{line}: {what} is gone from Keras 3; in its place there is {instead}."
-        for line, what, instead in sorted(found)
-    ]
+    lines = [(line, f"{what} is gone from Keras 3; in its place there is {instead}.") for line, what, instead in gone]
+    if not _sets_order(tree):
+        lines += [
+            (
+                node.lineno,
+                f"the shape {ast.unparse(shape)} has its channels first, and Keras 3 takes the last axis for the "
+                f'channels: put them last, or call keras.config.set_image_data_format("{FIRST}") before.',
+            )
+            for node in nodes
+            if (shape := _shape_with_channels_first(node, imported)) is not None
+        ]
+    return [f"{file}:{line}: {text}" for line, text in sorted(set(lines))]
 
 
-def _of(node: Any) -> list[tuple[str, str]]:
-    if isinstance(node, ast.ImportFrom) and node.module:
+def image_data_format(file: Path, image_shape: Callable[[], tuple[int, ...]]) -> str | None:
+    """The order of axes that a file takes for Keras's default, where it is not the one that Keras 3 has.
+
+    Parameters
+    ----------
+    file : Path
+        Which builds a net.
+    image_shape : callable
+        Gives the shape of an image that the net is to take, before ramp-workflow puts the channel of a gray one first.
+
+    Returns
+    -------
+    str or None
+        ``channels_first`` where a net takes such images; or where images have their channels first, and the file asks
+        Keras for the order and moves no axes itself. Else None.
+    """
+    tree = _parsed(file)
+    if tree is None or _sets_order(tree):
+        return None
+    imported, nodes = Imported(tree), list(ast.walk(tree))
+    if any(_shape_with_channels_first(node, imported) for node in nodes):
+        return FIRST
+    names = {getattr(node, "attr", getattr(node, "id", None)) for node in nodes}
+    if not names & {"image_data_format", "image_dim_ordering"} or names & MOVES:
+        return None
+    shape = image_shape()
+    shape = (1, *shape) if len(shape) == 2 else shape
+    return FIRST if len(shape) == 3 and shape[0] in CHANNELS and shape[2] not in CHANNELS else None
+
+
+def _parsed(file: Path) -> ast.Module | None:
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError, OSError):
+        return None
+
+
+def _of(node: Any, imported: Imported) -> Iterator[tuple[str, str]]:
+    """What is gone, and what takes its place."""
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
         names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        classes = [(name, CLASSES[name]) for name in names if name in CLASSES]
-        return classes + [(f"the module {name}", MODULES[name]) for name in names if name in MODULES][:1]
-    if isinstance(node, ast.Import):
-        return [(f"the module {alias.name}", MODULES[alias.name]) for alias in node.names if alias.name in MODULES]
-    if not isinstance(node, ast.Call):
-        return []
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    if (whole := ast.unparse(node.func)) in CLASSES:
-        return [(whole, CLASSES[whole])]
+        yield from ((name, CLASSES[name]) for name in names if name in CLASSES)
+        yield from [(f"the module {name}", MODULES[name]) for name in names if name in MODULES][:1]
+        if node.module == "keras.backend":
+            yield from (_of_backend(alias.name) for alias in node.names if alias.name not in {*BACKEND, "*"})
+            yield from ((alias.name, CALLS[alias.name]) for alias in node.names if alias.name in CALLS)
+    elif isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+        yield from ((f"the module {name}", MODULES[name]) for name in names if name in MODULES)
+    elif isinstance(node, ast.Attribute):
+        whole = imported.whole_name(node)
+        if whole in MODULES and isinstance(node.value, ast.Name | ast.Attribute):
+            yield f"the module {whole}", MODULES[whole]
+        if node.attr == "lr" and getattr(node.value, "attr", "") == "optimizer":
+            yield "the attribute lr of an optimizer", "learning_rate"
+        package, _, name = whole.rpartition(".")
+        if package == "keras.backend" and name not in BACKEND and whole not in MODULES:
+            yield _of_backend(name)
+    elif isinstance(node, ast.Call):
+        yield from _of_call(node, imported)
+
+
+def _of_backend(name: str) -> tuple[str, str]:
+    return f"keras.backend.{name}", "keras.ops"
+
+
+def _of_call(node: ast.Call, imported: Imported) -> Iterator[tuple[str, str]]:
+    called: Any = node.func
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+    whole = imported.whole_name(called)
+    if whole in CLASSES and isinstance(called, ast.Attribute):
+        yield whole, CLASSES[whole]
+        return
     given = [keyword.arg for keyword in node.keywords if keyword.arg]
-    found = [(name, CALLS[name])] if name in CALLS and isinstance(node.func, ast.Attribute) else []
+    if name in CALLS and isinstance(called, ast.Attribute):
+        yield name, CALLS[name]
     if name in FITTING:
-        found += [(f"the argument {one} of {name}", ARGUMENTS[one]) for one in given if one in ARGUMENTS]
-    if name in OPTIMIZERS:
-        found += [(f"the argument {one} of {name}", OF_OPTIMIZERS[one]) for one in given if one in OF_OPTIMIZERS]
-    return found
+        yield from ((f"the argument {one} of {name}", ARGUMENTS[one]) for one in given if one in ARGUMENTS)
+    package, _, own = of_keras(whole).rpartition(".")
+    if package.startswith("keras.optimizers") and own in OPTIMIZERS:
+        yield from ((f"the argument {one} of {own}", OF_OPTIMIZERS[one]) for one in given if one in OF_OPTIMIZERS)
+        if any(keyword.arg == "epsilon" and _constant(keyword.value) == "None" for keyword in node.keywords):
+            yield f"epsilon=None of {own}", "its default"
+    if package.startswith(("keras.layers", "keras.models", "keras.engine")) or (package, own) == ("keras", "Model"):
+        now = OF_LAYERS.get(own, {})
+        yield from ((f"the argument {one} of {own}", now[one]) for one in given if one in now)
+        if own == "Convolution2D" and len(node.args) > 2:
+            yield "the width of a kernel as the third argument of Convolution2D", "kernel_size, a pair"
+
+
+def _sets_order(tree: ast.Module) -> bool:
+    """Whether a file says itself that channels come first."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in ("data_format", "dim_ordering"):
+            if _constant(node.value) in (repr(FIRST), "'th'"):
+                return True
+        elif isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in ("set_image_data_format", "set_image_dim_ordering"):
+                return True
+    return False
+
+
+def _shape_with_channels_first(node: Any, imported: Imported) -> ast.Tuple | None:
+    """The shape in a layer's ``input_shape=`` or in ``Input``, where it is one of an image with channels first."""
+    if not isinstance(node, ast.Call):
+        return None
+    whole = of_keras(imported.whole_name(node.func))
+    if not whole:
+        return None
+    shapes = [keyword.value for keyword in node.keywords if keyword.arg in ("input_shape", "shape")]
+    if whole.endswith((".Input", ".InputLayer")):
+        shapes += node.args[:1]
+    for shape in shapes:
+        if isinstance(shape, ast.Tuple) and len(shape.elts) == 3:
+            first, second, last = (getattr(size, "value", None) for size in shape.elts)
+            sides = [size for size in (second, last) if isinstance(size, int)]  # others are names
+            if first in CHANNELS and min(sides, default=LEAST_SIDE) >= LEAST_SIDE:
+                return shape
+    return None
+
+
+def _constant(node: Any) -> str:
+    return repr(node.value) if isinstance(node, ast.Constant) else ""
 
 
 def _names_short(node: Any) -> bool:
@@ -109,108 +278,3 @@ def _short(node: Any) -> str | None:
     if isinstance(node, ast.keyword) and node.arg == "monitor":
         said = node.value
     return said.value if isinstance(said, ast.Constant) and said.value in SHORT else None
-
-
-# Positional arguments of the calls for generators, after the generator.
-_ORDER = {
-    "fit": ("steps_per_epoch", "epochs", "verbose", "callbacks", "validation_data", "validation_steps"),
-    "predict": ("steps", "callbacks"),
-    "evaluate": ("steps", "callbacks"),
-}
-
-
-def translate() -> None:
-    """Give Keras its older calls back, for as long as this process lives."""
-    import keras
-
-    for name in MODULES:
-        _stand_in(keras, name)
-    _stand_in_for_generator()
-    keras.Model.fit = _with_short_names(keras.Model.fit, keras.callbacks.Callback)
-    for name in ("fit", "predict", "evaluate"):
-        current = getattr(keras.Model, name)
-        setattr(keras.Model, name, _without(current))
-        setattr(keras.Model, f"{name}_generator", _without(current, _ORDER[name]))
-    keras.Model.predict_classes = lambda self, *args, **options: self.predict(*args, **options).argmax(axis=-1)
-    for name in OPTIMIZERS:
-        kind = getattr(keras.optimizers, name)
-        kind.__init__ = _with_rate(kind.__init__, keras.optimizers.schedules.InverseTimeDecay)
-
-
-def _stand_in(keras: Any, name: str) -> None:
-    """Let a module that is gone hold what took its place."""
-    module, places = ModuleType(name), (keras.layers, keras.models, keras.utils)
-
-    def find(what: str) -> Any:
-        for place in places:
-            if hasattr(place, what):
-                return getattr(place, what)
-        raise AttributeError(f"Keras 3 has no {what}, which was in {name}")
-
-    module.__getattr__ = find  # type: ignore[method-assign]
-    parent, _, last = name.rpartition(".")
-    if parent not in sys.modules:
-        sys.modules[parent] = ModuleType(parent)
-    setattr(sys.modules[parent], last, module)
-    sys.modules[name] = module
-
-
-def _stand_in_for_generator() -> None:
-    """Give back the augmenting generator of images, which TensorFlow's older name for Keras still has."""
-    try:
-        import tensorflow
-    except ImportError:
-        return
-    package, _, name = GENERATOR.rpartition(".")
-    setattr(importlib.import_module(package), name, getattr(tensorflow.keras.preprocessing.image, name))
-
-
-def _with_short_names(method: Any, callback: Any) -> Any:
-    class Short(callback):
-        """Logs the accuracy under its older name too, for callbacks after it and for the history."""
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            if logs is not None:
-                logs |= {short: logs[name] for short, name in SHORT.items() if name in logs and short not in logs}
-
-    @functools.wraps(method)
-    def called(*args: Any, **options: Any) -> Any:
-        call = inspect.signature(method).bind(*args, **options)
-        given = call.arguments.get("callbacks") or []
-        given = list(given) if isinstance(given, list | tuple) else [given]
-        for one in given:
-            if getattr(one, "monitor", None) in SHORT and getattr(one, "mode", None) == "auto":
-                one.mode = "max"  # Keras tells the way by the metric, and knows none of that name
-        call.arguments["callbacks"] = [Short(), *given]
-        return method(*call.args, **call.kwargs)
-
-    return called
-
-
-def _without(method: Any, order: tuple[str, ...] = ()) -> Any:
-    def called(self: Any, *args: Any, **options: Any) -> Any:
-        options = {RENAMED.get(name, name): value for name, value in options.items() if name not in DROPPED}
-        if order:
-            options |= dict(zip(order, args[1:], strict=False))
-            args = args[:1]
-        for name in STEPS & options.keys():
-            options[name] = options[name] and math.ceil(options[name])
-        return method(self, *args, **options)
-
-    return called
-
-
-def _with_rate(method: Any, falling: Any) -> Any:
-    default = inspect.signature(method).parameters["learning_rate"].default
-
-    @functools.wraps(method)
-    def made(self: Any, *args: Any, **options: Any) -> None:
-        if "lr" in options:
-            options["learning_rate"] = options.pop("lr")
-        decay = options.pop("decay", 0)
-        if decay:  # Keras 1 and 2: the rate over 1 + decay * steps
-            rate = options.get("learning_rate", args[0] if args else default)
-            options["learning_rate"], args = falling(rate, 1, decay), args[1:]
-        method(self, *args, **options)
-
-    return made

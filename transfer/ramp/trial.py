@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -23,12 +24,16 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import LayertapError
-from transfer.ramp import outdated
+from transfer.ramp import old_keras
+from transfer.ramp.kit import PREPROCESSOR_FILE
 from transfer.ramp.leaderboard import rank
-from transfer.ramp.modules import BadSubmission, place, told
+from transfer.ramp.modules import BadSubmission, place, plain, told
+from transfer.ramp.outdated import image_data_format
+from transfer.ramp.pixels import read_image
 from transfer.ramp.problem import Kit, Part
 from transfer.ramp.saving import save_model
 from transfer.ramp.scoring import SCORES, bag, predictions_digest, score_types, source_digest
+from transfer.ramp.transforms import load_transforms
 
 ERROR, CHECKED, RANKED = "error.txt", "checked.json", "ranked.json"
 NO_READER = 128 + signal.SIGPIPE  # status, as shells have it
@@ -96,6 +101,19 @@ class Trial:
             "bagged": bagged,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
+
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of an image to train on, as the submission transforms it; empty where that is not known."""
+        before = np.random.get_state(), random.getstate()  # noqa: NPY002
+        try:
+            folder, ids = self.train.X
+            transform, _ = load_transforms(self.path / PREPROCESSOR_FILE)
+            return np.shape(transform(read_image(str(Path(folder, str(ids[0]))))))
+        except Exception:  # of a kit that has no such images, or of a submission, which says so when it is trained
+            return ()
+        finally:
+            np.random.set_state(before[0])  # noqa: NPY002
+            random.setstate(before[1])
 
     def _fold(self, number: int, fold: Any) -> tuple[Any, Any, Any]:
         """The table of scores, and the predictions of the part held out and of the test images."""
@@ -215,9 +233,7 @@ def main(argv: list[str]) -> int:
             found = check(args.kit)
         else:
             kit = Kit(args.kit, json.loads((args.out / CHECKED).read_text()))
-            if args.old_keras:
-                outdated.translate()
-            found = Trial(kit, args.name, args.out).run() if args.task == "run" else rank(kit)
+            found = _run(kit, args) if args.task == "run" else rank(kit)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read the tables, head for instance, has gone
@@ -225,11 +241,27 @@ def main(argv: list[str]) -> int:
         return NO_READER
     except Exception as error:  # a kit may raise anything, too
         line = str(error) if isinstance(error, LayertapError) else told(error, args.kit.resolve() / "problem.py")
-        line = " ".join(line.split()).replace(shown, "")
-        (args.out / ERROR).write_text(f"{line}\n\n{traceback.format_exc()}", encoding="utf-8")
+        line = " ".join(plain(line).split()).replace(shown, "")
+        (args.out / ERROR).write_text(plain(f"{line}\n\n{traceback.format_exc()}"), encoding="utf-8")
         return error.exit_code if isinstance(error, LayertapError) else 1
     (args.out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[args.task]).write_text(json.dumps(found, indent=2))
     return 0
+
+
+def _run(kit: Kit, args: argparse.Namespace) -> dict[str, Any]:
+    """Try a submission."""
+    if args.old_keras:
+        old_keras.translate()
+    trial = Trial(kit, args.name, args.out)
+    if args.old_keras:
+        import keras
+
+        for file in sorted(trial.path.glob("*.py")):
+            order = image_data_format(file, trial.image_shape)
+            if order:
+                print(f"Keras's image_data_format is {order}, as {file.name} has it.", file=sys.stderr)
+                keras.config.set_image_data_format(order)
+    return trial.run()
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from transfer.finetune.tuner import FineTuner, InnerSplit
 
 FILE = "tuned.npz"
-# From features of shape (n, d) and labels to the kernel (d, classes) and the bias (classes,) of a linear classifier.
-Probe = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# From features of shape (n, d), labels and groups, which are equal for images of the same pixels, to the kernel
+# (d, classes) and the bias (classes,) of a linear classifier.
+Probe = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class BatchTuner:
@@ -88,7 +90,9 @@ class BatchTuner:
             digests: np.ndarray, views: np.ndarray, labels: np.ndarray, together: np.ndarray
         ) -> tuple[np.ndarray, np.ndarray]:
             features = read.features(digests)
-            return self.probe(features[:].reshape(len(features), -1), labels)
+            # Submissions that were written by earlier versions have a probe without groups.
+            groups = [together] * (len(inspect.signature(self.probe).parameters) > 2)
+            return self.probe(features[:].reshape(len(features), -1), labels, *groups)
 
         labels = targets.argmax(axis=1)
         self.n_classes_, self.classes_ = targets.shape[1], np.unique(labels)
