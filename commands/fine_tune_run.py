@@ -139,8 +139,7 @@ def finish(
             "skipped": [image.id for image in cached.skipped],
         }
         images = seen.union(runs.image_keys(trained_on))
-        runs.write(folder, head, config, metrics, images)
-        runs.write_images(folder / runs.NET_IMAGES, images if tuner.epochs_ else seen)
+        runs.write(folder, head, config, metrics, images, net_images=images if tuner.epochs_ else seen)
         trained = Trained(head, next(iter(cached.features)), {}, seconds, evaluation, test)
         names = tuple(np.unique(labels).tolist())
         args.head, args.map = "fine-tuned", None

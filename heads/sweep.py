@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from feature_cache import files as checked
 from feature_cache.errors import LayertapError, StorageFailure
 from feature_cache.version import own_version
 from heads import user_code
@@ -108,7 +108,7 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     splits = protocol.splits(labels, contents)
     files = {pair: folder / f"{_key(features[pair.features], pair, labels, splits, views)}.npz" for pair in pairs}
-    results = {pair: result for pair, file in files.items() if (result := _read(file, pair)) is not None}
+    results = {pair: result for pair, file in files.items() if (result := _read(file, pair, len(labels))) is not None}
     missing = [pair for pair in files if pair not in results]
     if progress and results:
         progress(len(results), len(files))
@@ -221,12 +221,14 @@ def _write(file: Path, result: Result) -> None:
         raise
 
 
-def _read(file: Path, pair: Pair) -> Result | None:
-    """The result in a file; None where there is none, or none that can be read."""
+def _read(file: Path, pair: Pair, images: int) -> Result | None:
+    """The result of so many images in a file; None where there is none, or none that can be read."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            summary = json.loads(str(arrays["summary"]))
-            float(summary["valid"]["accuracy"]["mean"])
-            return Result(pair, summary, arrays["right"], arrays["loss"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        arrays = checked.read_arrays(file, ("summary", "right", "loss"))
+        summary = json.loads(str(arrays["summary"]))
+        float(summary["valid"]["accuracy"]["mean"])
+        if any(arrays[name].shape != (images,) or arrays[name].dtype != np.float64 for name in ("right", "loss")):
+            return None
+        return Result(pair, summary, arrays["right"], arrays["loss"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

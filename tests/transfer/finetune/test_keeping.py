@@ -86,7 +86,7 @@ def test_in_float16_steps_can_be_repeated_from_the_start(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [(None, InvalidChoice), ("{}", InvalidChoice), ("[", DamagedFile), ('{"fine_tuned": 1}', DamagedFile)],
+    [(None, InvalidChoice), ('{"format": 1}', InvalidChoice), ("[", DamagedFile), ('{"fine_tuned": 1}', DamagedFile)],
 )
 def test_what_is_no_run_of_fine_tuning_has_no_net(tmp_path: Path, text: str | None, error: type[Any]):
     if text is not None:
