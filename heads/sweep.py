@@ -23,6 +23,7 @@ import numpy as np
 
 from feature_cache import files as checked
 from feature_cache.errors import LayertapError, StorageFailure
+from feature_cache.lifeline import Lifeline, end_with, started_whole
 from feature_cache.version import own_version
 from heads import user_code
 from heads.blas import limited
@@ -155,17 +156,24 @@ def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
             yield _judge(*one)
         return
     # Processes of their own, not forks: the threads of BLAS and Keras do not survive a fork.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with (
+        Lifeline(context) as line,
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with, initargs=(line.end,)) as pool,
+    ):
         try:
-            for done in as_completed([pool.submit(_judge, *one) for one in arguments]):
+            with started_whole():
+                futures = [pool.submit(_judge, *one) for one in arguments]
+            for done in as_completed(futures):
                 yield done.result()
         except BrokenProcessPool as error:
             raise StorageFailure(
                 "a process of the sweep was killed, perhaps for want of memory. What it had judged is kept: run the "
                 "same command again, with fewer --jobs."
             ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:  # the end of the pool would wait for what they are at
+            line.cut()
+            raise
 
 
 def _judge(
