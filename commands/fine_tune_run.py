@@ -18,6 +18,7 @@ from commands.export_run import compared, model_of
 from commands.output import print_json, print_skipped, time_text, write_skipped
 from commands.scores import print_scores
 from feature_cache.errors import WrongResult
+from feature_cache.files import real_path
 
 if TYPE_CHECKING:
     from heads.evaluation import Evaluation
@@ -58,7 +59,7 @@ def plain(request: Request) -> Request:
 
 def unfinished(out: Path) -> Path:
     """Where is kept how far training is."""
-    out = out.resolve()
+    out = real_path(out)
     return out.with_name(f"{out.name}.training")
 
 

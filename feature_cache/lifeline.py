@@ -62,6 +62,11 @@ def end_with(line: Connection, *, keeping: bool = False) -> None:
     threading.Thread(target=_watch, args=(line, keeping), name="layertap-lifeline", daemon=True).start()
 
 
+def stop_minding() -> None:
+    """The work of this process is done: from now on it ends at once when it has to, without a word."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _watch(line: Connection, keeping: bool) -> None:
     with contextlib.suppress(EOFError, OSError):
         line.recv_bytes()  # nothing is ever sent

@@ -64,7 +64,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     except KeyError as error:
         raise unreadable(file, f"it has no {error}") from error
     except (OSError, ValueError, MemoryError) as error:
-        raise unreadable(file, " ".join(str(error).split()) or type(error).__name__) from error
+        reason = str(getattr(error, "strerror", None) or error)
+        raise unreadable(file, " ".join(reason.split()) or type(error).__name__) from error
     if version > FORMAT:
         raise DamagedFile(f"{folder} has format {version} and this Layertap reads up to {FORMAT}; upgrade layertap.")
     if FILES in config or DIGEST in config:

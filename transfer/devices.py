@@ -16,7 +16,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
-from feature_cache.lifeline import Lifeline, end_with, started_whole
+from feature_cache.lifeline import Lifeline, end_with, started_whole, stop_minding
 from transfer.datasets import DataSet
 from transfer.extract import Progress, Report, extract
 from transfer.machine import cores, gpus
@@ -97,8 +97,8 @@ Workers = dict[Connection, tuple[Device, BaseProcess]]
 def _started(chosen: list[Device], work: tuple[Any, ...]) -> Iterator[Workers]:
     context = multiprocessing.get_context("spawn")
     workers: Workers = {}
-    try:
-        with Lifeline(context) as line:  # at its end, workers keep what they have computed, and end
+    with Lifeline(context) as line:
+        try:
             for number, device in enumerate(chosen):
                 ours, theirs = context.Pipe(duplex=False)
                 process: BaseProcess = context.Process(
@@ -109,10 +109,13 @@ def _started(chosen: list[Device], work: tuple[Any, ...]) -> Iterator[Workers]:
                 theirs.close()
                 workers[ours] = device, process
             yield workers
-    finally:
-        for connection, (_, process) in workers.items():
-            process.join()
-            connection.close()
+        except BaseException:
+            line.cut()  # they keep what they have computed, and end
+            raise
+        finally:
+            for connection, (_, process) in workers.items():
+                process.join()
+                connection.close()
 
 
 def _work(
@@ -139,6 +142,7 @@ def _work(
             connection.send(error)
         else:
             connection.send(report)
+    stop_minding()
 
 
 def _listen(workers: Workers, progress: Progress | None) -> list[Report]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
+from feature_cache.files import real_path
 from feature_cache.spec import FeatureSpec
 from transfer.keras_file import input_shape, read_config
 
@@ -258,7 +259,7 @@ def net_from_config(config: Any, folder: Path | None = None) -> Net:
     found = {key: config[key] for key in kinds}
     for key in ("name", "weights"):
         if folder is not None and found[key] in RUN_FILES:
-            found[key] = str(folder.resolve() / found[key])
+            found[key] = str(real_path(folder) / found[key])
     return Net(**found)
 
 

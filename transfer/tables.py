@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
+from feature_cache.files import real_path
 
 SUFFIXES = (".csv", ".tsv")
 
@@ -59,7 +60,7 @@ def read(file: Path, images: str | None, class_column: str, id_column: str) -> T
     folder = Path(images) if images else file.parent / "imgs" if (file.parent / "imgs").is_dir() else file.parent
     if not folder.is_dir():
         raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with --images.")
-    inside = folder.resolve()
+    inside = real_path(folder)
     files = []
     for name in ids:
         path = folder / name
