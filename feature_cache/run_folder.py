@@ -12,7 +12,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from feature_cache.errors import DamagedFile
+from feature_cache.errors import LONGEST, DamagedFile
 from feature_cache.files import LARGEST_TEXT, open_regular, read_json
 
 CONFIG_FILE = "config.json"
@@ -83,6 +83,7 @@ def is_run(folder: Path) -> bool:
 
 def unreadable(file: Path, reason: str) -> DamagedFile:
     """The error for a `config.json` that is no such file."""
+    reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..."
     return DamagedFile(f"{file} cannot be read ({reason}); train the head again.")
 
 

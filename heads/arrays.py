@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache import files
-from feature_cache.errors import DamagedFile
+from feature_cache.errors import LONGEST, DamagedFile
 
 FILE = "head.npz"
 
@@ -33,6 +33,6 @@ def read_arrays(
         arrays = files.read_arrays(file, names)
         check(arrays)
     except Exception as error:  # whatever `check` raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
         raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
     return arrays

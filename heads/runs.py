@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache import run_folder, storage
-from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile
 from feature_cache.files import require_regular
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.run_folder import CONFIG_FILE
@@ -160,8 +160,9 @@ def read_images(file: Path) -> frozenset[bytes]:
         _require_sorted(digests)
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError) as error:
-        raise DamagedFile(f"{file} cannot be read ({error}); train again.") from error
+    except Exception as error:  # a damaged header makes NumPy raise many types
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise DamagedFile(f"{file} cannot be read ({' '.join(reason.split())[:LONGEST]}); train again.") from error
     return frozenset(image_keys(digests))
 
 

@@ -14,7 +14,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile
 from feature_cache.files import open_regular
 from heads.trees import TREES, check_trees
 
@@ -110,9 +110,8 @@ def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) 
     except UnsafeFile:
         raise
     except Exception as error:  # whatever a damaged archive makes skops raise
-        raise DamagedFile(
-            f"the head {file} cannot be read ({type(error).__name__}: {error}); train it again."
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+        raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
     if not alike:
         raise DamagedFile(f"the head {file} is not {what}; train it again.")
     return pipeline

@@ -254,7 +254,8 @@ def net_from_config(config: Any, folder: Path | None = None) -> Net:
         When its file is not there any more.
     """
     kinds = {"name": str, "weights": str | None, "seed": int, "preprocessing": str | None}
-    if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
+    whole = isinstance(config, dict) and kinds.keys() <= config.keys()
+    if not whole or not all(isinstance(config[key], kind) for key, kind in kinds.items()):
         raise DamagedFile("the run does not say which net its head goes with; train it again.")
     found = {key: config[key] for key in kinds}
     for key in ("name", "weights"):

@@ -386,3 +386,11 @@ def test_head_that_would_run_code_is_refused(run: Path):
     _without_digests(run)
     with pytest.raises(UnsafeFile, match="may run code"):
         runs.read(run)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': (((", b"{", b"'", b"{'shape': 2**9**9}", b"\xff"], ids=repr)
+def test_garbled_header_of_digests_is_a_damaged_file(tmp_path: Path, header: bytes):
+    file = tmp_path / "images.npy"
+    file.write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.ljust(117) + b"\n")
+    with pytest.raises(DamagedFile, match="images.npy cannot be read"):
+        runs.read_images(file)
