@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from commands import signals  # first of all: it minds what comes while the others are imported
+
+# isort: split
 import argparse
 import importlib
 import io
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from commands import argument_types, arguments, fine_tune_arguments, head_arguments, ramp
+from commands import argument_types, arguments, fine_tune_arguments, head_arguments, ramp, streams
 from feature_cache.errors import LayertapError
 from feature_cache.version import own_version
 
@@ -23,6 +25,21 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 for a mistake that the user can mend, 1 for a failure."""
+    stderr = streams.prepare()
+    with signals.raised() as received:
+        try:
+            status = _run(argv)
+            sys.stdout.flush()
+        except SystemExit:  # of the parser: help, or a mistake
+            if not (status := _flush()):
+                raise
+        except BaseException as error:
+            status = _explained(error, received.number)
+    streams.abandon_stdout()
+    return status or int(stderr is not None and stderr.lost)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -34,43 +51,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
             stream.reconfigure(errors="backslashreplace")
     module, function = args.command.split(":")
-    before = signal.signal(signal.SIGTERM, _end)
-    try:
-        status = getattr(importlib.import_module(module), function)(args)
-        sys.stdout.flush()
-        return status or 0
-    except LayertapError as error:
+    return getattr(importlib.import_module(module), function)(args) or 0
+
+
+def _explained(error: BaseException, number: int | None) -> int:
+    """Say in a line what ended a command, an error or the signal `number`; the exit status."""
+    if number is not None or isinstance(error, KeyboardInterrupt):
+        number = signals.INTERRUPTED if number is None else number
+        return _fail(signals.message(number), 128 + number)
+    if isinstance(error, LayertapError):
         return _fail(str(error), error.exit_code)
-    except ModuleNotFoundError as error:
-        if error.name not in BACKENDS:
-            raise
+    if isinstance(error, ModuleNotFoundError) and error.name in BACKENDS:
         install = f"pip install 'layertap[{error.name}]'"
         choices = ", ".join(BACKENDS)
         return _fail(f"Keras needs {error.name}: {install}, or set KERAS_BACKEND to another of {choices}.", 2)
-    except BrokenPipeError:  # whoever read our output, head for instance, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
+    if isinstance(error, BrokenPipeError):  # whoever read our output, head for instance, has gone
+        return 0
+    if isinstance(error, OSError):
         return _fail(f"{error.filename or 'the output'}: {error.strerror or error}.", 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted; what was computed is kept.", 130)
-    except _Ended:
-        return _fail("stopped as asked; what was computed is kept.", 143)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    raise error
+
+
+def _flush() -> int:
+    """Write what stdout holds; the exit status for that."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _explained(error, None)
     return 0
-
-
-class _Ended(BaseException):
-    """SIGTERM has come: all is left in order, as at Ctrl-C."""
-
-
-def _end(number: int, frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends at once
-    raise _Ended
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print, and let what is lost be an error; argparse passes over it."""
+        (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"layertap: {message}; see {self.prog} --help\n")

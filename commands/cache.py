@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from commands import arguments
-from commands.output import Progress, print_json, print_table, shape_text, size_text
+from commands.output import Progress, print_json, print_table, printable, shape_text, size_text
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def info(args: argparse.Namespace) -> None:
     print(f"{len(space):,} rows of {row}, {space.spec.dtype}{copies}, last used {head['last_used']}")
     print(f"{size_text(space.nbytes)} on disk{_ratio(segments)}")
     for run in head["cited_by"]:
-        print(f"used by the run {run}")
+        print(f"used by the run {printable(run)}")
     print()
     print_table(("", ""), [(key, value) for key, value in head["spec"].items() if value is not None], left=(0, 1))
     print()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands import explore_report
 from commands.output import print_json
+from feature_cache.files import read_json
 from feature_cache.storage import whole_folder
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ MOST_ROWS = 100  # of a table of the page
 def is_report(folder: Path) -> bool:
     """Whether `folder` is one that `write` made."""
     try:
-        numbers = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        numbers = read_json(folder / NUMBERS)
+    except (OSError, ValueError):
         return False
     return isinstance(numbers, dict) and {"data", "shapes", "copies"} <= numbers.keys()
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from commands import arguments, problem
+from commands import arguments, problem, signals
 from commands.fine_tune_run import Judged, Start, finish, plain, unfinished
 from commands.output import Progress, size_text
 from feature_cache.errors import InvalidChoice, StorageFailure
+from feature_cache.files import real_path
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
@@ -93,8 +94,8 @@ def fine_tune(args: argparse.Namespace) -> None:
 def _require_writable(out: Path) -> None:
     """Raise StorageFailure where the run could not be written in the end."""
     try:
-        out.resolve().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.resolve().parent):
+        real_path(out).parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=real_path(out).parent):
             pass
     except OSError as error:
         raise StorageFailure(f"cannot write to {out}: {error.strerror or error}; choose another --out.") from error
@@ -298,14 +299,15 @@ def _tensorboard(args: argparse.Namespace, folder: Path) -> Logs | None:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or Ctrl-C have come since; a second Ctrl-C interrupts at once."""
+    """Whether SIGTERM, SIGHUP or Ctrl-C have come since; a second Ctrl-C interrupts at once."""
     asked: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         asked.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    minded = [number for number in signals.NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in minded}
     try:
         yield lambda: bool(asked)
     finally:

@@ -18,6 +18,7 @@ from commands.export_run import compared, model_of
 from commands.output import print_json, print_skipped, time_text, write_skipped
 from commands.scores import print_scores
 from feature_cache.errors import WrongResult
+from feature_cache.files import real_path
 
 if TYPE_CHECKING:
     from heads.evaluation import Evaluation
@@ -58,7 +59,7 @@ def plain(request: Request) -> Request:
 
 def unfinished(out: Path) -> Path:
     """Where is kept how far training is."""
-    out = out.resolve()
+    out = real_path(out)
     return out.with_name(f"{out.name}.training")
 
 
@@ -139,8 +140,7 @@ def finish(
             "skipped": [image.id for image in cached.skipped],
         }
         images = seen.union(runs.image_keys(trained_on))
-        runs.write(folder, head, config, metrics, images)
-        runs.write_images(folder / runs.NET_IMAGES, images if tuner.epochs_ else seen)
+        runs.write(folder, head, config, metrics, images, net_images=images if tuner.epochs_ else seen)
         trained = Trained(head, next(iter(cached.features)), {}, seconds, evaluation, test)
         names = tuple(np.unique(labels).tolist())
         args.head, args.map = "fine-tuned", None

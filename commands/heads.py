@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from commands import arguments, problem
 from commands.output import output, print_json, print_skipped
 from commands.scores import print_scores
-from feature_cache.errors import DamagedFile, InvalidChoice
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,13 +168,21 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
         raise InvalidChoice(f"none of the {len(dataset)} images can be read.")
     parts = [one.features[spec.layer] for one, (spec, _) in zip(found, run.parts, strict=True)]
     rows = parts[0] if len(parts) == 1 else Joined(parts)
-    features = rows[:]
-    width = features[0].size
+    width = math.prod(rows.shape[1:])
     if getattr(run.head, "n_features_in_", width) != width:
         raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder}; train it again.")
+    features = rows[:]
     start = time.perf_counter()
-    with finite(rows):
-        said = outputs(run.head, features)
+    try:
+        with finite(rows):
+            said = outputs(run.head, features)
+    except (LayertapError, MemoryError):
+        raise
+    except Exception as error:  # the head comes from a file, and may hold anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DamagedFile(f"the head of {run.folder} cannot be applied ({reason}); train it again.") from error
+    if run.task.name == problem.REGRESSION and said.reshape(len(features), -1).shape[1] != len(run.task.columns):
+        raise DamagedFile(f"the head of {run.folder} is of other columns than its config.json names; train it again.")
     if views.average:
         said = views.mean(said)
     return cached, said, time.perf_counter() - start

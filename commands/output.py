@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
+import os
 import sys
 import time
 import uuid
@@ -12,9 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from feature_cache.errors import StorageFailure
+from feature_cache.errors import InvalidChoice, StorageFailure
+from feature_cache.files import real_path
 
 MOST_NOTES = 20  # lines of one kind that are printed
+
+
+READER_SECONDS = 10.0  # that a named pipe may take to be read
 
 
 def print_json(content: dict[str, Any], stream: IO[str] | None = None) -> None:
@@ -23,7 +29,7 @@ def print_json(content: dict[str, Any], stream: IO[str] | None = None) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequence[int] = (0,)) -> None:
     """Print aligned columns; those numbered in `left` to the left, the others to the right."""
-    lines = [[str(cell) for cell in row] for row in rows]
+    lines = [[printable(str(cell)) for cell in row] for row in rows]
     if any(head):
         lines.insert(0, list(head))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -33,6 +39,11 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequen
             for number, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal would act on; it may come from a file."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def shape_text(shape: Sequence[int | None]) -> str:
@@ -107,11 +118,13 @@ def output(file: str | None) -> Iterator[IO[str]]:
     if file is None:
         yield sys.stdout
         return
-    path = Path(file).resolve()  # a link keeps pointing where it does
+    path = real_path(Path(file))  # a link keeps pointing where it does
+    if path.is_symlink():
+        raise InvalidChoice(f"{file} is a link that leads in a circle; choose another file with --out.")
     aside = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex}.tmp")
     try:
         if path.exists() and not path.is_file():  # a pipe or a device is written as it is
-            with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+            with open(_writer(path), "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:  # noqa: PTH123
                 yield stream
             return
         with aside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
@@ -121,6 +134,23 @@ def output(file: str | None) -> Iterator[IO[str]]:
         raise StorageFailure(f"cannot write {path}: {error.strerror}.") from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _writer(path: Path) -> int:
+    """A file descriptor of a pipe or a device; a pipe that nothing reads is waited for for a while only."""
+    end = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            handle = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not path.is_fifo():
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, "nothing reads this pipe") from error
+            time.sleep(0.05)
+    os.set_blocking(handle, True)
+    return handle
 
 
 def write_skipped(file: Path, skipped: Sequence[Any]) -> None:

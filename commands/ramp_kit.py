@@ -13,6 +13,7 @@ import numpy as np
 from commands import argument_types, arguments
 from commands.output import Progress, print_json, print_notes, print_skipped, write_skipped
 from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.files import real_path
 from feature_cache.spec import POOLINGS, PREPROCESSINGS
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def kit(args: argparse.Namespace) -> None:
 def _require_apart(dataset: DataSet, out: Path) -> None:
     """Raise InvalidChoice where the kit would replace the very images that it is made of."""
     stamps = (source.stamp() for source in dataset.sources)
-    if any(stamp and Path(stamp[0]).resolve().is_relative_to(out.resolve()) for stamp in stamps):
+    if any(stamp and real_path(Path(stamp[0])).is_relative_to(real_path(out)) for stamp in stamps):
         raise InvalidChoice(
             f"the images of {dataset.name} are in {out}, which the kit would replace; choose another folder."
         )

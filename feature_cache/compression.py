@@ -115,9 +115,12 @@ def decompress(chunk: bytes, size: int) -> bytes:
     if not hasattr(_own, "decompressor"):
         _own.decompressor = zstd.ZstdDecompressor()
     try:
+        # What a chunk declares is made room for: it must be what its block has, before anything is decompressed.
         if zstd.frame_content_size(chunk) == size:
-            return _own.decompressor.decompress(chunk)
-    except zstd.ZstdError as error:
+            raw: bytes = _own.decompressor.decompress(chunk, max_output_size=size)
+            if len(raw) == size:
+                return raw
+    except (zstd.ZstdError, MemoryError) as error:
         raise ValueError(str(error)) from error
     raise ValueError("a chunk has another size than its block")
 

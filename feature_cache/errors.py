@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 300  # characters of a name that is quoted
+
 
 class LayertapError(Exception):
     """Base of every deliberate error."""
@@ -94,4 +96,4 @@ def unknown(kind: str, asked: str, allowed: Iterable[str], hint: str = "") -> In
         guess = f"; did you mean {' or '.join(repr(name) for name in near)}?"
     else:
         guess = f"; allowed: {', '.join(allowed)}." if len(allowed) <= 12 else "."
-    return InvalidChoice(f"{kind} {asked!r}{guess}" + (f" {hint}" if hint else ""))
+    return InvalidChoice(f"{kind} {asked[:LONGEST]!r}{guess}" + (f" {hint}" if hint else ""))

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
 
 from feature_cache.errors import StorageFailure
+from feature_cache.files import LARGEST_TEXT, open_regular
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.layout import FORMAT, INDEX_FILE
 from feature_cache.storage import new_file
@@ -134,26 +137,54 @@ class KeyIndex:
 def load(folder: Path, spec: str) -> KeyIndex:
     """The index kept in `folder`; an empty one where there is none that can be used.
 
-    It is a plain file, not HDF5, so that nothing is parsed before its checksum is seen to agree.
+    It is a plain file, not HDF5, so that nothing but its head is parsed before its checksum is seen to agree. Its
+    size follows from its head: a file of holes is not read.
     """
     try:
-        content = memoryview((folder / INDEX_FILE).read_bytes())
-        if bytes(content[:16]) == _checksum([content[16:]]):
-            columns = 24 + int.from_bytes(content[16:24], "little")
-            head = json.loads(bytes(content[24:columns]))
-            if (head["layertap_format"], head["spec"]) == (FORMAT, spec):
-                listed = tuple(Listed(*entry) for entry in head["segments"])
-                rows = sum(part.rows for part in listed)
-                views = columns + DIGEST_BYTES * rows
-                if all(part.rows >= 0 for part in listed) and len(content) == views + 4 * rows:
-                    return KeyIndex(
-                        listed,
-                        np.frombuffer(content[columns:views], np.uint8).reshape(rows, DIGEST_BYTES),
-                        np.frombuffer(content[views:], "<u4"),
-                    )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        with open_regular(folder / INDEX_FILE) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            check, length = stream.read(16), stream.read(8)
+            columns = 24 + int.from_bytes(length, "little")
+            if columns > min(size, LARGEST_TEXT):
+                raise ValueError("its head is larger than the file")
+            text = stream.read(columns - 24)
+            listed = _listed(json.loads(text), spec)
+            rows = sum(part.rows for part in listed)
+            views = DIGEST_BYTES * rows
+            if size != columns + views + 4 * rows:
+                raise ValueError("its size is not that of its rows")
+            content = memoryview(stream.read())
+        if check == _checksum([length, text, content]):
+            return KeyIndex(
+                listed,
+                np.frombuffer(content[:views], np.uint8).reshape(rows, DIGEST_BYTES),
+                np.frombuffer(content[views:], "<u4"),
+            )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
         pass
     return KeyIndex.of([])
+
+
+def _listed(head: dict[str, Any], spec: str) -> tuple[Listed, ...]:
+    """The segments that the head of the file names.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        When it is no such head, or of another spec.
+    """
+    if (head["layertap_format"], head["spec"]) != (FORMAT, spec):
+        raise ValueError("it is the index of another space")
+    listed = tuple(Listed(*entry) for entry in head["segments"])
+    for part in listed:
+        numbers = (part.size, part.mtime, part.rows)
+        if not isinstance(part.name, str) or any(type(number) is not int for number in numbers):
+            raise TypeError("it names segments by other types")
+        if part.rows < 0 or part.rows * (DIGEST_BYTES + 4) > part.size:
+            raise ValueError("it has more rows than a segment holds")
+    if len({part.name for part in listed}) < len(listed):
+        raise ValueError("it names a segment twice")
+    return listed
 
 
 def _short_keys(digests: np.ndarray, views: np.ndarray) -> np.ndarray:

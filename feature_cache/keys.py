@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from xxhash import xxh3_128
+
+from feature_cache.files import require_regular
 
 DIGEST_BYTES = 16
 # A file changed this shortly before it was read may change again without a new time stamp.
@@ -80,12 +83,14 @@ class DigestMemo:
             return {}
         found = {}
         try:
+            self._check()
             with closing(sqlite3.connect(self._file)) as store:
+                _require_plain(store)
                 query = "SELECT path, size, mtime, digest FROM memo WHERE path IN ({})"
                 for path, size, mtime, digest in _select(store, query, list(wanted)):
                     if wanted[path] == (size, mtime) and len(digest) == DIGEST_BYTES:
                         found[path] = bytes(digest)
-        except (sqlite3.Error, TypeError, UnicodeError):
+        except (sqlite3.Error, OSError, TypeError, UnicodeError):
             return {}
         return found
 
@@ -107,7 +112,9 @@ class DigestMemo:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._check()
             with closing(sqlite3.connect(self._file)) as store, store:
+                _require_plain(store)
                 store.execute(
                     "CREATE TABLE IF NOT EXISTS memo (path TEXT PRIMARY KEY, size INT, mtime INT, digest BLOB)"
                 )
@@ -127,10 +134,12 @@ class DigestMemo:
         if not wanted or not self._file.exists():
             return {}
         try:
+            self._check()
             with closing(sqlite3.connect(self._file)) as store:
+                _require_plain(store)
                 query = "SELECT digest, pixels FROM pixels WHERE pixel_key = ? AND digest IN ({})"
                 found = dict(_select(store, query, wanted, pixel_key))
-        except (sqlite3.Error, UnicodeError):
+        except (sqlite3.Error, OSError, UnicodeError):
             return {}
         return {
             name: pixels for name, pixels in found.items() if isinstance(pixels, bytes) and len(pixels) == DIGEST_BYTES
@@ -142,7 +151,9 @@ class DigestMemo:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._check()
             with closing(sqlite3.connect(self._file)) as store, store:
+                _require_plain(store)
                 store.execute(
                     "CREATE TABLE IF NOT EXISTS pixels "
                     "(pixel_key TEXT, digest BLOB, pixels BLOB, PRIMARY KEY (pixel_key, digest)) WITHOUT ROWID"
@@ -151,6 +162,18 @@ class DigestMemo:
                 store.executemany("INSERT OR REPLACE INTO pixels VALUES (?, ?, ?)", rows)
         except (sqlite3.Error, OSError, UnicodeError):
             return
+
+    def _check(self) -> None:
+        """Raise OSError where the file, or one that sqlite keeps beside it, is there and is no regular file."""
+        for end in ("", "-journal", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                require_regular(self._file.with_name(self._file.name + end))
+
+
+def _require_plain(store: sqlite3.Connection) -> None:
+    """Raise sqlite3.Error where it holds views or triggers, which can compute without an end."""
+    if store.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()[0]:
+        raise sqlite3.DatabaseError("it is no memo of digests")
 
 
 def _is_text(path: str) -> bool:

@@ -30,6 +30,10 @@ CODING = "coding"
 # Rows are checked in blocks of about this size, and compressed in chunks of one block: large enough that the
 # cost of a call does not count, small enough that a single random row does not cost much more than itself.
 BLOCK_BYTES = 16384
+# What a reader takes, far above what is ever written: rows of a segment, bytes of a row and of a block of several.
+LARGEST_SEGMENT_ROWS = 2**26
+LARGEST_ROW = 2**30
+LARGEST_BLOCK = 64 * BLOCK_BYTES
 # Data starts on a page of its own, so that it can be memory-mapped anywhere.
 PAGE = 4096
 # The registered HDF5 filter Zstandard: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md

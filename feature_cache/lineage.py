@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import StorageFailure
+from feature_cache.files import read_json, read_text, real_path
 from feature_cache.layout import RUNS_FOLDER
 from feature_cache.reader import Features
+from feature_cache.run_folder import CONFIG_FILE
 from feature_cache.storage import new_file, new_folder
 
-CONFIG_FILE = "config.json"
 # Fields of the specs of what one pass through a net gives.
 PASS = "net", "weights", "size", "fit", "interpolation", "preprocessing", "precision", "augmentation"
 
@@ -70,7 +71,7 @@ def extraction_seconds(features: Any) -> float | None:
 def cite(root: Path, run: Path, rows: Iterable[Used]) -> None:
     """Note in the cache at `root`, if it can be written, that the run in folder `run` uses these rows."""
     for part in rows:
-        citation = Citation(part.space, part.rows, part.digest, str(run.resolve()), socket.gethostname())
+        citation = Citation(part.space, part.rows, part.digest, str(real_path(run)), socket.gethostname())
         name = hashlib.blake2b(repr((citation.host, citation.run, part.space)).encode(), digest_size=8).hexdigest()
         with contextlib.suppress(StorageFailure, OSError):
             new_folder(root / RUNS_FOLDER)
@@ -82,19 +83,19 @@ def citations(root: Path) -> list[Citation]:
     """What runs that are kept use."""
     found = []
     for file in sorted((root / RUNS_FOLDER).glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-            citation = Citation(**json.loads(file.read_text()))
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            citation = Citation(**read_json(file))
             if _is_kept(citation):
                 found.append(citation)
     return found
 
 
 def _is_kept(citation: Citation) -> bool:
-    if not isinstance(citation.space, str) or not isinstance(citation.run, str):
+    if not all(isinstance(text, str) for text in (citation.space, citation.digest, citation.run, citation.host)):
         return False
     if citation.host != socket.gethostname():
         return True
     try:
-        return citation.digest in (Path(citation.run) / CONFIG_FILE).read_text()
-    except (OSError, UnicodeError):
+        return citation.digest in read_text(Path(citation.run) / CONFIG_FILE)
+    except (OSError, ValueError):  # a name with a null character, too
         return False

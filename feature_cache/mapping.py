@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from feature_cache.files import open_regular
+
 try:
     import resource
 except ImportError:  # Windows
@@ -29,7 +31,7 @@ def map_file(path: Path, size: int) -> np.ndarray | None:
     files, left = _limits()
     if len(live) >= files or mapped + size > (mapped + left) / SHARE_OF_MEMORY:
         return None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         try:
             contents = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except (OSError, ValueError, MemoryError):

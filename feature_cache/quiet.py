@@ -11,7 +11,8 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def native_stderr_silenced() -> Iterator[None]:
     """Send what native code writes to file descriptor 2 nowhere. Python's own exceptions are not affected."""
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     try:
         kept = os.dup(2)
     except OSError:  # no stderr at all

@@ -13,6 +13,7 @@ import numpy as np
 from feature_cache import compression, segment
 from feature_cache.coding import Parameters
 from feature_cache.errors import DamagedFile
+from feature_cache.files import open_regular
 from feature_cache.index import KeyIndex
 from feature_cache.layout import block_check
 from feature_cache.mapping import Window, map_file
@@ -255,10 +256,8 @@ def _altered(part: Segment, block: int) -> DamagedFile:
 def _opened(part: Segment) -> Iterator[int]:
     """A file descriptor of a segment; `Gone` when the file is."""
     try:
-        handle = os.open(part.path, os.O_RDONLY)
+        stream = open_regular(part.path)
     except FileNotFoundError as error:
         raise Gone(part.path) from error
-    try:
-        yield handle
-    finally:
-        os.close(handle)
+    with stream:
+        yield stream.fileno()

@@ -12,6 +12,7 @@ with attributes `layertap_format`, `spec`, `provenance`, and a `checksum` of eve
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,17 @@ from feature_cache import compression
 from feature_cache.coding import Parameters, fits
 from feature_cache.errors import DamagedFile
 from feature_cache.keys import DIGEST_BYTES
-from feature_cache.layout import CHECK, CODING, DIGEST, FEATURES, FORMAT, VIEW
+from feature_cache.layout import (
+    CHECK,
+    CODING,
+    DIGEST,
+    FEATURES,
+    FORMAT,
+    LARGEST_BLOCK,
+    LARGEST_ROW,
+    LARGEST_SEGMENT_ROWS,
+    VIEW,
+)
 from feature_cache.spec import FeatureSpec
 from feature_cache.storage import open_hdf5, own_dataset, own_group, require_whole, text_attribute
 
@@ -117,12 +128,19 @@ def _read(path: Path, stamp: tuple[int, int], file: h5py.File, spec: FeatureSpec
     if not features.shape:
         raise ValueError("features has no rows")
     n, block_rows = features.shape[0], int(check.attrs["rows_per_block"])
+    row_bytes = math.prod(features.shape[1:]) * features.dtype.itemsize
+    if n > LARGEST_SEGMENT_ROWS or row_bytes > LARGEST_ROW:
+        raise ValueError(f"it declares {n:,} rows of {row_bytes:,} bytes")
     if digest.shape != (n, DIGEST_BYTES) or digest.dtype != np.uint8 or view.shape != (n,) or view.dtype != np.uint32:
         raise ValueError("its columns do not fit together")
+    if block_rows * row_bytes > max(LARGEST_BLOCK, row_bytes):
+        raise ValueError(f"it declares blocks of {block_rows:,} rows")
     if block_rows < 1 or check.shape != (-(-n // block_rows),) or check.dtype != np.uint64:
         raise ValueError("its checks do not fit its rows")
     if features.dtype != np.dtype(spec.dtype):
         raise ValueError(f"its features are {features.dtype}")
+    if sum(dataset.nbytes for dataset in coding.values()) > LARGEST_ROW:
+        raise ValueError("its codes are too large")
     for column in (digest, view, check, *coding.values()):
         require_whole(column)
     chunks, offset = None, 0
@@ -147,7 +165,7 @@ def _read(path: Path, stamp: tuple[int, int], file: h5py.File, spec: FeatureSpec
         views=columns[1],
         row_shape=features.shape[1:],
         dtype=features.dtype,
-        provenance=dict(json.loads(texts["provenance"])),
+        provenance=_provenance(texts["provenance"]),
         coding=parameters,
         check=columns[2],
         block_rows=block_rows,
@@ -155,6 +173,28 @@ def _read(path: Path, stamp: tuple[int, int], file: h5py.File, spec: FeatureSpec
         chunks=chunks,
         stamp=stamp,
     )
+
+
+def _provenance(text: str) -> dict[str, Any]:
+    """What a segment says of its making, without what is not of the type that we write: it shapes no row."""
+    provenance = json.loads(text)
+    if not isinstance(provenance, dict):
+        raise ValueError("its provenance is not an object")
+    return {key: value for key, value in provenance.items() if _is_as_written(key, value)}
+
+
+def _is_as_written(key: str, value: Any) -> bool:
+    if key in ("engine", "finished"):
+        return isinstance(value, str)
+    if key == "seconds":
+        return _is_number(value)
+    if key == "rounding":
+        return isinstance(value, dict) and all(_is_number(value.get(name)) for name in ("largest", "relative_rms"))
+    return key != "net" or value is None or isinstance(value, dict)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1e300
 
 
 def file_stamp(path: Path) -> tuple[int, int]:

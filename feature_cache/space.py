@@ -12,6 +12,7 @@ import numpy as np
 
 from feature_cache import coding, index, segment
 from feature_cache.errors import DamagedFile, MissingFeatures, StorageFailure
+from feature_cache.files import read_text
 from feature_cache.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, Listed
 from feature_cache.layout import SEGMENTS, SPEC_FILE, USED_FILE
 from feature_cache.reader import Features
@@ -311,7 +312,7 @@ def read_spec(file: Path) -> FeatureSpec:
         When it cannot be read.
     """
     try:
-        return FeatureSpec.from_json(file.read_text())
+        return FeatureSpec.from_json(read_text(file))
     except (DamagedFile, OSError, UnicodeError) as error:
         raise DamagedFile(f"{file} cannot be read: {error}") from error
 

@@ -32,6 +32,8 @@ PIXEL_RECIPE = 1
 _LATER = ("coding", "alpha", "pages", "window")
 # The fields of a spec that say what is done with pixels; all others shape the pixels themselves.
 _AFTER_PIXELS = {"net", "weights", "layer", "pooling", "preprocessing", "augmentation", "precision", "dtype", "coding"}
+# Pixels of a net's input: four times what an image of common phones has.
+LARGEST_SIZE = 2**26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,10 @@ class FeatureSpec:
         window_limits(self.window)
         if len(self.size) != 2 or any(type(side) is not int or side < 1 for side in self.size):
             raise InvalidChoice(f"size is (height, width) in pixels, each at least 1; received {self.size!r}.")
+        if self.size[0] * self.size[1] > LARGEST_SIZE:
+            raise InvalidChoice(f"size is up to {LARGEST_SIZE:,} pixels in all; received {self.size!r}.")
+        if type(self.recipe) is not int:
+            raise InvalidChoice(f"recipe is a number; received {self.recipe!r}.")
 
     def to_json(self) -> str:
         """Canonical JSON: the same text for equal specs.
@@ -162,7 +168,7 @@ class FeatureSpec:
         stored = [name for name in (self.precision, self.dtype) if name != "float32"]
         stored += [] if self.coding is None else [self.coding.partition("-")[0]]
         readable = "-".join([f"{self.net}-{self.layer}-{self.pooling}"[:80], *dict.fromkeys(stored)])
-        return f"{re.sub(r'[^A-Za-z0-9_.-]+', '.', readable).lstrip('.')}-{self.digest[:8]}"
+        return f"{re.sub(r'[^A-Za-z0-9_.-]+', '.', readable[:160]).lstrip('.')}-{self.digest[:8]}"
 
 
 def window_limits(window: str | None) -> tuple[float, float] | None:

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 
 from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
+from feature_cache.files import open_regular, real_path
 from feature_cache.layout import PAGE, TEMPORARY
 
 OTHER = "choose another folder with --out"
@@ -128,7 +129,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     Immutable files need none, shared and read-only folders may not have them, and HDF5 refuses a file that the
     same process has open with other settings of them.
     """
-    with path.open("rb") as raw, h5py.File(raw, "r") as file:
+    with open_regular(path) as raw, h5py.File(raw, "r") as file:
         yield file
 
 
@@ -202,7 +203,7 @@ def whole_folder(
     StorageFailure
         When it cannot be made.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     check_free(folder, what, is_ours, overwrite=overwrite, other=other)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     for old in abandoned_folders(folder):
@@ -238,6 +239,8 @@ def check_free(
     folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool, other: str = OTHER
 ) -> None:
     """Raise InvalidChoice when a `whole_folder` cannot be written."""
+    if real_path(folder).is_symlink():
+        raise InvalidChoice(f"{folder} is a link that leads in a circle; {other}.")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not is_ours(folder):

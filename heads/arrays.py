@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from feature_cache.errors import DamagedFile
+from feature_cache import files
+from feature_cache.errors import LONGEST, DamagedFile
 
 FILE = "head.npz"
 
@@ -30,13 +30,9 @@ def read_arrays(
     """
     file = folder / FILE
     try:
-        with zipfile.ZipFile(file) as archive:  # what is not compressed is not larger than the file
-            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                raise ValueError("it is compressed")
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in names}
+        arrays = files.read_arrays(file, names)
         check(arrays)
-    except Exception as error:  # a damaged archive makes NumPy raise many types
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception as error:  # whatever `check` raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
         raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
     return arrays

@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from feature_cache.errors import BadData, DamagedFile, UnsafeFile
+from feature_cache.files import open_regular
 from feature_cache.quiet import native_stderr_silenced
 from heads.checks import as_rows, require
 from heads.grouping import inner_split, numbered
@@ -152,7 +153,8 @@ class KerasHead(ClassifierMixin, BaseEstimator):
 
         head = cls(**params)
         try:
-            head.classes_ = np.load(folder / CLASSES_FILE, allow_pickle=False)
+            with open_regular(folder / CLASSES_FILE, LARGEST_CONFIG) as stream:
+                head.classes_ = np.load(stream, allow_pickle=False)
             _check_parts(folder / FILE, cls.parts, cls.what)
             head.model_ = keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
             shape = _input_shape(head.model_)
@@ -187,7 +189,12 @@ def _input_shape(model: Any) -> tuple[int, ...]:
 
 def _check_parts(file: Path, parts: frozenset[str], what: str) -> None:
     """Refuse a model of other parts than these, before Keras sees it."""
-    with zipfile.ZipFile(file) as archive:
+    with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
+        if (
+            sum(entry.file_size for entry in archive.infolist())
+            > 2 * os.fstat(stream.fileno()).st_size + LARGEST_CONFIG
+        ):
+            raise DamagedFile(f"the head {file} is not loaded: it unpacks to far more than it holds.")
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise DamagedFile(f"the head {file} is not loaded: its config.json is too large.")
         config = json.loads(archive.read("config.json"))

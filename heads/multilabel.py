@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from feature_cache.errors import BadData, DamagedFile
+from feature_cache.files import read_json
 from heads.checks import as_rows
 from heads.grouping import for_fit, numbered
 from heads.pipeline import FOLDS
@@ -126,7 +127,7 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         made = cls(params["head"])
         file = folder / FILE
         try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
+            kept = read_json(file)
             constant = {int(number): float(share) for number, share in kept["constant"].items()}
             made.shares_ = np.array(kept["shares"], np.float64)
             made.n_features_in_ = int(kept["features"])

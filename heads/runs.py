@@ -1,6 +1,7 @@
 """Runs: the folder that training a head leaves behind.
 
-config.json     how it was made: the feature spec, the net, the head and its parameters, the protocol
+config.json     how it was made: the feature spec, the net, the head and its parameters, the protocol; and the digests
+                of the other files (see `feature_cache.run_folder`)
 metrics.json    scores of every split and fold
 head.skops or head.keras
 head-images.npy the digests of the images that the head, or the net below it, was trained on
@@ -19,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache import storage
-from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache import run_folder, storage
+from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.files import require_regular
 from feature_cache.keys import DIGEST_BYTES
-from feature_cache.lineage import CONFIG_FILE
+from feature_cache.run_folder import CONFIG_FILE
 from feature_cache.spec import FeatureSpec
 from heads import user_code
 from heads.registry import TASKS, Head, make_head, new_head
@@ -30,7 +32,8 @@ from heads.views import Views
 
 METRICS_FILE = "metrics.json"
 HEAD_IMAGES, NET_IMAGES = "head-images.npy", "net-images.npy"
-FORMAT = 1
+MOST_PARTS = 256  # features that a head may read side by side
+COMPARED = 2**20  # digests of images that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -91,31 +94,42 @@ def new_run(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     StorageFailure
         When it cannot be made.
     """
-    with storage.whole_folder(folder, "run", _is_run, overwrite=overwrite) as aside:
+    with storage.whole_folder(folder, "run", run_folder.is_run, overwrite=overwrite) as aside:
         yield aside
 
 
 def check_free(folder: Path, *, overwrite: bool = False) -> None:
     """Raise InvalidChoice when a run cannot be written to `folder`."""
-    storage.check_free(folder, "run", _is_run, overwrite=overwrite)
-
-
-def _is_run(folder: Path) -> bool:
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and {"format", "spec", "head"} <= config.keys()
+    storage.check_free(folder, "run", run_folder.is_run, overwrite=overwrite)
 
 
 def write(
-    folder: Path, head: Head, config: dict[str, Any], metrics: dict[str, Any], images: Set[bytes] = frozenset()
+    folder: Path,
+    head: Head,
+    config: dict[str, Any],
+    metrics: dict[str, Any],
+    images: Set[bytes] = frozenset(),
+    net_images: Set[bytes] = frozenset(),
 ) -> None:
-    """Write head, `config.json`, `metrics.json`, and the digests of the images it was trained on into `folder`."""
+    """Write a run into `folder`, which holds the files of its net by now, if one was fine-tuned.
+
+    Parameters
+    ----------
+    images, net_images : set of bytes
+        Digests of the images that the head, and the net below it, were trained on.
+
+    Raises
+    ------
+    InvalidChoice
+        When the head reads more features side by side than `read` takes.
+    """
+    if len(config.get("joined", ())) > MOST_PARTS:
+        raise InvalidChoice(f"a head reads up to {MOST_PARTS} features side by side; join fewer.")
     head.save(folder)
     write_images(folder / HEAD_IMAGES, images)
-    for name, content in ((CONFIG_FILE, {"format": FORMAT, **config}), (METRICS_FILE, metrics)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_images(folder / NET_IMAGES, net_images)
+    run_folder.write_config(folder, config)
+    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
 def image_keys(digests: np.ndarray) -> list[bytes]:
@@ -139,14 +153,26 @@ def read_images(file: Path) -> frozenset[bytes]:
         When it cannot be read.
     """
     try:
+        require_regular(file)
         digests = np.load(file, mmap_mode="r", allow_pickle=False)  # which compares the size of the file
         if digests.dtype != np.uint8 or digests.shape[1:] != (DIGEST_BYTES,):
             raise ValueError("it holds no digests")
+        _require_sorted(digests)
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise DamagedFile(f"{file} cannot be read ({error}); train again.") from error
+    except Exception as error:  # a damaged header makes NumPy raise many types
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise DamagedFile(f"{file} cannot be read ({' '.join(reason.split())[:LONGEST]}); train again.") from error
     return frozenset(image_keys(digests))
+
+
+def _require_sorted(digests: np.ndarray) -> None:
+    """Raise ValueError unless each is above the one before: a file of holes is refused before all of it is read."""
+    for start in range(0, len(digests), COMPARED):
+        part = np.ascontiguousarray(digests[start : start + COMPARED + 1]).view(">u8")
+        high, low = part[:, 0], part[:, 1]
+        if not ((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))).all():
+            raise ValueError("its digests are not in order")
 
 
 def read(folder: Path, head_code: str | None = None) -> Run:
@@ -166,35 +192,63 @@ def read(folder: Path, head_code: str | None = None) -> Run:
         When it cannot be read, or would need code of its own.
     """
     file = folder / CONFIG_FILE
-    if not file.is_file():
+    try:
+        config = run_folder.read_config(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidChoice(
             f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head, or fine-tune."
-        )
+        ) from error
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        newer = int(config["format"]) > FORMAT
-        if not newer:
-            name, params = str(config["head"]["name"]), dict(config["head"]["params"])
-            code = None if config["head"].get("code") is None else str(config["head"]["code"])
-            spec = FeatureSpec.from_json(json.dumps(config["spec"]))
-            views = Views(**config.get("views", {}))
-            asked = dict(config.get("task", {"name": "classes"}))
-            task = Asked(str(asked["name"]), *(tuple(map(str, asked.get(key, ()))) for key in ("columns", "labels")))
-            described = config.get("joined") or [{"spec": config["spec"], "net": config.get("net")}]
-            parts = [(FeatureSpec.from_json(json.dumps(part["spec"])), part["net"]) for part in described]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedFile(f"{file} cannot be read ({error}); train the head again.") from error
-    if newer:
-        raise DamagedFile(
-            f"{folder} has format {config['format']} and this Layertap reads up to {FORMAT}; upgrade layertap."
-        )
+        made = _object(config["head"], "head")
+        name, params = _text(made["name"], "name of the head"), _object(made["params"], "params")
+        code = None if made.get("code") is None else _text(made["code"], "code")
+        views = Views(**_object(config.get("views", {}), "views"))
+        task = _task(_object(config.get("task", {"name": "classes"}), "task"))
+        parts = _parts(config)
+    except KeyError as error:
+        raise run_folder.unreadable(file, f"it has no {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise run_folder.unreadable(file, str(error)) from error
+    except DamagedFile as error:
+        raise run_folder.unreadable(file, str(error)) from error
     name = _trusted(folder, name, code, head_code)
     new_head(name, task.name)  # whether there is such a head is another matter than its parameters
     try:
         head = make_head(name, params, task.name)
     except InvalidChoice as error:
         raise DamagedFile(f"{file} names parameters that the head {name!r} does not have; train it again.") from error
-    return Run(folder, config, spec, views, type(head).load(folder, head.get_params(deep=False)), parts, task)
+    loaded = type(head).load(folder, head.get_params(deep=False))
+    if task.name == "multilabel" and len(task.labels) != len(loaded.classes_):
+        raise DamagedFile(f"the head of {folder} is of other labels than {file} names; train it again.")
+    return Run(folder, config, parts[0][0], views, loaded, parts, task)
+
+
+def _parts(config: dict[str, Any]) -> list[tuple[FeatureSpec, Any]]:
+    """The spec and the net of every part of the features."""
+    described = config.get("joined") or [{"spec": config["spec"], "net": config.get("net")}]
+    if not isinstance(described, list) or len(described) > MOST_PARTS:
+        raise ValueError(f"joined is not a list of up to {MOST_PARTS} features")
+    parts = [_object(part, "a part of joined") for part in described]
+    return [(FeatureSpec.from_json(json.dumps(part["spec"])), part["net"]) for part in parts]
+
+
+def _task(described: dict[str, Any]) -> Asked:
+    lists = [described.get(key, []) for key in ("columns", "labels")]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        raise ValueError("the columns or labels of its task are not lists of texts")
+    return Asked(_text(described["name"], "name of the task"), *map(tuple, lists))
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is not an object")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"the {what} is not a text")
+    return value
 
 
 def _trusted(folder: Path, name: str, code: str | None, head_code: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +14,13 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.files import open_regular
 from heads.trees import TREES, check_trees
 
 FILE = "head.skops"
+LARGEST_UNPACKED, MOST_SHRUNK = 2**28, 64  # bytes, and times the size of the file
+LARGEST_SCHEMA = 256 * 2**20  # bytes of the outline of a head, uncompressed
 # Parts of scikit-learn's classifiers and regressors, and of ours, that skops does not know to be harmless: they hold
 # numbers, and functions of arrays.
 PARTS = {
@@ -96,6 +100,7 @@ def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) 
     file = folder / FILE
     own = list(own)
     try:
+        _require_bounded(file)
         strange = _foreign(file, own)
         if strange:
             raise UnsafeFile(f"{file} holds types that may run code ({', '.join(strange[:3])}); it is not loaded.")
@@ -105,12 +110,22 @@ def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) 
     except UnsafeFile:
         raise
     except Exception as error:  # whatever a damaged archive makes skops raise
-        raise DamagedFile(
-            f"the head {file} cannot be read ({type(error).__name__}: {error}); train it again."
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+        raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
     if not alike:
         raise DamagedFile(f"the head {file} is not {what}; train it again.")
     return pipeline
+
+
+def _require_bounded(file: Path) -> None:
+    """Raise ValueError for an archive that would fill the memory: numbers that are not all the same shrink little."""
+    with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        size = os.fstat(stream.fileno()).st_size
+    if any(entry.file_size > LARGEST_SCHEMA for entry in entries if entry.filename == "schema.json"):
+        raise ValueError("its schema is too large")
+    if sum(entry.file_size for entry in entries) > max(LARGEST_UNPACKED, MOST_SHRUNK * size):
+        raise ValueError("it unpacks to far more than it holds")
 
 
 def _foreign(file: Path, own: Iterable[type]) -> list[str]:

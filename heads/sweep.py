@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from feature_cache import files as checked
 from feature_cache.errors import LayertapError, StorageFailure
+from feature_cache.lifeline import Lifeline, end_with, started_whole
 from feature_cache.version import own_version
 from heads import user_code
 from heads.blas import limited
@@ -108,7 +109,7 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     splits = protocol.splits(labels, contents)
     files = {pair: folder / f"{_key(features[pair.features], pair, labels, splits, views)}.npz" for pair in pairs}
-    results = {pair: result for pair, file in files.items() if (result := _read(file, pair)) is not None}
+    results = {pair: result for pair, file in files.items() if (result := _read(file, pair, len(labels))) is not None}
     missing = [pair for pair in files if pair not in results]
     if progress and results:
         progress(len(results), len(files))
@@ -179,17 +180,24 @@ def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
             yield _judge(*one)
         return
     # Processes of their own, not forks: the threads of BLAS and Keras do not survive a fork.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with (
+        Lifeline(context) as line,
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with, initargs=(line.end,)) as pool,
+    ):
         try:
-            for done in as_completed([pool.submit(_judge, *one) for one in arguments]):
+            with started_whole():
+                futures = [pool.submit(_judge, *one) for one in arguments]
+            for done in as_completed(futures):
                 yield done.result()
         except BrokenProcessPool as error:
             raise StorageFailure(
                 "a process of the sweep was killed, perhaps for want of memory. What it had judged is kept: run the "
                 "same command again, with fewer --jobs."
             ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:  # the end of the pool would wait for what they are at
+            line.cut()
+            raise
 
 
 def _judge(
@@ -245,12 +253,14 @@ def _write(file: Path, result: Result) -> None:
         raise
 
 
-def _read(file: Path, pair: Pair) -> Result | None:
-    """The result in a file; None where there is none, or none that can be read."""
+def _read(file: Path, pair: Pair, images: int) -> Result | None:
+    """The result of so many images in a file; None where there is none, or none that can be read."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            summary = json.loads(str(arrays["summary"]))
-            float(summary["valid"]["accuracy"]["mean"])
-            return Result(pair, summary, arrays["right"], arrays["loss"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        arrays = checked.read_arrays(file, ("summary", "right", "loss"))
+        summary = json.loads(str(arrays["summary"]))
+        float(summary["valid"]["accuracy"]["mean"])
+        if any(arrays[name].shape != (images,) or arrays[name].dtype != np.float64 for name in ("right", "loss")):
+            return None
+        return Result(pair, summary, arrays["right"], arrays["loss"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

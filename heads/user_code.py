@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from feature_cache.errors import InvalidChoice, UnsafeFile, unknown
+from feature_cache.files import read_bytes
 from feature_cache.keys import digest_bytes
 
 FUNCTION = "make_head"
@@ -131,7 +132,7 @@ def _split(name: str) -> tuple[str, str]:
 
 def _content(file: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return read_bytes(Path(file))
     except OSError as error:
         raise InvalidChoice(f"the file {file!r} of the head cannot be read: {error.strerror or error}.") from error
 

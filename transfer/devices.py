@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -17,6 +16,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
+from feature_cache.lifeline import Lifeline, end_with, started_whole, stop_minding
 from transfer.datasets import DataSet
 from transfer.extract import Progress, Report, extract
 from transfer.machine import cores, gpus
@@ -97,27 +97,29 @@ Workers = dict[Connection, tuple[Device, BaseProcess]]
 def _started(chosen: list[Device], work: tuple[Any, ...]) -> Iterator[Workers]:
     context = multiprocessing.get_context("spawn")
     workers: Workers = {}
-    try:
-        for number, device in enumerate(chosen):
-            ours, theirs = context.Pipe(duplex=False)
-            process: BaseProcess = context.Process(
-                target=_work, args=(theirs, device, (number, len(chosen)), *work), daemon=True
-            )
-            process.start()
-            theirs.close()
-            workers[ours] = device, process
-        yield workers
-    finally:
-        for _, process in workers.values():
-            if process.is_alive() and process.pid is not None:
-                with contextlib.suppress(OSError):
-                    os.kill(process.pid, signal.SIGINT)  # it then keeps what it has computed
-        for connection, (_, process) in workers.items():
-            process.join()
-            connection.close()
+    with Lifeline(context) as line:
+        try:
+            for number, device in enumerate(chosen):
+                ours, theirs = context.Pipe(duplex=False)
+                process: BaseProcess = context.Process(
+                    target=_work, args=(line.end, theirs, device, (number, len(chosen)), *work), daemon=True
+                )
+                with started_whole():
+                    process.start()
+                theirs.close()
+                workers[ours] = device, process
+            yield workers
+        except BaseException:
+            line.cut()  # they keep what they have computed, and end
+            raise
+        finally:
+            for connection, (_, process) in workers.items():
+                process.join()
+                connection.close()
 
 
 def _work(
+    line: Connection,
     connection: Connection,
     device: Device,
     share: tuple[int, int],
@@ -127,6 +129,7 @@ def _work(
     options: dict[str, Any],
 ) -> None:
     """What a worker does: its share, of which it tells the progress and the end."""
+    end_with(line, keeping=True)
     device.take()
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # stopped, by people or with the process above
 
@@ -139,6 +142,7 @@ def _work(
             connection.send(error)
         else:
             connection.send(report)
+    stop_minding()
 
 
 def _listen(workers: Workers, progress: Progress | None) -> list[Report]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
+from feature_cache.files import real_path
 from feature_cache.spec import FeatureSpec
 from transfer.file_kinds import NET_SUFFIXES, not_taken
 from transfer.keras_file import input_shape, read_net_file
@@ -266,12 +267,13 @@ def net_from_config(config: Any, folder: Path | None = None) -> Net:
         When its file is not there any more.
     """
     kinds = {"name": str, "weights": str | None, "seed": int, "preprocessing": str | None}
-    if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
+    whole = isinstance(config, dict) and kinds.keys() <= config.keys()
+    if not whole or not all(isinstance(config[key], kind) for key, kind in kinds.items()):
         raise DamagedFile("the run does not say which net its head goes with; train it again.")
     found = {key: config[key] for key in kinds}
     for key in ("name", "weights"):
         if folder is not None and found[key] in RUN_FILES:
-            found[key] = str(folder.resolve() / found[key])
+            found[key] = str(real_path(folder) / found[key])
     return Net(**found)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from feature_cache import new_segment
 from feature_cache.errors import StorageFailure
+from feature_cache.keys import DIGEST_BYTES
 from feature_cache.rows import TRIES, Gone
 from feature_cache.segment import Segment
 from feature_cache.space import Space
@@ -90,7 +91,7 @@ def _compact(space: Space, compress: bool | None) -> Compaction:
 
 def _rewrite(space: Space, ids: np.ndarray, sources: list[Segment], compress: bool) -> None:
     """Write the rows with these ids as new segments."""
-    size = max(1, SEGMENT_BYTES // max(sources[0].row_bytes, 1))
+    size = max(1, SEGMENT_BYTES // max(sources[0].row_bytes, DIGEST_BYTES))
     provenance = _common([part.provenance for part in sources])
     for start in range(0, len(ids), size):
         part = ids[start : start + size]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from feature_cache import new_segment
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import DamagedFile
+from feature_cache.files import open_regular
 from feature_cache.layout import SEGMENTS
 from feature_cache.rows import Gone
 from feature_cache.storage import new_file
@@ -60,7 +61,7 @@ def merge(cache: FeatureCache, other: FeatureCache, progress: Callable[[int, int
         else:
             space.create()
             try:
-                original = path.open("rb")
+                original = open_regular(path)
             except FileNotFoundError:  # compacted since
                 continue
             with original, new_file(new_segment.new_path(space.folder)) as copy:

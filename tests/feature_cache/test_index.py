@@ -26,7 +26,7 @@ def made(digests: np.ndarray, views: np.ndarray, parts: int = 1) -> KeyIndex:
     cuts = np.linspace(0, len(views), parts + 1).astype(int)
     return KeyIndex.of(
         [
-            (Listed(f"segment-{number}.h5", 1, 1, int(stop - start)), digests[start:stop], views[start:stop])
+            (Listed(f"segment-{number}.h5", 10_000, 1, int(stop - start)), digests[start:stop], views[start:stop])
             for number, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
         ]
     )

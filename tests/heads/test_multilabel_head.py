@@ -50,7 +50,8 @@ def tagged(n: int = 120, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 def kept(folder: Path, name: str, head: Any) -> runs.Run:
     """`head` after a run has been written and read."""
-    config = {"spec": json.loads(SPEC.to_json()), "head": record(name, head), "task": {"name": "multilabel"}}
+    task = {"name": "multilabel", "labels": [f"label {number}" for number in head.classes_]}
+    config = {"spec": json.loads(SPEC.to_json()), "head": record(name, head), "task": task}
     with runs.new_run(folder) as inside:
         runs.write(inside, head, config, {})
     return runs.read(folder)

@@ -366,7 +366,9 @@ def test_a_run_of_a_task_that_is_none_is_damaged(tmp_path: Path, task: Any) -> N
     head = new("ridge").fit(X, y)
     kept(tmp_path / "run", "ridge", head)
     file = tmp_path / "run" / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "task": task}))
+    config = {**json.loads(file.read_text()), "task": task}
+    del config["files"], config["digest"]
+    file.write_text(json.dumps(config))
     with pytest.raises(DamagedFile) as caught:
         runs.read(tmp_path / "run")
     assert "\n" not in str(caught.value)

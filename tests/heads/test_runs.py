@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from feature_cache import FeatureSpec
 from feature_cache.errors import DamagedFile, InvalidChoice, StorageFailure, UnsafeFile
 from heads import runs
 from heads.logistic import LogisticHead
+from heads.views import Views
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 16), pooling="none", fit="pad")
 
@@ -49,7 +53,10 @@ def names(folder: Path) -> set[str]:
 def test_run_is_whole_when_the_block_ends(tmp_path: Path, run: Path):
     assert names(run) == {"config.json", "metrics.json", "head.skops"}
     assert names(tmp_path) == {"run"}
-    assert json.loads((run / "config.json").read_text(encoding="utf-8")) == {"format": 1, **config()}
+    written = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    assert list(written.pop("files")) == ["head.skops"]
+    assert len(written.pop("digest")) == 64
+    assert written == {"format": 1, **config()}
     assert json.loads((run / "metrics.json").read_text(encoding="utf-8")) == {"summary": {"valid": {"accuracy": 0.5}}}
 
 
@@ -152,7 +159,10 @@ def test_run_is_read_as_it_was_written(run: Path, head: LogisticHead):
     X, _ = blobs()
     assert read.folder == run
     assert read.spec == SPEC
-    assert read.config == {"format": 1, **config()}
+    assert {key: value for key, value in read.config.items() if key not in ("files", "digest")} == {
+        "format": 1,
+        **config(),
+    }
     assert isinstance(read.head, LogisticHead)
     assert read.head.get_params() == head.get_params()
     np.testing.assert_array_equal(read.head.predict_proba(X), head.predict_proba(X))
@@ -207,6 +217,142 @@ def test_newer_format_asks_for_an_upgrade(run: Path, rest: dict):
     assert str(caught.value) == f"{run} has format 2 and this Layertap reads up to 1; upgrade layertap."
 
 
+def _without_digests(run: Path) -> dict:
+    """Make `run` one of an earlier version, which did not say the digests of its files; what its config holds."""
+    written = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    del written["files"], written["digest"]
+    (run / "config.json").write_text(json.dumps(written))
+    return written
+
+
+def test_run_of_an_earlier_version_is_read(run: Path, head: LogisticHead):
+    assert runs.read(run).config == {"format": 1, **config()} | {
+        key: runs.read(run).config[key] for key in ("files", "digest")
+    }
+    assert _without_digests(run) == {"format": 1, **config()}
+    X, _ = blobs()
+    np.testing.assert_array_equal(runs.read(run).head.predict_proba(X), head.predict_proba(X))
+
+
+@pytest.mark.parametrize("name", ["config.json", "head.skops"])
+def test_every_altered_bit_of_a_run_is_refused_or_changes_nothing(run: Path, head: LogisticHead, name: str):
+    X, _ = blobs()
+    content, expected = (run / name).read_bytes(), head.predict_proba(X)
+    rng = np.random.default_rng(0)
+    places = range(len(content)) if len(content) < 1500 else rng.choice(len(content), 200, replace=False)
+    refused = 0
+    for place in places:
+        altered = bytearray(content)
+        altered[place] ^= 1 << int(rng.integers(8))
+        (run / name).write_bytes(altered)
+        try:
+            read = runs.read(run)
+        except (DamagedFile, InvalidChoice, UnsafeFile):
+            refused += 1
+        else:
+            np.testing.assert_array_equal(read.head.predict_proba(X), expected)
+            assert (read.spec, read.views, read.task) == (SPEC, Views(), runs.Asked())
+    assert refused > 0.9 * len(places)
+
+
+def test_what_was_removed_from_a_run_is_named(run: Path):
+    (run / "head.skops").rename(run / "head.npz")
+    with pytest.raises(DamagedFile, match="head.skops cannot be read .No such file or directory.; train again"):
+        runs.read(run)
+
+
+def test_digest_of_a_file_outside_the_run_is_not_computed(run: Path):
+    from feature_cache import run_folder
+
+    for name in ("../outside.npz", "/dev/zero"):
+        written = _without_digests(run)
+        (run.parent / "outside.npz").write_bytes(b"x")
+        content = {**written, "files": {name: "0" * 64}}
+        (run / "config.json").write_text(json.dumps({**content, "digest": run_folder._digest(content)}))
+        with pytest.raises(DamagedFile, match="which is not in the run"):
+            runs.read(run)
+        (run / "config.json").write_text(json.dumps({**written, "files": {}, "digest": ""}))
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """What waits for longer than it may is interrupted."""
+
+    def end(number: int, frame: object) -> None:
+        raise TimeoutError("waited for a pipe")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("deadline")
+@pytest.mark.parametrize("name", ["config.json", "head.skops", "head-images.npy"])
+def test_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, head: LogisticHead, name: str):
+    folder = tmp_path / "run"
+    with runs.new_run(folder) as inside:
+        runs.write(inside, head, config(), {}, {b"\1" * 16})
+    for with_digests in (True, False):
+        if not with_digests and name != "config.json":
+            (folder / name).unlink()
+            (folder / name).write_bytes(b"")
+            _without_digests(folder)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(DamagedFile, match=r"cannot be read \(.*it is a named pipe, not a regular file.*\)"):
+            runs.read(folder)
+            runs.read_images(folder / runs.HEAD_IMAGES)
+
+
+def test_files_of_holes_are_refused_before_they_are_read(tmp_path: Path, run: Path):
+    os.truncate(run / "config.json", 40 * 2**30)
+    with pytest.raises(DamagedFile, match="it has 42,949,672,960 bytes, more than the 67,108,864 that it may have"):
+        runs.read(run)
+    np.save(tmp_path / "images.npy", np.zeros((1, 16), np.uint8))
+    content = (tmp_path / "images.npy").read_bytes().replace(b"(1, 16), ", b"(2000000000, 16), ")[:128]
+    (tmp_path / "images.npy").write_bytes(content.rstrip(b"\n\0 ").ljust(127) + b"\n")
+    os.truncate(tmp_path / "images.npy", 128 + 16 * 2_000_000_000)
+    with pytest.raises(DamagedFile, match="its digests are not in order"):
+        runs.read_images(tmp_path / "images.npy")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": float("inf")},
+        {"format": float("nan")},
+        {"format": 1.0},
+        {"format": True},
+        {"format": 0},
+        {"format": -(2**70)},
+        {"head": {"name": 3, "params": {}}},
+        {"head": {"name": "logistic", "params": {}, "code": 3}},
+        {"spec": {**json.loads(SPEC.to_json()), "size": [100_000, 100_000]}},
+        {"spec": {**json.loads(SPEC.to_json()), "size": [2**70, 2**70]}},
+        {"spec": {**json.loads(SPEC.to_json()), "size": [True, 16]}},
+        {"spec": {**json.loads(SPEC.to_json()), "recipe": [1]}},
+        {"joined": [{"spec": json.loads(SPEC.to_json()), "net": None}] * 100_000},
+        {"joined": {"spec": 1}},
+        {"joined": [1]},
+        {"joined": [{"spec": json.loads(SPEC.to_json())}]},
+        {"views": [1]},
+        {"views": {"count": 2.0}},
+        {"views": {"counts": 2}},
+        {"task": {"name": "classes", "columns": "abc"}},
+        {"task": {"name": "multilabel", "labels": [1, 2]}},
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_config_of_other_types_is_a_damaged_file(run: Path, change: dict):
+    (run / "config.json").write_text(json.dumps({**_without_digests(run), **change}))
+    with pytest.raises(DamagedFile) as caught:
+        runs.read(run)
+    assert str(caught.value).startswith(f"{run / 'config.json'} cannot be read (")
+    assert len(str(caught.value)) < 600
+
+
 def _with_head(run: Path, **changes: object) -> None:
     (run / "config.json").write_text(json.dumps({"format": 1, **config(), "head": {**config()["head"], **changes}}))
 
@@ -233,11 +379,18 @@ def test_missing_head_is_a_damaged_file(run: Path):
 
 
 def test_head_that_would_run_code_is_refused(run: Path):
-    import os
-
     import skops.io
     from sklearn.preprocessing import FunctionTransformer
 
     skops.io.dump(FunctionTransformer(os.system), run / "head.skops")
+    _without_digests(run)
     with pytest.raises(UnsafeFile, match="may run code"):
         runs.read(run)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': (((", b"{", b"'", b"{'shape': 2**9**9}", b"\xff"], ids=repr)
+def test_garbled_header_of_digests_is_a_damaged_file(tmp_path: Path, header: bytes):
+    file = tmp_path / "images.npy"
+    file.write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.ljust(117) + b"\n")
+    with pytest.raises(DamagedFile, match="images.npy cannot be read"):
+        runs.read_images(file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from feature_cache.files import read_arrays
 from feature_cache.storage import new_file, new_folder
 
 
@@ -86,14 +86,14 @@ def write(file: Path, key: str, state: State) -> None:
 def read(file: Path, key: str) -> State | None:
     """The state that was written with this key; None where there is none, or none that can be read."""
     try:
-        with np.load(file, allow_pickle=False) as found:
-            about = json.loads(str(found["about"]))
-            if about.pop("key") != key:
-                return None
-            state = State(**{name: about[name] for name in NUMBERS})
-            for name in ARRAYS:
-                count = sum(one.startswith(f"{name}-") for one in found.files)
-                setattr(state, name, [found[f"{name}-{n}"] for n in range(count)])
-            return state
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        found = read_arrays(file)
+        about = json.loads(str(found["about"]))
+        if about.pop("key") != key:
+            return None
+        state = State(**{name: about[name] for name in NUMBERS})
+        for name in ARRAYS:
+            count = sum(one.startswith(f"{name}-") for one in found)
+            setattr(state, name, [found[f"{name}-{n}"] for n in range(count)])
+        return state
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_cache.errors import DamagedFile, InvalidChoice
-from feature_cache.lineage import CONFIG_FILE
+from feature_cache.run_folder import CONFIG_FILE, read_config
 from transfer.nets import NET_FILE, WEIGHTS_FILE, Net, net_from_config
 
 if TYPE_CHECKING:
@@ -69,15 +68,12 @@ def net_of_run(folder: Path) -> Net:
     DamagedFile
         When it cannot be read.
     """
-    file = folder / CONFIG_FILE
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        if "fine_tuned" not in config:
-            raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.")
-        return net_from_config(config["net"], folder)
-    except FileNotFoundError as error:
+        config = read_config(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, InvalidChoice):
-            raise
-        raise DamagedFile(f"{file} cannot be read ({error}).") from error
+    if "fine_tuned" not in config:
+        raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.")
+    if "net" not in config:
+        raise DamagedFile(f"{folder / CONFIG_FILE} does not say which net the run holds; fine-tune again.")
+    return net_from_config(config["net"], folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from feature_cache.errors import DamagedFile, InvalidChoice
+from feature_cache.files import read_arrays
 from transfer.finetune.cutting import Cut, find_cut
 from transfer.finetune.recipe import Recipe
 from transfer.ramp.features import BatchFeatures
@@ -124,10 +124,10 @@ class BatchTuner:
             When it cannot be read.
         """
         try:
-            with np.load(folder / FILE, allow_pickle=False) as found:
-                self.classes_, self.n_classes_ = found["classes"], int(found["n_classes"])
-                self._weights = [found[f"weights-{number}"] for number in range(len(found.files) - 2)]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            found = read_arrays(folder / FILE)
+            self.classes_, self.n_classes_ = found["classes"], int(found["n_classes"])
+            self._weights = [found[f"weights-{number}"] for number in range(len(found) - 2)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"the tuned weights in {folder} cannot be read ({error}); train them again.") from error
         cut = cut_of(replace(self.features.request), self.unfreeze_from)
         self._kept, self._tuner = self.features.at(cut.layers, "none"), None

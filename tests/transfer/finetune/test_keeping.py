@@ -86,10 +86,19 @@ def test_in_float16_steps_can_be_repeated_from_the_start(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [(None, InvalidChoice), ("{}", InvalidChoice), ("[", DamagedFile), ('{"fine_tuned": 1}', DamagedFile)],
+    [(None, InvalidChoice), ('{"format": 1}', InvalidChoice), ("[", DamagedFile), ('{"fine_tuned": 1}', DamagedFile)],
 )
 def test_what_is_no_run_of_fine_tuning_has_no_net(tmp_path: Path, text: str | None, error: type[Any]):
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(error):
         net_of_run(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["name", "weights", "seed", "preprocessing"])
+def test_a_net_that_lacks_a_key_is_a_damaged_file(key: str):
+    config = Net("glyphnet").as_config()
+    net_from_config(config)
+    del config[key]
+    with pytest.raises(DamagedFile, match="does not say which net"):
+        net_from_config(config)
