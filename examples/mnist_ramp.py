@@ -115,11 +115,13 @@ else:
 
 # %%
 shell("layertap explore kit --size 32 --out explore --quiet", but=[2])  # where no image can be read
-found = json.loads(Path("explore/explore.json").read_text(encoding="utf-8"))
-if found["unreadable"]:
+summary = Path("explore/explore.json")
+found = json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else None  # None where no image was found
+if found is None or found["unreadable"]:
+    readable = 0 if found is None else found["readable"]
     sys.exit(
-        f"{len(found['unreadable'])} of {found['images']} images of the kit cannot be read. "
-        "They belong in its folder data/imgs; kits that come without them say in their README.md how to get them."
+        f"{readable} images of the kit can be read. The others belong in its folder data/imgs; kits that come without "
+        "them say in their README.md how to get them."
     )
 for name in ("images-01.png", "resolutions.png", "rotations.png"):
     show(f"explore/{name}")

@@ -76,9 +76,10 @@ def read_bytes(path: Path, limit: int = LARGEST_TEXT) -> bytes:
         As for `open_regular`.
     """
     with open_regular(path, limit) as stream:
-        content = stream.read(limit + 1)
-    if len(content) > limit:  # it has grown
-        raise UnusableFile(f"it is larger than {limit:,} bytes")
+        size = os.fstat(stream.fileno()).st_size
+        content = stream.read(min(size, limit) + 1)  # no more, as room for all of it is taken at once
+    if len(content) > size:  # it is growing
+        raise UnusableFile("it grew while it was read")
     return content
 
 

@@ -70,7 +70,8 @@ class DigestMemo:
     """Remembers the digests of files by path, size and time, so that a second look reads nothing.
 
     Beside them it remembers the digests of pixels, by what they were made from and how, so that they are not decoded
-    again. It only ever saves work: where its file cannot be used, nothing is remembered.
+    again. It only ever saves work: where its file cannot be used, nothing is remembered. A table that earlier versions
+    called ``memo`` is not read: what identifies some kinds of files has changed since.
     """
 
     def __init__(self, file: Path) -> None:
@@ -86,7 +87,7 @@ class DigestMemo:
             self._check()
             with closing(sqlite3.connect(self._file)) as store:
                 _require_plain(store)
-                query = "SELECT path, size, mtime, digest FROM memo WHERE path IN ({})"
+                query = "SELECT path, size, mtime, digest FROM digests WHERE path IN ({})"
                 for path, size, mtime, digest in _select(store, query, list(wanted)):
                     if wanted[path] == (size, mtime) and len(digest) == DIGEST_BYTES:
                         found[path] = bytes(digest)
@@ -116,9 +117,9 @@ class DigestMemo:
             with closing(sqlite3.connect(self._file)) as store, store:
                 _require_plain(store)
                 store.execute(
-                    "CREATE TABLE IF NOT EXISTS memo (path TEXT PRIMARY KEY, size INT, mtime INT, digest BLOB)"
+                    "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INT, mtime INT, digest BLOB)"
                 )
-                store.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", settled)
+                store.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", settled)
         except (sqlite3.Error, OSError, UnicodeError):
             return
 

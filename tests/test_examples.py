@@ -99,7 +99,7 @@ def test_the_tutorial_says_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
     assert "kit is there already" in refused("--work", "kit")
     (tmp_path / "kit" / "problem.py").touch()
     (tmp_path / "kit" / "data" / "train.csv").write_text("id,class\n1.png,0\n2.png,1\n")
-    assert "2 of 2 images of the kit cannot be read. They belong in its folder data/imgs" in refused("--kit", "kit")
+    assert "0 images of the kit can be read. The others belong in its folder data/imgs" in refused("--kit", "kit")
     assert sorted(file.name for file in (tmp_path / "kit").iterdir()) == ["data", "problem.py"]
 
 

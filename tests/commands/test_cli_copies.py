@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Outcome
 from PIL import Image, ImageEnhance
 
 IMAGES, CLASSES = 96, 4
@@ -66,7 +65,7 @@ def accuracy(report: str, part: str = "valid") -> float:
 
 
 def test_copies_in_other_bytes_are_on_one_side_of_every_split(
-    rewritten: Path, main: Callable[..., Outcome], layertap: Callable[..., subprocess.CompletedProcess[str]]
+    rewritten: Path, main: Callable, layertap: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     assert main("extract", "data", *FEATURES, "--quiet").status == 0
     folds = layertap(
@@ -93,7 +92,7 @@ def test_copies_in_other_bytes_are_on_one_side_of_every_split(
 
 
 @pytest.mark.usefixtures("changed")
-def test_near_duplicates_stay_together_where_that_is_asked_for(main: Callable[..., Outcome]) -> None:
+def test_near_duplicates_stay_together_where_that_is_asked_for(main: Callable) -> None:
     command = ("train-head", "data", *FEATURES, *HEAD, "--cv", "5", "--json")
     assert main("extract", "data", *FEATURES, "--quiet").status == 0
     exact = main(*command, "--out", "exact")
@@ -108,7 +107,7 @@ def test_near_duplicates_stay_together_where_that_is_asked_for(main: Callable[..
     assert protocols[1] == {**protocols[0], "together": "near"}
 
 
-def test_copies_of_another_class_are_counted(data: Path, main: Callable[..., Outcome]) -> None:
+def test_copies_of_another_class_are_counted(data: Path, main: Callable) -> None:
     Image.open(data / "dark" / "0.png").save(data / "bright" / "copy.bmp")
     Image.open(data / "dark" / "1.png").save(data / "dark" / "copy.bmp")
     assert main("extract", "data", "--quiet").status == 0
@@ -122,7 +121,7 @@ def test_copies_of_another_class_are_counted(data: Path, main: Callable[..., Out
     assert len(explored["copies"]["exact"]) == 2
 
 
-def test_images_that_a_run_was_trained_on_are_known_in_other_files(data: Path, main: Callable[..., Outcome]) -> None:
+def test_images_that_a_run_was_trained_on_are_known_in_other_files(data: Path, main: Callable) -> None:
     for number, file in enumerate(sorted(data.rglob("*.png"))):
         other = data.parent / "others" / file.parent.name / f"{number}.bmp"
         other.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +134,7 @@ def test_images_that_a_run_was_trained_on_are_known_in_other_files(data: Path, m
 
 
 def test_a_run_of_an_earlier_version_knows_its_images_by_their_bytes(
-    data: Path, main: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    data: Path, main: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main("extract", "data", "--quiet").status == 0
     with monkeypatch.context() as earlier:

@@ -160,7 +160,7 @@ def test_memo_ignores_what_is_not_a_digest(tmp_path: Path, stored: object):
     memo.remember({("/a.png", 1, 1): bytes(DIGEST_BYTES)})
     store = sqlite3.connect(tmp_path / "memo.sqlite")
     with store:
-        store.execute("UPDATE memo SET digest = ?", (stored,))
+        store.execute("UPDATE digests SET digest = ?", (stored,))
     store.close()
     assert memo.recall([("/a.png", 1, 1)]) == {}
 

@@ -296,7 +296,7 @@ def test_a_memo_of_another_kind_remembers_nothing(tmp_path: Path, kind: str, nam
 def test_a_memo_that_would_compute_for_ever_is_not_asked(tmp_path: Path):
     with sqlite3.connect(tmp_path / MEMO_FILE) as store:
         store.execute(
-            "CREATE VIEW memo AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+            "CREATE VIEW digests AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
             "SELECT '/image' AS path, 1 AS size, 1 AS mtime, 'x' AS digest FROM n WHERE i < 0"
         )
     memo = DigestMemo(tmp_path / MEMO_FILE)
@@ -305,7 +305,7 @@ def test_a_memo_that_would_compute_for_ever_is_not_asked(tmp_path: Path):
     memo.remember({("/image", 1, 1): b"1" * 16})
     with sqlite3.connect(tmp_path / MEMO_FILE) as store:
         store.execute(
-            "CREATE TRIGGER slow BEFORE INSERT ON memo BEGIN SELECT count(*) FROM "
+            "CREATE TRIGGER slow BEFORE INSERT ON digests BEGIN SELECT count(*) FROM "
             "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n); END"
         )
     assert in_child(_said, memo.remember, {("/other", 1, 1): b"1" * 16}, seconds=20) == "read: None"
