@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import multiprocessing, os, sys, time
-from feature_cache.lifeline import Lifeline, end_with, started_whole
+from feature_cache.lifeline import Lifeline, end_with, signals_blocked
 
 def work(end, file, keeping):
     end_with(end, keeping=keeping)
@@ -29,7 +29,7 @@ def work(end, file, keeping):
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
     with Lifeline(context) as line:
-        with started_whole():
+        with signals_blocked():
             process = context.Process(target=work, args=(line.end, "worker", sys.argv[1] == "keeping"))
             process.start()
         while not (os.path.exists("worker") and open("worker").read()):
