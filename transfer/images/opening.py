@@ -120,7 +120,7 @@ def _foreign(encoded: bytes) -> str | None:
         if features.check("avif"):
             return "is a damaged AVIF image"
         return "is an AVIF image, which this installation of Pillow cannot read; install Pillow from a wheel"
-    if brand in (b"crx ",):
+    if brand == b"crx ":
         return "is a raw file of a camera; convert it to TIFF or JPEG"
     if brand:
         return "is a video or another file in the container of MPEG-4"
