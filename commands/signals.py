@@ -31,9 +31,9 @@ class Received:
 
 
 def message(number: int) -> str:
-    """What is said of an end by a signal."""
-    how = "interrupted" if number == signal.SIGINT else "stopped as asked"
-    return f"{how}; what was computed is kept."
+    """The message for a command that this signal has ended."""
+    cause = "interrupted" if number == signal.SIGINT else "stopped as asked"
+    return f"{cause}; what was computed is kept."
 
 
 @contextmanager
@@ -52,8 +52,8 @@ def raised() -> Iterator[Received]:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         raise KeyboardInterrupt if number == signal.SIGINT else Stopped
 
-    def swallowed(unraisable: Any) -> None:
-        """Raise again what came in code that cannot raise, such as the end of an object."""
+    def raise_later(unraisable: Any) -> None:
+        """Send the signal again where it was raised in code whose exceptions Python drops, such as ``__del__``."""
         if received.number is None or not issubclass(unraisable.exc_type, KeyboardInterrupt | Stopped):
             hook(unraisable)
             return
@@ -64,7 +64,7 @@ def raised() -> Iterator[Received]:
 
     known = {number: signal.getsignal(number) for number in NUMBERS}
     before = {number: handler for number, handler in known.items() if handler not in (signal.SIG_IGN, None)}
-    hook, sys.unraisablehook = sys.unraisablehook, swallowed
+    hook, sys.unraisablehook = sys.unraisablehook, raise_later
     for number in before:
         signal.signal(number, end)
     try:

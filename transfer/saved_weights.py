@@ -98,10 +98,10 @@ def _in_order(layer: Any, paths: Sequence[str], values: Sequence[np.ndarray]) ->
     if len(variables) != len(paths):
         raise BadData(f"the layer {layer.name} has {len(variables)} weights, and the file {len(paths)}.")
     for parts in (2, 1):
-        wanted = [_end(path, parts) for path in paths]
+        names = [_end(path, parts) for path in paths]
         own = {_end(variable.path, parts): variable for variable in variables}
-        if len(own) == len(variables) and set(own) == set(wanted):
-            return [own[key] for key in wanted]
+        if len(own) == len(variables) and set(own) == set(names):
+            return [own[name] for name in names]
     kinds = [_end(path, 1) for path in paths]
     for order in (variables, list(layer.weights)):
         if [_end(variable.path, 1) for variable in order] == kinds:

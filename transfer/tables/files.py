@@ -259,9 +259,9 @@ class _Index:
 
     def _at(self, path: str) -> list[str]:
         """The files at that path below the folder but for the case of letters; or that are so without extension."""
-        wanted = _key(path)
-        same = [other for other in self._by_path.get(_key(posixpath.splitext(path)[0]), []) if _key(other) == wanted]
-        return _narrowed(same or self._by_path.get(wanted, []), path)
+        key = _key(path)
+        same = [other for other in self._by_path.get(_key(posixpath.splitext(path)[0]), []) if _key(other) == key]
+        return _narrowed(same or self._by_path.get(key, []), path)
 
     def _is_other_part(self, dropped: str) -> bool:
         """Whether a folder in front of an id is another part of the data than this folder: ``test/`` for ``train``."""
