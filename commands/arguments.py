@@ -156,14 +156,14 @@ def add_decoding(sub: argparse._ActionsContainer) -> None:
         "--alpha",
         choices=ALPHAS,
         default="white",
-        help="what transparency is laid over; ignore drops a fourth band that is none (default: white)",
+        help="what transparent pixels are laid over; ignore drops a fourth band that is none (default: white)",
     )
     levels = sub.add_mutually_exclusive_group()
     levels.add_argument(
         "--depth",
         type=argument_types.depth,
         metavar="BITS",
-        help="of images of more than 8 bits: 12 where 4095 is white",
+        help="how many bits are used in images of more than 8 bits: 12, as --window 0,4095",
     )
     levels.add_argument(
         "--window",

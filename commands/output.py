@@ -17,10 +17,8 @@ from typing import IO, Any
 from feature_cache.errors import InvalidChoice, StorageFailure
 from feature_cache.files import real_path
 
-MOST_NOTES = 20  # lines of one kind that are printed
-
-
-READER_SECONDS = 10.0  # that a named pipe may take to be read
+MOST_NOTES = 20  # lines of notes that a command prints
+READER_SECONDS = 10.0  # that a program may take to open the named pipe that is written to
 
 
 def print_json(content: dict[str, Any], stream: IO[str] | None = None) -> None:
@@ -137,7 +135,7 @@ def output(file: str | None) -> Iterator[IO[str]]:
 
 
 def _writer(path: Path) -> int:
-    """A file descriptor of a pipe or a device; a pipe that nothing reads is waited for for a while only."""
+    """A file descriptor of a pipe or a device; a pipe that nothing reads is given up after `READER_SECONDS`."""
     end = time.monotonic() + READER_SECONDS
     while True:
         try:
