@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import signals  # first of all: it minds what comes while the others are imported
+from commands import signals  # before all else: a signal during the other imports ends the program in one line
 
 # isort: split
 import argparse

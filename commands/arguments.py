@@ -225,7 +225,7 @@ def dataset(args: argparse.Namespace) -> DataSet:
 
 
 def load(args: argparse.Namespace, name: str) -> DataSet:
-    """The data set of this name, by the options of `args`; what was passed over or guessed is said on stderr."""
+    """The data set of this name, by the options of `args`; notes on what was passed over or guessed go to stderr."""
     from transfer import datasets
 
     found = datasets.load(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from feature_cache.errors import InvalidChoice, StorageFailure
+from feature_cache.errors import InvalidChoice, StorageFailure, printable
 from feature_cache.files import real_path
 
 MOST_NOTES = 20  # lines of notes that a command prints
@@ -37,11 +37,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequen
             for number, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
-
-
-def printable(text: str) -> str:
-    """`text` without what a terminal would act on; it may come from a file."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def shape_text(shape: Sequence[int | None]) -> str:

@@ -1,7 +1,6 @@
 """Signals that end a command: one line on stderr and the status that shells expect, whatever was going on.
 
-This is imported before all else, and imports little: while the rest is imported, Ctrl-C and SIGTERM end the program
-here.
+This is imported before all else, and imports little: a signal that comes while the rest is imported is answered here.
 """
 
 from __future__ import annotations

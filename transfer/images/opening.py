@@ -114,7 +114,7 @@ def _brand(encoded: bytes) -> bytes:
 
 
 def _foreign(encoded: bytes) -> str | None:
-    """What a file is that is not read, where that can be told."""
+    """The end of a sentence on what a file is that is not read; None where its first bytes do not show it."""
     brand, begins = _brand(encoded), encoded[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
     if brand in _AVIF:
         if features.check("avif"):
