@@ -40,7 +40,7 @@ def load_hdf5_weights(model: keras.Model, file: Path) -> None:
         for name, layer in zip(names, layers, strict=True):
             paths = _names(groups[name], "weight_names")
             values = [_numbers(np.asarray(groups[name][path])) for path in paths]
-            for variable, value in zip(_in_order(layer, paths, values), values, strict=True):
+            for variable, value in zip(_in_order(layer, paths), values, strict=True):
                 if tuple(variable.shape) != value.shape:
                     raise BadData(
                         f"{file} holds weights of another shape than its layer {layer.name} has: {value.shape} and "
@@ -92,7 +92,7 @@ def _names(group: Any, kind: str) -> list[str]:
     return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for part in parts for name in part]
 
 
-def _in_order(layer: Any, paths: Sequence[str], values: Sequence[np.ndarray]) -> list[Any]:
+def _in_order(layer: Any, paths: Sequence[str]) -> list[Any]:
     """The variables of `layer` that weights of these paths in the file are for."""
     variables = list(layer.trainable_weights) + list(layer.non_trainable_weights)
     if len(variables) != len(paths):
