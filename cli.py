@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import signals  # first of all: it minds what comes while the others are imported
+from commands import signals  # before all else: a signal during the other imports ends the program in one line
 
 # isort: split
 import argparse
@@ -43,7 +43,7 @@ def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    for library in ("PIL", "tifffile"):  # what is wrong with an image is told by our own lines
+    for library in ("PIL", "tifffile"):  # our own messages say what is wrong with an image
         logging.getLogger(library).setLevel(logging.CRITICAL)
     if not sys.warnoptions:  # libraries warn of what is not the user's to mend; python -W default shows it
         warnings.simplefilter("ignore")

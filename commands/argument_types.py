@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 
-from feature_cache.spec import PERCENTILES
+from feature_cache.spec import PERCENTILES, two_numbers
 
 
 def size(text: str) -> tuple[int, int]:
@@ -21,13 +20,10 @@ def size(text: str) -> tuple[int, int]:
 
 def value_range(text: str) -> tuple[float, float]:
     """``0,4095`` as the numbers of black and white."""
-    try:
-        low, high = (float(number) for number in text.split(","))
-    except ValueError:
-        low = high = 0.0
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    limits = two_numbers(text)
+    if limits is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a range; give two numbers, the lower first, as 0,4095")
-    return low, high
+    return limits
 
 
 def depth(text: str) -> int:
@@ -41,12 +37,13 @@ def window(text: str) -> str:
     """``0,4095`` or ``percentiles``, as specs have it."""
     if text == PERCENTILES:
         return text
-    try:
-        return ",".join(str(int(number)) if number == int(number) else repr(number) for number in value_range(text))
-    except argparse.ArgumentTypeError:
+    limits = two_numbers(text)
+    if limits is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a window; give two numbers, the lower first, as 0,4095, or {PERCENTILES}"
-        ) from None
+        )
+    # Whole numbers are written without a fraction, so that equal windows are equal texts.
+    return ",".join(str(int(number)) if number == int(number) else repr(number) for number in limits)
 
 
 def seed(text: str) -> int:

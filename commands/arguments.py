@@ -156,14 +156,14 @@ def add_decoding(sub: argparse._ActionsContainer) -> None:
         "--alpha",
         choices=ALPHAS,
         default="white",
-        help="what transparency is laid over; ignore drops a fourth band that is none (default: white)",
+        help="what transparent pixels are laid over; ignore drops a fourth band that is none (default: white)",
     )
     levels = sub.add_mutually_exclusive_group()
     levels.add_argument(
         "--depth",
         type=argument_types.depth,
         metavar="BITS",
-        help="of images of more than 8 bits: 12 where 4095 is white",
+        help="how many bits are used in images of more than 8 bits: 12, as --window 0,4095",
     )
     levels.add_argument(
         "--window",
@@ -225,7 +225,7 @@ def dataset(args: argparse.Namespace) -> DataSet:
 
 
 def load(args: argparse.Namespace, name: str) -> DataSet:
-    """The data set of this name, by the options of `args`; what was passed over or guessed is said on stderr."""
+    """The data set of this name, by the options of `args`; notes on what was passed over or guessed go to stderr."""
     from transfer import datasets
 
     found = datasets.load(

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from commands import arguments
-from commands.output import Progress, print_json, print_table, printable, shape_text, size_text
-from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures
+from commands.output import Progress, print_json, print_table, shape_text, size_text
+from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures, printable
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache

@@ -67,7 +67,7 @@ def _print_times(report: Report) -> None:
     waited = ", ".join(f"{time_text(seconds)} to {what}" for what, seconds in report.waited.items() if seconds >= 0.05)
     share = ""
     if report.peak:
-        # Of the few that are read while the engine starts, the share says nothing of either.
+        # A few images are all read while the engine starts: then the share means nothing.
         seconds = report.seconds - report.waited["prepare"]
         rate = report.images_per_second * report.seconds / seconds if seconds > 0 else 0.0
         if 0.01 <= rate / report.peak <= 1.1:

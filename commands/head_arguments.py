@@ -138,7 +138,8 @@ def add_protocol(group: argparse._ArgumentGroup) -> None:
         "--together",
         choices=("exact", "near"),
         default="exact",
-        help="copies that stay on one side: exact ones, or also near-duplicates as explore finds them (default: exact)",
+        help="images that stay on one side of a split: exact copies, or also near-duplicates, which explore shows "
+        "(default: exact)",
     )
     group.add_argument(
         "--draws", type=argument_types.positive, default=20, metavar="N", help="for --per-class (default: 20)"

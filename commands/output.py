@@ -14,13 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from feature_cache.errors import InvalidChoice, StorageFailure
+from feature_cache.errors import InvalidChoice, StorageFailure, printable
 from feature_cache.files import real_path
 
-MOST_NOTES = 20  # lines of one kind that are printed
-
-
-READER_SECONDS = 10.0  # that a named pipe may take to be read
+MOST_NOTES = 20  # lines of notes that a command prints
+READER_SECONDS = 10.0  # that a program may take to open the named pipe that is written to
 
 
 def print_json(content: dict[str, Any], stream: IO[str] | None = None) -> None:
@@ -39,11 +37,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequen
             for number, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
-
-
-def printable(text: str) -> str:
-    """`text` without what a terminal would act on; it may come from a file."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def shape_text(shape: Sequence[int | None]) -> str:
@@ -137,7 +130,7 @@ def output(file: str | None) -> Iterator[IO[str]]:
 
 
 def _writer(path: Path) -> int:
-    """A file descriptor of a pipe or a device; a pipe that nothing reads is waited for for a while only."""
+    """A file descriptor of a pipe or a device; a pipe that nothing reads is given up after `READER_SECONDS`."""
     end = time.monotonic() + READER_SECONDS
     while True:
         try:

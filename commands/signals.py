@@ -1,7 +1,6 @@
 """Signals that end a command: one line on stderr and the status that shells expect, whatever was going on.
 
-This is imported before all else, and imports little: while the rest is imported, Ctrl-C and SIGTERM end the program
-here.
+This is imported before all else, and imports little: a signal that comes while the rest is imported is answered here.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ class Received:
 
 
 def message(number: int) -> str:
-    """What is said of an end by a signal."""
-    how = "interrupted" if number == signal.SIGINT else "stopped as asked"
-    return f"{how}; what was computed is kept."
+    """The message for a command that this signal has ended."""
+    cause = "interrupted" if number == signal.SIGINT else "stopped as asked"
+    return f"{cause}; what was computed is kept."
 
 
 @contextmanager
@@ -52,8 +51,8 @@ def raised() -> Iterator[Received]:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         raise KeyboardInterrupt if number == signal.SIGINT else Stopped
 
-    def swallowed(unraisable: Any) -> None:
-        """Raise again what came in code that cannot raise, such as the end of an object."""
+    def raise_later(unraisable: Any) -> None:
+        """Send the signal again where it was raised in code whose exceptions Python drops, such as ``__del__``."""
         if received.number is None or not issubclass(unraisable.exc_type, KeyboardInterrupt | Stopped):
             hook(unraisable)
             return
@@ -64,7 +63,7 @@ def raised() -> Iterator[Received]:
 
     known = {number: signal.getsignal(number) for number in NUMBERS}
     before = {number: handler for number, handler in known.items() if handler not in (signal.SIG_IGN, None)}
-    hook, sys.unraisablehook = sys.unraisablehook, swallowed
+    hook, sys.unraisablehook = sys.unraisablehook, raise_later
     for number in before:
         signal.signal(number, end)
     try:

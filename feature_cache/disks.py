@@ -1,4 +1,4 @@
-"""Telling a disk that takes no more from other failures: libraries raise many types for it."""
+"""Whether a full or read-only disk is behind an error: libraries raise many types for that."""
 
 from __future__ import annotations
 

@@ -79,6 +79,13 @@ class WrongResult(LayertapError, ArithmeticError):
     exit_code = 1
 
 
+def printable(text: str) -> str:
+    """`text`, which may come from a file, without what a terminal would act on: line ends, codes and the like."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def unknown(kind: str, asked: str, allowed: Iterable[str], hint: str = "") -> InvalidChoice:
     """The error for an unknown name, with the nearest allowed ones.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-# Of a file of text that is read whole: far above what any of ours holds.
+# Bytes of a file of text that is read whole, far more than any that Layertap writes.
 LARGEST_TEXT = 64 * 2**20
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -77,7 +77,7 @@ def read_bytes(path: Path, limit: int = LARGEST_TEXT) -> bytes:
     """
     with open_regular(path, limit) as stream:
         size = os.fstat(stream.fileno()).st_size
-        content = stream.read(min(size, limit) + 1)  # no more, as room for all of it is taken at once
+        content = stream.read(min(size, limit) + 1)  # Python allocates all that is asked for at once
     if len(content) > size:  # it is growing
         raise UnusableFile("it grew while it was read")
     return content

@@ -36,8 +36,8 @@ def digest_array(array: np.ndarray) -> bytes:
 def digest_pixels(pixels: np.ndarray) -> bytes:
     """The digest of the pixels of an image; an RGB image of three equal channels has that of the same one in gray.
 
-    It is XXH3, many times as fast as BLAKE2b: nothing is found by it, and who forges pixels of equal digests has two
-    images kept together that need not be.
+    It is XXH3, many times as fast as BLAKE2b. Cryptographic strength is not needed: no row is looked up by it, and
+    forged pixels of equal digests only keep two images together in splits.
 
     Parameters
     ----------
@@ -84,9 +84,7 @@ class DigestMemo:
             return {}
         found = {}
         try:
-            self._check()
-            with closing(sqlite3.connect(self._file)) as store:
-                _require_plain(store)
+            with self._opened() as store:
                 query = "SELECT path, size, mtime, digest FROM digests WHERE path IN ({})"
                 for path, size, mtime, digest in _select(store, query, list(wanted)):
                     if wanted[path] == (size, mtime) and len(digest) == DIGEST_BYTES:
@@ -113,9 +111,7 @@ class DigestMemo:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._check()
-            with closing(sqlite3.connect(self._file)) as store, store:
-                _require_plain(store)
+            with self._opened() as store, store:
                 store.execute(
                     "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INT, mtime INT, digest BLOB)"
                 )
@@ -131,19 +127,19 @@ class DigestMemo:
         pixel_key : str
             How they were made (see `FeatureSpec.pixel_key`).
         """
-        wanted = list(digests)
-        if not wanted or not self._file.exists():
+        sought = list(digests)
+        if not sought or not self._file.exists():
             return {}
         try:
-            self._check()
-            with closing(sqlite3.connect(self._file)) as store:
-                _require_plain(store)
+            with self._opened() as store:
                 query = "SELECT digest, pixels FROM pixels WHERE pixel_key = ? AND digest IN ({})"
-                found = dict(_select(store, query, wanted, pixel_key))
+                found = dict(_select(store, query, sought, pixel_key))
         except (sqlite3.Error, OSError, UnicodeError):
             return {}
         return {
-            name: pixels for name, pixels in found.items() if isinstance(pixels, bytes) and len(pixels) == DIGEST_BYTES
+            digest: pixels
+            for digest, pixels in found.items()
+            if isinstance(pixels, bytes) and len(pixels) == DIGEST_BYTES
         }
 
     def remember_pixels(self, pixel_key: str, pixels: Mapping[bytes, bytes]) -> None:
@@ -152,29 +148,34 @@ class DigestMemo:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._check()
-            with closing(sqlite3.connect(self._file)) as store, store:
-                _require_plain(store)
+            with self._opened() as store, store:
                 store.execute(
                     "CREATE TABLE IF NOT EXISTS pixels "
                     "(pixel_key TEXT, digest BLOB, pixels BLOB, PRIMARY KEY (pixel_key, digest)) WITHOUT ROWID"
                 )
-                rows = ((pixel_key, digest, found) for digest, found in pixels.items())
+                rows = ((pixel_key, *pair) for pair in pixels.items())
                 store.executemany("INSERT OR REPLACE INTO pixels VALUES (?, ?, ?)", rows)
         except (sqlite3.Error, OSError, UnicodeError):
             return
 
-    def _check(self) -> None:
-        """Raise OSError where the file, or one that sqlite keeps beside it, is there and is no regular file."""
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """A connection to the file, which is created where it is missing.
+
+        Raises
+        ------
+        OSError
+            When the file, or one that sqlite keeps beside it, is no regular file.
+        sqlite3.Error
+            When it is no database, or holds views or triggers, which can compute without an end.
+        """
         for end in ("", "-journal", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 require_regular(self._file.with_name(self._file.name + end))
-
-
-def _require_plain(store: sqlite3.Connection) -> None:
-    """Raise sqlite3.Error where it holds views or triggers, which can compute without an end."""
-    if store.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()[0]:
-        raise sqlite3.DatabaseError("it is no memo of digests")
+        with closing(sqlite3.connect(self._file)) as store:
+            if store.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()[0]:
+                raise sqlite3.DatabaseError("it is no memo of digests")
+            yield store
 
 
 def _is_text(path: str) -> bool:
@@ -187,9 +188,9 @@ def _is_text(path: str) -> bool:
 
 
 def _select(
-    store: sqlite3.Connection, query: str, wanted: Sequence[str | bytes], *first: str, chunk: int = 500
+    store: sqlite3.Connection, query: str, values: Sequence[str | bytes], *first: str, chunk: int = 500
 ) -> Iterator[tuple]:
-    """The rows of a query whose ``{}`` stands for a list of wanted values, which come after those of `first`."""
-    for start in range(0, len(wanted), chunk):
-        part = wanted[start : start + chunk]
+    """The rows of a query whose ``{}`` stands for a list of values, which come after the parameters in `first`."""
+    for start in range(0, len(values), chunk):
+        part = values[start : start + chunk]
         yield from store.execute(query.format(",".join("?" * len(part))), (*first, *part))

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 
 ENDING = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
-PATIENCE_SECONDS = 20.0  # for a worker to keep what it has computed
+PATIENCE_SECONDS = 20.0  # that a worker may take to keep what it has computed
 
 
 class Lifeline:
@@ -52,7 +52,8 @@ def end_with(line: Connection, *, keeping: bool = False) -> None:
     Parameters
     ----------
     keeping : bool
-        Raise KeyboardInterrupt in the main thread first, so that what was computed is kept.
+        Raise KeyboardInterrupt in the main thread first, so that what was computed is kept; the process ends after
+        `PATIENCE_SECONDS` all the same.
     """
     for number in ENDING - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
@@ -62,8 +63,8 @@ def end_with(line: Connection, *, keeping: bool = False) -> None:
     threading.Thread(target=_watch, args=(line, keeping), name="layertap-lifeline", daemon=True).start()
 
 
-def stop_minding() -> None:
-    """The work of this process is done: from now on it ends at once when it has to, without a word."""
+def restore_sigterm() -> None:
+    """Have SIGTERM end this process at once again, without an exception: for a worker that has nothing left to keep."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -77,15 +78,15 @@ def _watch(line: Connection, keeping: bool) -> None:
 
 
 @contextlib.contextmanager
-def started_whole() -> Iterator[None]:
-    """Processes that are started in this block get all that they are given: signals that end wait until it is over.
+def signals_blocked() -> Iterator[None]:
+    """Block the signals that end a process, so that one that is started in this block gets all its arguments.
 
-    They wait in the new processes, too, until these call `end_with`.
+    New processes inherit that, and unblock the signals by `end_with`.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # which would let them through again
+    resource_tracker.ensure_running()  # starting it unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield

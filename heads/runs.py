@@ -199,9 +199,9 @@ def read(folder: Path, head_code: str | None = None) -> Run:
             f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head, or fine-tune."
         ) from error
     try:
-        made = _object(config["head"], "head")
-        name, params = _text(made["name"], "name of the head"), _object(made["params"], "params")
-        code = None if made.get("code") is None else _text(made["code"], "code")
+        recorded = _object(config["head"], "head")
+        name, params = _text(recorded["name"], "name of the head"), _object(recorded["params"], "params")
+        code = None if recorded.get("code") is None else _text(recorded["code"], "code")
         views = Views(**_object(config.get("views", {}), "views"))
         task = _task(_object(config.get("task", {"name": "classes"}), "task"))
         parts = _parts(config)

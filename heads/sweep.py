@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache import files as checked
 from feature_cache.errors import LayertapError, StorageFailure
-from feature_cache.lifeline import Lifeline, end_with, started_whole
+from feature_cache.files import read_arrays
+from feature_cache.lifeline import Lifeline, end_with, signals_blocked
 from feature_cache.version import own_version
 from heads import user_code
 from heads.blas import limited
@@ -186,7 +186,7 @@ def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
         ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with, initargs=(line.end,)) as pool,
     ):
         try:
-            with started_whole():
+            with signals_blocked():
                 futures = [pool.submit(_judge, *one) for one in arguments]
             for done in as_completed(futures):
                 yield done.result()
@@ -195,7 +195,7 @@ def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
                 "a process of the sweep was killed, perhaps for want of memory. What it had judged is kept: run the "
                 "same command again, with fewer --jobs."
             ) from error
-        except BaseException:  # the end of the pool would wait for what they are at
+        except BaseException:  # the pool would wait until its processes have finished what they compute
             line.cut()
             raise
 
@@ -254,9 +254,9 @@ def _write(file: Path, result: Result) -> None:
 
 
 def _read(file: Path, pair: Pair, images: int) -> Result | None:
-    """The result of so many images in a file; None where there is none, or none that can be read."""
+    """The result in a file, for this number of images; None where there is none that can be read."""
     try:
-        arrays = checked.read_arrays(file, ("summary", "right", "loss"))
+        arrays = read_arrays(file, ("summary", "right", "loss"))
         summary = json.loads(str(arrays["summary"]))
         float(summary["valid"]["accuracy"]["mean"])
         if any(arrays[name].shape != (images,) or arrays[name].dtype != np.float64 for name in ("right", "loss")):

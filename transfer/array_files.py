@@ -19,10 +19,10 @@ import numpy as np
 from feature_cache.errors import BadData
 from transfer.machine import host_memory
 
-MOST_SHRUNK = 100  # how much smaller a large compressed file may be than what it holds
-_LARGE = 2**28
-_DEFLATE = 1032  # a byte cannot stand for more in a zip or gzip file
-_CHUNK = 2**24
+MOST_SHRUNK = 100  # how many times as large as a large compressed file its content may be
+_LARGE = 2**28  # bytes
+_DEFLATE = 1032  # bytes that a byte of a zip or gzip file can stand for at most
+_CHUNK = 2**24  # bytes that are unpacked at a time
 _HEADINGS = ("label", "labels", "class", "target", "y")
 
 

@@ -132,16 +132,16 @@ def _choose(stored: Mapping[str, StoredArray], what: str, split: str | None, val
     if stored[image_key].shape[:1] == (0,):
         raise BadData(f"{what} holds 0 images in {image_key}; there must be at least 1.")
     found, notes = to_images(stored[image_key], f"{image_key} of {what}", value_range)
-    told = None
+    classes = None
     if label_key is not None:
-        told = _labels(stored[label_key].read(), len(found), f"{label_key} of {what}")
+        classes = _labels(stored[label_key].read(), len(found), f"{label_key} of {what}")
     rest = [key for key in stored if key not in (image_key, label_key)]
     if split is None and rest:
         others = [name for name in images if name and name != part]
         hint = f"; --split chooses another part ({', '.join(splits.in_order(others))})" if others else ""
         used = image_key if label_key is None else f"{image_key} with {label_key}"
         notes = (*notes, f"of {what}, {used} is read; not read: {', '.join(rest[:_MOST])}{_more(rest)}{hint}.")
-    return Arrays(found, told, notes)
+    return Arrays(found, classes, notes)
 
 
 def _part(parts: list[str], what: str, split: str | None) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
-from feature_cache.lifeline import Lifeline, end_with, started_whole, stop_minding
+from feature_cache.lifeline import Lifeline, end_with, restore_sigterm, signals_blocked
 from transfer.datasets import DataSet
 from transfer.extract import Progress, Report, extract
 from transfer.machine import cores, gpus
@@ -104,7 +104,7 @@ def _started(chosen: list[Device], work: tuple[Any, ...]) -> Iterator[Workers]:
                 process: BaseProcess = context.Process(
                     target=_work, args=(line.end, theirs, device, (number, len(chosen)), *work), daemon=True
                 )
-                with started_whole():
+                with signals_blocked():
                     process.start()
                 theirs.close()
                 workers[ours] = device, process
@@ -142,7 +142,7 @@ def _work(
             connection.send(error)
         else:
             connection.send(report)
-    stop_minding()
+    restore_sigterm()
 
 
 def _listen(workers: Workers, progress: Progress | None) -> list[Report]:

@@ -140,7 +140,7 @@ def extract(
                 undecodable=undecodable,
                 remarks=remarks,
                 stop=on_error == "fail",
-                note=pixels.note,
+                on_pixels=pixels.add,
             )
             work.run(engines, part.jobs, read)
             started_from |= set(part.start)
@@ -219,7 +219,7 @@ class _Work:
                     behind.do(writer.append, batch.digests[new], rows[new], batch.views[new])
                     self.computed += int(new.sum())
                     todo.wrote(writer.written)
-                if self._pixels.many:
+                if self._pixels.are_many:
                     behind.do(self._pixels.save)
                 clock.lap("write")
                 self.done += len(batch.digests)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from feature_cache.errors import printable
+
 # What programs and systems leave behind. Other names that begin with a dot are passed over, too, as hidden.
 _LITTER = {
     name.lower(): name
@@ -58,11 +60,6 @@ def suffix(name: str) -> str:
     """The ending of a file's name in lower case, with its dot, or nothing."""
     stem, dot, ending = name.rpartition(".")
     return (dot + ending).lower() if stem else ""
-
-
-def printable(name: str) -> str:
-    """A name that may be printed: with what is no text, line ends and escape codes among it, told as in Python."""
-    return name if name.isprintable() else repr(name)[1:-1]
 
 
 def counted(kinds: Counter[str], most: int = 8) -> str:

@@ -26,7 +26,7 @@ WRITTEN = 4096  # digests that are written at a time
 
 
 class PixelDigests:
-    """Takes the digests of pixels, in whichever thread decodes them, and has the memo keep them, many at a time.
+    """Digests of pixels that the memo is to keep: taken in the threads that decode, and written many at a time.
 
     Parameters
     ----------
@@ -40,18 +40,18 @@ class PixelDigests:
         self._fresh: deque[tuple[bytes, bytes]] = deque()
 
     @property
-    def many(self) -> bool:
-        """Whether it is time to save."""
+    def are_many(self) -> bool:
+        """Whether there are enough of them for `save` to be worth its while."""
         return len(self._fresh) >= WRITTEN
 
-    def note(self, digest: bytes, pixels: np.ndarray) -> bytes:
+    def add(self, digest: bytes, pixels: np.ndarray) -> bytes:
         """Take, and return, the digest of the pixels of the image whose content has this `digest`."""
-        found = digest_pixels(pixels)
-        self._fresh.append((digest, found))
-        return found
+        digest_of_pixels = digest_pixels(pixels)
+        self._fresh.append((digest, digest_of_pixels))
+        return digest_of_pixels
 
     def save(self) -> None:
-        """Have the memo keep what was taken so far; threads may go on."""
+        """Have the memo keep those taken so far; other threads may add more meanwhile."""
         self._memo.remember_pixels(self._pixel_key, dict(self._fresh.popleft() for _ in range(len(self._fresh))))
 
 
@@ -113,12 +113,12 @@ def pixel_digests(
     def decode(position: int) -> bytes:
         try:
             digest, pixels = _pixels(dataset.sources[position], spec)
-        except BadImage:  # of which the cache has rows all the same, from a time when it could be read
+        except BadImage:  # the cache may have rows of it from a time when it could be read
             return contents[position]
         if digest != contents[position]:
             source = dataset.sources[position]
             raise BadImage(f"{source} has changed since it was first read; run the command again.")
-        return fresh.note(digest, pixels)
+        return fresh.add(digest, pixels)
 
     positions = list(lacking.values())
     try:
@@ -129,7 +129,7 @@ def pixel_digests(
                     known[contents[position]] = digest
                     if progress:
                         progress(done, len(positions))
-                if fresh.many:
+                if fresh.are_many:
                     fresh.save()
     finally:
         fresh.save()

@@ -11,9 +11,8 @@ import h5py
 
 from feature_cache.errors import UnsafeFile
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_OBJECTS = 200_000
-# A file's numbers may take this many bytes, and this many for each of its own: more is no net, but a trap.
+# Bytes that the content of a net's file may take in any case, and for each byte of the file: more is a trap.
 ROOM, EXPANSION = 2**26, 100
 
 
@@ -45,11 +44,16 @@ def read_net(file: Path) -> tuple[dict[str, Any] | None, str]:
         return config, version
 
 
+def most_bytes(size: int) -> int:
+    """How many bytes the content of a net's file of `size` bytes may take in memory."""
+    return ROOM + EXPANSION * size
+
+
 def check(store: h5py.File, file: Path) -> None:
     """Raise UnsafeFile when a file refers to other files, or declares far more numbers than it holds."""
     waiting: list[h5py.Group] = [store]
     seen: set[Any] = set()
-    declared, most = 0, ROOM + EXPANSION * file.stat().st_size
+    declared, most = 0, most_bytes(file.stat().st_size)
     while waiting:
         group = waiting.pop()
         for name in group:

@@ -18,8 +18,6 @@ from transfer.keras2 import to_keras3, with_modules
 from transfer.policies import computes_in_half, in_float32
 
 LARGEST_CONFIG = 64 * 2**20  # bytes
-# A file's parts may take this many bytes once they are unpacked, and this many for each of its own.
-ROOM, EXPANSION = 2**26, 100
 # Layers of Keras that exist to run code or load further files.
 _CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "__lambda__"}
 _OWN_MODULES = ("keras", "tf_keras", "builtins")
@@ -130,7 +128,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def _read_archive(file: Path, size: int) -> NetFile:
     with zipfile.ZipFile(file) as archive:
-        if sum(part.file_size for part in archive.infolist()) > ROOM + EXPANSION * size:
+        if sum(part.file_size for part in archive.infolist()) > hdf5_file.most_bytes(size):
             raise UnsafeFile(f"{file} would unpack to far more than the {size:,} bytes that it has.")
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise ValueError("config.json is too large")

@@ -14,14 +14,13 @@ from typing import Any
 
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
 from feature_cache.files import real_path
-from feature_cache.spec import FeatureSpec
+from feature_cache.spec import LARGEST_SIZE, FeatureSpec
 from transfer.file_kinds import NET_SUFFIXES, not_taken
 from transfer.keras_file import input_shape, read_net_file
 
 RUN_FILES = WEIGHTS_FILE, NET_FILE = "net.weights.h5", "net.keras"  # of a fine-tuned net, in the folder of its run
 GLYPHNET_WEIGHTS = Path(__file__).parent / "glyphnet" / "weights.h5"
-# Of an input, in pixels: the longest side, and the most in all. A colour image of so many takes 0.8 GB at float32.
-LONGEST_SIDE, MOST_PIXELS = 2**15, 2**26
+LONGEST_SIDE = 2**15  # of an input, in pixels
 
 
 @dataclass(frozen=True)
@@ -221,10 +220,10 @@ class Net:
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise InvalidChoice when an input of `size` is below the net's minimum, or larger than any image can be."""
-        if max(size) > LONGEST_SIDE or size[0] * size[1] > MOST_PIXELS:
+        if max(size) > LONGEST_SIDE or size[0] * size[1] > LARGEST_SIZE:
             raise InvalidChoice(
                 f"an input of {size[0]} x {size[1]} pixels for {self.name} is too large: at most {LONGEST_SIDE:,} a "
-                f"side and {MOST_PIXELS:,} in all are computed. Choose a smaller one with --size."
+                f"side and {LARGEST_SIZE:,} in all are computed. Choose a smaller one with --size."
             )
         if self.info is not None and min(size) < self.info.min_size:
             raise InvalidChoice(

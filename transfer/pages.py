@@ -51,5 +51,5 @@ def _pages(source: ImageSource) -> int:
         return 1
     try:
         return source.load()[1].pages
-    except BadImage:  # which is told when it is read
+    except BadImage:  # reported when the image is read
         return 1

@@ -58,7 +58,7 @@ def read_batches(
     remarks: Remarks | None = None,
     threads: int | None = None,
     stop: bool = False,
-    note: Callable[[bytes, np.ndarray], object] | None = None,
+    on_pixels: Callable[[bytes, np.ndarray], object] | None = None,
 ) -> Iterator[Batch]:
     """Decode images in threads, a bounded number ahead, and assemble batches of one channel count.
 
@@ -72,8 +72,8 @@ def read_batches(
         Where it is noted what decoding has guessed or left out.
     stop : bool
         Begin with no further images once there is one such; those that are under way still come.
-    note : callable, optional
-        Called in the threads with the digest and the pixels of each image, whatever its views.
+    on_pixels : callable, optional
+        Called once for each image, in the thread that decodes it, with the digest of its content and its pixels.
     """
     spec = request.specs[0]
     augment = Augmentation.from_key(request.augmentation) if request.augmentation is not None else None
@@ -84,8 +84,8 @@ def read_batches(
         pixels = pixels_for(picture, spec, str(source))
         if remarks is not None:
             remarks.add(picture.remarks, dataset.ids[position])
-        if note:
-            note(digest, pixels)
+        if on_pixels:
+            on_pixels(digest, pixels)
         return digest, pixels
 
     def decode(group: list[int]) -> list[_Decoded]:

@@ -13,7 +13,7 @@ class Remarks:
         self._images: dict[str, tuple[int, str]] = {}
 
     def add(self, remarks: list[str], image: str) -> None:
-        """Add what is to be said of the image of this id."""
+        """Add remarks on the image of this id."""
         if not remarks:
             return
         with self._lock:

@@ -40,7 +40,7 @@ def load_hdf5_weights(model: keras.Model, file: Path) -> None:
         for name, layer in zip(names, layers, strict=True):
             paths = _names(groups[name], "weight_names")
             values = [_numbers(np.asarray(groups[name][path])) for path in paths]
-            for variable, value in zip(_in_order(layer, paths, values), values, strict=True):
+            for variable, value in zip(_in_order(layer, paths), values, strict=True):
                 if tuple(variable.shape) != value.shape:
                     raise BadData(
                         f"{file} holds weights of another shape than its layer {layer.name} has: {value.shape} and "
@@ -92,16 +92,16 @@ def _names(group: Any, kind: str) -> list[str]:
     return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for part in parts for name in part]
 
 
-def _in_order(layer: Any, paths: Sequence[str], values: Sequence[np.ndarray]) -> list[Any]:
+def _in_order(layer: Any, paths: Sequence[str]) -> list[Any]:
     """The variables of `layer` that weights of these paths in the file are for."""
     variables = list(layer.trainable_weights) + list(layer.non_trainable_weights)
     if len(variables) != len(paths):
         raise BadData(f"the layer {layer.name} has {len(variables)} weights, and the file {len(paths)}.")
     for parts in (2, 1):
-        wanted = [_end(path, parts) for path in paths]
+        names = [_end(path, parts) for path in paths]
         own = {_end(variable.path, parts): variable for variable in variables}
-        if len(own) == len(variables) and set(own) == set(wanted):
-            return [own[key] for key in wanted]
+        if len(own) == len(variables) and set(own) == set(names):
+            return [own[name] for name in names]
     kinds = [_end(path, 1) for path in paths]
     for order in (variables, list(layer.weights)):
         if [_end(variable.path, 1) for variable in order] == kinds:

@@ -55,12 +55,14 @@ class Part:
         *,
         remarks: Remarks | None = None,
         stop: bool = False,
-        note: Callable[[bytes, np.ndarray], object] | None = None,
+        on_pixels: Callable[[bytes, np.ndarray], object] | None = None,
     ) -> Iterator[Batch]:
         """Batches of inputs for some of the jobs: rows where they are stored, else pixels (see `read_batches`)."""
         if self.start:
             return read_rows(self.spaces, missing, jobs, batch_size)
-        return read_batches(dataset, jobs, request, batch_size, undecodable, remarks=remarks, stop=stop, note=note)
+        return read_batches(
+            dataset, jobs, request, batch_size, undecodable, remarks=remarks, stop=stop, on_pixels=on_pixels
+        )
 
 
 def divide(request: Request, cache: FeatureCache, missing: Missing) -> list[Part]:

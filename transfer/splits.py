@@ -12,6 +12,7 @@ _SYNONYMS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "tst", "t10k"),  # t10k: MNIST's own
 }
+SPLITS = frozenset(_SYNONYMS)
 _SPLIT_OF = {name: split for split, names in _SYNONYMS.items() for name in names}
 # What a folder of a split is called, whatever else stands beside it.
 _PLAIN = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
@@ -29,6 +30,11 @@ def split_of(name: str) -> str | None:
     """``train``, ``val`` or ``test``, where a word of `name` says so and no other word contradicts it."""
     splits = {_SPLIT_OF[word] for word in words(name) if word in _SPLIT_OF}
     return splits.pop() if len(splits) == 1 else None
+
+
+def canonical(name: str) -> str:
+    """``train``, ``val`` or ``test`` for a name that is a split's and nothing else; other names in small letters."""
+    return _SPLIT_OF.get(name.casefold(), name.casefold())
 
 
 def words(name: str) -> list[str]:

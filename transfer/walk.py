@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from feature_cache.errors import BadData, BadImage
+from feature_cache.errors import BadData, BadImage, printable
 from transfer import arrays, file_names
 from transfer.images import FileSource
 
@@ -181,7 +181,7 @@ def folders_in(folder: Path) -> list[str]:
 
 def some(names: list[str]) -> str:
     """The first of `names`, and how many more there are."""
-    first = ", ".join(map(file_names.printable, names[:_MOST]))
+    first = ", ".join(map(printable, names[:_MOST]))
     return first + (f" and {len(names) - _MOST:,} more" if len(names) > _MOST else "")
 
 

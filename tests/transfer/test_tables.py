@@ -144,8 +144,8 @@ class TestDialect:
 
     def test_a_million_columns_are_refused_soon_and_in_little_memory(self, table: Callable[..., DataSet]) -> None:
         before = time.process_time()
-        assert "1500000 columns" in refused(table, b"id" + b",a" * 1_499_999 + b"\n0.png\n")
-        many = b",".join(b"%d" % number for number in range(300_000, 700_000))
+        assert "1000001 columns" in refused(table, b"id" + b",a" * 1_000_000 + b"\n0.png\n")
+        many = b",".join(b"%d" % number for number in range(300_000, 500_000))
         assert "no id column" in refused(table, many + b"\n" + many)
         assert time.process_time() - before < 15
 

@@ -126,7 +126,7 @@ def to_pixels(
         return as_array(_fitted(image, size, fit, _RESAMPLING[interpolation]))
     except BadImage:
         raise
-    except (Exception, MemoryError) as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
         reason = f"cannot be decoded ({reason_of(error)})"
         raise BadImage(f"{name} {reason}.", reason) from error
 

@@ -49,7 +49,7 @@ def to_eight_bit(values: np.ndarray, bits: int, decoding: Decoding, name: str, *
 
 
 def remark_on(most: int, bits: int, decoding: Decoding) -> str | None:
-    """What is to be said of integers that fill a small part of their range, such as 12 bits that are stored in 16.
+    """A remark on integers that fill a small part of their range, such as 12 bits stored in 16; None on others.
 
     Parameters
     ----------

@@ -10,13 +10,18 @@ MAX_PIXELS = 178_956_970
 MAX_BYTES = 1_000_000_000
 MAX_SECONDS = 5.0
 
-# Bytes of a pixel in Pillow's memory, by mode.
+# Bytes of a pixel in Pillow's memory, by mode; others have 4.
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 # Bytes of a pixel that decoders take besides, by format: buffers for whole frames, planes of integers.
 _BESIDES = {"WEBP": 12, "AVIF": 8, "HEIF": 8, "JPEG2000": 16, "GIF": 1, "BLP": 8}
 _BESIDES |= {"ICNS": 4, "PSD": 4, "DDS": 4, "QOI": 4}
 # Seconds for a million pixels of the formats that Pillow decodes in Python (measured on a 2-core AMD EPYC).
 _SECONDS = {"PPM plain": 1.5, "QOI": 1.2, "DDS": 1.4, "BLP": 1.2, "XPM": 0.3}
+
+
+def bytes_in_memory(mode: str) -> int:
+    """Bytes of a pixel of one of Pillow's modes, decoded."""
+    return _STORED.get(mode, 4)
 
 
 def check(
@@ -45,7 +50,7 @@ def check(
         Whether a turned copy exists beside the decoded pixels.
     """
     pixels, share = width * height, max_pixels / MAX_PIXELS
-    memory = pixels * (_STORED.get(mode, 4) * (1 + turned) + _BESIDES.get(format, 0)) + encoded + besides
+    memory = pixels * (bytes_in_memory(mode) * (1 + turned) + _BESIDES.get(format, 0)) + encoded + besides
     seconds = pixels / 1e6 * _SECONDS.get(format, 0.0)
     size = f"holds {width} x {height} pixels"
     if pixels > max_pixels:

@@ -114,13 +114,13 @@ def _brand(encoded: bytes) -> bytes:
 
 
 def _foreign(encoded: bytes) -> str | None:
-    """What a file is that is not read, where that can be told."""
+    """The end of a sentence on what a file is that is not read; None where its first bytes do not show it."""
     brand, begins = _brand(encoded), encoded[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
     if brand in _AVIF:
         if features.check("avif"):
             return "is a damaged AVIF image"
         return "is an AVIF image, which this installation of Pillow cannot read; install Pillow from a wheel"
-    if brand in (b"crx ",):
+    if brand == b"crx ":
         return "is a raw file of a camera; convert it to TIFF or JPEG"
     if brand:
         return "is a video or another file in the container of MPEG-4"

@@ -8,6 +8,8 @@ from typing import Protocol
 from feature_cache.errors import unknown
 from feature_cache.spec import ALPHAS, PAGES, window_limits
 
+BACKGROUND = {"white": 255, "black": 0}  # the level of what transparency is laid over, by `Decoding.alpha`
+
 
 @dataclass(frozen=True)
 class Decoding:

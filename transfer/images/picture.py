@@ -14,7 +14,7 @@ from feature_cache.errors import BadImage
 from feature_cache.spec import PERCENTILES
 from transfer.images import limits
 from transfer.images.levels import remark_on, to_eight_bit
-from transfer.images.options import DEFAULT, Decoding
+from transfer.images.options import BACKGROUND, DEFAULT, Decoding
 from transfer.images.strips import AT_ONCE, SIDEWAYS, Strips, turned, upright
 from transfer.images.tiff import TiffPicture, first_three
 from transfer.images.truncation import share_of
@@ -23,7 +23,6 @@ ARRAY = "array"  # the format of an image that no file holds
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 DEEP = (*SIXTEEN_BIT, "I", "F")
 _BITS = {"1": 1, "I": 32, "F": 32}  # of a channel in each of Pillow's modes; in others 16 or 8
-_BACKGROUND = {"white": 255, "black": 0}
 # An alpha channel of which a smaller share is wholly opaque or wholly transparent is perhaps none.
 _PLAIN_ALPHA = 0.5
 # TIFF tags, and values of them.
@@ -199,8 +198,8 @@ class PillowPicture:
                 values = values.view(np.int8)
             bits = 8 if self._signed else self._deep_bits
             part = to_eight_bit(values, bits, decoding, name, inverted=self._inverted)
-            if isinstance(key, int) and decoding.alpha in _BACKGROUND:
-                part[values == key] = _BACKGROUND[decoding.alpha]
+            if isinstance(key, int) and decoding.alpha in BACKGROUND:
+                part[values == key] = BACKGROUND[decoding.alpha]
             levels[start:stop] = part
             most = max(most, int(values.max())) if self.mode in SIXTEEN_BIT else 0
         self._remark(remark_on(most, self._deep_bits, decoding))
@@ -298,7 +297,7 @@ def _to_gray_or_rgb(image: Image.Image, alpha: str) -> Image.Image:
         straight = image.convert("LA" if gray else "RGBA")
         if alpha == "ignore":
             return straight.convert("L" if gray else "RGB")
-        level = _BACKGROUND[alpha]
+        level = BACKGROUND[alpha]
         below = Image.new(straight.mode, straight.size, (level,) * (len(straight.getbands()) - 1) + (255,))
         below.paste(straight, mask=straight.getchannel("A"))
         return below.convert("L" if gray else "RGB")

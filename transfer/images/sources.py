@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadImage
+from feature_cache.files import open_regular
 from feature_cache.keys import FileStamp, digest_array, digest_bytes
 from transfer.images.limits import MAX_BYTES, MAX_PIXELS
 from transfer.images.opening import open_picture
@@ -74,27 +74,21 @@ class FileSource:
 
     def _read(self) -> bytes:
         try:
-            # Without waiting: what is named like an image may be a pipe that nobody writes to.
-            file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open_regular(self.path) as stream:
+                size, most = os.fstat(stream.fileno()).st_size, MAX_BYTES * max(1.0, self.max_pixels / MAX_PIXELS)
+                if size > most:
+                    reason = f"{size / 1e9:.1f} GB large, where {most / 1e9:.1f} GB are allowed"
+                    reason += "; raise max_pixels (--max-pixels)"
+                    raise BadImage(f"the image {self.path} is {reason}.", reason)
+                return stream.read()
+        except MemoryError as error:
+            reason = "it does not fit into memory"
+            raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
         except (OSError, ValueError) as error:
+            if isinstance(error, BadImage):
+                raise
             reason = getattr(error, "strerror", None) or str(error)
             raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(file)
-            reason = "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "a pipe or a device, not a file"
-            raise BadImage(f"cannot read the image {self.path}: it is {reason}.", reason)
-        with os.fdopen(file, "rb") as stream:
-            most = MAX_BYTES * max(1.0, self.max_pixels / MAX_PIXELS)
-            if status.st_size > most:
-                reason = f"{status.st_size / 1e9:.1f} GB large, where {most / 1e9:.1f} GB are allowed"
-                reason += "; raise max_pixels (--max-pixels)"
-                raise BadImage(f"the image {self.path} is {reason}.", reason)
-            try:
-                return stream.read()
-            except (OSError, MemoryError) as error:
-                reason = getattr(error, "strerror", None) or "it does not fit into memory"
-                raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
 
     def stamp(self) -> FileStamp | None:
         """Path, size and time of the last change; None where there is no such file."""

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
+from transfer.images.limits import bytes_in_memory
+
 # What brings an image of each EXIF orientation upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,7 +32,6 @@ AT_ONCE = 2**24  # an image of no more pixels is turned and resized at once
 STRIP_PIXELS = 2**22  # of a larger one
 
 _WHOLE_BYTES = 950_000_000  # that an image may take together with its turned and converted copy
-_STORED = {"1": 1, "L": 1, "P": 1}  # bytes of a pixel, by mode; others have 4
 
 Box = tuple[float, float, float, float]
 
@@ -59,7 +60,7 @@ def upright(
     if image.mode in ("L", "RGB") and "transparency" not in image.info and orientation not in _UPRIGHT:
         return image
     strips = Strips(image, orientation, convert)
-    bytes_of_pixel = _STORED.get(image.mode, 4) + _STORED.get(strips.mode, 4)
+    bytes_of_pixel = bytes_in_memory(image.mode) + bytes_in_memory(strips.mode)
     return strips.whole() if image.width * image.height * bytes_of_pixel <= _WHOLE_BYTES else strips
 
 

@@ -10,21 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from feature_cache.errors import BadImage
 from transfer.images import limits
 from transfer.images.levels import remark_on, to_eight_bit
-from transfer.images.options import DEFAULT, Decoding
+from transfer.images.options import BACKGROUND, DEFAULT, Decoding
 from transfer.images.strips import SIDEWAYS, Strips, upright
-
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is for us to say
 
 _GRAY = ("MINISBLACK", "MINISWHITE")
 _DEFLATE = (8, 32946)
 _ALPHA = (1, 2)  # extra samples that are associated and unassociated alpha
-_BACKGROUND = {"white": 255, "black": 0}
 
 
 class TiffPicture:
@@ -40,6 +36,9 @@ class TiffPicture:
     recipe = 1
 
     def __init__(self, stream: io.BytesIO, *, page: int | None = None, max_pixels: int = limits.MAX_PIXELS) -> None:
+        import tifffile  # few images need it, and its import would be a twentieth of ours
+
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is for us to say
         self._stream = stream
         self._max_pixels = max_pixels
         self._file = tifffile.TiffFile(stream)
@@ -83,13 +82,13 @@ class TiffPicture:
             values, alpha = self._colours_and_alpha(self._values(self._page, name), name)
         if values.dtype == np.uint16:
             self._remark(remark_on(int(values.max()), self.bits, decoding))
-        bits = self.bits if values.dtype.kind == "u" and self.bits not in (8,) else 16
+        bits = self.bits if values.dtype.kind == "u" and self.bits != 8 else 16
         pixels = values if values.dtype == np.uint8 else to_eight_bit(values, bits, decoding, name)
         if self._kind == "MINISWHITE":
             pixels = 255 - pixels
-        if alpha is not None and decoding.alpha in _BACKGROUND:
+        if alpha is not None and decoding.alpha in BACKGROUND:
             share = alpha[..., None].astype(np.float32) / np.iinfo(alpha.dtype).max
-            pixels = np.rint(pixels * share + _BACKGROUND[decoding.alpha] * (1 - share)).astype(np.uint8)
+            pixels = np.rint(pixels * share + BACKGROUND[decoding.alpha] * (1 - share)).astype(np.uint8)
         image = Image.fromarray(first_three(pixels))
         return upright(image, self._orientation, lambda part: part)
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice
-from feature_cache.keys import digest_array
+from feature_cache.keys import digest_pixels
 from transfer.datasets import DataSet, Unreadable
 from transfer.images import DEFAULT, Decoding, FileSource, ImageSource, to_pixels
 from transfer.machine import cores
@@ -245,7 +245,7 @@ def _copy(source: ImageSource, folder: Path, stem: str, decoding: Decoding) -> t
         reason = f"has {height * width / 1e6:.0f} megapixels, which scikit-image refuses to read"
         raise BadImage(f"{source} {reason}.", reason)
     image = pixels[..., 0] if channels == 1 else pixels
-    digest = digest_array(np.broadcast_to(pixels, (height, width, 3)))
+    digest = digest_pixels(pixels)
     if isinstance(source, FileSource) and source.page is None:
         # By its suffix scikit-image chooses a reader. Without one the name would be a number in tables.
         own = source.path.suffix

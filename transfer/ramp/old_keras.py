@@ -41,8 +41,8 @@ def translate() -> None:
     keras.Model.fit = _with_short_names(keras.Model.fit, keras.callbacks.Callback)
     for name in ("fit", "predict", "evaluate"):
         current = getattr(keras.Model, name)
-        setattr(keras.Model, name, _without(current, name))
-        setattr(keras.Model, f"{name}_generator", _without(current, name, _ORDER[name]))
+        setattr(keras.Model, name, _with_old_arguments(current, name))
+        setattr(keras.Model, f"{name}_generator", _with_old_arguments(current, name, _ORDER[name]))
     keras.Model.predict_proba = keras.Model.predict
     keras.Model.predict_classes = lambda self, *args, **options: self.predict(*args, **options).argmax(axis=-1)
     for name in OPTIMIZERS:
@@ -121,7 +121,7 @@ def _with_short_names(method: Any, callback: Any) -> Any:
     return called
 
 
-def _without(method: Any, name: str, order: tuple[str, ...] = ()) -> Any:
+def _with_old_arguments(method: Any, name: str, order: tuple[str, ...] = ()) -> Any:
     """A method that takes the arguments of earlier versions; with `order`, those of its call for generators."""
     parameters = ("x", *order) if order else tuple(inspect.signature(method).parameters)[1:]
 
@@ -175,7 +175,7 @@ def _with_rate(method: Any, falling: Any) -> Any:
     default = inspect.signature(method).parameters["learning_rate"].default
 
     @functools.wraps(method)
-    def made(self: Any, *args: Any, **options: Any) -> None:
+    def wrapper(self: Any, *args: Any, **options: Any) -> None:
         if "lr" in options:
             options["learning_rate"] = options.pop("lr")
         if options.get("epsilon", 0) is None:
@@ -187,7 +187,7 @@ def _with_rate(method: Any, falling: Any) -> Any:
             options["learning_rate"], args = falling(rate, 1, decay), args[1:]
         method(self, *args, **options)
 
-    return made
+    return wrapper
 
 
 def _rate(optimizer: Any) -> Any:
@@ -214,12 +214,12 @@ def _rename_arguments(keras: Any) -> None:
 
 def _renaming(method: Any, names: dict[str, str]) -> Any:
     # Not by functools.wraps: Keras looks at the signature here in two ways, of which one sees through it.
-    def made(self: Any, *args: Any, **options: Any) -> Any:
+    def wrapper(self: Any, *args: Any, **options: Any) -> Any:
         if names.keys() & options.keys():
             args, options = _renamed(args, options, names)
         return method(self, *args, **options)
 
-    return made
+    return wrapper
 
 
 def _renamed(args: tuple[Any, ...], options: dict[str, Any], names: dict[str, str]) -> tuple[Any, dict[str, Any]]:
@@ -242,7 +242,7 @@ def _by_sides(kind: Any) -> Any:
     """A convolution by its name in Keras 1, where the second and the third argument are the sides of its kernel."""
 
     @functools.wraps(kind, updated=())
-    def made(*args: Any, **options: Any) -> Any:
+    def wrapper(*args: Any, **options: Any) -> Any:
         return kind(*_renamed(args, {}, {})[0], **options)
 
-    return made
+    return wrapper

@@ -1,4 +1,4 @@
-"""What submissions of older kits call that Keras 3 no longer has, told with its line; `old_keras` translates it."""
+"""Finds what submissions of older kits call that Keras 3 no longer has; `old_keras` translates it."""
 
 from __future__ import annotations
 

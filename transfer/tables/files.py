@@ -8,7 +8,6 @@ file is taken, and whatever leads out of the folder is refused. Paths are texts 
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import posixpath
 import re
@@ -20,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feature_cache.errors import BadData
+from transfer.file_names import IMAGE_SUFFIXES, suffix
+from transfer.splits import SPLITS, canonical
 
 MOST_FILES = 4_000_000  # that are looked through for what an id may mean
 MOST_CANDIDATES = 1000
@@ -27,12 +28,6 @@ LONGEST = 4096  # characters of an id that is looked for
 _FILE, _LINK, _FOLDER = range(3)
 _DOTS = {"", ".", ".."}
 _PREFIX = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?|[a-z]:", re.IGNORECASE)  # https://host/, file:///, C:
-PARTS = {"training": "train", "val": "valid", "validation": "valid", "dev": "valid", "testing": "test"}
-
-
-def canonical_part(name: str) -> str:
-    """``train``, ``valid`` or ``test`` for what such parts of a data set are called; other names in small letters."""
-    return PARTS.get(name.casefold(), name.casefold())
 
 
 def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[Path], list[str]]:
@@ -105,7 +100,7 @@ def is_folder(path: Path) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Whether a file is an image by its name."""
-    return (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
+    return suffix(name) in IMAGE_SUFFIXES
 
 
 def _require_one_each(table: Path, ids: Sequence[str], paths: Sequence[str | None]) -> None:
@@ -264,15 +259,14 @@ class _Index:
 
     def _at(self, path: str) -> list[str]:
         """The files at that path below the folder but for the case of letters; or that are so without extension."""
-        wanted = _key(path)
-        same = [other for other in self._by_path.get(_key(posixpath.splitext(path)[0]), []) if _key(other) == wanted]
-        return _narrowed(same or self._by_path.get(wanted, []), path)
+        key = _key(path)
+        same = [other for other in self._by_path.get(_key(posixpath.splitext(path)[0]), []) if _key(other) == key]
+        return _narrowed(same or self._by_path.get(key, []), path)
 
     def _is_other_part(self, dropped: str) -> bool:
         """Whether a folder in front of an id is another part of the data than this folder: ``test/`` for ``train``."""
-        parts = {*PARTS.values(), *PARTS}
-        here = posixpath.basename(self.folder).casefold()
-        return {here, dropped.casefold()} <= parts and canonical_part(here) != canonical_part(dropped)
+        splits = {canonical(posixpath.basename(self.folder)), canonical(dropped)}
+        return len(splits) == 2 and splits <= SPLITS
 
     def _walk(self) -> Iterator[str]:
         """The path of every file below the folder; links to folders are not followed."""

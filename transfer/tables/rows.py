@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
+from transfer.splits import canonical
 from transfer.tables import dialect
-from transfer.tables.files import canonical_part
 
 MOST_CELLS = 50_000_000  # beside pixels: as many take about 3 GB
 MOST_COLUMNS = 1_000_000
@@ -123,12 +123,12 @@ def part(table: Body, split: str | None, class_column: str) -> tuple[list[int], 
     counts = Counter(row[place] for row in table.cells)
     shown = ", ".join(f"{name or 'empty'} {count}" for name, count in counts.most_common(5))
     if split is None:
-        if len(counts) > 1 and any(canonical_part(name) in ("train", "test") for name in counts):
+        if len(counts) > 1 and any(canonical(name) in ("train", "test") for name in counts):
             text = f"{table.file} has parts in the column {column!r} ({shown}) and all are read; name one with --split."
             return every, [text]
         return every, []
     parts = {name for name in counts if name.casefold() == split.casefold()}
-    parts = parts or {name for name in counts if canonical_part(name) == canonical_part(split)}
+    parts = parts or {name for name in counts if canonical(name) == canonical(split)}
     if not parts:
         raise InvalidChoice(f"{table.file} has no part {split!r} in its column {column!r}, which holds {shown}.")
     return [n for n in every if table.cells[n][place] in parts], []

@@ -16,7 +16,7 @@ from feature_cache.keys import digest_bytes
 from feature_cache.spec import FeatureSpec
 from transfer import datasets, images
 from transfer.explore import survey
-from transfer.images import Decoding, FileSource, decoding_of, read_pixels, thumbnail, to_pixels
+from transfer.images import Decoding, FileSource, decoding_of, limits, read_pixels, thumbnail, to_pixels
 from transfer.images import strips as strips_module
 from transfer.images.strips import Strips, turned
 from transfer.pages import every_page, limited
@@ -277,11 +277,14 @@ class TestLimits:
             read_pixels(FileSource(tmp_path / "wide.webp"), (100, 100))
 
     @pytest.mark.parametrize("name", ["large.webp", "plain.ppm", "large.xpm"])
-    def test_memory_and_time_have_limits_that_are_raised_with_that_of_pixels(self, tmp_path: Path, name: str) -> None:
+    def test_memory_and_time_have_limits_that_are_raised_with_that_of_pixels(
+        self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         file = tmp_path / name
         if name == "large.webp":
-            Image.new("L", (8200, 8000)).save(file, lossless=True, method=0, quality=0)
-            message = "take 1.0 GB of memory to decode"
+            monkeypatch.setattr(limits, "MAX_BYTES", 100_000_000)
+            Image.new("L", (2600, 2500)).save(file, lossless=True, method=0, quality=0)
+            message = "take 0.1 GB of memory to decode, where 0.1 GB are allowed"
         else:
             head = {"plain.ppm": b"P3\n2000 2000\n255\n", "large.xpm": b'/* XPM */\n"9000 9000 1 1",\n"a c #000000",\n'}
             file.write_bytes(head[name] + b'"a' * 10)
