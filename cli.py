@@ -10,6 +10,7 @@ import importlib
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for library in ("PIL", "tifffile"):  # our own messages say what is wrong with an image
@@ -52,6 +53,17 @@ def _run(argv: Sequence[str] | None) -> int:
             stream.reconfigure(errors="backslashreplace")
     module, function = args.command.split(":")
     return getattr(importlib.import_module(module), function)(args) or 0
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The arguments, with ``--range -1,1`` as ``--range=-1,1``: the parser takes what begins with - for an option."""
+    out: list[str] = []
+    for word in words:
+        if out and re.fullmatch(r"--[a-z-]+", out[-1]) and re.fullmatch(r"-[\d.][^,]*,.*", word):
+            out[-1] += f"={word}"
+        else:
+            out.append(word)
+    return out
 
 
 def _explained(error: BaseException, number: int | None) -> int:

@@ -41,7 +41,7 @@ def extract(args: argparse.Namespace) -> None:
             report = devices.extract_on(chosen, dataset, request, cache, progress=progress, **options)
         else:
             report = extraction.extract(dataset, request, cache, progress=progress, **options)
-    listing = cache.root / f"skipped-{re.sub('[^A-Za-z0-9_.-]+', '-', Path(args.data).name)[:60]}.csv"
+    listing = cache.root / f"skipped-{_plain(Path(args.data))[:60]}.csv"
     write_skipped(listing, report.skipped)
     print_notes(report.remarks)
     if args.json:
@@ -57,6 +57,12 @@ def extract(args: argparse.Namespace) -> None:
         print(f"  {space}")
     if report.engine:
         _print_times(report)
+
+
+def _plain(data: Path) -> str:
+    """The name of a data set, in characters that every file system takes."""
+    name = data.stem if data.suffix.lower() == ".csv" else data.name
+    return re.sub("[^A-Za-z0-9_.-]+", "-", name)
 
 
 def _print_times(report: Report) -> None:

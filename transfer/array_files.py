@@ -49,6 +49,11 @@ class NpzMember:
     dtype: np.dtype
 
     def read(self) -> np.ndarray:
+        if self.dtype.hasobject:
+            raise BadData(
+                f"{self.name.removesuffix('.npy')} of {self.file} holds pickled Python objects, which are never read; "
+                "save texts with .astype(str), and images as one array of numbers."
+            )
         _require_room(self.file, math.prod(self.shape) * self.dtype.itemsize)
         with _reading(self.file, "an .npz file without pickled objects"):
             with zipfile.ZipFile(self.file) as archive, archive.open(self.name) as stream:
@@ -152,7 +157,9 @@ def npy(file: Path) -> NpyFile:
         shape, fortran, dtype = _header(stream)
         start = stream.tell()
         if dtype.hasobject:
-            raise ValueError("it holds Python objects")
+            raise ValueError(
+                "it holds pickled Python objects, which are never read; save one array of numbers or texts"
+            )
         if start + math.prod(shape) * dtype.itemsize != file.stat().st_size:
             raise ValueError(f"it is not as long as its shape {shape} says")
     return NpyFile(file, shape, dtype, start, fortran)
@@ -201,7 +208,10 @@ def _lines(file: Path) -> list[str]:
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(stream)
+    try:
+        version = np.lib.format.read_magic(stream)
+    except ValueError as error:
+        raise ValueError("it does not begin as one does") from error
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"it is of version {version[0]}.{version[1]} of the format, for columns with names")

@@ -26,7 +26,7 @@ from transfer.shades import Range, to_images
 
 # Words of a name that say what an array holds, the likelier first.
 IMAGES = ("x", "images", "image", "imgs", "img", "pixels", "data")
-LABELS = ("y", "labels", "label", "targets", "target")
+LABELS = ("y", "labels", "label", "lbls", "lbl", "targets", "target")
 _FILLERS = {"set", "array", "class"}
 _GLUED = re.compile(r"([xy])(train|training|tr|val|valid|dev|test|te)")  # xtrain
 _IDX = re.compile(r"[-.]idx(\d)-ubyte(\.gz)?$", re.IGNORECASE)
@@ -255,8 +255,8 @@ def _labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
         labels = labels[:, 0]
     if labels.shape != (count,):
         raise BadData(
-            f"{name} has the shape {labels.shape}, and there are {count} images; save one label for each, "
-            "not probabilities or columns of 0 and 1."
+            f"{name} has the shape {labels.shape}, and there are {count} images; save one label for each"
+            f"{', not probabilities or columns of 0 and 1' if labels.ndim > 1 else ''}."
         )
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "backslashreplace")

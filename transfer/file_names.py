@@ -40,6 +40,7 @@ _SIDECARS = """
 .aae .thm .pp3 .dop .cos .lbl .geojson .kml .gpx .url .lnk .webloc .nfo .md5 .sha1 .sha256 .sum .exe .dll .mov .mp4
 .m4v .avi .mkv .webm .wmv .mpg .mpeg .3gp .mts .mp3 .wav .m4a .ogg .flac
 """
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 IMAGE_SUFFIXES = frozenset(_IMAGES.split())
 SIDECAR_SUFFIXES = frozenset(_SIDECARS.split())
 

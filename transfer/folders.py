@@ -10,6 +10,7 @@ Which files are images, and which links are followed, is told in `transfer.walk`
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def _read(folder: Path, split: str | None) -> Folder | _Instead:
         return Folder(folder, tuple(loose), notes=tree.notes(folder))
     if loose:
         raise _loose(folder, loose)
+    _require_classes(folder, tops)
     ids = tuple(tree.images)
     if divided := _divided(tree):
         ids = _choose_below(folder, divided, tree, split)
@@ -111,6 +113,8 @@ def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | 
     while True:  # data/archive/chest
         if splits.find(folders_in(folder / inner)):
             return folder / inner, split
+        if posixpath.basename(inner).lower() in splits.IMAGE_FOLDERS:
+            return folder / inner, split
         below = tree.folders.get(inner, [])
         if len(below) != 1 or inner in tree.holders:
             break
@@ -123,6 +127,17 @@ def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | 
     return None
 
 
+def _require_classes(folder: Path, tops: list[str]) -> None:
+    """Refuse images and what belongs to them, each in a folder, as classes."""
+    images = [name for name in tops if name.lower() in splits.IMAGE_FOLDERS]
+    beside = [name for name in tops if name.lower() in splits.BESIDE_IMAGES]
+    if images and beside and len(images) + len(beside) == len(tops):
+        raise BadData(
+            f"{folder} holds images in {images[0]}, and what belongs to them in {', '.join(beside)}: these are no "
+            f"classes; give {folder / images[0]}."
+        )
+
+
 def _without_images(folder: Path, tree: Tree, split: str | None) -> Folder:
     holders = sorted({name.rpartition("/")[0] for name in tree.arrays})
     if "" in holders or len(holders) == 1:
@@ -130,9 +145,10 @@ def _without_images(folder: Path, tree: Tree, split: str | None) -> Folder:
     if holders:
         raise BadData(f"{folder} holds no images, but files of arrays in {some(holders)}; give one of these folders.")
     if tree.sidecars:
+        unpack = "unpack the archives, or " if tree.sidecars.keys() & file_names.ARCHIVES else ""
         raise BadData(
-            f"the folder {folder} holds no images by their names, only {file_names.counted(tree.sidecars)}; put images "
-            "in it, or in a subfolder for each class."
+            f"the folder {folder} holds no images by their names, only other files: "
+            f"{file_names.counted(tree.sidecars)}; {unpack}put images in it, or in a subfolder for each class."
         )
     beyond = f" that is read (links are not followed: {some(tree.links)})" if tree.links else ""
     raise BadData(f"the folder {folder} holds no files{beyond}; put images in it, or in a subfolder for each class.")
@@ -189,11 +205,15 @@ def _doubts(folder: Path, tops: list[str], tree: Tree, divided: bool) -> list[st
         return []
     below = {name: tree.folders.get(name, []) for name in tops}
     first = below[tops[0]]
-    if len(tops) == 1 and len(first) > 1:
-        return [
-            f"{folder} holds a single class, {tops[0]}; if its folders ({some(first)}) are the classes, "
-            f"give {folder / tops[0]}."
-        ]
+    if len(tops) == 1:
+        inner = tops[0]
+        while len(tree.folders.get(inner, [])) == 1 and inner not in tree.holders:
+            inner = f"{inner}/{tree.folders[inner][0]}"
+        if len(names := tree.folders.get(inner, [])) > 1:
+            return [
+                f"{folder} holds a single class, {tops[0]}; if the folders in {inner} ({some(names)}) are the classes, "
+                f"give {folder / inner}."
+            ]
     if len(first) > 1 and all(names == first for names in below.values()):
         return [
             f"each class of {folder} ({some(tops)}) holds the same folders ({some(first)}), which are read as parts of "

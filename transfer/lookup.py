@@ -227,7 +227,7 @@ def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, Ba
 
 
 def refusal(unreadable: list[Unreadable]) -> BadImage:
-    more = f" ({len(unreadable) - 1} more like it so far)" if len(unreadable) > 1 else ""
-    return BadImage(
-        f"{unreadable[0].message.rstrip('.')}{more}. What was computed is kept. Mend or remove the file, or {REMEDY}."
-    )
+    first = unreadable[0].message
+    others = sum(problem.message != first for problem in unreadable)  # files that a table lacks have one for them all
+    more = f" ({others} more like it so far)" if others else ""
+    return BadImage(f"{first.rstrip('.')}{more}. What was computed is kept. Mend this, or {REMEDY}.")

@@ -56,6 +56,8 @@ def to_images(
         raise InvalidChoice(f"{name} holds {stored.dtype}, whose range is known; leave out --range.")
     values = stored.read()
     _check_numbers(values, name, value_range)
+    if value_range is None and values.dtype.kind == "u" and values.size:
+        notes += _dark(values, name)
     if isinstance(stored, NpyFile):
         return _MappedImages(stored, axes, value_range), notes
     values = values.transpose(axes)
@@ -200,6 +202,18 @@ def _check_numbers(values: np.ndarray, name: str, value_range: Range | None) -> 
             f"{name} holds {kind} from {lowest:g} to {highest:g}, which do not say what is black and what is white; "
             f"name both with --range, for instance --range={likely}."
         )
+
+
+def _dark(values: np.ndarray, name: str) -> tuple[str, ...]:
+    """A sentence where all images are so dark that the highest number of their dtype will hardly be their white."""
+    white = np.iinfo(values.dtype).max
+    highest = max(int(values[start].max()) for start in _starts(values))
+    if highest * 4 > white:
+        return ()
+    text = f"{name} holds {values.dtype.name} up to {highest}, where {white} is white, and so the images are dark"
+    likely = next(high for high in (255, 4095, 16383) if highest <= high)
+    hint = f"add --range 0,{likely} if that is white" if white > 255 else "scale them to 255 if that is too dark"
+    return (f"{text}; {hint}.",)
 
 
 # Ranges that images are often scaled to: the first that holds all numbers is proposed.

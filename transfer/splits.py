@@ -10,18 +10,23 @@ from feature_cache.errors import InvalidChoice, unknown
 _SYNONYMS = {
     "train": ("train", "training", "trn", "tr"),
     "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "tst", "t10k"),  # t10k: MNIST's own
+    "test": ("test", "testing", "tst", "te", "t10k"),  # t10k: MNIST's own
 }
-SPLITS = frozenset(_SYNONYMS)
 _SPLIT_OF = {name: split for split, names in _SYNONYMS.items() for name in names}
 # What a folder of a split is called, whatever else stands beside it.
 _PLAIN = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 # What may stand beside the name of a split in that of its folder: training_set, seg_train, train2017, test-images.
 _FILLERS = {"set", "data", "dataset", "split", "images", "image", "imgs", "img", "seg", "folder"}
+# Folders of images that stand beside, or above, what belongs to the images, and are no classes.
+IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages"}
+BESIDE_IMAGES = {
+    *("annotations", "annotation", "masks", "mask", "labels", "label", "trimaps", "segmentation", "segmentations"),
+    *("segmentationclass", "segmentationobject", "groundtruth", "ground_truth", "gt", "depth", "edges", "previews"),
+}
 # What stands beside a single split without being a class.
 _COMPANIONS = {
     *("eval", "evaluation", "holdout", "unlabeled", "unlabelled", "extra", "pred", "predict", "prediction"),
-    *("inference", "submission"),
+    *("inference", "submission", *IMAGE_FOLDERS, "sample", "samples", "all", "raw"),
 }
 _FOLD = re.compile(r"(fold|split)[-_ ]?\d+", re.IGNORECASE)
 
@@ -30,11 +35,6 @@ def split_of(name: str) -> str | None:
     """``train``, ``val`` or ``test``, where a word of `name` says so and no other word contradicts it."""
     splits = {_SPLIT_OF[word] for word in words(name) if word in _SPLIT_OF}
     return splits.pop() if len(splits) == 1 else None
-
-
-def canonical(name: str) -> str:
-    """``train``, ``val`` or ``test`` for a name that is a split's and nothing else; other names in small letters."""
-    return _SPLIT_OF.get(name.casefold(), name.casefold())
 
 
 def words(name: str) -> list[str]:
@@ -68,7 +68,7 @@ def find(folders: Sequence[str]) -> list[str]:
 def in_order(names: Iterable[str]) -> list[str]:
     """Training before validation before test, and what else there is."""
     order = [*_SYNONYMS, None]
-    return sorted(names, key=lambda name: (order.index(split_of(name)), name))
+    return sorted(names, key=lambda name: (order.index(_part_of(name)), name))
 
 
 def choose(split: str, names: Sequence[str], what: str) -> str:
@@ -87,13 +87,18 @@ def choose(split: str, names: Sequence[str], what: str) -> str:
     if split in names:
         return split
     meant = [name for name in names if name.lower() == split.lower()]
-    if not meant and (wanted := split_of(split)):
-        meant = [name for name in names if split_of(name) == wanted]
+    if not meant and (wanted := _part_of(split)):
+        meant = [name for name in names if _part_of(name) == wanted]
     if len(meant) > 1:
         raise InvalidChoice(f"{what} has several splits that {split!r} may mean; name one of {', '.join(meant)}.")
     if not meant:
         raise unknown(f"{what} has no split", split, names)
     return meant[0]
+
+
+def _part_of(name: str) -> str | None:
+    """The split that a name means, also with a number at its end: ``train2017``."""
+    return split_of(name) or _decorated(name)
 
 
 def _decorated(folder: str) -> str | None:

@@ -110,7 +110,7 @@ class TestNpz:
             ({"X": np.linspace(-1, 1, 98).reshape(2, 7, 7)}, "holds floats from -1 to 1, .* for instance --range=-1,1"),
             ({"X": np.full((2, 9, 9), 1j)}, "holds complex128, which are no numbers that could be shades"),
             ({"X": np.full((2, 9, 9), np.nan)}, "holds NaN or infinity"),
-            ({"X": np.array([{}, {}])}, "cannot read .* as an .npz file without pickled objects: .*allow_pickle"),
+            ({"X": np.array([{}, {}])}, "X of .* holds pickled Python objects, which are never read; save"),
             ({"X": np.zeros((2, 9, 9), np.uint8), "y": [1]}, r"y of .* has the shape \(1,\), and there are 2 images"),
             ({"X": np.zeros((2, 9, 9), np.uint8), "y": np.eye(2)}, "one label for each, not probabilities or columns"),
             ({"X": np.zeros((2, 9, 9), np.uint8), "y": [0.5, 1]}, "holds float64 that are no whole numbers"),
@@ -208,6 +208,20 @@ def _labels_of(images: str) -> str:
     return re.sub(r"images(.)idx3", r"labels\1idx1", images)
 
 
+class TestDoubts:
+    def test_arrays_far_from_white_are_noted_with_a_range(self, tmp_path: Path) -> None:
+        images = np.arange(162, dtype=np.uint16).reshape(2, 9, 9)
+        for scale, hint in ((1, "--range 0,255"), (25, "--range 0,4095"), (100, "--range 0,16383")):
+            (note,) = datasets.load(str(write_npz(tmp_path / "a.npz", X=images * scale))).notes
+            assert f"uint16 up to {161 * scale}, where 65535 is white" in note
+            assert hint in note
+        assert not datasets.load(str(write_npz(tmp_path / "a.npz", X=images * 400))).notes
+        assert (
+            "uint8 up to 16"
+            in datasets.load(str(write_npz(tmp_path / "a.npz", X=(images // 10).astype("u1")))).notes[0]
+        )
+
+
 class TestKits:
     @pytest.fixture
     def kit(self, tmp_path: Path, write_image: Callable[..., Path]) -> Path:
@@ -232,7 +246,9 @@ class TestKits:
 
     def test_a_folder_without_problem_is_a_folder_of_images(self, kit: Path) -> None:
         (kit / "problem.py").unlink()
-        assert sorted(set(datasets.load(str(kit)).labels)) == ["data"]
+        dataset = datasets.load(str(kit))
+        assert dataset.labels is None
+        assert dataset.name == str(kit / "data" / "imgs")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "1"])

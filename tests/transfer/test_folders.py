@@ -54,6 +54,7 @@ class TestSplits:
             ((*several("seg_train/seg_train", "sea", "ice"), *several("seg_test/seg_test", "sea")), "seg_train"),
             ((*several("train", "cat", "dog"), "unlabeled/1.png"), "train"),
             (several("train", "cat", "dog"), "train"),
+            ((*several("train", "cat", "dog"), "images/1.png"), "train"),
             ((*several("fold_1", "cat", "dog"), *several("fold_2", "cat", "dog")), "fold_1"),
             (("images/train/1.png", "images/val/2.png", "labels/train/1.txt", "labels/val/2.txt"), "train"),
             ((*several("cat", "train", "test"), *several("dog", "train", "test")), "train"),
@@ -154,7 +155,11 @@ class TestSplits:
             (several("train", "freight", "steam") + ("bus/1.png",), "train is read as a class; if it is a split"),
             (("train/1.png",), "train is read as a class; if it is a split"),
             (("trainA/1.png", "trainB/1.png", "testA/1.png"), "testA, trainA, trainB in .* are read as classes"),
-            (several("photos", "cat", "dog"), r"a single class, photos; if its folders \(cat, dog\) are the classes"),
+            (several("photos", "cat", "dog"), r"a single class, photos; if the folders in photos \(cat, dog\) are the"),
+            (
+                several("archive/pets", "cat", "dog"),
+                r"the folders in archive/pets \(cat, dog\) are the classes, give .*s\.",
+            ),
         ],
     )
     def test_what_might_have_been_meant_otherwise_is_noted(
@@ -187,6 +192,26 @@ class TestSplits:
         assert datasets.load(str(tmp_path), split="test").ids == ("1.png",)
         with pytest.raises(InvalidChoice, match="has no split 'val'; allowed: train, test"):
             datasets.load(str(tmp_path), split="val")
+
+
+class TestImagesAndWhatBelongsToThem:
+    @pytest.mark.parametrize("names", [("annotations/trimaps/1.png",), ("masks/1.png", "edges/2.png")])
+    def test_they_are_no_classes(self, tmp_path: Path, names: tuple[str, ...]) -> None:
+        put(tmp_path, "images/1.png", *names)
+        with pytest.raises(BadData, match=r"these are no classes; give .*/images\.$"):
+            datasets.load(str(tmp_path))
+
+    def test_the_only_folder_called_images_is_read_in_place_of_the_one_above(self, tmp_path: Path) -> None:
+        put(tmp_path / "cub", *several("images", "001.Gull", "002.Tern"), "images.txt", "attributes/a.txt")
+        assert classes(datasets.load(str(tmp_path / "cub"))) == {"001.Gull": 2, "002.Tern": 2}
+        put(tmp_path / "yolo", "train/images/1.png", "train/labels/1.txt", "val/images/2.png", "val/labels/2.txt")
+        dataset = datasets.load(str(tmp_path / "yolo"), split="train")
+        assert dataset.labels is None
+        assert dataset.ids == ("1.png",)
+
+    def test_a_split_with_a_number_is_chosen_without_it(self, tmp_path: Path) -> None:
+        put(tmp_path, "train2017/1.png", "val2017/2.png", "annotations/a.json")
+        assert datasets.load(str(tmp_path), split="val").ids == ("2.png",)
 
 
 class TestLinks:
@@ -342,7 +367,12 @@ class TestLitter:
 
     def test_a_folder_without_images_says_what_is_there(self, tmp_path: Path) -> None:
         put(tmp_path, "a/1.txt", "a/2.txt", "b/3.xml")
-        with pytest.raises(BadData, match=r"holds no images by their names, only 3 \(2 \.txt, 1 \.xml\); put images"):
+        with pytest.raises(
+            BadData, match=r"holds no images by their names, only other files: 3 \(2 \.txt, 1 \.xml\); put"
+        ):
+            datasets.load(str(tmp_path))
+        put(tmp_path, "train.zip")
+        with pytest.raises(BadData, match=r"1 \.zip\); unpack the archives, or put images"):
             datasets.load(str(tmp_path))
 
     def test_classes_without_any_file_are_told_and_those_with_other_files_are_none(self, tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.cache import FeatureCache
+from feature_cache.errors import BadData, BadImage, InvalidChoice
 from feature_cache.keys import digest_array
-from transfer.datasets import DataSet, load
+from transfer.datasets import DataSet, digests, load
+from transfer.lookup import refusal
 from transfer.tables import dialect, files
 
 NAMES = ("0.png", "1.png", "2.png")
@@ -119,12 +121,20 @@ class TestDialect:
             (b"id,class\n" + b"0.png,ant\n" * 900 + b"\0\0\0\n", "line 902, holds a zero byte"),
             (b"\xff\xfei\0d\0,\0c", "breaks off as UTF-16"),
             (b'id,class\n0.png,"ant\n1.png,bee\n', "line 2: a quotation mark is opened"),
-            (b"id,class\n0.png,ant,x\n1.png,bee\n2.png,a,b\n", "line 2, has 3 cells, and the header 2 columns, as"),
+            (b"id,class\n0.png,ant,x\n1.png,bee\n2.png,a,b\n", "line 2, has 3 cells, and the header 2 columns (1 more"),
             (b'id,class\n0.png,"a\nb\n"\n1.png\n', "line 5, has 1 cell, and the header 2"),
-            (b"name class\n0.png ant\n", "a single column"),
+            (b"name class\n0.png ant\n", "white space between them"),
+            (b'"id" "class"\n"1" "0.png" "ant"\n', "white space between them"),  # write.table of R
+            (b"202599\nMale Young\n0.png -1  1\n", "white space between them"),  # CelebA
+            (b"id:class\n0.png:ant\n", "a single column"),
+            (b'"id,class"\n"0.png,ant"\n', "no quotation marks round whole lines"),
+            (b"0.png\n1.png\n", "first line should name the columns, and names an image"),
+            (b"Our ants,\nid,class\n0.png,ant\n", "in a later line; remove the lines before it"),
+            (b"id;class\n1;0.png;ant\n2;1.png;bee\n", "should name every column, the one of row names too"),
+            (b"# ours\nid,class\n0.png,ant\n", "should name every column"),
             (b"0.png,ant\n1.png,bee\n", "first line should name the columns, and names an image"),
             (b"id,class,id\n0.png,a,b\n", "columns 1 and 3 'id'"),
-            (b"ID,class\n0.png,a\n", "did you mean 'ID'"),
+            (b"ID,Id,class\n0.png,0,a\n", "did you mean 'Id'"),
             (b"a" * (dialect.LINE_LIMIT + 5), "longer than 16777216 characters"),
         ],
     )  # fmt: skip
@@ -154,10 +164,18 @@ class TestDialect:
         assert set(data.columns) == {"id", "class"}
         assert "several columns named 'age'" in data.notes[0]
 
-    def test_a_class_column_in_another_case_is_told(self, table: Callable[..., DataSet]) -> None:
-        data = table("id,Class\n0.png,ant\n1.png,bee\n")
+    def test_the_only_column_that_differs_by_case_or_spaces_is_read(self, table: Callable[..., DataSet]) -> None:
+        data = table("ID,Class\n0.png,ant\n1.png,bee\n")
+        assert data.ids == ("0.png", "1.png")
+        assert data.labels.tolist() == ["ant", "bee"]
+        assert data.notes[1].endswith("has no column 'class'; the column 'Class' is read in its place.")
+        assert table("id,Kind Of\n0.png,ant\n", class_column="kindof").labels.tolist() == ["ant"]
+        assert table("id,Class,class\n0.png,ant,bee\n").labels.tolist() == ["bee"]
+
+    def test_of_several_such_columns_none_is_read(self, table: Callable[..., DataSet]) -> None:
+        data = table("id,Class,CLASS\n0.png,ant,bee\n")
         assert data.labels is None
-        assert "no column 'class', but 'Class'" in data.notes[0]
+        assert "no column 'class', but 'Class' and 'CLASS': name one with --class-column" in data.notes[0]
 
 
 class TestFiles:
@@ -240,16 +258,26 @@ class TestFiles:
     def test_two_ids_of_one_file_are_told(self, table: Callable[..., DataSet]) -> None:
         assert "'cats/0.png' and 'dogs/0.png' would both be" in refused(table, "id\ncats/0.png\ndogs/0.png\n")
 
-    def test_missing_files_are_counted_with_a_likely_cause(self, table: Callable[..., DataSet]) -> None:
+    def test_missing_files_are_counted_with_a_likely_cause(self, table: Callable[..., DataSet], images: Path) -> None:
         data = table("id\n0.png\n1.jpg\n2.jpg\n")
-        assert "2 of 3 ids" in data.notes[0]
-        assert "the first is '1.jpg' (1.png is there, with another extension)" in data.notes[0]
+        with pytest.raises(BadImage, match=r"2 of 3 ids .* the first is '1\.jpg' \(1\.png is there, with another ext"):
+            data.sources[1].load()
+        _, unreadable = digests(data, FeatureCache(images.parent / "c").memo)
+        assert [problem.reason for problem in unreadable[1:]] == [
+            "no such file (1.png is there, with another extension)",
+            "no such file",
+        ]
+        line = str(refusal(unreadable[1:]))
+        assert line.count("2 of 3 ids") == 1
+        assert "more like it" not in line
         assert "none of its 2 images" in refused(table, "id\nx.jpg\ny.jpg\n")
         assert "the folder holds no files" in refused(table, "id\nx.jpg\n", images=str(_new(table, "empty")))
 
     def test_zeros_that_a_table_has_lost_are_named(self, table: Callable[..., DataSet], images: Path) -> None:
         (images / "0042.png").touch()
         assert "0042.png is there: the table has lost the zeros" in refused(table, "id\n42\n")
+        (images / "0.png").rename(images / "000.png")
+        assert "000.png is there: the table has lost the zeros" in refused(table, "id\n0.0\n42.0\n")
 
     @pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "out/x.png", "link.png", "link", "round/x.png"])
     def test_nothing_outside_is_ever_read(
@@ -262,11 +290,13 @@ class TestFiles:
         said = refused(table, f"id\n0.png\n{name}\n") if name != "round/x.png" else ""
         assert not said or "leads out of the image folder" in said
         if not said:
-            assert "1 of 2 ids" in table(f"id\n0.png\n{name}\n").notes[0]
+            with pytest.raises(BadImage, match="1 of 2 ids"):
+                table(f"id\n0.png\n{name}\n").sources[1].load()
 
     def test_names_that_no_file_can_have_end_in_a_line(self, table: Callable[..., DataSet]) -> None:
         for name in ("a" * 5000, "a/" * 5000 + "b", "..." * 100, "con:", "~", "%00", "*", "\U0001f40c" * 90):
-            assert "1 of 2 ids" in table(f"id\n0.png\n{name}\n").notes[0]
+            with pytest.raises(BadImage, match="1 of 2 ids"):
+                table(f"id\n0.png\n{name}\n").sources[1].load()
 
     def test_no_file_is_opened_and_a_fifo_does_not_hold_it_up(
         self, table: Callable[..., DataSet], images: Path

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
-from transfer.images import ArraySource, FileSource, ImageSource
+from transfer.images import ArraySource, ImageSource
 from transfer.tables import dialect, files, labels, pixels, rows
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -84,12 +84,14 @@ def read(
     source = dialect.recognised(file, (id_column, class_column, PIXEL_CLASS_COLUMN))
     first = next(source.rows(), (0, []))[1]
     header, notes = rows.column_names(file, first, (id_column, class_column))
-    if names := pixels.without_header(first):
-        header, notes = names, [f"{file} has no header; its cells are read as {names[0]} to {names[-1]}."]
+    if names := pixels.without_header(first, (cells for _, cells in source.rows())):
+        header, notes = names, [_about_names(file, names)]
     even = rows.even(file, source.rows(), header, source.delimiter)
     if not names:
         next(even, None)
-    notes = [*source.notes, *notes]
+    id_column, about_ids = rows.same_name(file, header, id_column)
+    class_column, about_classes = rows.same_name(file, header, class_column)
+    notes = [*source.notes, *notes, *about_ids, *about_classes]
 
     columns = Columns(class_column, id_column)
     has_ids = id_column in header
@@ -98,12 +100,23 @@ def read(
     if row and (where := pixels.layout(header, row[0][1], has_ids, (class_column, id_column))):
         return _of_pixels(file, even, header, where, columns, split, value_range, notes)
     if first and not has_ids:
-        raise _without_ids(file, header, id_column)
+        raise _without_ids(file, header, id_column, row[0][1] if row else [])
     if value_range is not None:
         raise InvalidChoice(
             f"{file} names image files, and --range goes with numbers in cells or arrays; leave it out."
         )
     return _of_files(rows.body(file, even, header or [id_column]), images, columns, split, notes)
+
+
+def _about_names(file: Path, names: Sequence[str]) -> str:
+    """A sentence on how the cells of a table of pixels without a header are read."""
+    if PIXEL_CLASS_COLUMN not in names:
+        return f"{file} has no header; all of its cells are read as pixels."
+    place, other = ("first", "last") if names[0] == PIXEL_CLASS_COLUMN else ("last", "first")
+    return (
+        f"{file} has no header; the {place} cell of a row is read as its class and the others as pixels. If the class "
+        f"is the {other}, add a first line that names the columns ({names[0]} to {names[-1]} as it is read now)."
+    )
 
 
 @dataclass(frozen=True)
@@ -127,9 +140,9 @@ def _of_files(table: rows.Body, images: str | None, names: Columns, split: str |
     folder = Path(images) if images else file.parent / "imgs" if (file.parent / "imgs").is_dir() else file.parent
     if not files.is_folder(folder):
         raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with --images.")
-    paths, about_files = files.find(file, ids, folder)
+    sources, about_files = files.find(file, ids, folder)
     notes = [*notes, *about_parts, *about_copies, *about_classes, *about_files]
-    return Table(tuple(ids), tuple(FileSource(path) for path in paths), classes, columns, tuple(notes))
+    return Table(tuple(ids), tuple(sources), classes, columns, tuple(notes))
 
 
 def _of_pixels(
@@ -199,17 +212,32 @@ def _classes(
 ) -> tuple[np.ndarray | None, list[str]]:
     if name in columns:
         return labels.classes(table.file, name, columns[name].tolist(), ids, table.lines)
-    near = [other for other in columns if other.casefold() == name.casefold()]
+    near = [repr(other) for other in columns if other.casefold() == name.casefold()]
     if near:
-        text = f"{table.file} has no column {name!r}, but {near[0]!r}: read it with --class-column {near[0]}."
-        return None, [text]
+        return None, [f"{table.file} has no column {name!r}, but {' and '.join(near)}: name one with --class-column."]
     return None, []
 
 
-def _without_ids(file: Path, header: Sequence[str], id_column: str) -> InvalidChoice:
+def _without_ids(file: Path, header: Sequence[str], id_column: str, row: Sequence[str]) -> InvalidChoice:
+    """The error for a table without ids.
+
+    Parameters
+    ----------
+    row : sequence of str
+        What follows the header.
+    """
     named = [name for name in header if name]
-    if len(header) == 1:
-        hint = "It has a single column: cells have a comma, a semicolon, a tab or | between them."
+    words = " ".join(named).split()
+    if id_column.casefold() in [dialect.clean_name(cell).casefold() for cell in row]:
+        hint = "The names of its columns are in a later line; remove the lines before it."
+    elif len(header) == 1 and (len(words) > 1 or words and words[0].isdecimal() and len(" ".join(row).split()) > 1):
+        hint = (
+            "Its cells seem to have white space between them; put a comma or a tab there, and names of columns into "
+            "the first line."
+        )
+    elif len(header) == 1 and not files.is_image_name(header[0]):
+        hint = "It has a single column: cells have a comma, a semicolon, a tab or | between them"
+        hint += ", and no quotation marks round whole lines." if any(d in header[0] for d in ",;|\t") else "."
     elif sum(name.replace(".", "").isdecimal() for name in named) > len(named) // 2:
         hint = "Its first line should name the columns, and has numbers; name columns of pixels pixel0, pixel1, ..."
     elif any(files.is_image_name(name) for name in named):

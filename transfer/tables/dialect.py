@@ -22,7 +22,7 @@ SAMPLE_LINES, SAMPLE_CHARACTERS = 40, 2**20  # that the delimiter is found out b
 DELIMITERS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 # Files of other kinds that go by the name of a table, by their first bytes.
 _OTHERS = {
-    b"PK\x03\x04": "an Excel workbook or another zip archive; save the sheet as CSV",
+    b"PK\x03\x04": "an Excel workbook or another zip archive; save the sheet as CSV, or unpack the archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV",
     b"\x1f\x8b": "compressed by gzip; unpack it first",
     b"BZh": "compressed by bzip2; unpack it first",

@@ -17,23 +17,40 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from feature_cache.errors import BadData
+from feature_cache.errors import BadData, BadImage
+from transfer import splits
 from transfer.file_names import IMAGE_SUFFIXES, suffix
-from transfer.splits import SPLITS, canonical
+from transfer.images import FileSource
 
 MOST_FILES = 4_000_000  # that are looked through for what an id may mean
 MOST_CANDIDATES = 1000
 LONGEST = 4096  # characters of an id that is looked for
+LONGEST_SHOWN = 300
 _FILE, _LINK, _FOLDER = range(3)
 _DOTS = {"", ".", ".."}
 _PREFIX = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?|[a-z]:", re.IGNORECASE)  # https://host/, file:///, C:
 
 
-def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[Path], list[str]]:
+@dataclass(frozen=True)
+class MissingFile(FileSource):
+    """An image that a table names and that is not there: reading it fails with a message about all such ids."""
+
+    message: str = ""
+    reason: str = ""
+
+    def load(self) -> NoReturn:
+        raise BadImage(f"{self.message}.", self.reason)
+
+    def stamp(self) -> None:
+        """None: it is no file."""
+
+
+def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource], list[str]]:
     """The file of each id, and sentences about those that are no path of a file as they stand.
 
-    What is not found at all has the path that it would have: reading it fails.
+    What is not found at all is a `MissingFile`.
 
     Raises
     ------
@@ -44,7 +61,7 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[Path], lis
     paths: list[str | None] = [inside.exact(name) for name in ids]
     lost = [row for row, path in enumerate(paths) if path is None]
     if not lost:
-        return [Path(path) for path in paths if path is not None], []
+        return [FileSource(Path(path)) for path in paths if path is not None], []
 
     index = _Index(inside.path)
     ways: Counter[str] = Counter()
@@ -65,12 +82,12 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[Path], lis
             several.append((ids[row], fits))
         else:
             missing.append(ids[row])
-            paths[row] = posixpath.join(folder, ids[row])
     if several:
         name, fits = several[0]
         more = f" ({len(several)} such ids)" if len(several) > 1 else ""
         raise BadData(
-            f"{table}: {name!r} could be {' or '.join(fits[:3])} in {folder}{more}; write the path below the folder."
+            f"{table}: {name!r} could be {' or '.join(fits[:3])} in {folder}{more}; write the path below the folder, "
+            "or name another folder with --images."
         )
     if len(missing) == len(ids):
         raise BadData(
@@ -85,12 +102,17 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[Path], lis
             f"{sum(ways.values())} of {len(ids)} ids in {table} name no file in {folder} as they are; found {by}, "
             f"such as {example[1]} for {example[0]!r}."
         )
-    if missing:
-        notes.append(
-            f"{len(missing)} of {len(ids)} ids in {table} name no file in {folder}, the first is {missing[0]!r}"
-            f"{_cause(index, missing[0])}; mend the ids, or name another folder with --images."
-        )
-    return [Path(path) for path in paths if path is not None], notes
+    cause = _cause(index, missing[0]) if missing else ""
+    message = f"{len(missing)} of {len(ids)} ids in {table} name no file in {folder}"
+    message += f", the first is {missing[0][:LONGEST_SHOWN]!r}{cause}" if missing else ""
+    sources: list[FileSource] = []
+    for name, path in zip(ids, paths, strict=True):
+        if path is None:
+            reason = "no such file" + (cause if name == missing[0] else "")
+            sources.append(MissingFile(Path(folder, name), message=message, reason=reason))
+        else:
+            sources.append(FileSource(Path(path)))
+    return sources, notes
 
 
 def is_folder(path: Path) -> bool:
@@ -107,7 +129,7 @@ def _require_one_each(table: Path, ids: Sequence[str], paths: Sequence[str | Non
     """Raise BadData where two ids have come to the same file."""
     seen: dict[str, str] = {}
     for name, path in zip(ids, paths, strict=True):
-        other = seen.setdefault(path or "", name)
+        other = seen.setdefault(path, name) if path is not None else name
         if other != name:
             raise BadData(f"{table}: {other!r} and {name!r} would both be {path}; write the paths of their files.")
 
@@ -243,7 +265,8 @@ class _Index:
             place = "in another folder" if same else "with another extension"
             return f"{others[0]} is there, {place}"
         if stem.isdecimal():
-            numbers = (paths[0] for key, paths in self._names.items() if key.isdecimal() and key.lstrip("0") == stem)
+            wanted = stem.lstrip("0")
+            numbers = (paths[0] for key, paths in self._names.items() if key.isdecimal() and key.lstrip("0") == wanted)
             if path := next(numbers, None):
                 return f"{path} is there: the table has lost the zeros in front"
         return ""
@@ -265,8 +288,8 @@ class _Index:
 
     def _is_other_part(self, dropped: str) -> bool:
         """Whether a folder in front of an id is another part of the data than this folder: ``test/`` for ``train``."""
-        splits = {canonical(posixpath.basename(self.folder)), canonical(dropped)}
-        return len(splits) == 2 and splits <= SPLITS
+        parts = {splits.split_of(name) for name in (posixpath.basename(self.folder), dropped)}
+        return len(parts) == 2 and None not in parts
 
     def _walk(self) -> Iterator[str]:
         """The path of every file below the folder; links to folders are not followed."""

@@ -13,6 +13,7 @@ from feature_cache.errors import BadData
 
 MISSING = ("nan", "NaN", "-nan", "<NA>", "NaT")  # as pandas and NumPy write what is missing
 DOUBTFUL = ("NA", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "none")  # or a class of that name
+_LIST = re.compile(r"\[.*\]", re.DOTALL)
 _WHOLE = re.compile(r"(-?\d+)(\.0*)?")
 
 
@@ -54,6 +55,11 @@ def classes(
         notes.append(
             f"the column {column!r} of {file} holds {', '.join(doubtful)}, taken for a class of that name; leave these "
             "rows out if it says that the label is missing."
+        )
+    if listed := next((cell for cell in counts if _LIST.fullmatch(cell)), None):
+        notes.append(
+            f"the column {column!r} of {file} holds lists such as {listed[:60]}, and each is taken for a class; "
+            f"--multilabel {column} takes what they hold for labels."
         )
     alike: dict[str, str] = {}
     for cell in sorted(counts):

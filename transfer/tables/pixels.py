@@ -2,7 +2,8 @@
 
 Columns of pixels are numbered, row by row from the upper left corner (``pixel0`` ... ``pixel783``, ``0`` ... ``783``),
 or named by row and column (``1x1`` ... ``28x28``). A table of whole numbers without a header, of 784 or 785 cells say,
-is one too, with the class in the first of 785. The column ``pixels`` lists an image in each cell, with spaces between
+is one too, with the class in the first of 785, or
+the last (see `without_header`). The column ``pixels`` lists an image in each cell, with spaces between
 the numbers, as in FER2013. Numbers are whole, from 0 (black) to 255, or of the range that is given.
 
 A square number of pixels is a square gray image, three times a square a square RGB image: channels stand last or first
@@ -83,7 +84,7 @@ def layout(header: Sequence[str], row: Sequence[str], has_ids: bool, others: Seq
     first, count = min(numbered), len(numbered)
     if count < LEAST or first not in (0, 1) or max(numbered) - first + 1 != count:
         return None
-    if prefix not in NAMES and (has_ids or not (_side(count) or prefix == "")):
+    if prefix not in NAMES and (has_ids or not (_side(count) or _side(count / 3) or prefix == "")):
         return None
     return Layout(tuple(numbered[number] for number in sorted(numbered)))
 
@@ -92,10 +93,11 @@ def _listed(cell: str) -> list[str]:
     return cell.replace(",", " ").strip("[] ").split()
 
 
-def without_header(cells: Sequence[str]) -> list[str] | None:
+def without_header(cells: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> list[str] | None:
     """The names of the columns where the first row of a table holds pixels already: ``label``, ``pixel0`` ...
 
-    None where it is a header, or the number of cells is not that of the pixels of a square image.
+    None where it is a header, or the number of cells is not that of the pixels of a square image. Where there is a cell
+    more, the class is in the first, or in the last if the first is the same in all of `rows`: a corner of the images.
     """
     count = len(cells)
     if count < LEAST or not all(cell.strip() in _VALUES for cell in cells):
@@ -104,7 +106,14 @@ def without_header(cells: Sequence[str]) -> list[str] | None:
         return None  # the numbers of columns
     if _side(count):
         return [f"pixel{number}" for number in range(count)]
-    return ["label", *(f"pixel{number}" for number in range(count - 1))] if _side(count - 1) else None
+    if not _side(count - 1):
+        return None
+    names = [f"pixel{number}" for number in range(count - 1)]
+    first, last = set(), set()
+    for row in rows:
+        first.add(row[0].strip())
+        last.add(row[-1].strip())
+    return [*names, "label"] if len(first) == 1 < len(last) else ["label", *names]
 
 
 def read(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
-from transfer.splits import canonical
+from transfer import splits
 from transfer.tables import dialect
 
 MOST_CELLS = 50_000_000  # beside pixels: as many take about 3 GB
@@ -58,6 +58,20 @@ def column_names(file: Path, cells: Sequence[str], needed: Sequence[str]) -> tup
     return ["" if name in twice else name for name in names], notes
 
 
+def same_name(file: Path, header: Sequence[str], name: str) -> tuple[str, list[str]]:
+    """The column that `name` means: itself, or the only one that differs from it by case or spaces; and sentences."""
+    if name in header:
+        return name, []
+    alike = [other for other in header if _letters(other) == _letters(name)]
+    if len(alike) != 1:
+        return name, []
+    return alike[0], [f"{file} has no column {name!r}; the column {alike[0]!r} is read in its place."]
+
+
+def _letters(name: str) -> str:
+    return "".join(name.casefold().split())
+
+
 def even(file: Path, rows: Numbered, header: Sequence[str], delimiter: str) -> Numbered:
     """Rows of as many cells as the header has; what stands after them may be empty.
 
@@ -66,23 +80,26 @@ def even(file: Path, rows: Numbered, header: Sequence[str], delimiter: str) -> N
     BadData
         In the end, where there are other rows.
     """
-    width, uneven, first = len(header), 0, (0, 0)
+    width, equal, uneven, first = len(header), 0, 0, (0, 0)
     for line, cells in rows:
         if len(cells) > width and not any(map(str.strip, cells[width:])):
             cells = cells[:width]
         if len(cells) == width:
+            equal += 1
             yield line, cells
         else:
             first = first if uneven else (line, len(cells))
             uneven += 1
     if uneven:
         line, count = first
-        more = f", as {uneven - 1} more rows have another number" if uneven > 1 else ""
+        more = f" ({_counted(uneven - 1, 'more row')} of another length than the header)" if uneven > 1 else ""
         mend = (
             f"put quotation marks round a cell that holds {dialect.DELIMITERS.get(delimiter, delimiter)}"
             if count > width
             else "add what is missing, with nothing between delimiters for an empty cell"
         )
+        if count > width and equal < 2:  # of the header itself; row names as R writes them, or lines before the header
+            mend = f"its first line should name every column, the one of row names too; or {mend}"
         raise BadData(
             f"{file}, line {line}, has {_counted(count, 'cell')}, and the header {_counted(width, 'column')}{more}; "
             f"{mend}."
@@ -123,12 +140,13 @@ def part(table: Body, split: str | None, class_column: str) -> tuple[list[int], 
     counts = Counter(row[place] for row in table.cells)
     shown = ", ".join(f"{name or 'empty'} {count}" for name, count in counts.most_common(5))
     if split is None:
-        if len(counts) > 1 and any(canonical(name) in ("train", "test") for name in counts):
+        if len(counts) > 1 and any(splits.split_of(name) in ("train", "test") for name in counts):
             text = f"{table.file} has parts in the column {column!r} ({shown}) and all are read; name one with --split."
             return every, [text]
         return every, []
     parts = {name for name in counts if name.casefold() == split.casefold()}
-    parts = parts or {name for name in counts if canonical(name) == canonical(split)}
+    if not parts and splits.split_of(split) in {splits.split_of(name) for name in counts} - {None}:
+        parts = {splits.choose(split, list(counts), f"the column {column!r} of {table.file}")}
     if not parts:
         raise InvalidChoice(f"{table.file} has no part {split!r} in its column {column!r}, which holds {shown}.")
     return [n for n in every if table.cells[n][place] in parts], []
