@@ -15,7 +15,7 @@ import keras
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
 from transfer.loading import build, customary_settings, first_line
-from transfer.nets import Net
+from transfer.nets import Net, sides_text
 from transfer.normalise import Normalise
 
 
@@ -59,7 +59,13 @@ class Backbone:
             for layer in self.model._flatten_layers():
                 layer.dtype_policy = f"mixed_{precision}"
         if len(self.model.inputs) != 1 or len(self.model.inputs[0].shape) != 4:
-            raise BadData(f"the net {net.name} does not take one batch of images; Layertap needs one that does.")
+            inputs = self.model.inputs
+            shape = sides_text(inputs[0].shape[1:])
+            reason = f"it has {len(inputs)} inputs" if len(inputs) > 1 else f"its input is {shape}"
+            raise BadData(
+                f"the net {net.name} does not take one batch of images: {reason}. Save the part that does as a net of "
+                "its own."
+            )
         self.channels = int(self.model.inputs[0].shape[-1] or 3)
         self.input = keras.Input((*self.size, self.channels), name="preprocessed")
         self.taps: dict[str, Any] = {}
