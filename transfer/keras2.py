@@ -1,4 +1,4 @@
-"""What Keras 2 wrote of a net, and Keras 3 in an ``.h5`` file, as a ``.keras`` file has it. Keras is not imported here."""
+"""Configurations of nets from Keras 2, and from .h5 files of Keras 3, as .keras files have them. Keras is not imported."""
 
 from __future__ import annotations
 
