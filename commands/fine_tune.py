@@ -165,7 +165,8 @@ def _announce(cut: Cut, request: Request, images: int, devices: int) -> None:
         for variable in backbone.taps[name]._keras_history.operation.trainable_variables
     )
     layers = f"{len(cut.trained)} layer{'s' * (len(cut.trained) != 1)}"
-    print(f"Training {cut.trained[0]} and later: {layers}, {weights / 1e6:.3g} million weights.")
+    count = f"{weights / 1e6:.3g} million" if weights >= 1e4 else f"{weights:,}"
+    print(f"Training {cut.trained[0]} and later: {layers}, {count} weights.")
     if devices > 1:
         print(f"{devices} devices share each step.")
     if not cut.layers:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import keras
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
 from transfer.loading import build, customary_settings, first_line
-from transfer.nets import Net
+from transfer.nets import Net, sides_text
 from transfer.normalise import Normalise
 
 
@@ -59,7 +59,13 @@ class Backbone:
             for layer in self.model._flatten_layers():
                 layer.dtype_policy = f"mixed_{precision}"
         if len(self.model.inputs) != 1 or len(self.model.inputs[0].shape) != 4:
-            raise BadData(f"the net {net.name} does not take one batch of images; Layertap needs one that does.")
+            inputs = self.model.inputs
+            shape = sides_text(inputs[0].shape[1:])
+            reason = f"it has {len(inputs)} inputs" if len(inputs) > 1 else f"its input is {shape}"
+            raise BadData(
+                f"the net {net.name} does not take one batch of images: {reason}. Save the part that does as a net of "
+                "its own."
+            )
         self.channels = int(self.model.inputs[0].shape[-1] or 3)
         self.input = keras.Input((*self.size, self.channels), name="preprocessed")
         self.taps: dict[str, Any] = {}
@@ -73,11 +79,19 @@ class Backbone:
 
     @property
     def readout(self) -> str:
-        """The customary layer to read: the last before the classifier, or the file's last but one."""
+        """The customary layer to read: the last before the classifier.
+
+        Of a file it is the last map that weights have a part in, or, where maps hold no more than the pixels, the last
+        layer but one.
+        """
         if self.net.info is not None:
             return self.net.info.readout
-        spatial = [name for name, tensor in self.taps.items() if len(tensor.shape) == 4]
-        return spatial[-1] if spatial else list(self.taps)[-1]
+        maps, weighted = [], False
+        for name, tensor in self.taps.items():
+            weighted = weighted or bool(getattr(tensor._keras_history.operation, "weights", ()))
+            if len(tensor.shape) == 4 and (weighted or not self.model.weights):
+                maps.append(name)
+        return maps[-1] if maps else list(self.taps)[-2:][0]
 
     def find(self, layer: str) -> str:
         """The name of `layer`, which may be an index into `taps`.
@@ -186,12 +200,32 @@ class Backbone:
         """The pooled outputs of layers, computed from `inputs` in place of the tensors `start`."""
         given = {id(tensor): stored for tensor, stored in zip(start, inputs, strict=True)}
         after = [self.taps[layer] for layer, _ in readouts if id(self.taps[layer]) not in given]
+        if any(self._is_used_again(tensor) for tensor in start):
+            start, after = self._from_inputs(start, after)
         tensors = iter(keras.tree.flatten(keras.Model(start, after)(inputs, training=False)) if after else ())
         outputs = [given.get(id(self.taps[layer])) for layer, _ in readouts]
         return [
             _pool(next(tensors) if output is None else output, pooling)
             for output, (_, pooling) in zip(outputs, readouts, strict=True)
         ]
+
+    def _is_used_again(self, output: Any) -> bool:
+        """Whether the layer that `output` comes from has other outputs, too."""
+        layer = output._keras_history.operation
+        return any(tap is not output and tap._keras_history.operation is layer for tap in self.taps.values())
+
+    def _from_inputs(self, start: list[Any], after: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Inputs that stand for the tensors `start`, and what `after` are when they are computed from these.
+
+        Keras does the same when a model begins at inner tensors, but not where their layers are used again later.
+        """
+        inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in start]
+        stand_in = {id(tensor): given for tensor, given in zip(start, inputs, strict=True)}
+        names = {id(tensor): name for name, tensor in self.taps.items()}
+        taps: dict[str, Any] = {}
+        given = {name: stand_in[id(tensor)] for name, tensor in self.taps.items() if id(tensor) in stand_in}
+        _trace(self.model, self.input, "", taps, given)
+        return inputs, [taps[names[id(tensor)]] for tensor in after]
 
 
 def backbone_for(
@@ -222,16 +256,17 @@ def backbone_for(
     return backbone
 
 
-def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any]) -> Any:
+def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any], given: Mapping[str, Any] | None = None) -> Any:
     """Run the graph of `model` symbolically on `inputs`, nested models inlined, and note every output.
 
-    A layer that is used several times is ``name``, ``name:2`` and so on.
+    A layer that is used several times is ``name``, ``name:2`` and so on. Those of `given` take the place of outputs.
     """
+    replaced = given or {}
 
     def step(operation: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             if _has_graph(operation) and len(args) == 1 and not isinstance(args[0], (list, tuple, dict)):
-                output = _trace(operation, args[0], f"{prefix}{operation.name}/", taps)
+                output = _trace(operation, args[0], f"{prefix}{operation.name}/", taps, given)
             else:
                 output = operation(*args, **kwargs)
             if not isinstance(output, (list, tuple, dict)):
@@ -239,7 +274,7 @@ def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any]) -> Any:
                 while name in taps:
                     uses += 1
                     name = f"{prefix}{operation.name}:{uses}"
-                taps[name] = output
+                output = taps[name] = replaced.get(name, output)
             return output
 
         return call

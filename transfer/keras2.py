@@ -1,4 +1,4 @@
-"""What Keras 2 wrote of a net, in the words of Keras 3. Neither Keras is imported here."""
+"""Configurations of nets from Keras 2, and from .h5 files of Keras 3, as .keras files have them. Keras is not imported."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ _OPERATIONS = {
     "nn.relu6": ("nn", "Relu6"),
     "nn.sigmoid": ("nn", "Sigmoid"),
     "nn.silu": ("nn", "Silu"),
+}
+# Operations that a net of Keras 3 may hold as layers, by the module that they are in; an ``.h5`` file leaves it out.
+_MODULES = {
+    **dict.fromkeys(("Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Power", "Negative"), "numpy"),
+    **dict.fromkeys(("Maximum", "Minimum", "Absolute", "Square", "Sqrt", "Exp", "Tanh", "Clip", "Matmul"), "numpy"),
+    **dict.fromkeys(("Mean", "Max", "Sum", "GetItem", "Reshape", "Transpose", "Concatenate", "Stack"), "numpy"),
+    **dict.fromkeys(("ExpandDims", "Squeeze", "Pad"), "numpy"),
+    **dict.fromkeys(("Relu", "Relu6", "Sigmoid", "HardSigmoid", "Silu", "Gelu", "Softmax"), "nn"),
+    "Cast": "core",
 }
 # Arguments that Keras 2 wrote, and what they may be where Keras 3 does not know them.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -88,6 +97,8 @@ def with_modules(config: dict[str, Any]) -> dict[str, Any]:
         return config
     if kind in _GRAPHS:
         return config | {"module": "keras.src.models.functional", "class_name": "Functional"}
+    if kind in _MODULES and "trainable" not in inner:  # every layer has that
+        return config | {"module": f"keras.src.ops.{_MODULES[kind]}", "registered_name": kind}
     return config | {"module": "keras"} if kind == "Sequential" else _with_module(config, kind)
 
 

@@ -111,7 +111,7 @@ def _read(file: Path, size: int, mtime: int) -> NetFile:
             found = NetFile(file, config, version or "2", is_hdf5=True)
         else:
             found = _read_archive(file, size)
-            if file.suffix.lower() != ".keras":
+            if file.suffix != ".keras":  # Keras goes by the name, and by small letters
                 raise InvalidChoice(f"{file} is a .keras file by its content; call it {file.stem}.keras.")
         _refuse_code(found.config, file)
     except LayertapError:
@@ -153,6 +153,8 @@ def _without_net(file: Path) -> str:
 
 def _not_a_net(file: Path) -> str:
     kind, archive = kind_of(file), file.suffix.lower() == ".keras"
+    if kind == "ZIP" and zipfile.is_zipfile(file):
+        return f"{file} is an archive that holds no net: save the net with model.save('name.keras') in Keras 3."
     if kind in ("ZIP", "HDF5"):
         return (
             f"{file} is damaged or cut short, or holds no net: save the net with model.save('name.keras') in Keras 3."
@@ -161,8 +163,11 @@ def _not_a_net(file: Path) -> str:
     return f"{file} is not {expected}: save the net with model.save('name.keras') in Keras 3."
 
 
-def input_shape(config: dict[str, Any]) -> tuple[int, int] | None:
-    """Height and width of the input that `config` describes, or None where they are not fixed."""
+def input_shape(config: dict[str, Any]) -> tuple[int | None, ...] | None:
+    """The shape of one input that `config` describes, without its batch; None where it describes none.
+
+    Sides that are not fixed are None.
+    """
     layers = _at(config, "config", "layers") or _at(config, "config")
     first = _at(layers, 0, "config")
     for shape in (
@@ -171,8 +176,8 @@ def input_shape(config: dict[str, Any]) -> tuple[int, int] | None:
         _at(first, "batch_input_shape"),
         _at(config, "config", "build_input_shape"),
     ):
-        if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape[1:3]):
-            return shape[1], shape[2]
+        if isinstance(shape, list) and shape and all(side is None or type(side) is int for side in shape):
+            return tuple(shape[1:])
     return None
 
 
@@ -186,6 +191,14 @@ def _at(part: Any, *path: str | int) -> Any:
     return part
 
 
+def needs_code(file: Path, part: str) -> UnsafeFile:
+    """The error for a net of which `part` is not Keras's own."""
+    return UnsafeFile(
+        f"{file} needs code of its own ({part}), and Layertap runs no code from a model file. Rebuild that part from "
+        "Keras's own layers."
+    )
+
+
 def _refuse_code(config: Any, file: Path) -> None:
     if isinstance(config, list):
         for part in config:
@@ -197,9 +210,6 @@ def _refuse_code(config: Any, file: Path) -> None:
             foreign = module is not None and str(module).split(".")[0] not in _OWN_MODULES
             registered = config.get("registered_name") not in (None, name) or ">" in name
             if foreign or registered or name.rpartition(".")[2] in _CODE_LAYERS:
-                raise UnsafeFile(
-                    f"{file} needs code of its own ({name}{f' of {module}' if foreign else ''}), and Layertap runs "
-                    "no code from a model file. Rebuild that part from Keras's own layers."
-                )
+                raise needs_code(file, f"{name}{f' of {module}' if foreign else ''}")
         for part in config.values():
             _refuse_code(part, file)

@@ -8,6 +8,7 @@ import math
 import random
 import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable
 from transfer.file_kinds import described_by_suffix
-from transfer.keras_file import NetFile, read_net_file
+from transfer.keras_file import NetFile, needs_code, read_net_file
 from transfer.nets import Net, keras_models_folder
 from transfer.saved_weights import check_order, load_hdf5_weights
 from transfer.seeding import portable_draws
@@ -168,9 +169,11 @@ def _translated(found: NetFile) -> keras.Model:
 
 def _cannot_load(found: NetFile, error: Exception) -> LayertapError:
     text = str(error).rpartition("Exception encountered: ")[2].partition("Full object config")[0]
-    reason = first_line(Exception(text))[:200].rstrip(" .:,")
+    reason = textwrap.shorten(first_line(Exception(text)), 200, placeholder=" ...").rstrip(" .:,")
+    if code := re.match(r"Could not locate (?:class|function) '([^']+)'", reason):
+        return needs_code(found.file, code[1])
     if missing := re.match(r"Could not deserialize 'keras\.layers\.(\w+)'", reason):
-        reason = f"it has no layer {missing[1]}"
+        reason = f"there is no layer {missing[1]} in Keras {keras.__version__}"
     if found.is_of_keras2:
         return BadData(
             f"{found.file} was written by Keras {found.version}, and Keras {keras.__version__} cannot load it "
@@ -181,7 +184,7 @@ def _cannot_load(found: NetFile, error: Exception) -> LayertapError:
             f"{found.file} was written by Keras {found.version}, which is newer than the {keras.__version__} that is "
             f"installed here and cannot load it ({reason}). Install that version: pip install keras=={found.version}"
         )
-    return UnsafeFile(f"the net {found.file} cannot be loaded safely: {reason}")
+    return UnsafeFile(f"the net {found.file} cannot be loaded safely: {reason}.")
 
 
 def _numbers(version: str) -> list[int]:

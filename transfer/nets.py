@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -209,14 +210,18 @@ class Net:
         Raises
         ------
         BadData
-            For a file whose input has no fixed size.
+            For a file whose input has no fixed size, or is no image.
         """
         if self.info is not None:
             return self.info.size, self.info.size
         shape = input_shape(read_net_file(Path(self.name)).config)
-        if shape is None:
+        if shape is not None and len(shape) != 3:
+            raise BadData(
+                f"the net {self.name} takes no images: its input is {sides_text(shape)}, not height x width x channels."
+            )
+        if shape is None or shape[0] is None or shape[1] is None:
             raise BadData(f"the net {self.name} takes images of any size; choose one with --size.")
-        return shape
+        return shape[0], shape[1]
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise InvalidChoice when an input of `size` is below the net's minimum, or larger than any image can be."""
@@ -274,6 +279,11 @@ def net_from_config(config: Any, folder: Path | None = None) -> Net:
         if folder is not None and found[key] in RUN_FILES:
             found[key] = str(real_path(folder) / found[key])
     return Net(**found)
+
+
+def sides_text(shape: Sequence[int | None]) -> str:
+    """A shape for a sentence."""
+    return " x ".join("any" if side is None else str(side) for side in shape)
 
 
 @cache

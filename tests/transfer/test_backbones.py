@@ -322,6 +322,16 @@ class TestFinding:
         ]
         assert Backbone(save_net(keras.Sequential(layers), "classifier")).readout == "conv"
 
+    def test_readout_of_a_file_is_never_the_pixels(self, save_net: SaveNet) -> None:
+        layers = [
+            keras.Input((8, 8, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Reshape((8, 24)),
+            keras.layers.LSTM(4, name="rows"),
+            keras.layers.Dense(2),
+        ]
+        assert Backbone(save_net(keras.Sequential(layers), "rows")).readout == "rows"
+
     def test_a_layer_of_the_classifier_brings_the_classifier_along(self) -> None:
         net = Net("mobilenetv3small", "none")
         assert "predictions" not in backbone_for(net, ["activation_3"], (32, 32)).taps

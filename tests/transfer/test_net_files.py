@@ -75,6 +75,25 @@ class TestHdf5:
                 np.testing.assert_array_equal(one, other)
         assert len({net.net_id for net in nets}) == 2  # the two HDF5 files are the same bytes
 
+    def test_operations_that_are_called_as_layers(self, tmp_path: Path, pixels: np.ndarray, features_of: Any) -> None:
+        i = keras.Input((SIDE, SIDE, 3), name="image")
+        x = 1 - keras.layers.Conv2D(4, 3, name="conv")(i / 255) * 2
+        x = keras.ops.relu(x + keras.layers.Add(name="twice")([x, x]))
+        x = keras.ops.concatenate([x[:, 1:9], keras.ops.transpose(x, (0, 2, 1, 3))[:, :8]], axis=1)
+        model = keras.Model(i, keras.layers.GlobalMaxPooling2D(name="max")(x))
+        model.save(tmp_path / "a.keras")
+        model.save(tmp_path / "a.h5")  # Keras itself takes them for layers of the same name, and fails
+        expected, found = (
+            features_of(Backbone(Net(str(tmp_path / name))), pixels, "max") for name in ("a.keras", "a.h5")
+        )
+        np.testing.assert_array_equal(expected[0], found[0])
+
+    def test_an_operation_that_is_not_known_is_named(self, tmp_path: Path) -> None:
+        i = keras.Input((SIDE, SIDE, 3))
+        keras.Model(i, keras.ops.erf(keras.layers.Conv2D(4, 3)(i))).save(tmp_path / "a.h5")
+        with pytest.raises(UnsafeFile, match=r"a\.h5 cannot be loaded safely: there is no layer Erf in Keras 3"):
+            Backbone(Net(str(tmp_path / "a.h5")))
+
     def test_the_content_counts_where_an_old_keras_called_it_keras(self, tmp_path: Path) -> None:
         plain_net().save(tmp_path / "a.h5")
         (tmp_path / "a.h5").rename(tmp_path / "a.keras")
@@ -83,6 +102,9 @@ class TestHdf5:
         (tmp_path / "b.keras").rename(tmp_path / "b.h5")
         with pytest.raises(InvalidChoice, match=r"b\.h5 is a \.keras file by its content; call it b\.keras"):
             Backbone(Net(str(tmp_path / "b.h5")))
+        (tmp_path / "b.h5").rename(tmp_path / "C.KERAS")  # Keras goes by the suffix in small letters
+        with pytest.raises(InvalidChoice, match=r"C\.KERAS is a \.keras file by its content; call it C\.keras"):
+            Backbone(Net(str(tmp_path / "C.KERAS")))
 
     def test_weights_alone_are_no_net(self, tmp_path: Path) -> None:
         plain_net().save_weights(tmp_path / "w.weights.h5")
@@ -194,7 +216,7 @@ class TestKeras2:
     @pytest.mark.parametrize(
         ("version", "message"),
         [
-            ("2.15.0", r"by Keras 2\.15\.0, and Keras .* cannot load it \(it has no layer Gone\)"),
+            ("2.15.0", r"by Keras 2\.15\.0, and Keras .* cannot load it \(there is no layer Gone in Keras 3"),
             ("99.1.0", r"by Keras 99\.1\.0, which is newer than the .* installed here .*keras==99\.1\.0"),
             (keras.__version__, "cannot be loaded safely"),
         ],

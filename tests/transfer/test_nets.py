@@ -242,7 +242,7 @@ class TestFilesWithCode:
             return x / 2
 
         net = save_net(keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Activation(halve)]))
-        self.refuse(net, marker)
+        self.refuse(net, marker, r"needs code of its own \(halve\), and Layertap runs no code")
 
     def test_a_net_of_keras_own_layers_is_taken(self, honest: Path) -> None:
         assert list(Backbone(Net(str(honest))).taps) == ["conv"]
@@ -295,7 +295,7 @@ class TestDamagedFiles:
     def test_archive_without_configuration_is_refused(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "bad.keras", "w") as target:
             target.writestr("metadata.json", "{}")
-        with pytest.raises(BadData, match="is damaged or cut short, or holds no net"):
+        with pytest.raises(BadData, match="is an archive that holds no net"):
             Backbone(Net(str(tmp_path / "bad.keras")))
 
     def test_any_damaged_byte_gives_an_error_of_ours_or_a_net(
@@ -315,13 +315,21 @@ class TestDamagedFiles:
 
     def test_a_net_that_takes_no_images_is_refused(self, save_net: SaveNet) -> None:
         net = save_net(keras.Sequential([keras.Input((10,)), keras.layers.Dense(2)]))
-        with pytest.raises(BadData, match="does not take one batch of images"):
+        with pytest.raises(BadData, match="does not take one batch of images: its input is 10"):
             Backbone(net, (8, 8))
+
+    @pytest.mark.parametrize(
+        ("shape", "text"), [((10,), "10"), ((30, 4), "30 x 4"), ((None, 8, 8, 3), "any x 8 x 8 x 3")]
+    )
+    def test_what_has_no_size_is_not_asked_for_one(self, save_net: SaveNet, shape: tuple[int, ...], text: str) -> None:
+        net = save_net(keras.Sequential([keras.Input(shape), keras.layers.Dense(2)]))
+        with pytest.raises(BadData, match=f"takes no images: its input is {text}, not height x width x channels"):
+            net.default_size()
 
     def test_a_net_of_two_inputs_is_refused(self, save_net: SaveNet) -> None:
         one, two = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
         net = save_net(keras.Model([one, two], keras.layers.Add()([one, two])))
-        with pytest.raises(BadData, match="does not take one batch of images"):
+        with pytest.raises(BadData, match="does not take one batch of images: it has 2 inputs"):
             Backbone(net, (8, 8))
 
     def test_a_net_that_was_never_built_is_refused(self, save_net: SaveNet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -198,3 +199,19 @@ def test_the_tail_gives_what_the_whole_net_gives(skipping: Backbone, rng: np.ran
     found, pooled = (keras.ops.convert_to_numpy(output) for output in tail(total))
     np.testing.assert_allclose(found, last, atol=1e-5)
     np.testing.assert_array_equal(pooled, total.max((1, 2)))
+
+
+def test_a_layer_that_is_used_again_later_leads_to_its_later_use(save_net: Any, rng: np.random.Generator) -> None:
+    keras.utils.set_random_seed(0)
+    inner = keras.Input((8, 8, 3))
+    nested = keras.Model(inner, keras.layers.Conv2D(3, 3, padding="same", name="conv")(inner), name="nested")
+    image = keras.Input((8, 8, 3))
+    twice = nested(keras.layers.ReLU(name="relu")(nested(image)))
+    total = keras.layers.Add(name="total")([twice, keras.layers.Conv2D(3, 1, name="after")(twice)])
+    backbone = Backbone(save_net(keras.Model(image, total), "twice"))
+    pixels = rng.random((2, 8, 8, 3), np.float32)
+    whole = keras.Model(backbone.input, [backbone.taps["nested"], backbone.taps["total"]])
+    first, last = (keras.ops.convert_to_numpy(output) for output in whole(pixels))
+    for layer in ("nested", "nested/conv"):
+        found, _ = backbone.cut_from([layer], [("total", "none"), ("relu", "avg")])(first)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(found), last, atol=1e-5)
