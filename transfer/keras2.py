@@ -1,4 +1,4 @@
-"""Configurations of nets from Keras 2, and from .h5 files of Keras 3, as .keras files have them. Keras is not imported."""
+"""Configurations of nets of Keras 2, and of .h5 files of Keras 3, as .keras files have them. Keras is not imported."""
 
 from __future__ import annotations
 
