@@ -162,7 +162,7 @@ def print_skipped(skipped: Sequence[Any], file: Path | None) -> None:
     """Name the first images left out, on stderr."""
     if skipped:
         kept = f"; the list is in {file}" if file else ""
-        print(f"left out {len(skipped)} unreadable images{kept}:", file=sys.stderr)
+        print(f"left out {len(skipped)} unreadable image{'s' * (len(skipped) > 1)}{kept}:", file=sys.stderr)
         for problem in skipped[:5]:
             print(f"  {problem.id}: {problem.reason}", file=sys.stderr)
 

@@ -207,6 +207,23 @@ class TestData:
         assert "0 rows computed, 0 reused, 1 skipped" in outcome.stdout
         assert "1.png" in (tmp_path / "features" / "skipped-bad.csv").read_text()
 
+    def test_ids_without_a_file_are_one_line_and_a_list(self, main: Callable, data: Path, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text("id\ndark/3.png\ndark/4.jpg\ndark/x.jpg\n")
+        table = ("extract", "t.csv", "--images", data, *LAYER)
+        outcome = main(*table)
+        assert outcome.status == 2
+        assert outcome.stderr.startswith(f"layertap: 2 of 3 ids in t.csv name no file in {data}, the first is")
+        assert "(dark/4.png is there, with another extension)" in outcome.stderr
+        assert outcome.stderr.count("\n") == 1
+        assert main(*table, "--on-error", "skip").status == 0
+        assert (tmp_path / "features" / "skipped-t.csv").read_text().count("no such file") == 2
+
+    def test_a_range_below_zero_needs_no_equals_sign(self, main: Callable, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", X=np.linspace(-1, 1, 2 * 30 * 30).reshape(2, 30, 30))
+        outcome = main("extract", "a.npz", "--range", "-1,1", *LAYER)
+        assert outcome.status == 0, outcome.stderr
+        assert "'-1,5,7' is not a range" in main("extract", "a.npz", "--range", "-1,5,7").stderr
+
 
 class TestRuns:
     def test_features_that_are_missing_come_with_the_command_that_computes_them(

@@ -177,6 +177,26 @@ class TestDialect:
         assert data.labels is None
         assert "no column 'class', but 'Class' and 'CLASS': name one with --class-column" in data.notes[0]
 
+    def test_lists_in_the_class_column_are_noted(self, table: Callable[..., DataSet]) -> None:
+        (note,) = table("id,class\n0.png,['ant']\n1.png,\"['ant', 'bee']\"\n").notes
+        assert "holds lists such as ['ant']; each is a class of its own, unless --multilabel class" in note
+
+    @pytest.mark.parametrize("place", [0, -1])
+    def test_the_class_of_pixels_without_a_header_is_first_or_last(
+        self, table: Callable[..., DataSet], place: int
+    ) -> None:
+        digits = [[0, *range(1, 62), number, 0] for number in range(5)]  # the corners are black
+        rows = [[7 - n, *row] if place == 0 else [*row, 7 - n] for n, row in enumerate(digits)]
+        data = table("\n".join(",".join(map(str, row)) for row in rows))
+        assert data.labels.tolist() == ["7", "6", "5", "4", "3"]
+        assert [source.pixels.ravel()[62] for source in data.sources] == [0, 1, 2, 3, 4]
+        assert f"the {'first' if place == 0 else 'last'} cell of a row is read as its class" in data.notes[0]
+
+    def test_several_parts_that_a_name_may_mean_are_told(self, table: Callable[..., DataSet]) -> None:
+        text = "id,Usage\n0.png,Training\n1.png,PublicTest\n2.png,PrivateTest\n"
+        assert table(text, split="train").ids == ("0.png",)
+        assert "name one of PublicTest, PrivateTest" in refused(table, text, split="test")
+
 
 class TestFiles:
     @pytest.mark.parametrize(

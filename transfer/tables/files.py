@@ -17,34 +17,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
-from feature_cache.errors import BadData, BadImage
+from feature_cache.errors import BadData
 from transfer import splits
 from transfer.file_names import IMAGE_SUFFIXES, suffix
 from transfer.images import FileSource
+from transfer.tables.missing import MissingFile
 
 MOST_FILES = 4_000_000  # that are looked through for what an id may mean
 MOST_CANDIDATES = 1000
 LONGEST = 4096  # characters of an id that is looked for
-LONGEST_SHOWN = 300
 _FILE, _LINK, _FOLDER = range(3)
 _DOTS = {"", ".", ".."}
 _PREFIX = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?|[a-z]:", re.IGNORECASE)  # https://host/, file:///, C:
-
-
-@dataclass(frozen=True)
-class MissingFile(FileSource):
-    """An image that a table names and that is not there: reading it fails with a message about all such ids."""
-
-    message: str = ""
-    reason: str = ""
-
-    def load(self) -> NoReturn:
-        raise BadImage(f"{self.message}.", self.reason)
-
-    def stamp(self) -> None:
-        """None: it is no file."""
 
 
 def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource], list[str]]:
@@ -103,16 +88,16 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource
             f"such as {example[1]} for {example[0]!r}."
         )
     cause = _cause(index, missing[0]) if missing else ""
-    message = f"{len(missing)} of {len(ids)} ids in {table} name no file in {folder}"
-    message += f", the first is {missing[0][:LONGEST_SHOWN]!r}{cause}" if missing else ""
-    sources: list[FileSource] = []
-    for name, path in zip(ids, paths, strict=True):
-        if path is None:
-            reason = "no such file" + (cause if name == missing[0] else "")
-            sources.append(MissingFile(Path(folder, name), message=message, reason=reason))
-        else:
-            sources.append(FileSource(Path(path)))
-    return sources, notes
+    first = missing[0] if missing else ""
+    message = (
+        f"{len(missing)} of {len(ids)} ids in {table} name no file in {folder}, the first is {first[:300]!r}{cause}"
+    )
+    return [
+        FileSource(Path(path))
+        if path is not None
+        else MissingFile(Path(folder, name), message=message, reason="no such file" + cause * (name == first))
+        for name, path in zip(ids, paths, strict=True)
+    ], notes
 
 
 def is_folder(path: Path) -> bool:
