@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add(commands, "nets", "commands.nets:nets", "list the nets that are known by name")
     sub = _add(commands, "layers", "commands.nets:layers", "list the layers of a net, with their shapes and costs")
-    sub.add_argument("net", metavar="NET", help="name of a net, or a .keras or .h5 file")
+    sub.add_argument("net", metavar="NET", help="name of a net, a .keras or .h5 file, or run of fine-tune")
     sub.add_argument("--size", type=argument_types.size, help="input size in pixels (default: the net's own)")
 
     show = (arguments.add_data, arguments.add_quiet)

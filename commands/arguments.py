@@ -258,16 +258,25 @@ def optional_dataset(args: argparse.Namespace) -> DataSet | None:
 
 
 def net(args: argparse.Namespace) -> Net:
-    from transfer.nets import NETS, Net
+    from transfer.nets import Net
 
-    if args.net.lower() not in NETS and Path(args.net).is_dir():
-        from transfer.finetune.keeping import net_of_run
+    if (tuned := tuned_net(args.net)) is None:
+        return Net(args.net, args.weights, args.seed, args.preprocessing)
+    if args.weights is not None:
+        raise InvalidChoice(f"{args.net} holds its own weights; leave out --weights.")
+    return replace(tuned, preprocessing=args.preprocessing or tuned.preprocessing)
 
-        if args.weights is not None:
-            raise InvalidChoice(f"{args.net} holds its own weights; leave out --weights.")
-        tuned = net_of_run(Path(args.net))
-        return replace(tuned, preprocessing=args.preprocessing or tuned.preprocessing)
-    return Net(args.net, args.weights, args.seed, args.preprocessing)
+
+def tuned_net(name: str) -> Net | None:
+    """The net of a run, where `name` is a folder that may be one; None otherwise."""
+    from transfer.file_kinds import not_taken
+    from transfer.nets import NETS
+
+    if name.lower() in NETS or not Path(name).is_dir() or not_taken(name):
+        return None
+    from transfer.finetune.keeping import net_of_run
+
+    return net_of_run(Path(name))
 
 
 def request(args: argparse.Namespace) -> Request:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from commands.arguments import tuned_net
 from commands.output import print_json, print_table, shape_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def layers(args: argparse.Namespace) -> None:
     from transfer.nets import Net
     from transfer.request import Request
 
-    net = Net(args.net, None if Net(args.net).is_file else "none")  # shapes need no weights
+    net = tuned_net(args.net) or Net(args.net)
+    if not (net.is_file or net.weights_file):
+        net = replace(net, weights="none")  # shapes need no weights
     backbone = Request(net, size=args.size).backbone
     from transfer.layers import classifier_table, table  # after Keras
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands import arguments, problem
 from commands.output import Progress, output, print_json, print_skipped, print_table
-from feature_cache.errors import InvalidChoice, MissingFeatures
+from feature_cache.errors import InvalidChoice, MissingFeatures, StorageFailure
 
 if TYPE_CHECKING:
     from heads.sweep import Pair, Result
@@ -80,14 +80,17 @@ def sweep(args: argparse.Namespace) -> None:
     for place in front:
         rows[place]["front"] = True
     names = [f"{result.pair.features} {_head_text(result.pair)}" for result in judged]
-    plots.tradeoff(
-        out / "sweep.png",
-        names,
-        [costs[result.pair.features] for result in judged],
-        [result.accuracy for result in judged],
-        f"{args.data}: accuracy against cost",
-        cost_label="GFLOPs of the net for an image",
-    )
+    try:
+        plots.tradeoff(
+            out / "sweep.png",
+            names,
+            [costs[result.pair.features] for result in judged],
+            [result.accuracy for result in judged],
+            f"{args.data}: accuracy against cost",
+            cost_label="GFLOPs of the net for an image",
+        )
+    except OSError as error:
+        raise StorageFailure(f"cannot write {out / 'sweep.png'}: {error.strerror or error}.") from error
     with output(str(out / "sweep.csv")) as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()

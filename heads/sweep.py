@@ -247,10 +247,11 @@ def _write(file: Path, result: Result) -> None:
         with os.fdopen(handle, "wb") as stream:
             np.savez(stream, summary=json.dumps(result.summary), right=result.right, loss=result.loss)
         Path(aside).replace(file)
-    except BaseException:
+    except OSError as error:
+        raise StorageFailure(f"cannot write the results in {file.parent}: {error.strerror or error}.") from error
+    finally:
         with contextlib.suppress(OSError):
             Path(aside).unlink()
-        raise
 
 
 def _read(file: Path, pair: Pair, images: int) -> Result | None:

@@ -68,7 +68,8 @@ def _glyphnet(net: Net, size: tuple[int, int]) -> keras.Model:
     try:
         glyphnet.load_weights(model, net.weights_file)
     except (OSError, KeyError, ValueError) as error:
-        raise BadData(f"{net.weights_file} does not hold weights of glyphnet: {first_line(error)}") from error
+        reason = _misplaced(net.weights_file) or first_line(error)
+        raise BadData(f"{net.weights_file} does not hold weights of glyphnet: {reason}") from error
     return model
 
 

@@ -32,6 +32,13 @@ class TestNetsAndLayers:
             assert "'vgg16'" in line
             assert "layertap nets" in line
 
+    def test_folders_that_hold_no_net(self, mistake: Mistake, data: Path, tmp_path: Path) -> None:
+        (tmp_path / "saved").mkdir()
+        (tmp_path / "saved" / "saved_model.pb").touch()
+        for command in (("extract", data, "--net"), ("layers",)):
+            assert "saved is a SavedModel of TensorFlow" in mistake(*command, tmp_path / "saved")
+            assert "holds no net; a run of layertap fine-tune does" in mistake(*command, data)
+
     def test_unknown_layer(self, mistake: Mistake, data: Path) -> None:
         line = mistake("extract", data, "--layer", "block1_pol")
         assert "glyphnet has no layer 'block1_pol'; did you mean 'block1_pool'" in line
