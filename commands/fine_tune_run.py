@@ -166,7 +166,9 @@ def finish(
     parts = dict(metrics["summary"]) | ({"test": test} if test else {})
     print()
     print_scores(list(parts.items()))
-    whole = "the training images of the split" if len(evaluation.folds) == 1 else "all images but those of a test"
+    whole = "all images but those of the test" if test else "all images"
+    if len(evaluation.folds) == 1:
+        whole = "the training images of the split"
     if tuner.epochs_:
         epochs = "1 epoch" if tuner.epochs_ == 1 else f"{tuner.epochs_} epochs"
         print(f"\nThe net in {args.out} was trained for {epochs} on {whole}.")

@@ -104,8 +104,8 @@ def train_head(args: argparse.Namespace) -> None:
         print_scores(list(metrics["each"].items()))
     if trained.params:
         print(f"\nChosen: {', '.join(f'{name}={value}' for name, value in trained.params.items())}.")
-    whole = "all" if not trained.test else "all but the test's of"
-    print(f"\nThe head in {args.out} reads {trained.features} and is fitted on {whole} {len(targets)} images.")
+    whole = f"all {len(targets)} images" + (" but those of the test" if trained.test else "")
+    print(f"\nThe head in {args.out} reads {trained.features} and is fitted on {whole}.")
     if metrics["extraction_seconds"] is not None:
         print(f"Its features took {time_text(metrics['extraction_seconds'])} to extract.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,11 @@ from PIL import Image
 from skimage.io import imread
 
 from transfer.datasets import DataSet
-from transfer.images import ArraySource, Decoding, FileSource, ImageSource
+from transfer.images import ArraySource, Decoding, FileSource, ImageSource, read_pixels
 from transfer.ramp.kit import copy_images
 from transfer.remarks import Remarks
 
+ROOT = Path(__file__).resolve().parents[2]
 GRAY = np.random.default_rng(0).integers(0, 256, (12, 18), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (12, 18, 3), np.uint8)
 # What brings an image of each orientation upright, by the rows and columns that the standard names.
@@ -176,3 +179,28 @@ def test_what_scikit_image_refuses_is_left_out(tmp_path: Path, folder: Path, mon
     assert [(image.id, image.reason) for image in unreadable] == [
         ("large", "has 0 megapixels, which scikit-image refuses to read")
     ]
+
+
+def test_photographs_that_few_installations_read_are_written_as_png(tmp_path: Path, folder: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    large = Image.fromarray(COLOUR.repeat(8, 0).repeat(8, 1))
+    pillow_heif.from_pillow(large).save(tmp_path / "photo.heic")
+    large.save(tmp_path / "photo.avif")
+    sources: list[ImageSource] = [FileSource(tmp_path / name) for name in ("photo.heic", "photo.avif")]
+    files, _ = copied(sources, folder)
+    for source, file in zip(sources, files, strict=True):
+        assert file.suffix == ".png"
+        np.testing.assert_array_equal(imread(file), read_pixels(source)[1])
+
+
+def test_the_first_image_of_a_kit_is_read_as_all_others(tmp_path: Path) -> None:
+    """Which are HEIC here: a process of its own, where no library has been loaded yet that knows these."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(Image.fromarray(COLOUR.repeat(8, 0).repeat(8, 1))).save(tmp_path / "photo.heic")
+    code = (
+        "import sys; from transfer.ramp.pixels import read_image as read; print(*[read(x).shape for x in sys.argv[1:]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *[tmp_path / "photo.heic"] * 2], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.split("\n")[0] == "(96, 144, 3) (96, 144, 3)", done.stderr

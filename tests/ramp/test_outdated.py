@@ -277,3 +277,13 @@ assert abs(float(np.array(keras.optimizers.Adam().learning_rate)) - 1e-3) < 1e-9
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert not done.returncode, done.stderr
+
+
+def test_a_shape_with_a_name_is_looked_up(tmp_path: Path):
+    file = tmp_path / "batch_classifier.py"
+    file.write_text("import keras\nSHAPE = (1, 8, 8)\nkeras.Input(shape=SHAPE)\n")
+    (line,) = outdated(file)
+    assert line.startswith(f"{file}:3: the shape (1, 8, 8) has its channels first")
+    assert image_data_format(file, lambda: ()) == "channels_first"
+    file.write_text("import keras\nshape = (1, 8, 8)\nshape = (8, 8, 1)\nkeras.Input(shape)\n")
+    assert outdated(file) == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, features
 
@@ -93,10 +94,12 @@ def _by_tifffile(encoded: bytes, page: int | None, max_pixels: int) -> Picture:
 
 
 def _opened(encoded: bytes) -> Image.Image:
-    brand = _brand(encoded)
-    if brand in _HEIF and not _register_heif():
-        reason = "is a HEIC photograph; reading it needs pillow-heif: pip install 'layertap[heif]'"
-        raise BadImage(reason, reason)
+    if _brand(encoded) in _HEIF:
+        reader = _heif_reader()
+        if reader is None:
+            reason = "is a HEIC photograph; reading it needs pillow-heif: pip install 'layertap[heif]'"
+            raise BadImage(reason, reason)
+        return reader(io.BytesIO(encoded))
     try:
         return Image.open(io.BytesIO(encoded), formats=_formats())
     except Image.DecompressionBombError:
@@ -140,12 +143,15 @@ def _formats() -> list[str]:
 
 
 @cache
-def _register_heif() -> bool:
-    """Whether Pillow reads HEIC, once the package for that is there."""
+def _heif_reader() -> Callable[[IO[bytes]], Image.Image] | None:
+    """What reads HEIC, where the package for that is there.
+
+    It is not added to Pillow's formats, so that what other code of this process reads does not depend on what has been
+    read before.
+    """
     if importlib.util.find_spec("pillow_heif") is None:
-        return False
+        return None
     import pillow_heif
 
-    pillow_heif.register_heif_opener(thumbnails=False)
-    _formats.cache_clear()
-    return True
+    pillow_heif.options.THUMBNAILS = False
+    return pillow_heif.HeifImageFile

@@ -20,8 +20,11 @@ class Imported:
     def __init__(self, tree: ast.Module) -> None:
         self._names: dict[str, str] = {}
         self._stars: list[str] = []
+        self._values: dict[str, list[ast.AST]] = {}
         packages: set[str] = set()
         for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                self._values.setdefault(node.targets[0].id, []).append(node.value)
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     packages.add(alias.name)
@@ -36,6 +39,11 @@ class Imported:
                         self._names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
         first_names = {package.partition(".")[0] for package in packages}
         self.has_another_library = bool(first_names & OTHERS) and not first_names & {"keras", "tensorflow", "tf_keras"}
+
+    def value(self, node: ast.AST) -> ast.AST:
+        """What a name was given as its value where the file does so once; other expressions as they are."""
+        values = self._values.get(node.id, []) if isinstance(node, ast.Name) else []
+        return values[0] if len(values) == 1 else node
 
     def whole_name(self, node: ast.AST) -> str:
         """The name of what an expression stands for, from its package on; empty where that is not known.

@@ -27,6 +27,8 @@ PROBLEM_FILE, SUBMISSIONS = "problem.py", "submissions"
 PREPROCESSOR_FILE, CLASSIFIER_FILE = "image_preprocessor.py", "batch_classifier.py"
 STARTING_KIT = "starting_kit"
 VALID = 0.2  # of the images to train on, where there are no folds
+# What some installations of scikit-image read, and others do not.
+NOT_READ_EVERYWHERE = ("HEIF", "AVIF")
 ORDER_KEY = int.from_bytes(b"layertap ramp kit", "big")
 # What `get_cv` says.
 PLAIN_CV = """\
@@ -246,7 +248,7 @@ def _copy(source: ImageSource, folder: Path, stem: str, decoding: Decoding) -> t
         raise BadImage(f"{source} {reason}.", reason)
     image = pixels[..., 0] if channels == 1 else pixels
     digest = digest_pixels(pixels)
-    if isinstance(source, FileSource) and source.page is None:
+    if isinstance(source, FileSource) and source.page is None and picture.format not in NOT_READ_EVERYWHERE:
         # By its suffix scikit-image chooses a reader. Without one the name would be a number in tables.
         own = source.path.suffix
         file = folder / f"{stem}{own if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', own) else suffix}"

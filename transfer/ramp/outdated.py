@@ -250,7 +250,7 @@ def _shape_with_channels_first(node: Any, imported: Imported) -> ast.Tuple | Non
     shapes = [keyword.value for keyword in node.keywords if keyword.arg in ("input_shape", "shape")]
     if whole.endswith((".Input", ".InputLayer")):
         shapes += node.args[:1]
-    for shape in shapes:
+    for shape in map(imported.value, shapes):
         if isinstance(shape, ast.Tuple) and len(shape.elts) == 3:
             first, second, last = (getattr(size, "value", None) for size in shape.elts)
             sides = [size for size in (second, last) if isinstance(size, int)]  # others are names

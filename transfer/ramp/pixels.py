@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from feature_cache.errors import BadData, BadImage
 from feature_cache.keys import DIGEST_BYTES, digest_array
@@ -127,7 +128,8 @@ def read_image(path: str) -> np.ndarray:
         When it is missing, or cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        # Scikit-image reads more than Pillow does by itself: HEIC, where the package for that is there.
+        with contextlib.suppress(UnidentifiedImageError), Image.open(path) as image:
             # What scikit-image would do by way of imageio, five times as fast.
             if image.format in PLAIN_FORMATS and image.mode in PLAIN_MODES and not getattr(image, "is_animated", False):
                 return np.array(image)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import LayertapError
+from feature_cache.quiet import import_quietly
 from transfer.ramp import old_keras
 from transfer.ramp.kit import PREPROCESSOR_FILE
 from transfer.ramp.leaderboard import rank
@@ -250,6 +251,7 @@ def main(argv: list[str]) -> int:
 
 def _run(kit: Kit, args: argparse.Namespace) -> dict[str, Any]:
     """Try a submission."""
+    import_quietly("tensorflow")  # which greets everyone, whatever TF_CPP_MIN_LOG_LEVEL says
     if args.old_keras:
         old_keras.translate()
     trial = Trial(kit, args.name, args.out)

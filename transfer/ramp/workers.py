@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, LayertapError
+from feature_cache.quiet import import_quietly
 from transfer.ramp.modules import BadSubmission, called, environment_of_programs, load, place
 from transfer.ramp.pixels import read_image
 from transfer.ramp.transforms import Transform
@@ -106,6 +107,7 @@ def _received(stream: IO[bytes]) -> Iterator[np.ndarray]:
 
 def main() -> None:
     """Answer requests, a line of JSON with paths each, until there are no more; the first line says the transform."""
+    import_quietly("tensorflow")  # which greets everyone
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a transform prints is no answer
     first = sys.stdin.buffer.readline()

@@ -322,7 +322,7 @@ def test_other_files_are_told_by_what_they_are(tmp_path: Path, content: bytes, w
 
 
 def test_heic_without_its_package_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transfer.images.opening._register_heif", lambda: False)
+    monkeypatch.setattr("transfer.images.opening._heif_reader", lambda: None)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
     with pytest.raises(BadImage, match=r"a\.heic is a HEIC photograph; .* pip install 'layertap\[heif\]'"):
         FileSource(tmp_path / "a.heic").load()
