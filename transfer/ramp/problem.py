@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, unknown
-from feature_cache.files import read_bytes
+from feature_cache.files import read_bytes, require_regular
 from transfer.machine import cores
 from transfer.ramp.generators import paths_of
 from transfer.ramp.kit import PROBLEM_FILE, SUBMISSIONS, require_kit
@@ -75,6 +75,7 @@ class Kit:
         self.notes: list[str] = []
         file = self.folder / PROBLEM_FILE
         require_kit(folder)
+        _require_regular(self.folder / "data")
         ramp_workflow()
         if (self.folder / EXTERNAL).is_dir():
             sys.path.append(str(self.folder / EXTERNAL))
@@ -183,6 +184,17 @@ class Kit:
             yield
         finally:
             skimage.io.imsave = original
+
+
+def _require_regular(folder: Path) -> None:
+    """Raise BadData for a table of a kit that ``problem.py`` would wait for, or read without an end."""
+    for table in sorted(folder.glob("*.csv")):
+        try:
+            require_regular(table)
+        except OSError as error:
+            raise BadData(
+                f"{table} cannot be read: {error.strerror or error}; write the kit's tables again."
+            ) from error
 
 
 def _sizes(folder: str, ids: np.ndarray) -> list[tuple[str, int]]:
