@@ -79,6 +79,8 @@ def _explained(error: BaseException, number: int | None) -> int:
         return _fail(f"Keras needs {error.name}: {install}, or set KERAS_BACKEND to another of {choices}.", 2)
     if isinstance(error, BrokenPipeError):  # whoever read our output, head for instance, has gone
         return 0
+    if isinstance(error, MemoryError):
+        return _fail("there is not enough memory; take fewer images, or features of a smaller layer.", 1)
     if isinstance(error, OSError):
         return _fail(f"{error.filename or 'the output'}: {error.strerror or error}.", 1)
     raise error

@@ -87,8 +87,8 @@ class DigestMemo:
             with self._opened() as store:
                 query = "SELECT path, size, mtime, digest FROM digests WHERE path IN ({})"
                 for path, size, mtime, digest in _select(store, query, list(wanted)):
-                    if wanted[path] == (size, mtime) and len(digest) == DIGEST_BYTES:
-                        found[path] = bytes(digest)
+                    if wanted.get(path) == (size, mtime) and _is_digest(digest):  # a damaged index finds others
+                        found[path] = digest
         except (sqlite3.Error, OSError, TypeError, UnicodeError):
             return {}
         return found
@@ -127,20 +127,16 @@ class DigestMemo:
         pixel_key : str
             How they were made (see `FeatureSpec.pixel_key`).
         """
-        sought = list(digests)
-        if not sought or not self._file.exists():
+        wanted = set(digests)
+        if not wanted or not self._file.exists():
             return {}
         try:
             with self._opened() as store:
                 query = "SELECT digest, pixels FROM pixels WHERE pixel_key = ? AND digest IN ({})"
-                found = dict(_select(store, query, sought, pixel_key))
+                found = dict(_select(store, query, list(wanted), pixel_key))
         except (sqlite3.Error, OSError, UnicodeError):
             return {}
-        return {
-            digest: pixels
-            for digest, pixels in found.items()
-            if isinstance(pixels, bytes) and len(pixels) == DIGEST_BYTES
-        }
+        return {name: pixels for name, pixels in found.items() if name in wanted and _is_digest(pixels)}
 
     def remember_pixels(self, pixel_key: str, pixels: Mapping[bytes, bytes]) -> None:
         """Keep the digests of pixels, by the digests of what they were made from (see `recall_pixels`)."""
@@ -176,6 +172,10 @@ class DigestMemo:
             if store.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()[0]:
                 raise sqlite3.DatabaseError("it is no memo of digests")
             yield store
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == DIGEST_BYTES
 
 
 def _is_text(path: str) -> bool:

@@ -17,6 +17,7 @@ from feature_cache.files import open_regular
 from feature_cache.index import KeyIndex
 from feature_cache.layout import block_check
 from feature_cache.mapping import Window, map_file
+from feature_cache.memory import require_room
 from feature_cache.segment import Segment, damaged
 from feature_cache.spec import FeatureSpec
 
@@ -83,6 +84,8 @@ class RowStore:
         DamagedFile
             When the bytes of a row are not those that were written.
         """
+        if len(ids) and self._first:
+            require_room(len(ids) * self._first.row_bytes, f"{len(ids):,} rows of features")
         if self._placed and self._first:
             all_rows, places = self._placed
             raw = all_rows.gather(places[ids])

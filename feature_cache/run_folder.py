@@ -1,7 +1,7 @@
 """The folder of a run: its `config.json`, and the digests that tell whether all of it is as it was written.
 
-`config.json` names under ``files`` the SHA-256 of every file that the run predicts by, and under ``digest`` that of its
-own content. Runs of earlier versions have neither, and are read without.
+`config.json` names under ``files`` the size and the SHA-256 of every file that the run predicts by, and under
+``digest`` the SHA-256 of its own content. Runs of earlier versions have neither, and are read without.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from feature_cache.errors import LONGEST, DamagedFile
-from feature_cache.files import LARGEST_TEXT, open_regular, read_json
+from feature_cache.files import LARGEST_TEXT, open_regular, read_json, require_regular
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
@@ -30,7 +30,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
         Anything that JSON can hold. Of more than `MOST_SKIPPED` names under ``skipped`` the first are kept.
     """
     files = {
-        file.relative_to(folder).as_posix(): _file_digest(file)
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": _file_digest(file)}
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file != folder / CONFIG_FILE
     }
@@ -91,17 +91,27 @@ def _require_unaltered(folder: Path, config: dict[str, Any]) -> None:
     rest = {key: value for key, value in config.items() if key != DIGEST}
     if config.get(DIGEST) != _digest(rest) or not isinstance(config.get(FILES), dict):
         raise unreadable(folder / CONFIG_FILE, "it was altered since it was written")
-    for name, digest in config[FILES].items():
+    for name, described in config[FILES].items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name:
             raise unreadable(folder / CONFIG_FILE, f"it names the file {name!r}, which is not in the run")
         file = folder / path
         try:
-            altered = _file_digest(file) != digest
+            altered = not _is_as_described(file, described)
         except OSError as error:
             raise DamagedFile(f"{file} cannot be read ({error.strerror or error}); train again.") from error
         if altered:
             raise DamagedFile(f"{file} cannot be read (it was altered since it was written); train again.")
+
+
+def _is_as_described(file: Path, described: Any) -> bool:
+    """Whether a file is as it was written; one that has grown is not read, as it may be endless."""
+    if isinstance(described, str):  # as runs were written for a while: the SHA-256 alone
+        return _file_digest(file) == described
+    if not isinstance(described, dict) or file.stat().st_size != described.get("bytes"):
+        require_regular(file)
+        return False
+    return _file_digest(file) == described.get("sha256")
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from feature_cache.errors import DamagedFile, InvalidChoice, unknown
+from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, unknown
 
 POOLINGS = ("avg", "max", "flatten", "none")
 FITS = ("stretch", "crop", "pad")
@@ -149,7 +149,8 @@ class FeatureSpec:
             values: dict[str, Any] = json.loads(text)
             return cls(**{**values, "size": tuple(values["size"])})
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise DamagedFile(f"not a feature spec of this version of Layertap ({error}).") from error
+            reason = str(error) if len(str(error)) <= LONGEST else f"{str(error)[:LONGEST]} ..."
+            raise DamagedFile(f"not a feature spec of this version of Layertap ({reason}).") from error
 
     @property
     def digest(self) -> str:

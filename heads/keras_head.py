@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from feature_cache.errors import BadData, DamagedFile, UnsafeFile
 from feature_cache.files import open_regular
 from feature_cache.quiet import native_stderr_silenced
+from feature_cache.weights_file import check_file
 from heads.checks import as_rows, require
 from heads.grouping import inner_split, numbered
 
@@ -156,6 +157,7 @@ class KerasHead(ClassifierMixin, BaseEstimator):
             with open_regular(folder / CLASSES_FILE, LARGEST_CONFIG) as stream:
                 head.classes_ = np.load(stream, allow_pickle=False)
             _check_parts(folder / FILE, cls.parts, cls.what)
+            check_file(folder / FILE)
             head.model_ = keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
             shape = _input_shape(head.model_)
             if len(shape) != cls.row_ndim:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import LayertapError, StorageFailure
-from feature_cache.files import read_arrays
+from feature_cache.files import read_arrays, real_path
 from feature_cache.lifeline import Lifeline, end_with, signals_blocked
 from feature_cache.version import own_version
 from heads import user_code
@@ -106,7 +106,13 @@ def sweep(
         The best first, by accuracy and then by log-loss; what failed comes last.
     """
     views = views or Views()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder = real_path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailure(
+            f"cannot keep results in {folder}: {error.strerror or error}; choose another folder with --out."
+        ) from error
     splits = protocol.splits(labels, contents)
     files = {pair: folder / f"{_key(features[pair.features], pair, labels, splits, views)}.npz" for pair in pairs}
     results = {pair: result for pair, file in files.items() if (result := _read(file, pair, len(labels))) is not None}

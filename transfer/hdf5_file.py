@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from feature_cache.errors import UnsafeFile
-
-MOST_OBJECTS = 200_000
-# Bytes that the content of a net's file may take in any case, and for each byte of the file: more is a trap.
-ROOM, EXPANSION = 2**26, 100
+from feature_cache.weights_file import check
 
 
 def read_net(file: Path) -> tuple[dict[str, Any] | None, str]:
@@ -42,41 +37,6 @@ def read_net(file: Path) -> tuple[dict[str, Any] | None, str]:
         if not isinstance(config, dict):
             raise ValueError("model_config is not an object")
         return config, version
-
-
-def most_bytes(size: int) -> int:
-    """How many bytes the content of a net's file of `size` bytes may take in memory."""
-    return ROOM + EXPANSION * size
-
-
-def check(store: h5py.File, file: Path) -> None:
-    """Raise UnsafeFile when a file refers to other files, or declares far more numbers than it holds."""
-    waiting: list[h5py.Group] = [store]
-    seen: set[Any] = set()
-    declared, most = 0, most_bytes(file.stat().st_size)
-    while waiting:
-        group = waiting.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise UnsafeFile(f"{file} holds a link to another place ({name}); save the net again with Keras.")
-            part = group[name]
-            info = h5py.h5o.get_info(part.id)
-            if (info.fileno, info.addr) in seen:
-                continue
-            seen.add((info.fileno, info.addr))
-            if len(seen) > MOST_OBJECTS:
-                raise UnsafeFile(f"{file} holds more than {MOST_OBJECTS:,} objects, which no net does.")
-            if isinstance(part, h5py.Group):
-                waiting.append(part)
-            elif isinstance(part, h5py.Dataset):
-                if part.external or part.is_virtual:
-                    raise UnsafeFile(f"{file} takes numbers from another file ({name}); save the net again with Keras.")
-                declared += math.prod(part.shape or ()) * part.dtype.itemsize
-                if declared > most:
-                    raise UnsafeFile(
-                        f"{file} declares far more numbers than its {file.stat().st_size:,} bytes hold ({name})."
-                    )
 
 
 def holds_weights(file: Path) -> bool:

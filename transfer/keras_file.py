@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFile
+from feature_cache.weights_file import most_bytes
 from transfer import hdf5_file
 from transfer.file_kinds import kind_of
 from transfer.keras2 import to_keras3, with_modules
@@ -128,7 +129,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def _read_archive(file: Path, size: int) -> NetFile:
     with zipfile.ZipFile(file) as archive:
-        if sum(part.file_size for part in archive.infolist()) > hdf5_file.most_bytes(size):
+        if sum(part.file_size for part in archive.infolist()) > most_bytes(size):
             raise UnsafeFile(f"{file} would unpack to far more than the {size:,} bytes that it has.")
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise ValueError("config.json is too large")

@@ -19,6 +19,7 @@ from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable
+from feature_cache.weights_file import check_file
 from transfer.file_kinds import described_by_suffix
 from transfer.keras_file import NetFile, needs_code, read_net_file
 from transfer.nets import Net, keras_models_folder
@@ -65,9 +66,10 @@ def _glyphnet(net: Net, size: tuple[int, int]) -> keras.Model:
             return glyphnet.build(size)
     model = glyphnet.build(size)
     assert net.weights_file is not None
+    _require_plain(net.weights_file, net.name)
     try:
         glyphnet.load_weights(model, net.weights_file)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         reason = _misplaced(net.weights_file) or first_line(error)
         raise BadData(f"{net.weights_file} does not hold weights of glyphnet: {reason}") from error
     return model
@@ -82,6 +84,7 @@ def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
             return builder(weights=None, include_top=top, input_shape=shape)
     if net.weights_file is None:
         return _fetch(net, lambda: builder(weights="imagenet", include_top=top, input_shape=shape))
+    _require_plain(net.weights_file, net.name)
     reason = ""
     for with_top in dict.fromkeys((top, True)):  # the file may hold the classifier too
         model = builder(weights=None, include_top=with_top, input_shape=shape)
@@ -94,6 +97,17 @@ def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
         else:
             return model
     raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {_misplaced(net.weights_file) or reason}")
+
+
+def _require_plain(file: Path, name: str) -> None:
+    """Raise UnsafeFile or BadData for a weights file that must not be read, as Keras reads what it says of itself."""
+    try:
+        check_file(file)
+    except LayertapError:
+        raise
+    except Exception as error:  # a damaged file makes h5py raise many types
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise BadData(f"{file} does not hold weights of {name}: {_misplaced(file) or reason}") from error
 
 
 def _misplaced(file: Path) -> str | None:
@@ -129,6 +143,7 @@ def _load_file(file: Path) -> keras.Model:
     most = SMALL + MOST_WEIGHTS_PER_BYTE * file.stat().st_size
     limit = _WeightLimit(most)
     try:
+        check_file(file)
         with limit:
             model = _plain_model(file) if found.is_plain else _translated(found)
     except Exception as error:  # Keras raises many types for a damaged or unsafe file

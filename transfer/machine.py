@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from feature_cache.memory import host_memory
+
 
 def cores() -> list[int]:
     """Numbers of the cores that this process may use."""
@@ -34,47 +36,9 @@ def available_memory() -> int | None:
     return host_memory()
 
 
-def host_memory() -> int | None:
-    """Bytes of the main memory that are free or easily freed, or None where that is not known."""
-    bounds = [_free(), _container(), _process()]
-    known = [bound for bound in bounds if bound is not None]
-    return min(known) if known else None
-
-
 def _device_memory() -> int | None:
     torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
     if torch and torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     stats = jax.local_devices()[0].memory_stats() if jax else None  # None on a CPU
     return int(stats["bytes_limit"]) - int(stats["bytes_in_use"]) if stats else None
-
-
-def _free() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def _container() -> int | None:
-    try:
-        most, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # "max" where there is no limit
-        return None
-    return max(0, most - used)
-
-
-def _process() -> int | None:
-    try:
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except (ImportError, OSError):
-        return None
-    return None if limit == resource.RLIM_INFINITY else max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))

@@ -19,6 +19,7 @@ from feature_cache.spec import LARGEST_SIZE, FeatureSpec
 from transfer.file_kinds import NET_SUFFIXES, not_taken
 from transfer.keras_file import input_shape, read_net_file
 
+LARGEST_NET = 16 * 2**30  # bytes
 RUN_FILES = WEIGHTS_FILE, NET_FILE = "net.weights.h5", "net.keras"  # of a fine-tuned net, in the folder of its run
 GLYPHNET_WEIGHTS = Path(__file__).parent / "glyphnet" / "weights.h5"
 LONGEST_SIDE = 2**15  # of an input, in pixels
@@ -183,6 +184,11 @@ class Net:
             return f"random-{self.seed}"
         if self.weights_file is not None:
             status = self.weights_file.stat()
+            if status.st_size > LARGEST_NET:  # before all of it is read for its digest
+                raise BadData(
+                    f"{self.weights_file} has {status.st_size:,} bytes, more than the {LARGEST_NET:,} that a file of "
+                    "weights may have; give one that Keras saved."
+                )
             return "sha256:" + _file_digest(self.weights_file, status.st_size, status.st_mtime_ns)
         return "imagenet"
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from feature_cache.errors import BadData
-from transfer.hdf5_file import check
+from feature_cache.weights_file import check
 from transfer.keras2 import layer_orders, plain_name
 
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from feature_cache.errors import MissingFeatures
+from feature_cache.files import real_path
 from feature_cache.layout import CODING, DIGEST, FEATURES, VIEW
 from feature_cache.space import Space
 from feature_cache.storage import new_hdf5
@@ -48,7 +49,7 @@ def write_view(space: Space, file: Path) -> int:
             start = 0
             for part in segments:
                 # A % would stand for a number that HDF5 counts up.
-                where = os.path.relpath(part.path.resolve(), file.resolve().parent).replace("%", "%%")
+                where = os.path.relpath(real_path(part.path), real_path(file).parent).replace("%", "%%")
                 layout[start : start + len(part)] = h5py.VirtualSource(where, name, (len(part), *shape), dtype)
                 start += len(part)
             view.create_virtual_dataset(name, layout)

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,10 @@ def test_several_writers_remember_digests_of_pixels_at_once(tmp_path: Path):
         list(pool.map(write, range(4)))
     wanted = [digest_bytes(bytes([number, part])) for number in range(4) for part in range(10)]
     assert len(DigestMemo(tmp_path / "memo.sqlite").recall_pixels("small", wanted)) == 40
+
+
+def test_a_memo_that_finds_other_paths_gives_nothing_wrong(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "digests.sqlite")) as store, store:
+        store.execute("CREATE TABLE digests (path TEXT COLLATE NOCASE, size INT, mtime INT, digest BLOB)")
+        store.execute("INSERT INTO digests VALUES ('/A.png', 1, 1, ?)", (bytes(16),))
+    assert DigestMemo(tmp_path / "digests.sqlite").recall([("/a.png", 1, 1)]) == {}

@@ -199,3 +199,15 @@ def test_malformed_json_is_a_damaged_file(text: str | bytes):
 def test_field_of_a_newer_version_is_named():
     with pytest.raises(DamagedFile, match="colour"):
         FeatureSpec.from_json(_altered(colour="blue"))
+
+
+def test_what_is_no_spec_is_told_in_a_line_of_bounded_length():
+    text = json.dumps(
+        {
+            **json.loads(FeatureSpec(net="n", weights="none", layer="a", size=(8, 8)).to_json()),
+            "pooling": [None] * 10**5,
+        }
+    )
+    with pytest.raises(DamagedFile, match="pooling is a text") as caught:
+        FeatureSpec.from_json(text)
+    assert len(str(caught.value)) < 500

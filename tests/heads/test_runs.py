@@ -267,7 +267,7 @@ def test_digest_of_a_file_outside_the_run_is_not_computed(run: Path):
     for name in ("../outside.npz", "/dev/zero"):
         written = _without_digests(run)
         (run.parent / "outside.npz").write_bytes(b"x")
-        content = {**written, "files": {name: "0" * 64}}
+        content = {**written, "files": {name: {"bytes": 1, "sha256": "0" * 64}}}
         (run / "config.json").write_text(json.dumps({**content, "digest": run_folder._digest(content)}))
         with pytest.raises(DamagedFile, match="which is not in the run"):
             runs.read(run)
@@ -394,3 +394,9 @@ def test_garbled_header_of_digests_is_a_damaged_file(tmp_path: Path, header: byt
     file.write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.ljust(117) + b"\n")
     with pytest.raises(DamagedFile, match="images.npy cannot be read"):
         runs.read_images(file)
+
+
+def test_a_file_that_has_grown_is_refused_before_all_of_it_is_read(run: Path, deadline: None):
+    os.truncate(run / "head.skops", 40 * 2**30)  # a hole, which takes no room
+    with pytest.raises(DamagedFile, match="head.skops cannot be read .it was altered since it was written.; train"):
+        runs.read(run)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from feature_cache.errors import InvalidChoice, MissingDependency
+from feature_cache.files import read_json
 
 ENGINES = ("auto", "keras", "openvino")
 
@@ -65,7 +65,7 @@ def keras_backend() -> str:
         return named
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
-        return str(json.loads((home / "keras.json").read_text())["backend"])
+        return str(read_json(home / "keras.json")["backend"])
     except (OSError, ValueError, KeyError, TypeError):
         return "tensorflow"
 

@@ -18,6 +18,7 @@ import xxhash
 
 from feature_cache.disks import disk_failure
 from feature_cache.errors import LayertapError
+from feature_cache.files import open_regular, read_text
 from transfer.engines.engine import out_of_memory
 
 # The least recently used are removed beyond this.
@@ -56,7 +57,7 @@ def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:
             os.utime(place)
         return place / _NET
     if (place / _REFUSAL).is_file():
-        raise CannotConvert((place / _REFUSAL).read_text())
+        raise CannotConvert(read_text(place / _REFUSAL))
     try:
         folder().mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder()))
@@ -129,7 +130,7 @@ def _check(place: Path) -> str:
     """XXH3-128 of the net and its weights."""
     state = xxhash.xxh3_128()
     for file in (place / _NET, (place / _NET).with_suffix(".bin")):
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             while piece := stream.read(2**20):
                 state.update(piece)
     return state.hexdigest()
@@ -137,8 +138,8 @@ def _check(place: Path) -> str:
 
 def _is_whole(place: Path) -> bool:
     try:
-        return (place / _CHECK).read_text() == _check(place)
-    except OSError:
+        return read_text(place / _CHECK) == _check(place)
+    except (OSError, ValueError):
         return False
 
 

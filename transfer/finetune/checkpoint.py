@@ -59,6 +59,7 @@ class State:
     losses_of_probe: list[float] = field(default_factory=list)
 
 
+STAGES = 2
 ARRAYS = ("weights", "optimizer", "best", "probe")
 NUMBERS = (
     *("stage", "epoch", "step", "epochs", "stages", "losses", "seconds", "least"),
@@ -83,6 +84,20 @@ def write(file: Path, key: str, state: State) -> None:
         stream.write(buffer.getvalue())
 
 
+def _is_as_written(state: State) -> bool:
+    """Whether all numbers are of the kinds that `write` was given."""
+    counts = (state.stage, state.epoch, state.step, state.epochs)
+    histories = [epoch for stage in state.stages for epoch in stage]
+    values = [state.seconds, state.least, *(value for epoch in histories for value in epoch.values())]
+    values += [*state.losses, *state.losses_of_best, *state.losses_of_probe]
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and state.stage <= STAGES
+        and len(state.stages) == STAGES
+        and all(type(value) in (int, float) for value in values)
+    )
+
+
 def read(file: Path, key: str) -> State | None:
     """The state that was written with this key; None where there is none, or none that can be read."""
     try:
@@ -91,6 +106,8 @@ def read(file: Path, key: str) -> State | None:
         if about.pop("key") != key:
             return None
         state = State(**{name: about[name] for name in NUMBERS})
+        if not _is_as_written(state):
+            return None
         for name in ARRAYS:
             count = sum(one.startswith(f"{name}-") for one in found)
             setattr(state, name, [found[f"{name}-{n}"] for n in range(count)])

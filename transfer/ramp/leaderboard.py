@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feature_cache.files import read_json
 from transfer.ramp.scoring import OUTPUT, SCORES, bag, predictions_digest, score_types, source_digest
 
 if TYPE_CHECKING:
@@ -38,14 +38,20 @@ def rank(kit: Kit) -> dict[str, Any]:
     for name in kit.submissions():
         path = kit.folder / "submissions" / name
         try:
-            found = json.loads((path / OUTPUT / SCORES).read_text())
-        except (OSError, ValueError):
+            found = read_json(path / OUTPUT / SCORES)
+            current = {"kit": digest, "source": source_digest(path), "predictions": predictions_digest(path / OUTPUT)}
+        except FileNotFoundError:
             continue
-        current = {"kit": digest, "source": source_digest(path), "predictions": predictions_digest(path / OUTPUT)}
-        if any(found.get(name) != value for name, value in current.items()):
+        except (OSError, ValueError):
             stale.append(name)
             continue
-        entries.append(_entry(name, found, [score.name for score in scores]))
+        if not isinstance(found, dict) or any(found.get(name) != value for name, value in current.items()):
+            stale.append(name)
+            continue
+        try:
+            entries.append(_entry(name, found, [score.name for score in scores]))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):  # it was altered
+            stale.append(name)
     entries.sort(key=lambda entry: entry["mean"][scores[0].name], reverse=not lower)
     costs = [
         (entry["mean"][scores[0].name] * (1 if lower else -1), entry["train_seconds"], entry["test_seconds"])

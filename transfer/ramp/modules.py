@@ -18,6 +18,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from feature_cache.errors import BadData, MissingDependency
+from feature_cache.files import read_bytes
 from feature_cache.spec import PIXEL_RECIPE
 from feature_cache.version import own_version
 
@@ -51,7 +52,7 @@ def load(file: Path, source: bytes | None = None, name: str = "") -> ModuleType:
         When it cannot be read, is no Python, or raises.
     """
     try:
-        loader = _Loader(file.read_bytes() if source is None else source, file)
+        loader = _Loader(read_bytes(file) if source is None else source, file)
         spec = importlib.util.spec_from_loader(name or file.stem, loader)
         assert spec is not None
         module = importlib.util.module_from_spec(spec)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, unknown
+from feature_cache.files import read_bytes, require_regular
 from transfer.machine import cores
 from transfer.ramp.generators import paths_of
 from transfer.ramp.kit import PROBLEM_FILE, SUBMISSIONS, require_kit
@@ -74,6 +75,7 @@ class Kit:
         self.notes: list[str] = []
         file = self.folder / PROBLEM_FILE
         require_kit(folder)
+        _require_regular(self.folder / "data")
         ramp_workflow()
         if (self.folder / EXTERNAL).is_dir():
             sys.path.append(str(self.folder / EXTERNAL))
@@ -108,9 +110,9 @@ class Kit:
 
     def digest(self, train: Part, test: Part | None) -> str:
         """What scores depend on besides the submission: the problem, the data (images by their sizes) and the folds."""
-        state = hashlib.sha256((self.folder / PROBLEM_FILE).read_bytes())
+        state = hashlib.sha256(read_bytes(self.folder / PROBLEM_FILE))
         for file in sorted((self.folder / EXTERNAL).rglob("*.py")):
-            state.update(file.read_bytes())
+            state.update(read_bytes(file))
         for part in (train, test):
             if part is not None:
                 ids = _sizes(*part.X) if _is_of_images(part.X) else []
@@ -163,7 +165,7 @@ class Kit:
     @contextlib.contextmanager
     def _unsigned_images(self, file: Path) -> Iterator[None]:
         """Where a kit writes its images as int8, which today's writers and readers refuse, write them as uint8."""
-        if b"imsave" not in file.read_bytes():
+        if b"imsave" not in read_bytes(file):
             yield
             return
         import skimage.io
@@ -182,6 +184,17 @@ class Kit:
             yield
         finally:
             skimage.io.imsave = original
+
+
+def _require_regular(folder: Path) -> None:
+    """Raise BadData for a table of a kit that ``problem.py`` would wait for, or read without an end."""
+    for table in sorted(folder.glob("*.csv")):
+        try:
+            require_regular(table)
+        except OSError as error:
+            raise BadData(
+                f"{table} cannot be read: {error.strerror or error}; write the kit's tables again."
+            ) from error
 
 
 def _sizes(folder: str, ids: np.ndarray) -> list[tuple[str, int]]:

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from feature_cache.files import open_regular, read_bytes
+
 OUTPUT, SCORES = "training_output", "scores.json"  # in the folder of a submission, and in that
 
 
@@ -35,7 +37,7 @@ def source_digest(submission: Path) -> str:
     """Of all Python files of a submission."""
     state = hashlib.sha256()
     for file in sorted(submission.glob("*.py")):
-        state.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        state.update(file.name.encode() + b"\0" + read_bytes(file) + b"\0")
     return state.hexdigest()[:16]
 
 
@@ -43,5 +45,8 @@ def predictions_digest(out: Path) -> str:
     """Of the predictions of all folds in a ``training_output``, which `ramp-test` may replace."""
     state = hashlib.sha256()
     for file in sorted(out.glob("fold_*/y_pred_*.npz")):
-        state.update(f"{file.parent.name}/{file.name}".encode() + file.read_bytes())
+        state.update(f"{file.parent.name}/{file.name}".encode())
+        with open_regular(file) as stream:
+            while piece := stream.read(2**20):
+                state.update(piece)
     return state.hexdigest()[:16]

@@ -184,3 +184,10 @@ def test_a_folder_that_is_not_there_is_said_and_nothing_is_left(fill: Callable, 
     with pytest.raises(StorageFailure, match="cannot write the view"):
         write_view(filled.space, tmp_path / "view.h5")
     assert not list(tmp_path.glob(TEMPORARY))
+
+
+def test_a_link_in_a_circle_is_replaced(fill: Callable, tmp_path: Path):
+    filled = fill("views")
+    (tmp_path / "view.h5").symlink_to("view.h5")
+    assert write_view(filled.space, tmp_path / "view.h5") == 12
+    assert_shows(tmp_path / "view.h5", filled, tmp_path / "elsewhere")

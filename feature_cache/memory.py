@@ -1,0 +1,60 @@
+"""The main memory at hand, and refusing what does not fit into it before it is taken."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from feature_cache.errors import BadData
+
+LARGE = 2**28  # bytes that are taken without a look
+
+
+def require_room(size: int, what: str) -> None:
+    """Raise BadData when `size` bytes of memory cannot be had; `what` needs them, for the message."""
+    if size <= LARGE:
+        return
+    free = host_memory()
+    if free is not None and size > free:
+        raise BadData(
+            f"{what} take {size / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; take fewer images, or "
+            "features of a smaller layer or with --pool avg."
+        )
+
+
+def host_memory() -> int | None:
+    """Bytes of the main memory that are free or easily freed, or None where that is not known."""
+    bounds = [_free(), _container(), _process()]
+    known = [bound for bound in bounds if bound is not None]
+    return min(known) if known else None
+
+
+def _free() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _container() -> int | None:
+    try:
+        most, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # "max" where there is no limit
+        return None
+    return max(0, most - used)
+
+
+def _process() -> int | None:
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
