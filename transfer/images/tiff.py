@@ -201,6 +201,8 @@ def no_page(page: int, count: int) -> BadImage:
 
 def page_numbers(encoded: bytes, count: int) -> list[int]:
     """The pages of a TIFF but for smaller copies and masks of others; all `count` where damage hides these."""
+    import tifffile
+
     try:
         with tifffile.TiffFile(io.BytesIO(encoded)) as file:
             kinds = [int(page.subfiletype) for page in file.pages]
