@@ -73,7 +73,7 @@ def remark_on(most: int, bits: int, decoding: Decoding) -> str | None:
         return None
     used = most.bit_length()
     return (
-        f"of its 16-bit values no more than {levels} gray level{'s' * (levels > 1)} are left; say which value is white "
+        f"its 16-bit values become no more than {levels} of 256 gray levels; say which value is white "
         f"by depth {used} (--depth {used}) or by a window (--window 0,{2**used - 1})"
     )
 

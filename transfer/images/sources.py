@@ -104,6 +104,8 @@ class FileSource:
             if isinstance(error, BadImage):
                 raise
             reason = getattr(error, "strerror", None) or str(error)
+            if isinstance(error, FileNotFoundError) and self.path.is_symlink():
+                reason = "it is a link to a file that is not there"
             raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
 
     def stamp(self) -> FileStamp | None:

@@ -190,7 +190,7 @@ class TestLevels:
         values = np.linspace(0, 600, 64).astype(np.uint16).reshape(8, 8)
         Image.fromarray(values).save(tmp_path / "dark.png")
         (remark,) = remarks_on(tmp_path / "dark.png")
-        assert remark.startswith("of its 16-bit values no more than 3 gray levels are left")
+        assert remark.startswith("its 16-bit values become no more than 3 of 256 gray levels")
         assert "--depth 10" in remark
         assert "--window 0,1023" in remark
         assert survey(datasets.load(str(tmp_path)), (8, 8)).remarks == [f"dark.png: {remark}."]
