@@ -136,10 +136,10 @@ def add_protocol(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--together",
-        choices=("exact", "near"),
+        choices=("exact", "near", "copies"),
         default="exact",
-        help="images that stay on one side of a split: exact copies, or also near-duplicates, which explore shows "
-        "(default: exact)",
+        help="what stays on one side: exact copies and the pages of a file; near-duplicates as well, as explore finds "
+        "them; or copies alone, so that pages of a file may part (default: exact)",
     )
     group.add_argument(
         "--draws", type=argument_types.positive, default=20, metavar="N", help="for --per-class (default: 20)"

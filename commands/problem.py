@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transfer.nets import Net
 
 CLASSES, REGRESSION, MULTILABEL = "classes", "regression", "multilabel"
-EXACT, NEAR = "exact", "near"  # copies that --together keeps together
+EXACT, NEAR, COPIES = "exact", "near", "copies"  # what --together keeps together
 
 
 def task(args: argparse.Namespace) -> str:
@@ -148,16 +148,33 @@ def copies(args: argparse.Namespace, cached: Cached, labels: np.ndarray | None =
 
 
 def groups(args: argparse.Namespace, dataset: DataSet, images: np.ndarray) -> np.ndarray:
-    """Numbers of shape (n,), equal for images that stay together in splits: copies and, by --groups, those of a group.
+    """Numbers of shape (n,), equal for images that stay together in splits.
+
+    These are copies, the pages of a file unless --together says otherwise and, by --groups, the images of a group.
 
     Parameters
     ----------
     images : ndarray of shape (n,)
         Equal for copies of an image.
     """
+    import numpy as np
+
     from heads.splits import united
     from transfer.columns import texts
+    from transfer.groups import volumes
 
+    if args.together != COPIES and len(np.unique(files := volumes(dataset))) < len(dataset):
+        if args.per_class or getattr(args, "curve", None):
+            raise InvalidChoice(
+                "pages of one file stay together, of which --per-class and --curve draw single ones; add --together "
+                "copies to have them apart."
+            )
+        if len(np.unique(files)) < 2:
+            raise BadData(
+                f"all images of {dataset.name} are pages of one file, which stay together; add --together copies to "
+                "have them on both sides of a split."
+            )
+        images = united(images, files)
     return united(images, texts(dataset, args.groups)) if args.groups else images
 
 

@@ -83,6 +83,7 @@ def kit(args: argparse.Namespace) -> None:
     from feature_cache.storage import check_free, whole_folder
     from heads.splits import hold_out
     from transfer.datasets import require_labels
+    from transfer.groups import united, volumes
     from transfer.ramp.kit import copy_images, is_kit, keep_submissions, write_kit
     from transfer.remarks import Remarks
 
@@ -106,7 +107,8 @@ def kit(args: argparse.Namespace) -> None:
         )
         if not len(there):
             raise BadData(f"{dataset.name} has no image that can be used:{left_out}")
-        dataset, contents = dataset.select(there), contents[there]
+        dataset = dataset.select(there)
+        contents = united(contents[there], volumes(dataset))
         try:
             labels = require_labels(dataset)
         except BadData as error:

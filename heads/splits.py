@@ -168,4 +168,5 @@ def _require(labels: np.ndarray, member: np.ndarray, least: int, need: str, mend
     if counts.min() < least:
         rarest = int(counts.argmin())
         of_each, held = (" of each class", f"{str(classes[rarest])!r} has") if len(classes) > 1 else ("", "there are")
-        raise BadData(f"{need} at least {least} distinct images{of_each}; {held} {counts[rarest]}: {mend}.")
+        once = ", as what stays together counts once" if member.max() + 1 < len(member) else ""
+        raise BadData(f"{need} at least {least} distinct images{of_each}; {held} {counts[rarest]}{once}: {mend}.")

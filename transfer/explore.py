@@ -162,9 +162,11 @@ def survey(
 def _look(source: ImageSource, size: tuple[int, int], decoding: Decoding) -> tuple[Look, np.ndarray, list[str]]:
     """What is kept of an image, the pixels that a net is given, and what decoding has guessed."""
     digest, picture = source.load()
-    stamp, shape, pages = source.stamp(), picture.shape, picture.pages
+    stamp, shape = source.stamp(), picture.shape
+    all_are_used = decoding.pages != "first" or getattr(source, "page", None) is not None
+    animated = not all_are_used and picture.pages > 1
     pixels = to_pixels(picture, size, name=str(source), decoding=decoding)
-    look = Look(digest, shape, picture.mode, picture.format, picture.bits, stamp[1] if stamp else None, pages > 1)
+    look = Look(digest, shape, picture.mode, picture.format, picture.bits, stamp[1] if stamp else None, animated)
     return look, pixels, picture.remarks
 
 

@@ -18,7 +18,7 @@ from feature_cache.errors import BadImage
 from feature_cache.keys import DIGEST_BYTES, DigestMemo, digest_bytes, digest_pixels
 from feature_cache.spec import FeatureSpec
 from transfer.datasets import DataSet
-from transfer.images import ImageSource, decoding_of, pixels_for
+from transfer.images import FileSource, ImageSource, decoding_of, pixels_for
 from transfer.machine import cores
 
 CHUNK = 512  # images that are decoded at a time
@@ -233,6 +233,19 @@ def near_groups(
     sizes = np.bincount(groups)
     grown = np.bincount(groups[first]) > 1
     return NearGroups(groups, pairs, int(sizes[grown].sum()), int(grown.sum()), int(sizes[grown].max(initial=0)))
+
+
+def volumes(dataset: DataSet) -> np.ndarray:
+    """Numbers of shape (n,), int64, from 0 on, that are equal for the pages of one file.
+
+    Slices of one volume, or frames of one film, are alike, though no two of them are equal.
+    """
+    numbers: dict[object, int] = {}
+    keys = (
+        source.path if isinstance(source, FileSource) and source.page is not None else position
+        for position, source in enumerate(dataset.sources)
+    )
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
 def conflicts(groups: np.ndarray, labels: np.ndarray) -> int:

@@ -16,7 +16,7 @@ from feature_cache.shrink import complete as fill
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.datasets import DataSet, Unreadable, digests
-from transfer.groups import copy_groups
+from transfer.groups import copy_groups, united, volumes
 from transfer.images import pixels_for
 from transfer.request import Request
 
@@ -80,8 +80,9 @@ class Cached:
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """Numbers of shape (n,), int64, equal for copies of an image (see `transfer.groups.copy_groups`)."""
-        return copy_groups(self.dataset, self.digests, self.specs, self.memo)
+        """Numbers of shape (n,), int64, equal for copies of an image, and the pages of a file (`transfer.groups`)."""
+        copies = copy_groups(self.dataset, self.digests, self.specs, self.memo)
+        return united(copies, volumes(self.dataset))
 
 
 def find_missing(

@@ -18,10 +18,11 @@ from transfer import copies, datasets, groups
 from transfer.augment import Augmentation
 from transfer.datasets import DataSet
 from transfer.extract import extract
-from transfer.groups import conflicts, copy_groups, near_groups, pixel_digests, united
+from transfer.groups import conflicts, copy_groups, near_groups, pixel_digests, united, volumes
 from transfer.images import ArraySource
 from transfer.lookup import Cached, cached_features
 from transfer.nets import Net
+from transfer.pages import every_page
 from transfer.request import Request
 
 REQUEST = Request(Net("glyphnet"), ("block1_pool",))
@@ -329,3 +330,17 @@ def test_conflicts_are_the_images_of_groups_with_several_labels() -> None:
     assert conflicts(np.array([7, 7, 3, 3, 1, 7]), labels) == 3
     assert conflicts(np.arange(6), labels) == 0
     assert conflicts(np.zeros(6, int), labels) == 6
+
+
+def test_pages_of_a_file_stay_together(tmp_path: Path, memo: DigestMemo) -> None:
+    frames = [noise(number, "L") for number in range(6)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:3])
+    frames[3].save(tmp_path / "b.tif", save_all=True, append_images=frames[4:])
+    frames[4].save(tmp_path / "c.png")
+    dataset = every_page(datasets.load(str(tmp_path)))
+    assert volumes(dataset).tolist() == [0, 0, 0, 1, 1, 1, 2]
+    cache = FeatureCache(tmp_path / "cache")
+    extract(dataset, REQUEST, cache)
+    first, second = dataset.ids[:3], dataset.ids[3:]  # c.png is a copy of a page of b.tif
+    groups = cached_features(dataset, REQUEST, cache).groups
+    assert as_sets(dataset, groups) == {frozenset(first), frozenset(second)}

@@ -345,6 +345,32 @@ class TestFiles:
         assert calls < 100
 
 
+class TestPages:
+    def test_an_id_names_a_page_of_a_file(self, table: Callable[..., DataSet], images: Path) -> None:
+        (images / "real#1.png").touch()
+        data = table("id,class\n0.png#0,ant\n0.png#12,bee\n1#3,ant\nreal#1.png,bee\n")
+        assert data.ids == ("0.png#0", "0.png#12", "1#3", "real#1.png")
+        assert [(source.path.name, source.page) for source in data.sources] == [
+            ("0.png", 0),
+            ("0.png", 12),
+            ("1.png", 3),
+            ("real#1.png", None),
+        ]
+        assert data.notes == (
+            f"1 of 4 ids in {images.parent / 't.csv'} name no file in {images} as they are; found without their "
+            "extension (1), such as 1.png for '1#3'.",
+        )
+
+    def test_a_page_of_no_file_is_missing(self, table: Callable[..., DataSet]) -> None:
+        data = table("id,class\n0.png,ant\nother.png#1,bee\n")
+        with pytest.raises(BadImage, match=r"1 of 2 ids in .* name no file in .*, the first is 'other\.png#1'"):
+            data.sources[1].load()
+
+    def test_two_ids_of_one_page_are_told(self, table: Callable[..., DataSet]) -> None:
+        with pytest.raises(BadData, match=r"'0\.png#1' and '0#1' would both be"):
+            table("id,class\n0.png#1,ant\n0#1,bee\n")
+
+
 def _new(table: Callable[..., DataSet], name: str) -> Path:
     folder = Path(table("id\n0.png\n").name).parent / name
     folder.mkdir()

@@ -16,7 +16,15 @@ _AT_ONCE = 2**22  # values that are scaled at a time
 FEW_LEVELS = 32  # no more than this are left of an image whose values fill an eighth of their range, or less
 
 
-def to_eight_bit(values: np.ndarray, bits: int, decoding: Decoding, name: str, *, inverted: bool = False) -> np.ndarray:
+def to_eight_bit(
+    values: np.ndarray,
+    bits: int,
+    decoding: Decoding,
+    name: str,
+    *,
+    inverted: bool = False,
+    no_data: float | None = None,
+) -> np.ndarray:
     """Values of an image as levels from 0 to 255.
 
     Parameters
@@ -26,6 +34,8 @@ def to_eight_bit(values: np.ndarray, bits: int, decoding: Decoding, name: str, *
         Of the range of integers: 12 where 4095 is white.
     inverted : bool
         Whether the smallest value is white.
+    no_data : float, optional
+        The value that stands for no value, of which percentiles know nothing.
 
     Returns
     -------
@@ -38,7 +48,7 @@ def to_eight_bit(values: np.ndarray, bits: int, decoding: Decoding, name: str, *
     """
     limits = decoding.limits
     if decoding.window == PERCENTILES:
-        limits = _percentiles(values)
+        limits = _percentiles(values, no_data)
     if limits is not None:
         return _stretched(values, *limits, inverted=inverted)
     if values.dtype.kind == "f":
@@ -63,7 +73,7 @@ def remark_on(most: int, bits: int, decoding: Decoding) -> str | None:
         return None
     used = most.bit_length()
     return (
-        f"of its 16-bit values no more than {levels} gray level{'s' * (levels > 1)} are left; say which value is white "
+        f"its 16-bit values become no more than {levels} of 256 gray levels; say which value is white "
         f"by depth {used} (--depth {used}) or by a window (--window 0,{2**used - 1})"
     )
 
@@ -84,8 +94,12 @@ def _stretched(values: np.ndarray, low: float, high: float, *, inverted: bool) -
     return levels
 
 
-def _percentiles(values: np.ndarray) -> tuple[float, float]:
+def _percentiles(values: np.ndarray, no_data: float | None) -> tuple[float, float]:
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if no_data is not None:
+        # As the file stores it: a float32 is not its text.
+        stored = np.float64(no_data).astype(finite.dtype) if finite.dtype.kind == "f" else no_data
+        finite = finite[finite != stored]
     if not finite.size:
         return 0.0, 0.0
     low, high = np.percentile(finite, CLIPPED)

@@ -14,17 +14,32 @@ from feature_cache.errors import BadImage
 from transfer.images import limits
 from transfer.images.picture import Picture, PillowPicture
 from transfer.images.quiet import silence_libtiff
-from transfer.images.tiff import TiffPicture
+from transfer.images.tiff import REDUCED, SUBFILE_TYPE, TiffPicture, no_page, page_numbers
+from transfer.images.truncation import other_process
 
 # Pillow's readers that start another program, or only know how to hand a file on.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS"}
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
+_CONVERT = "convert it to PNG, TIFF or JPEG"
+_CONVERT_FLOATS = "save it as TIFF of floating point, which is read by a window (--window LOW,HIGH)"
 # Formats that have to be named where they are not read, by how they begin (see `_brand` for those of one container).
 _FOREIGN = (
-    (b"\xff\x0a", "a JPEG XL file"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL file"),
+    (b"\xff\x0a", f"a JPEG XL file; {_CONVERT}"),
+    (b"\0\0\0\x0cJXL ", f"a JPEG XL file; {_CONVERT}"),
+    (b"II\xbc\x01", f"a JPEG XR file; {_CONVERT}"),
+    (b"v/1\x01", f"an OpenEXR file; {_CONVERT_FLOATS}"),
+    (
+        b"#?RADIANCE",
+        f"a Radiance HDR file; {_CONVERT_FLOATS}",
+    ),
+    (
+        b"PF\n",
+        f"a PFM file of colours; {_CONVERT_FLOATS}",
+    ),
+    (b"P7\n", f"a PAM file of a kind that is not read; {_CONVERT}"),
+    (b"8BPS", f"a Photoshop file of a kind that is not read, such as of 16 bits; {_CONVERT}"),
     (b"%PDF", "a PDF file"),
     (b"%!PS", "a PostScript file"),
     (b"\xc5\xd0\xd3\xc6", "an EPS file"),
@@ -72,10 +87,30 @@ def open_picture(encoded: bytes, *, page: int | None = None, max_pixels: int = l
             raise BadImage(foreign, foreign) from None
         raise
     if page is not None:
-        image.seek(page)
-    if image.format == "TIFF" and _has_planes(image):
+        try:
+            image.seek(page)
+        except EOFError:
+            raise no_page(page, getattr(_opened(encoded), "n_frames", 1)) from None
+    elif image.format == "TIFF" and (number := _first_in_full(image, encoded)):
+        picture = open_picture(encoded, page=number, max_pixels=max_pixels)
+        picture.recipe = max(picture.recipe, 2)  # once it was the smaller copy
+        picture.remarks.append(f"its first page is a smaller copy of another one, and page {number} is read")
+        return picture
+    if image.format == "TIFF" and (_has_planes(image) or image.info.get("compression") == "webp"):
         return _by_tifffile(encoded, page, max_pixels)
     return PillowPicture(image, encoded, page=page, max_pixels=max_pixels)
+
+
+def _first_in_full(image: Image.Image, encoded: bytes) -> int:
+    """The first page of a TIFF that is no smaller copy of another one; 0 where there is none, or damage hides it."""
+    if image.tag_v2.get(SUBFILE_TYPE) != REDUCED:  # type: ignore[attr-defined]
+        return 0
+    try:
+        count = image.n_frames  # type: ignore[attr-defined]
+        image.seek(0)
+    except Exception:
+        return 0
+    return page_numbers(encoded, count)[0]
 
 
 def _has_planes(image: Image.Image) -> bool:
@@ -88,6 +123,8 @@ def _has_planes(image: Image.Image) -> bool:
 def _by_tifffile(encoded: bytes, page: int | None, max_pixels: int) -> Picture:
     try:
         return TiffPicture(io.BytesIO(encoded), page=page, max_pixels=max_pixels)
+    except BadImage:
+        raise
     except Exception as error:  # whatever a damaged file leads it to
         reason = "is a damaged TIFF file"
         raise BadImage(reason, reason) from error
@@ -129,6 +166,8 @@ def _foreign(encoded: bytes) -> str | None:
         return "is a video or another file in the container of MPEG-4"
     if encoded[128:132] == b"DICM":
         return "is a DICOM file; convert it to PNG or TIFF of 16 bits"
+    if process := other_process(encoded):
+        return f"is {process}, which is not read; {_CONVERT}"
     for prefix, what in _FOREIGN:
         if begins.lower().startswith(prefix.lower()):
             return f"is {what}"

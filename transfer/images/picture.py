@@ -16,7 +16,8 @@ from transfer.images import limits
 from transfer.images.levels import remark_on, to_eight_bit
 from transfer.images.options import BACKGROUND, DEFAULT, Decoding
 from transfer.images.strips import AT_ONCE, SIDEWAYS, Strips, turned, upright
-from transfer.images.tiff import TiffPicture, first_three
+from transfer.images.tiff import NO_DATA, REDUCED, SUBFILE_TYPE, TiffPicture, first_three, no_data_of, page_numbers
+from transfer.images.transparency import has_key_of_other_bits, is_invisible, mend_key, to_gray_or_rgb
 from transfer.images.truncation import share_of
 
 ARRAY = "array"  # the format of an image that no file holds
@@ -25,9 +26,8 @@ DEEP = (*SIXTEEN_BIT, "I", "F")
 _BITS = {"1": 1, "I": 32, "F": 32}  # of a channel in each of Pillow's modes; in others 16 or 8
 # An alpha channel of which a smaller share is wholly opaque or wholly transparent is perhaps none.
 _PLAIN_ALPHA = 0.5
-# TIFF tags, and values of them.
-_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 254, 258, 262, 274, 339
-_REDUCED, _WHITE_IS_ZERO, _SIGNED = 1, 0, 2
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 class Picture(Protocol):
@@ -41,6 +41,8 @@ class Picture(Protocol):
         Of a channel, as stored.
     pages : int
         How many images the file holds.
+    page_numbers : list of int
+        Those, from 0 on, that are no smaller copies and no masks of others; 0 alone where none is left.
     shape : (height, width)
         Once it is upright.
     recipe : int
@@ -57,6 +59,8 @@ class Picture(Protocol):
 
     @property
     def pages(self) -> int: ...
+    @property
+    def page_numbers(self) -> list[int]: ...
     @property
     def shape(self) -> tuple[int, int]: ...
 
@@ -112,12 +116,15 @@ class PillowPicture:
         self._tags: Any = getattr(image, "tag_v2", {}) if self.format == "TIFF" else {}
         self._inverted = self.mode in DEEP and self._tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
         self._signed = self.mode == "L" and _SIGNED in _as_tuple(self._tags.get(_SAMPLE_FORMAT))
+        self._white = _white_of(image)
         self._deep_bits = 12 if _as_tuple(self._tags.get(_BITS_PER_SAMPLE)) == (12,) else 16
         # Before it is decoded: Pillow turns a TIFF as it loads it.
         self._orientation = _orientation(image) if self.format in ("JPEG", "TIFF") else None
         turned_twice = self.format == "TIFF" and self._orientation in range(2, 9)
         key_ignored = self.mode in SIXTEEN_BIT and "transparency" in image.info
+        self._mends_key = has_key_of_other_bits(image, self.bits)
         once_wrong = turned_twice or key_ignored or self._inverted or self._signed or self._deep_bits < 16
+        once_wrong = once_wrong or self._mends_key
         self.recipe = 2 if once_wrong else 1
 
     @property
@@ -126,6 +133,11 @@ class PillowPicture:
             return int(getattr(self._image, "n_frames", 1))
         except Exception:  # damage after the first page, which may be sound
             return 1
+
+    @property
+    def page_numbers(self) -> list[int]:
+        count = self.pages
+        return page_numbers(self._encoded, count) if self.format == "TIFF" and self._encoded else list(range(count))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -147,11 +159,14 @@ class PillowPicture:
         if decoding.window is not None and self.bits == 16 and self.mode not in DEEP:
             return self._deep_colour(name).upright(decoding, least, name)
         self._load(name)
+        if self._mends_key:
+            self._mends_key = False
+            self._remark(mend_key(image, self.bits))
         orientation = _orientation(image)
         self._remark_on_bands(decoding)
         if self.mode in DEEP or self._signed:
             image = self._eight_bit(image, decoding, name)
-        return upright(image, orientation, partial(_to_gray_or_rgb, alpha=decoding.alpha))
+        return upright(image, orientation, partial(to_gray_or_rgb, alpha=decoding.alpha))
 
     def _load(self, name: str) -> None:
         try:
@@ -196,8 +211,11 @@ class PillowPicture:
             values = np.asarray(image if stop - start == height else image.crop((0, start, width, stop)))
             if self._signed:
                 values = values.view(np.int8)
+            if self._white and decoding.window is not None:
+                values = np.rint(values * (self._white / 65535)).astype(np.int32)  # as they are stored
             bits = 8 if self._signed else self._deep_bits
-            part = to_eight_bit(values, bits, decoding, name, inverted=self._inverted)
+            no_data = no_data_of(self._tags.get(NO_DATA))
+            part = to_eight_bit(values, bits, decoding, name, inverted=self._inverted, no_data=no_data)
             if isinstance(key, int) and decoding.alpha in BACKGROUND:
                 part[values == key] = BACKGROUND[decoding.alpha]
             levels[start:stop] = part
@@ -244,8 +262,10 @@ class PillowPicture:
     def _remark_on_pages(self, decoding: Decoding) -> None:
         if self.format != "TIFF" or self._page is not None or decoding.pages != "first":
             return
-        if _as_tuple(self._tags.get(_SUBFILE_TYPE)) == (_REDUCED,):
-            self._remark("its first page is marked as a preview of another one, as in the raw files of cameras")
+        if _as_tuple(self._tags.get(SUBFILE_TYPE)) == (REDUCED,):
+            self._remark(
+                "its first page is read, and marked as a smaller copy of another image, as in raw files of cameras"
+            )
         elif self.pages > 1 and not self._second_is_reduced():
             self._remark(f"of its {self.pages} pages the first alone is read (pages can be all or channels: --pages)")
 
@@ -253,13 +273,19 @@ class PillowPicture:
         """Whether what follows the first page is that page again, smaller, as viewers keep it."""
         try:
             self._image.seek(1)
-            return bool(int(self._image.tag_v2.get(_SUBFILE_TYPE, 0)) & _REDUCED)  # type: ignore[attr-defined]
+            return bool(int(self._image.tag_v2.get(SUBFILE_TYPE, 0)) & REDUCED)  # type: ignore[attr-defined]
         except Exception:  # damage after the first page
             return True
         finally:
             self._image.seek(0)
 
     def _remark_on_bands(self, decoding: Decoding) -> None:
+        if decoding.alpha != "ignore" and is_invisible(self._image):
+            self._remark(
+                f"it is transparent all over, which leaves nothing but {decoding.alpha}; its colours show without its "
+                "transparency (--alpha ignore)"
+            )
+            return
         if self.format != "TIFF":
             return
         bands = len(_as_tuple(self._tags.get(_BITS_PER_SAMPLE)))
@@ -274,34 +300,6 @@ class PillowPicture:
                     f"its last band is marked as transparency and was laid over {decoding.alpha}; if it is another "
                     "band, near infrared for instance, have it ignored (--alpha ignore)"
                 )
-
-
-def _to_gray_or_rgb(image: Image.Image, alpha: str) -> Image.Image:
-    """An image of 8 bits or fewer as one of mode L or RGB, transparency laid over what `alpha` says."""
-    if image.mode == "1":
-        transparent = image.info.get("transparency")
-        image = image.convert("L")
-        if isinstance(transparent, int):  # 0 or 1, an index
-            image.info["transparency"] = 255 * transparent
-    if alpha == "ignore" and "transparency" in image.info:
-        image = image.copy()
-        del image.info["transparency"]
-    if image.mode in ("L", "RGB"):
-        if "transparency" not in image.info:
-            return image
-        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        gray = image.mode in ("LA", "La")
-        straight = image.convert("LA" if gray else "RGBA")
-        if alpha == "ignore":
-            return straight.convert("L" if gray else "RGB")
-        level = BACKGROUND[alpha]
-        below = Image.new(straight.mode, straight.size, (level,) * (len(straight.getbands()) - 1) + (255,))
-        below.paste(straight, mask=straight.getchannel("A"))
-        return below.convert("L" if gray else "RGB")
-    return image.convert("RGB")
 
 
 def _bits(image: Image.Image) -> int:
@@ -321,6 +319,15 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # damaged metadata does not matter, damaged pixels do
         return 1
     return value if isinstance(value, int) else 1
+
+
+def _white_of(image: Image.Image) -> int | None:
+    """The largest value of a PGM of more than 8 bits, where it is one that Pillow scales to 16 bits as it decodes."""
+    tiles = getattr(image, "tile", None)
+    if image.format != "PPM" or image.mode != "I" or not tiles or not isinstance(tiles[0][3], tuple):
+        return None
+    white = tiles[0][3][-1]
+    return white if isinstance(white, int) and 255 < white < 65535 else None
 
 
 def _is_plain_ppm(image: Image.Image) -> bool:

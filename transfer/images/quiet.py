@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 from functools import cache
 
 from PIL import _imaging
+
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,10 @@ from feature_cache.keys import FileStamp, digest_array, digest_bytes
 from transfer.images.limits import MAX_BYTES, MAX_PIXELS
 from transfer.images.opening import open_picture
 from transfer.images.picture import Picture, PillowPicture
+
+# The file whose pages are being read: each page needs all of its bytes, and their digest.
+_LATEST: dict[FileStamp, tuple[bytes, bytes]] = {}
+_LOCK = threading.Lock()
 
 
 class ImageSource(Protocol):
@@ -54,7 +59,7 @@ class FileSource:
         BadImage
             When it is missing, no file, too large, empty, or no image that is known.
         """
-        encoded = self._read()
+        encoded, file_digest = self._content()
         if not encoded:
             raise BadImage(f"the image {self.path} is empty (0 bytes).", "empty (0 bytes)")
         try:
@@ -64,11 +69,22 @@ class FileSource:
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             reason = f"not an image that can be read ({reason_of(error)})"
             raise BadImage(f"{self.path} is {reason}.", reason) from error
-        return self._digest(encoded, picture.recipe), picture
+        return self._digest(file_digest or digest_bytes(encoded), picture.recipe), picture
 
-    def _digest(self, encoded: bytes, recipe: int) -> bytes:
+    def _content(self) -> tuple[bytes, bytes | None]:
+        """The bytes of the file and, where it is read page by page, their digest, which are kept for the next one."""
+        status = None if self.page is None else FileSource(self.path).stamp()
+        if status is None:
+            return self._read(), None
+        with _LOCK:
+            if status not in _LATEST:
+                _LATEST.clear()
+                encoded = self._read()
+                _LATEST[status] = encoded, digest_bytes(encoded)
+            return _LATEST[status]
+
+    def _digest(self, digest: bytes, recipe: int) -> bytes:
         """That of the file, or one of its own: of a later page, or where pixels were once made otherwise."""
-        digest = digest_bytes(encoded)
         parts = [f"page {self.page}"] * bool(self.page) + [f"recipe {recipe}"] * (recipe > 1)
         return digest_bytes(digest + ", ".join(parts).encode()) if parts else digest
 
@@ -88,6 +104,8 @@ class FileSource:
             if isinstance(error, BadImage):
                 raise
             reason = getattr(error, "strerror", None) or str(error)
+            if isinstance(error, FileNotFoundError) and self.path.is_symlink():
+                reason = "it is a link to a file that is not there"
             raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
 
     def stamp(self) -> FileStamp | None:
@@ -134,4 +152,6 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, _OF_PROGRAMS):
         return "its header is damaged"
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if text == "Truncated File Read":
+        return "it is cut off in its header"
     return "not a known image format" if text.startswith("cannot identify image file") else text

@@ -20,7 +20,11 @@ from transfer.images.strips import SIDEWAYS, Strips, upright
 
 _GRAY = ("MINISBLACK", "MINISWHITE")
 _DEFLATE = (8, 32946)
-_ALPHA = (1, 2)  # extra samples that are associated and unassociated alpha
+_ASSOCIATED = 1
+_ALPHA = (_ASSOCIATED, 2)  # extra samples that are associated and unassociated alpha
+SUBFILE_TYPE, NO_DATA = 254, 42113  # tags; the second is GDAL's
+REDUCED = 1  # a smaller copy of another page
+_NO_IMAGE = REDUCED | 4  # bits of NewSubfileType: a smaller copy of another page, and a mask of one
 
 
 class TiffPicture:
@@ -43,6 +47,8 @@ class TiffPicture:
         self._max_pixels = max_pixels
         self._file = tifffile.TiffFile(stream)
         self._one_page = page is not None
+        if page is not None and page >= self.pages:
+            raise no_page(page, self.pages)
         first: Any = self._file.pages[page or 0]
         self.remarks: list[str] = []
         self.bits = int(first.bitspersample)
@@ -60,6 +66,10 @@ class TiffPicture:
             return len(self._file.pages)
         except Exception:  # damage after the first page, which may be sound
             return 1
+
+    @property
+    def page_numbers(self) -> list[int]:
+        return page_numbers(self._stream.getvalue(), self.pages)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,14 +93,23 @@ class TiffPicture:
         if values.dtype == np.uint16:
             self._remark(remark_on(int(values.max()), self.bits, decoding))
         bits = self.bits if values.dtype.kind == "u" and self.bits != 8 else 16
-        pixels = values if values.dtype == np.uint8 else to_eight_bit(values, bits, decoding, name)
+        pixels = values if values.dtype == np.uint8 else self._eight_bit(values, bits, decoding, name)
         if self._kind == "MINISWHITE":
             pixels = 255 - pixels
         if alpha is not None and decoding.alpha in BACKGROUND:
             share = alpha[..., None].astype(np.float32) / np.iinfo(alpha.dtype).max
-            pixels = np.rint(pixels * share + BACKGROUND[decoding.alpha] * (1 - share)).astype(np.uint8)
+            colours = pixels if self._is_premultiplied else pixels * share
+            pixels = np.rint(np.minimum(colours + BACKGROUND[decoding.alpha] * (1 - share), 255)).astype(np.uint8)
         image = Image.fromarray(first_three(pixels))
         return upright(image, self._orientation, lambda part: part)
+
+    def _eight_bit(self, values: np.ndarray, bits: int, decoding: Decoding, name: str) -> np.ndarray:
+        tag = self._page.tags.get(NO_DATA)
+        return to_eight_bit(values, bits, decoding, name, no_data=no_data_of(None if tag is None else tag.value))
+
+    @property
+    def _is_premultiplied(self) -> bool:
+        return [int(kind) for kind in self._page.extrasamples[:1]] == [_ASSOCIATED]
 
     def _check(self, name: str) -> None:
         """Refuse what would take too much, or is not understood."""
@@ -164,6 +183,32 @@ class TiffPicture:
     def _remark(self, text: str | None) -> None:
         if text:
             self.remarks.append(text)
+
+
+def no_data_of(text: Any) -> float | None:
+    """The value that stands for no value, by GDAL's tag; None where there is none."""
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def no_page(page: int, count: int) -> BadImage:
+    """The error of a page that a file does not have."""
+    reason = f"has no page {page}: it holds {count} image{'s' * (count != 1)}, and the first is page 0"
+    return BadImage(reason, reason)
+
+
+def page_numbers(encoded: bytes, count: int) -> list[int]:
+    """The pages of a TIFF but for smaller copies and masks of others; all `count` where damage hides these."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+            kinds = [int(page.subfiletype) for page in file.pages]
+    except Exception:  # of one page among others, which is told when it is read
+        return list(range(count))
+    return [number for number, kind in enumerate(kinds) if not kind & _NO_IMAGE] or [0]
 
 
 def first_three(pixels: np.ndarray) -> np.ndarray:

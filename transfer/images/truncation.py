@@ -1,4 +1,4 @@
-"""How much of a JPEG that was cut off is there.
+"""How much of a JPEG that was cut off is there, and what a JPEG is that cannot be read.
 
 The markers are those of ITU-T T.81, Annex B.
 """
@@ -13,6 +13,9 @@ from PIL import Image
 
 _END, _SCAN, _FRAMES = 0xD9, 0xDA, (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
+_PROCESSES = {0xC3: "a lossless JPEG", 0xC5: "a hierarchical JPEG", 0xC6: "a hierarchical JPEG", 0xF7: "a JPEG-LS file"}
+_PROCESSES |= {0xC7: "a hierarchical JPEG", 0xCB: "a lossless JPEG", 0xCF: "a hierarchical JPEG"}
+_ALL_FRAMES = {*_PROCESSES, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # but for tables
 _COEFFICIENTS = 64  # of a block
 
 
@@ -28,8 +31,22 @@ def share_of(encoded: bytes) -> str:
                     exactness[component, coefficient] = 0.5 if scan.low_bits_missing else 1.0
         components = 1 + max((component for scan in scans for component in scan.components), default=0)
         share = sum(exactness.values()) / (components * _COEFFICIENTS)
-        return f"is cut off: {len(whole)} of its passes are whole, with about {share:.0%} of its detail"
-    return f"is cut off: about {_rows(encoded):.0%} of its rows are there"
+        passes = f"{len(whole)} of its passes {'is' if len(whole) == 1 else 'are'} whole"
+        return f"is cut off: {passes}, with about {share:.0%} of its detail"
+    rows = _rows(encoded)
+    return f"is cut off: {'nearly all' if rows > 0.99 else f'about {rows:.0%}'} of its rows are there"
+
+
+def other_process(encoded: bytes) -> str | None:
+    """What a JPEG is by its frame that decoders of photographs do not read; None for one that they do, or none."""
+    place = 2
+    while encoded[:2] == b"\xff\xd8" and place < len(encoded) - 4 and encoded[place] == 0xFF:
+        marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4])
+        if marker in _ALL_FRAMES:
+            bits = encoded[place + 4]
+            return _PROCESSES.get(marker) or (f"a JPEG of {bits} bits a channel" if bits != 8 else None)
+        place += 2 + max(length, 2)
+    return None
 
 
 class _Scan(NamedTuple):

@@ -28,6 +28,7 @@ MOST_FILES = 4_000_000  # that are looked through for what an id may mean
 MOST_CANDIDATES = 1000
 LONGEST = 4096  # characters of an id that is looked for
 _FILE, _LINK, _FOLDER = range(3)
+_PAGE = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)  # stack.tif#3, where no file has that name
 _DOTS = {"", ".", ".."}
 _PREFIX = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?|[a-z]:", re.IGNORECASE)  # https://host/, file:///, C:
 
@@ -44,9 +45,13 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource
     """
     inside = _Folder(str(folder), table)
     paths: list[str | None] = [inside.exact(name) for name in ids]
+    pages: list[int | None] = [None] * len(ids)
+    for row in [row for row, path in enumerate(paths) if path is None]:
+        if (named := _PAGE.fullmatch(ids[row])) and (path := inside.exact(named[1])):
+            paths[row], pages[row] = path, int(named[2])
     lost = [row for row, path in enumerate(paths) if path is None]
     if not lost:
-        return [FileSource(Path(path)) for path in paths if path is not None], []
+        return [FileSource(Path(path), page) for path, page in zip(paths, pages, strict=True) if path is not None], []
 
     index = _Index(inside.path)
     ways: Counter[str] = Counter()
@@ -55,6 +60,8 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource
     several: list[tuple[str, list[str]]] = []
     for row in lost:
         fits, way = index.search(ids[row])
+        if not fits and (named := _PAGE.fullmatch(ids[row])):
+            (fits, way), pages[row] = index.search(named[1]), int(named[2])
         if len(fits) == 1:
             paths[row] = posixpath.join(folder, fits[0])
             if fits[0] in index.links:
@@ -79,7 +86,7 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource
             f"{table}: none of its {len(ids)} images is in the folder {folder}; the first is {missing[0]!r}"
             f"{_cause(index, missing[0])}. Name the folder of the images with --images."
         )
-    _require_one_each(table, ids, paths)
+    _require_one_each(table, ids, paths, pages)
     notes = []
     if example:
         by = ", ".join(f"{way} ({count})" for way, count in ways.most_common())
@@ -88,16 +95,16 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource
             f"such as {example[1]} for {example[0]!r}."
         )
     cause = _cause(index, missing[0]) if missing else ""
-    first = missing[0] if missing else ""
-    message = (
-        f"{len(missing)} of {len(ids)} ids in {table} name no file in {folder}, the first is {first[:300]!r}{cause}"
-    )
-    return [
-        FileSource(Path(path))
-        if path is not None
-        else MissingFile(Path(folder, name), message=message, reason="no such file" + cause * (name == first))
-        for name, path in zip(ids, paths, strict=True)
-    ], notes
+    message = f"{len(missing)} of {len(ids)} ids in {table} name no file in {folder}"
+    message += f", the first is {missing[0][:300]!r}{cause}" if missing else ""
+    sources: list[FileSource] = []
+    for name, path, page in zip(ids, paths, pages, strict=True):
+        if path is None:
+            reason = "no such file" + (cause if name == missing[0] else "")
+            sources.append(MissingFile(Path(folder, name), message=message, reason=reason))
+        else:
+            sources.append(FileSource(Path(path), page))
+    return sources, notes
 
 
 def is_folder(path: Path) -> bool:
@@ -110,11 +117,13 @@ def is_image_name(name: str) -> bool:
     return suffix(name) in IMAGE_SUFFIXES
 
 
-def _require_one_each(table: Path, ids: Sequence[str], paths: Sequence[str | None]) -> None:
-    """Raise BadData where two ids have come to the same file."""
-    seen: dict[str, str] = {}
-    for name, path in zip(ids, paths, strict=True):
-        other = seen.setdefault(path, name) if path is not None else name
+def _require_one_each(
+    table: Path, ids: Sequence[str], paths: Sequence[str | None], pages: Sequence[int | None]
+) -> None:
+    """Raise BadData where two ids have come to the same file, or page of one."""
+    seen: dict[tuple[str, int | None], str] = {}
+    for name, path, page in zip(ids, paths, pages, strict=True):
+        other = seen.setdefault((path, page), name) if path is not None else name
         if other != name:
             raise BadData(f"{table}: {other!r} and {name!r} would both be {path}; write the paths of their files.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from transfer.images import Decoding, FileSource, decoding_of, limits, read_pixe
 from transfer.images import strips as strips_module
 from transfer.images.strips import Strips, turned
 from transfer.pages import every_page, limited
+
+GRAY: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
 
 
 def remarks_on(file: Path, **choices: str) -> list[str]:
@@ -67,7 +70,7 @@ class TestPages:
         assert pages.ids == ("a.png", *(f"stack.tif#{number}" for number in range(4)))
         pixels = [read_pixels(source)[1][..., 0] for source in pages.sources]
         np.testing.assert_array_equal(pixels[1:], values)
-        assert pages.notes[-1] == "1 files hold 4 pages, each of them an image."
+        assert pages.notes[-1] == "1 file holds 4 pages, each of them an image."
         digests = [source.load()[0] for source in pages.sources]
         assert len(set(digests)) == 5
         assert digests[1] == FileSource(file).load()[0], "the first page has the rows of the file"
@@ -79,9 +82,62 @@ class TestPages:
             writer.write(np.zeros((32, 32), np.uint8), metadata=None)
             writer.write(np.zeros((16, 16), np.uint8), subfiletype=1, metadata=None)
         assert remarks_on(tmp_path / "pyramid.tif") == []
+        assert every_page(datasets.load(str(tmp_path))).ids == ("pyramid.tif",)
+
+    def test_a_file_is_read_once_for_all_of_its_pages(
+        self, stack: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file, values = stack
+        reads, real = [], FileSource._read
+        monkeypatch.setattr(FileSource, "_read", lambda source: reads.append(source.page) or real(source))
+        for page in range(4):
+            np.testing.assert_array_equal(read_pixels(FileSource(file, page))[1][..., 0], values[page])
+        assert reads == [0]
+        tifffile.imwrite(file, values[::-1].copy(), **GRAY)  # what is written anew is read anew
+        np.testing.assert_array_equal(read_pixels(FileSource(file, 1))[1][..., 0], values[2])
+
+    def test_a_smaller_copy_in_front_is_not_the_image(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        values = rng.integers(0, 256, (32, 32), np.uint8)
+        with tifffile.TiffWriter(tmp_path / "preview.tif") as writer:
+            writer.write(values[::4, ::4].copy(), subfiletype=1, metadata=None)
+            writer.write(values, metadata=None)
+        digest, pixels = read_pixels(FileSource(tmp_path / "preview.tif"))
+        np.testing.assert_array_equal(pixels[..., 0], values)
+        assert remarks_on(tmp_path / "preview.tif") == [
+            "its first page is a smaller copy of another one, and page 1 is read"
+        ]
+        assert digest != digest_bytes((tmp_path / "preview.tif").read_bytes()), "rows of the preview are not found"
+
+    @pytest.mark.parametrize("name", ["stack.tif", "film.gif", "deep.tif", "one.png"])
+    def test_a_page_that_is_not_there_is_told(self, name: str, stack: tuple[Path, np.ndarray]) -> None:
+        file = stack[0].with_name(name)
+        frames = [Image.new("L", (9, 6), 60 * number) for number in range(4)]
+        frames[0].save(file.with_name("film.gif"), save_all=True, append_images=frames[1:])
+        tifffile.imwrite(file.with_name("deep.tif"), np.zeros((4, 6, 9, 5), np.uint16), planarconfig="contig", **GRAY)
+        frames[0].save(file.with_name("one.png"))
+        held = "1 image," if name == "one.png" else "4 images,"
+        with pytest.raises(BadImage, match=rf"{name} has no page 4: it holds {held} and the first is page 0\."):
+            FileSource(file, 4).load()
 
 
 class TestLevels:
+    def test_percentiles_know_nothing_of_the_value_for_no_value(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        for dtype in (np.float32, np.uint16):
+            values = rng.uniform(100, 200, (40, 50)).astype(dtype)
+            low, high = np.percentile(values[20:], (1, 99))
+            values[:20] = 9999
+            tag = [(42113, "s", 0, "9999", True)]
+            tifffile.imwrite(tmp_path / "dem.tif", values, photometric="minisblack", extratags=tag, metadata=None)
+            pixels = read_pixels(FileSource(tmp_path / "dem.tif"), decoding=Decoding(window="percentiles"))[1][..., 0]
+            expected = np.floor(np.clip((values.astype(float) - low) * (255 / (high - low)), 0, 255) + 0.5)
+            np.testing.assert_array_equal(pixels, expected)
+
+    def test_the_window_of_a_pgm_is_in_its_own_values(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        values = rng.integers(0, 4096, (6, 9))
+        (tmp_path / "a.pgm").write_bytes(b"P5 9 6 4095\n" + values.astype(">u2").tobytes())
+        pixels = read_pixels(FileSource(tmp_path / "a.pgm"), decoding=Decoding(window="0,2047"))[1][..., 0]
+        np.testing.assert_array_equal(pixels, np.floor(np.minimum(values / 2047, 1) * 255 + 0.5))
+
     def test_floats_need_a_window(self, tmp_path: Path) -> None:
         values = np.array([[-1.0, 0.0, np.nan, 0.5, 3.0]], np.float32)
         tifffile.imwrite(tmp_path / "f.tif", values, photometric="minisblack", metadata=None)
@@ -134,7 +190,7 @@ class TestLevels:
         values = np.linspace(0, 600, 64).astype(np.uint16).reshape(8, 8)
         Image.fromarray(values).save(tmp_path / "dark.png")
         (remark,) = remarks_on(tmp_path / "dark.png")
-        assert remark.startswith("of its 16-bit values no more than 3 gray levels are left")
+        assert remark.startswith("its 16-bit values become no more than 3 of 256 gray levels")
         assert "--depth 10" in remark
         assert "--window 0,1023" in remark
         assert survey(datasets.load(str(tmp_path)), (8, 8)).remarks == [f"dark.png: {remark}."]
