@@ -87,8 +87,10 @@ def write(file: Path, key: str, state: State) -> None:
 def _is_as_written(state: State) -> bool:
     """Whether all numbers are of the kinds that `write` was given."""
     counts = (state.stage, state.epoch, state.step, state.epochs)
-    histories = [epoch for stage in state.stages for epoch in stage]
-    values = [state.seconds, state.least, *(value for epoch in histories for value in epoch.values())]
+    values = [state.seconds, state.least]
+    for epoch in (epoch for stage in state.stages for epoch in stage):
+        for value in epoch.values():
+            values += value if isinstance(value, list) else [value]  # the losses of its steps are a list
     values += [*state.losses, *state.losses_of_best, *state.losses_of_probe]
     return (
         all(type(count) is int and count >= 0 for count in counts)
