@@ -48,9 +48,10 @@ def extract(args: argparse.Namespace) -> None:
         print_json(asdict(report))
         return
     print_skipped(report.skipped, listing)
+    rate = f" ({_rate(report.images_per_second)} images/s)" if report.rows_computed else ""
     print(
         f"{report.rows_computed} rows computed, {report.rows_reused} reused, {report.rows_skipped} skipped "
-        f"in {time_text(report.seconds)} ({_rate(report.images_per_second)} images/s), "
+        f"in {time_text(report.seconds)}{rate}, "
         f"{size_text(report.bytes_written)} written:"
     )
     for space in report.spaces:
