@@ -209,19 +209,23 @@ class PillowPicture:
         for start in range(0, height, step):
             stop = min(start + step, height)
             values = np.asarray(image if stop - start == height else image.crop((0, start, width, stop)))
-            if self._signed:
-                values = values.view(np.int8)
             if self._white and decoding.window is not None:
                 values = np.rint(values * (self._white / 65535)).astype(np.int32)  # as they are stored
-            bits = 8 if self._signed else self._deep_bits
-            no_data = no_data_of(self._tags.get(NO_DATA))
-            part = to_eight_bit(values, bits, decoding, name, inverted=self._inverted, no_data=no_data)
+            part = self._levels(values, decoding, name)
             if isinstance(key, int) and decoding.alpha in BACKGROUND:
                 part[values == key] = BACKGROUND[decoding.alpha]
             levels[start:stop] = part
             most = max(most, int(values.max())) if self.mode in SIXTEEN_BIT else 0
         self._remark(remark_on(most, self._deep_bits, decoding))
         return Image.fromarray(levels)
+
+    def _levels(self, values: np.ndarray, decoding: Decoding, name: str) -> np.ndarray:
+        """Stored values that are no levels of gray yet, as levels from 0 to 255."""
+        if self._signed:
+            values = values.view(np.int8)
+        bits = 8 if self._signed else self._deep_bits
+        no_data = no_data_of(self._tags.get(NO_DATA))
+        return to_eight_bit(values, bits, decoding, name, inverted=self._inverted, no_data=no_data)
 
     def _pages_as_channels(self, decoding: Decoding, name: str) -> Image.Image:
         """One gray or colour image of the first pages, each of one channel."""
@@ -234,10 +238,8 @@ class PillowPicture:
             if part.mode not in ("1", "L", "P", *DEEP):
                 reason = f"holds pages of mode {part.mode}, and pages that are channels are gray"
                 raise BadImage(f"{name} {reason}.", reason)
-            if part.mode in DEEP:
-                part = Image.fromarray(
-                    to_eight_bit(np.asarray(part), self._deep_bits, decoding, name, inverted=self._inverted)
-                )
+            if part.mode in DEEP or self._signed:
+                part = Image.fromarray(self._levels(np.asarray(part), decoding, name))
             channels.append(np.asarray(part.convert("L")))
         if len({channel.shape for channel in channels}) > 1:
             reason = "holds pages of several sizes, which cannot be the channels of one image"

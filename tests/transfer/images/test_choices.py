@@ -57,6 +57,15 @@ class TestPages:
         pixels = read_pixels(FileSource(tmp_path / "deep.tif"), decoding=Decoding(pages="channels", window="0,4095"))[1]
         np.testing.assert_array_equal(pixels, np.floor(np.moveaxis(values, 0, -1) / 4095 * 255 + 0.5))
 
+    def test_signed_pages_that_are_channels_are_not_taken_for_others(self, tmp_path: Path) -> None:
+        values = np.array([[[-128, 0, 127]]] * 3, np.int8)
+        tifffile.imwrite(tmp_path / "signed.tif", values, photometric="minisblack", metadata=None)
+        source = FileSource(tmp_path / "signed.tif")
+        with pytest.raises(BadImage, match="from -128 to 127"):
+            read_pixels(source, decoding=Decoding(pages="channels"))
+        pixels = read_pixels(source, decoding=Decoding(pages="channels", window="-128,127"))[1]
+        np.testing.assert_array_equal(pixels, [[[0] * 3, [128] * 3, [255] * 3]])
+
     def test_channels_of_several_sizes_are_refused(self, tmp_path: Path) -> None:
         first, second = Image.new("L", (4, 4)), Image.new("L", (5, 5))
         first.save(tmp_path / "odd.tif", save_all=True, append_images=[second])
