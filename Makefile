@@ -9,8 +9,7 @@ BIN := .venv/bin
 # On every core, but no more than four: a net of the slow tests takes up to 5 GB of memory.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 # Tests of transfer that are of images and tables: no backend has a part in them.
-NO_BACKEND := --ignore=tests/transfer/images \
-	$(foreach what,augment columns datasets,--ignore=tests/transfer/test_$(what).py)
+NO_BACKEND := --ignore=tests/transfer/data
 
 .PHONY: install demo test test-slow test-jax lint bench clean
 

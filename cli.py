@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from commands import signals  # before all else: a signal during the other imports ends the program in one line
+# Before all else: a signal during the other imports ends the program in one line.
+from layertap.commands.terminal import signals
 
 # isort: split
 import argparse
@@ -17,9 +18,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from commands import argument_types, arguments, fine_tune_arguments, head_arguments, ramp, streams
 from feature_cache.errors import LayertapError
 from feature_cache.version import own_version
+from layertap.commands.arguments import fine_tune, heads, shared, types
+from layertap.commands.ramp import parser as ramp_parser
+from layertap.commands.terminal import streams
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -122,27 +125,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"layertap {own_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    _add(commands, "nets", "commands.nets:nets", "list the nets that are known by name")
-    sub = _add(commands, "layers", "commands.nets:layers", "list the layers of a net, with their shapes and costs")
+    _add(commands, "nets", "layertap.commands.nets:nets", "list the nets that are known by name")
+    sub = _add(
+        commands, "layers", "layertap.commands.nets:layers", "list the layers of a net, with their shapes and costs"
+    )
     sub.add_argument("net", metavar="NET", help="name of a net, a .keras or .h5 file, or run of fine-tune")
-    sub.add_argument("--size", type=argument_types.size, help="input size in pixels (default: the net's own)")
+    sub.add_argument("--size", type=types.size, help="input size in pixels (default: the net's own)")
 
-    show = (arguments.add_data, arguments.add_quiet)
+    show = (shared.add_data, shared.add_quiet)
     sub = _add(
         commands,
         "explore",
-        "commands.explore:explore",
+        "layertap.commands.explore:explore",
         "say and show what a data set holds: classes, shapes, copies",
         *show,
     )
     _add_explore(sub)
 
-    groups = (arguments.add_data, arguments.add_features, arguments.add_cache, arguments.add_work)
-    sub = _add(commands, "extract", "commands.extract:extract", "compute the features that the cache lacks", *groups)
-    sub.add_argument("--plan", action="store_true", help="say what is there, what is missing and its cost, and stop")
-    sub.add_argument(
-        "--batch-size", type=argument_types.positive, metavar="N", help="images a batch (default: by size)"
+    groups = (shared.add_data, shared.add_features, shared.add_cache, shared.add_work)
+    sub = _add(
+        commands, "extract", "layertap.commands.extract:extract", "compute the features that the cache lacks", *groups
     )
+    sub.add_argument("--plan", action="store_true", help="say what is there, what is missing and its cost, and stop")
+    sub.add_argument("--batch-size", type=types.positive, metavar="N", help="images a batch (default: by size)")
     sub.add_argument(
         "--engine",
         choices=("auto", "keras", "openvino"),
@@ -151,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--devices",
-        type=argument_types.positive,
+        type=types.positive,
         default=1,
         metavar="N",
         help="share the work among N GPUs or, where there is none, N groups of cores (default: 1)",
@@ -159,13 +164,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--compress", action="store_true", help="compress what is stored, without loss")
 
     sub = _add(
-        commands, "train-head", "commands.train_head:train_head", "train and judge a head on cached features", *groups
+        commands,
+        "train-head",
+        "layertap.commands.train_head:train_head",
+        "train and judge a head on cached features",
+        *groups,
     )
-    head_arguments.add_targets(sub)
+    heads.add_targets(sub)
     head = sub.add_argument_group("head")
-    head_arguments.add_head(head)
-    head_arguments.add_choice(head)
-    head_arguments.add_protocol(head)
+    heads.add_head(head)
+    heads.add_choice(head)
+    heads.add_protocol(head)
     head.add_argument(
         "--average-views", action="store_true", help="predict by the mean over all views, not by the plain image"
     )
@@ -174,42 +183,44 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "train the end of a net, from what the cache holds of its beginning"
     groups = (
-        arguments.add_data,
-        partial(arguments.add_features, several=False),
-        arguments.add_cache,
-        arguments.add_work,
+        shared.add_data,
+        partial(shared.add_features, several=False),
+        shared.add_cache,
+        shared.add_work,
     )
-    sub = _add(commands, "fine-tune", "commands.fine_tune:fine_tune", text, *groups)
-    fine_tune_arguments.add(sub)
+    sub = _add(commands, "fine-tune", "layertap.commands.fine_tune:fine_tune", text, *groups)
+    fine_tune.add(sub)
 
-    text, work = "judge many features with many heads, and rank them", (arguments.add_cache, arguments.add_work)
-    sub = _add(commands, "sweep", "commands.sweep:sweep", text, arguments.add_data, *work)
-    head_arguments.add_sweep(sub)
+    text, work = "judge many features with many heads, and rank them", (shared.add_cache, shared.add_work)
+    sub = _add(commands, "sweep", "layertap.commands.sweep:sweep", text, shared.add_data, *work)
+    heads.add_sweep(sub)
 
-    of_run = (arguments.add_run, _add_head_code)
+    of_run = (shared.add_run, _add_head_code)
     text = "score the head of a run on labelled images"
-    _add(commands, "evaluate", "commands.heads:evaluate", text, *of_run, arguments.add_data, *work)
+    _add(commands, "evaluate", "layertap.commands.evaluate:evaluate", text, *of_run, shared.add_data, *work)
     text = "predict the classes of images with a run"
-    sub = _add(commands, "predict", "commands.heads:predict", text, *of_run, arguments.add_csv, *work)
+    sub = _add(commands, "predict", "layertap.commands.evaluate:predict", text, *of_run, shared.add_csv, *work)
     sub.add_argument("image", nargs="+", metavar="IMAGE", help="image files, or DATA")
     sub.add_argument("--out", metavar="FILE", help="CSV file to write (default: stdout)")
 
-    sub = _add(commands, "export", "commands.export_run:export", "write a run as one model, from pixels on", *of_run)
+    sub = _add(
+        commands, "export", "layertap.commands.export:export", "write a run as one model, from pixels on", *of_run
+    )
     _add_export(sub)
 
     _add_cache_commands(commands)
-    ramp.add(commands, _add)
+    ramp_parser.add(commands, _add)
     return parser
 
 
 def _add_explore(sub: argparse.ArgumentParser) -> None:
-    arguments.add_decoding(sub)
+    shared.add_decoding(sub)
     sub.add_argument(
         "--against", metavar="DATA2", help="say which images are in both (default: data/test.csv of a RAMP kit)"
     )
     sub.add_argument(
         "--size",
-        type=argument_types.size,
+        type=types.size,
         help="input size of a net, 64 or 48x64, at which pixels count (default: 224)",
     )
     sub.add_argument("--out", metavar="DIR", help="folder to write with pictures and report.html (default: print only)")
@@ -223,7 +234,7 @@ def _add_head_code(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_export(sub: argparse.ArgumentParser) -> None:
-    arguments.add_optional_data(sub, "images on which the model is compared with the run (default: random ones)")
+    shared.add_optional_data(sub, "images on which the model is compared with the run (default: random ones)")
     sub.add_argument("--to", required=True, choices=("keras", "onnx", "openvino", "saved-model"), help="its format")
     sub.add_argument("--out", required=True, metavar="FILE", help="file to write, or folder for a saved model")
     sub.add_argument("--overwrite", action="store_true", help="replace a model that is there")
@@ -233,65 +244,99 @@ def _add_cache_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "look after the cache"
     cache = commands.add_parser("cache", help=text, description="Look after the cache.")
     inner = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    where = arguments.add_cache
+    where = shared.add_cache
 
-    _add(inner, "list", "commands.cache:list_spaces", "list the spaces of the cache", where)
-    sub = _add(inner, "info", "commands.cache:info", "show the spec and segments of a space", where)
-    arguments.add_space(sub)
+    _add(inner, "list", "layertap.commands.cache.spaces:list_spaces", "list the spaces of the cache", where)
+    sub = _add(inner, "info", "layertap.commands.cache.spaces:info", "show the spec and segments of a space", where)
+    shared.add_space(sub)
 
-    sub = _add(inner, "verify", "commands.cache:verify", "read everything and compare it with its checks", where)
-    arguments.add_spaces(sub)
-    sub.add_argument("--repair", action="store_true", help="set damaged segments aside, so that their rows are missing")
-    sub.add_argument(
-        "--recompute", type=argument_types.positive, metavar="N", help="compute N random rows again, and compare"
+    sub = _add(
+        inner,
+        "verify",
+        "layertap.commands.cache.spaces:verify",
+        "read everything and compare it with its checks",
+        where,
     )
+    shared.add_spaces(sub)
+    sub.add_argument("--repair", action="store_true", help="set damaged segments aside, so that their rows are missing")
+    sub.add_argument("--recompute", type=types.positive, metavar="N", help="compute N random rows again, and compare")
     sub.add_argument("--images", dest="data", metavar="DATA", help="for --recompute: where the images are")
-    arguments.add_columns(sub)
+    shared.add_columns(sub)
     sub.set_defaults(images=None, split=None, range=None, pages="first", max_pixels=None)
-    arguments.add_seed(sub)
-    arguments.add_quiet(sub)
+    shared.add_seed(sub)
+    shared.add_quiet(sub)
 
-    sub = _add(inner, "compact", "commands.housekeeping:compact", "merge small segments and drop copies of rows", where)
-    arguments.add_spaces(sub)
+    sub = _add(
+        inner,
+        "compact",
+        "layertap.commands.cache.maintenance:compact",
+        "merge small segments and drop copies of rows",
+        where,
+    )
+    shared.add_spaces(sub)
     packing = sub.add_mutually_exclusive_group()
     packing.add_argument("--compress", action="store_true", default=None, help="compress what is not compressed")
     packing.add_argument(
         "--no-compress", dest="compress", action="store_false", help="decompress what is, for memory maps"
     )
 
-    sub = _add(inner, "prune", "commands.housekeeping:prune", "remove spaces, and what dead writers left behind", where)
-    sub.add_argument("space", nargs="*", metavar="SPACE", help="spaces to remove (see layertap cache list)")
-    sub.add_argument(
-        "--older-than", type=argument_types.days, metavar="DAYS", help="spaces not used for so long: 30, or 30d"
+    sub = _add(
+        inner,
+        "prune",
+        "layertap.commands.cache.maintenance:prune",
+        "remove spaces, and what dead writers left behind",
+        where,
     )
+    sub.add_argument("space", nargs="*", metavar="SPACE", help="spaces to remove (see layertap cache list)")
+    sub.add_argument("--older-than", type=types.days, metavar="DAYS", help="spaces not used for so long: 30, or 30d")
     sub.add_argument(
-        "--max-size", type=argument_types.bytes_, metavar="SIZE", help="least recently used spaces, down to this: 20GB"
+        "--max-size", type=types.bytes_, metavar="SIZE", help="least recently used spaces, down to this: 20GB"
     )
     sub.add_argument("--cited", action="store_true", help="also what runs that are kept were made of")
     sub.add_argument("--yes", action="store_true", help="do not ask")
 
-    sub = _add(inner, "view", "commands.export:view", "write one HDF5 file that shows all segments of a space", where)
-    arguments.add_space(sub)
+    sub = _add(
+        inner,
+        "view",
+        "layertap.commands.cache.export:view",
+        "write one HDF5 file that shows all segments of a space",
+        where,
+    )
+    shared.add_space(sub)
     sub.add_argument("--out", required=True, metavar="FILE", help="HDF5 file to write")
     sub.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
-    sub = _add(inner, "export", "commands.export:export", "write the rows of a space as one plain file", where)
-    arguments.add_space(sub)
-    arguments.add_optional_data(sub, "images whose rows are wanted, in their order (default: all rows)")
+    sub = _add(
+        inner, "export", "layertap.commands.cache.export:export", "write the rows of a space as one plain file", where
+    )
+    shared.add_space(sub)
+    shared.add_optional_data(sub, "images whose rows are wanted, in their order (default: all rows)")
     sub.add_argument("--out", required=True, metavar="FILE", help="file to write: .npy, .npz, .parquet or .h5")
     sub.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
-    sub = _add(inner, "merge", "commands.housekeeping:merge", "take over the spaces of another cache folder", where)
+    sub = _add(
+        inner,
+        "merge",
+        "layertap.commands.cache.maintenance:merge",
+        "take over the spaces of another cache folder",
+        where,
+    )
     sub.add_argument("other", metavar="OTHER", help="the other cache folder")
-    arguments.add_quiet(sub)
+    shared.add_quiet(sub)
 
-    sub = _add(inner, "shrink", "commands.cache:shrink", "make a copy of a space in fewer bits or dimensions", where)
-    arguments.add_space(sub)
-    arguments.add_optional_data(sub, "labelled images on which a linear head is judged before and after")
+    sub = _add(
+        inner,
+        "shrink",
+        "layertap.commands.cache.spaces:shrink",
+        "make a copy of a space in fewer bits or dimensions",
+        where,
+    )
+    shared.add_space(sub)
+    shared.add_optional_data(sub, "labelled images on which a linear head is judged before and after")
     sub.add_argument("--to", required=True, choices=("float16", "int8", "pca"), help="what to store")
-    sub.add_argument("--components", type=argument_types.positive, metavar="K", help="for pca: how many")
-    arguments.add_seed(sub)
-    arguments.add_quiet(sub)
+    sub.add_argument("--components", type=types.positive, metavar="K", help="for pca: how many")
+    shared.add_seed(sub)
+    shared.add_quiet(sub)
 
 
 def _add(

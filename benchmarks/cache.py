@@ -29,7 +29,7 @@ import hdf5plugin
 import numpy as np
 
 from feature_cache import FeatureCache, FeatureSpec, Space
-from feature_cache.layout import FEATURES, INDEX_FILE
+from feature_cache.segments.layout import FEATURES, INDEX_FILE
 
 Rates = dict[str, list[float]]
 Batches = Callable[[], Iterable[np.ndarray]]

@@ -2,8 +2,9 @@
 
 Images on disk become features on disk, the net built and converted beforehand, with random weights. The tutorial way
 reads a folder with `image_dataset_from_directory`, applies the net's `preprocess_input` and calls `model.predict`;
-ours is `transfer.extract`, all of it counted. The limit is what decoding alone and the engine alone allow together,
-``1 / (1 / decode + 1 / engine)`` images a second. Runs alternate, each in a fresh process; medians are reported.
+ours is `transfer.extraction.extract`, all of it counted. The limit is what decoding alone and the engine alone allow
+together, ``1 / (1 / decode + 1 / engine)`` images a second. Runs alternate, each in a fresh process; medians are
+reported.
 """
 
 from __future__ import annotations
@@ -91,12 +92,12 @@ def run_one(side: str, net: str, scratch: Path, size: int) -> dict[str, float]:
 
 def layertap(net: str, scratch: Path, size: int) -> dict[str, float]:
     from feature_cache import FeatureCache
-    from transfer.datasets import load
-    from transfer.extract import extract
-    from transfer.nets import Net
-    from transfer.reading import Batch, read_batches
-    from transfer.request import Request
-    from transfer.running import Engines
+    from transfer.data.datasets import load
+    from transfer.engines.runner import Engines
+    from transfer.extraction.batches import Batch, read_batches
+    from transfer.extraction.extract import extract
+    from transfer.extraction.request import Request
+    from transfer.nets.catalogue import Net
 
     request, dataset = Request(Net(net, "none"), size=(size, size)), load(str(scratch / "images"))
     engines = Engines(request)
@@ -117,7 +118,7 @@ def layertap(net: str, scratch: Path, size: int) -> dict[str, float]:
 def tutorial(net: str, scratch: Path, size: int) -> dict[str, float]:
     import keras
 
-    from transfer.nets import NETS as KNOWN
+    from transfer.nets.catalogue import NETS as KNOWN
 
     application = getattr(keras.applications, KNOWN[net].builder)
     preprocess = getattr(keras.applications, NETS[net]).preprocess_input

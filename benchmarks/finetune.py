@@ -87,16 +87,16 @@ def run_one(side: str, net: str, layer: str, images: int, epochs: int) -> dict[s
 
 def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: int) -> dict[str, Any]:
     from feature_cache.cache import FeatureCache
-    from transfer.datasets import DataSet
-    from transfer.extract import extract
-    from transfer.finetune.cutting import find_cut
+    from transfer.data.datasets import DataSet
+    from transfer.data.images import ArraySource
+    from transfer.extraction.extract import extract
+    from transfer.extraction.lookup import cached_features
+    from transfer.extraction.request import Request
+    from transfer.finetune.cut import find_cut
     from transfer.finetune.network import Network
     from transfer.finetune.recipe import Recipe
     from transfer.finetune.tuner import FineTuner
-    from transfer.images import ArraySource
-    from transfer.lookup import cached_features
-    from transfer.nets import Net
-    from transfer.request import Request
+    from transfer.nets.catalogue import Net
 
     sources = tuple(ArraySource(image, str(number)) for number, image in enumerate(pixels))
     dataset = DataSet("noise", tuple(map(str, sources)), sources, labels.astype(str))
@@ -130,9 +130,9 @@ def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: i
 def theirs(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: int) -> dict[str, Any]:
     import keras
 
-    from transfer.loading import build
-    from transfer.nets import Net
-    from transfer.normalise import normalising_layers
+    from transfer.nets.catalogue import Net
+    from transfer.nets.loading import build
+    from transfer.nets.preprocessing import normalising_layers
 
     backbone = build(Net(net, "none"), (SIDE, SIDE))
     names = [one.name for one in backbone.layers]

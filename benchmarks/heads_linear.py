@@ -139,9 +139,9 @@ def run_one(side: str, rows: int, width: int, classes: int, strengths: int, thre
 
 
 def run_ours(X: np.ndarray, y: np.ndarray, cut: int) -> dict[str, float]:
-    from heads.linear import STRENGTHS as OURS
-    from heads.linear import LinearHead
-    from heads.linear_grid import train_grid
+    from heads.linear.grid import train_grid
+    from heads.linear.head import STRENGTHS as OURS
+    from heads.linear.head import LinearHead
 
     watch = Watch()
     head = LinearHead().fit(X[:cut], y[:cut])
@@ -172,7 +172,7 @@ def run_theirs(X: np.ndarray, y: np.ndarray, cut: int, strengths: int) -> dict[s
 
 
 def run_heads(side: str, rows: int, cut: int, classes: int, each: int) -> dict[str, float]:
-    from heads.linear_grid import train_grid
+    from heads.linear.grid import train_grid
 
     sets = [relu_features(rows, width, classes)[0] for width in POOLINGS]
     y = relu_features(rows, 1, classes)[1]
@@ -204,7 +204,7 @@ def warm_up() -> None:
     """The first use of BLAS and of both sides costs more than the next."""
     from sklearn.linear_model import LogisticRegression
 
-    from heads.linear import LinearHead
+    from heads.linear.head import LinearHead
 
     X, y = relu_features(500, 20, 3)
     LinearHead().fit(X, y)

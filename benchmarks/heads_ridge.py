@@ -68,8 +68,8 @@ def run_one(side: str, rows: int, width: int, classes: int) -> dict[str, float]:
     """Seconds of a fit, and accuracy on rows that had no part in it."""
     from sklearn.linear_model import RidgeClassifierCV
 
-    from heads.ridge import RidgeHead
-    from heads.ridge_path import RATIOS
+    from heads.ridge.classifier import RidgeHead
+    from heads.ridge.path import RATIOS
 
     X, y = relu_features(rows + HELD_OUT, width, classes)
     unit = float(X[:rows].var(0, dtype=np.float64).sum()) * rows / min(rows, width)

@@ -105,7 +105,7 @@ def measure(side: str, transform: str, folder: str, images: int) -> list[float]:
 def run_one(side: str, transform: str, folder: str, images: int) -> list[float]:
     import rampwf
 
-    from transfer.ramp import ImageClassifier
+    from layertap.ramp import ImageClassifier
 
     options: dict[str, Any] = {"test_batch_size": 16, "chunk_size": 256, "n_jobs": 8, "n_classes": 10}
     ids = np.array([f"{number}.png" for number in range(images + images // 5)], dtype=object)

@@ -20,18 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from commands.output import Progress, print_table, time_text
 from feature_cache import FeatureCache
-from heads import make_head, panels, plots
-from heads.evaluation import Evaluation, evaluate
-from heads.metrics import confusion
-from heads.training import Protocol
-from transfer.datasets import DataSet, load
-from transfer.extract import extract
-from transfer.images import to_pixels
-from transfer.lookup import cached_features
-from transfer.nets import Net
-from transfer.request import Request
+from heads import make_head
+from heads.evaluation.cross_validation import Evaluation, evaluate
+from heads.evaluation.metrics import confusion
+from heads.evaluation.protocol import Protocol
+from layertap.commands.terminal.output import Progress, print_table, time_text
+from layertap.report import panels, plots
+from transfer.data.datasets import DataSet, load
+from transfer.data.images import to_pixels
+from transfer.extraction.extract import extract
+from transfer.extraction.lookup import cached_features
+from transfer.extraction.request import Request
+from transfer.nets.catalogue import Net
 
 READOUTS = {"flatten": ("block2_pool", "block3_pool", "block4_pool"), "avg": ("block4_pool",)}  # layers by pooling
 PER_CLASS = (1, 2, 5, 10, 20, 50, 100)

@@ -24,17 +24,17 @@ from pathlib import Path
 
 import numpy as np
 
-from commands.output import print_table
 from feature_cache import FeatureCache
 from heads import make_head
-from heads.evaluation import evaluate
-from heads.training import Protocol
-from transfer.datasets import load
-from transfer.extract import extract
-from transfer.lookup import cached_features
-from transfer.nets import Net
-from transfer.request import Request
-from transfer.tables import kit_file
+from heads.evaluation.cross_validation import evaluate
+from heads.evaluation.protocol import Protocol
+from layertap.commands.terminal.output import print_table
+from transfer.data.datasets import load
+from transfer.data.tables import kit_file
+from transfer.extraction.extract import extract
+from transfer.extraction.lookup import cached_features
+from transfer.extraction.request import Request
+from transfer.nets.catalogue import Net
 
 NOTEBOOK = hasattr(builtins, "__IPYTHON__")
 PROGRAMS = {"layertap": "cli", "ramp-test": "rampwf.utils.cli.testing"}

@@ -6,7 +6,7 @@ above itself.
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import LayertapError
-from feature_cache.reader import Features
+from feature_cache.features import Features
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 

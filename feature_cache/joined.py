@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.reader import Features
+from feature_cache.features import Features
 
 
 class Joined:

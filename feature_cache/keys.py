@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from xxhash import xxh3_128
 
-from feature_cache.files import require_regular
+from feature_cache.files.checked import require_regular
 
 DIGEST_BYTES = 16
 # A file changed this shortly before it was read may change again without a new time stamp.

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache import coding, index, segment
 from feature_cache.errors import DamagedFile, MissingFeatures, StorageFailure
-from feature_cache.files import read_text
-from feature_cache.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, Listed
-from feature_cache.layout import SEGMENTS, SPEC_FILE, USED_FILE
-from feature_cache.reader import Features
-from feature_cache.rows import TRIES, Gone, RowStore
+from feature_cache.features import Features
+from feature_cache.files.atomic import new_file, new_folder, remove_abandoned
+from feature_cache.files.checked import read_text
+from feature_cache.segments import encoding, index, segment
+from feature_cache.segments.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, Listed
+from feature_cache.segments.layout import SEGMENTS, SPEC_FILE, USED_FILE
+from feature_cache.segments.row_store import TRIES, Gone, RowStore
 from feature_cache.spec import FeatureSpec
-from feature_cache.storage import new_file, new_folder, remove_abandoned
 from feature_cache.writer import SpaceWriter
 
 
@@ -133,7 +133,7 @@ class Space:
     @property
     def dtype(self) -> np.dtype:
         """Of the rows as they are read; codes are decoded."""
-        return coding.decoded_dtype(self.spec)
+        return encoding.decoded_dtype(self.spec)
 
     @property
     def nbytes(self) -> int:
@@ -236,7 +236,7 @@ class Space:
             rows = self._store.view(int(flat[0]), int(flat[-1]) + 1)
         if rows is None:
             rows = self.stored(flat)
-        rows = coding.decode(rows, self.spec, self._store.coding)
+        rows = encoding.decode(rows, self.spec, self._store.coding)
         if view:
             rows.flags.writeable = False
         return rows if np.ndim(ids) == 1 else rows.reshape((*np.shape(ids), *rows.shape[1:]))[()]

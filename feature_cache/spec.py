@@ -71,7 +71,7 @@ class FeatureSpec:
     dtype : {'float32', 'float16', 'int8'}
         Of the stored features; of images that a transform has left, also one of `IMAGE_DTYPES`.
     coding : str or None
-        Codes or coordinates that the features were turned into afterwards (see `feature_cache.coding`).
+        Codes or coordinates that the features were turned into afterwards (see `feature_cache.segments.encoding`).
     recipe : int
         `PIXEL_RECIPE` when the features were computed.
 

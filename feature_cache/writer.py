@@ -9,10 +9,10 @@ from types import TracebackType
 
 import numpy as np
 
-from feature_cache import coding
 from feature_cache.errors import StorageFailure
 from feature_cache.keys import DIGEST_BYTES
-from feature_cache.new_segment import CompressedSegment, NewSegment, PlainSegment, timestamp
+from feature_cache.segments import encoding
+from feature_cache.segments.segment_writer import CompressedSegment, NewSegment, PlainSegment, timestamp
 from feature_cache.spec import FeatureSpec
 
 # A segment is committed when it is this large, or this old: what a kill can cost is bounded by both. In a
@@ -34,9 +34,9 @@ class SpaceWriter:
     provenance : dict
         Kept with every segment: versions, engine, when. Anything that JSON can hold.
     compress : bool
-        See `feature_cache.new_segment.write`.
+        See `feature_cache.segments.segment_writer.write`.
     parameters : dict of str to ndarray, optional
-        Of the codes that rows are stored as (see `feature_cache.coding`).
+        Of the codes that rows are stored as (see `feature_cache.segments.encoding`).
     since : float, optional
         When the work on the rows began, by `time.monotonic`; now by default. Segments keep how long their rows took.
     """
@@ -48,7 +48,7 @@ class SpaceWriter:
         provenance: dict,
         *,
         compress: bool = False,
-        parameters: coding.Parameters | None = None,
+        parameters: encoding.Parameters | None = None,
         since: float | None = None,
     ) -> None:
         self._folder = folder
@@ -62,7 +62,7 @@ class SpaceWriter:
         self._pending: Future[int] | None = None
         self._started = self._opened = time.monotonic()
         self._since = self._started if since is None else since
-        self._rounding = coding.Rounding()
+        self._rounding = encoding.Rounding()
         self.bytes_written = 0
         self.written: set[str] = set()  # names of the segments
 
@@ -92,7 +92,7 @@ class SpaceWriter:
         self._row_shape = self._row_shape or features.shape
         if features.shape[1:] != self._row_shape[1:]:
             raise ValueError(f"received rows of shape {features.shape[1:]}, after others of {self._row_shape[1:]}.")
-        stored = coding.to_dtype(features, self._spec)
+        stored = encoding.to_dtype(features, self._spec)
         start = 0
         while start < len(stored):
             if self._new is None:
@@ -137,7 +137,7 @@ class SpaceWriter:
         provenance = {**self._provenance, "finished": timestamp(), "seconds": round(now - self._since, 3)}
         self._since = now
         if self._spec.dtype == "float16":
-            provenance["rounding"], self._rounding = self._rounding.as_dict(), coding.Rounding()
+            provenance["rounding"], self._rounding = self._rounding.as_dict(), encoding.Rounding()
         self._pending = self._thread.submit(self._finish, new, provenance)
 
     def _finish(self, new: NewSegment, provenance: dict) -> int:

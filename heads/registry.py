@@ -11,28 +11,28 @@ import numpy as np
 from feature_cache.errors import InvalidChoice, unknown
 
 HEADS = {  # classes, or functions that make a head
-    "logistic": "heads.logistic:LogisticHead",
-    "linear": "heads.linear:LinearHead",
-    "ridge": "heads.ridge:RidgeHead",
-    "linear-svm": "heads.linear_svm:LinearSVMHead",
-    "svm-rbf": "heads.estimators:svm_rbf",
-    "lda": "heads.estimators:lda",
-    "prototypes": "heads.estimators:prototypes",
-    "knn": "heads.estimators:knn",
-    "random-forest": "heads.estimators:random_forest",
-    "hist-gradient-boosting": "heads.estimators:hist_gradient_boosting",
-    "mlp": "heads.mlp:MLPHead",
-    "conv": "heads.conv:ConvHead",
+    "logistic": "heads.wrappers.logistic:LogisticHead",
+    "linear": "heads.linear.head:LinearHead",
+    "ridge": "heads.ridge.classifier:RidgeHead",
+    "linear-svm": "heads.wrappers.linear_svm:LinearSVMHead",
+    "svm-rbf": "heads.wrappers.classifiers:svm_rbf",
+    "lda": "heads.wrappers.classifiers:lda",
+    "prototypes": "heads.wrappers.classifiers:prototypes",
+    "knn": "heads.wrappers.classifiers:knn",
+    "random-forest": "heads.wrappers.classifiers:random_forest",
+    "hist-gradient-boosting": "heads.wrappers.classifiers:hist_gradient_boosting",
+    "mlp": "heads.neural.mlp:MLPHead",
+    "conv": "heads.neural.conv:ConvHead",
 }
 REGRESSORS = {  # the same for targets that are numbers
-    "ridge": "heads.ridge_regressor:RidgeRegressor",
-    "linear-svm": "heads.regression:LinearSVMRegressor",
-    "svm-rbf": "heads.regression:svm_rbf",
-    "knn": "heads.regression:knn",
-    "random-forest": "heads.regression:random_forest",
-    "hist-gradient-boosting": "heads.regression:hist_gradient_boosting",
+    "ridge": "heads.ridge.regressor:RidgeRegressor",
+    "linear-svm": "heads.wrappers.regressors:LinearSVMRegressor",
+    "svm-rbf": "heads.wrappers.regressors:svm_rbf",
+    "knn": "heads.wrappers.regressors:knn",
+    "random-forest": "heads.wrappers.regressors:random_forest",
+    "hist-gradient-boosting": "heads.wrappers.regressors:hist_gradient_boosting",
 }
-TASKS = ("classes", "regression", "multilabel")  # what a head predicts (see `heads.tasks`)
+TASKS = ("classes", "regression", "multilabel")  # what a head predicts (see `heads.evaluation.tasks`)
 
 
 class Head(Protocol):
@@ -73,7 +73,7 @@ def new_head(name: str, task: str = "classes") -> Head:
         One of `HEADS`, or for numbers of `REGRESSORS`; a classifier of scikit-learn as ``sklearn.svm:SVC``, or a
         regressor; or ``FILE.py:make_head``, a function of the user's that returns an estimator. That file is run.
     task : str
-        One of `TASKS`. For several labels, the head is copied for each (see `heads.multilabel`).
+        One of `TASKS`. For several labels, the head is copied for each (see `heads.wrappers.multilabel`).
 
     Raises
     ------
@@ -83,13 +83,14 @@ def new_head(name: str, task: str = "classes") -> Head:
     if task not in TASKS:
         raise unknown("there is no task", task, TASKS)
     if task == "multilabel":
-        from heads.multilabel import MultiLabelHead
+        from heads.wrappers.multilabel import MultiLabelHead
 
         return MultiLabelHead(new_head(name))
     if ":" in name or name.endswith(".py"):
-        from heads import estimators, user_code
+        from heads import user_code
+        from heads.wrappers import classifiers
 
-        found: Any = (estimators.of_user if user_code.is_file(name) else estimators.by_path)(name, task)
+        found: Any = (classifiers.of_user if user_code.is_file(name) else classifiers.by_path)(name, task)
         return found
     module, attribute = _place(name, task).split(":")
     made: Head = getattr(importlib.import_module(module), attribute)()

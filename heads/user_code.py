@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from feature_cache.errors import InvalidChoice, UnsafeFile, unknown
-from feature_cache.files import read_bytes
+from feature_cache.files.checked import read_bytes
 from feature_cache.keys import digest_bytes
 
 FUNCTION = "make_head"

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from feature_cache import FeatureCache
-from transfer.datasets import load
-from transfer.extract import extract
-from transfer.lookup import cached_features
-from transfer.nets import Net
-from transfer.request import Request
+from transfer.data.datasets import load
+from transfer.extraction.extract import extract
+from transfer.extraction.lookup import cached_features
+from transfer.extraction.request import Request
+from transfer.nets.catalogue import Net
 
 REFERENCE = Path(__file__).with_name("reference_features.npz")
 NETS = {

@@ -18,9 +18,9 @@ import pytest
 
 from feature_cache import FeatureCache, Features, FeatureSpec, Space
 from feature_cache.keys import digest_bytes
-from feature_cache.layout import INDEX_FILE, SEGMENTS, SPEC_FILE, TEMPORARY, USED_FILE
-from feature_cache.upkeep.compact import compact
-from feature_cache.upkeep.verify import verify
+from feature_cache.maintenance.compact import compact
+from feature_cache.maintenance.verify import verify
+from feature_cache.segments.layout import INDEX_FILE, SEGMENTS, SPEC_FILE, TEMPORARY, USED_FILE
 
 WRITERS, READERS = 8, 4
 SPEC = FeatureSpec(net="vgg16", weights="imagenet", layer="block5_pool", size=(32, 32))
@@ -145,7 +145,7 @@ def _started(role: Callable, root: Path, who: int, life: int) -> BaseProcess:
 
 @pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_writers_lose_nothing_and_readers_see_only_right_rows(tmp_path: Path, seconds: int):
-    PROCESSES.set_forkserver_preload(["feature_cache.upkeep.compact", "pytest"])
+    PROCESSES.set_forkserver_preload(["feature_cache.maintenance.compact", "pytest"])
     chance = random.Random(seconds)
     kills = 0
     jobs = [(_compactor, WRITERS), *((_writer, who) for who in range(WRITERS))]

@@ -13,7 +13,7 @@ import pytest
 import xxhash
 
 from feature_cache import FeatureCache, FeatureSpec
-from feature_cache.upkeep.verify import verify
+from feature_cache.maintenance.verify import verify
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "format.md").read_text()
 SPEC = FeatureSpec(net="vgg16", weights="imagenet", layer="block5_pool", size=(32, 48))

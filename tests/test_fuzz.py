@@ -21,17 +21,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commands.cache import info, list_spaces
-from feature_cache import FeatureCache, FeatureSpec, lineage, run_folder
+from feature_cache import FeatureCache, FeatureSpec
 from feature_cache.errors import LayertapError
+from feature_cache.files import run_folder
 from feature_cache.keys import DigestMemo
-from feature_cache.upkeep.verify import verify
-from heads import make_head, runs
-from heads import sweep as sweeps
+from feature_cache.maintenance import lineage
+from feature_cache.maintenance.verify import verify
+from heads import make_head
+from heads.evaluation import sweep as sweeps
+from heads.evaluation.tasks import outputs
 from heads.registry import record
-from heads.tasks import outputs
+from layertap import runs
+from layertap.commands.cache.spaces import info, list_spaces
 from transfer.finetune import checkpoint
-from transfer.nets import net_from_config
+from transfer.nets.catalogue import net_from_config
 
 sys.path.insert(0, str(Path(__file__).parent / "heads"))
 from toy_data import blobs  # noqa: E402

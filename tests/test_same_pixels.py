@@ -16,14 +16,14 @@ from PIL import Image, ImageOps
 
 import cli
 from feature_cache import FeatureCache
-from heads import panels
-from transfer.datasets import DataSet, load
-from transfer.images import ArraySource, read_pixels
-from transfer.lookup import cached_features
-from transfer.model_input import read_for_model
-from transfer.nets import Net
-from transfer.ramp.kit import random_order
-from transfer.request import Request
+from layertap.ramp.kit import random_order
+from layertap.report import panels
+from transfer.data.datasets import DataSet, load
+from transfer.data.images import ArraySource, read_pixels
+from transfer.export.model_input import read_for_model
+from transfer.extraction.lookup import cached_features
+from transfer.extraction.request import Request
+from transfer.nets.catalogue import Net
 
 SIDES = (24, 32)
 LARGER = 10  # times, of the large JPEG: decoded at an eighth for a net, and whole for a picture

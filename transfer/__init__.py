@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transfer.extractor import FeatureExtractor
+    from transfer.extraction.extractor import FeatureExtractor
 
 __all__ = ["FeatureExtractor"]
 
@@ -16,6 +16,6 @@ __all__ = ["FeatureExtractor"]
 def __getattr__(name: str) -> Any:
     if name != "FeatureExtractor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from transfer.extractor import FeatureExtractor
+    from transfer.extraction.extractor import FeatureExtractor
 
     return FeatureExtractor

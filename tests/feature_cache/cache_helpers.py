@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_cache import Features, FeatureSpec, segment
-from feature_cache.index import KeyIndex, Listed
-from feature_cache.rows import RowStore
+from feature_cache import Features, FeatureSpec
+from feature_cache.segments import segment
+from feature_cache.segments.index import KeyIndex, Listed
+from feature_cache.segments.row_store import RowStore
 
 # Children are forked from a small process that has the modules loaded, and no threads.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from cache_helpers import in_child
 
-from feature_cache import FeatureCache, FeatureSpec, coding, new_segment, segment
+from feature_cache import FeatureCache, FeatureSpec
 from feature_cache.errors import DamagedFile
+from feature_cache.segments import encoding, segment, segment_writer
 
 MASKS = (0xFF, 0x01, 0x80, 0x10)
 
@@ -61,13 +62,13 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, spec: FeatureSpec, made
     stored = rows
     if request.param == "int8":
         parameters = {"scale": np.linspace(0.5, 2, 5).astype(np.float32)}
-        spec = replace(spec, dtype="int8", coding=f"int8-{coding.digest(parameters)}")
-        stored = coding.to_int8(rows, parameters)
+        spec = replace(spec, dtype="int8", coding=f"int8-{encoding.digest(parameters)}")
+        stored = encoding.to_int8(rows, parameters)
         rows = stored * parameters["scale"]
     folder, compress = root / spec.folder, request.param.startswith("compressed")
     folder.mkdir(parents=True)
     views = np.zeros(len(digests), np.uint32)
-    file = new_segment.write(folder, spec, stored, digests, views, {"a": 1}, coding=parameters, compress=compress)
+    file = segment_writer.write(folder, spec, stored, digests, views, {"a": 1}, coding=parameters, compress=compress)
     (folder / "spec.json").write_text(spec.to_json())
     if request.param == "indexed":
         FeatureCache(root)[spec].index.save(folder, spec.to_json())

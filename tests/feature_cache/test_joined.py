@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from feature_cache import FeatureCache, FeatureSpec
+from feature_cache.features import Features
 from feature_cache.joined import Joined
 from feature_cache.keys import digest_bytes
-from feature_cache.reader import Features
 
 N = 20
 ROWS = {

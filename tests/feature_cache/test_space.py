@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, FeatureSpec, Space, new_segment
+from feature_cache import FeatureCache, FeatureSpec, Space
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures, StorageFailure
+from feature_cache.segments import segment_writer
 
 
 @pytest.fixture
@@ -136,7 +137,9 @@ def test_segments_without_rows_do_no_harm(
     none = np.zeros((0, 16), np.uint8), np.zeros(0, np.uint32)
     for row_shape in ((4,), (7,), (0,)):
         for _ in range(3):
-            new_segment.write(filled.folder, spec, np.zeros((0, *row_shape), np.float32), *none, {}, compress=compress)
+            segment_writer.write(
+                filled.folder, spec, np.zeros((0, *row_shape), np.float32), *none, {}, compress=compress
+            )
     digests, features = made_rows(0, 10)
     assert len(cache[spec].index.listed) == 12
     assert cache[spec].row_shape == (4,)
@@ -152,7 +155,7 @@ def test_segments_of_different_row_shapes_are_refused(
     cache: FeatureCache, filled: Space, spec: FeatureSpec, made_rows: Callable
 ):
     digests, features = made_rows(10, 2, (2, 2))
-    wrong = new_segment.write(filled.folder, spec, features, digests, np.zeros(2, np.uint32), {})
+    wrong = segment_writer.write(filled.folder, spec, features, digests, np.zeros(2, np.uint32), {})
     with pytest.raises(DamagedFile) as caught:
         np.asarray(cache[spec].rows(np.concatenate([made_rows(0, 3)[0], digests])))
     message = str(caught.value)
@@ -180,7 +183,7 @@ def test_temporary_file_that_was_left_is_not_read(
     cache: FeatureCache, filled: Space, spec: FeatureSpec, made_rows: Callable
 ):
     digests, features = made_rows(10, 2)
-    path = new_segment.write(filled.folder, spec, features, digests, np.zeros(2, np.uint32), {})
+    path = segment_writer.write(filled.folder, spec, features, digests, np.zeros(2, np.uint32), {})
     path.rename(filled.folder / f".{path.name}.tmp")
     (filled.folder / ".segment-half.h5.tmp").write_bytes(b"half a file")
     assert len(cache[spec].segments) == 3

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feature_cache import FeatureCache, FeatureSpec, Space, new_segment, writer
+from feature_cache import FeatureCache, FeatureSpec, Space, writer
 from feature_cache.errors import StorageFailure
-from feature_cache.layout import TEMPORARY
-from feature_cache.new_segment import PlainSegment
+from feature_cache.segments import segment_writer
+from feature_cache.segments.layout import TEMPORARY
+from feature_cache.segments.segment_writer import PlainSegment
 from feature_cache.writer import SpaceWriter
 
 
@@ -218,7 +219,7 @@ def test_interrupted_append_leaves_the_rows_before_it(
 
     with pytest.raises(KeyboardInterrupt), space.writer({}) as writing:  # noqa: PT012  # the patch belongs inside
         writing.append(digests[:6], features[:6])
-        monkeypatch.setattr(new_segment, "block_check", interrupted)
+        monkeypatch.setattr(segment_writer, "block_check", interrupted)
         try:
             writing.append(digests[6:], features[6:])
         finally:

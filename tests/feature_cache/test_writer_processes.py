@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from cache_helpers import PROCESSES, stored_rows
 
-from feature_cache import FeatureCache, FeatureSpec, Space, new_segment
+from feature_cache import FeatureCache, FeatureSpec, Space
 from feature_cache.keys import digest_bytes
-from feature_cache.layout import SEGMENTS, TEMPORARY
+from feature_cache.segments import segment_writer
+from feature_cache.segments.layout import SEGMENTS, TEMPORARY
 
 # A killed writer is waited for no longer, and writes no more: 2000 segments of 100 rows of 40 bytes.
 SECONDS = 30
@@ -117,7 +118,7 @@ class StuckSpec(FeatureSpec):
 
 def _write_and_stick(folder: Path, here: Path, features: np.ndarray, digests: np.ndarray) -> None:
     spec = StuckSpec(net=str(here), weights="none", layer="a", size=(8, 8))
-    new_segment.write(folder, spec, features, digests, np.zeros(len(digests), np.uint32), {})
+    segment_writer.write(folder, spec, features, digests, np.zeros(len(digests), np.uint32), {})
 
 
 def test_kill_in_the_middle_of_a_write_leaves_a_temporary_file_that_is_not_read(

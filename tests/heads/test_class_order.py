@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from toy_data import cached
 
+from heads.evaluation.protocol import Protocol, train
 from heads.registry import HEADS, make_head
-from heads.training import Protocol, train
 
 PARAMS: dict[str, dict[str, Any]] = {
     "random-forest": {"n_jobs": 1, "n_estimators": 100},

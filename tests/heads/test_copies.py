@@ -19,10 +19,10 @@ from toy_data import cached
 
 import cli
 from feature_cache.errors import BadData
-from heads.splits import Split, few_labels, hold_out, inner_folds, k_fold
-from heads.sweep import Pair, sweep
-from heads.training import Protocol, learning_curve, train
-from heads.views import Views
+from heads.evaluation.protocol import Protocol, learning_curve, train
+from heads.evaluation.sweep import Pair, sweep
+from heads.evaluation.views import Views
+from heads.splitting.splits import Split, few_labels, hold_out, inner_folds, k_fold
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 

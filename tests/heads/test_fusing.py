@@ -10,9 +10,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from feature_cache.errors import InvalidChoice
-from heads.estimators import EstimatorHead
-from heads.fusing import FUSIBLE, as_layers
+from heads.export import FUSIBLE, as_layers
 from heads.registry import HEADS, make_head
+from heads.wrappers.classifiers import EstimatorHead
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     *((name, {"epochs": 3, "hidden": 8} if name == "mlp" else {}) for name in FUSIBLE),

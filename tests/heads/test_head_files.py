@@ -21,8 +21,8 @@ from toy_data import blobs
 
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
 from heads import make_head
-from heads.calibration import TemperatureScaled
-from heads.estimators import EstimatorHead
+from heads.wrappers.calibration import TemperatureScaled
+from heads.wrappers.classifiers import EstimatorHead
 
 
 def load(head: Any, folder: Path) -> Any:

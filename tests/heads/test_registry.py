@@ -13,9 +13,9 @@ from sklearn.svm import SVC
 
 from feature_cache.errors import InvalidChoice
 from heads import HEADS, make_head
-from heads.estimators import EstimatorHead
 from heads.parameters import parameters, recorded
 from heads.registry import head_class, seeded
+from heads.wrappers.classifiers import EstimatorHead
 
 
 def refusal(name: str, params: dict) -> str:
@@ -94,7 +94,10 @@ def test_unknown_head_is_refused_with_the_nearest():
         ("sklearn..svm:SVC", "is not imported"),
         ("sklearn:svm:SVC", "is not imported"),
         (":", "is not imported"),
-        ("heads.prototypes:Prototypes", "write a file with a function that returns it: --head FILE.py:make_head."),
+        (
+            "heads.wrappers.prototypes:Prototypes",
+            "write a file with a function that returns it: --head FILE.py:make_head.",
+        ),
     ],
 )
 def test_import_path_that_is_none_is_refused(path: str, message: str):

@@ -15,9 +15,10 @@ from toy_data import blobs
 
 from feature_cache import FeatureSpec
 from feature_cache.errors import InvalidChoice, UnsafeFile
-from heads import make_head, runs
+from heads import make_head
 from heads.registry import record
 from heads.user_code import PREFIX
+from layertap import runs
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 8), pooling="none")
 PIPELINE = """

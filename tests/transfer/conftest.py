@@ -76,7 +76,7 @@ def save_net(tmp_path: Path) -> Callable[..., object]:
     """Save a Keras model and give the `Net` of its file."""
 
     def save(model: object, name: str = "toy", **options: object) -> object:
-        from transfer.nets import Net
+        from transfer.nets.catalogue import Net
 
         file = tmp_path / f"{name}.keras"
         model.save(file)

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from feature_cache.errors import InvalidChoice
-from transfer.engines.engine import Pending, padded, within
-from transfer.layers import working_bytes
+from transfer.engines.base import Pending, padded, within
+from transfer.nets.costs import working_bytes
 
 # Of the largest layer's input and output, that a framework may hold at a time.
 COPIES = 3

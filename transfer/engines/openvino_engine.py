@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transfer.engines.engine import Pending, padded, within
-from transfer.machine import cores
+from transfer.engines.base import Pending, padded, within
+from transfer.hardware import cores
 
 if TYPE_CHECKING:
     import keras

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.files import read_arrays
-from feature_cache.storage import new_file, new_folder
+from feature_cache.files.atomic import new_file, new_folder
+from feature_cache.files.checked import read_arrays
 
 
 @dataclass

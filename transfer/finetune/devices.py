@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transfer.engines.choice import keras_backend
+from transfer.engines.selection import keras_backend
 
 
 def share_steps() -> None:

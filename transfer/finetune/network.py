@@ -11,14 +11,14 @@ import keras
 import numpy as np
 
 from feature_cache.errors import InvalidChoice
-from transfer.augment import NUMBERS
-from transfer.backbones import Backbone
-from transfer.finetune.augmenting import Augment
-from transfer.finetune.cutting import Cut
-from transfer.finetune.pixels import ToAugment
+from transfer.data.augment import NUMBERS
+from transfer.finetune.augment_layer import Augment
+from transfer.finetune.cut import Cut
+from transfer.finetune.pixel_rows import ToAugment
 from transfer.finetune.recipe import Recipe
-from transfer.loading import customary_settings
-from transfer.machine import cores
+from transfer.hardware import cores
+from transfer.nets.backbone import Backbone
+from transfer.nets.loading import customary_settings
 
 CHANNELS = 3
 NOT_DECAYED = ("bias", "gamma", "beta")

@@ -18,7 +18,7 @@ from scipy.special import log_softmax, softmax
 
 from feature_cache.errors import BadData, LayertapError
 from feature_cache.version import own_version
-from transfer.engines.choice import keras_backend
+from transfer.engines.selection import keras_backend
 from transfer.finetune import checkpoint
 from transfer.finetune.checkpoint import State
 from transfer.finetune.recipe import Recipe

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from transfer.augment import Augmentation
+from transfer.data.augment import Augmentation
 
 VIEWS = range(6)
 EVERYTHING = "flip,vflip,rotate=30,shift=0.1,zoom=0.2,brightness=0.3,contrast=0.4"
@@ -27,7 +27,7 @@ EVERYTHING = "flip,vflip,rotate=30,shift=0.1,zoom=0.2,brightness=0.3,contrast=0.
 def test_the_layer_makes_the_views_of_the_augmentation(
     text: str, most: int, size: tuple[int, int], rng: np.random.Generator
 ) -> None:
-    from transfer.finetune.augmenting import Augment
+    from transfer.finetune.augment_layer import Augment
 
     noise = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
     augmentation = Augmentation.parse(text)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from feature_cache.errors import InvalidChoice
-from transfer.finetune.cutting import AUTO_SHARE, find_cut
+from transfer.finetune.cut import AUTO_SHARE, find_cut
 from transfer.finetune.recipe import Recipe
-from transfer.layers import flops
-from transfer.nets import Net
+from transfer.nets.catalogue import Net
+from transfer.nets.costs import flops
 
 
 @functools.cache
 def backbone(name: str, size: int):
-    from transfer.backbones import Backbone
+    from transfer.nets.backbone import Backbone
 
     return Backbone(Net(name, "none"), (size, size))
 

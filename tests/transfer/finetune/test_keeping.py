@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from feature_cache.errors import DamagedFile, InvalidChoice
-from transfer.finetune.cutting import find_cut
-from transfer.finetune.keeping import config_of, keep, net_of_run
+from transfer.finetune.cut import find_cut
 from transfer.finetune.recipe import Recipe
-from transfer.nets import Net, net_from_config
+from transfer.finetune.saved_net import config_of, keep, net_of_run
+from transfer.nets.catalogue import Net, net_from_config
 
 
 def file_net(folder: Path) -> Net:
@@ -36,8 +36,8 @@ def file_net(folder: Path) -> Net:
 @pytest.mark.parametrize("lora", [0, 4])
 @pytest.mark.parametrize("kind", ["glyphnet", "vgg16", "file"])
 def test_the_net_that_is_kept_computes_what_was_trained(tmp_path: Path, kind: str, lora: int):
-    from transfer.backbones import Backbone
     from transfer.finetune.network import Network
+    from transfer.nets.backbone import Backbone
 
     net = file_net(tmp_path) if kind == "file" else Net(kind, None if kind == "glyphnet" else "none")
     size = (16, 16) if kind == "file" else (32, 32)
@@ -68,8 +68,8 @@ def test_the_net_that_is_kept_computes_what_was_trained(tmp_path: Path, kind: st
 
 
 def test_in_float16_steps_can_be_repeated_from_the_start(tmp_path: Path):
-    from transfer.backbones import Backbone
     from transfer.finetune.network import Network
+    from transfer.nets.backbone import Backbone
 
     backbone = Backbone(Net("glyphnet"), (32, 32), precision="float16")
     cut = find_cut(backbone, backbone.readout, "block4_conv2")

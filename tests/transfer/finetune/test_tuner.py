@@ -14,19 +14,19 @@ from scipy.special import log_softmax
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage
-from heads.grouping import inner_split, numbered
-from transfer.augment import Augmentation
-from transfer.datasets import DataSet, load
-from transfer.extract import extract
+from heads.splitting.groups import inner_split, numbered
+from transfer.data.augment import Augmentation
+from transfer.data.datasets import DataSet, load
+from transfer.data.images import to_pixels
+from transfer.extraction.extract import extract
+from transfer.extraction.lookup import cached_features
+from transfer.extraction.request import Request
 from transfer.finetune import checkpoint
-from transfer.finetune.cutting import find_cut
-from transfer.finetune.pixels import Pixels
+from transfer.finetune.cut import find_cut
+from transfer.finetune.pixel_rows import Pixels
 from transfer.finetune.recipe import Recipe
 from transfer.finetune.tuner import FineTuner, Stopped, exceeds_its_error
-from transfer.images import to_pixels
-from transfer.lookup import cached_features
-from transfer.nets import Net
-from transfer.request import Request
+from transfer.nets.catalogue import Net
 
 COUNT = 48
 VIEWS: dict[str, Any] = {"views": 3, "augmentation": "v1:brightness=0.2,flip,rotate=20,seed=0"}

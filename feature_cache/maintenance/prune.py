@@ -1,0 +1,143 @@
+"""Pruning: spaces that are old, too many or named, and what dead writers left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from feature_cache.cache import FeatureCache
+from feature_cache.errors import InvalidChoice, StorageFailure
+from feature_cache.files.atomic import abandoned
+from feature_cache.maintenance.lineage import citations
+from feature_cache.segments.layout import INDEX_FILE, SEGMENTS, SET_ASIDE, SPEC_FILE, TEMPORARY, USED_FILE
+from feature_cache.space import last_used
+
+# Nothing writes to a temporary file as slowly as this: whoever did is dead.
+DEAD_SECONDS = 3600
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that can be removed.
+
+    Attributes
+    ----------
+    name : str
+        A space, or files in one.
+    reason : str
+    files : list of Path
+    bytes : int
+    cited_by : list of str
+        Kept runs that used rows of the space.
+    """
+
+    name: str
+    reason: str
+    files: list[Path]
+    bytes: int
+    cited_by: list[str] = field(default_factory=list)
+
+
+def candidates(
+    cache: FeatureCache,
+    *,
+    spaces: Collection[str] = (),
+    older_than: float | None = None,
+    max_bytes: float | None = None,
+    cited: bool = False,
+) -> list[Removal]:
+    """What these criteria select; nothing is removed.
+
+    Temporary files that nothing has written to for an hour, and segments that were set aside, are always among them.
+
+    Parameters
+    ----------
+    spaces : collection of str
+        Names of spaces.
+    older_than : float, optional
+        Spaces not used for this many days.
+    max_bytes : float, optional
+        The least recently used spaces, until the others have no more bytes than this.
+    cited : bool
+        Whether spaces that kept runs used will be removed too; otherwise they count as staying.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is no space of a given name, or it is a link to elsewhere.
+    """
+    for name in spaces:
+        if cache.folder(name).is_symlink():
+            raise InvalidChoice(f"{cache.root / name} is a link; remove it, and what it leads to, by hand.")
+    runs: dict[str, list[str]] = {}
+    for citation in citations(cache.root):
+        runs.setdefault(citation.space, []).append(citation.run)
+    own = [name for name in cache.spaces() if not (cache.root / name).is_symlink()]
+    used = {name: last_used(cache.root / name) for name in own}
+    reasons = dict.fromkeys(spaces, "named")
+    if older_than is not None:
+        for name, when in used.items():
+            days = (time.time() - when) / DAY
+            if days > older_than:
+                reasons.setdefault(name, f"not used for {days:.0f} days")
+    if max_bytes is not None:
+        going = {name for name in reasons if cited or name not in runs}
+        left = sum(_bytes(_own_files(cache.root / name)) for name in used if name not in going)
+        for name in sorted(used, key=used.__getitem__):
+            if left > max_bytes and name not in reasons:
+                reasons[name] = "over the budget, least recently used"
+                if cited or name not in runs:
+                    left -= _bytes(_own_files(cache.root / name))
+    found = []
+    for name in sorted(reasons):
+        files = _own_files(cache.root / name)
+        found.append(Removal(name, reasons[name], files, _bytes(files), runs.get(name, [])))
+    for folder in [cache.root, *(cache.root / name for name in used if name not in reasons)]:
+        for what, files in (
+            ("temporary files of dead writers", abandoned(folder, DEAD_SECONDS)),
+            ("damaged segments set aside", _files(folder, SET_ASIDE)),
+        ):
+            if files:
+                found.append(Removal(folder.name, what, files, _bytes(files)))
+    return found
+
+
+def remove(removals: Collection[Removal]) -> None:
+    """Remove the files, and the folders of spaces that are empty then.
+
+    Raises
+    ------
+    StorageFailure
+        When one cannot be removed.
+    """
+    for removal in removals:
+        for file in removal.files:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageFailure(f"cannot remove {file}: {error.strerror}.") from error
+        for folder in {file.parent for file in removal.files}:
+            with contextlib.suppress(OSError):  # something else is in it
+                folder.rmdir()
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """The files of a space that the cache has made; segments first, what describes them last."""
+    patterns = (SEGMENTS, SET_ASIDE, TEMPORARY, INDEX_FILE, USED_FILE, SPEC_FILE)
+    return [file for pattern in patterns for file in _files(folder, pattern)]
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return [file for file in sorted(folder.glob(pattern)) if file.is_symlink() or file.is_file()]
+
+
+def _bytes(files: Collection[Path]) -> int:
+    total = 0
+    for file in files:
+        with contextlib.suppress(OSError):
+            total += file.lstat().st_size
+    return total

@@ -1,0 +1,113 @@
+"""Verification: every segment is read whole and compared with its checks; damaged ones are set aside."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from feature_cache.errors import DamagedFile, StorageFailure
+from feature_cache.segments import segment
+from feature_cache.segments.index import KeyIndex, Listed
+from feature_cache.segments.layout import SEGMENTS
+from feature_cache.segments.row_store import Gone, RowStore
+from feature_cache.space import Space
+
+# Read at a time.
+PIECE_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A segment that cannot be trusted, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was read of a space, in rows and bytes of files, and the segments that are damaged."""
+
+    space: str
+    segments: int
+    rows: int
+    bytes: int
+    damaged: list[Damage]
+
+
+def verify(space: Space, progress: Callable[[int, int], None] | None = None) -> Verification:
+    """Read every segment of `space` and compare each block of rows with what was written.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with the number of bytes read and of all.
+    """
+    files = sorted(space.folder.glob(SEGMENTS))
+    sizes: dict[Path, int] = {}
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            sizes[path] = path.stat().st_size
+    size = 0
+    sound: list[segment.Segment] = []
+    damaged: list[Damage] = []
+    for path in sizes:
+        try:
+            sound.append(check_segment(path, space))
+        except (FileNotFoundError, Gone):  # compacted or removed meanwhile
+            continue
+        except DamagedFile as error:
+            damaged.append(Damage(path.name, str(error).removeprefix(f"{path} ").split(". Set it aside")[0]))
+        size += sizes[path]
+        if progress:
+            progress(size, sum(sizes.values()))
+    counts: Counter[tuple[int, ...]] = Counter()
+    for part in sound:
+        counts[part.row_shape] += len(part)
+    for part in sound:
+        if len(part) and part.row_shape != (usual := counts.most_common(1)[0][0]):
+            damaged.append(Damage(part.path.name, f"holds rows of shape {part.row_shape}, the others of {usual}"))
+    bad = {damage.file for damage in damaged}
+    rows = sum(len(part) for part in sound if part.path.name not in bad)
+    return Verification(space.folder.name, len({part.path.name for part in sound} | bad), rows, size, damaged)
+
+
+def check_segment(path: Path, space: Space) -> segment.Segment:
+    """Read the segment at `path` whole.
+
+    Raises
+    ------
+    DamagedFile
+        When it is not as it was written.
+    FileNotFoundError, Gone
+        When it is not there.
+    """
+    part = segment.read(path, space.spec)
+    index = KeyIndex.of([(Listed(path.name, *part.stamp, len(part)), part.digests, part.views)])
+    store = RowStore(path.parent, space.spec, index)
+    step = max(1, PIECE_BYTES // max(part.row_bytes, 1) // part.block_rows) * part.block_rows
+    for start in range(0, len(part), step):
+        store.gather(np.arange(start, min(start + step, len(part))))
+    return part
+
+
+def set_aside(space: Space, damaged: list[Damage]) -> None:
+    """Rename damaged segments, so that they are no longer read, and their rows are missing and computed again.
+
+    Raises
+    ------
+    StorageFailure
+        When one cannot be renamed.
+    """
+    for damage in damaged:
+        path = space.folder / damage.file
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(path.with_name(f"damaged-{path.name}"))
+        except OSError as error:
+            raise StorageFailure(f"cannot set {path} aside: {error.strerror}.") from error

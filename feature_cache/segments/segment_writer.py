@@ -1,0 +1,240 @@
+"""Making a segment: plain rows go to its file as they come, compressed ones when it is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from feature_cache.files.atomic import NewFile, hdf5_around, new_hdf5
+from feature_cache.keys import DIGEST_BYTES
+from feature_cache.segments import compression
+from feature_cache.segments.encoding import Parameters
+from feature_cache.segments.layout import (
+    CHECK,
+    CODING,
+    DIGEST,
+    FEATURES,
+    FORMAT,
+    PAGE,
+    VIEW,
+    block_check,
+    rows_per_block,
+)
+from feature_cache.segments.segment import checksum
+from feature_cache.spec import FeatureSpec
+
+
+def write(
+    folder: Path,
+    spec: FeatureSpec,
+    features: np.ndarray,
+    digests: np.ndarray,
+    views: np.ndarray,
+    provenance: dict,
+    *,
+    coding: Parameters | None = None,
+    compress: bool = False,
+) -> Path:
+    """Write one segment aside, sync it and rename it: it appears whole or not at all.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, *row_shape), of the spec's dtype
+    coding : dict of str to ndarray, optional
+        Parameters of the codes that `features` are.
+    compress : bool
+        Store Zstandard chunks of a block each; otherwise contiguous, for memory maps.
+
+    Returns
+    -------
+    Path
+        The new segment.
+
+    Raises
+    ------
+    StorageFailure
+        When the folder or the disk does not take it; nothing is left behind then.
+    """
+    kind = CompressedSegment if compress else PlainSegment
+    new = kind(folder, spec, features, max(len(features), 1), coding)
+    try:
+        new.take(digests, features, views)
+        return new.finish(provenance)
+    finally:
+        new.discard()
+
+
+def new_path(folder: Path) -> Path:
+    """A name for a segment that no other has."""
+    return folder / f"segment-{uuid.uuid4().hex}.h5"
+
+
+def timestamp() -> str:
+    """The time now, as provenance gives it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class NewSegment(ABC):
+    """A segment that takes rows until it is finished, or discarded.
+
+    Parameters
+    ----------
+    like : ndarray of shape (n, *row_shape)
+        Shape and dtype of rows as they are stored.
+    room : int
+        The most rows that it takes.
+    """
+
+    def __init__(self, folder: Path, spec: FeatureSpec, like: np.ndarray, room: int, coding: Parameters | None) -> None:
+        self.path = new_path(folder)
+        self._spec = spec
+        self._coding = coding or {}
+        self._room = room
+        self._row_shape, self._dtype = like.shape[1:], like.dtype
+        self._row_bytes = like[:1].nbytes or int(np.prod(self._row_shape, dtype=np.int64)) * like.itemsize
+        self._block_rows = rows_per_block(self._row_bytes)
+        self._digests = np.empty((room, DIGEST_BYTES), np.uint8)
+        self._views = np.empty(room, np.uint32)
+        self._used = 0
+
+    @property
+    def full(self) -> bool:
+        return self._used == self._room
+
+    def take(self, digests: np.ndarray, features: np.ndarray, views: np.ndarray) -> int:
+        """Take as many of these rows as there is room for, and say how many.
+
+        Raises
+        ------
+        StorageFailure
+            When the disk does not take them; the segment is discarded then.
+        """
+        count = min(len(features), self._room - self._used)
+        here = slice(self._used, self._used + count)
+        self._digests[here], self._views[here] = digests[:count], views[:count]
+        self._keep(np.ascontiguousarray(features[:count]))
+        self._used += count  # only now: what an interruption cuts short does not count
+        return count
+
+    @abstractmethod
+    def _keep(self, features: np.ndarray) -> None:
+        """Keep these rows after those that there are."""
+
+    @abstractmethod
+    def finish(self, provenance: dict) -> Path:
+        """Let the segment appear, under its path.
+
+        Raises
+        ------
+        StorageFailure
+            When the disk does not take it; nothing is left behind then.
+        """
+
+    def discard(self) -> None:  # noqa: B027  # there may be nothing to do
+        """Leave nothing behind of a segment that is not finished."""
+
+    def _describe(self, file: h5py.File, check: np.ndarray, provenance: dict) -> None:
+        """Write all but the features."""
+        digests, views = self._digests[: self._used], self._views[: self._used]
+        file.create_dataset(DIGEST, data=digests)
+        file.create_dataset(VIEW, data=views)
+        file.create_dataset(CHECK, data=check).attrs["rows_per_block"] = min(self._block_rows, max(self._used, 1))
+        for name, array in sorted(self._coding.items()):
+            file.create_dataset(f"{CODING}/{name}", data=array)
+        texts = {"spec": self._spec.to_json(), "provenance": json.dumps(provenance, sort_keys=True)}
+        file.attrs["layertap_format"] = FORMAT
+        file.attrs.update({name: np.bytes_(text.encode()) for name, text in texts.items()})
+        shape = (self._used, *self._row_shape)
+        total = checksum(texts, shape, self._dtype, digests, views, check, self._coding)
+        file.attrs["checksum"] = np.bytes_(total.encode())
+
+
+class PlainSegment(NewSegment):
+    """Rows lie in one piece, for memory maps, and go to the file as they come: no other copy of them is made."""
+
+    def __init__(self, folder: Path, spec: FeatureSpec, like: np.ndarray, room: int, coding: Parameters | None) -> None:
+        super().__init__(folder, spec, like, room, coding)
+        self._check = np.empty(-(-room // self._block_rows), np.uint64)
+        self._file = NewFile(self.path)
+
+    def _keep(self, features: np.ndarray) -> None:
+        data = features.reshape(-1).view(np.uint8).data
+        with self._file.explained():
+            self._file.raw.seek(self._place(self._used))
+            self._file.raw.write(data)
+            self._file.raw.check()
+        first, last = self._used // self._block_rows, (self._used + len(features)) // self._block_rows
+        for number in range(first, last):  # while they are in the caches of the processor
+            start = (number * self._block_rows - self._used) * self._row_bytes
+            stop = start + self._block_rows * self._row_bytes
+            self._check[number] = block_check(data[start:stop] if start >= 0 else self._read(number))
+
+    def _place(self, row: int) -> int:
+        """Where a row starts in the file."""
+        return PAGE + row * self._row_bytes
+
+    def _read(self, block: int, rows: int | None = None) -> bytes:
+        """A block as it is in the file, or its first rows."""
+        rows = self._block_rows if rows is None else rows
+        return os.pread(self._file.raw.fileno(), rows * self._row_bytes, self._place(block * self._block_rows))
+
+    def finish(self, provenance: dict) -> Path:
+        try:
+            complete, rest = divmod(self._used, self._block_rows)
+            if rest:
+                self._check[complete] = block_check(self._read(complete, rest))
+            small = self._used * self._row_bytes < PAGE  # HDF5 puts these elsewhere
+            rows = np.frombuffer(self._read(0, self._used), self._dtype) if small else None
+            with self._file.explained(), hdf5_around(self._file.raw) as file:
+                self._own_features(file, rows)
+                self._describe(file, self._check[: complete + bool(rest)], provenance)
+            self._file.keep()
+        finally:
+            self.discard()
+        return self.path
+
+    def _own_features(self, file: h5py.File, rows: np.ndarray | None) -> None:
+        """Create the dataset of the rows: around those that are in the file already, or of these."""
+        shape = (self._used, *self._row_shape)
+        if rows is not None:
+            file.create_dataset(FEATURES, data=rows.reshape(shape))
+            return
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        kind, space = h5py.h5t.py_create(self._dtype, logical=True), h5py.h5s.create_simple(shape)
+        dataset = h5py.h5d.create(file.id, FEATURES.encode(), kind, space, dcpl=plist)
+        if dataset.get_offset() != PAGE:
+            raise RuntimeError(f"HDF5 put the features at byte {dataset.get_offset()} instead of {PAGE}.")
+
+    def discard(self) -> None:
+        self._file.discard()
+
+
+class CompressedSegment(NewSegment):
+    """Rows are collected in memory, and compressed by threads when the segment is complete."""
+
+    def __init__(self, folder: Path, spec: FeatureSpec, like: np.ndarray, room: int, coding: Parameters | None) -> None:
+        super().__init__(folder, spec, like, room, coding)
+        self._features = np.empty((room, *self._row_shape), self._dtype)  # the system gives the memory as it is filled
+
+    def _keep(self, features: np.ndarray) -> None:
+        self._features[self._used : self._used + len(features)] = features
+
+    def finish(self, provenance: dict) -> Path:
+        features = self._features[: self._used]
+        with new_hdf5(self.path, align=False) as file:
+            if features.size:
+                check = compression.write_chunks(file, FEATURES, features, min(self._block_rows, len(features)))
+            else:
+                file.create_dataset(FEATURES, data=features)
+                check = np.array([block_check(b"")] * -(-len(features) // self._block_rows), np.uint64)
+            self._describe(file, check, provenance)
+        return self.path

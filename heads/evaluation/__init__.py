@@ -1,0 +1,1 @@
+"""How heads are judged: tasks, metrics, cross-validation and sweeps."""

@@ -1,0 +1,1 @@
+"""Softmax regression that chooses its regularisation among many strengths."""

@@ -1,0 +1,169 @@
+"""What a batch of rows gives many softmax layers at once: their losses, gradients and right answers.
+
+Weights have the shape (S, k, d + 1): S settings of k classes, for features scaled to zero mean and unit variance, the
+intercepts in the last column. The settings lie one below the other, so that a batch takes two products of matrices for
+all of them. In the logits, of shape (S, k, m), rows run along the last axis: the softmax then works on whole lines of
+memory, several times faster than across ten classes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from heads.threads import blas_threads, limited
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Rows that are worked on together: many enough for products of matrices, few enough for the caches of a processor.
+# Sums are over such pieces in their order, so that results do not depend on the number of threads.
+PIECE = 512
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What brings features to zero mean and unit variance: ``(X - mean) * factor``.
+
+    Attributes
+    ----------
+    mean, factor : ndarray of shape (d,), float32
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+
+    @classmethod
+    def of(cls, features: Any, rows: np.ndarray, workers: Workers) -> Scale:
+        """The scale of these rows, read once.
+
+        Raises
+        ------
+        ValueError
+            When a feature is not finite.
+        """
+        # Values near their mean leave float32 its digits.
+        shift = _as_matrix(features, rows[:PIECE]).mean(0, dtype=np.float64).astype(np.float32)
+
+        def moments(part: np.ndarray) -> np.ndarray:
+            near = np.subtract(_as_matrix(features, part), shift, dtype=np.float32, casting="same_kind")
+            return np.stack([near.sum(0), np.einsum("nd,nd->d", near, near)]).astype(np.float64)
+
+        sums = np.zeros((2, len(shift)))
+        for part in workers.map(moments, pieces(rows)):
+            sums += part
+        mean, square = sums / len(rows)
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        mean = (shift + mean).astype(np.float32)
+        if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
+            raise ValueError("Input X contains NaN, infinity or a value too large for dtype('float32').")
+        # What differs by rounding alone is constant, and of no use.
+        constant = deviation <= 1e-6 * np.abs(mean)
+        return cls(mean, np.where(constant, 0, 1 / np.where(constant, 1, deviation)).astype(np.float32))
+
+    def apply(self, features: Any, rows: np.ndarray) -> np.ndarray:
+        """These rows, scaled, and a column of ones: shape (m, d + 1), float32."""
+        part = _as_matrix(features, rows)
+        out = np.empty((len(part), part.shape[1] + 1), np.float32)
+        out[:, -1] = 1
+        np.subtract(part, self.mean, out=out[:, :-1], casting="same_kind")
+        out[:, :-1] *= self.factor
+        return out
+
+
+def learn(
+    weights: np.ndarray, X: np.ndarray, target: np.ndarray, importance: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The log-loss of some rows and its gradient, each summed over the rows.
+
+    Parameters
+    ----------
+    X : ndarray of shape (m, d + 1), float32
+        As `Scale.apply` gives them.
+    target : ndarray of shape (m,), int
+    importance : ndarray of shape (m,), float32, optional
+        Weights of the rows.
+
+    Returns
+    -------
+    loss : ndarray of shape (S,), float64
+    gradient : ndarray of shape (S, k, d + 1), float32
+    """
+    logits = _logits(weights, X)
+    losses, sums = _exponentials(logits, target)
+    logits /= sums[:, None]
+    logits[:, target, np.arange(len(X))] -= 1
+    if importance is not None:
+        logits *= importance
+        losses *= importance
+    gradient = logits.reshape(-1, len(X)) @ X
+    return losses.sum(1, dtype=np.float64), gradient.reshape(weights.shape)
+
+
+def judge(weights: np.ndarray, X: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """How many of some rows each setting gets right, and the sum of its log-losses: shape (2, S), float64."""
+    logits = _logits(weights, X)
+    right = (logits.argmax(1) == target).sum(1)
+    return np.stack([right, _exponentials(logits, target)[0].sum(1, dtype=np.float64)])
+
+
+def _logits(weights: np.ndarray, X: np.ndarray) -> np.ndarray:
+    settings, k, width = weights.shape
+    return (weights.reshape(-1, width) @ X.T).reshape(settings, k, len(X))
+
+
+def _exponentials(logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log-losses and sums of exponentials, each of shape (S, m); `logits` become the exponentials."""
+    logits -= logits.max(1, keepdims=True)
+    chosen = logits[:, target, np.arange(len(target))]
+    np.exp(logits, out=logits)
+    sums = logits.sum(1)
+    return np.log(sums) - chosen, sums
+
+
+def _as_matrix(features: Any, rows: np.ndarray) -> np.ndarray:
+    """These rows of features of shape (n, ...): shape (m, d)."""
+    return np.asarray(features[rows]).reshape(len(rows), -1)
+
+
+def pieces(rows: np.ndarray, size: int = PIECE) -> list[np.ndarray]:
+    """`rows` in parts of at most `size`."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+class Workers:
+    """Threads, one for each core that BLAS would use, and BLAS kept to one core while they work.
+
+    Reading, scaling and the softmax then run on all cores, not only the products of matrices; and no thread spins
+    while it waits for others, which costs tens of times the work where other processes want the cores as well.
+    """
+
+    def __enter__(self) -> Workers:
+        self._count = blas_threads()
+        self._limits = limited(1)
+        self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="layertap-heads")
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._limits.__exit__(*failure)
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """``work(item)`` for each item in order; few results wait at a time, since they may be large."""
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(self._pool.submit(self._quietly, work, item))
+            if len(pending) > self._count + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    @staticmethod
+    def _quietly(work: Callable[[Item], Result], item: Item) -> Result:
+        with np.errstate(all="ignore"):  # which belongs to a thread; what overflows has lost
+            return work(item)

@@ -1,0 +1,220 @@
+"""`KerasHead`: what heads in Keras share: training that stops early, prediction, and files that run no code.
+
+Keras is imported only when it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from feature_cache.errors import BadData, DamagedFile, UnsafeFile
+from feature_cache.files.checked import open_regular
+from feature_cache.files.weights_file import check_file
+from feature_cache.process.native_output import native_stderr_silenced
+from heads.splitting.groups import inner_split, numbered
+from heads.validation import as_rows, require
+
+FILE = "head.keras"
+CLASSES_FILE = "classes.npy"
+LARGEST_CONFIG = 64 * 2**20  # bytes
+PARTS = frozenset({"Sequential", "InputLayer", "Normalization", "Dense", "DTypePolicy", "GlorotUniform", "Zeros"})
+ROWS = 4096  # that are predicted at once
+
+
+class KerasHead(ClassifierMixin, BaseEstimator):
+    """A classifier that Keras trains with Adam on cross-entropy.
+
+    The weights of the epoch with the lowest loss on an inner, stratified part of the training rows are kept. Rows may
+    come in any order: those held out, and every batch, are drawn at random.
+
+    A subclass stores its parameters, those below among them, and has `_build`; one whose rows have axes also has
+    `_row_shape`, and `_rows_at_once` where they are large.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+        Values of a row, whatever its shape.
+    model_ : keras.Sequential
+        From rows of the shape that the head was fitted to, float32, to probabilities of shape (n, n_classes).
+    """
+
+    what: ClassVar[str]  # for errors: "an MLP head"
+    width: ClassVar[str]  # the parameter that is a number of units
+    parts: ClassVar[frozenset[str]]  # what its models are made of, by Keras's names
+    row_ndim: ClassVar[int] = 1  # axes of a row
+
+    dropout: float
+    learning_rate: float
+    epochs: int
+    patience: int
+    inner: float
+    batch_size: int
+    seed: int
+
+    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
+        """Fit to features of shape (n, ...) and labels of shape (n,).
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), optional
+            Equal for rows that are held out together, or not at all (see `heads.splitting.groups`).
+
+        Raises
+        ------
+        InvalidChoice
+            When a parameter is out of range.
+        BadData
+            When the rows are of a kind that the head does not take.
+        """
+        for name, least in ((self.width, 1), ("epochs", 1), ("patience", 0), ("batch_size", 1)):
+            require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        for name in ("dropout", "inner"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
+        keras = quiet_keras()
+        shape = self._row_shape(X)
+        X, y = validate_data(self, as_rows(X), y, dtype=np.float32)
+        X = X.reshape(len(X), *shape)
+        check_classification_targets(y)
+        self.classes_, target = np.unique(y, return_inverse=True)
+        rows, groups = np.arange(len(target)), numbered(groups, y)
+        train, held_out = inner_split(target, self.inner, self.seed, groups) or (rows, rows)
+
+        keras.utils.set_random_seed(self.seed)
+        model = self._build(X[train])
+        model.compile(
+            keras.optimizers.Adam(self.learning_rate), keras.losses.SparseCategoricalCrossentropy(), jit_compile=False
+        )
+        stop = keras.callbacks.EarlyStopping("val_loss", mode="min", patience=self.patience, restore_best_weights=True)
+        model.fit(
+            X[train],
+            target[train],
+            validation_data=(X[held_out], target[held_out]),
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            callbacks=[stop],
+            verbose=0,
+        )
+        self.model_ = model
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each row."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[np.argmax(probabilities, axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of shape (n, n_classes).
+
+        Raises
+        ------
+        BadData
+            When the rows are of another shape than those that the head was fitted to.
+        """
+        check_is_fitted(self)
+        shape, given = _input_shape(self.model_), self._row_shape(X)
+        if -1 not in given and given != shape:
+            raise BadData(f"the head was fitted to rows of shape {shape}; received rows of shape {given}.")
+        X = validate_data(self, as_rows(X), reset=False, dtype=np.float32)
+        X, step = X.reshape(len(X), *shape), self._rows_at_once(shape)
+        # Called directly: `model.predict` compiles a function for every model, which costs more than it saves.
+        rows = [self.model_(X[start : start + step], training=False) for start in range(0, len(X), step)]
+        return np.concatenate([quiet_keras().ops.convert_to_numpy(part) for part in rows]).astype(np.float64)
+
+    def save(self, folder: Path) -> None:
+        """Write ``head.keras`` and ``classes.npy`` into `folder`."""
+        check_is_fitted(self)
+        self.model_.save(folder / FILE)
+        classes = np.array(self.classes_.tolist()) if self.classes_.dtype == object else self.classes_
+        np.save(folder / CLASSES_FILE, classes, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path, params: dict[str, Any]) -> Self:
+        """The head that `save` wrote, loaded in Keras's safe mode.
+
+        Raises
+        ------
+        UnsafeFile
+            When Keras finds code in the file.
+        DamagedFile
+            When it cannot be read, or is no such head.
+        """
+        keras = quiet_keras()
+
+        head = cls(**params)
+        try:
+            with open_regular(folder / CLASSES_FILE, LARGEST_CONFIG) as stream:
+                head.classes_ = np.load(stream, allow_pickle=False)
+            _check_parts(folder / FILE, cls.parts, cls.what)
+            check_file(folder / FILE)
+            head.model_ = keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
+            shape = _input_shape(head.model_)
+            if len(shape) != cls.row_ndim:
+                raise ValueError(f"it takes rows of shape {shape}, which is not {cls.what}")
+            head.n_features_in_ = int(np.prod(shape))
+            if head.classes_.shape != tuple(head.model_.outputs[0].shape[1:]):
+                raise ValueError("its outputs are not its classes")
+        except (DamagedFile, UnsafeFile):
+            raise
+        except Exception as error:  # Keras raises many types for a damaged file
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DamagedFile(f"the head {folder / FILE} is not loaded: {reason}") from error
+        return head
+
+    def _build(self, X: np.ndarray) -> Any:
+        """A model with its initial weights, for training rows X of shape (n, *row_shape), float32."""
+        raise NotImplementedError
+
+    def _row_shape(self, X: Any) -> tuple[int, ...]:
+        """The shape in which a model takes the rows of X, which may be what no array is; -1 is what is left."""
+        return (-1,)
+
+    def _rows_at_once(self, shape: tuple[int, ...]) -> int:
+        """How many rows of this shape are predicted at once."""
+        return ROWS
+
+
+def _input_shape(model: Any) -> tuple[int, ...]:
+    return tuple(model.inputs[0].shape[1:])
+
+
+def _check_parts(file: Path, parts: frozenset[str], what: str) -> None:
+    """Refuse a model of other parts than these, before Keras sees it."""
+    with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
+        if (
+            sum(entry.file_size for entry in archive.infolist())
+            > 2 * os.fstat(stream.fileno()).st_size + LARGEST_CONFIG
+        ):
+            raise DamagedFile(f"the head {file} is not loaded: it unpacks to far more than it holds.")
+        if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
+            raise DamagedFile(f"the head {file} is not loaded: its config.json is too large.")
+        config = json.loads(archive.read("config.json"))
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            name = part.get("class_name")
+            if name is not None and (name not in parts or str(part.get("module")).partition(".")[0] != "keras"):
+                raise UnsafeFile(f"the head {file} is not loaded: it holds {name!r}, which is no part of {what}.")
+            waiting.extend(value for key, value in part.items() if key != "compile_config")
+        elif isinstance(part, list):
+            waiting.extend(part)
+
+
+def quiet_keras() -> Any:
+    """Keras, imported without the greetings of its backend."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with native_stderr_silenced():  # TensorFlow greets everyone
+        import keras
+    return keras

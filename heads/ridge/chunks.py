@@ -1,0 +1,143 @@
+"""Rows of features chunk by chunk, from memory or from disk; how chunks are centred, and worked on in threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from feature_cache.errors import BadData
+
+Result = TypeVar("Result")
+
+CHUNK_BYTES = 2**23  # of a chunk of rows in float64
+NARROWEST = 256  # narrower rows make no longer chunks: what is computed of a row may be as long as that
+MOST_THREADS = 8  # each has a chunk, and some copies of it
+
+
+class Rows:
+    """Features of shape (n, ...) as chunks of flat rows in float64; each iteration passes over them once.
+
+    Where there are groups, rows come in another order: those that are groups of their own, then larger and larger
+    groups, whose rows follow one another. No chunk ends within a group; one that is larger makes a chunk of its own.
+    Where all rows are one group, nothing would be left without it, and each counts as a group of its own.
+
+    Parameters
+    ----------
+    features : ndarray or feature_cache.Features of shape (n, ...)
+    groups : ndarray of shape (n,), int, optional
+        As `heads.splitting.groups.numbered` gives them.
+    """
+
+    def __init__(self, features: Any, groups: np.ndarray | None = None) -> None:
+        self._features = features
+        self.count = len(features)
+        self.order: np.ndarray | None = None
+        self._sizes = np.ones(self.count, np.int64)  # of each row's group
+        if groups is not None and groups.max() > 0:
+            sizes = np.bincount(groups)[groups]
+            self.order = np.lexsort((groups, sizes))
+            self._sizes = sizes[self.order]
+        self.width = int(np.prod(features.shape[1:], dtype=np.int64))
+        self.chunk = max(1, CHUNK_BYTES // (8 * max(NARROWEST, self.width)))
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Positions and rows of shape (m, d), float64, a copy that may be written to."""
+        if hasattr(self._features, "batches") and self.order is None:
+            start = 0
+            for rows, _ in self._features.batches(self.chunk):
+                yield slice(start, start + len(rows)), self._flat(rows)
+                start += len(rows)
+        else:
+            for part in self.parts():
+                yield part, self._read(part)
+
+    def between(self, first: int, last: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """The same for the rows from `first` to before `last`."""
+        for start in range(first, last, self.chunk):
+            part = slice(start, min(start + self.chunk, last))
+            yield part, self._read(part)
+
+    def parts(self) -> Iterator[slice]:
+        """The positions of each chunk."""
+        start = 0
+        while start < self.count:
+            end = min(start + self.chunk, self.count)
+            size = int(self._sizes[end - 1])
+            # Groups of this size are counted from where the first of them starts.
+            end -= (end - int(np.searchsorted(self._sizes, size))) % size
+            end = end if end > start else start + int(self._sizes[start])
+            yield slice(start, end)
+            start = end
+
+    def runs(self, part: slice) -> Iterator[tuple[slice, int]]:
+        """Within a chunk, rows whose groups are of the same size, and that size."""
+        sizes = self._sizes[part]
+        ends = [*(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield slice(start, end), int(sizes[start])
+
+    def pieces(self) -> Iterator[tuple[slice, int]]:
+        """The runs of all chunks, by their positions among all rows."""
+        for part in self.parts():
+            for run, size in self.runs(part):
+                yield slice(part.start + run.start, part.start + run.stop), size
+
+    def _read(self, part: slice) -> np.ndarray:
+        return self._flat(self._features[part if self.order is None else self.order[part]])
+
+    def _flat(self, rows: np.ndarray) -> np.ndarray:
+        return np.array(rows.reshape(len(rows), self.width), np.float64, order="C")
+
+
+class Centring:
+    """Takes from each chunk its own mean, so that no large squares cancel, and gives it a row that makes up for it.
+
+    Of n rows with mean m and p more with mean q, the scatter about the mean of all is that of both parts about their
+    own and (np / (n + p)) (q - m)(q - m)' (Chan et al. 1983), which is that of one row more.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (d,)
+        Of all rows so far.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.mean = np.zeros(width)
+        self._count = 0
+
+    def __call__(self, chunk: np.ndarray) -> np.ndarray:
+        """The chunk (p, d), centred, and the row: shape (p + 1, d)."""
+        rows = np.empty((len(chunk) + 1, chunk.shape[1]))
+        mean = chunk.mean(0)
+        if not np.isfinite(mean).all():
+            raise BadData("Input X contains NaN, infinity or numbers too large to add up.")
+        np.subtract(chunk, mean, out=rows[:-1])
+        before, self._count = self._count, self._count + len(chunk)
+        step = mean - self.mean
+        rows[-1] = np.sqrt(before * len(chunk) / self._count) * step
+        self.mean += step * (len(chunk) / self._count)
+        return rows
+
+
+def in_threads(work: Callable[..., Result], items: Iterable[tuple[Any, ...]], threads: int) -> Iterator[Result]:
+    """``work(*item)`` for each item, in order, a few at a time.
+
+    Threads that have a chunk each, and BLAS for themselves, do not wait for one another as the threads of one product
+    do, which costs more than it gains where other processes want the cores as well.
+    """
+    waiting: deque[Future[Result]] = deque()
+    threads = min(threads, MOST_THREADS)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="layertap-ridge")
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, *item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # without waiting: the garbage collector may close this in any thread, whatever locks that holds
+        pool.shutdown(wait=False, cancel_futures=True)

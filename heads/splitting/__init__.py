@@ -1,0 +1,1 @@
+"""Splits of rows into training, validation and test parts."""

@@ -1,0 +1,72 @@
+"""Groups in `fit`: rows of one image, or of one patient, stay together in the splits that a head makes inside.
+
+A head that splits its rows takes ``fit(X, y, groups=None)``, with groups of shape (n,) that are equal for rows which
+belong together. Where rows are chosen, or a temperature is learned, on copies of rows that were fitted, the choice
+falls on what learns rows by heart.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import check_consistent_length, has_fit_parameter
+
+from feature_cache.errors import BadData
+from heads.splitting.splits import Split, hold_out
+
+
+def numbered(groups: Any, targets: np.ndarray) -> np.ndarray | None:
+    """The groups as numbers from 0, in the order in which they come; None where each is a single row.
+
+    Parameters
+    ----------
+    groups : array of shape (n,) or None
+    targets : ndarray of shape (n,) or (n, k)
+    """
+    if groups is None:
+        return None
+    groups = column_or_1d(groups)
+    check_consistent_length(groups, targets)
+    first, member = np.unique(groups, return_index=True, return_inverse=True)[1:]
+    return None if len(first) == len(groups) else np.argsort(np.argsort(first))[member]
+
+
+def for_fit(estimator: Any, groups: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What the `fit` of this estimator is given beside features and targets: groups, where it takes them."""
+    return {"groups": groups} if groups is not None and has_fit_parameter(estimator, "groups") else {}
+
+
+def inner_split(target: np.ndarray, share: float, seed: int, groups: np.ndarray | None = None) -> Split | None:
+    """A stratified split that holds out `share` of the rows and, without groups of several classes, a row of each.
+
+    Parameters
+    ----------
+    target : ndarray of shape (n,), int
+        The number of each row's class.
+    groups : ndarray of shape (n,), optional
+        As `numbered` gives them. Each is on one side, and counts as one row does without them.
+
+    Returns
+    -------
+    tuple of ndarray, or None
+        Positions of the rows to train on, and of those held out. None where `share` is 0, or there are too few rows, or
+        groups, for both sides to have some of every class.
+    """
+    counts = np.bincount(target)
+    if share <= 0:
+        return None
+    if groups is not None:
+        least = len(counts) / (groups.max() + 1)
+        try:
+            train, held_out = hold_out(target, groups, max(share, min(least, 0.5)), seed)
+        except BadData:
+            return None
+        return (train, held_out) if len(np.unique(target[train])) == len(counts) else None
+    count = max(len(counts), round(share * len(target)))
+    if counts.min() < 2 or len(target) - count < len(counts):
+        return None
+    train, held_out = train_test_split(np.arange(len(target)), test_size=count, stratify=target, random_state=seed)
+    return train, held_out

@@ -1,0 +1,1 @@
+"""Files of fitted heads, from which no code is run."""

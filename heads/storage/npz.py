@@ -1,0 +1,38 @@
+"""`head.npz`: the arrays that a linear head is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from feature_cache.errors import LONGEST, DamagedFile
+from feature_cache.files import checked
+
+FILE = "head.npz"
+
+
+def read_arrays(
+    folder: Path, names: Iterable[str], check: Callable[[dict[str, np.ndarray]], None]
+) -> dict[str, np.ndarray]:
+    """The arrays of these names in ``head.npz``, as `np.savez` wrote them.
+
+    Parameters
+    ----------
+    check : callable
+        Raises any exception for arrays that are no head.
+
+    Raises
+    ------
+    DamagedFile
+        When the file cannot be read, or is no such head.
+    """
+    file = folder / FILE
+    try:
+        arrays = checked.read_arrays(file, names)
+        check(arrays)
+    except Exception as error:  # whatever `check` raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+        raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
+    return arrays

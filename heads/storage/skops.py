@@ -1,0 +1,160 @@
+"""The file of a head that is a scikit-learn pipeline, written and read by skops: no pickle, and no code from it."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import RegressorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.files.checked import open_regular
+from heads.storage.tree_checks import TREES, check_trees
+
+FILE = "head.skops"
+LARGEST_UNPACKED, MOST_SHRUNK = 2**28, 64  # bytes, and times the size of the file
+LARGEST_SCHEMA = 256 * 2**20  # bytes of the outline of a head, uncompressed
+# Parts of scikit-learn's classifiers and regressors, and of ours, that skops does not know to be harmless: they hold
+# numbers, and functions of arrays.
+PARTS = {
+    *TREES,
+    "heads.wrappers.calibration.TemperatureScaled",
+    "heads.wrappers.prototypes.Prototypes",
+    "heads.wrappers.regressors.StandardTargets",
+    *(f"sklearn.feature_selection._univariate_selection.{name}" for name in ("chi2", "f_classif")),
+    *(f"sklearn._loss.link.{name}" for name in ("HalfLogitLink", "Interval", "LogitLink", "MultinomialLogit")),
+    *(f"sklearn._loss.loss.{name}" for name in ("ExponentialLoss", "HalfBinomialLoss", "HalfMultinomialLoss")),
+    "sklearn._loss._loss.CyHalfMultinomialLoss",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+}
+
+
+def write(pipeline: Pipeline, folder: Path, own: Iterable[type] = ()) -> None:
+    """Write ``head.skops`` into `folder`.
+
+    Parameters
+    ----------
+    own : iterable of type
+        Classes of the user's code that the file may hold.
+
+    Raises
+    ------
+    InvalidChoice
+        When the head holds something that could not be read back without trusting the file.
+    """
+    import skops.io
+
+    file = folder / FILE
+    try:
+        skops.io.dump(pipeline, file, compression=zipfile.ZIP_DEFLATED)
+        strange = _foreign(file, own)
+    except OSError:
+        raise
+    except Exception as error:  # whatever skops raises for an object that it cannot take apart
+        raise InvalidChoice(f"this head cannot be kept without pickle: {type(error).__name__}: {error}.") from error
+    if strange:
+        file.unlink()
+        raise InvalidChoice(
+            f"this head cannot be kept: it holds {', '.join(strange[:3])}, and only plain parts of scikit-learn and "
+            "NumPy, and classes of a file given with --head, can be read back safely."
+        )
+
+
+def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) -> Pipeline:
+    """The fitted pipeline that `write` wrote.
+
+    Parameters
+    ----------
+    expected : Pipeline
+        One like it, not fitted: its steps have the same names and classes.
+    what : str
+        What the file should hold, for errors.
+    own : iterable of type
+        Classes of the user's code that the file may hold.
+
+    Raises
+    ------
+    UnsafeFile
+        When the file holds any other type.
+    DamagedFile
+        When it cannot be read, or is no such pipeline.
+    """
+    import skops.io
+
+    file = folder / FILE
+    own = list(own)
+    try:
+        _require_bounded(file)
+        strange = _foreign(file, own)
+        if strange:
+            raise UnsafeFile(f"{file} holds types that may run code ({', '.join(strange[:3])}); it is not loaded.")
+        pipeline = skops.io.load(file, trusted=sorted(PARTS) + [_name(kind) for kind in own])
+        alike = _outline(pipeline) == _outline(expected) and _is_fitted(pipeline)
+        check_trees(pipeline)
+    except UnsafeFile:
+        raise
+    except Exception as error:  # whatever a damaged archive makes skops raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+        raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
+    if not alike:
+        raise DamagedFile(f"the head {file} is not {what}; train it again.")
+    return pipeline
+
+
+def _require_bounded(file: Path) -> None:
+    """Raise ValueError for an archive that would fill the memory: numbers that are not all the same shrink little."""
+    with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        size = os.fstat(stream.fileno()).st_size
+    if any(entry.file_size > LARGEST_SCHEMA for entry in entries if entry.filename == "schema.json"):
+        raise ValueError("its schema is too large")
+    if sum(entry.file_size for entry in entries) > max(LARGEST_UNPACKED, MOST_SHRUNK * size):
+        raise ValueError("it unpacks to far more than it holds")
+
+
+def _foreign(file: Path, own: Iterable[type]) -> list[str]:
+    """The types in `file` that are not trusted."""
+    import skops.io
+
+    return sorted(set(skops.io.get_untrusted_types(file=file)) - PARTS - {_name(kind) for kind in own})
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}"
+
+
+def _outline(pipeline: Any) -> list[tuple[str, type, type]] | None:
+    """Names and classes of the steps, and of the estimator that the last one may wrap; None for anything else."""
+    if not isinstance(pipeline, Pipeline):
+        return None
+    inner = [getattr(step, "estimator_", getattr(step, "estimator", None)) for _, step in pipeline.steps]
+    # Whether there is a copy of it for each target depends on the targets.
+    inner = [one.estimator if isinstance(one, MultiOutputRegressor) else one for one in inner]
+    return [(name, type(step), type(one)) for (name, step), one in zip(pipeline.steps, inner, strict=True)]
+
+
+def _is_fitted(pipeline: Pipeline) -> bool:
+    try:
+        for _, step in pipeline.steps:
+            check_is_fitted(step)
+    except NotFittedError:
+        return False
+    last = pipeline[-1]
+    told = last.mean_.shape == last.spread_.shape if isinstance(last, RegressorMixin) else last.classes_.ndim == 1
+    return bool(pipeline.n_features_in_ > 0 and told)

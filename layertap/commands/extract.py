@@ -1,0 +1,108 @@
+"""`layertap extract`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layertap.commands.arguments import shared
+from layertap.commands.terminal.output import (
+    Progress,
+    print_json,
+    print_notes,
+    print_skipped,
+    print_table,
+    size_text,
+    time_text,
+    write_skipped,
+)
+
+if TYPE_CHECKING:
+    from transfer.extraction.extract import Report
+    from transfer.extraction.plan import Plan
+
+
+def extract(args: argparse.Namespace) -> None:
+    from transfer.extraction import extract as extraction
+    from transfer.extraction import multi_device
+    from transfer.extraction.plan import plan
+
+    dataset, request, cache = shared.dataset(args), shared.request(args), shared.cache(args)
+    if args.plan:
+        _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
+        return
+    options = {name: getattr(args, name) for name in ("batch_size", "engine", "on_error", "compress")}
+    chosen = multi_device.devices(args.devices)
+    with Progress("images", args.quiet) as progress:
+        if len(chosen) > 1:
+            report = multi_device.extract_on(chosen, dataset, request, cache, progress=progress, **options)
+        else:
+            report = extraction.extract(dataset, request, cache, progress=progress, **options)
+    listing = cache.root / f"skipped-{_plain(Path(args.data))[:60]}.csv"
+    write_skipped(listing, report.skipped)
+    print_notes(report.remarks)
+    if args.json:
+        print_json(asdict(report))
+        return
+    print_skipped(report.skipped, listing)
+    rate = f" ({_rate(report.images_per_second)} images/s)" if report.rows_computed else ""
+    print(
+        f"{report.rows_computed} rows computed, {report.rows_reused} reused, {report.rows_skipped} skipped "
+        f"in {time_text(report.seconds)}{rate}, "
+        f"{size_text(report.bytes_written)} written:"
+    )
+    for space in report.spaces:
+        print(f"  {space}")
+    if report.engine:
+        _print_times(report)
+
+
+def _plain(data: Path) -> str:
+    """The name of a data set, in characters that every file system takes."""
+    name = data.stem if data.suffix.lower() == ".csv" else data.name
+    return re.sub("[^A-Za-z0-9_.-]+", "-", name)
+
+
+def _print_times(report: Report) -> None:
+    if report.note:
+        print(f"Note: {report.note}.")
+    if report.started_from:
+        print(f"Computed from the stored features of {' and '.join(report.started_from)} where there were some.")
+    waited = ", ".join(f"{time_text(seconds)} to {what}" for what, seconds in report.waited.items() if seconds >= 0.05)
+    share = ""
+    if report.peak:
+        # A few images are all read while the engine starts: then the share means nothing.
+        seconds = report.seconds - report.waited["prepare"]
+        rate = report.images_per_second * report.seconds / seconds if seconds > 0 else 0.0
+        if 0.01 <= rate / report.peak <= 1.1:
+            share = f", {rate / report.peak:.0%} of its {_rate(report.peak)} images/s alone"
+    print(f"Engine {report.engine}, batches of {report.batch_size}{share}; waited {waited}.")
+
+
+def _rate(images_per_second: float) -> str:
+    """In whole images, but for few."""
+    return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.2g}"
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(plan))
+        return
+    rows = [
+        (part.space, part.rows_total, part.rows_present, part.rows_missing, size_text(part.row_bytes or 0))
+        for part in plan.spaces
+    ]
+    print_table(("space", "rows", "present", "missing", "a row"), rows)
+    if plan.started_from:
+        print(f"Stored features of {' and '.join(plan.started_from)} serve to compute them from.")
+    if plan.unreadable:
+        print(f"{plan.unreadable} images cannot be read (see --on-error).")
+    if plan.images_missing:
+        print(
+            f"\nTo compute: {plan.images_missing} images, about {time_text(plan.seconds)} and {size_text(plan.bytes)}."
+        )
+    else:
+        print("\nNothing to compute.")

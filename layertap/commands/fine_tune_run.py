@@ -1,0 +1,227 @@
+"""The run that fine-tuning leaves behind."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feature_cache.errors import WrongResult
+from feature_cache.files.checked import real_path
+from layertap.commands import problem
+from layertap.commands.export import TOLERANCE as EXPORTED
+from layertap.commands.export import compared, model_of
+from layertap.commands.terminal.output import print_json, print_skipped, time_text, write_skipped
+from layertap.commands.terminal.scores import print_scores
+
+if TYPE_CHECKING:
+    from heads.evaluation.cross_validation import Evaluation
+    from heads.evaluation.protocol import Protocol
+    from transfer.data.datasets import DataSet
+    from transfer.extraction.lookup import Cached
+    from transfer.extraction.request import Request
+    from transfer.finetune.cut import Cut
+    from transfer.finetune.tuner import FineTuner
+
+IMAGES = 32  # that are compared
+# Between probabilities of what was trained and what was written: engines, and fewer bits, are not exact.
+TOLERANCE, ROUNDED = 1e-3, 0.1
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where fine-tuning starts: features, and a head that reads them."""
+
+    request: Request
+    head: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the trainings on the splits gave: scores, how each went, and the scores of the test images, if any."""
+
+    evaluation: Evaluation
+    trainings: list[dict[str, Any]]
+    test: dict[str, Any] | None
+
+
+def plain(request: Request) -> Request:
+    """The features that the probe reads: those of the plain images."""
+    return replace(request, augmentation=None, views=1, dtype="float32")
+
+
+def unfinished(out: Path) -> Path:
+    """Where is kept how far training is."""
+    out = real_path(out)
+    return out.with_name(f"{out.name}.training")
+
+
+def _forget(folder: Path) -> None:
+    """Remove what training has kept, and the folder unless it holds anything else."""
+    for file in folder.glob("*.npz"):
+        file.unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def finish(
+    args: argparse.Namespace,
+    start: Start,
+    cut: Cut,
+    tuner: FineTuner,
+    rows: Any,
+    judged: Judged,
+    cached: Cached,
+    protocol: Protocol,
+    seen: frozenset[bytes],
+    trained_on: np.ndarray,
+) -> None:
+    """Write the run, and say how it went.
+
+    Parameters
+    ----------
+    seen : frozenset of bytes
+        What the images that the net had been trained on before are known by.
+    trained_on : ndarray of shape (n, k, 16), uint8
+        What those that it was trained on now are known by (see `transfer.data.groups.identities`).
+    """
+    from feature_cache.maintenance.lineage import extraction_seconds
+    from heads.evaluation.protocol import Trained
+    from heads.evaluation.views import Views
+    from heads.linear.head import LinearHead
+    from heads.registry import record
+    from layertap import runs
+    from layertap.report import plots
+    from layertap.report.run_pictures import illustrate
+    from transfer.data.datasets import require_labels
+    from transfer.finetune.saved_net import config_of, keep
+
+    out, labels = Path(args.out), require_labels(cached.dataset)
+    evaluation, trainings, test = judged.evaluation, judged.trainings, judged.test
+    head = LinearHead()
+    kernel, bias = tuner.network.dense.get_weights()
+    head.coef_, head.intercept_ = kernel.T.astype(np.float64), bias.astype(np.float64)
+    head.classes_, head.n_features_in_ = tuner.classes_, kernel.shape[0]
+    metrics: dict[str, Any] = {"summary": evaluation.summary(), "folds": evaluation.folds}
+    metrics["bagged"] = evaluation.bagged(labels)
+    metrics["trainings"] = trainings
+    metrics["extraction_seconds"] = extraction_seconds(rows) if cut.layers else None
+    if test:
+        metrics["test"] = test
+    with runs.new_run(out, overwrite=args.overwrite) as folder:
+        # In float32, whatever it was trained in: weights are.
+        request = replace(plain(start.request), precision="float32", net=keep(start.request.backbone, folder))
+        seconds = trainings[-1]["seconds"]
+        config: dict[str, Any] = {
+            "spec": json.loads(request.specs[0].to_json()),
+            "net": config_of(request.net),
+            "task": problem.described(problem.CLASSES, [], ()),
+            "head": {**record("linear", head), "fit_seconds": seconds},
+            "fine_tuned": {
+                "net": start.request.net.as_config(),
+                "probe": {"name": start.head, "params": start.params},
+                "trained": list(cut.trained),
+                "cut": list(cut.layers),
+                "epochs": tuner.epochs_,
+                "recipe": tuner.recipe.as_dict(),
+                "augmentation": start.request.augmentation,
+                "views": start.request.views,
+            },
+            "protocol": problem.as_dict(args, protocol),
+            "views": asdict(Views()),
+            "data": {"name": args.data, "images": len(labels), "classes": tuner.classes_.tolist()},
+            "skipped": [image.id for image in cached.skipped],
+        }
+        images = seen.union(runs.image_keys(trained_on))
+        runs.write(folder, head, config, metrics, images, net_images=images if tuner.epochs_ else seen)
+        trained = Trained(head, next(iter(cached.features)), {}, seconds, evaluation, test)
+        names = tuple(np.unique(labels).tolist())
+        args.head, args.map = "fine-tuned", None
+        plots.training_curves(folder / "training.png", tuner.stages_, f"{args.data}: {start.request.net.name}")
+        illustrate(folder, args, trained, cached, labels, names, Views(), metrics, config)
+        write_skipped(folder / "skipped.csv", cached.skipped)
+        _require_same(folder, tuner, rows, cached.dataset, start.request)
+        difference = _write_model(folder, cached.dataset)
+        logs = unfinished(out) / "tensorboard"
+        if logs.is_dir():
+            shutil.copytree(logs, folder / "tensorboard")
+    _forget(unfinished(out))
+    if args.json:
+        print_json({"run": args.out, "cut": list(cut.layers), "trained": list(cut.trained), **metrics})
+        return
+    print_skipped(cached.skipped, out / "skipped.csv")
+    for fold, training, number in zip(evaluation.folds, trainings, range(1, 11), strict=False):
+        valid = fold["valid"]
+        print(
+            f"split {number}: accuracy {valid['accuracy']:.4f}  log-loss {valid['nll']:.4f}  "
+            f"epochs {training['epochs']}  {time_text(valid['fit_seconds'])}"
+        )
+    parts = dict(metrics["summary"]) | ({"test": test} if test else {})
+    print()
+    print_scores(list(parts.items()))
+    whole = "all images but those of the test" if test else "all images"
+    if len(evaluation.folds) == 1:
+        whole = "the training images of the split"
+    if tuner.epochs_:
+        epochs = "1 epoch" if tuner.epochs_ == 1 else f"{tuner.epochs_} epochs"
+        print(f"\nThe net in {args.out} was trained for {epochs} on {whole}.")
+    else:
+        print(f"\nNo epoch was clearly better than the head as it was: {args.out} holds that, and the net as it came.")
+    if difference <= EXPORTED:
+        print(f"The probabilities of model.keras differ by at most {difference:.1g} from those of the run.")
+    else:
+        print(
+            f"There is no model.keras: its probabilities differ by up to {difference:.2g} from those of {args.out}, "
+            f"and may by {EXPORTED:g}. {args.out} itself is complete, and evaluate and predict take it. Large weights "
+            "of a head magnify rounding; for a model.keras use --from-head with smaller ones (logistic, lower C)."
+        )
+
+
+def _require_same(folder: Path, tuner: FineTuner, rows: Any, dataset: DataSet, request: Request) -> None:
+    """Raise WrongResult unless the run that was written says of some images what the network that was trained does."""
+    from layertap import runs
+    from transfer.export.comparison import features_of, pixels_of
+    from transfer.extraction.request import request_for
+    from transfer.nets.catalogue import net_from_config
+
+    run = runs.read(folder)
+    [(spec, net)] = run.parts
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(IMAGES, len(dataset))).astype(np.int64))
+    features = features_of(pixels_of(dataset.select(chosen), spec), request_for(spec, net_from_config(net, folder)))
+    said = tuner.predict_proba(rows[chosen * request.views])
+    apart = float(np.abs(run.head.predict_proba(features) - said).max())
+    full = request.precision == request.dtype == "float32"
+    if not apart <= (TOLERANCE if full else ROUNDED):
+        raise WrongResult(
+            f"the net that was written gives other probabilities than the one that was trained: they differ by up to "
+            f"{apart:.2g}. Nothing was written; please report this."
+        )
+
+
+def _write_model(folder: Path, dataset: DataSet) -> float:
+    """Write ``model.keras``, from pixels to probabilities, unless these are farther from the run's than exports may be.
+
+    Returns
+    -------
+    float
+        How far they are, on some images.
+    """
+    from layertap import runs
+    from transfer.export import formats
+
+    run = runs.read(folder)
+    requests, model = model_of(run)
+    file, kind = folder / "model.keras", formats.FORMATS["keras"]
+    kind.write(model, file)
+    difference = compared(run, requests, kind.read(file), dataset)[2]
+    if not difference <= EXPORTED:
+        file.unlink()
+    return difference

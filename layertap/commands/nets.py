@@ -1,0 +1,60 @@
+"""`layertap nets` and `layertap layers`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from layertap.commands.arguments.shared import tuned_net
+from layertap.commands.terminal.output import print_json, print_table, shape_text
+
+if TYPE_CHECKING:
+    from transfer.nets.costs import LayerInfo
+
+
+def nets(args: argparse.Namespace) -> None:
+    from transfer.nets.catalogue import NETS
+
+    if args.json:
+        print_json({"nets": [asdict(info) for info in NETS.values()]})
+        return
+    rows = [
+        (i.name, f"{i.size} x {i.size}", i.min_size, i.readout, i.width, f"{i.parameters:.1f}", f"{i.gflops:.2f}")
+        for i in NETS.values()
+    ]
+    print_table(("net", "input", "smallest", "readout", "width", "parameters (M)", "GFLOPs"), rows, left=(0, 3))
+    print("\nA .keras or .h5 file is a net too. The layers of a net: layertap layers NET")
+
+
+def layers(args: argparse.Namespace) -> None:
+    from transfer.extraction.request import Request
+    from transfer.nets.catalogue import Net
+
+    net = tuned_net(args.net) or Net(args.net)
+    if not (net.is_file or net.weights_file):
+        net = replace(net, weights="none")  # shapes need no weights
+    backbone = Request(net, size=args.size).backbone
+    from transfer.nets.costs import classifier_table, table  # after Keras
+
+    infos = table(backbone)
+    above = classifier_table(backbone)
+    if args.json:
+        lists = {"layers": [asdict(info) for info in infos], "classifier": [asdict(info) for info in above]}
+        print_json({"net": args.net, "size": backbone.size, **lists})
+        return
+    rows = _rows(infos) + [("top", *row[1:]) for row in _rows(above)]
+    print_table(("", "layer", "kind", "shape", "parameters", "GFLOPs", "kB/image"), rows, left=(1, 2))
+    print(
+        f"\nFor {backbone.size[0]} x {backbone.size[1]} pixels: GFLOPs from the pixels up to the layer, two for each "
+        "multiply-add; kB/image at float32, before pooling."
+    )
+    if above:
+        print("Layers marked top belong to the classifier: they are there when they are asked for by name.")
+
+
+def _rows(infos: list[LayerInfo]) -> list[tuple[Any, ...]]:
+    return [
+        (i.index, i.name, i.kind, shape_text(i.shape), f"{i.parameters:,}", f"{i.gflops:.4f}", f"{i.kilobytes:,.1f}")
+        for i in infos
+    ]

@@ -1,0 +1,160 @@
+"""`layertap ramp test` and `layertap ramp leaderboard`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feature_cache.errors import InvalidChoice, unknown
+from layertap.commands.terminal.output import print_json, print_table, time_text
+
+if TYPE_CHECKING:
+    from layertap.ramp.trials.runner import Referee
+
+TABLE = "leaderboard.csv"
+SHOWN = 20  # lines about images
+MISFIT = "is incompatible with the layer: expected "  # what Keras says of images that are no input of a net
+
+
+def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands `test` and `leaderboard`."""
+    text = "train and score submissions as ramp-test does, and rank them"
+    sub = adding(subparsers, "test", "layertap.commands.ramp.test:test", text, _add_kit)
+    sub.add_argument(
+        "--submission", action="append", metavar="S", help="name of a submission; may be repeated (default: all)"
+    )
+    sub.add_argument(
+        "--old-keras",
+        action="store_true",
+        help="let Keras understand its earlier calls, such as fit_generator and lr=, and nets that take channels first",
+    )
+    sub.add_argument("--quick-test", action="store_true", help="as of ramp-test: a kit may then take fewer data")
+    text = "rank the submissions of a kit that have been tested, and blend them"
+    adding(subparsers, "leaderboard", "layertap.commands.ramp.test:leaderboard", text, _add_kit)
+
+
+def _add_kit(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("kit", metavar="KIT", help="folder of the kit; its problem.py and its submissions are run")
+
+
+def test(args: argparse.Namespace) -> int:
+    from layertap.ramp.problem import submissions
+    from layertap.ramp.transforms.code_loading import BadSubmission
+    from layertap.ramp.trials.keras2_compat import outdated
+
+    folder = Path(args.kit)
+    there = submissions(folder)
+    if args.quick_test:
+        os.environ["RAMP_TEST_MODE"] = "1"
+    referee = _referee(args)
+    chosen = args.submission or there
+    if not chosen:
+        raise InvalidChoice(f"{folder} has no submissions; write one with: layertap ramp init {folder}")
+    for name in chosen:
+        if name not in there:
+            raise unknown(f"{folder} has no submission", name, there)
+    _tell(referee.lines)
+    failed = {}
+    for name in chosen:
+        if not args.old_keras:
+            old = [line for file in sorted((folder / "submissions" / name).glob("*.py")) for line in outdated(file)]
+            _tell([line.replace(f"{folder}{os.sep}", "", 1) for line in old])
+            if old:
+                _tell(["--old-keras translates such calls, arguments and shapes, and stands in for modules."])
+        try:
+            referee.run(name, old_keras=args.old_keras)
+        except BadSubmission as error:
+            failed[name] = str(error)
+            _tell([f"layertap: {error}"])
+            if not args.old_keras and MISFIT in str(error):
+                _tell(["If the net was written for an image_data_format of channels_first, --old-keras runs it so."])
+    ranked = referee.rank()
+    if args.json:
+        print_json({**ranked, "failed": failed, "images": referee.lines})
+    else:
+        _print(ranked)
+    _keep(folder, ranked)
+    return 1 if failed or referee.incomplete else 0
+
+
+def leaderboard(args: argparse.Namespace) -> None:
+    ranked = _referee(args).rank()
+    if args.json:
+        print_json(ranked)
+    else:
+        if not ranked["submissions"]:
+            print(f"No submission has been tested; do so with: layertap ramp test {args.kit}")
+        _print(ranked)
+    _keep(Path(args.kit), ranked)
+
+
+def _referee(args: argparse.Namespace) -> Referee:
+    from layertap.ramp.trials.runner import Referee
+
+    return Referee(Path(args.kit), sys.stderr if args.json else None)
+
+
+def _tell(lines: list[str]) -> None:
+    sys.stdout.flush()
+    for line in lines[:SHOWN]:
+        print(line, file=sys.stderr)
+    if len(lines) > SHOWN:
+        print(f"and {len(lines) - SHOWN} more.", file=sys.stderr)
+
+
+def _rows(ranked: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row of plain values for each submission."""
+    rows = []
+    for place, entry in enumerate(ranked["submissions"], 1):
+        row = {"place": place, "submission": entry["name"]}
+        for score in ranked["scores"]:
+            row[score], row[f"{score} sd"] = entry["mean"][score], entry["sd"][score]
+        for score, value in (entry["test"] or {}).items():
+            row[f"bagged test {score}"] = value
+        row |= {"train seconds": entry["train_seconds"], "test seconds": entry["test_seconds"]}
+        rows.append({**row, "Pareto front": entry["pareto"], "contributivity": entry["contributivity"]})
+    return rows
+
+
+def _keep(folder: Path, ranked: dict[str, Any]) -> None:
+    from feature_cache.files.atomic import new_file
+
+    rows = _rows(ranked)
+    if rows:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        with new_file(folder / TABLE, "the leaderboard") as stream:
+            stream.write(text.getvalue().encode())
+
+
+def _print(ranked: dict[str, Any]) -> None:
+    scores, entries = ranked["scores"], ranked["submissions"]
+    if entries:
+        tested = entries[0]["test"] is not None
+        head = ["submission", *scores, *([f"bagged test {scores[0]}"] if tested else [])]
+        lines = []
+        for entry in entries:
+            line = [entry["name"]]
+            for one in scores:
+                spread = f" ± {entry['sd'][one]:.4f}" if entry["folds"] > 1 else ""
+                line.append(f"{entry['mean'][one]:.4f}{spread}")
+            line += [f"{entry['test'][scores[0]]:.4f}"] if tested else []
+            line += [time_text(entry["train_seconds"]), time_text(entry["test_seconds"])]
+            lines.append([*line, "yes" if entry["pareto"] else "", f"{100 * entry['contributivity']:.0f} %"])
+        bagged = "; on the test images, of the mean of all folds' predictions" if tested else ""
+        print(f"\nLeaderboard: means over the folds, of the parts held out{bagged}")
+        print_table([*head, "train time", "test time", "Pareto front", "contributes"], lines)
+        for part, found in ranked["blend"].items():
+            text = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+            print(f"The best blend, on the {part} images: {text}")
+    if ranked["stale"]:
+        names = ", ".join(ranked["stale"])
+        print(f"Left out, since they or the kit have changed since they were tested: {names}")

@@ -1,0 +1,175 @@
+"""What commands print: tables, sizes, progress on stderr, lists of skipped images."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from feature_cache.errors import InvalidChoice, StorageFailure, printable
+from feature_cache.files.checked import real_path
+
+MOST_NOTES = 20  # lines of notes that a command prints
+READER_SECONDS = 10.0  # that a program may take to open the named pipe that is written to
+
+
+def print_json(content: dict[str, Any], stream: IO[str] | None = None) -> None:
+    print(json.dumps(content, indent=2), file=stream)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequence[int] = (0,)) -> None:
+    """Print aligned columns; those numbered in `left` to the left, the others to the right."""
+    lines = [[printable(str(cell)) for cell in row] for row in rows]
+    if any(head):
+        lines.insert(0, list(head))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if number in left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    return " x ".join("any" if side is None else str(side) for side in shape) or "-"
+
+
+def size_text(count: float) -> str:
+    """Bytes in decimal units, as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def time_text(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {seconds:02d} s"
+
+
+class Progress:
+    """Progress on stderr: a line that is rewritten on a terminal, else a plain line now and then.
+
+    Parameters
+    ----------
+    what : str
+        What is counted, in the plural.
+    """
+
+    def __init__(self, what: str, quiet: bool = False) -> None:
+        self._what = what
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._pause = 0.1 if self._terminal else 10.0
+        self._start = self._last = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self._shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._first is None:  # the first batch includes loading and compiling: the rate is that of the rest
+            self._first = (done, now)
+        if self._quiet or (now - self._last < self._pause and not (self._terminal and done == total)):
+            return
+        self._last = now
+        before, since = self._first if done > self._first[0] else (0, self._start)
+        rate = (done - before) / max(now - since, 1e-9)
+        left = time_text((total - done) / rate)
+        text = f"{done}/{total} {self._what}  {100 * done // total} %  {rate:.{0 if rate >= 10 else 1}f}/s  {left} left"
+        if self._terminal:
+            filled = 24 * done // total
+            print(f"\r[{'#' * filled}{'.' * (24 - filled)}] {text}\033[K", end="", file=sys.stderr, flush=True)
+            self._shown = True
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def output(file: str | None) -> Iterator[IO[str]]:
+    """A text file to write, which appears whole or not at all; stdout for None."""
+    if file is None:
+        yield sys.stdout
+        return
+    path = real_path(Path(file))  # a link keeps pointing where it does
+    if path.is_symlink():
+        raise InvalidChoice(f"{file} is a link that leads in a circle; choose another file with --out.")
+    aside = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex}.tmp")
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device is written as it is
+            with open(_writer(path), "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:  # noqa: PTH123
+                yield stream
+            return
+        with aside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+            yield stream
+        aside.replace(path)
+    except OSError as error:
+        raise StorageFailure(f"cannot write {path}: {error.strerror}.") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _writer(path: Path) -> int:
+    """A file descriptor of a pipe or a device; a pipe that nothing reads is given up after `READER_SECONDS`."""
+    end = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            handle = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not path.is_fifo():
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, "nothing reads this pipe") from error
+            time.sleep(0.05)
+    os.set_blocking(handle, True)
+    return handle
+
+
+def write_skipped(file: Path, skipped: Sequence[Any]) -> None:
+    """Write ids and reasons of the images left out as a CSV; where there are none, no file is left from before."""
+    with contextlib.suppress(OSError):
+        file.unlink()
+    if skipped:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with output(str(file)) as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["id", "reason"])
+            writer.writerows((problem.id, problem.reason) for problem in skipped)
+
+
+def print_skipped(skipped: Sequence[Any], file: Path | None) -> None:
+    """Name the first images left out, on stderr."""
+    if skipped:
+        kept = f"; the list is in {file}" if file else ""
+        print(f"left out {len(skipped)} unreadable image{'s' * (len(skipped) > 1)}{kept}:", file=sys.stderr)
+        for problem in skipped[:5]:
+            print(f"  {problem.id}: {problem.reason}", file=sys.stderr)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Say on stderr what was guessed, passed over, or read otherwise than its owner may mean."""
+    for note in notes[:MOST_NOTES]:
+        print(f"note: {note}", file=sys.stderr)
+    if len(notes) > MOST_NOTES:
+        print(f"note: {len(notes) - MOST_NOTES} more remarks like these are left out.", file=sys.stderr)

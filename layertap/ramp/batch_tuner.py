@@ -1,0 +1,165 @@
+"""`BatchTuner`: fine-tuning on what a RAMP workflow hands to a classifier."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from feature_cache.errors import DamagedFile, InvalidChoice
+from feature_cache.files.checked import read_arrays
+from layertap.ramp.features import BatchFeatures
+from transfer.extraction.request import Request
+from transfer.finetune.cut import Cut, find_cut
+from transfer.finetune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transfer.finetune.tuner import FineTuner, InnerSplit
+
+FILE = "tuned.npz"
+# From features of shape (n, d), labels and groups, which are equal for images of the same pixels, to the kernel
+# (d, classes) and the bias (classes,) of a linear classifier.
+Probe = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class BatchTuner:
+    """Trains the end of a net, on activations of its beginning that the cache holds (see `FineTuner`).
+
+    It can be pickled where `probe` and `split` can.
+
+    Parameters
+    ----------
+    features : BatchFeatures
+        What the classifier reads: one layer.
+    probe : callable
+        See `Probe`: the classifier that training starts from.
+    split : callable
+        As `heads.splitting.groups.inner_split`: it holds out rows that choose the number of epochs.
+    unfreeze_from : str
+        The first layer that is trained, by name or index; or ``auto`` (see `find_cut`).
+    recipe : Recipe
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,), int
+        Those that some image to train on had.
+    n_classes_ : int
+        Columns of the targets.
+    """
+
+    def __init__(
+        self,
+        features: BatchFeatures,
+        probe: Probe,
+        split: InnerSplit,
+        *,
+        unfreeze_from: str = "auto",
+        recipe: Recipe = Recipe(),  # noqa: B008  # it is frozen
+    ) -> None:
+        self.features = features
+        self.probe = probe
+        self.split = split
+        self.unfreeze_from = unfreeze_from
+        self.recipe = recipe
+        self._tuner: FineTuner | None = None
+        self._weights: list[np.ndarray] = []  # trained ones, after it has been pickled
+
+    def fit(self, batches: Iterable[tuple[Any, Any]], count: int) -> Self:
+        """Train on the `count` images of an epoch, with one-hot targets (see `BatchRows.of_epoch`).
+
+        Raises
+        ------
+        InvalidChoice
+            When there is nothing before the trained layers to be kept, or no such layer.
+        BadData
+            When the images are not as the net takes them, or of one class.
+        LayertapError
+            When the net is not to be had, or the cache cannot be written.
+        """
+        request = replace(self.features.request)  # with a net of its own: it is trained in place
+        cut = cut_of(request, self.unfreeze_from)
+        self._kept, read = self.features.at(cut.layers, "none"), self.features.rows
+        rows, targets, contents = self._kept.of_epoch(batches, count)
+        read.complete(rows, cut.layers)
+
+        def probe(
+            digests: np.ndarray, views: np.ndarray, labels: np.ndarray, together: np.ndarray
+        ) -> tuple[np.ndarray, np.ndarray]:
+            features = read.features(digests)
+            # Submissions that were written by earlier versions have a probe without groups.
+            groups = [together] * (len(inspect.signature(self.probe).parameters) > 2)
+            return self.probe(features[:].reshape(len(features), -1), labels, *groups)
+
+        labels = targets.argmax(axis=1)
+        self.n_classes_, self.classes_ = targets.shape[1], np.unique(labels)
+        self._tuner = self._tuner_of(request, cut, probe).fit(rows, labels, contents)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of shape (n, n_classes) of a batch; 0 for a class that no image to train on had."""
+        if self._tuner is None:  # it has been saved, or pickled
+            request = replace(self.features.request)
+            self._tuner = self._tuner_of(request, cut_of(request, self.unfreeze_from), self.probe)
+            self._tuner.classes_, self._tuner.network.weights = self.classes_, self._weights
+        probabilities = np.zeros((len(X), self.n_classes_))
+        probabilities[:, self.classes_] = self._tuner.predict_proba(self._kept(X))
+        return probabilities
+
+    def save(self, folder: Path) -> None:
+        """Write ``tuned.npz`` into `folder`: the trained weights, which `load` reads."""
+        state = self.__getstate__()
+        weights = {f"weights-{number}": array for number, array in enumerate(state["_weights"])}
+        np.savez(folder / FILE, classes=self.classes_, n_classes=self.n_classes_, **weights)
+
+    def load(self, folder: Path) -> Self:
+        """Take over what a tuner of the same parameters has saved.
+
+        Raises
+        ------
+        DamagedFile
+            When it cannot be read.
+        """
+        try:
+            found = read_arrays(folder / FILE)
+            self.classes_, self.n_classes_ = found["classes"], int(found["n_classes"])
+            self._weights = [found[f"weights-{number}"] for number in range(len(found) - 2)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(f"the tuned weights in {folder} cannot be read ({error}); train them again.") from error
+        cut = cut_of(replace(self.features.request), self.unfreeze_from)
+        self._kept, self._tuner = self.features.at(cut.layers, "none"), None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        weights = self._tuner.network.weights if self._tuner else self._weights
+        return {**self.__dict__, "_tuner": None, "_weights": weights}
+
+    def _tuner_of(self, request: Request, cut: Cut, probe: Any) -> FineTuner:
+        from transfer.finetune.network import Network  # after the net, which loads Keras quietly
+        from transfer.finetune.tuner import FineTuner
+
+        [spec] = request.specs
+        classes = len(self.classes_)
+        network = Network(request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, self.recipe)
+        return FineTuner(network, probe, self.recipe, self.split)
+
+
+def cut_of(request: Request, unfreeze_from: str) -> Cut:
+    """Where the net of `request` is cut, which reads one layer.
+
+    Raises
+    ------
+    InvalidChoice
+        When it reads several, when there is no such layer, or when nothing before it would be kept.
+    """
+    if len(request.specs) > 1:
+        raise InvalidChoice("fine-tuning reads one layer; name a single one with --layer.")
+    cut = find_cut(request.backbone, request.specs[0].layer, unfreeze_from)
+    if not cut.layers:
+        raise InvalidChoice(
+            f"training {request.net.name} from {cut.trained[0]} on leaves nothing to keep; choose a later layer."
+        )
+    return cut

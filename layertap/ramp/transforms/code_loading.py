@@ -1,0 +1,186 @@
+"""Modules of kits and submissions: loaded from what is read once, and told apart by all that they are made of."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.abc
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from feature_cache.errors import BadData, MissingDependency
+from feature_cache.files.checked import read_bytes
+from feature_cache.spec import PIXEL_RECIPE
+from feature_cache.version import own_version
+
+OUR_OWN = ("feature_cache", "heads", "layertap", "transfer")  # what they make of pixels has versions
+FITTED_RECIPE = 2  # that of `layertap.ramp.images.fitted`: raise it with any change that can alter a pixel
+
+
+class BadSubmission(BadData):
+    """A submission that cannot be loaded or run, or gives what it should not."""
+
+
+class _Loader(importlib.abc.InspectLoader):
+    """Runs a source that was read before, so that a file which changes meanwhile does not matter."""
+
+    def __init__(self, source: bytes, file: Path) -> None:
+        self._source, self._file = source, file
+
+    def get_source(self, fullname: str) -> str:
+        return importlib.util.decode_source(self._source)
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self._source, str(self._file))
+
+
+def load(file: Path, source: bytes | None = None, name: str = "") -> ModuleType:
+    """The module in `file`, which is read unless its source is given.
+
+    Raises
+    ------
+    BadSubmission
+        When it cannot be read, is no Python, or raises.
+    """
+    try:
+        loader = _Loader(read_bytes(file) if source is None else source, file)
+        spec = importlib.util.spec_from_loader(name or file.stem, loader)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        module.__file__ = str(file)
+        loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise BadSubmission(told(error, file)) from error
+    return module
+
+
+def called(function: Callable[[Any], Any], value: Any, file: Path | None) -> Any:
+    """What a function of the module in `file` gives.
+
+    Raises
+    ------
+    BadSubmission
+        When it raises, with the line.
+    """
+    try:
+        return function(value)
+    except Exception as error:
+        raise BadSubmission(told(error, file)) from error
+
+
+def place(function: Any) -> str:
+    """The file, the line and the name of a function or a method, as far as they are known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    name = getattr(function, "__name__", str(function))
+    return name if code is None else f"{code.co_filename}:{code.co_firstlineno}: {name}"
+
+
+def ramp_workflow() -> Any:
+    """The package of ramp-workflow.
+
+    Raises
+    ------
+    MissingDependency
+        When it is not installed.
+    """
+    try:
+        import rampwf
+
+        return rampwf
+    except ImportError as error:
+        raise MissingDependency("RAMP kits need ramp-workflow: pip install 'layertap[ramp]'") from error
+
+
+def environment_of_programs() -> dict[str, str]:
+    """The environment in which programs of ours find the modules that this process finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def told(error: BaseException, file: Path | None) -> str:
+    """An error in one line, with the file and the line where it arose, preferably in the folder of `file`."""
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    what = " ".join(plain(what).split())
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    if isinstance(error, FileNotFoundError) and file is not None and Path(error.filename or "").parent == file.parent:
+        return f"{error.filename}: there is no such file."
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if file is not None and Path(frame.filename).parent == file.parent]
+    if own:
+        return f"{own[-1].filename}:{own[-1].lineno}: {what}"
+    return f"{file}: {what}" if file is not None else what
+
+
+def plain(text: str) -> str:
+    """A text without the codes by which terminals show it in bold or in colour."""
+    return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", text)
+
+
+def digest(source: bytes) -> str:
+    """Of what a module depends on: its source, those of local modules that it imports, and the versions of packages."""
+    state = hashlib.sha256(sys.version.encode())
+    _add(source, state, set())
+    return state.hexdigest()
+
+
+def _add(source: bytes, state: Any, seen: set[str]) -> None:
+    state.update(len(source).to_bytes(8, "little") + source)
+    for name in sorted(_imported(source) - seen):
+        seen.add(name)
+        if name in sys.stdlib_module_names:
+            continue
+        state.update(name.encode() + b"\0")
+        if name in OUR_OWN:
+            state.update(f"{own_version()} {PIXEL_RECIPE} {FITTED_RECIPE}".encode())
+            continue
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None or not spec.origin:  # what is not there is not used
+            continue
+        if _is_installed(spec.origin):
+            state.update(_version(name, Path(spec.origin)))
+            continue
+        for file in _files(spec):
+            _add(file.read_bytes(), state, seen)
+
+
+def _imported(source: bytes) -> set[str]:
+    """Names of the packages that a source imports anywhere."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def _files(spec: importlib.machinery.ModuleSpec) -> list[Path]:
+    """The sources of a local module or package."""
+    if spec.submodule_search_locations:
+        return sorted(file for folder in spec.submodule_search_locations for file in Path(folder).rglob("*.py"))
+    return [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
+
+
+def _is_installed(origin: str) -> bool:
+    return any(Path(origin).is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
+
+
+def _version(name: str, origin: Path) -> bytes:
+    """What a package says of its version. (Finding its distribution would take a look at all that is installed.)"""
+    said = str(getattr(sys.modules.get(name), "__version__", "")).encode()
+    files = [origin, origin.with_name("_version.py"), origin.with_name("version.py")]
+    if origin.name != "__init__.py":
+        files = files[:1]
+    return said + b"".join(file.read_bytes() for file in files if file.is_file())

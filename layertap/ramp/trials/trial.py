@@ -1,0 +1,287 @@
+"""One submission, trained and scored as by `ramp-test`; as a program, so that no submission can harm another.
+
+It prints the tables of `ramp-test`, and leaves in ``submissions/NAME/training_output`` what ``ramp-test --save-output``
+does, the trained model of each fold, and ``scores.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import io
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import LayertapError
+from feature_cache.process.native_output import import_quietly
+from layertap.ramp.images import read_image
+from layertap.ramp.kit import PREPROCESSOR_FILE
+from layertap.ramp.problem import Kit, Part
+from layertap.ramp.saving import save_model
+from layertap.ramp.transforms.code_loading import BadSubmission, place, plain, told
+from layertap.ramp.transforms.identity import load_transforms
+from layertap.ramp.trials import old_keras
+from layertap.ramp.trials.keras2_compat import image_data_format
+from layertap.ramp.trials.leaderboard import rank
+from layertap.ramp.trials.scoring import SCORES, bag, predictions_digest, score_types, source_digest
+
+ERROR, CHECKED, RANKED = "error.txt", "checked.json", "ranked.json"
+NO_READER = 128 + signal.SIGPIPE  # status, as shells have it
+
+
+class Trial:
+    """The folds of one submission.
+
+    Parameters
+    ----------
+    kit : Kit
+    name : str
+    out : Path
+        Where predictions, models and scores go; it is there.
+    """
+
+    def __init__(self, kit: Kit, name: str, out: Path) -> None:
+        self.kit, self.name, self.out = kit, name, out
+        self.path = kit.submission(name)
+        self.train, self.test = kit.train(), kit.test()
+        self.scores = score_types(kit.problem)
+
+    def run(self) -> dict[str, Any]:
+        """Train and score all folds, and print the tables.
+
+        Returns
+        -------
+        dict
+            What ``scores.json`` holds.
+
+        Raises
+        ------
+        BadSubmission
+            When the submission raises, or gives what it should not.
+        """
+        from rampwf.utils import pretty_print
+        from rampwf.utils.pretty_print import print_df_scores, print_title
+        from rampwf.utils.scoring import mean_score_matrix, round_df_scores
+
+        if not sys.stdout.isatty():
+            pretty_print.IS_COLOR_TERM = False  # not by TERM, which decides on "±" too
+        kit, problem, source = self.kit, self.kit.problem, source_digest(self.path)
+        print_title(f"Testing {problem.problem_title}")
+        print_title(f"Training submissions/{self.name} ...")
+        folds = [tuple(fold) for fold in problem.get_cv(self.train.X, self.train.y)]
+        tables, valid, test = [], [], []
+        for number, fold in enumerate(folds):
+            print_title(f"CV fold {number}")
+            table, valid_part, test_part = self._fold(number, fold)
+            print_df_scores(round_df_scores(table, self.scores), indent="\t")
+            tables.append(table)
+            valid.append(valid_part)
+            test.append(test_part)
+        for title in ("----------------------------", "Mean CV scores", "----------------------------"):
+            print_title(title)
+        print_df_scores(mean_score_matrix(tables, self.scores), indent="\t")
+        bagged = self._bagged(folds, valid, test)
+        sys.stdout.flush()
+        return {
+            "submission": self.name,
+            "source": source,
+            "kit": kit.digest(self.train, self.test),
+            "predictions": predictions_digest(self.out),
+            "folds": [{step: row.to_dict() for step, row in table.iterrows()} for table in tables],
+            "bagged": bagged,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of an image to train on, as the submission transforms it; empty where that is not known."""
+        before = np.random.get_state(), random.getstate()  # noqa: NPY002
+        try:
+            folder, ids = self.train.X
+            transform, _ = load_transforms(self.path / PREPROCESSOR_FILE)
+            return np.shape(transform(read_image(str(Path(folder, str(ids[0]))))))
+        except Exception:  # of a kit that has no such images, or of a submission, which says so when it is trained
+            return ()
+        finally:
+            np.random.set_state(before[0])  # noqa: NPY002
+            random.setstate(before[1])
+
+    def _fold(self, number: int, fold: Any) -> tuple[Any, Any, Any]:
+        """The table of scores, and the predictions of the part held out and of the test images."""
+        from rampwf.utils.scoring import score_matrix
+
+        problem, (train_is, valid_is) = self.kit.problem, fold
+        folder = self.out / f"fold_{number}"
+        folder.mkdir()
+        workflow, times = problem.workflow, {}
+        trained, times["train"] = _timed(
+            lambda: workflow.train_submission(str(self.path), self.train.X, self.train.y, train_is), self.path
+        )
+        parts: dict[str, tuple[Any, Any]] = {}
+        said, times["valid"] = self._predictions(workflow, trained, self.train, fold)
+        _save(folder, "train", said)
+        Predictions = problem.Predictions
+        for step, rows in (("train", train_is), ("valid", valid_is)):
+            parts[step] = Predictions(y_true=self.train.y, fold_is=rows), Predictions(y_pred=said, fold_is=rows)
+        if self.test is not None:
+            said, times["test"] = self._predictions(workflow, trained, self.test, None)
+            _save(folder, "test", said)
+            if self.test.y is not None:
+                parts["test"] = Predictions(y_true=self.test.y), Predictions(y_pred=said)
+        truths, found = ({step: pair[which] for step, pair in parts.items()} for which in (0, 1))
+        try:
+            table = score_matrix(self.scores, ground_truth=truths, predictions=found)
+        except Exception as error:  # scores refuse what are no probabilities
+            raise BadSubmission(
+                f"{_where(trained, self.path)} gives what cannot be scored: {told(error, None)}"
+            ) from error
+        table["time"] = [times[step] for step in table.index]
+        table.to_csv(folder / "scores.csv")
+        for step, seconds in times.items():
+            (folder / f"{step}_time").write_text(str(seconds))
+        (folder / "state.txt").write_text("scored")
+        try:
+            save_model(trained, folder / "model")
+        except (Exception, SystemExit) as error:  # it may be anything that a submission has made
+            print(f"The trained model is not kept: {told(error, None)}", file=sys.stderr)
+        return table, found["valid"], found.get("test")
+
+    def _predictions(self, workflow: Any, trained: Any, part: Part, fold: Any) -> tuple[np.ndarray, float]:
+        names = list(inspect.signature(workflow.test_submission).parameters)
+        more = (fold,) if names[2:] == ["fold"] else ()  # as ramp-workflow finds out
+        said, seconds = _timed(lambda: workflow.test_submission(trained, part.X, *more), self.path)
+        said, where = np.asarray(said), _where(trained, self.path)
+        columns = getattr(self.kit.problem.Predictions, "n_columns", None)
+        rows = len(said) if part.y is None else len(part.y)
+        expected = (rows, *([columns] if columns else []))
+        if columns is not None and said.shape != expected:
+            raise BadSubmission(f"{where} gives an array of shape {said.shape}; it is to be {expected}.")
+        if said.dtype.kind == "f" and not np.isfinite(said).all():
+            wrong = int((~np.isfinite(said).reshape(len(said), -1)).any(axis=1).sum())
+            raise BadSubmission(f"{where} gives what is no finite number for {wrong} of {len(said)} images.")
+        return said, seconds
+
+    def _bagged(self, folds: list[Any], valid: list[Any], test: list[Any]) -> dict[str, dict[str, float]]:
+        """Print the scores of the mean of all folds' predictions, and save that mean."""
+        import pandas as pd
+        from rampwf.utils.pretty_print import print_df_scores, print_title
+        from rampwf.utils.scoring import round_df_scores
+
+        bagged = {"valid": bag(self.kit.problem, self.scores, self.train.y, valid, [rows for _, rows in folds])}
+        if self.test is not None and self.test.y is not None:
+            bagged["test"] = bag(self.kit.problem, self.scores, self.test.y, test)
+        for title in ("----------------------------", "Bagged scores", "----------------------------"):
+            print_title(title)
+        table = pd.DataFrame.from_dict({step: scores for step, (_, scores) in bagged.items()}, orient="index")
+        table.columns.name, table.index.name = "score", "step"
+        print_df_scores(round_df_scores(table, self.scores), indent="\t")
+        for step, (predictions, _) in bagged.items():
+            _save(self.out, f"bagged_{step}", predictions.y_pred)
+        table.to_csv(self.out / "bagged_scores.csv")
+        return {step: scores for step, (_, scores) in bagged.items()}
+
+
+def _timed(work: Callable[[], Any], submission: Path) -> tuple[Any, float]:
+    begun = time.perf_counter()
+    try:
+        found = work()
+    except LayertapError:
+        raise
+    except (Exception, SystemExit) as error:  # a submission may raise anything, and even leave
+        raise BadSubmission(told(error, submission / "batch_classifier.py")) from error
+    return found, time.perf_counter() - begun
+
+
+def _where(trained: Any, submission: Path) -> str:
+    """The line of what predicts."""
+    for one in trained if isinstance(trained, tuple) else (trained,):
+        method = getattr(one, "predict_proba", None) or getattr(one, "predict", None)
+        if method is not None:
+            return place(method)
+    return str(submission)
+
+
+def _save(folder: Path, name: str, predictions: np.ndarray) -> None:
+    np.savez_compressed(folder / f"y_pred_{name}.npz", y_pred=predictions)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=("check", "run", "rank"))
+    parser.add_argument("kit", type=Path)
+    parser.add_argument("out", type=Path, help="a folder")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--old-keras", action="store_true")
+    args = parser.parse_args(argv)
+    shown = f"{args.kit.resolve()}{os.sep}"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done by then is kept
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # which need not know "±"
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        if args.task == "check":
+            found = check(args.kit)
+        else:
+            kit = Kit(args.kit, json.loads((args.out / CHECKED).read_text()))
+            found = _run(kit, args) if args.task == "run" else rank(kit)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read the tables, head for instance, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+    except Exception as error:  # a kit may raise anything, too
+        line = str(error) if isinstance(error, LayertapError) else told(error, args.kit.resolve() / "problem.py")
+        line = " ".join(plain(line).split()).replace(shown, "")
+        (args.out / ERROR).write_text(plain(f"{line}\n\n{traceback.format_exc()}"), encoding="utf-8")
+        return error.exit_code if isinstance(error, LayertapError) else 1
+    (args.out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[args.task]).write_text(json.dumps(found, indent=2))
+    return 0
+
+
+def _run(kit: Kit, args: argparse.Namespace) -> dict[str, Any]:
+    """Try a submission."""
+    import_quietly("tensorflow")  # which greets everyone, whatever TF_CPP_MIN_LOG_LEVEL says
+    if args.old_keras:
+        old_keras.translate()
+    trial = Trial(kit, args.name, args.out)
+    if args.old_keras:
+        import keras
+
+        for file in sorted(trial.path.glob("*.py")):
+            order = image_data_format(file, trial.image_shape)
+            if order:
+                print(f"Keras's image_data_format is {order}, as {file.name} has it.", file=sys.stderr)
+                keras.config.set_image_data_format(order)
+    return trial.run()
+
+
+def _end_with_parent() -> None:
+    """End when the process is gone that holds the other end of the standard input."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """Which images of a kit cannot be used, by their positions; and what there is to say of it."""
+    kit = Kit(folder)
+    train, test = kit.train(), kit.test()
+    parts = {"train": train, "test": test} if test is not None else {"train": train}
+    return {
+        "bad": {name: part.bad_positions for name, part in parts.items()},
+        "lines": [*kit.notes, *(line for part in parts.values() for line in part.bad)],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""`ImageClassifier`: the workflow of ramp-workflow for images, which makes each image once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.cache import FeatureCache
+from layertap.ramp.transforms.code_loading import BadSubmission, place, ramp_workflow
+from layertap.ramp.transforms.identity import Transform, load_transforms
+from layertap.ramp.transforms.transform_pool import Transformed
+from layertap.ramp.trials.generators import BatchGeneratorBuilder, as_tested, made_ahead, paths_of
+
+
+class ImageClassifier:
+    """A drop-in for ``rampwf.workflows.ImageClassifier``: submissions get the same batches, in the same order.
+
+    Files are read and transformed ahead of the training, by several processes where the transform is slow. What a
+    transform leaves of an image is kept in the cache, by the content of the image and the source of the transform, so
+    that epochs, folds, predictions and other submissions with the same ``image_preprocessor.py`` find it there. This is
+    not done for transforms that draw random numbers: they are applied in order, when a batch is asked for. Whether one
+    does is found out by trying it; ``is_random = True`` or ``False`` in ``image_preprocessor.py`` says it.
+
+    Parameters
+    ----------
+    test_batch_size : int
+        Images in each call of `predict_proba`.
+    chunk_size : int
+        Images that are made at a time.
+    n_jobs : int
+        Threads that read files.
+    n_classes : int
+    workflow_element_names : sequence of two str
+        Names of the two modules of a submission.
+    cache : path, optional
+        The cache folder; by default ``$LAYERTAP_CACHE``, or ``./features``.
+    workers : int, optional
+        Processes that transform, where that is slow; by default one for each core.
+    """
+
+    def __init__(
+        self,
+        test_batch_size: int,
+        chunk_size: int,
+        n_jobs: int,
+        n_classes: int,
+        workflow_element_names: Sequence[str] = ("image_preprocessor", "batch_classifier"),
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self.element_names = list(workflow_element_names)
+        self.test_batch_size = test_batch_size
+        self.chunk_size = chunk_size
+        self.n_jobs = n_jobs
+        self.n_classes = n_classes
+        self.cache = cache
+        self.workers = workers
+
+    def train_submission(
+        self,
+        module_path: str | os.PathLike[str],
+        folder_X_array: tuple[str, np.ndarray],
+        y_array: np.ndarray,
+        train_is: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        """Train a submission.
+
+        Parameters
+        ----------
+        module_path : path
+            The folder of the submission.
+        folder_X_array : (path, array of shape (n,))
+            The folder of the images, and their ids.
+        y_array : array of shape (n,), int
+        train_is : array of int, optional
+            Positions of those to train on; all by default.
+
+        Returns
+        -------
+        transform, transform_test, classifier
+
+        Raises
+        ------
+        LayertapError
+            When an image or what the transform leaves of it cannot be used.
+        """
+        folder, X_array = folder_X_array
+        train_is = slice(None) if train_is is None else train_is
+        transform, transform_test = load_transforms(self._checked(module_path, 0))
+        classifier = self._imported(module_path, 1).BatchClassifier()
+        transformed = self._transformed(transform)
+        try:
+            classifier.fit(
+                BatchGeneratorBuilder(
+                    *(X_array[train_is], y_array[train_is], transform, transform_test, folder),
+                    *(self.chunk_size, self.n_classes, self.n_jobs, transformed),
+                )
+            )
+        finally:
+            transformed.close()
+        return transform, transform_test, classifier
+
+    def test_submission(
+        self, trained_model: tuple[Any, Any, Any], folder_X_array: tuple[str, np.ndarray]
+    ) -> np.ndarray:
+        """What a trained submission says of images: probabilities of shape (n, n_classes)."""
+        folder, X_array = folder_X_array
+        _, transform_test, classifier = trained_model
+        paths = paths_of(folder, X_array)
+        transformed = self._transformed(transform_test)
+        parts = (slice(start, start + self.chunk_size) for start in range(0, len(paths), self.chunk_size))
+        random = transformed.is_random(paths)
+
+        def make(part: slice) -> Any:
+            if random:
+                return transformed.decode(paths[part])
+            return transformed.images(paths[part], ahead=len(paths) - part.stop)
+
+        said = []
+        try:
+            for _, images in made_ahead(make, parts):
+                for start in range(0, len(images), self.test_batch_size):
+                    batch = images[start : start + self.test_batch_size]
+                    if random:
+                        batch = [transformed.transform(image.copy()) for image in batch]
+                    said.append(_probabilities(classifier.predict_proba, as_tested(batch, transform_test)))
+        finally:
+            transformed.close()
+        return np.concatenate(said, axis=0)
+
+    def _transformed(self, function: Any) -> Transformed:
+        cache = FeatureCache(Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
+        return Transformed(Transform(function), cache, self.n_jobs, self.workers)
+
+    def _checked(self, folder: str | os.PathLike[str], number: int) -> Path:
+        """The file of a module of a submission, which has none of the words that ramp-workflow forbids."""
+        file = Path(folder, f"{self.element_names[number]}.py")
+        ramp_workflow().utils.sanitize._sanitize_input(file.read_text(encoding="utf-8"))
+        return file
+
+    def _imported(self, folder: str | os.PathLike[str], number: int) -> Any:
+        file, name = Path(folder, f"{self.element_names[number]}.py"), self.element_names[number]
+        return ramp_workflow().utils.importing.import_module_from_source(str(file), name, sanitize=True)
+
+
+def _probabilities(predict: Callable[[np.ndarray], Any], X: np.ndarray) -> np.ndarray:
+    """What a classifier says of a batch.
+
+    Raises
+    ------
+    BadSubmission
+        When that is no array of numbers.
+    """
+    said = predict(X)
+    try:
+        array = np.asarray(said)
+    except ValueError:  # rows of several lengths
+        array = np.empty(0, object)
+    if not array.ndim or array.dtype.kind in "OSU":
+        what = f"values of {array.dtype.type.__name__.rstrip('_')}" if array.ndim else f"{said!r:.40}"
+        raise BadSubmission(f"{place(predict)} gives {what}, not an array of numbers with a row for each image.")
+    return array

@@ -1,0 +1,256 @@
+"""The folder of `layertap explore`: images as they are and as a net sees them, and one page of all that was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feature_cache.files.atomic import whole_folder
+from feature_cache.files.checked import read_json
+from layertap.commands.terminal.output import print_json
+from layertap.report import explore_report
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from transfer.data.duplicates import Copies
+    from transfer.data.survey import Survey
+
+PAGE, NUMBERS = "report.html", "explore.json"
+IMAGES = "Images"  # the heading of the panels
+MOST_PANELS = 24  # of classes; of more, the most frequent
+PANEL_SIDE = 4  # images
+PANEL_WIDTH = 3.4  # inches: two are side by side
+SEVERAL = 4  # images that are shown at several sizes, and turned
+SIDES = (8, 16, 32, 64)
+ANGLES = (0, 30, 45, 60, 75)
+MOST_PAIRS = 12
+LONGEST = 240  # pixels of an image that is shown
+MOST_ROWS = 100  # of a table of the page
+
+
+def is_report(folder: Path) -> bool:
+    """Whether `folder` is one that `write` made."""
+    try:
+        numbers = read_json(folder / NUMBERS)
+    except (OSError, ValueError):
+        return False
+    return isinstance(numbers, dict) and {"data", "shapes", "copies"} <= numbers.keys()
+
+
+def write(
+    out: Path, report: dict[str, Any], surveys: Sequence[Survey], copies: Copies, *, overwrite: bool = False
+) -> None:
+    """Write the folder `out`: pictures, `report` as ``explore.json``, and the page."""
+    with whole_folder(out, "report", is_report, overwrite=overwrite) as folder:
+        pictures = _Pictures(folder, report["data"])
+        if report["readable"]:
+            _draw_shapes(pictures, report)
+            _draw_classes(pictures, surveys[0])
+            _draw_as_seen(pictures, surveys[0])
+            _draw_pairs(pictures, surveys, copies)
+        with (folder / NUMBERS).open("w", encoding="utf-8") as stream:
+            print_json(report, stream)
+        _write_page(folder / PAGE, report, pictures.files)
+
+
+class _Pictures:
+    """Pictures of the data set `name`, drawn into `folder`; their `files`, by heading."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.files: dict[str, list[Path]] = {}
+
+    def add(self, heading: str, file: str) -> Path:
+        self.files.setdefault(heading, []).append(self.folder / file)
+        return self.folder / file
+
+    def panel(
+        self,
+        heading: str,
+        file: str,
+        images: Sequence[Callable[[], np.ndarray]],
+        captions: Sequence[str],
+        **layout: Any,
+    ) -> None:
+        """Draw images, read in threads, of which small ones are blown up so that their pixels are seen."""
+        from layertap.report import panels
+        from transfer.hardware import cores
+
+        with ThreadPoolExecutor(len(cores())) as pool:
+            shown = list(pool.map(lambda read: _blown_up(read()), images))
+        panels.panel(self.add(heading, file), shown, captions, **layout)
+
+
+def _draw_shapes(pictures: _Pictures, report: dict[str, Any]) -> None:
+    from layertap.report.data_plots import shapes
+
+    counts = [(one["height"], one["width"], one["count"]) for one in report["shapes"]]
+    if len(counts) > 1:
+        height, width = report["size"]
+        shapes(pictures.add("Shapes", "shapes.png"), counts, (height, width), f"{pictures.name}: height x width")
+
+
+def _draw_classes(pictures: _Pictures, found: Survey) -> None:
+    """Draw images of each class, or of all where there are none."""
+    import numpy as np
+
+    labels, everything = found.dataset.labels, np.arange(len(found.looks))
+    if labels is None:
+        classes = [(pictures.name, everything)]
+    else:
+        names, counts = np.unique(labels, return_counts=True)
+        kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_PANELS])
+        classes = [(str(name), np.flatnonzero(labels == name)) for name in names[kept]]
+    for number, (name, members) in enumerate(classes, 1):
+        chosen = _spread(members, PANEL_SIDE**2)
+        pictures.panel(
+            IMAGES,
+            f"images-{number:02d}.png",
+            [_thumbnail(found, position) for position in chosen],
+            [Path(found.dataset.ids[position]).name for position in chosen],
+            title=f"{name} ({len(members):,})",
+            columns=PANEL_SIDE,
+            width=PANEL_WIDTH,
+        )
+
+
+def _draw_as_seen(pictures: _Pictures, found: Survey) -> None:
+    """Draw a few images as nets of several input sizes see them, and turned."""
+    import numpy as np
+
+    from transfer.data.augment import turned
+    from transfer.data.survey import as_seen
+
+    chosen, net = _spread(np.arange(len(found.looks)), SEVERAL), found.size
+    sizes = sorted({*((side, side) for side in SIDES), net}, key=lambda size: (size[0] * size[1], size))
+    images: list[Callable[[], np.ndarray]] = []
+    captions: list[str] = []
+    for position in chosen:
+        height, width = found.looks[position].shape
+        images += [_thumbnail(found, position), *(partial(as_seen, found, position, size) for size in sizes)]
+        captions += [f"as it is, {height} x {width}", *(f"{high} x {wide}" for high, wide in sizes)]
+    title = f"{pictures.name}: as nets of several input sizes see them"
+    pictures.panel("Resolutions", "resolutions.png", images, captions, title=title, columns=len(sizes) + 1)
+
+    plain = [as_seen(found, position, net) for position in chosen]
+    images = [partial(turned, pixels, angle) for pixels in plain for angle in ANGLES]
+    captions = [f"{angle}°" for _ in plain for angle in ANGLES]
+    title = f"{pictures.name}: turned, at {net[0]} x {net[1]}"
+    pictures.panel("Rotations", "rotations.png", images, captions, title=title, columns=len(ANGLES))
+
+
+def _draw_pairs(pictures: _Pictures, surveys: Sequence[Survey], copies: Copies) -> None:
+    """Draw pairs of copies: within the data set, those of different classes apart, and between the two."""
+    from layertap.report.style import printable
+
+    first = len(surveys[0].looks)
+    exact = [(group[0], other, 1.0) for group in copies.exact for other in group[1:]]
+
+    def place(position: int) -> tuple[Survey, int]:
+        return (surveys[0], position) if position < first else (surveys[1], position - first)
+
+    def label(position: int) -> str:
+        found, own = place(position)
+        return "" if found.dataset.labels is None else str(found.dataset.labels[own])
+
+    def draw(heading: str, file: str, chosen: Sequence[tuple[int, int, float]], title: str) -> None:
+        images, captions = [], []
+        for number, (left, right, alike) in enumerate(chosen[:MOST_PAIRS], 1):
+            for letter, position in (("a", left), ("b", right)):
+                found, own = place(position)
+                images.append(_thumbnail(found, own))
+                told = [f"{number}{letter}: {alike:.3f}", found.dataset.ids[own], label(position)]
+                captions.append("\n".join(printable(line) for line in told if line))
+        if images:
+            pictures.panel(heading, file, images, captions, title=f"{pictures.name}: {title}", columns=6)
+
+    differ = [pair for pair in exact + copies.near if pair[1] < first and label(pair[0]) != label(pair[1])]
+    same = [pair for pair in copies.near if pair[1] < first and label(pair[0]) == label(pair[1])]
+    draw("Copies with different classes", "copies-differ.png", differ, "copies with different classes")
+    draw("Near-duplicates", "copies-near.png", same, "near-duplicates")
+    across = [pair for pair in exact + copies.near if pair[0] < first <= pair[1]]
+    if across:
+        draw("In both data sets", "copies-across.png", across, f"also in {surveys[1].dataset.name}")
+
+
+def _spread(positions: np.ndarray, count: int) -> list[int]:
+    """At most `count` of the positions, evenly spread."""
+    import numpy as np
+
+    return positions[np.unique(np.linspace(0, len(positions) - 1, count).round().astype(int))].tolist()
+
+
+def _thumbnail(found: Survey, position: int) -> Callable[[], np.ndarray]:
+    from transfer.data.survey import thumbnail
+
+    return partial(thumbnail, found, position, LONGEST)
+
+
+def _blown_up(pixels: np.ndarray) -> np.ndarray:
+    """Each pixel as a square of pixels, so that the image is about as large as one that is shown."""
+    factor = max(1, LONGEST // max(pixels.shape[:2]))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Path]]) -> None:
+    from layertap.report import page
+
+    parts = [f"<p>{report['images']:,} images, {report['readable']:,} of them readable.</p>"]
+    if report["classes"]:
+        parts += [f"<h2>Classes</h2>{_class_table(report['classes'])}"]
+    if report["readable"]:
+        parts += [f"<h2>Files and pixels</h2>{page.facts(explore_report.facts(report))}"]
+        parts += [f"<p>{page.text(remark)}</p>" for remark in report["remarks"]]
+    for heading, files in pictures.items():
+        shown = "".join(page.image(heading, picture) for picture in files)
+        parts.append(f'<h2>{page.text(heading)}</h2><div class="beside">{shown}</div>')
+        if heading == IMAGES and sum(map(bool, (report["classes"] or {}).values())) > len(files):
+            parts.append(f"<p>The {len(files)} most frequent classes.</p>")
+    parts += [_copies("Exact copies", report["copies"]["exact"]), _copies("Near-duplicates", report["copies"]["near"])]
+    parts.append(_unreadable(report["data"], report["unreadable"]))
+    if against := report["against"]:
+        parts.append(f"<h2>Also in {page.text(against['data'])}</h2>")
+        parts.append(f"<p>{against['leaks']['images']:,} of its {against['images']:,} images.</p>")
+        parts += [_copies("Exact copies in both", against["leaks"]["exact"])]
+        parts += [_copies("Near-duplicates in both", against["leaks"]["near"])]
+        parts.append(_unreadable(against["data"], against["unreadable"]))
+    page.write_page(file, f"{report['data']}: images", parts)
+
+
+def _class_table(classes: dict[str, int]) -> str:
+    from layertap.report import page
+
+    most = max(1, *classes.values())
+    rows = [
+        f'<tr><th scope="row">{page.text(name)}</th>'
+        f'<td class="n bar" style="--share:{count / most:.3f}">{count:,}</td></tr>'
+        for name, count in classes.items()
+    ]
+    return page.table(["class", "images"], rows)
+
+
+def _copies(heading: str, found: Sequence[dict[str, Any]]) -> str:
+    """A table of groups or pairs, those of different classes first; nothing where there are none."""
+    from layertap.report import page
+
+    if not found:
+        return ""
+    rows = []
+    for one in sorted(found, key=lambda one: not one["classes_differ"])[:MOST_ROWS]:
+        images = "; ".join(explore_report.named(image) for image in one["images"])
+        rows.append(f'<tr><th scope="row">{page.text(images)}</th><td class="n">{one["alike"]:.3f}</td></tr>')
+    first = f", the first {MOST_ROWS} here" if len(found) > MOST_ROWS else ""
+    return f"<h3>{heading}: {len(found):,}{first}</h3>{page.table(['images', 'alike'], rows)}"
+
+
+def _unreadable(name: str, found: Sequence[dict[str, str]]) -> str:
+    from layertap.report import page
+
+    if not found:
+        return ""
+    reasons = {one["id"]: one["reason"] for one in found[:MOST_ROWS]}
+    return f"<h3>{len(found):,} images of {page.text(name)} cannot be read</h3>{page.facts(reasons)}"

@@ -1,0 +1,205 @@
+"""Splits: every row on one side, every class on both, and copies of an image never apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from feature_cache.errors import BadData, InvalidChoice
+from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold
+
+LABELS = np.array(["ant"] * 20 + ["bee"] * 12 + ["cicada"] * 8)[np.random.default_rng(5).permutation(40)]
+DISTINCT = np.arange(40)
+# 40 rows of 24 contents: each content has the label of its first row everywhere.
+COPIES = np.concatenate([np.arange(24), np.arange(16)])
+COPIED_LABELS = np.array(["ant", "bee", "cicada"])[COPIES % 3]
+
+SPLITTERS: dict[str, Callable] = {
+    "k_fold": lambda labels, contents, seed: list(k_fold(labels, contents, 4, seed)),
+    "hold_out": lambda labels, contents, seed: [hold_out(labels, contents, 0.3, seed)],
+    "few_labels": lambda labels, contents, seed: [few_labels(labels, contents, 3, seed)],
+    "inner_folds": lambda labels, contents, seed: inner_folds(labels, contents, seed),
+}
+each_splitter = pytest.mark.parametrize("split", SPLITTERS.values(), ids=SPLITTERS)
+
+
+@each_splitter
+@pytest.mark.parametrize(("labels", "contents"), [(LABELS, DISTINCT), (COPIED_LABELS, COPIES)], ids=["all", "copies"])
+def test_sides_are_disjoint_and_cover_every_row(split: Callable, labels: np.ndarray, contents: np.ndarray):
+    for train, held_out in split(labels, contents, 0):
+        assert sorted([*train, *held_out]) == list(range(len(labels)))
+
+
+@each_splitter
+def test_both_sides_hold_every_class(split: Callable):
+    for train, held_out in split(LABELS, DISTINCT, 0):
+        assert set(LABELS[train]) == set(LABELS[held_out]) == set(LABELS)
+
+
+@each_splitter
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_one_content_are_never_on_both_sides(split: Callable, seed: int):
+    for train, held_out in split(COPIED_LABELS, COPIES, seed):
+        assert not set(COPIES[train]) & set(COPIES[held_out])
+
+
+@each_splitter
+def test_copies_that_are_labelled_differently_stay_together(split: Callable):
+    labels = COPIED_LABELS.copy()
+    labels[30:] = "ant"
+    for train, held_out in split(labels, COPIES, 0):
+        assert not set(COPIES[train]) & set(COPIES[held_out])
+        assert len(train) + len(held_out) == 40
+
+
+@each_splitter
+def test_seed_decides(split: Callable):
+    def sides(seed: int) -> list:
+        return [(train.tolist(), held_out.tolist()) for train, held_out in split(LABELS, DISTINCT, seed)]
+
+    assert sides(3) == sides(3)
+    assert sides(3) != sides(4)
+
+
+@each_splitter
+def test_names_of_the_contents_do_not_matter(split: Callable):
+    names = np.array([f"{(7 * content) % 24:02}" for content in COPIES])
+    for one, other in zip(split(COPIED_LABELS, COPIES, 1), split(COPIED_LABELS, names, 1), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_k_folds_hold_out_each_row_once_in_equal_shares_of_each_class():
+    folds = list(k_fold(LABELS, DISTINCT, 4, 0))
+    assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(40))
+    for _, held_out in folds:
+        assert {name: (LABELS[held_out] == name).sum() for name in ("ant", "bee", "cicada")} == {
+            "ant": 5,
+            "bee": 3,
+            "cicada": 2,
+        }
+
+
+def test_k_fold_refuses_one_fold():
+    with pytest.raises(InvalidChoice) as caught:
+        list(k_fold(LABELS, DISTINCT, 1, 0))
+    assert str(caught.value) == "--cv needs at least 2 folds; received 1."
+
+
+def test_k_fold_refuses_more_folds_than_images_of_the_rarest_class():
+    with pytest.raises(BadData) as caught:
+        list(k_fold(LABELS, DISTINCT, 9, 0))
+    assert str(caught.value) == (
+        "9 folds need at least 9 distinct images of each class; 'cicada' has 8: choose fewer with --cv."
+    )
+
+
+def test_copies_do_not_count_as_images():
+    labels, contents = np.array(["a"] * 6 + ["b"] * 6), np.array([0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 6, 7])
+    with pytest.raises(BadData, match="'b' has 2"):
+        list(k_fold(labels, contents, 3, 0))
+    with pytest.raises(BadData, match="'b' has 2"):
+        few_labels(labels, contents, 2, 0)
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.2, 8), (0.25, 10), (0.5, 20)])
+def test_hold_out_takes_the_share_from_each_class(share: float, held: int):
+    train, held_out = hold_out(LABELS, DISTINCT, share, 0)
+    assert len(held_out) == held
+    for name, count in (("ant", 20), ("bee", 12), ("cicada", 8)):
+        assert abs((LABELS[held_out] == name).sum() - share * count) < 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 20.0, float("nan")])
+def test_hold_out_refuses_what_is_not_a_share(share: float):
+    with pytest.raises(InvalidChoice) as caught:
+        hold_out(LABELS, DISTINCT, share, 0)
+    assert str(caught.value) == (f"--valid is the share of images to hold out, between 0 and 1; received {share:g}.")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.95])
+def test_hold_out_refuses_to_leave_a_side_without_some_class(share: float):
+    with pytest.raises(BadData) as caught:
+        hold_out(LABELS, DISTINCT, share, 0)
+    assert str(caught.value) == (
+        f"holding out {share:g} of 40 images leaves a side with fewer than one of each of the 3 classes; "
+        "choose another --valid."
+    )
+
+
+def test_hold_out_refuses_a_class_of_one_image():
+    with pytest.raises(BadData) as caught:
+        hold_out(np.array(["a", "a", "a", "b"]), np.arange(4), 0.5, 0)
+    assert str(caught.value) == "a split needs at least 2 distinct images of each class; 'b' has 1: add some."
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.2, 0.5, 0.8, 0.97])
+@pytest.mark.parametrize("counts", [(60, 60, 2), (100, 3, 3, 3), (2, 2, 2, 2), (50, 2)], ids=str)
+def test_hold_out_of_rare_classes_is_refused_or_gives_both_sides_every_class(counts: tuple[int, ...], share: float):
+    labels = np.repeat([f"class {number}" for number in range(len(counts))], counts)
+    for seed in range(5):
+        try:
+            train, held_out = hold_out(labels, np.arange(len(labels)), share, seed)
+        except BadData:
+            continue
+        assert set(labels[train]) == set(labels[held_out]) == set(labels)
+
+
+@pytest.mark.parametrize("per_class", [1, 3, 7])
+def test_few_labels_trains_on_so_many_of_each_class(per_class: int):
+    train, held_out = few_labels(LABELS, DISTINCT, per_class, 0)
+    assert {name: (LABELS[train] == name).sum() for name in set(LABELS)} == dict.fromkeys(set(LABELS), per_class)
+    assert len(held_out) == 40 - 3 * per_class
+
+
+def test_few_labels_counts_contents_and_takes_their_copies_along():
+    train, _ = few_labels(COPIED_LABELS, COPIES, 2, 0)
+    assert len(np.unique(COPIES[train])) == 6
+    assert len(train) == np.isin(COPIES, COPIES[train]).sum()
+
+
+def test_few_labels_draws_every_image_in_the_long_run():
+    drawn = {row for seed in range(60) for row in few_labels(LABELS, DISTINCT, 1, seed)[0].tolist()}
+    assert len(drawn) > 30
+
+
+def test_few_labels_refuses_none():
+    with pytest.raises(InvalidChoice) as caught:
+        few_labels(LABELS, DISTINCT, 0, 0)
+    assert str(caught.value) == "--per-class needs at least 1 image of each class; received 0."
+
+
+def test_few_labels_refuses_to_leave_none_to_hold_out():
+    with pytest.raises(BadData) as caught:
+        few_labels(LABELS, DISTINCT, 8, 0)
+    assert str(caught.value) == (
+        "8 labels per class need at least 9 distinct images of each class; 'cicada' has 8: "
+        "choose fewer with --per-class."
+    )
+
+
+@pytest.mark.parametrize(("rarest", "folds"), [(2, 2), (3, 3), (9, 3)])
+def test_inner_folds_are_three_or_as_many_as_the_rarest_class_allows(rarest: int, folds: int):
+    labels = np.array(["a"] * 10 + ["b"] * rarest)
+    assert len(inner_folds(labels, np.arange(len(labels)), 0)) == folds
+
+
+@pytest.mark.parametrize(("n", "folds"), [(999, 3), (1000, 1)])
+def test_one_inner_fold_is_enough_for_many_rows(n: int, folds: int):
+    labels = np.array(["a", "b"])[np.arange(n) % 2]
+    made = inner_folds(labels, np.arange(n), 0)
+    assert len(made) == folds
+    for train, held_out in made:
+        assert sorted([*train, *held_out]) == list(range(n))
+        assert abs(len(held_out) - n / 3) < 2
+
+
+def test_inner_folds_refuse_a_class_of_one_image():
+    with pytest.raises(BadData) as caught:
+        inner_folds(np.array(["a", "a", "b"]), np.arange(3), 0)
+    assert str(caught.value) == (
+        "choosing among training images needs at least 2 distinct images of each class; 'b' has 1: "
+        "name one layer, without --grid or --calibrate."
+    )

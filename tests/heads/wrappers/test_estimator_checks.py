@@ -1,0 +1,86 @@
+"""scikit-learn's own checks of estimators, of every estimator class of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import SVR, LinearSVC
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from heads import make_head
+from heads.neural.conv import ConvHead
+from heads.neural.mlp import MLPHead
+from heads.ridge.regressor import RidgeRegressor
+from heads.wrappers.calibration import TemperatureScaled
+from heads.wrappers.classifiers import EstimatorHead
+from heads.wrappers.linear_svm import LinearSVMHead
+from heads.wrappers.logistic import LogisticHead
+from heads.wrappers.multilabel import MultiLabelHead
+from heads.wrappers.prototypes import Prototypes
+from heads.wrappers.regressors import LinearSVMRegressor, RegressorHead, StandardTargets
+
+CLASSES = [
+    LogisticHead(),
+    LinearSVMHead(),
+    EstimatorHead(LogisticRegression(), scale=False, pca=0.9),
+    TemperatureScaled(LinearSVC()),
+    Prototypes(),
+    RegressorHead(Ridge(), pca=0.999),
+    LinearSVMRegressor(),
+    StandardTargets(SVR()),
+    RidgeRegressor(),
+]
+SETTINGS = [
+    LogisticHead(pca=2, calibrate=True),
+    TemperatureScaled(LogisticRegression(), folds=0),
+    make_head("lda"),
+    make_head("knn"),
+    make_head("prototypes"),
+    make_head("svm-rbf"),
+    make_head("random-forest", {"n_estimators": 20, "n_jobs": None}),
+    RidgeRegressor(scale=True),
+    make_head("knn", task="regression"),
+    make_head("svm-rbf", task="regression"),
+    make_head("random-forest", {"n_estimators": 20, "n_jobs": None}, "regression"),
+]
+KERAS = [
+    MLPHead(hidden=16, epochs=10, learning_rate=0.1, batch_size=16),
+    ConvHead(filters=16, epochs=10, learning_rate=0.1, batch_size=16),
+]
+
+
+@parametrize_with_checks(CLASSES)
+def test_scikit_learn_finds_nothing_to_complain_of(estimator: Any, check: Callable) -> None:
+    check(estimator)
+
+
+# scikit-learn has no tag for classifiers of which every y has columns of 0 and 1.
+OTHER_LABELS = "it gives labels other than 0 and 1"
+ONE_LABEL = "it gives, or expects, labels of shape (n,)"
+NOT_INDICATORS = {
+    "check_estimators_dtypes": OTHER_LABELS,
+    "check_classifier_data_not_an_array": OTHER_LABELS,
+    "check_fit2d_1feature": OTHER_LABELS,
+    "check_classifiers_classes": ONE_LABEL,
+    "check_classifiers_train": ONE_LABEL,
+}
+
+
+@parametrize_with_checks([MultiLabelHead(LogisticHead())], expected_failed_checks=lambda _: NOT_INDICATORS)
+def test_scikit_learn_finds_nothing_to_complain_of_in_several_labels(estimator: Any, check: Callable) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(SETTINGS)
+def test_scikit_learn_finds_nothing_to_complain_of_in_other_settings(estimator: Any, check: Callable) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(KERAS)
+def test_scikit_learn_finds_nothing_to_complain_of_in_keras(estimator: Any, check: Callable) -> None:
+    check(estimator)

@@ -1,0 +1,98 @@
+"""From what scikit-learn hands over as ``X`` to a data set: paths of images, or images as arrays.
+
+Nothing is guessed: what could be meant in two ways is refused. Neither scikit-learn nor Keras is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import BadData
+from feature_cache.keys import digest_array
+from transfer.data.arrays.shades import eight_bit
+from transfer.data.datasets import DataSet
+from transfer.data.images import ArraySource, FileSource, ImageSource, Picture
+
+_WANTED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels(ArraySource):
+    """An image that stays as it is while it is in use: its digest is computed once."""
+
+    @cached_property
+    def _digest(self) -> bytes:
+        return digest_array(self.pixels)
+
+    def load(self) -> tuple[bytes, Picture]:
+        return self._digest, super().load()[1]
+
+
+def as_dataset(X: Any) -> DataSet:
+    """The images of `X`, in order, without labels; ids are the positions. No file is opened.
+
+    Parameters
+    ----------
+    X : DataSet, or array-like of length n
+        Paths, image sources or images as arrays, which may be of different sizes; or one array of images, of shape
+        (n, height, width), or (n, height, width, channels) with 1, 3 (RGB) or 4 (RGBA) channels. A column of paths
+        may be of shape (n, 1). Images are uint8 from 0 (black) to 255, or floats from 0 to 1.
+
+    Raises
+    ------
+    BadData
+        For anything else, and for no image at all.
+    """
+    sources = X.sources if isinstance(X, DataSet) else tuple(_sources(X))
+    if not sources:
+        raise BadData(f"X holds 0 images, and at least 1 is required; {_WANTED}.")
+    return DataSet("X", tuple(map(str, range(len(sources)))), sources, None)
+
+
+def _sources(X: Any) -> Iterable[ImageSource]:
+    if isinstance(X, str | bytes | os.PathLike):
+        raise BadData(f"X is {X!r} alone; put the path in a list, or load a data set with transfer.data.datasets.load.")
+    if isinstance(X, list | tuple):
+        return (_source(item, number) for number, item in enumerate(X))
+    if hasattr(X, "toarray"):
+        raise BadData(f"X is sparse ({type(X).__name__}), and images are dense; {_WANTED}.")
+    array = np.asarray(X)
+    if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind not in "biufc":
+        array = array[:, 0]
+    if array.ndim == 2:
+        raise BadData(f"X is a table of {array.shape[0]} rows and {array.shape[1]} columns; {_WANTED}.")
+    if array.ndim == 3 and array.shape[2] in (1, 3, 4):
+        raise BadData(f"X of shape {array.shape} looks like a single image; put it in a list.")
+    if array.ndim == 0:
+        raise BadData(f"X is a {type(X).__name__}; {_WANTED}.")
+    return (_source(item, number) for number, item in enumerate(array))
+
+
+def _source(item: Any, number: int) -> ImageSource:
+    """The image at position `number` of X."""
+    if isinstance(item, list | tuple | np.ndarray) and len(item) == 1 and not np.ndim(item[0]):
+        item = item[0]  # a row of a table of one column
+    if isinstance(item, str | os.PathLike) and "\0" not in str(item):
+        return FileSource(Path(item))
+    if isinstance(item, np.ndarray):
+        return _Pixels(_as_uint8(item, f"image {number} of X"), f"image {number} of X")
+    if hasattr(item, "load") and hasattr(item, "stamp"):
+        source: ImageSource = item
+        return source
+    raise BadData(f"item {number} of X is {repr(item)[:60]}; {_WANTED}.")
+
+
+def _as_uint8(image: np.ndarray, name: str) -> np.ndarray:
+    """The same image as uint8, of shape (height, width), or (height, width, 3 or 4)."""
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)) or not image.size:
+        raise BadData(f"{name} has the shape {image.shape}; {_WANTED}.")
+    return eight_bit(image, name)

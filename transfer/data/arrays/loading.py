@@ -1,0 +1,281 @@
+"""Data sets that are arrays: an ``.npz``, ``.npy`` or IDX file, or a folder of such files.
+
+Which array holds images and which labels, and of which part of the data, is told by their names (`_parse`): ``X`` and
+``y``, ``images`` and ``labels``, ``x_train`` and ``y_train``, ``val_images`` and ``val_labels``, and MNIST's
+``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``. Of several parts one is read: the one that is named, or
+else the one without a name, or the training part; what is not read is noted. For shapes and numbers see
+`transfer.data.arrays.shades`. Labels are whole numbers, booleans or texts of shape (n,) or (n, 1); nothing pickled is
+read.
+
+The arrays of an ``.npy`` file are read as they are used; all others are held in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from feature_cache.errors import BadData, InvalidChoice
+from transfer.data.arrays import files
+from transfer.data.arrays.files import IdxFile, NpyFile, StoredArray, TextFile
+from transfer.data.arrays.shades import Range, to_images
+from transfer.data.folders import splits
+
+# Words of a name that say what an array holds, the likelier first.
+IMAGES = ("x", "images", "image", "imgs", "img", "pixels", "data")
+LABELS = ("y", "labels", "label", "lbls", "lbl", "targets", "target")
+_FILLERS = {"set", "array", "class"}
+_GLUED = re.compile(r"([xy])(train|training|tr|val|valid|dev|test|te)")  # xtrain
+_IDX = re.compile(r"[-.]idx(\d)-ubyte(\.gz)?$", re.IGNORECASE)
+_MOST = 8  # arrays that a message lists
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Images, each uint8 of shape (height, width), (height, width, 3) or (height, width, 4), and their labels."""
+
+    images: Sequence[np.ndarray]
+    labels: np.ndarray | None
+    notes: tuple[str, ...] = ()
+
+
+class _Name(NamedTuple):
+    """What the name of an array says: ``train_images`` holds the images of the part ``train``."""
+
+    role: tuple[str, ...]  # IMAGES or LABELS
+    part: str  # empty where none is named
+    rank: int  # of the word, the likelier the lower
+
+
+def is_known(file: Path) -> bool:
+    """Whether `file` is named like one that can be read here."""
+    return file.suffix.lower() in (".npz", ".npy") or _IDX.search(file.name) is not None
+
+
+def read(path: Path, split: str | None = None, value_range: Range | None = None) -> Arrays:
+    """The images and labels of a file, or of the files in a folder, or of one of their parts.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is no such split, or a range is given and not needed.
+    BadData
+        When it is damaged, or does not hold what is described above.
+    """
+    if path.is_dir():
+        return _read_folder(path, split, value_range)
+    if path.suffix.lower() == ".npz":
+        return _choose(files.npz(path), f"{path}", split, value_range)
+    if split is not None:
+        raise InvalidChoice(f"{path} is a single array and has no splits; leave out --split, or give its folder.")
+    return _with_labels_beside(path, value_range)
+
+
+def _read_folder(folder: Path, split: str | None, value_range: Range | None) -> Arrays:
+    paths = sorted(file for file in folder.iterdir() if is_known(file) and file.is_file())
+    idx = [file for file in paths if _IDX.search(file.name)]
+    npy = [file for file in paths if file.suffix.lower() == ".npy"]
+    if any(_is_idx_images(file) for file in idx):
+        stored: dict[str, StoredArray] = {}
+        for file in idx:  # a file before the same one compressed
+            name = re.sub(r"\.gz$", "", file.name, flags=re.IGNORECASE)
+            if name not in stored:
+                stored[name] = files.idx(file, _axes(file))
+        return _choose(stored, str(folder), split, value_range)
+    if npy:
+        kept: dict[str, StoredArray] = {file.stem: files.npy(file) for file in npy}
+        large = [file for file in npy if len(kept[file.stem].shape) > 2]
+        if len(large) == 1 and not _parse(large[0].stem):  # cells.npy and cells_labels.npy
+            return read(large[0], split, value_range)
+        texts = {file.stem: files.text(file) for file in _texts(folder) if file.stem not in kept}
+        return _choose({**texts, **kept}, str(folder), split, value_range)
+    if len(paths) == 1:
+        return read(paths[0], split, value_range)
+    if not paths:
+        raise BadData(f"{folder} holds no images and no arrays; give a folder that does.")
+    names = splits.in_order(file.name for file in paths)
+    if split is None:
+        training = [name for name in names if splits.split_of(Path(name).stem) == "train"]
+        if len(training) != 1:
+            raise BadData(f"{folder} holds several files of arrays ({', '.join(names[:_MOST])}); give one of them.")
+        found = read(folder / training[0], None, value_range)
+        rest = ", ".join(name for name in names if name not in training)
+        return Arrays(
+            found.images, found.labels, (*found.notes, f"of {folder}, {training[0]} is read; not read: {rest}.")
+        )
+    stems = {Path(name).stem: name for name in names}
+    return read(folder / stems[splits.choose(split, list(stems), str(folder))], None, value_range)
+
+
+def _choose(stored: Mapping[str, StoredArray], what: str, split: str | None, value_range: Range | None) -> Arrays:
+    """One part of named arrays."""
+    names = {key: _parse(key) for key in stored}
+    images, labels = (_by_part(names, role) for role in (IMAGES, LABELS))
+    images = {part: key for part, key in images.items() if _is_part(part) or len(stored[key].shape) > 2}
+    if not images:
+        raise BadData(
+            f"{what} holds {_listed(stored)}, and no images by their names; call them X or images, and the labels y or "
+            "labels, or x_train and y_train."
+        )
+    part = _part(list(images), what, split)
+    image_key = images[part]
+    label_key = labels.get(part)
+    if label_key and isinstance(stored[label_key], TextFile) and stored[label_key].shape != stored[image_key].shape[:1]:
+        label_key = None  # a list of the classes
+    if label_key is None and splits.split_of(part) in (None, "train"):  # X with y_train, x_train with y
+        other = next((key for name, key in labels.items() if not name or splits.split_of(name) == "train"), None)
+        if other is not None and stored[other].shape[:1] == stored[image_key].shape[:1]:
+            label_key = other
+    if stored[image_key].shape[:1] == (0,):
+        raise BadData(f"{what} holds 0 images in {image_key}; there must be at least 1.")
+    found, notes = to_images(stored[image_key], f"{image_key} of {what}", value_range)
+    classes = None
+    if label_key is not None:
+        classes = _labels(stored[label_key].read(), len(found), f"{label_key} of {what}")
+    rest = [key for key in stored if key not in (image_key, label_key)]
+    if split is None and rest:
+        others = [name for name in images if name and name != part]
+        hint = f"; --split chooses another part ({', '.join(splits.in_order(others))})" if others else ""
+        used = image_key if label_key is None else f"{image_key} with {label_key}"
+        notes = (*notes, f"of {what}, {used} is read; not read: {', '.join(rest[:_MOST])}{_more(rest)}{hint}.")
+    return Arrays(found, classes, notes)
+
+
+def _part(parts: list[str], what: str, split: str | None) -> str:
+    """The part that is asked for; without that the one without a name, the training part or the only one."""
+    named = [part for part in parts if part]
+    training = [part for part in named if splits.split_of(part) == "train"]
+    if split is not None:
+        if not named:
+            raise InvalidChoice(f"{what} has no splits, only one array of images; leave out --split.")
+        if "" in parts and not training and splits.split_of(split) == "train":
+            return ""  # X beside X_test
+        return splits.choose(split, splits.in_order(named), what)
+    if "" in parts:
+        return ""
+    if len(named) == 1 or len(training) == 1:
+        return (training or named)[0]
+    raise BadData(f"{what} holds several parts ({', '.join(splits.in_order(named))}); name one with --split.")
+
+
+def _by_part(names: Mapping[str, _Name | None], role: tuple[str, ...]) -> dict[str, str]:
+    """The array of this role of each part, the one of the likeliest name."""
+    found: dict[str, tuple[int, str]] = {}
+    for key, name in names.items():
+        if name and name.role == role and (name.part not in found or name.rank < found[name.part][0]):
+            found[name.part] = name.rank, key
+    return {part: key for part, (_, key) in found.items()}
+
+
+def _parse(key: str) -> _Name | None:
+    words = [word for word in splits.words(_IDX.sub("", key)) if word not in _FILLERS]
+    if len(words) == 1 and (glued := _GLUED.fullmatch(words[0])):
+        words = list(glued.groups())
+    for role in (LABELS, IMAGES):  # image_labels are labels
+        if held := [word for word in words if word in role]:
+            part = "_".join(word for word in words if word not in (*IMAGES, *LABELS))
+            return _Name(role, part, role.index(held[0]))
+    return None
+
+
+def _is_part(part: str) -> bool:
+    return not part or splits.split_of(part) is not None
+
+
+def _with_labels_beside(file: Path, value_range: Range | None) -> Arrays:
+    """The images of an ``.npy`` or IDX file, with the labels in the file beside it that is named alike."""
+    is_idx = _IDX.search(file.name) is not None
+    if is_idx and not _is_idx_images(file):
+        raise BadData(f"{file} is not named as images; name the file of the images, such as train-images-idx3-ubyte.")
+    stored: IdxFile | NpyFile = files.idx(file, 3) if is_idx else files.npy(file)
+    if is_idx and not all(stored.shape[1:]):
+        raise BadData(f"{file} holds images of {stored.shape[1]} x {stored.shape[2]} pixels; they must have some.")
+    if not stored.shape or not stored.shape[0]:
+        raise BadData(f"{file} holds 0 images; there must be at least 1.")
+    found, notes = to_images(stored, str(file), value_range)
+    beside = _labels_beside(file, is_idx)
+    if beside is None:
+        return Arrays(found, None, notes)
+    labels: StoredArray = files.idx(beside, 1) if is_idx else _npy_or_text(beside)
+    if labels.shape[:1] != (len(found),):
+        if isinstance(labels, TextFile):  # a list of the classes
+            note = f"{beside} has {labels.shape[0]} lines for {len(found)} images and is not read as their labels."
+            return Arrays(found, None, (*notes, note))
+        raise BadData(f"{file} holds {len(found)} images, and {beside.name} beside it {labels.shape[0]} labels.")
+    return Arrays(found, _labels(labels.read(), len(found), str(beside)), notes)
+
+
+def _npy_or_text(file: Path) -> StoredArray:
+    return files.npy(file) if file.suffix.lower() == ".npy" else files.text(file)
+
+
+def _texts(folder: Path) -> list[Path]:
+    """Text files that are named as labels."""
+    names = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in (".txt", ".csv")]
+    return [file for file in names if (name := _parse(file.stem)) and name.role == LABELS and file.is_file()]
+
+
+def _labels_beside(file: Path, is_idx: bool) -> Path | None:
+    """The likeliest file of labels: the one of the same kind, of the same part or of the same name and a word more."""
+    own = _parse(_stem(file))
+    part = own.part if own and own.role == IMAGES else "_".join(splits.words(_stem(file)))
+    if is_idx:
+        others = [other for other in file.parent.iterdir() if _axes(other) == 1]
+    else:
+        npy = (other for other in file.parent.iterdir() if other.suffix.lower() == ".npy")
+        others = [*npy, *_texts(file.parent)]
+    found = []
+    for other in others:
+        name = _parse(_stem(other))
+        if name and name.role == LABELS and name.part == part and other.is_file():
+            found.append((other.suffix.lower() != file.suffix.lower(), name.rank, other))
+    return min(found)[2] if found else None
+
+
+def _stem(file: Path) -> str:
+    return _IDX.sub("", file.name) if _IDX.search(file.name) else file.stem
+
+
+def _is_idx_images(file: Path) -> bool:
+    name = _parse(file.name)
+    return _axes(file) == 3 and name is not None and name.role == IMAGES
+
+
+def _axes(file: Path) -> int:
+    match = _IDX.search(file.name)
+    return int(match[1]) if match else 0
+
+
+def _labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
+    """Labels as texts, shape (n,)."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != (count,):
+        raise BadData(
+            f"{name} has the shape {labels.shape}, and there are {count} images; save one label for each"
+            f"{', not probabilities or columns of 0 and 1' if labels.ndim > 1 else ''}."
+        )
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "backslashreplace")
+    elif labels.dtype.kind == "f" and (labels == np.rint(labels)).all() and (np.abs(labels) < 2**53).all():
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "biuU":
+        raise BadData(f"{name} holds {labels.dtype} that are no whole numbers; labels are whole numbers or texts.")
+    texts = np.asarray(labels).astype(str)
+    if (texts == "").any():
+        raise BadData(f"{name} is empty for image {int(np.argmax(texts == ''))}; give every image a label.")
+    return texts
+
+
+def _listed(stored: Mapping[str, StoredArray]) -> str:
+    parts = [f"{key} {array.shape}" for key, array in list(stored.items())[:_MOST]]
+    return (", ".join(parts) + _more(list(stored))) or "nothing"
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - _MOST} more" if len(names) > _MOST else ""

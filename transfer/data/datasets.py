@@ -1,0 +1,280 @@
+"""Data sets: where images come from, their ids and their labels.
+
+`load` accepts what ``DATA`` may be on the command line: ``digits``, a folder with a subfolder per class, a flat folder,
+a RAMP kit, a CSV file with an image folder, or a file of arrays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
+from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
+from transfer.data import tables
+from transfer.data.arrays import loading
+from transfer.data.arrays.shades import StoredImage
+from transfer.data.folders import listing, splits
+from transfer.data.images import ArraySource, FileSource, ImageSource
+
+BUILT_IN = ("digits",)
+CHUNK = 4096  # images whose digests are asked for at a time
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images with their ids and, perhaps, labels.
+
+    Attributes
+    ----------
+    name : str
+        As the user wrote it.
+    ids : tuple of str
+        Unique: the path below the folder, the CSV's id, or the number of the image in an array.
+    sources : tuple of ImageSource
+    labels : ndarray of shape (n,), str, or None
+    columns : mapping of str to ndarray of shape (n,), object
+        Of a CSV file, by name (see `transfer.data.columns`).
+    empty : tuple of str
+        Names of class folders that hold no file.
+    notes : tuple of str
+        What was read in another way than its owner may mean, passed over or guessed: a sentence each.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    sources: tuple[ImageSource, ...]
+    labels: np.ndarray | None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, position: int) -> ImageSource:
+        """The source of an image: what scikit-learn takes to split a data set."""
+        return self.sources[position]
+
+    def select(self, chosen: np.ndarray) -> DataSet:
+        """The images at these positions, or where a boolean array says so."""
+        positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        return DataSet(
+            self.name,
+            tuple(self.ids[i] for i in positions),
+            tuple(self.sources[i] for i in positions),
+            None if self.labels is None else self.labels[positions],
+            {name: values[positions] for name, values in self.columns.items()},
+            self.empty,
+            self.notes,
+        )
+
+
+def load(
+    data: str,
+    *,
+    images: str | None = None,
+    class_column: str = "class",
+    id_column: str = "id",
+    split: str | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> DataSet:
+    """The data set that `data` names; no image is read yet.
+
+    Parameters
+    ----------
+    data : str
+        ``digits``, a folder, a CSV file, an ``.npz`` file or an IDX file. A RAMP kit's folder stands for the images of
+        its ``data/train.csv``. For what arrays may be see `transfer.data.arrays.loading`, for tables
+        `transfer.data.tables`.
+    images : str, optional
+        The folder of a CSV's images; by default ``imgs`` beside it if there is one, or its own folder.
+    class_column, id_column : str
+        The CSV's columns. A CSV without the class column has no labels.
+    split : str, optional
+        Which part of a data set that comes divided, such as ``train``, ``val`` or ``test``.
+    value_range : (float, float), optional
+        The numbers of black and white in arrays whose dtype does not say them.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is nothing of that name, or the CSV lacks a column that was asked for.
+    BadData
+        When it holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder.
+    """
+    path = Path(data)
+    if data in BUILT_IN:
+        _require_unused(f"{data} is built in", split, value_range)
+        return _digits()
+    if data and path.is_dir():
+        if tables.kit_file(path):
+            _require_unused(f"{path} is a RAMP kit", None, value_range)
+            return _table(path, tables.read(_kit_file(path, split), images, class_column, id_column))
+        return _folder(path, split, value_range)
+    if path.is_file():
+        if tables.is_known(path):
+            return _table(path, tables.read(path, images, class_column, id_column, split, value_range))
+        if loading.is_known(path):
+            return _arrays(path, loading.read(path, split, value_range))
+        if not _looks_like_image(path):
+            if kind := tables.other_kind(path):
+                raise BadData(f"{path} is no data set but {kind}.")
+            raise BadData(
+                f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz, .npy "
+                "or IDX."
+            )
+        _require_unused(f"{path} is an image", split, value_range)
+        return from_files([path])
+    raise unknown("there is no data set, folder or file", data, BUILT_IN)
+
+
+def is_dataset(file: Path) -> bool:
+    """Whether `file` is, by its name, a data set and not an image."""
+    return tables.is_known(file) or loading.is_known(file)
+
+
+def from_files(paths: Sequence[Path]) -> DataSet:
+    """A data set of these image files, without labels; ids are the paths as given."""
+    return DataSet("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
+
+
+def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
+    """The labels of `dataset`, at least `least` classes of them.
+
+    Raises
+    ------
+    BadData
+        When there are none, or too few classes.
+    """
+    if dataset.labels is None and dataset.columns:
+        raise BadData(_without_classes(dataset))
+    if dataset.labels is None:
+        raise BadData(
+            f"{dataset.name} has no labels; use a folder with a subfolder per class, or a CSV with a class column."
+        )
+    classes = np.unique(dataset.labels)
+    if len(classes) < least:
+        raise BadData(f"{dataset.name} has a single class, {str(classes[0])!r}; a head needs at least two.")
+    return dataset.labels
+
+
+def _without_classes(dataset: DataSet) -> str:
+    """What to do about a table without labels, by its columns."""
+    flags = [name for name, cells in dataset.columns.items() if set(cells) <= {"0", "1", "0.0", "1.0"}]
+    text = f"{dataset.name} has no labels; name the column of the classes with --class-column"
+    if len(flags) > 1:
+        return f"{text}, or take columns of 0 and 1 as labels with --multilabel {','.join(flags[:8])}."
+    return f"{text}: it has {', '.join(list(dataset.columns)[:12])}."
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be read, and why: in one line beside its id, and in a sentence that names the file."""
+
+    id: str
+    reason: str
+    message: str
+
+
+def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.ndarray, list[Unreadable]]:
+    """The content digest of every image; files not changed since the last time are not read.
+
+    Returns
+    -------
+    digests : ndarray of shape (n, 16), uint8
+        Zeros for the unreadable.
+    unreadable : list of Unreadable
+        Files that are missing, empty or not images at all. A file that is damaged further inside
+        is found out only when it is decoded.
+    """
+    seen = time.time_ns()
+    stamps = [source.stamp() for source in dataset.sources]
+    known = memo.recall(stamp for stamp in stamps if stamp)
+    out = np.zeros((len(dataset), DIGEST_BYTES), np.uint8)
+    unreadable: list[Unreadable] = []
+    fresh: dict[FileStamp, bytes] = {}
+
+    def compute(position: int) -> bytes | BadImage:
+        try:
+            return dataset.sources[position].load()[0]
+        except BadImage as error:
+            return error
+
+    unknown_yet = []
+    for position, stamp in enumerate(stamps):
+        if stamp and stamp[0] in known:
+            out[position] = np.frombuffer(known[stamp[0]], np.uint8)
+        else:
+            unknown_yet.append(position)
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(unknown_yet), CHUNK):
+            chunk = unknown_yet[start : start + CHUNK]
+            for position, result in zip(chunk, pool.map(compute, chunk), strict=True):
+                if isinstance(result, BadImage):
+                    unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
+                    continue
+                out[position] = np.frombuffer(result, np.uint8)
+                if stamp := stamps[position]:
+                    fresh[stamp] = result
+            memo.remember(fresh, seen)
+            fresh.clear()
+    return out, unreadable
+
+
+def _digits() -> DataSet:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # values are 0 to 16
+    ids = tuple(f"digit-{number:04d}" for number in range(len(pixels)))
+    sources = tuple(ArraySource(image, name) for image, name in zip(pixels, ids, strict=True))
+    return DataSet("digits", ids, sources, bunch.target.astype(str))
+
+
+def _require_unused(what: str, split: str | None, value_range: tuple[float, float] | None) -> None:
+    if split is not None:
+        raise InvalidChoice(f"{what} and has no splits; leave out --split {split}.")
+    if value_range is not None:
+        raise InvalidChoice(f"{what}, and --range goes with arrays of floats or of integers alone; leave it out.")
+
+
+def _kit_file(kit: Path, split: str | None) -> Path:
+    """The table of a kit's training or test set."""
+    parts = [part for part in ("train", "test") if tables.kit_file(kit, part)]
+    file = tables.kit_file(kit, splits.choose(split, parts, str(kit)) if split else "train")
+    assert file
+    return file
+
+
+def _table(path: Path, table: tables.Table) -> DataSet:
+    return DataSet(str(path), table.ids, table.sources, table.labels, table.columns, notes=table.notes)
+
+
+def _arrays(path: Path, found: loading.Arrays) -> DataSet:
+    digits = len(str(len(found.images) - 1))
+    ids = tuple(f"{number:0{digits}d}" for number in range(len(found.images)))
+    sources = tuple(StoredImage(found.images, number, f"image {name} of {path}") for number, name in enumerate(ids))
+    return DataSet(str(path), ids, sources, found.labels, notes=found.notes)
+
+
+def _folder(path: Path, split: str | None, value_range: tuple[float, float] | None) -> DataSet:
+    found = listing.read(path, split)
+    if found.holds_arrays:
+        return _arrays(found.path, loading.read(found.path, found.split, value_range))
+    _require_unused(f"{found.path} is a folder of images", None, value_range)
+    sources = tuple(FileSource(found.path / name) for name in found.ids)
+    return DataSet(str(found.path), found.ids, sources, found.labels, empty=found.empty, notes=found.notes)
+
+
+def _looks_like_image(file: Path) -> bool:
+    try:
+        FileSource(file).load()
+    except BadImage:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Images in folders: one subfolder for each class, or none."""

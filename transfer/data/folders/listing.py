@@ -1,0 +1,229 @@
+"""Folders of images: which files in them are images, of which classes, and of which split.
+
+**Classes and splits.** The subfolders of a folder are its classes, and what lies below one, in folders by year or
+camera too, is of that class. Subfolders that are splits by their names (`transfer.data.folders.splits`) are never
+taken for classes: one of them is chosen, and read as a folder of its own. Splits below each class (``cats/train``,
+``cats/test``) are chosen alike.
+
+Which files are images, and which links are followed, is told in `transfer.data.folders.walk`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from feature_cache.errors import BadData, InvalidChoice
+from transfer.data.folders import file_names, splits
+from transfer.data.folders.walk import Tree, folders_in, some, top, walk
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    path : Path
+        The folder itself, or that of the split that was chosen.
+    ids : tuple of str
+        Of the images: their paths below `path`, with slashes.
+    labels : ndarray of shape (n,), str, or None
+    empty : tuple of str
+        Names of class folders that hold no file.
+    notes : tuple of str
+    split : str or None
+        The split that is still to be chosen.
+    holds_arrays : bool
+        Whether there are files of arrays in it, and no image.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    labels: np.ndarray | None = None
+    empty: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    split: str | None = None
+    holds_arrays: bool = False
+
+
+def read(folder: Path, split: str | None = None) -> Folder:
+    """The images of a folder, or of a split of it.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is no such split, or there are no splits at all.
+    BadData
+        When it holds no image, is divided into splits and none is named, or mixes layouts.
+    """
+    while isinstance(found := _read(folder, split), tuple):
+        folder, split = found
+    return found
+
+
+# A folder to be read in place of another, and the split of it that is still to be chosen.
+_Instead = tuple[Path, str | None]
+
+
+def _read(folder: Path, split: str | None) -> Folder | _Instead:
+    if parts := splits.find(folders_in(folder)):
+        return _split_folder(folder, parts, split), None
+    tree = walk(folder)
+    if not tree.images:
+        return _without_images(folder, tree, split)
+    tops = sorted({top(name) for name in tree.images if "/" in name})
+    loose = [name for name in tree.images if "/" not in name]
+    if len(tops) == 1 and not loose and (inner := _lone(folder, tops[0], tree, split)):
+        return inner
+    if not tops:
+        _require_no_split(split, f"{folder} is a folder of images without subfolders")
+        return Folder(folder, tuple(loose), notes=tree.notes(folder))
+    if loose:
+        raise _loose(folder, loose)
+    _require_classes(folder, tops)
+    ids = tuple(tree.images)
+    if divided := _divided(tree):
+        ids = _choose_below(folder, divided, tree, split)
+        tops_read = {top(name) for name in ids}
+        empty = [name for name in tops if name not in tops_read]
+    else:
+        _require_no_split(split, f"the folders of {folder} are classes ({some(tops)})")
+        empty = [name for name in tree.tops if name not in {*tops, *tree.beside, *tree.links}]
+    labels = np.array([top(name) for name in ids])
+    return Folder(folder, ids, labels, tuple(empty), (*tree.notes(folder), *_doubts(folder, tops, tree, bool(divided))))
+
+
+def _split_folder(folder: Path, parts: list[str], split: str | None) -> Path:
+    if split is None:
+        if len(parts) == 1:
+            what, name = f"holds the split {parts[0]} alone, which is no class", "name it"
+        else:
+            what, name = f"is divided into splits ({', '.join(parts)}), which are no classes", "name one, for instance"
+        raise BadData(f"{folder} {what}; {name} with --split {parts[0]}, or give its folder, {folder / parts[0]}.")
+    return folder / splits.choose(split, parts, str(folder))
+
+
+def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | None:
+    """What is in the only subfolder, where that is a split, or divided into splits, and no class."""
+    inner = name
+    while True:  # data/archive/chest
+        if splits.find(folders_in(folder / inner)):
+            return folder / inner, split
+        if posixpath.basename(inner).lower() in splits.IMAGE_FOLDERS:
+            return folder / inner, split
+        below = tree.folders.get(inner, [])
+        if len(below) != 1 or inner in tree.holders:
+            break
+        inner = f"{inner}/{below[0]}"
+    below = tree.folders.get(name, [])
+    if below and splits.split_of(name) and splits.split_of(name) == splits.split_of(folder.name):
+        return folder / name, split  # an archive that holds itself: seg_train/seg_train/street
+    if splits.is_plain(name) and (below or split):
+        return _split_folder(folder, [name], split), None
+    return None
+
+
+def _require_classes(folder: Path, tops: list[str]) -> None:
+    """Refuse images and what belongs to them, each in a folder, as classes."""
+    images = [name for name in tops if name.lower() in splits.IMAGE_FOLDERS]
+    beside = [name for name in tops if name.lower() in splits.BESIDE_IMAGES]
+    if images and beside and len(images) + len(beside) == len(tops):
+        raise BadData(
+            f"{folder} holds images in {images[0]}, and what belongs to them in {', '.join(beside)}: these are no "
+            f"classes; give {folder / images[0]}."
+        )
+
+
+def _without_images(folder: Path, tree: Tree, split: str | None) -> Folder:
+    holders = sorted({name.rpartition("/")[0] for name in tree.arrays})
+    if "" in holders or len(holders) == 1:
+        return Folder(folder / ("" if "" in holders else holders[0]), (), split=split, holds_arrays=True)
+    if holders:
+        raise BadData(f"{folder} holds no images, but files of arrays in {some(holders)}; give one of these folders.")
+    if tree.sidecars:
+        unpack = "unpack the archives, or " if tree.sidecars.keys() & file_names.ARCHIVES else ""
+        raise BadData(
+            f"the folder {folder} holds no images by their names, only other files: "
+            f"{file_names.counted(tree.sidecars)}; {unpack}put images in it, or in a subfolder for each class."
+        )
+    beyond = f" that is read (links are not followed: {some(tree.links)})" if tree.links else ""
+    raise BadData(f"the folder {folder} holds no files{beyond}; put images in it, or in a subfolder for each class.")
+
+
+def _loose(folder: Path, loose: list[str]) -> BadData:
+    for name in loose:
+        path = folder / name
+        if path.is_symlink() and not path.exists() and file_names.suffix(name) not in file_names.IMAGE_SUFFIXES:
+            return BadData(
+                f"{path} is a link that leads nowhere, to {path.readlink()}; make what it leads to available, or "
+                "remove the link."
+            )
+    return BadData(
+        f"{folder} holds both class folders and loose images ({loose[0]}, {len(loose)} in all); "
+        "move the images into a class folder, or away."
+    )
+
+
+def _divided(tree: Tree) -> dict[str, list[str]]:
+    """The folders that are divided into splits, at any depth, and their splits."""
+    found = {folder: splits.find(names) for folder, names in tree.folders.items() if folder}
+    return {folder: found[folder] for folder in sorted(found) if found[folder]}
+
+
+def _choose_below(folder: Path, divided: dict[str, list[str]], tree: Tree, split: str | None) -> tuple[str, ...]:
+    """The images of one split where each class is divided into the same splits."""
+    names = splits.in_order({name for parts in divided.values() for name in parts})
+    steps = [name.split("/") for name in tree.images]
+    if any("/" in holder for holder in divided) or any(len(step) != 3 or step[1] not in names for step in steps):
+        holder = next(iter(divided))
+        raise BadData(
+            f"{folder / holder} is divided into splits ({', '.join(divided[holder])}), and its neighbours in another "
+            f"way or with folders below; give one of them, for instance {folder / holder} with "
+            f"--split {divided[holder][0]}."
+        )
+    if split is None:
+        raise BadData(
+            f"the classes of {folder} are divided into splits ({next(iter(divided))}: {', '.join(names)}); name one, "
+            f"for instance with --split {names[0]}."
+        )
+    chosen = splits.choose(split, names, str(folder))
+    return tuple(name for name, step in zip(tree.images, steps, strict=True) if step[1].lower() == chosen.lower())
+
+
+def _require_no_split(split: str | None, what: str) -> None:
+    if split is not None:
+        raise InvalidChoice(f"there is no split {split!r}: {what}; leave out --split.")
+
+
+def _doubts(folder: Path, tops: list[str], tree: Tree, divided: bool) -> list[str]:
+    """What might have been meant otherwise."""
+    if divided:
+        return []
+    below = {name: tree.folders.get(name, []) for name in tops}
+    first = below[tops[0]]
+    if len(tops) == 1:
+        inner = tops[0]
+        while len(tree.folders.get(inner, [])) == 1 and inner not in tree.holders:
+            inner = f"{inner}/{tree.folders[inner][0]}"
+        if len(names := tree.folders.get(inner, [])) > 1:
+            return [
+                f"{folder} holds a single class, {tops[0]}; if the folders in {inner} ({some(names)}) are the classes, "
+                f"give {folder / inner}."
+            ]
+    if len(first) > 1 and all(names == first for names in below.values()):
+        return [
+            f"each class of {folder} ({some(tops)}) holds the same folders ({some(first)}), which are read as parts of "
+            "their class."
+        ]
+    plain = [name for name in tops if splits.is_plain(name)]
+    others = [name for name in tops if name not in plain]
+    if len(plain) == 1 and not any(below[name] for name in others) and (len(below[plain[0]]) > 1 or not others):
+        return [f"{folder / plain[0]} is read as a class; if it is a split, give that folder alone."]
+    named = [name for name in tops if splits.split_of(name)]
+    if len({splits.split_of(name) for name in named}) > 1:
+        return [f"{some(named)} in {folder} are read as classes; if they are splits, give one of these folders alone."]
+    return []

@@ -1,0 +1,157 @@
+"""Where an image comes from: a file, a page of one, or an array."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from feature_cache.errors import BadImage
+from feature_cache.files.checked import open_regular
+from feature_cache.keys import FileStamp, digest_array, digest_bytes
+from transfer.data.images.limits import MAX_BYTES, MAX_PIXELS
+from transfer.data.images.opening import open_picture
+from transfer.data.images.picture import Picture, PillowPicture
+
+# The file whose pages are being read: each page needs all of its bytes, and their digest.
+_LATEST: dict[FileStamp, tuple[bytes, bytes]] = {}
+_LOCK = threading.Lock()
+
+
+class ImageSource(Protocol):
+    """Something that an image can be read from."""
+
+    def load(self) -> tuple[bytes, Picture]:
+        """The digest of the content, and the image, of which perhaps only the header has been decoded."""
+
+    def stamp(self) -> FileStamp | None:
+        """Path, size and time of a file; None for what is not a file."""
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """An image file, recognised by its content, whatever its name.
+
+    Parameters
+    ----------
+    path : Path
+    page : int, optional
+        Of a file that holds several, the first being 0.
+    max_pixels : int
+        The most that are decoded (see `transfer.data.images.limits`).
+    """
+
+    path: Path
+    page: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def load(self) -> tuple[bytes, Picture]:
+        """The digest of the content, and the image, of which perhaps only the header has been decoded.
+
+        Raises
+        ------
+        BadImage
+            When it is missing, no file, too large, empty, or no image that is known.
+        """
+        encoded, file_digest = self._content()
+        if not encoded:
+            raise BadImage(f"the image {self.path} is empty (0 bytes).", "empty (0 bytes)")
+        try:
+            picture = open_picture(encoded, page=self.page, max_pixels=self.max_pixels)
+        except BadImage as error:
+            raise BadImage(f"{self.path} {error.reason}.", error.reason) from error
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            reason = f"not an image that can be read ({reason_of(error)})"
+            raise BadImage(f"{self.path} is {reason}.", reason) from error
+        return self._digest(file_digest or digest_bytes(encoded), picture.recipe), picture
+
+    def _content(self) -> tuple[bytes, bytes | None]:
+        """The bytes of the file and, where it is read page by page, their digest, which are kept for the next one."""
+        status = None if self.page is None else FileSource(self.path).stamp()
+        if status is None:
+            return self._read(), None
+        with _LOCK:
+            if status not in _LATEST:
+                _LATEST.clear()
+                encoded = self._read()
+                _LATEST[status] = encoded, digest_bytes(encoded)
+            return _LATEST[status]
+
+    def _digest(self, digest: bytes, recipe: int) -> bytes:
+        """That of the file, or one of its own: of a later page, or where pixels were once made otherwise."""
+        parts = [f"page {self.page}"] * bool(self.page) + [f"recipe {recipe}"] * (recipe > 1)
+        return digest_bytes(digest + ", ".join(parts).encode()) if parts else digest
+
+    def _read(self) -> bytes:
+        try:
+            with open_regular(self.path) as stream:
+                size, most = os.fstat(stream.fileno()).st_size, MAX_BYTES * max(1.0, self.max_pixels / MAX_PIXELS)
+                if size > most:
+                    reason = f"{size / 1e9:.1f} GB large, where {most / 1e9:.1f} GB are allowed"
+                    reason += "; raise max_pixels (--max-pixels)"
+                    raise BadImage(f"the image {self.path} is {reason}.", reason)
+                return stream.read()
+        except MemoryError as error:
+            reason = "it does not fit into memory"
+            raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
+        except (OSError, ValueError) as error:
+            if isinstance(error, BadImage):
+                raise
+            reason = getattr(error, "strerror", None) or str(error)
+            if isinstance(error, FileNotFoundError) and self.path.is_symlink():
+                reason = "it is a link to a file that is not there"
+            raise BadImage(f"cannot read the image {self.path}: {reason}.", reason) from error
+
+    def stamp(self) -> FileStamp | None:
+        """Path, size and time of the last change; None where there is no such file."""
+        try:
+            status = self.path.stat()
+        except (OSError, ValueError):
+            return None
+        name = str(self.path.absolute()) + (f"#{self.page}" if self.page else "")
+        # A file that is moved over another keeps its modification time; its status changes.
+        return name, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+    def __str__(self) -> str:
+        return str(self.path) if self.page is None else f"{self.path}#{self.page}"
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """An image in memory: uint8, of shape (height, width), (height, width, 3) or (height, width, 4)."""
+
+    pixels: np.ndarray
+    name: str
+
+    def load(self) -> tuple[bytes, Picture]:
+        """The digest of the array, and the image."""
+        return digest_array(self.pixels), PillowPicture(Image.fromarray(self.pixels))
+
+    def stamp(self) -> FileStamp | None:
+        """None: it is no file."""
+        return None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# What decoders raise where a damaged header leads them to something that they did not expect.
+_OF_PROGRAMS = (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, UnicodeError, struct.error)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be decoded, in a line that does not name it."""
+    if isinstance(error, Image.DecompressionBombError):
+        return "more pixels than are decoded; raise max_pixels (--max-pixels)"
+    if isinstance(error, _OF_PROGRAMS):
+        return "its header is damaged"
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if text == "Truncated File Read":
+        return "it is cut off in its header"
+    return "not a known image format" if text.startswith("cannot identify image file") else text

@@ -1,0 +1,62 @@
+"""Files that hold several images: each page as an image of its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from feature_cache.errors import BadImage
+from transfer.data.datasets import DataSet
+from transfer.data.images import FileSource, ImageSource
+from transfer.hardware import cores
+
+
+def every_page(dataset: DataSet) -> DataSet:
+    """The data set with an image for each page of a file that holds several.
+
+    Its id is ``FILE#PAGE``, the first page being 0; the label and the columns are those of the file. Smaller copies of
+    other pages, and masks, which TIFFs mark as such, are left out. The header of every file is read. Files that cannot
+    be read stay one image each.
+    """
+    with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-pages") as pool:
+        numbers = list(pool.map(_pages, dataset.sources))
+    several = [len(pages) for pages in numbers if pages != [0]]
+    if not several:
+        return dataset
+    positions: list[int] = []
+    ids: list[str] = []
+    sources: list[ImageSource] = []
+    for position, (name, source, pages) in enumerate(zip(dataset.ids, dataset.sources, numbers, strict=True)):
+        positions += [position] * len(pages)
+        if pages != [0] and isinstance(source, FileSource):
+            ids += [f"{name}#{page}" for page in pages]
+            sources += [replace(source, page=page) for page in pages]
+        else:
+            ids.append(name)
+            sources.append(source)
+    files = "1 file holds" if len(several) == 1 else f"{len(several)} files hold"
+    pages_of = f"{sum(several)} page{'s' * (sum(several) > 1)}"
+    note = f"{files} {pages_of}, each of them an image."
+    repeated = dataset.select(np.array(positions, np.int64))
+    return replace(repeated, ids=tuple(ids), sources=tuple(sources), notes=(*dataset.notes, note))
+
+
+def limited(dataset: DataSet, max_pixels: int) -> DataSet:
+    """The data set with another limit on the pixels of an image that are decoded."""
+    sources = tuple(
+        replace(source, max_pixels=max_pixels) if isinstance(source, FileSource) else source
+        for source in dataset.sources
+    )
+    return replace(dataset, sources=sources)
+
+
+def _pages(source: ImageSource) -> list[int]:
+    """The numbers of the pages that are images; 0 alone where there is nothing to tell apart."""
+    if not isinstance(source, FileSource) or source.page is not None:
+        return [0]
+    try:
+        return source.load()[1].page_numbers
+    except BadImage:  # reported when the image is read
+        return [0]

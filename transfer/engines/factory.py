@@ -1,0 +1,142 @@
+"""Making an engine: the cut net is built by Keras, or was converted before; OpenVINO or Keras then runs it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import InvalidChoice
+from transfer.engines import openvino_store
+from transfer.engines.base import Engine
+from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
+from transfer.engines.openvino_store import CannotConvert
+from transfer.engines.selection import choose
+from transfer.extraction.request import Request
+from transfer.hardware import available_memory
+
+# What computing in less than float32 may change in a feature, as a share of the largest one.
+TOLERANCE = 0.1
+
+
+class EngineMaker:
+    """Makes engines for a request, for each kind of input.
+
+    Parameters
+    ----------
+    engine : {'auto', 'keras', 'openvino'}
+        See `transfer.engines.selection.choose`.
+    start : tuple of str
+        The layers whose outputs the inputs are; none where they are pixels.
+
+    Attributes
+    ----------
+    name : str
+        The engine in use.
+    note : str
+        Why another engine is in use than the one that was chosen.
+
+    Raises
+    ------
+    LayertapError
+        When the net or the layer is not to be had, or the engine is not.
+    """
+
+    def __init__(self, request: Request, engine: str, start: tuple[str, ...]) -> None:
+        self.name = choose(engine, request.precision)
+        self.note = ""
+        self._must = engine == "openvino"
+        self._request = request
+        # A net is converted as it is; OpenVINO then computes it in the precision that is wanted.
+        self._exact = request if request.precision == "float32" else replace(request, precision="float32")
+        self._start = start
+        size = request.specs[0].size
+        kinds = [(*size, channels) for channels in (1, 3)] if not start else []
+        if not (self.name == "openvino" and any(openvino_store.is_kept(self._what(kind)) for kind in kinds)):
+            _ = self._exact.backbone  # now, so that what the net does not have is known before anything is written
+
+    def make(self, inputs: np.ndarray, batch_size: int, room: int | None = None) -> Engine:
+        """An engine for inputs like these, and batches of `batch_size`, or of fewer if they would take too much memory.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...)
+            The first that it will be given.
+        room : int, optional
+            Bytes of memory at hand; by default as many as it takes.
+
+        Raises
+        ------
+        InvalidChoice
+            When the net cannot be run by OpenVINO, which was asked for; or when a lower precision than float32 makes
+            other features of it.
+        """
+        engine = self._make(self._request, inputs.shape[1:], batch_size, room)
+        if self._request.precision != "float32":
+            self._compare(engine, inputs[: min(2, engine.batch_size)])
+        return engine
+
+    def _make(self, request: Request, kind: tuple[int, ...], batch_size: int, room: int | None) -> Engine:
+        if self.name == "openvino" and (file := self._converted(kind)):
+            return OpenVinoEngine(file, batch_size, request.precision, room)
+        model = self._model(request, kind)
+        from transfer.engines.keras_engine import KerasEngine  # after the model, which loads Keras quietly
+
+        return KerasEngine(model, batch_size, room)
+
+    def _compare(self, engine: Engine, inputs: np.ndarray) -> None:
+        """Raise InvalidChoice when features in float32 are quite others."""
+        exact = self._make(self._exact, inputs.shape[1:], len(inputs), None)
+        for expected, found in zip(exact.start(inputs)(), engine.start(inputs)(), strict=True):
+            difference, scale = float(np.abs(expected - found).max(initial=0)), float(np.abs(expected).max(initial=0))
+            if not difference <= TOLERANCE * scale:
+                raise InvalidChoice(
+                    f"{self._request.net.name} in {self._request.precision} gives other features than in float32 (they "
+                    f"differ by {difference:.3g} and reach {scale:.3g}); use another --precision."
+                )
+
+    def _converted(self, kind: tuple[int, ...]) -> Any:
+        """The file of the net converted for OpenVINO, or None where that cannot run it and Keras may."""
+        try:
+            return openvino_store.converted(
+                self._what(kind), lambda file: convert(self._model(self._exact, kind), file)
+            )
+        except CannotConvert as error:
+            name = self._request.net.name
+            if self._must:
+                raise InvalidChoice(f"OpenVINO cannot run {name}: {error}; use --engine keras.") from error
+            self.name, self.note = "keras", f"OpenVINO cannot run {name} ({error}); Keras runs it"
+            return None
+
+    def _what(self, kind: tuple[int, ...]) -> dict[str, Any]:
+        """Everything that shapes what the converted net computes of such inputs."""
+        specs = self._request.specs
+        return {name: getattr(specs[0], name) for name in ("net", "weights", "size", "preprocessing")} | {
+            "readouts": [[spec.layer, spec.pooling] for spec in specs],
+            "input": kind,
+            "start": self._start,
+            "conversion": CONVERSION,
+        }
+
+    def _model(self, request: Request, kind: tuple[int, ...]) -> Any:
+        """The cut net, built by Keras."""
+        backbone, specs = request.backbone, request.specs
+        readouts = [(backbone.find(spec.layer), spec.pooling) for spec in specs]
+        if self._start:
+            model = backbone.cut_from(self._start, readouts)
+        else:
+            model = backbone.cut(readouts, specs[0].preprocessing, kind[-1])
+        self._check_memory(model)
+        return model
+
+    def _check_memory(self, model: Any) -> None:
+        """Raise InvalidChoice when not even one image can be computed."""
+        from transfer.nets.costs import working_bytes
+
+        least, memory = working_bytes(model), available_memory()
+        if memory is not None and least > memory:
+            raise InvalidChoice(
+                f"one image takes {least / 2**30:,.1f} GiB in the largest layer of {self._request.net.name}, and "
+                f"{memory / 2**30:,.1f} GiB of memory are free; choose a smaller input with --size, or another net."
+            )

@@ -1,0 +1,1 @@
+"""Export of a net and a head as one model, in several formats."""

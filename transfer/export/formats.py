@@ -1,0 +1,176 @@
+"""The formats that a whole model is exported to: how each is written, and how it is read to be run afresh.
+
+Keras is imported only when it is used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feature_cache.errors import InvalidChoice, MissingDependency
+from feature_cache.process.native_output import native_stderr_silenced
+from transfer.engines.selection import keras_backend
+from transfer.nets.files.keras_file import read_config
+
+if TYPE_CHECKING:
+    import keras
+
+Run = Callable[[np.ndarray], np.ndarray]  # uint8 pixels to probabilities
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of models.
+
+    Attributes
+    ----------
+    suffix : str
+        Of the file; empty for a folder.
+    write : callable
+        Writes a model from pixels to probabilities to a path.
+    read : callable
+        What runs the model at a path, and nothing else of this process.
+    beside : tuple of str
+        Suffixes of the files that belong to it.
+    packages : tuple of (str, str)
+        What it needs, besides TensorFlow, and how that is installed.
+    settings : dict of str to str
+        With which its library gives the right probabilities, whatever the device.
+    advice : str
+        What to do where it gives others than the run.
+    """
+
+    suffix: str
+    write: Callable[[keras.Model, Path], None]
+    read: Callable[[Path], Run]
+    beside: tuple[str, ...] = ()
+    packages: tuple[tuple[str, str], ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
+    advice: str = ""
+
+
+def check(name: str) -> None:
+    """Raise when models cannot be exported to the format here.
+
+    Raises
+    ------
+    MissingDependency
+        When a package is not installed.
+    InvalidChoice
+        When Keras computes with something else than TensorFlow, by way of which nets are converted.
+    """
+    if name == "keras":
+        return
+    for package, install in (("tensorflow", "layertap[tensorflow]"), *FORMATS[name].packages):
+        if find_spec(package) is None:
+            raise MissingDependency(f"--to {name} needs the package {package}: pip install '{install}'")
+    if keras_backend() != "tensorflow":
+        raise InvalidChoice(
+            f"--to {name} converts by way of TensorFlow, and the Keras backend is {keras_backend()}; set "
+            "KERAS_BACKEND=tensorflow, or use --to keras."
+        )
+
+
+def _write_keras(model: keras.Model, file: Path) -> None:
+    model.save(file)
+
+
+def _read_keras(file: Path) -> Run:
+    import keras
+
+    read_config(file)  # refuses what is not Keras's own, and others could not load
+    model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
+
+
+def _write_saved_model(model: keras.Model, folder: Path) -> None:
+    with native_stderr_silenced():
+        model.export(folder, format="tf_saved_model", verbose=False)
+
+
+def _read_saved_model(folder: Path) -> Run:
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(folder))
+    return lambda pixels: model.serve(tf.constant(pixels)).numpy()
+
+
+def _write_openvino(model: keras.Model, file: Path) -> None:
+    from transfer.engines.openvino_engine import save_converted
+    from transfer.engines.openvino_float32 import keep_float32
+
+    save_converted(model, ["probabilities"], file)
+    keep_float32(file)
+
+
+def _read_openvino(file: Path) -> Run:
+    import openvino
+
+    # As it is compiled on a CPU that has bfloat16, by those who do not say otherwise.
+    model = openvino.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    return lambda pixels: model({0: pixels})["probabilities"]
+
+
+def _write_onnx(model: keras.Model, file: Path) -> None:
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    with native_stderr_silenced():
+        import tf2onnx
+        from keras.src.export.tf2onnx_lib import patch_tf2onnx
+
+        patch_tf2onnx()  # as Keras does, for NumPy 2
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+        signature = tf.TensorSpec((None, *model.input.shape[1:]), model.input.dtype, name="pixels")
+
+        @tf.function(input_signature=[signature])
+        def probabilities(pixels: Any) -> Any:
+            return tf.identity(model(pixels, training=False), name="probabilities")
+
+        # Not `model.export`, which makes inputs of the constants that layers such as Normalization hold.
+        function = probabilities.get_concrete_function()
+        frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
+        [entry], [result] = frozen.inputs, frozen.outputs
+        tf2onnx.convert.from_graph_def(
+            frozen.graph.as_graph_def(),
+            input_names=[entry.name],
+            output_names=[result.name],
+            tensors_to_rename={entry.name: "pixels", result.name: "probabilities"},
+            output_path=str(file),
+        )
+
+
+def _read_onnx(file: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        [probabilities] = session.run(["probabilities"], {"pixels": pixels})
+        return np.asarray(probabilities)
+
+    return run
+
+
+_ONNX = tuple((package, "layertap[onnx]") for package in ("tf2onnx", "onnx", "onnxruntime"))
+_OPENVINO = (("openvino", "layertap[tensorflow]"),)
+# On CPUs that have bfloat16 OpenVINO computes in it by itself. The operations of a file are marked to keep float32;
+# this holds for other devices, too.
+_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+_BFLOAT16 = (
+    "OpenVINO computes in bfloat16 where the CPU has it, and its file cannot keep some operations from it, such as "
+    "those of attention and GELU: use --to onnx or --to keras"
+)
+FORMATS = {
+    "keras": Format(".keras", _write_keras, _read_keras),
+    "onnx": Format(".onnx", _write_onnx, _read_onnx, packages=_ONNX),
+    "openvino": Format(".xml", _write_openvino, _read_openvino, (".bin",), _OPENVINO, _FLOAT32, _BFLOAT16),
+    "saved-model": Format("", _write_saved_model, _read_saved_model),
+}

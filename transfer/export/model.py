@@ -1,0 +1,65 @@
+"""The part of a net that serves a head, made of Keras's own layers alone: a file of it needs no Layertap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from transfer.nets.backbone import Backbone
+from transfer.nets.loading import customary_settings
+from transfer.nets.preprocessing import normalising_layers
+
+CHANNELS = 3
+
+
+@customary_settings()
+def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], preprocessing: str) -> keras.Model:
+    """The net from pixels to the pooled outputs of some layers, flattened and side by side.
+
+    It computes what `Backbone.cut` does, without layers of ours.
+
+    Parameters
+    ----------
+    readouts : sequence of (layer, pooling)
+    preprocessing : str
+        See `FeatureSpec.preprocessing`.
+
+    Returns
+    -------
+    keras.Model
+        uint8 of shape (n, height, width, 3) in, float32 of shape (n, d) out, in inference mode.
+    """
+    pixels = keras.Input((*backbone.size, CHANNELS), dtype="uint8", name="pixels")
+    x = pixels
+    for layer in normalising_layers(preprocessing, backbone.channels):
+        x = layer(x)
+    net = keras.Model(backbone.input, [backbone.taps[layer] for layer, _ in readouts], name="net")
+    outputs = keras.tree.flatten(net(x, training=False))
+    rows = [_pooled(output, pooling) for output, (_, pooling) in zip(outputs, readouts, strict=True)]
+    return keras.Model(pixels, rows[0] if len(rows) == 1 else keras.layers.Concatenate(name="joined")(rows))
+
+
+def fuse(net: keras.Model, head: Sequence[Any]) -> keras.Model:
+    """The net with the layers of a head after it."""
+    x = net.output
+    for layer in head:
+        x = layer(x)
+    return keras.Model(net.input, x, name="layertap")
+
+
+def _pooled(tensor: Any, pooling: str) -> Any:
+    """What `Backbone.cut` makes of a layer's output, as rows of shape (n, d)."""
+    layers = keras.layers
+    if tensor.dtype != "float32":
+        tensor = layers.Identity(dtype="float32")(tensor)
+    if pooling in ("avg", "max") and len(tensor.shape) in (3, 4):
+        kinds = {
+            ("avg", 3): layers.GlobalAveragePooling1D,
+            ("avg", 4): layers.GlobalAveragePooling2D,
+            ("max", 3): layers.GlobalMaxPooling1D,
+            ("max", 4): layers.GlobalMaxPooling2D,
+        }
+        return kinds[pooling, len(tensor.shape)](data_format="channels_last")(tensor)
+    return layers.Flatten(data_format="channels_last")(tensor) if len(tensor.shape) > 2 else tensor

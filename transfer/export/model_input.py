@@ -1,0 +1,55 @@
+"""From an image file to what an exported model takes: the pixels that `predict` gives to the net of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import InvalidChoice
+from feature_cache.spec import FeatureSpec
+from transfer.data.images import FileSource, pixels_for
+
+CHANNELS = 3
+
+
+def read_for_model(path: str | Path, about: Mapping[str, Any], page: int | None = None) -> np.ndarray:
+    """The pixels of an image file, as the model takes them.
+
+    Parameters
+    ----------
+    path : str or Path
+    about : mapping
+        What the file beside the model says, ``model.keras.json`` for example.
+    page : int, optional
+        Of a file that holds several, the first being 0.
+
+    Returns
+    -------
+    ndarray of shape (1, height, width, 3), uint8
+        Gray is repeated in all three channels.
+
+    Raises
+    ------
+    BadImage
+        When the file is no image that can be read.
+    InvalidChoice
+        When `about` tells of no model that was exported.
+    DamagedFile
+        When its feature spec is not one.
+
+    Examples
+    --------
+    >>> about = json.loads(Path("model.keras.json").read_text())  # doctest: +SKIP
+    >>> model(read_for_model("new.jpg", about))  # doctest: +SKIP
+    """
+    try:
+        part = about["joined"][0] if "joined" in about else about  # their pixels are the same
+        spec = FeatureSpec.from_json(json.dumps(part["spec"]))
+    except (KeyError, IndexError, TypeError) as error:
+        raise InvalidChoice("`about` has no `spec`; give what the .json file beside the model holds.") from error
+    pixels = pixels_for(FileSource(Path(path), page).load()[1], spec, str(path))
+    return np.ascontiguousarray(np.broadcast_to(pixels, (1, *pixels.shape[:2], CHANNELS)))

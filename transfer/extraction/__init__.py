@@ -1,0 +1,1 @@
+"""Extraction: from images to features in the cache."""

@@ -1,0 +1,168 @@
+"""What is asked of a net: layers, pooling, input size. It becomes feature specs, if it can without Keras."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from feature_cache.errors import BadData, DamagedFile, InvalidChoice
+from feature_cache.process.native_output import native_stderr_silenced
+from feature_cache.space import Space
+from feature_cache.spec import FeatureSpec
+from transfer.data.augment import Augmentation
+from transfer.nets.catalogue import Net, net_from_config
+
+if TYPE_CHECKING:
+    from transfer.nets.backbone import Backbone
+
+# How images become pixels of the input's size.
+CHOICES = ("fit", "interpolation", "alpha", "pages", "window")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The features that are wanted of a net.
+
+    Parameters
+    ----------
+    net : Net
+    layers : tuple of str
+        Names or indices; empty for the net's customary readout.
+    pooling : str, optional
+        See `FeatureSpec`, as for `fit`, `interpolation`, `alpha`, `pages` and `window`; by default the net's customary
+        one.
+    size : (height, width), optional
+        Of the net's input; by default the net's own.
+    precision : {'float32', 'bfloat16', 'float16'}
+        Of the computation.
+    dtype, coding
+        How the features are stored (see `FeatureSpec`).
+    augmentation : str, optional
+        `Augmentation.key` of the views other than the first.
+    views : int
+        Of each image: view 0 is the plain image.
+
+    Raises
+    ------
+    InvalidChoice
+        For several views without an augmentation.
+    """
+
+    net: Net
+    layers: tuple[str, ...] = ()
+    pooling: str | None = None
+    size: tuple[int, int] | None = None
+    fit: str = "stretch"
+    interpolation: str = "bilinear"
+    precision: str = "float32"
+    dtype: str = "float32"
+    coding: str | None = None
+    augmentation: str | None = None
+    views: int = 1
+    alpha: str = "white"
+    pages: str = "first"
+    window: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or (self.views > 1 and self.augmentation is None):
+            raise InvalidChoice(
+                f"{self.views} views of an image: there is at least 1, and several need --augment to differ."
+            )
+
+    @cached_property
+    def specs(self) -> list[FeatureSpec]:
+        """One spec for each layer, without repeats; Keras is imported only where a layer's name is not given.
+
+        Raises
+        ------
+        LayertapError
+            When the net, the layer or the size is not to be had.
+        """
+        layers = self.layers
+        if not layers and self.net.info is not None:
+            layers = (self.net.info.readout,)
+        if not layers or any(layer.removeprefix("-").isdigit() for layer in layers):
+            backbone = self.backbone
+            layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
+        names = ("pooling", "size", "precision", "dtype", "coding", "augmentation", *CHOICES)
+        fields = {name: getattr(self, name) for name in names}
+        return [self.net.spec(layer, **fields) for layer in dict.fromkeys(layers)]
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The built net, which has all the layers. This imports Keras.
+
+        Raises
+        ------
+        InvalidChoice
+            When it lacks one of them.
+        """
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        with native_stderr_silenced():  # TensorFlow greets everyone
+            from transfer.nets.backbone import backbone_for
+
+        return backbone_for(self.net, self.layers, self.size, self.precision)
+
+
+def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> Request:
+    """The request that gives `spec` again, for instance the one that a run carries.
+
+    Raises
+    ------
+    BadData
+        When it cannot be had: the net is not, or no longer, the one of `spec`, or this version of
+        Layertap makes its pixels in another way. The message names what differs.
+    """
+    if spec.augmentation is not None:
+        try:
+            Augmentation.from_key(spec.augmentation)
+        except DamagedFile as error:
+            raise BadData(
+                f"these features cannot be computed any more: their augmentation was {spec.augmentation!r}, which this "
+                "version of Layertap does not know. Bring back the version that made them, or extract and train again."
+            ) from error
+    request = Request(
+        replace(net, preprocessing=spec.preprocessing),
+        (spec.layer,),
+        spec.pooling,
+        spec.size,
+        spec.fit,
+        spec.interpolation,
+        spec.precision,
+        spec.dtype,
+        spec.coding,
+        spec.augmentation,
+        views,
+        spec.alpha,
+        spec.pages,
+        spec.window,
+    )
+    now = request.specs[0]
+    for field in fields(spec):
+        before, after = getattr(spec, field.name), getattr(now, field.name)
+        if before != after:
+            raise BadData(
+                f"these features cannot be computed any more: their {field.name} was {before!r}, now it is {after!r}. "
+                "Bring back what changed (a net's file, the version of Layertap), or extract and train again."
+            )
+    return request
+
+
+def request_of(space: Space, views: int = 1) -> Request:
+    """The request that gives the features of `space` again, with the net that its rows say they come from.
+
+    Raises
+    ------
+    BadData
+        When the space does not say it, or its features cannot be had any more.
+    LayertapError
+        When the net is not to be had.
+    """
+    nets = (part.provenance.get("net") for part in space.segments)
+    try:
+        net = net_from_config(next((config for config in nets if config), None))
+    except DamagedFile as error:
+        raise BadData(f"{space.folder} does not say which net its features come from.") from error
+    return request_for(space.spec, net, views)

@@ -1,0 +1,79 @@
+"""Keeping a net that has been fine-tuned, and finding it again in the folder of its run. Keras is not imported here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feature_cache.errors import DamagedFile, InvalidChoice
+from feature_cache.files.run_folder import CONFIG_FILE, read_config
+from transfer.nets.catalogue import NET_FILE, WEIGHTS_FILE, Net, net_from_config
+
+if TYPE_CHECKING:
+    from transfer.nets.backbone import Backbone
+
+
+def keep(backbone: Backbone, folder: Path) -> Net:
+    """Write the net as it is now into `folder`: weights of a named net, or a ``.keras`` file of another.
+
+    They are written from a net that is built anew: adapters are merged, and nothing is left of what was frozen.
+    """
+    from transfer.nets.loading import build
+
+    net = backbone.net
+    plain = build(net, backbone.size, top=backbone.top)
+    for layer, tuned in zip(plain._flatten_layers(), backbone.model._flatten_layers(), strict=True):
+        if not list(layer._flatten_layers(include_self=False)) and layer.weights:
+            layer.set_weights(_merged(tuned))
+    if net.is_file:
+        plain.save(folder / NET_FILE)
+        return replace(net, name=str(folder / NET_FILE))
+    file = folder / WEIGHTS_FILE
+    if net.name.lower() == "glyphnet":
+        from transfer.nets.glyphnet.net import save_weights
+
+        save_weights({layer.name: layer.get_weights() for layer in plain.layers if layer.weights}, file, "float32")
+    else:
+        plain.save_weights(file)
+    return replace(net, weights=str(file))
+
+
+def _merged(layer: Any) -> list[np.ndarray]:
+    """The weights of a layer as if it had no adapters."""
+    if not getattr(layer, "lora_enabled", False):
+        return layer.get_weights()
+    from keras import ops
+
+    parts = [layer.kernel] if layer.bias is None else [layer.kernel, layer.bias]  # the kernel with its adapters
+    return [ops.convert_to_numpy(part) for part in parts]
+
+
+def config_of(net: Net) -> dict[str, Any]:
+    """`Net.as_config`, with the file as its name in the folder of the run, which may be moved."""
+    config = net.as_config()
+    key = "name" if net.is_file else "weights"
+    return {**config, key: Path(config[key]).name}
+
+
+def net_of_run(folder: Path) -> Net:
+    """The net that was fine-tuned in the run in `folder`.
+
+    Raises
+    ------
+    InvalidChoice
+        When it is no such run.
+    DamagedFile
+        When it cannot be read.
+    """
+    try:
+        config = read_config(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.") from error
+    if "fine_tuned" not in config:
+        raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.")
+    if "net" not in config:
+        raise DamagedFile(f"{folder / CONFIG_FILE} does not say which net the run holds; fine-tune again.")
+    return net_from_config(config["net"], folder)

@@ -1,0 +1,44 @@
+"""The machine: the cores and the memory at hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from feature_cache.process.memory import host_memory
+
+
+def cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def gpus() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` calls the GPUs that this process may use; empty where there is none."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    found = [file.name.removeprefix("nvidia") for file in Path("/dev").glob("nvidia[0-9]*")]
+    return sorted(found, key=int)
+
+
+def available_memory() -> int | None:
+    """Bytes that could be had now on the device that nets are computed on, or None where that is not known.
+
+    Of a GPU what its framework says, if that is loaded; else the main memory that is free or easily freed, within the
+    limits of this process and of its container (control groups, version 2).
+    """
+    if (device := _device_memory()) is not None:
+        return device
+    return host_memory()
+
+
+def _device_memory() -> int | None:
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    if torch and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    stats = jax.local_devices()[0].memory_stats() if jax else None  # None on a CPU
+    return int(stats["bytes_limit"]) - int(stats["bytes_in_use"]) if stats else None

@@ -1,0 +1,1 @@
+"""Nets: what is known of them by name, how they are built, and what their layers cost."""

@@ -1,0 +1,305 @@
+"""Building a net, flattening its graph, and cutting it at the layers that are asked for.
+
+This module imports Keras; `transfer.nets.catalogue` knows the nets without it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from feature_cache.errors import BadData, InvalidChoice, unknown
+from transfer.nets.catalogue import Net, sides_text
+from transfer.nets.loading import build, customary_settings, first_line
+from transfer.nets.preprocessing import Normalise
+
+
+class Backbone:
+    """A net that has been built, as a flat graph of named tensors.
+
+    Parameters
+    ----------
+    net : Net
+    size : (height, width), optional
+        By default the net's own.
+    top : bool
+        With the classifier (fully connected layers) of a ``keras.applications`` net.
+    precision : {'float32', 'bfloat16', 'float16'}
+        That layers compute in; below float32 by Keras's mixed precision, with float32 weights.
+
+    Attributes
+    ----------
+    model : keras.Model
+        Preprocessed pixels in.
+    taps : dict of str to KerasTensor
+        The output of every layer, in the order of computation; ``outer/inner`` for a layer inside a
+        nested model.
+
+    Raises
+    ------
+    LayertapError
+        When the weights cannot be had, the file is not safe, or the size does not suit the net.
+    """
+
+    @customary_settings()
+    def __init__(
+        self, net: Net, size: tuple[int, int] | None = None, *, top: bool = False, precision: str = "float32"
+    ) -> None:
+        self.net = net
+        self.top = top
+        self.size = size or net.default_size()
+        net.check_size(self.size)
+        self.model = build(net, self.size, top=top)
+        if precision != "float32":
+            for layer in self.model._flatten_layers():
+                layer.dtype_policy = f"mixed_{precision}"
+        if len(self.model.inputs) != 1 or len(self.model.inputs[0].shape) != 4:
+            inputs = self.model.inputs
+            shape = sides_text(inputs[0].shape[1:])
+            reason = f"it has {len(inputs)} inputs" if len(inputs) > 1 else f"its input is {shape}"
+            raise BadData(
+                f"the net {net.name} does not take one batch of images: {reason}. Save the part that does as a net of "
+                "its own."
+            )
+        self.channels = int(self.model.inputs[0].shape[-1] or 3)
+        self.input = keras.Input((*self.size, self.channels), name="preprocessed")
+        self.taps: dict[str, Any] = {}
+        try:
+            _trace(self.model, self.input, "", self.taps)
+        except ValueError as error:  # dense layers after a Flatten, say, take one size only
+            raise InvalidChoice(
+                f"{net.name} does not take images of {self.size[0]} x {self.size[1]} pixels; leave out --size, "
+                f"or choose another ({first_line(error)})."
+            ) from error
+
+    @property
+    def readout(self) -> str:
+        """The customary layer to read: the last before the classifier.
+
+        Of a file it is the last map that weights have a part in, or, where maps hold no more than the pixels, the last
+        layer but one.
+        """
+        if self.net.info is not None:
+            return self.net.info.readout
+        maps, weighted = [], False
+        for name, tensor in self.taps.items():
+            weighted = weighted or bool(getattr(tensor._keras_history.operation, "weights", ()))
+            if len(tensor.shape) == 4 and (weighted or not self.model.weights):
+                maps.append(name)
+        return maps[-1] if maps else list(self.taps)[-2:][0]
+
+    def find(self, layer: str) -> str:
+        """The name of `layer`, which may be an index into `taps`.
+
+        Raises
+        ------
+        InvalidChoice
+            When there is no such layer, with the nearest names.
+        """
+        names = list(self.taps)
+        if layer in self.taps:
+            return layer
+        try:
+            return names[int(layer)]
+        except ValueError:
+            pass
+        except IndexError:
+            raise InvalidChoice(f"{self.net.name} has {len(names)} layers; received index {layer}.") from None
+        raise unknown(
+            f"{self.net.name} has no layer", layer, names, f"List them with: layertap layers {self.net.name}."
+        )
+
+    @customary_settings()
+    def cut(self, readouts: Sequence[tuple[str, str]], preprocessing: str, channels: int) -> keras.Model:
+        """The net from uint8 pixels to the pooled outputs of some layers, and nothing beyond them.
+
+        Parameters
+        ----------
+        readouts : sequence of (layer, pooling)
+        preprocessing : str
+            See `FeatureSpec.preprocessing`.
+        channels : {1, 3}
+            Of the images that will come; gray is replicated, colour reduced, as the net needs.
+
+        Returns
+        -------
+        keras.Model
+            uint8 of shape (n, height, width, channels) in, a list of float32 tensors out, in
+            inference mode.
+        """
+        if self.channels not in (1, 3):
+            raise BadData(
+                f"the net {self.net.name} takes {self.channels} channels in its last axis; Layertap gives it 1 or 3, "
+                "with the channels last."
+            )
+        if self.channels != 3 and preprocessing in ("torch", "caffe"):
+            raise InvalidChoice(f"--preprocessing {preprocessing} is for colour; {self.net.name} takes one channel.")
+        pixels = keras.Input((*self.size, channels), dtype="uint8", name="pixels")
+        preprocessed = Normalise(preprocessing, self.channels, name="normalise")(pixels)
+        return keras.Model(pixels, self._between([self.input], [preprocessed], readouts))
+
+    @customary_settings()
+    def cut_from(self, layers: Sequence[str], readouts: Sequence[tuple[str, str]]) -> keras.Model:
+        """The net from the outputs of `layers` to the pooled outputs of layers after them.
+
+        Returns
+        -------
+        keras.Model
+            One float32 tensor in: of the shape of the layer's output, or, for several layers, their outputs flattened
+            and joined, of shape (n, d). A list of float32 tensors out.
+
+        Raises
+        ------
+        InvalidChoice
+            When they depend on more than those outputs.
+        """
+        if self.frontier(layers, [name for name, _ in readouts]) != set(layers):
+            raise InvalidChoice(f"{self.net.name} cannot be computed from {', '.join(layers)} alone.")
+        outputs = [self.taps[layer] for layer in layers]
+        shapes = [tuple(output.shape[1:]) for output in outputs]
+        if len(layers) == 1:
+            stored = keras.Input(shapes[0], dtype="float32", name="stored")
+            return keras.Model(stored, self._between(outputs, [stored], readouts))
+        ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+        stored = keras.Input((ends[-1],), dtype="float32", name="stored")
+        pieces = [stored[:, start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        inputs = [keras.ops.reshape(piece, (-1, *shape)) for piece, shape in zip(pieces, shapes, strict=True)]
+        return keras.Model(stored, self._between(outputs, inputs, readouts))
+
+    def frontier(self, layers: Sequence[str], readouts: Sequence[str]) -> set[str] | None:
+        """Those of `layers` that each path from the readouts back to the pixels meets first.
+
+        None where some path meets none of them: the readouts cannot be computed from these outputs.
+        """
+        if any(name not in self.taps for name in (*layers, *readouts)):
+            return None
+        names = {id(self.taps[layer]): layer for layer in layers}
+        met: set[str] = set()
+        reached: set[int] = set()
+        open_ = [self.taps[name] for name in readouts]
+        while open_:
+            tensor = open_.pop()
+            if id(tensor) in reached:
+                continue
+            reached.add(id(tensor))
+            if tensor is self.input:
+                return None
+            if id(tensor) in names:
+                met.add(names[id(tensor)])
+                continue
+            history = tensor._keras_history
+            open_ += history.operation._inbound_nodes[history.node_index].input_tensors
+        return met
+
+    def _between(self, start: list[Any], inputs: list[Any], readouts: Sequence[tuple[str, str]]) -> list[Any]:
+        """The pooled outputs of layers, computed from `inputs` in place of the tensors `start`."""
+        given = {id(tensor): stored for tensor, stored in zip(start, inputs, strict=True)}
+        after = [self.taps[layer] for layer, _ in readouts if id(self.taps[layer]) not in given]
+        if any(self._is_used_again(tensor) for tensor in start):
+            start, after = self._from_inputs(start, after)
+        tensors = iter(keras.tree.flatten(keras.Model(start, after)(inputs, training=False)) if after else ())
+        outputs = [given.get(id(self.taps[layer])) for layer, _ in readouts]
+        return [
+            _pool(next(tensors) if output is None else output, pooling)
+            for output, (_, pooling) in zip(outputs, readouts, strict=True)
+        ]
+
+    def _is_used_again(self, output: Any) -> bool:
+        """Whether the layer that `output` comes from has other outputs, too."""
+        layer = output._keras_history.operation
+        return any(tap is not output and tap._keras_history.operation is layer for tap in self.taps.values())
+
+    def _from_inputs(self, start: list[Any], after: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Inputs that stand for the tensors `start`, and what `after` are when they are computed from these.
+
+        Keras does the same when a model begins at inner tensors, but not where their layers are used again later.
+        """
+        inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in start]
+        stand_in = {id(tensor): given for tensor, given in zip(start, inputs, strict=True)}
+        names = {id(tensor): name for name, tensor in self.taps.items()}
+        taps: dict[str, Any] = {}
+        given = {name: stand_in[id(tensor)] for name, tensor in self.taps.items() if id(tensor) in stand_in}
+        _trace(self.model, self.input, "", taps, given)
+        return inputs, [taps[names[id(tensor)]] for tensor in after]
+
+
+def backbone_for(
+    net: Net, layers: Sequence[str], size: tuple[int, int] | None = None, precision: str = "float32"
+) -> Backbone:
+    """The net with all `layers` in it: without its classifier unless one of them belongs to that.
+
+    Raises
+    ------
+    InvalidChoice
+        When a layer is in neither.
+    """
+    named = [layer for layer in layers if not _is_index(layer)]
+    top = False
+    if net.info is not None and net.info.builder and any(layer != net.info.readout for layer in named):
+        outline = replace(net, weights="none")  # names are looked up before weights are fetched
+        backbone = Backbone(outline, size, precision=precision)
+        top = not all(layer in backbone.taps for layer in named)
+        if top:
+            backbone = Backbone(outline, size, top=True, precision=precision)
+            for layer in named:
+                backbone.find(layer)
+        if net.has_random_weights:
+            return backbone
+    backbone = Backbone(net, size, top=top, precision=precision)
+    for layer in layers:
+        backbone.find(layer)
+    return backbone
+
+
+def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any], given: Mapping[str, Any] | None = None) -> Any:
+    """Run the graph of `model` symbolically on `inputs`, nested models inlined, and note every output.
+
+    A layer that is used several times is ``name``, ``name:2`` and so on. Those of `given` take the place of outputs.
+    """
+    replaced = given or {}
+
+    def step(operation: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _has_graph(operation) and len(args) == 1 and not isinstance(args[0], (list, tuple, dict)):
+                output = _trace(operation, args[0], f"{prefix}{operation.name}/", taps, given)
+            else:
+                output = operation(*args, **kwargs)
+            if not isinstance(output, (list, tuple, dict)):
+                name, uses = f"{prefix}{operation.name}", 1
+                while name in taps:
+                    uses += 1
+                    name = f"{prefix}{operation.name}:{uses}"
+                output = taps[name] = replaced.get(name, output)
+            return output
+
+        return call
+
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return graph._run_through_graph(
+        inputs, operation_fn=step, call_fn=lambda call, *args, **kwargs: call(*args, **kwargs)
+    )
+
+
+def _has_graph(operation: Any) -> bool:
+    if isinstance(operation, keras.Sequential):
+        return getattr(operation, "_functional", None) is not None
+    return isinstance(operation, keras.Model) and hasattr(operation, "_run_through_graph")
+
+
+def _pool(tensor: Any, pooling: str) -> Any:
+    tensor = keras.ops.cast(tensor, "float32") if tensor.dtype != "float32" else tensor
+    if pooling == "flatten":
+        return keras.layers.Flatten()(tensor)
+    if pooling == "none" or len(tensor.shape) == 2:
+        return keras.layers.Identity()(tensor)
+    axes = list(range(1, len(tensor.shape) - 1))
+    return (keras.ops.mean if pooling == "avg" else keras.ops.max)(tensor, axis=axes)
+
+
+def _is_index(layer: str) -> bool:
+    return layer.removeprefix("-").isdigit()

@@ -1,0 +1,274 @@
+"""Building a net with its weights: by name, from a weights file, or from the file of a net. It imports Keras."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import random
+import re
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras.src.backend.common import global_state
+from keras.src.saving.serialization_lib import ObjectSharingScope
+
+from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable
+from feature_cache.files.weights_file import check_file
+from transfer.nets.catalogue import Net, keras_models_folder
+from transfer.nets.files.keras_file import NetFile, needs_code, read_net_file
+from transfer.nets.files.kinds import described_by_suffix
+from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
+from transfer.nets.random_weights import portable_draws
+
+# A file may describe so many weights, and so many more for each of its bytes: float32 takes 4 bytes each.
+SMALL, MOST_WEIGHTS_PER_BYTE = 2**24, 4
+
+
+def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
+    """The Keras model of `net` for inputs of `size`, with its weights.
+
+    With ``weights="none"`` the weights are those that Keras itself draws, on its TensorFlow backend,
+    after ``keras.utils.set_random_seed(net.seed)``; they are the same on every backend.
+
+    Parameters
+    ----------
+    top : bool
+        With the classifier of a ``keras.applications`` net.
+
+    Raises
+    ------
+    WeightsUnavailable
+        When ``imagenet`` weights are not on this machine and cannot be fetched.
+    BadData
+        When a file is not what it should be, or its weights do not fit the net.
+    UnsafeFile
+        When a file cannot be loaded without running code of its own.
+    """
+    with customary_settings(), _fresh_names(), _seeded(net.seed):
+        if net.is_file:
+            return _load_file(Path(net.name))
+        if net.name.lower() == "glyphnet":
+            return _glyphnet(net, size)
+        return _application(net, size, top)
+
+
+def _glyphnet(net: Net, size: tuple[int, int]) -> keras.Model:
+    from transfer.nets.glyphnet import net as glyphnet
+
+    if net.has_random_weights:
+        with portable_draws():
+            return glyphnet.build(size)
+    model = glyphnet.build(size)
+    assert net.weights_file is not None
+    _require_plain(net.weights_file, net.name)
+    try:
+        glyphnet.load_weights(model, net.weights_file)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        reason = _misplaced(net.weights_file) or first_line(error)
+        raise BadData(f"{net.weights_file} does not hold weights of glyphnet: {reason}") from error
+    return model
+
+
+def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
+    assert net.info is not None
+    builder = getattr(keras.applications, net.info.builder)
+    shape = (*size, 3)
+    if net.has_random_weights:
+        with portable_draws():
+            return builder(weights=None, include_top=top, input_shape=shape)
+    if net.weights_file is None:
+        return _fetch(net, lambda: builder(weights="imagenet", include_top=top, input_shape=shape))
+    _require_plain(net.weights_file, net.name)
+    reason = ""
+    for with_top in dict.fromkeys((top, True)):  # the file may hold the classifier too
+        model = builder(weights=None, include_top=with_top, input_shape=shape)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # one for each layer that does not fit, before the error
+                model.load_weights(str(net.weights_file))
+        except Exception as error:  # Keras raises many types for a file of another net, or none at all
+            reason = reason or first_line(error)
+        else:
+            return model
+    raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {_misplaced(net.weights_file) or reason}")
+
+
+def _require_plain(file: Path, name: str) -> None:
+    """Raise UnsafeFile or BadData for a weights file that must not be read, as Keras reads what it says of itself."""
+    try:
+        check_file(file)
+    except LayertapError:
+        raise
+    except Exception as error:  # a damaged file makes h5py raise many types
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise BadData(f"{file} does not hold weights of {name}: {_misplaced(file) or reason}") from error
+
+
+def _misplaced(file: Path) -> str | None:
+    """What a file is that was given as weights, where it is something else."""
+    if described := described_by_suffix(file.name):
+        return f"it is {described[0]}, and Keras reads weights from .weights.h5 and .h5 files."
+    with contextlib.suppress(LayertapError):
+        read_net_file(file)
+        return f"it is a whole net of its own. Give it as the net: --net {file}"
+    return None
+
+
+def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
+    watched = sys.stderr if sys.stderr.isatty() else io.StringIO()  # stdout is for results
+    try:
+        with contextlib.redirect_stdout(watched), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return builder()
+    except Exception as error:  # get_file raises bare Exceptions for whatever the network does
+        text = str(error)
+        if "URL fetch failure" not in text:
+            raise BadData(f"{net.name} cannot be had with its ImageNet weights: {first_line(error)}") from error
+        name = text.split("URL fetch failure on ", 1)[1].split(":", 2)[1].split()[0].rsplit("/", 1)[-1]
+        raise WeightsUnavailable(
+            f"the ImageNet weights of {net.name} are not on this machine and cannot be fetched. Keras looks for "
+            f"{keras_models_folder() / name}: put that file there, or give a weights file with --weights FILE, or "
+            "use --net glyphnet, whose weights are included."
+        ) from error
+
+
+def _load_file(file: Path) -> keras.Model:
+    found = read_net_file(file)  # refuses what needs code
+    most = SMALL + MOST_WEIGHTS_PER_BYTE * file.stat().st_size
+    limit = _WeightLimit(most)
+    try:
+        check_file(file)
+        with limit:
+            model = _plain_model(file) if found.is_plain else _translated(found)
+    except Exception as error:  # Keras raises many types for a damaged or unsafe file
+        if limit.exceeded:
+            raise BadData(
+                f"{file} describes layers of more than {most:,} weights, and its {file.stat().st_size:,} bytes cannot "
+                "hold them; save the net again, with its weights, with model.save('name.keras')."
+            ) from None
+        if isinstance(error, LayertapError):
+            raise
+        raise _cannot_load(found, error) from error
+    graph = isinstance(model, keras.Sequential) or hasattr(model, "_run_through_graph")
+    if not (graph and getattr(model, "built", False)):
+        raise BadData(f"the net {file} is not a built Functional or Sequential model, so it has no layers to cut at.")
+    return model
+
+
+def _plain_model(file: Path) -> keras.Model:
+    return keras.saving.load_model(file, compile=False, safe_mode=True)
+
+
+def _translated(found: NetFile) -> keras.Model:
+    """The net of a file that Keras 3 does not load as it is, or computes in 16 bits."""
+    config = found.config_to_build()
+    with ObjectSharingScope():
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    if not isinstance(model, keras.Model):
+        raise BadData(f"the net {found.file} is a {type(model).__name__}, and no model.")
+    if found.is_hdf5:
+        load_hdf5_weights(model, found.file)
+        return model
+    if found.is_of_keras2:
+        check_order(model, found.config_to_build())  # Keras has emptied the other
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # weights that were left out
+        model.load_weights(str(found.file))
+    return model
+
+
+def _cannot_load(found: NetFile, error: Exception) -> LayertapError:
+    text = str(error).rpartition("Exception encountered: ")[2].partition("Full object config")[0]
+    reason = textwrap.shorten(first_line(Exception(text)), 200, placeholder=" ...").rstrip(" .:,")
+    if code := re.match(r"Could not locate (?:class|function) '([^']+)'", reason):
+        return needs_code(found.file, code[1])
+    if missing := re.match(r"Could not deserialize 'keras\.layers\.(\w+)'", reason):
+        reason = f"there is no layer {missing[1]} in Keras {keras.__version__}"
+    if found.is_of_keras2:
+        return BadData(
+            f"{found.file} was written by Keras {found.version}, and Keras {keras.__version__} cannot load it "
+            f"({reason}). Build the net anew in Keras 3, give it the weights, and save it with model.save."
+        )
+    if _numbers(found.version) > _numbers(keras.__version__):
+        return BadData(
+            f"{found.file} was written by Keras {found.version}, which is newer than the {keras.__version__} that is "
+            f"installed here and cannot load it ({reason}). Install that version: pip install keras=={found.version}"
+        )
+    return UnsafeFile(f"the net {found.file} cannot be loaded safely: {reason}.")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+
+
+class _WeightLimit(contextlib.ContextDecorator):
+    """While a net is built, refuses weights beyond a number: a file of a few bytes can describe layers of any size."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.exceeded = most, False
+
+    def __enter__(self) -> None:
+        self._add, left = keras.layers.Layer.add_weight, self.most
+        add = self._add
+
+        def add_weight(layer: Any, shape: Any = None, *args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= math.prod(side or 1 for side in ((shape,) if isinstance(shape, int) else shape or ()))
+            if left < 0:
+                self.exceeded = True
+                raise MemoryError("more weights than the file can hold")
+            return add(layer, shape, *args, **options)
+
+        keras.layers.Layer.add_weight = add_weight
+
+    def __exit__(self, *_: object) -> None:
+        keras.layers.Layer.add_weight = self._add
+
+
+def first_line(error: Exception) -> str:
+    """What `error` says, in one line: its first, and the second where the first ends with a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
+@contextlib.contextmanager
+def customary_settings() -> Iterator[None]:
+    """Build in float32, channels last, whatever the user's keras.json or program has set; restored after."""
+    before = keras.config.image_data_format(), keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before[0])
+        keras.config.set_floatx(before[1])
+        keras.config.set_dtype_policy(before[2])
+
+
+@contextlib.contextmanager
+def _fresh_names() -> Iterator[None]:
+    """Name layers as in a new process: a layer's name must not depend on what was built before."""
+    before = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", before)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed Python's generator, from which Keras's initialisers take their seeds, and restore it after."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
