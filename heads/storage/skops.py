@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from collections.abc import Iterable
@@ -44,6 +45,13 @@ PARTS = {
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
 }
 
+# Modules of our parts in files that version 0.1 wrote, and where those parts are now.
+MOVED = {
+    "heads.calibration": "heads.wrappers.calibration",
+    "heads.prototypes": "heads.wrappers.prototypes",
+    "heads.regression": "heads.wrappers.regressors",
+}
+
 
 def write(pipeline: Pipeline, folder: Path, own: Iterable[type] = ()) -> None:
     """Write ``head.skops`` into `folder`.
@@ -63,7 +71,7 @@ def write(pipeline: Pipeline, folder: Path, own: Iterable[type] = ()) -> None:
     file = folder / FILE
     try:
         skops.io.dump(pipeline, file, compression=zipfile.ZIP_DEFLATED)
-        strange = _foreign(file, own)
+        strange = _foreign(file.read_bytes(), own)
     except OSError:
         raise
     except Exception as error:  # whatever skops raises for an object that it cannot take apart
@@ -101,10 +109,11 @@ def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) 
     own = list(own)
     try:
         _require_bounded(file)
-        strange = _foreign(file, own)
+        data = _with_moved_modules(file)
+        strange = _foreign(data, own)
         if strange:
             raise UnsafeFile(f"{file} holds types that may run code ({', '.join(strange[:3])}); it is not loaded.")
-        pipeline = skops.io.load(file, trusted=sorted(PARTS) + [_name(kind) for kind in own])
+        pipeline = skops.io.loads(data, trusted=sorted(PARTS) + [_name(kind) for kind in own])
         alike = _outline(pipeline) == _outline(expected) and _is_fitted(pipeline)
         check_trees(pipeline)
     except UnsafeFile:
@@ -128,11 +137,28 @@ def _require_bounded(file: Path) -> None:
         raise ValueError("it unpacks to far more than it holds")
 
 
-def _foreign(file: Path, own: Iterable[type]) -> list[str]:
-    """The types in `file` that are not trusted."""
+def _with_moved_modules(file: Path) -> bytes:
+    """The bytes of `file`, in which our own parts are named by the modules that hold them today."""
+    data = file.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        schema = archive.read("schema.json").decode()
+        moved = {old: new for old, new in MOVED.items() if f'"{old}"' in schema}
+        if not moved:
+            return data
+        for old, new in moved.items():
+            schema = schema.replace(f'"__module__": "{old}"', f'"__module__": "{new}"')
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as rewritten:
+            for entry in archive.infolist():
+                rewritten.writestr(entry, schema if entry.filename == "schema.json" else archive.read(entry))
+    return out.getvalue()
+
+
+def _foreign(data: bytes, own: Iterable[type]) -> list[str]:
+    """The types in the file of these bytes that are not trusted."""
     import skops.io
 
-    return sorted(set(skops.io.get_untrusted_types(file=file)) - PARTS - {_name(kind) for kind in own})
+    return sorted(set(skops.io.get_untrusted_types(data=data)) - PARTS - {_name(kind) for kind in own})
 
 
 def _name(kind: type) -> str:
