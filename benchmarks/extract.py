@@ -93,14 +93,14 @@ def run_one(side: str, net: str, scratch: Path, size: int) -> dict[str, float]:
 def layertap(net: str, scratch: Path, size: int) -> dict[str, float]:
     from feature_cache import FeatureCache
     from transfer.data.datasets import load
-    from transfer.engines.runner import Engines
+    from transfer.engines.runner import BatchRunner
     from transfer.extraction.batches import Batch, read_batches
     from transfer.extraction.extract import extract
-    from transfer.extraction.request import Request
+    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
 
-    request, dataset = Request(Net(net, "none"), size=(size, size)), load(str(scratch / "images"))
-    engines = Engines(request)
+    request, dataset = FeatureRequest(Net(net, "none"), size=(size, size)), load(str(scratch / "images"))
+    engines = BatchRunner(request)
     images = np.random.default_rng(0).integers(0, 256, (engines.batch_size, size, size, 3), np.uint8)
     nothing = np.zeros(len(images), np.uint32)
     list(engines.run([Batch(nothing, nothing, images)] * 2))  # converts the net, the first time

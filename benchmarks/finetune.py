@@ -87,11 +87,11 @@ def run_one(side: str, net: str, layer: str, images: int, epochs: int) -> dict[s
 
 def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: int) -> dict[str, Any]:
     from feature_cache.cache import FeatureCache
-    from transfer.data.datasets import DataSet
+    from transfer.data.datasets import Dataset
     from transfer.data.images import ArraySource
     from transfer.extraction.extract import extract
-    from transfer.extraction.lookup import cached_features
-    from transfer.extraction.request import Request
+    from transfer.extraction.lookup import stored_features
+    from transfer.extraction.request import FeatureRequest
     from transfer.finetune.cut import find_cut
     from transfer.finetune.network import Network
     from transfer.finetune.recipe import Recipe
@@ -99,17 +99,17 @@ def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: i
     from transfer.nets.catalogue import Net
 
     sources = tuple(ArraySource(image, str(number)) for number, image in enumerate(pixels))
-    dataset = DataSet("noise", tuple(map(str, sources)), sources, labels.astype(str))
-    request = Request(Net(net, "none"), size=(SIDE, SIDE))
+    dataset = Dataset("noise", tuple(map(str, sources)), sources, labels.astype(str))
+    request = FeatureRequest(Net(net, "none"), size=(SIDE, SIDE))
     spec = request.specs[0]
     cut = find_cut(request.backbone, spec.layer, layer)
     recipe = Recipe(epochs=epochs, batch_size=BATCH, inner=0)
     network = Network(request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, CLASSES, recipe)
     with tempfile.TemporaryDirectory() as folder:
         cache = FeatureCache(Path(folder))
-        kept = Request(Net(net, "none"), cut.layers, "none", (SIDE, SIDE))
+        kept = FeatureRequest(Net(net, "none"), cut.layers, "none", (SIDE, SIDE))
         extract(dataset, kept, cache)
-        [rows] = cached_features(dataset, kept, cache).features.values()
+        [rows] = stored_features(dataset, kept, cache).features.values()
         kernel = np.zeros((network.dense.kernel.shape[0], CLASSES))
         times: list[float] = []
 

@@ -27,11 +27,11 @@ from heads.evaluation.metrics import confusion
 from heads.evaluation.protocol import Protocol
 from layertap.commands.terminal.output import Progress, print_table, time_text
 from layertap.report import panels, plots
-from transfer.data.datasets import DataSet, load
+from transfer.data.datasets import Dataset, load
 from transfer.data.images import to_pixels
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 READOUTS = {"flatten": ("block2_pool", "block3_pool", "block4_pool"), "avg": ("block4_pool",)}  # layers by pooling
@@ -85,19 +85,19 @@ def main() -> None:
     )
 
 
-def extract_all(digits: DataSet) -> tuple[list[Source], np.ndarray]:
+def extract_all(digits: Dataset) -> tuple[list[Source], np.ndarray]:
     """Features of both nets, computed if the cache lacks them, and the raw pixels."""
     cache = FeatureCache(Path("features"))
     sources = []
     for name, net in (("glyphnet", Net("glyphnet")), ("random weights", Net("glyphnet", "none"))):
-        requests = [Request(net, layers, pooling) for pooling, layers in READOUTS.items()]
+        requests = [FeatureRequest(net, layers, pooling) for pooling, layers in READOUTS.items()]
         with Progress("images") as progress:
             reports = [extract(digits, request, cache, progress=progress) for request in requests]
         computed, reused = (sum(getattr(report, key) for report in reports) for key in ("rows_computed", "rows_reused"))
         print(f"{name}: {computed} rows computed, {reused} reused in {time_text(sum(r.seconds for r in reports))}")
         features = {}
         for request in requests:
-            cached = cached_features(digits, request, cache)
+            cached = stored_features(digits, request, cache)
             features |= {f"{layer} {request.pooling}": rows for layer, rows in cached.features.items()}
         sources.append(Source(name, features, {}))
     pixels = np.stack([to_pixels(source.load()[1], (8, 8)) for source in digits.sources])
@@ -122,7 +122,7 @@ def curve(source: Source, readout: str, labels: np.ndarray, contents: np.ndarray
     return points
 
 
-def panel(digits: DataSet) -> None:
+def panel(digits: Dataset) -> None:
     """A picture of three of each digit, as the net sees them."""
     assert digits.labels is not None
     chosen = [i for label in np.unique(digits.labels) for i in np.flatnonzero(digits.labels == label)[:3]]

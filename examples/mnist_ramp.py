@@ -32,8 +32,8 @@ from layertap.commands.terminal.output import print_table
 from transfer.data.datasets import load
 from transfer.data.tables import kit_file
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 NOTEBOOK = hasattr(builtins, "__IPYTHON__")
@@ -141,10 +141,10 @@ for name in ("images-01.png", "resolutions.png", "rotations.png"):
 train, cache = load("kit"), FeatureCache(Path("features"))
 rows = []
 for side, fit in ((16, "stretch"), (24, "stretch"), (32, "stretch"), (48, "stretch"), (32, "crop"), (32, "pad")):
-    request = Request(Net("glyphnet"), ("block3_pool",), "flatten", (side, side), fit=fit)
+    request = FeatureRequest(Net("glyphnet"), ("block3_pool",), "flatten", (side, side), fit=fit)
     extract(train.select(np.arange(32)), request, cache)
     speed = extract(train, request, cache).images_per_second
-    features = cached_features(train, request, cache)
+    features = stored_features(train, request, cache)
     splits = Protocol(cv=5).splits(train.labels, features.groups)
     scores = evaluate(features.features, train.labels, features.groups, splits, lambda: make_head("ridge", {}))
     valid = scores.summary()["valid"]

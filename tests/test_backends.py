@@ -15,15 +15,15 @@ import pytest
 from feature_cache import FeatureCache
 from transfer.data.datasets import load
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 REFERENCE = Path(__file__).with_name("reference_features.npz")
 NETS = {
-    "glyphnet": Request(Net("glyphnet"), ("block3_conv1", "block4_pool")),
-    "mobilenetv2": Request(Net("mobilenetv2", "none", seed=3), size=(32, 32)),
-    "efficientnetb0": Request(
+    "glyphnet": FeatureRequest(Net("glyphnet"), ("block3_conv1", "block4_pool")),
+    "mobilenetv2": FeatureRequest(Net("mobilenetv2", "none", seed=3), size=(32, 32)),
+    "efficientnetb0": FeatureRequest(
         Net("efficientnetb0", "none"), ("block2a_expand_activation", "top_activation"), size=(32, 32)
     ),
 }
@@ -33,7 +33,7 @@ def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
     digits = load("digits").select(np.arange(0, 1797, 180))
     cache = FeatureCache(folder)
     extract(digits, NETS[name], cache, batch_size=4)
-    features = cached_features(digits, NETS[name], cache).features
+    features = stored_features(digits, NETS[name], cache).features
     return {f"{name}/{layer}": np.asarray(rows) for layer, rows in features.items()}
 
 

@@ -18,11 +18,11 @@ import cli
 from feature_cache import FeatureCache
 from layertap.ramp.kit import random_order
 from layertap.report import panels
-from transfer.data.datasets import DataSet, load
+from transfer.data.datasets import Dataset, load
 from transfer.data.images import ArraySource, read_pixels
 from transfer.export.model_input import read_for_model
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 SIDES = (24, 32)
@@ -142,14 +142,14 @@ def run(*arguments: object) -> None:
     assert cli.main([str(word) for word in arguments]) == 0
 
 
-def in_features(dataset: DataSet, size: tuple[int, int]) -> dict[str, np.ndarray]:
+def in_features(dataset: Dataset, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """What a net that returns its input has for each image."""
-    request = Request(Net("pixels.keras"), ("pixels",), "flatten", size)
-    rows = cached_features(dataset, request, FeatureCache(Path("features"))).features["pixels"]
+    request = FeatureRequest(Net("pixels.keras"), ("pixels",), "flatten", size)
+    rows = stored_features(dataset, request, FeatureCache(Path("features"))).features["pixels"]
     return {name: row.reshape(*size, 3) for name, row in zip(dataset.ids, rows[:], strict=True)}
 
 
-def in_kit(dataset: DataSet) -> dict[str, np.ndarray]:
+def in_kit(dataset: Dataset) -> dict[str, np.ndarray]:
     """What RAMP reads of each image."""
     from skimage.io import imread
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from layertap.runs import Run
-    from transfer.data.datasets import DataSet
-    from transfer.extraction.lookup import Cached
+    from transfer.data.datasets import Dataset
+    from transfer.extraction.lookup import FeatureSet
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -56,7 +56,7 @@ def evaluate(args: argparse.Namespace) -> None:
     print_scores([("test", result)])
 
 
-def _truth(dataset: DataSet, run: Run) -> tuple[np.ndarray, list[str]]:
+def _truth(dataset: Dataset, run: Run) -> tuple[np.ndarray, list[str]]:
     """The targets of `dataset` as the run has them, and the names of classes or labels that it does not know."""
     import numpy as np
 
@@ -110,7 +110,7 @@ def predict(args: argparse.Namespace) -> None:
             writer.writerow([name, *([told] if what else []), *map(str, row)])
 
 
-def _skipped(cached: Cached) -> list[dict[str, str]]:
+def _skipped(cached: FeatureSet) -> list[dict[str, str]]:
     return [{"id": image.id, "reason": image.reason} for image in cached.skipped]
 
 
@@ -125,7 +125,7 @@ def _named(run: Run, said: np.ndarray) -> tuple[list[str], list[Any]]:
     return names, [names[column] for column in said.argmax(1)]
 
 
-def _images(args: argparse.Namespace) -> DataSet:
+def _images(args: argparse.Namespace) -> Dataset:
     from transfer.data import datasets
 
     paths = [Path(name) for name in args.image]
@@ -141,12 +141,12 @@ def _images(args: argparse.Namespace) -> DataSet:
     return shared.read_as(args, datasets.from_files(paths))
 
 
-def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached, np.ndarray, float]:
+def _apply(args: argparse.Namespace, run: Run, dataset: Dataset) -> tuple[FeatureSet, np.ndarray, float]:
     """What a run says of `dataset`, once what the cache lacks is extracted by the spec that the run carries.
 
     Returns
     -------
-    cached : Cached
+    cached : FeatureSet
     said : ndarray
         See `heads.evaluation.views.Views.outputs`.
     seconds : float
@@ -160,7 +160,7 @@ def _apply(args: argparse.Namespace, run: Run, dataset: DataSet) -> tuple[Cached
 
     cache, views = shared.cache(args), run.views
     count = views.count if views.average else 1
-    found: list[Cached] = []
+    found: list[FeatureSet] = []
     for spec, net in run.parts:
         request = request_for(spec, net_from_config(net, run.folder), count)
         found.append(shared.extracted(args, dataset, request, cache))

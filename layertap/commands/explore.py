@@ -14,7 +14,7 @@ from layertap.commands.terminal.output import Progress, print_json, print_table
 from layertap.report import explore_pictures, explore_report
 
 if TYPE_CHECKING:
-    from transfer.data.datasets import DataSet
+    from transfer.data.datasets import Dataset
 
 SHOWN = 10  # of a list
 MOST_CLASSES = 40  # of the table; of more, the most frequent
@@ -50,7 +50,7 @@ def explore(args: argparse.Namespace) -> None:
             raise BadImage(f"no image of {one.dataset.name} can be read.")
 
 
-def _against(args: argparse.Namespace) -> DataSet | None:
+def _against(args: argparse.Namespace) -> Dataset | None:
     """The other data set: the one that is named, or the test set of a RAMP kit."""
     from transfer.data import tables
 

@@ -23,7 +23,7 @@ from layertap.commands.terminal.output import print_json
 if TYPE_CHECKING:
     from layertap.runs import Run
     from transfer.export.formats import Format
-    from transfer.extraction.request import Request
+    from transfer.extraction.request import FeatureRequest
 
 IMAGES = 32  # that the exported model is compared with the run on
 # Between probabilities: engines differ by less, and by nothing that would change what is told to people.
@@ -77,7 +77,7 @@ def export(args: argparse.Namespace) -> None:
     )
 
 
-def model_of(run: Run) -> tuple[list[Request], Any]:
+def model_of(run: Run) -> tuple[list[FeatureRequest], Any]:
     """What is asked of the net of a run, and the net and the head as one model of Keras.
 
     Raises
@@ -111,7 +111,7 @@ def _check_free(targets: list[Path], name: str, *, overwrite: bool) -> None:
             raise InvalidChoice(f"{target} is no such model, and is not replaced; choose another --out.")
 
 
-def _requests(run: Run) -> list[Request]:
+def _requests(run: Run) -> list[FeatureRequest]:
     """What is asked of the net, for each part of the features that stand side by side."""
     from transfer.extraction.request import request_for
     from transfer.nets.catalogue import net_from_config
@@ -136,7 +136,7 @@ def _requests(run: Run) -> list[Request]:
     return [request_for(spec, net_from_config(net, run.folder)) for spec, net in run.parts]
 
 
-def _model(run: Run, requests: list[Request], layers: list[Any]) -> Any:
+def _model(run: Run, requests: list[FeatureRequest], layers: list[Any]) -> Any:
     """The net and the head as one model of Keras."""
     from feature_cache.process.native_output import native_stderr_silenced
 
@@ -166,7 +166,7 @@ def _written(kind: Format, model: Any, made: Path, name: str) -> Any:
         raise InvalidChoice(f"the net cannot be converted to {name} ({reason}); use --to keras.") from error
 
 
-def compared(run: Run, requests: list[Request], exported: Any, dataset: Any) -> tuple[str, int, float]:
+def compared(run: Run, requests: list[FeatureRequest], exported: Any, dataset: Any) -> tuple[str, int, float]:
     """Compare the exported model with the run: on what, on how many images, and the largest difference."""
     import numpy as np
 
@@ -183,7 +183,7 @@ def compared(run: Run, requests: list[Request], exported: Any, dataset: Any) -> 
     return source, len(images), difference
 
 
-def _about(run: Run, requests: list[Request], folder: Path) -> dict[str, Any]:
+def _about(run: Run, requests: list[FeatureRequest], folder: Path) -> dict[str, Any]:
     """What travels along with a model."""
     specs = [request.specs[0] for request in requests]
     parts = [{"spec": json.loads(spec.to_json()), "digest": spec.digest} for spec in specs]

@@ -27,9 +27,9 @@ from layertap.commands.terminal.output import Progress, size_text
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from heads.splitting.splits import Split
-    from transfer.data.datasets import DataSet
-    from transfer.extraction.lookup import Cached
-    from transfer.extraction.request import Request
+    from transfer.data.datasets import Dataset
+    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.request import FeatureRequest
     from transfer.finetune.cut import Cut
     from transfer.finetune.recipe import Recipe
     from transfer.finetune.tensorboard import Logs
@@ -148,18 +148,18 @@ def _start(args: argparse.Namespace, recipe: Recipe) -> Start:
     return Start(request, run.config["head"]["name"], dict(run.config["head"]["params"]))
 
 
-def _require_full(request: Request) -> None:
+def _require_full(request: FeatureRequest) -> None:
     """Raise InvalidChoice for a shrunk copy of features."""
     if request.coding is not None:
         raise InvalidChoice("a shrunk copy of features is not fine-tuned from; name the full ones.")
 
 
-def _prefix(request: Request, cut: Cut) -> Request | None:
+def _prefix(request: FeatureRequest, cut: Cut) -> FeatureRequest | None:
     """What is kept at the cut; None where that is the pixels."""
     return replace(request, layers=cut.layers, pooling="none") if cut.layers else None
 
 
-def _announce(cut: Cut, request: Request, images: int, devices: int) -> None:
+def _announce(cut: Cut, request: FeatureRequest, images: int, devices: int) -> None:
     backbone = request.backbone
     weights = sum(
         math.prod(variable.shape)
@@ -186,7 +186,7 @@ def _announce(cut: Cut, request: Request, images: int, devices: int) -> None:
     )
 
 
-def _require_room(dataset: DataSet, request: Request, cut: Cut, cache: FeatureCache) -> None:
+def _require_room(dataset: Dataset, request: FeatureRequest, cut: Cut, cache: FeatureCache) -> None:
     """Raise StorageFailure when the disk is too small for what is to be kept."""
     from transfer.extraction.lookup import find_missing
 
@@ -202,7 +202,11 @@ def _require_room(dataset: DataSet, request: Request, cut: Cut, cache: FeatureCa
 
 
 def _rows(
-    args: argparse.Namespace, cached: Cached, request: Request, prefix: Request | None, cache: FeatureCache
+    args: argparse.Namespace,
+    cached: FeatureSet,
+    request: FeatureRequest,
+    prefix: FeatureRequest | None,
+    cache: FeatureCache,
 ) -> Any:
     """What the network is trained on: what is kept at the cut, side by side if there are several, or the pixels."""
     from feature_cache.joined import Joined

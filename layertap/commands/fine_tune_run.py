@@ -23,9 +23,9 @@ from layertap.commands.terminal.scores import print_scores
 if TYPE_CHECKING:
     from heads.evaluation.cross_validation import Evaluation
     from heads.evaluation.protocol import Protocol
-    from transfer.data.datasets import DataSet
-    from transfer.extraction.lookup import Cached
-    from transfer.extraction.request import Request
+    from transfer.data.datasets import Dataset
+    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.request import FeatureRequest
     from transfer.finetune.cut import Cut
     from transfer.finetune.tuner import FineTuner
 
@@ -38,7 +38,7 @@ TOLERANCE, ROUNDED = 1e-3, 0.1
 class Start:
     """Where fine-tuning starts: features, and a head that reads them."""
 
-    request: Request
+    request: FeatureRequest
     head: str
     params: dict[str, Any]
 
@@ -52,7 +52,7 @@ class Judged:
     test: dict[str, Any] | None
 
 
-def plain(request: Request) -> Request:
+def plain(request: FeatureRequest) -> FeatureRequest:
     """The features that the probe reads: those of the plain images."""
     return replace(request, augmentation=None, views=1, dtype="float32")
 
@@ -79,7 +79,7 @@ def finish(
     tuner: FineTuner,
     rows: Any,
     judged: Judged,
-    cached: Cached,
+    cached: FeatureSet,
     protocol: Protocol,
     seen: frozenset[bytes],
     trained_on: np.ndarray,
@@ -185,7 +185,7 @@ def finish(
         )
 
 
-def _require_same(folder: Path, tuner: FineTuner, rows: Any, dataset: DataSet, request: Request) -> None:
+def _require_same(folder: Path, tuner: FineTuner, rows: Any, dataset: Dataset, request: FeatureRequest) -> None:
     """Raise WrongResult unless the run that was written says of some images what the network that was trained does."""
     from layertap import runs
     from transfer.export.comparison import features_of, pixels_of
@@ -206,7 +206,7 @@ def _require_same(folder: Path, tuner: FineTuner, rows: Any, dataset: DataSet, r
         )
 
 
-def _write_model(folder: Path, dataset: DataSet) -> float:
+def _write_model(folder: Path, dataset: Dataset) -> float:
     """Write ``model.keras``, from pixels to probabilities, unless these are farther from the run's than exports may be.
 
     Returns

@@ -28,13 +28,13 @@ def nets(args: argparse.Namespace) -> None:
 
 
 def layers(args: argparse.Namespace) -> None:
-    from transfer.extraction.request import Request
+    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
 
     net = tuned_net(args.net) or Net(args.net)
     if not (net.is_file or net.weights_file):
         net = replace(net, weights="none")  # shapes need no weights
-    backbone = Request(net, size=args.size).backbone
+    backbone = FeatureRequest(net, size=args.size).backbone
     from transfer.nets.costs import classifier_table, table  # after Keras
 
     infos = table(backbone)

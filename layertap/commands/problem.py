@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from heads.evaluation.protocol import Protocol
     from heads.splitting.splits import Split
-    from transfer.data.datasets import DataSet
-    from transfer.extraction.lookup import Cached
+    from transfer.data.datasets import Dataset
+    from transfer.extraction.lookup import FeatureSet
     from transfer.nets.catalogue import Net
 
 CLASSES, REGRESSION, MULTILABEL = "classes", "regression", "multilabel"
@@ -39,7 +39,7 @@ def task(args: argparse.Namespace) -> str:
     return name
 
 
-def targets(dataset: DataSet, name: str, columns: list[str], *, least: int = 2) -> tuple[np.ndarray, tuple[str, ...]]:
+def targets(dataset: Dataset, name: str, columns: list[str], *, least: int = 2) -> tuple[np.ndarray, tuple[str, ...]]:
     """What is to be predicted of `dataset`, and the names of the classes, numbers or labels.
 
     Parameters
@@ -71,7 +71,7 @@ def targets(dataset: DataSet, name: str, columns: list[str], *, least: int = 2) 
     return labels, tuple(np.unique(labels).tolist())
 
 
-def _require_change(dataset: DataSet, values: np.ndarray, names: tuple[str, ...], least: int) -> None:
+def _require_change(dataset: Dataset, values: np.ndarray, names: tuple[str, ...], least: int) -> None:
     """Raise BadData where a number, or all labels, are the same for all images."""
     import numpy as np
 
@@ -88,7 +88,7 @@ def described(name: str, columns: list[str], names: tuple[str, ...]) -> dict[str
     return {"name": name, "columns": columns, **({"labels": list(names)} if name == MULTILABEL else {})}
 
 
-def protocol(args: argparse.Namespace, dataset: DataSet) -> Protocol:
+def protocol(args: argparse.Namespace, dataset: Dataset) -> Protocol:
     """How heads are judged on `dataset`.
 
     Raises
@@ -117,7 +117,7 @@ def protocol(args: argparse.Namespace, dataset: DataSet) -> Protocol:
     return Protocol(args.cv, args.valid, args.per_class, args.draws, args.seed, test, args.repeats, found)
 
 
-def copies(args: argparse.Namespace, cached: Cached, labels: np.ndarray | None = None) -> np.ndarray:
+def copies(args: argparse.Namespace, cached: FeatureSet, labels: np.ndarray | None = None) -> np.ndarray:
     """Numbers of shape (n,) that are equal for copies of an image and, by --together near, for its near-duplicates.
 
     Parameters
@@ -147,7 +147,7 @@ def copies(args: argparse.Namespace, cached: Cached, labels: np.ndarray | None =
     return near.groups
 
 
-def groups(args: argparse.Namespace, dataset: DataSet, images: np.ndarray) -> np.ndarray:
+def groups(args: argparse.Namespace, dataset: Dataset, images: np.ndarray) -> np.ndarray:
     """Numbers of shape (n,), equal for images that stay together in splits.
 
     These are copies, the pages of a file unless --together says otherwise and, by --groups, the images of a group.
@@ -194,7 +194,7 @@ def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
         )
 
 
-def identities(args: argparse.Namespace, cached: Cached) -> np.ndarray:
+def identities(args: argparse.Namespace, cached: FeatureSet) -> np.ndarray:
     """What images are known again by, of shape (n, k, 16), uint8 (see `transfer.data.groups.identities`)."""
     from transfer.data.groups import identities
 

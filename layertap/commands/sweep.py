@@ -18,9 +18,9 @@ from layertap.commands.terminal.output import Progress, output, print_json, prin
 
 if TYPE_CHECKING:
     from heads.evaluation.sweep import Pair, Result
-    from transfer.data.datasets import DataSet
-    from transfer.extraction.lookup import Cached
-    from transfer.extraction.request import Request
+    from transfer.data.datasets import Dataset
+    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.request import FeatureRequest
 
 SHOWN = 20  # rows of the table
 SEEDS = ("seed", "random_state", "estimator__random_state")  # parameters that --seed sets
@@ -30,7 +30,7 @@ SEEDS = ("seed", "random_state", "estimator__random_state")  # parameters that -
 class Readout:
     """A layer of a net, as one request has it."""
 
-    request: Request
+    request: FeatureRequest
     layer: str
 
     @property
@@ -169,7 +169,7 @@ def _heads(args: argparse.Namespace) -> Iterator[tuple[str, tuple[tuple[str, Any
 
 def _readouts(args: argparse.Namespace) -> dict[str, list[Readout]]:
     """What to judge, by name: single layers, and those to be joined."""
-    from transfer.extraction.request import Request
+    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
 
     nets = list(dict.fromkeys(args.net or ["glyphnet"]))
@@ -186,7 +186,7 @@ def _readouts(args: argparse.Namespace) -> dict[str, list[Readout]]:
             )
     singles: list[Readout] = []
     for net, size, pool in itertools.product(nets, args.size or [None], args.pool or [None]):
-        request = Request(Net(net, args.weights, args.seed), tuple(of_net[net]), pool, size)
+        request = FeatureRequest(Net(net, args.weights, args.seed), tuple(of_net[net]), pool, size)
         singles += [Readout(request, spec.layer) for spec in request.specs]
     several = {"net": len(nets) > 1, "size": len(args.size) > 1, "pool": len(args.pool) > 1}
     named = {_name([readout], several): [readout] for readout in singles}
@@ -211,12 +211,12 @@ def _name(readouts: list[Readout], several: dict[str, bool]) -> str:
 
 
 def _features(
-    args: argparse.Namespace, dataset: DataSet, readouts: dict[str, list[Readout]]
-) -> tuple[dict[str, Any], Cached]:
+    args: argparse.Namespace, dataset: Dataset, readouts: dict[str, list[Readout]]
+) -> tuple[dict[str, Any], FeatureSet]:
     """The features by name, and those of the first request with the images that can be read and the specs of all."""
     from feature_cache.joined import Joined
     from transfer.extraction.extract import extract
-    from transfer.extraction.lookup import cached_features
+    from transfer.extraction.lookup import stored_features
 
     cache = shared.cache(args)
     requests = list({id(one.request): one.request for parts in readouts.values() for one in parts}.values())
@@ -226,7 +226,7 @@ def _features(
             with Progress("images", args.quiet) as progress:
                 extract(dataset, request, cache, on_error=args.on_error, progress=progress)
         try:
-            cached[id(request)] = cached_features(dataset, request, cache, on_error=args.on_error)
+            cached[id(request)] = stored_features(dataset, request, cache, on_error=args.on_error)
         except MissingFeatures as error:
             raise MissingFeatures(f"{error} Compute what is missing with --extract.") from error
     found: dict[str, Any] = {}

@@ -19,9 +19,9 @@ from layertap.report.run_pictures import illustrate
 if TYPE_CHECKING:
     import numpy as np
 
-    from transfer.data.datasets import DataSet
-    from transfer.extraction.lookup import Cached
-    from transfer.extraction.request import Request
+    from transfer.data.datasets import Dataset
+    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.request import FeatureRequest
 
 
 def train_head(args: argparse.Namespace) -> None:
@@ -112,8 +112,8 @@ def train_head(args: argparse.Namespace) -> None:
 
 
 def _features(
-    args: argparse.Namespace, dataset: DataSet, request: Request
-) -> tuple[Cached, dict[str, list[tuple[Any, Any]]]]:
+    args: argparse.Namespace, dataset: Dataset, request: FeatureRequest
+) -> tuple[FeatureSet, dict[str, list[tuple[Any, Any]]]]:
     """What heads may read, and for each of it the specs and nets that its parts come from."""
     from feature_cache.joined import Joined
     from transfer.extraction.request import request_of

@@ -23,10 +23,10 @@ from feature_cache.joined import Joined
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments import segment_writer
 from layertap.ramp.images import as_pixels, digests_of
-from transfer.engines.runner import Engines, default_batch_size
+from transfer.engines.runner import BatchRunner, default_batch_size
 from transfer.engines.selection import choose
 from transfer.extraction.batches import Batch
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.hardware import cores
 
 # Rows of predictions that are collected before they are written, and their bytes.
@@ -39,16 +39,16 @@ class BatchRows:
 
     Parameters
     ----------
-    request : Request
+    request : FeatureRequest
         Of plain images, stored as float32.
     cache : FeatureCache
     """
 
-    def __init__(self, request: Request, cache: FeatureCache) -> None:
+    def __init__(self, request: FeatureRequest, cache: FeatureCache) -> None:
         self._request = request
         self._spaces = [cache[spec] for spec in request.specs]
         self._size = request.specs[0].size
-        self._engines: Engines | None = None  # for batches of predictions, of at most so many images
+        self._engines: BatchRunner | None = None  # for batches of predictions, of at most so many images
         self._most = 0
         self._held: dict[bytes, list[np.ndarray]] = {}  # by digest, a row for each space
         self._held_seconds = 0.0
@@ -243,7 +243,7 @@ class BatchRows:
         first = next(batches, None)
         if first is None:  # nothing is missing: no net is loaded
             return
-        engines, begun = Engines(self._request, most=most, start=start), time.monotonic()
+        engines, begun = BatchRunner(self._request, most=most, start=start), time.monotonic()
         with contextlib.ExitStack() as stack:
             writers: list[Any] = []
             for batch, features in engines.run(itertools.chain([first], batches)):
@@ -260,7 +260,7 @@ class BatchRows:
         if self._engines is None or most > self._most:
             # OpenVINO computes a batch on one core: each gets a share. Others share a batch among all cores.
             among = len(cores()) if choose("auto", self._request.precision) == "openvino" else 1
-            self._engines, self._most = Engines(self._request, most=-(-most // among)), most
+            self._engines, self._most = BatchRunner(self._request, most=-(-most // among)), most
         begun, size = time.monotonic(), self._engines.batch_size
         starts = range(0, len(pixels), size)
         views = np.zeros(size, np.uint32)
@@ -274,7 +274,7 @@ class BatchRows:
 _shared: dict[tuple[Any, ...], BatchRows] = {}
 
 
-def rows_for(request: Request, root: Path) -> BatchRows:
+def rows_for(request: FeatureRequest, root: Path) -> BatchRows:
     """The rows of a request in the cache folder `root`, the same for all who ask in this process."""
     key = (root.resolve(), *(spec.to_json() for spec in request.specs))
     if key not in _shared:

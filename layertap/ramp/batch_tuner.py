@@ -13,7 +13,7 @@ import numpy as np
 from feature_cache.errors import DamagedFile, InvalidChoice
 from feature_cache.files.checked import read_arrays
 from layertap.ramp.features import BatchFeatures
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.finetune.cut import Cut, find_cut
 from transfer.finetune.recipe import Recipe
 
@@ -137,7 +137,7 @@ class BatchTuner:
         weights = self._tuner.network.weights if self._tuner else self._weights
         return {**self.__dict__, "_tuner": None, "_weights": weights}
 
-    def _tuner_of(self, request: Request, cut: Cut, probe: Any) -> FineTuner:
+    def _tuner_of(self, request: FeatureRequest, cut: Cut, probe: Any) -> FineTuner:
         from transfer.finetune.network import Network  # after the net, which loads Keras quietly
         from transfer.finetune.tuner import FineTuner
 
@@ -147,7 +147,7 @@ class BatchTuner:
         return FineTuner(network, probe, self.recipe, self.split)
 
 
-def cut_of(request: Request, unfreeze_from: str) -> Cut:
+def cut_of(request: FeatureRequest, unfreeze_from: str) -> Cut:
     """Where the net of `request` is cut, which reads one layer.
 
     Raises

@@ -14,7 +14,7 @@ import numpy as np
 from feature_cache.features import Features
 from feature_cache.joined import Joined
 from layertap.ramp.batch_rows import BatchRows, rows_for
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 
@@ -61,7 +61,7 @@ class BatchFeatures:
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         layers = (layer,) if isinstance(layer, str) else tuple(layer)
-        request = Request(Net(net, weights, seed, preprocessing), layers, pool, size)
+        request = FeatureRequest(Net(net, weights, seed, preprocessing), layers, pool, size)
         # By their names, and as a request of its own: where these had to be found out, the other has built the net.
         self.request = replace(request, layers=tuple(spec.layer for spec in request.specs))
         self.cache = cache

@@ -17,7 +17,7 @@ from PIL import Image
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice
 from feature_cache.keys import digest_pixels
-from transfer.data.datasets import DataSet, Unreadable
+from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.images import DEFAULT, Decoding, FileSource, ImageSource, to_pixels
 from transfer.data.remarks import Remarks
 from transfer.hardware import cores
@@ -82,7 +82,7 @@ def random_order(count: int, seed: int) -> np.ndarray:
 
 
 def copy_images(
-    dataset: DataSet,
+    dataset: Dataset,
     folder: Path,
     seed: int,
     progress: Callable[[int, int], None] | None = None,

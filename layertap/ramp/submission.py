@@ -9,7 +9,7 @@ from typing import Any
 from feature_cache.errors import InvalidChoice
 from feature_cache.files.atomic import check_free, whole_folder
 from layertap.ramp.kit import CLASSIFIER_FILE, PREPROCESSOR_FILE, SUBMISSIONS, filled, literal, require_kit
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 
 OTHER = "choose another --name"
 
@@ -31,7 +31,7 @@ def folder_of(kit: Path, name: str, *, overwrite: bool = False) -> Path:
 
 
 def write(
-    folder: Path, request: Request, head: str, params: dict[str, Any], *, unfreeze_from: str | None = None
+    folder: Path, request: FeatureRequest, head: str, params: dict[str, Any], *, unfreeze_from: str | None = None
 ) -> None:
     """Write a submission that fits a head on the features of `request`.
 
@@ -39,7 +39,7 @@ def write(
     ----------
     folder : Path
         See `folder_of`.
-    request : Request
+    request : FeatureRequest
         Its layers by their names.
     head, params
         As `heads.registry.make_head` takes them.

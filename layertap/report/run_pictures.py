@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from heads.evaluation.protocol import Trained
     from heads.evaluation.views import Views
     from transfer.data.images import Decoding
-    from transfer.extraction.lookup import Cached
+    from transfer.extraction.lookup import FeatureSet
 
 MISTAKES = {
     problem.CLASSES: "Surest mistakes (look at their labels)",
@@ -29,7 +29,7 @@ def illustrate(
     folder: Path,
     args: argparse.Namespace,
     trained: Trained,
-    cached: Cached,
+    cached: FeatureSet,
     targets: np.ndarray,
     names: tuple[str, ...],
     views: Views,
@@ -113,7 +113,7 @@ def _draw_mistakes(
     data: str,
     task: str,
     trained: Trained,
-    cached: Cached,
+    cached: FeatureSet,
     targets: np.ndarray,
     names: tuple[str, ...],
     decoding: Decoding,

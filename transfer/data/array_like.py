@@ -17,7 +17,7 @@ import numpy as np
 from feature_cache.errors import BadData
 from feature_cache.keys import digest_array
 from transfer.data.arrays.shades import eight_bit
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, FileSource, ImageSource, Picture
 
 _WANTED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"
@@ -35,12 +35,12 @@ class _Pixels(ArraySource):
         return self._digest, super().load()[1]
 
 
-def as_dataset(X: Any) -> DataSet:
+def as_dataset(X: Any) -> Dataset:
     """The images of `X`, in order, without labels; ids are the positions. No file is opened.
 
     Parameters
     ----------
-    X : DataSet, or array-like of length n
+    X : Dataset, or array-like of length n
         Paths, image sources or images as arrays, which may be of different sizes; or one array of images, of shape
         (n, height, width), or (n, height, width, channels) with 1, 3 (RGB) or 4 (RGBA) channels. A column of paths
         may be of shape (n, 1). Images are uint8 from 0 (black) to 255, or floats from 0 to 1.
@@ -50,10 +50,10 @@ def as_dataset(X: Any) -> DataSet:
     BadData
         For anything else, and for no image at all.
     """
-    sources = X.sources if isinstance(X, DataSet) else tuple(_sources(X))
+    sources = X.sources if isinstance(X, Dataset) else tuple(_sources(X))
     if not sources:
         raise BadData(f"X holds 0 images, and at least 1 is required; {_WANTED}.")
-    return DataSet("X", tuple(map(str, range(len(sources)))), sources, None)
+    return Dataset("X", tuple(map(str, range(len(sources)))), sources, None)
 
 
 def _sources(X: Any) -> Iterable[ImageSource]:

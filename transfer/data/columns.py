@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 
 YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")
 OPPOSITE = "-1"  # no, in columns of 1 and -1 alone; elsewhere it may say that nobody knows
@@ -32,7 +32,7 @@ _ITEM = re.compile(
 )
 
 
-def texts(dataset: DataSet, name: str) -> np.ndarray:
+def texts(dataset: Dataset, name: str) -> np.ndarray:
     """The cells of a column: shape (n,), str, none empty."""
     values = _column(dataset, name)
     if (values == "").any():
@@ -40,7 +40,7 @@ def texts(dataset: DataSet, name: str) -> np.ndarray:
     return values.astype(str)
 
 
-def numbers(dataset: DataSet, names: Sequence[str]) -> np.ndarray:
+def numbers(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
     """Numbers of one column, shape (n,), or of several, shape (n, k); float64, all finite.
 
     Where a column has decimal commas (``3,5``; see `decimal_commas`), these are read as such.
@@ -48,7 +48,7 @@ def numbers(dataset: DataSet, names: Sequence[str]) -> np.ndarray:
     return np.stack([_numbers(dataset, name) for name in names], axis=-1).squeeze(-1 if len(names) == 1 else ())
 
 
-def decimal_commas(dataset: DataSet, names: Sequence[str]) -> list[str]:
+def decimal_commas(dataset: Dataset, names: Sequence[str]) -> list[str]:
     """Those of the columns whose numbers have a comma before their fractions.
 
     A comma before three digits alone may as well stand between thousands: if all of a column do, it is none of these.
@@ -56,7 +56,7 @@ def decimal_commas(dataset: DataSet, names: Sequence[str]) -> list[str]:
     return [name for name in names if _has_decimal_commas(_column(dataset, name).tolist())]
 
 
-def label_sets(dataset: DataSet, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def label_sets(dataset: Dataset, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Which labels each image has.
 
     Parameters
@@ -91,7 +91,7 @@ def label_sets(dataset: DataSet, names: Sequence[str]) -> tuple[np.ndarray, tupl
     return np.array([[label in its for label in labels] for its in sets]), labels
 
 
-def _column(dataset: DataSet, name: str) -> np.ndarray:
+def _column(dataset: Dataset, name: str) -> np.ndarray:
     if not dataset.columns:
         raise InvalidChoice(f"{dataset.name} has no columns; {name!r} would be one of a CSV file.")
     if name not in dataset.columns:
@@ -99,7 +99,7 @@ def _column(dataset: DataSet, name: str) -> np.ndarray:
     return dataset.columns[name]
 
 
-def _listed(dataset: DataSet, name: str, row: int, cell: str) -> list[str]:
+def _listed(dataset: Dataset, name: str, row: int, cell: str) -> list[str]:
     """The items of a list as a program writes it."""
     if cell.lower() in LEFT_OUT:
         return []
@@ -123,7 +123,7 @@ def _listed(dataset: DataSet, name: str, row: int, cell: str) -> list[str]:
     return items
 
 
-def _numbers(dataset: DataSet, name: str) -> np.ndarray:
+def _numbers(dataset: Dataset, name: str) -> np.ndarray:
     values = np.empty(len(dataset))
     cells = _column(dataset, name).tolist()
     commas = _has_decimal_commas(cells)
@@ -157,7 +157,7 @@ def _no_number(cell: str) -> tuple[str, str]:
     return f"is {cell[:40]!r}, not a number,", MEND
 
 
-def _yes_or_no(dataset: DataSet, name: str, no: tuple[str, ...]) -> np.ndarray:
+def _yes_or_no(dataset: Dataset, name: str, no: tuple[str, ...]) -> np.ndarray:
     cells = [_plain(cell) for cell in _column(dataset, name).tolist()]
     for row, cell in enumerate(cells):
         if cell not in (*YES, *no):
@@ -169,5 +169,5 @@ def _plain(cell: str) -> str:
     return cell.lower().removesuffix(".0")
 
 
-def _bad(dataset: DataSet, name: str, row: int, what: str, remedy: str = MEND) -> BadData:
+def _bad(dataset: Dataset, name: str, row: int, what: str, remedy: str = MEND) -> BadData:
     return BadData(f"{dataset.name}: the column {name!r} {what} for {dataset.ids[row]!r}; {remedy}.")

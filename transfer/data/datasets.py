@@ -27,7 +27,7 @@ CHUNK = 4096  # images whose digests are asked for at a time
 
 
 @dataclass(frozen=True)
-class DataSet:
+class Dataset:
     """Images with their ids and, perhaps, labels.
 
     Attributes
@@ -61,10 +61,10 @@ class DataSet:
         """The source of an image: what scikit-learn takes to split a data set."""
         return self.sources[position]
 
-    def select(self, chosen: np.ndarray) -> DataSet:
+    def select(self, chosen: np.ndarray) -> Dataset:
         """The images at these positions, or where a boolean array says so."""
         positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-        return DataSet(
+        return Dataset(
             self.name,
             tuple(self.ids[i] for i in positions),
             tuple(self.sources[i] for i in positions),
@@ -83,7 +83,7 @@ def load(
     id_column: str = "id",
     split: str | None = None,
     value_range: tuple[float, float] | None = None,
-) -> DataSet:
+) -> Dataset:
     """The data set that `data` names; no image is read yet.
 
     Parameters
@@ -139,12 +139,12 @@ def is_dataset(file: Path) -> bool:
     return tables.is_known(file) or loading.is_known(file)
 
 
-def from_files(paths: Sequence[Path]) -> DataSet:
+def from_files(paths: Sequence[Path]) -> Dataset:
     """A data set of these image files, without labels; ids are the paths as given."""
-    return DataSet("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
+    return Dataset("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
 
 
-def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
+def require_labels(dataset: Dataset, least: int = 2) -> np.ndarray:
     """The labels of `dataset`, at least `least` classes of them.
 
     Raises
@@ -164,7 +164,7 @@ def require_labels(dataset: DataSet, least: int = 2) -> np.ndarray:
     return dataset.labels
 
 
-def _without_classes(dataset: DataSet) -> str:
+def _without_classes(dataset: Dataset) -> str:
     """What to do about a table without labels, by its columns."""
     flags = [name for name, cells in dataset.columns.items() if set(cells) <= {"0", "1", "0.0", "1.0"}]
     text = f"{dataset.name} has no labels; name the column of the classes with --class-column"
@@ -182,7 +182,7 @@ class Unreadable:
     message: str
 
 
-def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.ndarray, list[Unreadable]]:
+def digests(dataset: Dataset, memo: DigestMemo, threads: int = 4) -> tuple[np.ndarray, list[Unreadable]]:
     """The content digest of every image; files not changed since the last time are not read.
 
     Returns
@@ -227,14 +227,14 @@ def digests(dataset: DataSet, memo: DigestMemo, threads: int = 4) -> tuple[np.nd
     return out, unreadable
 
 
-def _digits() -> DataSet:
+def _digits() -> Dataset:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # values are 0 to 16
     ids = tuple(f"digit-{number:04d}" for number in range(len(pixels)))
     sources = tuple(ArraySource(image, name) for image, name in zip(pixels, ids, strict=True))
-    return DataSet("digits", ids, sources, bunch.target.astype(str))
+    return Dataset("digits", ids, sources, bunch.target.astype(str))
 
 
 def _require_unused(what: str, split: str | None, value_range: tuple[float, float] | None) -> None:
@@ -252,24 +252,24 @@ def _kit_file(kit: Path, split: str | None) -> Path:
     return file
 
 
-def _table(path: Path, table: tables.Table) -> DataSet:
-    return DataSet(str(path), table.ids, table.sources, table.labels, table.columns, notes=table.notes)
+def _table(path: Path, table: tables.Table) -> Dataset:
+    return Dataset(str(path), table.ids, table.sources, table.labels, table.columns, notes=table.notes)
 
 
-def _arrays(path: Path, found: loading.Arrays) -> DataSet:
+def _arrays(path: Path, found: loading.Arrays) -> Dataset:
     digits = len(str(len(found.images) - 1))
     ids = tuple(f"{number:0{digits}d}" for number in range(len(found.images)))
     sources = tuple(StoredImage(found.images, number, f"image {name} of {path}") for number, name in enumerate(ids))
-    return DataSet(str(path), ids, sources, found.labels, notes=found.notes)
+    return Dataset(str(path), ids, sources, found.labels, notes=found.notes)
 
 
-def _folder(path: Path, split: str | None, value_range: tuple[float, float] | None) -> DataSet:
+def _folder(path: Path, split: str | None, value_range: tuple[float, float] | None) -> Dataset:
     found = listing.read(path, split)
     if found.holds_arrays:
         return _arrays(found.path, loading.read(found.path, found.split, value_range))
     _require_unused(f"{found.path} is a folder of images", None, value_range)
     sources = tuple(FileSource(found.path / name) for name in found.ids)
-    return DataSet(str(found.path), found.ids, sources, found.labels, empty=found.empty, notes=found.notes)
+    return Dataset(str(found.path), found.ids, sources, found.labels, empty=found.empty, notes=found.notes)
 
 
 def _looks_like_image(file: Path) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from feature_cache.errors import BadImage
 from feature_cache.keys import DIGEST_BYTES, DigestMemo, digest_bytes, digest_pixels
 from feature_cache.spec import FeatureSpec
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import FileSource, ImageSource, decoding_of, pixels_for
 from transfer.hardware import cores
 
@@ -56,7 +56,7 @@ class PixelDigests:
 
 
 def copy_groups(
-    dataset: DataSet,
+    dataset: Dataset,
     digests: np.ndarray,
     specs: Iterable[FeatureSpec],
     memo: DigestMemo,
@@ -92,7 +92,7 @@ def copy_groups(
 
 
 def pixel_digests(
-    dataset: DataSet,
+    dataset: Dataset,
     digests: np.ndarray,
     spec: FeatureSpec,
     memo: DigestMemo,
@@ -137,7 +137,7 @@ def pixel_digests(
 
 
 def identities(
-    dataset: DataSet,
+    dataset: Dataset,
     digests: np.ndarray,
     specs: Iterable[FeatureSpec],
     memo: DigestMemo,
@@ -207,7 +207,7 @@ class NearGroups:
 
 
 def near_groups(
-    dataset: DataSet, copies: np.ndarray, spec: FeatureSpec, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset, copies: np.ndarray, spec: FeatureSpec, progress: Callable[[int, int], None] | None = None
 ) -> NearGroups:
     """Put near-duplicates into one group, and what is a near-duplicate of these, and so on.
 
@@ -235,7 +235,7 @@ def near_groups(
     return NearGroups(groups, pairs, int(sizes[grown].sum()), int(grown.sum()), int(sizes[grown].max(initial=0)))
 
 
-def volumes(dataset: DataSet) -> np.ndarray:
+def volumes(dataset: Dataset) -> np.ndarray:
     """Numbers of shape (n,), int64, from 0 on, that are equal for the pages of one file.
 
     Slices of one volume, or frames of one film, are alike, though no two of them are equal.

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from feature_cache.errors import BadImage
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import FileSource, ImageSource
 from transfer.hardware import cores
 
 
-def every_page(dataset: DataSet) -> DataSet:
+def every_page(dataset: Dataset) -> Dataset:
     """The data set with an image for each page of a file that holds several.
 
     Its id is ``FILE#PAGE``, the first page being 0; the label and the columns are those of the file. Smaller copies of
@@ -43,7 +43,7 @@ def every_page(dataset: DataSet) -> DataSet:
     return replace(repeated, ids=tuple(ids), sources=tuple(sources), notes=(*dataset.notes, note))
 
 
-def limited(dataset: DataSet, max_pixels: int) -> DataSet:
+def limited(dataset: Dataset, max_pixels: int) -> Dataset:
     """The data set with another limit on the pixels of an image that are decoded."""
     sources = tuple(
         replace(source, max_pixels=max_pixels) if isinstance(source, FileSource) else source

@@ -16,7 +16,7 @@ from PIL import Image
 
 from feature_cache.errors import BadImage
 from transfer.data import images
-from transfer.data.datasets import DataSet, Unreadable
+from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.duplicates import GRAY_SIDE, HASH_BITS, difference_hash
 from transfer.data.images import DEFAULT, Decoding, ImageSource, to_pixels
 from transfer.data.remarks import Remarks
@@ -62,7 +62,7 @@ class Survey:
 
     Attributes
     ----------
-    dataset : DataSet
+    dataset : Dataset
         Of the images that can be read.
     looks : list of Look
         One for each of them.
@@ -82,7 +82,7 @@ class Survey:
         What decoding has guessed or left out, a sentence each.
     """
 
-    dataset: DataSet
+    dataset: Dataset
     looks: list[Look]
     grays: np.ndarray
     hashes: np.ndarray
@@ -95,7 +95,7 @@ class Survey:
 
 
 def survey(
-    dataset: DataSet,
+    dataset: Dataset,
     size: tuple[int, int] = SIZE,
     *,
     decoding: Decoding = DEFAULT,

@@ -13,14 +13,14 @@ from transfer.engines.base import Engine
 from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
 from transfer.engines.selection import choose
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.hardware import available_memory
 
 # What computing in less than float32 may change in a feature, as a share of the largest one.
 TOLERANCE = 0.1
 
 
-class EngineMaker:
+class EngineFactory:
     """Makes engines for a request, for each kind of input.
 
     Parameters
@@ -43,7 +43,7 @@ class EngineMaker:
         When the net or the layer is not to be had, or the engine is not.
     """
 
-    def __init__(self, request: Request, engine: str, start: tuple[str, ...]) -> None:
+    def __init__(self, request: FeatureRequest, engine: str, start: tuple[str, ...]) -> None:
         self.name = choose(engine, request.precision)
         self.note = ""
         self._must = engine == "openvino"
@@ -77,7 +77,7 @@ class EngineMaker:
             self._compare(engine, inputs[: min(2, engine.batch_size)])
         return engine
 
-    def _make(self, request: Request, kind: tuple[int, ...], batch_size: int, room: int | None) -> Engine:
+    def _make(self, request: FeatureRequest, kind: tuple[int, ...], batch_size: int, room: int | None) -> Engine:
         if self.name == "openvino" and (file := self._converted(kind)):
             return OpenVinoEngine(file, batch_size, request.precision, room)
         model = self._model(request, kind)
@@ -119,7 +119,7 @@ class EngineMaker:
             "conversion": CONVERSION,
         }
 
-    def _model(self, request: Request, kind: tuple[int, ...]) -> Any:
+    def _model(self, request: FeatureRequest, kind: tuple[int, ...]) -> Any:
         """The cut net, built by Keras."""
         backbone, specs = request.backbone, request.specs
         readouts = [(backbone.find(spec.layer), spec.pooling) for spec in specs]

@@ -14,10 +14,10 @@ import PIL
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.version import own_version
 from transfer.engines.base import Engine, Pending, out_of_memory
-from transfer.engines.factory import EngineMaker
+from transfer.engines.factory import EngineFactory
 from transfer.engines.selection import accelerated, keras_backend
 from transfer.extraction.batches import Batch
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.hardware import available_memory
 
 # Pixels of a batch, and the most images. OpenVINO gives each core a batch of its own, and small ones stay in the
@@ -26,7 +26,7 @@ BATCH_PIXELS = {"openvino": 8 * 224 * 224, "keras": 32 * 224 * 224, "accelerator
 BATCH_IMAGES = 256
 
 
-class Engines:
+class BatchRunner:
     """The engine for gray and the one for colour images, each made when its first batch comes.
 
     Parameters
@@ -56,14 +56,14 @@ class Engines:
 
     def __init__(
         self,
-        request: Request,
+        request: FeatureRequest,
         batch_size: int | None = None,
         *,
         most: int = BATCH_IMAGES,
         engine: str = "auto",
         start: tuple[str, ...] = (),
     ) -> None:
-        self._maker = EngineMaker(request, engine, start)
+        self._maker = EngineFactory(request, engine, start)
         self._request = request
         self._room = available_memory() if batch_size is None else None
         self.batch_size = max(1, min(batch_size or default_batch_size(self.name, request.specs[0].size), most))

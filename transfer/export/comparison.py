@@ -6,19 +6,19 @@ import numpy as np
 
 from feature_cache.errors import BadData, BadImage
 from feature_cache.spec import FeatureSpec
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, pixels_for
-from transfer.engines.runner import Engines
+from transfer.engines.runner import BatchRunner
 from transfer.extraction.batches import Batch
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 
 
-def some_images(dataset: DataSet, most: int) -> DataSet:
+def some_images(dataset: Dataset, most: int) -> Dataset:
     """At most so many images, evenly spaced over the data set."""
     return dataset.select(np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).astype(np.int64)))
 
 
-def random_images(count: int, size: tuple[int, int], seed: int = 0) -> DataSet:
+def random_images(count: int, size: tuple[int, int], seed: int = 0) -> Dataset:
     """Colour images of random squares, finer and coarser, of much and of little contrast."""
     rng = np.random.default_rng(seed)
     sources = []
@@ -28,10 +28,10 @@ def random_images(count: int, size: tuple[int, int], seed: int = 0) -> DataSet:
         squares = rng.integers(low, high + 1, (-(-size[0] // side), -(-size[1] // side), 3), np.uint8)
         pixels = squares.repeat(side, axis=0).repeat(side, axis=1)[: size[0], : size[1]]
         sources.append(ArraySource(np.ascontiguousarray(pixels), f"random image {number}"))
-    return DataSet("random images", tuple(map(str, sources)), tuple(sources), None)
+    return Dataset("random images", tuple(map(str, sources)), tuple(sources), None)
 
 
-def pixels_of(dataset: DataSet, spec: FeatureSpec) -> list[np.ndarray]:
+def pixels_of(dataset: Dataset, spec: FeatureSpec) -> list[np.ndarray]:
     """The pixels of the images that can be read, as the net is given them.
 
     Raises
@@ -50,12 +50,12 @@ def pixels_of(dataset: DataSet, spec: FeatureSpec) -> list[np.ndarray]:
     return pixels
 
 
-def features_of(pixels: list[np.ndarray], request: Request) -> np.ndarray:
+def features_of(pixels: list[np.ndarray], request: FeatureRequest) -> np.ndarray:
     """Features of shape (n, d), by the engine that an extraction would choose.
 
     They are not rounded to what is stored.
     """
-    engines = Engines(request, most=len(pixels))
+    engines = BatchRunner(request, most=len(pixels))
     rows: dict[int, np.ndarray] = {}
     kinds = [[n for n, image in enumerate(pixels) if image.shape[-1] == channels] for channels in (1, 3)]
     chosen = [

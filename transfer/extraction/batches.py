@@ -14,11 +14,11 @@ from feature_cache.errors import BadImage
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.space import Space
 from transfer.data.augment import Augmentation
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import pixels_for
 from transfer.data.remarks import Remarks
 from transfer.extraction.lookup import Missing
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.hardware import cores
 
 # Images that a thread decodes before it reports: handing over each of many small ones would cost more than decoding.
@@ -49,9 +49,9 @@ class Batch:
 
 
 def read_batches(
-    dataset: DataSet,
+    dataset: Dataset,
     jobs: Iterable[int],
-    request: Request,
+    request: FeatureRequest,
     batch_size: int,
     undecodable: dict[int, BadImage],
     *,

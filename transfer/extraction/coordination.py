@@ -13,7 +13,7 @@ from transfer.extraction.lookup import Missing
 LOOK_SECONDS = 5.0
 
 
-class Todo:
+class WorkQueue:
     """The images still to compute; rows that other processes commit meanwhile are left out.
 
     Whenever another process is seen to have written to the same spaces, the rest is gone through from another random

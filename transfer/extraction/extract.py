@@ -15,16 +15,16 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from feature_cache.segments.compression import zstandard
 from feature_cache.writer import SpaceWriter
-from transfer.data.datasets import DataSet, Unreadable
+from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.groups import PixelDigests
 from transfer.data.remarks import Remarks
-from transfer.engines.runner import Engines
+from transfer.engines.runner import BatchRunner
 from transfer.extraction import reuse
 from transfer.extraction.batches import Batch
-from transfer.extraction.coordination import Todo
+from transfer.extraction.coordination import WorkQueue
 from transfer.extraction.lookup import Missing, find_missing, refusal, with_copies
-from transfer.extraction.request import Request
-from transfer.extraction.stages import Behind, Clock
+from transfer.extraction.request import FeatureRequest
+from transfer.extraction.stages import BackgroundWriter, StageTimer
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -74,8 +74,8 @@ class Report:
 
 
 def extract(
-    dataset: DataSet,
-    request: Request,
+    dataset: Dataset,
+    request: FeatureRequest,
     cache: FeatureCache,
     *,
     batch_size: int | None = None,
@@ -115,7 +115,7 @@ def extract(
         return _extract_shrunk(dataset, request, cache, progress, **options)
     if compress:
         zstandard()
-    clock = Clock()
+    clock = StageTimer()
     missing = find_missing(dataset, request, cache, complete=True, compress=compress)
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
@@ -130,7 +130,7 @@ def extract(
     started_from: set[str] = set()
     try:
         for part in reuse.divide(request, cache, missing):
-            engines = Engines(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
+            engines = BatchRunner(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
             read = partial(
                 part.read,
                 dataset=dataset,
@@ -184,12 +184,12 @@ class _Work:
         Images, each view counted.
     written : int
         Bytes.
-    engines : Engines or None
+    engines : BatchRunner or None
         Those that ran last.
     """
 
     def __init__(
-        self, missing: Missing, compress: bool, clock: Clock, progress: Progress | None, pixels: PixelDigests
+        self, missing: Missing, compress: bool, clock: StageTimer, progress: Progress | None, pixels: PixelDigests
     ) -> None:
         self._missing = missing
         self._compress = compress
@@ -198,14 +198,14 @@ class _Work:
         self._pixels = pixels
         self.computed = self.done = self.written = 0
         self._left = 0  # images that other processes have done
-        self.engines: Engines | None = None
+        self.engines: BatchRunner | None = None
 
-    def run(self, engines: Engines, jobs: np.ndarray, read: Callable[[Iterable[int]], Iterator[Batch]]) -> None:
+    def run(self, engines: BatchRunner, jobs: np.ndarray, read: Callable[[Iterable[int]], Iterator[Batch]]) -> None:
         """Compute these, whose inputs `read` gives."""
         self.engines, clock = engines, self._clock
-        todo = Todo(replace(self._missing, jobs=jobs))
+        todo = WorkQueue(replace(self._missing, jobs=jobs))
         writers: list[SpaceWriter] = []
-        with ExitStack() as stack, Behind() as behind:
+        with ExitStack() as stack, BackgroundWriter() as behind:
             clock.lap("prepare")
             begun = time.monotonic()
             for batch, features in engines.run(clock.timed("decode", read(todo))):
@@ -232,7 +232,7 @@ class _Work:
 
 
 def _extract_shrunk(
-    dataset: DataSet, request: Request, cache: FeatureCache, progress: Progress | None, **options: Any
+    dataset: Dataset, request: FeatureRequest, cache: FeatureCache, progress: Progress | None, **options: Any
 ) -> Report:
     """Features in a shrunk copy of a space: what it lacks is computed in full, and then encoded as the copy is."""
     missing = find_missing(dataset, request, cache, complete=True, compress=options["compress"])

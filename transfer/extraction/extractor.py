@@ -22,11 +22,11 @@ from sklearn.utils.validation import validate_data
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingFeatures, unknown
 from transfer.data.array_like import as_dataset
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.engines.selection import ENGINES
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import REMEDY, Cached, cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import REMEDY, FeatureSet, stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.extraction.turns import own_turn
 from transfer.nets.catalogue import Net
 
@@ -165,7 +165,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : DataSet, or array-like of length n
+        X : Dataset, or array-like of length n
             Paths of images, image sources, or images as arrays, which may be of different sizes; or one array of
             images, of shape (n, height, width), or (n, height, width, channels) with 1, 3 (RGB) or 4 (RGBA) channels.
             A column of paths may be of shape (n, 1). Arrays are uint8 from 0 (black) to 255, or floats from 0 to 1.
@@ -230,7 +230,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def _request(self) -> Request:
+    def _request(self) -> FeatureRequest:
         """What is asked of the net, with the names of the layers."""
         if self.on_error not in ON_ERROR:
             raise InvalidChoice(
@@ -241,7 +241,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
                 raise unknown(f"there is no {kind}", str(value), allowed)
         layers = [] if self.layer is None else [self.layer] if isinstance(self.layer, _ONE) else list(self.layer)
         weights = None if self.weights is None else os.fspath(self.weights)
-        request = Request(
+        request = FeatureRequest(
             Net(os.fspath(self.net), weights, int(self.seed), self.preprocessing),
             tuple(str(layer) for layer in layers),
             self.pool,
@@ -259,16 +259,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     def _cache(self) -> FeatureCache:
         return FeatureCache(Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
 
-    def _found(self, dataset: DataSet, request: Request, cache: FeatureCache) -> Cached:
+    def _found(self, dataset: Dataset, request: FeatureRequest, cache: FeatureCache) -> FeatureSet:
         on_error = ON_ERROR[self.on_error]
         with contextlib.suppress(MissingFeatures):
-            return cached_features(dataset, request, cache, on_error=on_error)
+            return stored_features(dataset, request, cache, on_error=on_error)
         with own_turn(cache.root):  # another process may do the same folds at this moment
             options: dict[str, Any] = {"batch_size": self.batch_size, "engine": self.engine, "on_error": on_error}
             extract(dataset, request, cache, **options)
-        return cached_features(dataset, request, cache, on_error=on_error)
+        return stored_features(dataset, request, cache, on_error=on_error)
 
-    def _widths(self, request: Request, cache: FeatureCache) -> list[int]:
+    def _widths(self, request: FeatureRequest, cache: FeatureCache) -> list[int]:
         """Numbers in a row of each layer: as they are in the cache, or as the net has them."""
         stored = [cache[spec].row_shape for spec in request.specs]
         if None not in stored:
@@ -302,7 +302,7 @@ def _is_column(X: Any) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _names(request: Request, weights: str) -> tuple[str, ...]:
+def _names(request: FeatureRequest, weights: str) -> tuple[str, ...]:
     """The names of a request's layers; the net is built, and not kept, where it takes that to know them.
 
     Parameters

@@ -15,10 +15,10 @@ from feature_cache.maintenance.shrink import base_spec
 from feature_cache.maintenance.shrink import complete as fill
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
-from transfer.data.datasets import DataSet, Unreadable, digests
+from transfer.data.datasets import Dataset, Unreadable, digests
 from transfer.data.groups import copy_groups, united, volumes
 from transfer.data.images import pixels_for
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 
 # How the command line leaves unreadable images out; others who extract have their own ways.
 REMEDY = "leave such images out with --on-error skip"
@@ -54,12 +54,12 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Cached:
+class FeatureSet:
     """Features that are in the cache, with the images that they belong to.
 
     Attributes
     ----------
-    dataset : DataSet
+    dataset : Dataset
         Without the skipped images.
     digests : ndarray of shape (n, 16), uint8
         Of the images.
@@ -71,7 +71,7 @@ class Cached:
     skipped : list of Unreadable
     """
 
-    dataset: DataSet
+    dataset: Dataset
     digests: np.ndarray
     features: dict[str, Features]
     specs: tuple[FeatureSpec, ...]
@@ -86,8 +86,8 @@ class Cached:
 
 
 def find_missing(
-    dataset: DataSet,
-    request: Request,
+    dataset: Dataset,
+    request: FeatureRequest,
     cache: FeatureCache,
     *,
     complete: bool = False,
@@ -133,7 +133,9 @@ def _take_plain(cache: FeatureCache, spec: FeatureSpec, digests: np.ndarray, com
                 writer.append(wanted[positions], rows)
 
 
-def cached_features(dataset: DataSet, request: Request, cache: FeatureCache, *, on_error: str = "fail") -> Cached:
+def stored_features(
+    dataset: Dataset, request: FeatureRequest, cache: FeatureCache, *, on_error: str = "fail"
+) -> FeatureSet:
     """The features of `dataset` as they are in `cache`; nothing is computed, and Keras is not needed.
 
     Parameters
@@ -151,7 +153,7 @@ def cached_features(dataset: DataSet, request: Request, cache: FeatureCache, *, 
     return _in_spaces(dataset, [cache[spec] for spec in request.specs], cache, on_error, request.views)
 
 
-def rows_of(dataset: DataSet, space: Space, cache: FeatureCache) -> Cached:
+def rows_of(dataset: Dataset, space: Space, cache: FeatureCache) -> FeatureSet:
     """The features of `dataset` in a space of `cache`, whichever net they come from; unreadable images are left out.
 
     Raises
@@ -162,7 +164,7 @@ def rows_of(dataset: DataSet, space: Space, cache: FeatureCache) -> Cached:
     return _in_spaces(dataset, [space], cache, "skip", 1)
 
 
-def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_error: str, count: int) -> Cached:
+def _in_spaces(dataset: Dataset, spaces: list[Space], cache: FeatureCache, on_error: str, count: int) -> FeatureSet:
     keys, unreadable = digests(dataset, cache.memo)
     first = _first_of_each(dataset, keys, unreadable)
 
@@ -189,10 +191,10 @@ def _in_spaces(dataset: DataSet, spaces: list[Space], cache: FeatureCache, on_er
     kept = np.array([name not in unread for name in dataset.ids], bool)
     features = {space.spec.layer: space.rows(*all_views(keys[kept])) for space in spaces}
     specs = tuple(space.spec for space in spaces)
-    return Cached(dataset.select(kept), keys[kept], features, specs, cache.memo, skipped)
+    return FeatureSet(dataset.select(kept), keys[kept], features, specs, cache.memo, skipped)
 
 
-def _first_of_each(dataset: DataSet, digests: np.ndarray, unreadable: list[Unreadable]) -> np.ndarray:
+def _first_of_each(dataset: Dataset, digests: np.ndarray, unreadable: list[Unreadable]) -> np.ndarray:
     """The position of the first image of each content, in order; the unreadable left out."""
     unread = {problem.id for problem in unreadable}
     packed = row_keys(digests, np.zeros(len(digests), np.uint32))
@@ -203,14 +205,14 @@ def _first_of_each(dataset: DataSet, digests: np.ndarray, unreadable: list[Unrea
     return np.array(list(distinct.values()), dtype=np.int64)
 
 
-def _decode(dataset: DataSet, position: int, spec: FeatureSpec) -> None:
+def _decode(dataset: Dataset, position: int, spec: FeatureSpec) -> None:
     """Raise BadImage when the image cannot be decoded."""
     source = dataset.sources[position]
     _, picture = source.load()
     pixels_for(picture, spec, str(source))
 
 
-def with_copies(dataset: DataSet, digests: np.ndarray, undecodable: dict[int, BadImage]) -> list[Unreadable]:
+def with_copies(dataset: Dataset, digests: np.ndarray, undecodable: dict[int, BadImage]) -> list[Unreadable]:
     """Every image of `dataset` with the content of one that could not be decoded.
 
     Parameters

@@ -17,9 +17,9 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
 from feature_cache.process.lifeline import Lifeline, end_with, restore_sigterm, signals_blocked
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.extraction.extract import Progress, Report, extract
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.hardware import cores, gpus
 
 
@@ -60,8 +60,8 @@ def devices(count: int) -> list[Device]:
 
 def extract_on(
     chosen: list[Device],
-    dataset: DataSet,
-    request: Request,
+    dataset: Dataset,
+    request: FeatureRequest,
     cache: FeatureCache,
     *,
     progress: Progress | None = None,
@@ -123,8 +123,8 @@ def _work(
     connection: Connection,
     device: Device,
     share: tuple[int, int],
-    dataset: DataSet,
-    request: Request,
+    dataset: Dataset,
+    request: FeatureRequest,
     root: Path,
     options: dict[str, Any],
 ) -> None:

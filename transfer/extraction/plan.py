@@ -11,10 +11,10 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
-from transfer.data.datasets import DataSet
-from transfer.engines.runner import Engines
+from transfer.data.datasets import Dataset
+from transfer.engines.runner import BatchRunner
 from transfer.extraction.lookup import find_missing, refusal, with_copies
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.extraction.reuse import Part, divide
 
 BATCHES = 4  # that the estimate is made from
@@ -56,8 +56,8 @@ class Plan:
 
 
 def plan(
-    dataset: DataSet,
-    request: Request,
+    dataset: Dataset,
+    request: FeatureRequest,
     cache: FeatureCache,
     batch_size: int | None = None,
     engine: str = "auto",
@@ -80,10 +80,10 @@ def plan(
     started_from: list[str] = []
     seconds = 0.0
     for part in divide(request, cache, missing):
-        engines = Engines(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
+        engines = BatchRunner(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
         started_from += part.start
 
-        def run(batches: int, part: Part = part, engines: Engines = engines) -> Iterator[list[np.ndarray]]:
+        def run(batches: int, part: Part = part, engines: BatchRunner = engines) -> Iterator[list[np.ndarray]]:
             size = engines.batch_size
             batches_of = part.read(part.jobs[: batches * size], dataset, request, missing, size, undecodable)
             return (rows for _, rows in engines.run(batches_of))

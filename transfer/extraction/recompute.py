@@ -11,8 +11,8 @@ from feature_cache.errors import MissingFeatures
 from feature_cache.maintenance.shrink import parameters_of
 from feature_cache.segments import encoding
 from feature_cache.space import Space
-from transfer.data.datasets import DataSet, digests
-from transfer.engines.runner import Engines
+from transfer.data.datasets import Dataset, digests
+from transfer.engines.runner import BatchRunner
 from transfer.extraction.batches import read_batches
 from transfer.extraction.request import request_of
 
@@ -35,7 +35,7 @@ class Recomputed:
         return self.deviation <= self.tolerance
 
 
-def recompute(space: Space, dataset: DataSet, cache: FeatureCache, count: int, seed: int = 0) -> Recomputed:
+def recompute(space: Space, dataset: Dataset, cache: FeatureCache, count: int, seed: int = 0) -> Recomputed:
     """Compute `count` random images of `dataset`, among those that have a row in `space`, again.
 
     Raises
@@ -53,7 +53,7 @@ def recompute(space: Space, dataset: DataSet, cache: FeatureCache, count: int, s
     request = request_of(space)
     parameters = parameters_of(space)
     full = replace(request, dtype="float32", coding=None)
-    engines = Engines(full, most=len(chosen))
+    engines = BatchRunner(full, most=len(chosen))
     rows, largest, deviation = 0, 0.0, 0.0
     for batch, (computed,) in engines.run(read_batches(dataset, chosen.tolist(), full, engines.batch_size, {})):
         cached = np.asarray(space.rows(batch.digests), np.float64)

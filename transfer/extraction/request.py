@@ -22,7 +22,7 @@ CHOICES = ("fit", "interpolation", "alpha", "pages", "window")
 
 
 @dataclass(frozen=True)
-class Request:
+class FeatureRequest:
     """The features that are wanted of a net.
 
     Parameters
@@ -106,7 +106,7 @@ class Request:
         return backbone_for(self.net, self.layers, self.size, self.precision)
 
 
-def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> Request:
+def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:
     """The request that gives `spec` again, for instance the one that a run carries.
 
     Raises
@@ -123,7 +123,7 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> Request:
                 f"these features cannot be computed any more: their augmentation was {spec.augmentation!r}, which this "
                 "version of Layertap does not know. Bring back the version that made them, or extract and train again."
             ) from error
-    request = Request(
+    request = FeatureRequest(
         replace(net, preprocessing=spec.preprocessing),
         (spec.layer,),
         spec.pooling,
@@ -150,7 +150,7 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> Request:
     return request
 
 
-def request_of(space: Space, views: int = 1) -> Request:
+def request_of(space: Space, views: int = 1) -> FeatureRequest:
     """The request that gives the features of `space` again, with the net that its rows say they come from.
 
     Raises

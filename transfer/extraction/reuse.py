@@ -12,12 +12,12 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage, DamagedFile
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.remarks import Remarks
 from transfer.engines.selection import accelerated, keras_backend
 from transfer.extraction.batches import Batch, read_batches, read_rows
 from transfer.extraction.lookup import Missing
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.costs import flops
 
 # When reading beats computing is decided by these rates, low for a disk and for a processor of today.
@@ -47,8 +47,8 @@ class Part:
     def read(
         self,
         jobs: Iterable[int],
-        dataset: DataSet,
-        request: Request,
+        dataset: Dataset,
+        request: FeatureRequest,
         missing: Missing,
         batch_size: int,
         undecodable: dict[int, BadImage],
@@ -65,7 +65,7 @@ class Part:
         )
 
 
-def divide(request: Request, cache: FeatureCache, missing: Missing) -> list[Part]:
+def divide(request: FeatureRequest, cache: FeatureCache, missing: Missing) -> list[Part]:
     """What to compute from stored features, and what from pixels.
 
     Stored layers serve where all paths from the pixels to the readouts go through them, and reading them beats
@@ -93,7 +93,7 @@ def divide(request: Request, cache: FeatureCache, missing: Missing) -> list[Part
     return [part for part in parts if len(part.jobs)]
 
 
-def _stored(request: Request, cache: FeatureCache, missing: Missing) -> dict[str, Space]:
+def _stored(request: FeatureRequest, cache: FeatureCache, missing: Missing) -> dict[str, Space]:
     """The layers whose whole outputs are stored for some of the missing images."""
     wanted, found = request.specs[0], {}
     for name in cache.spaces():

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 WAITING = 4
 
 
-class Behind:
+class BackgroundWriter:
     """Does calls one after another in a thread; a context manager that waits for the last of them.
 
     The error of a call is raised by a later one, or at the end; what came after it is not done then.
@@ -40,7 +40,7 @@ class Behind:
             self._failed = True
             raise
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWriter:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -51,7 +51,7 @@ class Behind:
             self._thread.shutdown(cancel_futures=True)
 
 
-class Clock:
+class StageTimer:
     """Seconds by what was waited for."""
 
     def __init__(self) -> None:

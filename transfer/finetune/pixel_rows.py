@@ -11,9 +11,9 @@ import numpy as np
 
 from feature_cache.errors import BadImage
 from transfer.data.augment import NUMBERS, Augmentation
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import decoding_of, to_pixels
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.hardware import cores
 
 
@@ -48,8 +48,8 @@ class Pixels:
 
     Parameters
     ----------
-    dataset : DataSet
-    request : Request
+    dataset : Dataset
+    request : FeatureRequest
         Of the size of images, how they are fitted to it, and their views.
     digests : ndarray of shape (n, 16), uint8
         Of the images.
@@ -61,8 +61,8 @@ class Pixels:
 
     def __init__(
         self,
-        dataset: DataSet,
-        request: Request,
+        dataset: Dataset,
+        request: FeatureRequest,
         digests: np.ndarray,
         positions: np.ndarray | None = None,
         pool: ThreadPoolExecutor | None = None,

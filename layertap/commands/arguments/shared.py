@@ -17,10 +17,10 @@ from layertap.commands.terminal.output import Progress, print_notes
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
-    from transfer.data.datasets import DataSet
+    from transfer.data.datasets import Dataset
     from transfer.data.images import Decoding
-    from transfer.extraction.lookup import Cached
-    from transfer.extraction.request import Request
+    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
 
 DEFAULT_CACHE = "./features"
@@ -216,13 +216,13 @@ def add_run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", metavar="RUN", help="run folder")
 
 
-def dataset(args: argparse.Namespace) -> DataSet:
+def dataset(args: argparse.Namespace) -> Dataset:
     if args.images and not args.data.lower().endswith((".csv", ".tsv", ".tab", ".txt")):
         raise InvalidChoice(f"--images goes with a CSV file; {args.data!r} is none.")
     return load(args, args.data)
 
 
-def load(args: argparse.Namespace, name: str) -> DataSet:
+def load(args: argparse.Namespace, name: str) -> Dataset:
     """The data set of this name, by the options of `args`; notes on what was passed over or guessed go to stderr."""
     from transfer.data import datasets
 
@@ -237,7 +237,7 @@ def load(args: argparse.Namespace, name: str) -> DataSet:
     return read_as(args, found)
 
 
-def read_as(args: argparse.Namespace, dataset: DataSet) -> DataSet:
+def read_as(args: argparse.Namespace, dataset: Dataset) -> Dataset:
     """The data set with an image for each page, and with another limit on pixels, where `args` say so."""
     from transfer.data.pages import every_page, limited
 
@@ -251,7 +251,7 @@ def read_as(args: argparse.Namespace, dataset: DataSet) -> DataSet:
     return dataset
 
 
-def optional_dataset(args: argparse.Namespace) -> DataSet | None:
+def optional_dataset(args: argparse.Namespace) -> Dataset | None:
     return dataset(args) if args.data is not None else None
 
 
@@ -277,8 +277,8 @@ def tuned_net(name: str) -> Net | None:
     return net_of_run(Path(name))
 
 
-def request(args: argparse.Namespace) -> Request:
-    from transfer.extraction.request import Request, request_of
+def request(args: argparse.Namespace) -> FeatureRequest:
+    from transfer.extraction.request import FeatureRequest, request_of
 
     if args.space:
         given = [name for name, default in FEATURES.items() if getattr(args, name) != default]
@@ -286,7 +286,7 @@ def request(args: argparse.Namespace) -> Request:
         if given:
             raise InvalidChoice(f"--space {args.space} says it all; leave out --{given[0]}.")
         return request_of(cache(args).open(args.space), args.views)
-    return Request(
+    return FeatureRequest(
         net(args),
         tuple(args.layer),
         args.pool,
@@ -328,31 +328,31 @@ def cache(args: argparse.Namespace) -> FeatureCache:
     return FeatureCache(Path(args.cache))
 
 
-def cached(args: argparse.Namespace, data: DataSet, wanted: Request, where: FeatureCache) -> Cached:
+def cached(args: argparse.Namespace, data: Dataset, wanted: FeatureRequest, where: FeatureCache) -> FeatureSet:
     """The features in the cache; an error that some are missing names the command that computes them."""
-    from transfer.extraction.lookup import cached_features
+    from transfer.extraction.lookup import stored_features
 
     try:
-        return cached_features(data, wanted, where, on_error=args.on_error)
+        return stored_features(data, wanted, where, on_error=args.on_error)
     except MissingFeatures as error:
         _check_layers(wanted)
         raise MissingFeatures(f"{error} Compute them with: {shlex.join(extract_command(args))}") from error
 
 
 def extracted(
-    args: argparse.Namespace, data: DataSet, wanted: Request, where: FeatureCache, *, compress: bool = False
-) -> Cached:
+    args: argparse.Namespace, data: Dataset, wanted: FeatureRequest, where: FeatureCache, *, compress: bool = False
+) -> FeatureSet:
     """The features in the cache, once what it lacks has been computed."""
     from transfer.extraction.extract import extract
-    from transfer.extraction.lookup import cached_features
+    from transfer.extraction.lookup import stored_features
 
     with Progress("images", args.quiet) as progress:
         report = extract(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
     print_notes(report.remarks)
-    return cached_features(data, wanted, where, on_error=args.on_error)
+    return stored_features(data, wanted, where, on_error=args.on_error)
 
 
-def _check_layers(wanted: Request) -> None:
+def _check_layers(wanted: FeatureRequest) -> None:
     """Raise InvalidChoice when features are missing because there is no such layer."""
     net = wanted.net if wanted.net.is_file else replace(wanted.net, weights="none")  # names need no weights
     with contextlib.suppress(ModuleNotFoundError):

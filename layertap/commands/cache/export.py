@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from feature_cache.features import Features
     from feature_cache.space import Space
-    from transfer.data.datasets import DataSet
+    from transfer.data.datasets import Dataset
 
 
 def export(args: argparse.Namespace) -> None:
@@ -34,7 +34,7 @@ def export(args: argparse.Namespace) -> None:
         print(f"{len(features):,} rows of {shape_text(features.shape[1:])} in {' and '.join(map(str, files))}")
 
 
-def _columns(space: Space, cache: FeatureCache, dataset: DataSet | None) -> tuple[Features, dict[str, Any]]:
+def _columns(space: Space, cache: FeatureCache, dataset: Dataset | None) -> tuple[Features, dict[str, Any]]:
     """The features, and the text columns that go with them."""
     import numpy as np
 

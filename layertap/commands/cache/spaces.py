@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from feature_cache.maintenance.shrink import Shrunk
     from feature_cache.space import Space
-    from transfer.data.datasets import DataSet
+    from transfer.data.datasets import Dataset
     from transfer.extraction.recompute import Recomputed
 
 REPAIR = "set damaged segments aside with: layertap cache verify --repair"
@@ -139,7 +139,7 @@ def verify(args: argparse.Namespace) -> int:
     return 1 if left or unreadable or not all(result.agrees for result in results) else 0
 
 
-def _recompute(args: argparse.Namespace, cache: FeatureCache, dataset: DataSet) -> list[Recomputed]:
+def _recompute(args: argparse.Namespace, cache: FeatureCache, dataset: Dataset) -> list[Recomputed]:
     from transfer.extraction.recompute import recompute
 
     results = []
@@ -204,7 +204,7 @@ def shrink(args: argparse.Namespace) -> None:
 
 
 def _linear_head(
-    args: argparse.Namespace, cache: FeatureCache, dataset: DataSet, space: Space, shrunk: Shrunk
+    args: argparse.Namespace, cache: FeatureCache, dataset: Dataset, space: Space, shrunk: Shrunk
 ) -> dict[str, Any]:
     """Cross-validated scores of a logistic head on the full and on the shrunk features of labelled images."""
     from heads.evaluation.protocol import Protocol, train

@@ -17,8 +17,8 @@ from layertap.commands.arguments import shared, types
 from layertap.commands.terminal.output import Progress, print_json, print_notes, print_skipped, write_skipped
 
 if TYPE_CHECKING:
-    from transfer.data.datasets import DataSet
-    from transfer.extraction.request import Request
+    from transfer.data.datasets import Dataset
+    from transfer.extraction.request import FeatureRequest
 
 # On digits block3_pool, flattened, beats glyphnet's readout: 0.996 against 0.993 in 5 folds, with ridge.
 GLYPHNET_LAYER, GLYPHNET_POOL = "block3_pool", "flatten"
@@ -132,7 +132,7 @@ def kit(args: argparse.Namespace) -> None:
     )
 
 
-def _require_apart(dataset: DataSet, out: Path) -> None:
+def _require_apart(dataset: Dataset, out: Path) -> None:
     """Raise InvalidChoice where the kit would replace the very images that it is made of."""
     stamps = (source.stamp() for source in dataset.sources)
     if any(stamp and real_path(Path(stamp[0])).is_relative_to(real_path(out)) for stamp in stamps):
@@ -161,24 +161,24 @@ def init(args: argparse.Namespace) -> None:
     print(f"The submission {folder} reads {', '.join(request.layers)} of {args.net}. Change it as you like.")
 
 
-def _request(args: argparse.Namespace) -> Request:
+def _request(args: argparse.Namespace) -> FeatureRequest:
     """The features that are asked for; the net has the layers, and takes images of that size."""
-    from transfer.extraction.request import Request
+    from transfer.extraction.request import FeatureRequest
 
     if not args.layer and args.net.lower() == "glyphnet":
         args.layer, args.pool = [GLYPHNET_LAYER], args.pool or GLYPHNET_POOL
-    request = Request(shared.net(args), tuple(args.layer), args.pool, args.size)
+    request = FeatureRequest(shared.net(args), tuple(args.layer), args.pool, args.size)
     if args.layer:
         _ = _outline(request).backbone
     return replace(request, layers=tuple(spec.layer for spec in request.specs))
 
 
-def _outline(request: Request) -> Request:
+def _outline(request: FeatureRequest) -> FeatureRequest:
     """The same of a net that has its layers, and needs no weights for them."""
     return request if request.net.is_file else replace(request, net=replace(request.net, weights="none"))
 
 
-def _require_trainable(request: Request, head: str, params: dict[str, Any], unfreeze_from: str) -> None:
+def _require_trainable(request: FeatureRequest, head: str, params: dict[str, Any], unfreeze_from: str) -> None:
     """Raise InvalidChoice where the net cannot be fine-tuned so, or not from such a head."""
     from heads.export import affine
     from heads.registry import make_head

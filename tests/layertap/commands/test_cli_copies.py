@@ -15,8 +15,8 @@ from PIL import Image, ImageEnhance
 from feature_cache.cache import FeatureCache
 from heads.evaluation.protocol import Protocol, train
 from transfer.data import datasets
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 IMAGES, CLASSES = 96, 4
@@ -78,8 +78,8 @@ def test_copies_in_other_bytes_are_on_one_side_of_every_split(rewritten: Path, m
     assert accuracy(folds.stdout, "train") == 1
     assert abs(accuracy(folds.stdout) - CHANCE) < BOUND
     # The other protocols divide the same groups; without the command there are no pictures to be drawn.
-    request = Request(Net("glyphnet"), ("block1_pool",), "flatten")
-    cached = cached_features(datasets.load("data"), request, FeatureCache(Path("features")))
+    request = FeatureRequest(Net("glyphnet"), ("block1_pool",), "flatten")
+    cached = stored_features(datasets.load("data"), request, FeatureCache(Path("features")))
     labels = datasets.require_labels(cached.dataset)
     for protocol, bound in ((Protocol(per_class=12, draws=3), BOUND), (Protocol(valid=0.5), BOUND * np.sqrt(2))):
         trained = train(cached.features, labels, cached.groups, protocol, "knn", {"n_neighbors": 1})

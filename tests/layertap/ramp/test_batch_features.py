@@ -43,7 +43,7 @@ def no_net(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("a net is made, and everything is cached")
 
-    monkeypatch.setattr(ramp_rows, "Engines", refuse)
+    monkeypatch.setattr(ramp_rows, "BatchRunner", refuse)
 
 
 def stored(features: BatchFeatures) -> int:

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.io import imread
 
 from layertap.ramp.kit import copy_images
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, Decoding, FileSource, ImageSource, read_pixels
 from transfer.data.remarks import Remarks
 
@@ -34,7 +34,7 @@ UPRIGHT = {
 
 
 def copied(sources: list[ImageSource], folder: Path) -> tuple[list[Path], np.ndarray]:
-    dataset = DataSet("images", tuple(map(str, range(len(sources)))), tuple(sources), None)
+    dataset = Dataset("images", tuple(map(str, range(len(sources)))), tuple(sources), None)
     names, contents, unreadable = copy_images(dataset, folder, seed=0)
     assert not unreadable
     return [folder / name for name in names], contents
@@ -145,7 +145,7 @@ def test_they_are_decoded_as_it_is_chosen_and_what_is_guessed_is_noted(tmp_path:
     tifffile.imwrite(tmp_path / "pages.tif", np.moveaxis(COLOUR, -1, 0), photometric="minisblack")
     Image.fromarray(np.dstack([COLOUR, GRAY])).save(tmp_path / "bands.png")
     sources = tuple(FileSource(tmp_path / name) for name in ("deep.tif", "pages.tif", "bands.png"))
-    dataset, remarks = DataSet("images", ("deep", "pages", "bands"), sources, None), Remarks()
+    dataset, remarks = Dataset("images", ("deep", "pages", "bands"), sources, None), Remarks()
     chosen = Decoding("ignore", "channels", "0,4080")
     names, _, unreadable = copy_images(dataset, folder, 0, decoding=chosen, remarks=remarks)
     assert not unreadable
@@ -174,7 +174,7 @@ def test_images_of_the_same_pixels_are_of_one_group(tmp_path: Path, folder: Path
 def test_what_scikit_image_refuses_is_left_out(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     sources: list[ImageSource] = [ArraySource(GRAY, "large"), ArraySource(GRAY[:5], "small")]
-    names, _, unreadable = copy_images(DataSet("images", ("large", "small"), tuple(sources), None), folder, seed=0)
+    names, _, unreadable = copy_images(Dataset("images", ("large", "small"), tuple(sources), None), folder, seed=0)
     assert [bool(name) for name in names] == [False, True]
     assert [(image.id, image.reason) for image in unreadable] == [
         ("large", "has 0 megapixels, which scikit-image refuses to read")

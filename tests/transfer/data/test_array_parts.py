@@ -25,7 +25,7 @@ def gray(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 256, (12, 10, 8), np.uint8)
 
 
-def pixels(dataset: datasets.DataSet) -> np.ndarray:
+def pixels(dataset: datasets.Dataset) -> np.ndarray:
     return np.stack([read_pixels(source)[1] for source in dataset.sources]).squeeze(-1)
 
 

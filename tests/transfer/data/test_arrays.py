@@ -17,8 +17,8 @@ from feature_cache.errors import BadData
 from transfer.data import datasets
 from transfer.data.images import read_pixels
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 
@@ -27,7 +27,7 @@ def gray(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 256, (12, 10, 8), np.uint8)
 
 
-def pixels(dataset: datasets.DataSet) -> np.ndarray:
+def pixels(dataset: datasets.Dataset) -> np.ndarray:
     return np.stack([read_pixels(source)[1] for source in dataset.sources])
 
 
@@ -263,7 +263,7 @@ def test_features_are_those_of_the_same_images_in_png_files(tmp_path: Path, mode
         Image.fromarray(image).save(tmp_path / "png" / f"{number}.png")
     with Image.open(tmp_path / "png" / "0.png") as first:
         assert first.mode == mode
-    request, features = Request(Net("glyphnet"), ("block2_pool",)), {}
+    request, features = FeatureRequest(Net("glyphnet"), ("block2_pool",)), {}
     names = ["png", "a.npz"]
     if mode == "L":
         names.append("my-images-idx3-ubyte")
@@ -272,6 +272,6 @@ def test_features_are_those_of_the_same_images_in_png_files(tmp_path: Path, mode
     for name in names:
         dataset, cache = datasets.load(str(tmp_path / name)), FeatureCache(tmp_path / f"features-{name}")
         extract(dataset, request, cache)
-        features[name] = cached_features(dataset, request, cache).features["block2_pool"][:]
+        features[name] = stored_features(dataset, request, cache).features["block2_pool"][:]
     for found in features.values():
         assert np.array_equal(found, features["png"])

@@ -10,14 +10,14 @@ import pytest
 
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.data.columns import decimal_commas, label_sets, numbers, texts
-from transfer.data.datasets import DataSet, load, require_labels
+from transfer.data.datasets import Dataset, load, require_labels
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Callable[..., DataSet]:
+def table(tmp_path: Path) -> Callable[..., Dataset]:
     """Make a data set of a CSV file with these columns."""
 
-    def make(**columns: list[str]) -> DataSet:
+    def make(**columns: list[str]) -> Dataset:
         names = ["id", *columns]
         ids = [f"{number}.png" for number in range(len(next(iter(columns.values()))))]
         lines = [names, *zip(ids, *columns.values(), strict=True)]

@@ -16,16 +16,16 @@ from feature_cache.errors import BadImage
 from feature_cache.keys import DigestMemo
 from transfer.data import datasets, duplicates, groups
 from transfer.data.augment import Augmentation
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.groups import conflicts, copy_groups, near_groups, pixel_digests, united, volumes
 from transfer.data.images import ArraySource
 from transfer.data.pages import every_page
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import Cached, cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import FeatureSet, stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
-REQUEST = Request(Net("glyphnet"), ("block1_pool",))
+REQUEST = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 [SPEC] = REQUEST.specs
 
 
@@ -34,13 +34,13 @@ def memo(tmp_path: Path) -> DigestMemo:
     return DigestMemo(tmp_path / "memo.sqlite")
 
 
-def grouped(dataset: DataSet, memo: DigestMemo, *specs: object) -> np.ndarray:
+def grouped(dataset: Dataset, memo: DigestMemo, *specs: object) -> np.ndarray:
     digests, unreadable = datasets.digests(dataset, memo)
     assert not unreadable
     return copy_groups(dataset, digests, specs or (SPEC,), memo)
 
 
-def as_sets(dataset: DataSet, numbers: np.ndarray) -> set[frozenset[str]]:
+def as_sets(dataset: Dataset, numbers: np.ndarray) -> set[frozenset[str]]:
     return {
         frozenset(name for name, own in zip(dataset.ids, numbers, strict=True) if own == number) for number in numbers
     }
@@ -97,7 +97,7 @@ class TestCopies:
         file = datasets.from_files([tmp_path / "0.png"])
         arrays = [ArraySource(np.asarray(image), str(n)) for n, image in enumerate((noise(0), noise(1), noise(1, "L")))]
         gray = ArraySource(np.repeat(np.asarray(noise(1, "L"))[..., None], 3, axis=2), "3")
-        dataset = DataSet("mixed", ("f", "0", "1", "2", "3"), (*file.sources, *arrays, gray), None)
+        dataset = Dataset("mixed", ("f", "0", "1", "2", "3"), (*file.sources, *arrays, gray), None)
         assert as_sets(dataset, grouped(dataset, memo)) == {
             frozenset(some) for some in (("f", "0"), ("1",), ("2", "3"))
         }
@@ -124,13 +124,13 @@ class TestCopies:
         fine = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
         coarse = fine[1::2, 1::2].repeat(2, axis=0).repeat(2, axis=1)  # of which the nearest pixels at half size are
         sources = tuple(ArraySource(pixels, str(number)) for number, pixels in enumerate((fine, coarse, coarse.T)))
-        dataset = DataSet("three", ("0", "1", "2"), sources, None)
+        dataset = Dataset("three", ("0", "1", "2"), sources, None)
         full, half = (replace(SPEC, size=(side, side), interpolation="nearest") for side in (8, 4))
         assert len(set(grouped(dataset, memo, full))) == 3
         assert as_sets(dataset, grouped(dataset, memo, full, half)) == {frozenset("01"), frozenset("2")}
 
     def test_no_image_has_no_group(self, memo: DigestMemo) -> None:
-        empty = DataSet("none", (), (), None)
+        empty = Dataset("none", (), (), None)
         assert copy_groups(empty, np.zeros((0, 16), np.uint8), [SPEC], memo).tolist() == []
 
     def test_a_file_that_has_changed_since_is_told(self, tmp_path: Path, memo: DigestMemo) -> None:
@@ -170,7 +170,7 @@ class TestUnited:
 
 class TestMemo:
     @pytest.fixture
-    def dataset(self, tmp_path: Path) -> DataSet:
+    def dataset(self, tmp_path: Path) -> Dataset:
         write_copies(tmp_path / "data")
         return datasets.load(str(tmp_path / "data"))
 
@@ -179,11 +179,11 @@ class TestMemo:
         return FeatureCache(tmp_path / "cache")
 
     @staticmethod
-    def cached(dataset: DataSet, cache: FeatureCache) -> Cached:
-        return cached_features(dataset, REQUEST, FeatureCache(cache.root))
+    def cached(dataset: Dataset, cache: FeatureCache) -> FeatureSet:
+        return stored_features(dataset, REQUEST, FeatureCache(cache.root))
 
     def test_extraction_leaves_nothing_to_be_decoded(
-        self, dataset: DataSet, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+        self, dataset: Dataset, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         extract(dataset, REQUEST, cache)
         calls = counted_decoding(monkeypatch)
@@ -191,7 +191,7 @@ class TestMemo:
         assert calls == []
 
     def test_without_the_memo_groups_are_the_same_and_decoded_once(
-        self, dataset: DataSet, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+        self, dataset: Dataset, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         extract(dataset, REQUEST, cache)
         expected = self.cached(dataset, cache).groups
@@ -206,7 +206,7 @@ class TestMemo:
         assert len(calls) == len(dataset)
 
     def test_a_memo_that_cannot_be_read_or_written_costs_decoding_alone(
-        self, dataset: DataSet, cache: FeatureCache
+        self, dataset: Dataset, cache: FeatureCache
     ) -> None:
         cache.root.mkdir(parents=True)
         (cache.root / "digests.sqlite").write_bytes(b"not a data base at all " * 100)
@@ -214,7 +214,7 @@ class TestMemo:
         assert len(set(self.cached(dataset, cache).groups)) == 5
 
     def test_groups_after_an_interruption_are_those_of_an_uninterrupted_extraction(
-        self, dataset: DataSet, cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, dataset: Dataset, cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupt(done: int, total: int) -> None:
             if done >= 8:
@@ -231,22 +231,22 @@ class TestMemo:
         assert calls == []  # what was decoded before the interruption is known, too
 
     def test_rows_computed_from_stored_layers_have_groups(
-        self, dataset: DataSet, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+        self, dataset: Dataset, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         extract(dataset, replace(REQUEST, pooling="none"), cache)
         (cache.root / "digests.sqlite").unlink()
-        deeper = Request(Net("glyphnet"), ("block2_pool",))
+        deeper = FeatureRequest(Net("glyphnet"), ("block2_pool",))
         monkeypatch.setattr("transfer.extraction.reuse.DECODE_SECONDS", 1.0)
         assert extract(dataset, deeper, cache).started_from == ["block1_pool"]
-        assert len(set(cached_features(dataset, deeper, cache).groups)) == 5
+        assert len(set(stored_features(dataset, deeper, cache).groups)) == 5
 
     def test_views_have_the_groups_of_the_plain_images(
-        self, dataset: DataSet, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+        self, dataset: Dataset, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         wanted = replace(REQUEST, views=3, augmentation=Augmentation(rotate=20).key)
         extract(dataset, wanted, cache)
         calls = counted_decoding(monkeypatch)
-        found = cached_features(dataset, wanted, cache).groups
+        found = stored_features(dataset, wanted, cache).groups
         extract(dataset, REQUEST, cache)
         assert np.array_equal(found, self.cached(dataset, cache).groups)
         assert calls == []
@@ -262,7 +262,7 @@ class TestMemo:
         assert grouped(dataset, memo).tolist() == [0] * 5
         assert len(calls) == 1
 
-    def test_digests_of_another_size_are_not_taken(self, dataset: DataSet, memo: DigestMemo) -> None:
+    def test_digests_of_another_size_are_not_taken(self, dataset: Dataset, memo: DigestMemo) -> None:
         digests, _ = datasets.digests(dataset, memo)
         small, large = (
             pixel_digests(dataset, digests, replace(SPEC, size=(side, side)), memo) for side in (8, 16)
@@ -285,7 +285,7 @@ def counted_decoding(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 class TestNear:
     @pytest.fixture
-    def dataset(self, tmp_path: Path) -> DataSet:
+    def dataset(self, tmp_path: Path) -> Dataset:
         """Two photographs, each with a copy in other bytes, brighter, and smaller; and a third image."""
         for name, pixels in (("astronaut", astronaut()), ("coffee", coffee())):
             photo = Image.fromarray(pixels).resize((300, 240))
@@ -296,7 +296,7 @@ class TestNear:
         noise(0).save(tmp_path / "other.png")
         return datasets.from_files(sorted(tmp_path.iterdir()))
 
-    def test_changed_copies_stay_together(self, dataset: DataSet, memo: DigestMemo) -> None:
+    def test_changed_copies_stay_together(self, dataset: Dataset, memo: DigestMemo) -> None:
         exact = grouped(dataset, memo)
         assert len(set(exact)) == 7
         near = near_groups(dataset, exact, SPEC)
@@ -307,7 +307,7 @@ class TestNear:
         assert near.pairs >= 4
 
     def test_all_pairs_count_however_few_explore_keeps(
-        self, dataset: DataSet, memo: DigestMemo, monkeypatch: pytest.MonkeyPatch
+        self, dataset: Dataset, memo: DigestMemo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         exact = grouped(dataset, memo)
         expected = near_groups(dataset, exact, SPEC)
@@ -342,5 +342,5 @@ def test_pages_of_a_file_stay_together(tmp_path: Path, memo: DigestMemo) -> None
     cache = FeatureCache(tmp_path / "cache")
     extract(dataset, REQUEST, cache)
     first, second = dataset.ids[:3], dataset.ids[3:]  # c.png is a copy of a page of b.tif
-    groups = cached_features(dataset, REQUEST, cache).groups
+    groups = stored_features(dataset, REQUEST, cache).groups
     assert as_sets(dataset, groups) == {frozenset(first), frozenset(second)}

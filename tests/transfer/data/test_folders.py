@@ -28,7 +28,7 @@ def put(root: Path, *names: str) -> Path:
     return root
 
 
-def classes(dataset: datasets.DataSet) -> dict[str, int]:
+def classes(dataset: datasets.Dataset) -> dict[str, int]:
     return dict(Counter(dataset.labels.tolist()))
 
 

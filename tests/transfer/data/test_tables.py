@@ -17,7 +17,7 @@ import pytest
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage, InvalidChoice
 from feature_cache.keys import digest_array
-from transfer.data.datasets import DataSet, digests, load
+from transfer.data.datasets import Dataset, digests, load
 from transfer.data.tables import dialect, files
 from transfer.extraction.lookup import refusal
 
@@ -35,10 +35,10 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def table(images: Path) -> Callable[..., DataSet]:
+def table(images: Path) -> Callable[..., Dataset]:
     """Write a table and load it."""
 
-    def make(content: str | bytes, name: str = "t.csv", **options: str) -> DataSet:
+    def make(content: str | bytes, name: str = "t.csv", **options: str) -> Dataset:
         file = images.parent / name
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         return load(str(file), **options)
@@ -46,7 +46,7 @@ def table(images: Path) -> Callable[..., DataSet]:
     return make
 
 
-def refused(make: Callable[..., DataSet], *arguments: object, **options: object) -> str:
+def refused(make: Callable[..., Dataset], *arguments: object, **options: object) -> str:
     """The one line that says why a table is refused."""
     with pytest.raises((BadData, InvalidChoice)) as caught:
         make(*arguments, **options)
@@ -87,20 +87,20 @@ class TestDialect:
         ],
     )
     def test_what_other_programs_write_is_read(
-        self, table: Callable[..., DataSet], content: bytes, name: str, said: str
+        self, table: Callable[..., Dataset], content: bytes, name: str, said: str
     ) -> None:
         data = table(content, name)
         assert data.ids == NAMES
         assert data.labels.tolist() == KINDS
         assert ((said in data.notes[0]) and len(data.notes) == 1) if said else data.notes == ()
 
-    def test_pandas_writes_an_index_and_quotes(self, table: Callable[..., DataSet]) -> None:
+    def test_pandas_writes_an_index_and_quotes(self, table: Callable[..., Dataset]) -> None:
         frame = pd.DataFrame({"id": NAMES, "class": ["a, b", 'say "a"', "two\nlines"]})
         data = table(frame.to_csv())
         assert data.labels.tolist() == ["a, b", 'say "a"', "two\nlines"]
         assert set(data.columns) == {"id", "class"}
 
-    def test_delimiters_within_cells_are_none(self, table: Callable[..., DataSet]) -> None:
+    def test_delimiters_within_cells_are_none(self, table: Callable[..., Dataset]) -> None:
         text = "id,tags\n0.png,a;b;c\n1.png,c;b;a\n2.png,a;b;d\n"
         assert table(text).columns["tags"].tolist() == ["a;b;c", "c;b;a", "a;b;d"]
         text = "id;width\n0.png;3,5\n1.png;2,5\n2.png;1,5\n"
@@ -139,32 +139,32 @@ class TestDialect:
         ],
     )  # fmt: skip
     def test_what_is_no_table_has_its_cause_named(
-        self, table: Callable[..., DataSet], content: bytes, said: str
+        self, table: Callable[..., Dataset], content: bytes, said: str
     ) -> None:
         assert said in refused(table, content)
 
     @pytest.mark.parametrize("name", ["t.xlsx", "t.csv.gz", "t.parquet"])
-    def test_tables_of_other_kinds_are_told_by_their_content(self, table: Callable[..., DataSet], name: str) -> None:
+    def test_tables_of_other_kinds_are_told_by_their_content(self, table: Callable[..., Dataset], name: str) -> None:
         content = {"t.xlsx": b"PK\x03\x04", "t.csv.gz": b"\x1f\x8b\x08", "t.parquet": b"PAR1"}[name]
         assert "is no data set but " in refused(table, content + bytes(100), name)
 
-    def test_line_ends_within_a_name_are_spaces(self, table: Callable[..., DataSet]) -> None:
+    def test_line_ends_within_a_name_are_spaces(self, table: Callable[..., Dataset]) -> None:
         assert table('id,"risk\r\nof edema"\n0.png,1\n', class_column="risk of edema").labels.tolist() == ["1"]
         assert "allowed: a b" in refused(table, '"a\nb",c\n1,2\n')
 
-    def test_a_million_columns_are_refused_soon_and_in_little_memory(self, table: Callable[..., DataSet]) -> None:
+    def test_a_million_columns_are_refused_soon_and_in_little_memory(self, table: Callable[..., Dataset]) -> None:
         before = time.process_time()
         assert "1000001 columns" in refused(table, b"id" + b",a" * 1_000_000 + b"\n0.png\n")
         many = b",".join(b"%d" % number for number in range(300_000, 500_000))
         assert "no id column" in refused(table, many + b"\n" + many)
         assert time.process_time() - before < 15
 
-    def test_a_column_that_is_there_twice_is_told_and_passed_over(self, table: Callable[..., DataSet]) -> None:
+    def test_a_column_that_is_there_twice_is_told_and_passed_over(self, table: Callable[..., Dataset]) -> None:
         data = table("id,age,age,class\n0.png,1,2,ant\n1.png,1,2,bee\n")
         assert set(data.columns) == {"id", "class"}
         assert "several columns named 'age'" in data.notes[0]
 
-    def test_the_only_column_that_differs_by_case_or_spaces_is_read(self, table: Callable[..., DataSet]) -> None:
+    def test_the_only_column_that_differs_by_case_or_spaces_is_read(self, table: Callable[..., Dataset]) -> None:
         data = table("ID,Class\n0.png,ant\n1.png,bee\n")
         assert data.ids == ("0.png", "1.png")
         assert data.labels.tolist() == ["ant", "bee"]
@@ -172,18 +172,18 @@ class TestDialect:
         assert table("id,Kind Of\n0.png,ant\n", class_column="kindof").labels.tolist() == ["ant"]
         assert table("id,Class,class\n0.png,ant,bee\n").labels.tolist() == ["bee"]
 
-    def test_of_several_such_columns_none_is_read(self, table: Callable[..., DataSet]) -> None:
+    def test_of_several_such_columns_none_is_read(self, table: Callable[..., Dataset]) -> None:
         data = table("id,Class,CLASS\n0.png,ant,bee\n")
         assert data.labels is None
         assert "no column 'class', but 'Class' and 'CLASS': name one with --class-column" in data.notes[0]
 
-    def test_lists_in_the_class_column_are_noted(self, table: Callable[..., DataSet]) -> None:
+    def test_lists_in_the_class_column_are_noted(self, table: Callable[..., Dataset]) -> None:
         (note,) = table("id,class\n0.png,['ant']\n1.png,\"['ant', 'bee']\"\n").notes
         assert "holds lists such as ['ant']; each is a class of its own, unless --multilabel class" in note
 
     @pytest.mark.parametrize("place", [0, -1])
     def test_the_class_of_pixels_without_a_header_is_first_or_last(
-        self, table: Callable[..., DataSet], place: int
+        self, table: Callable[..., Dataset], place: int
     ) -> None:
         digits = [[0, *range(1, 62), number, 0] for number in range(5)]  # the corners are black
         rows = [[7 - n, *row] if place == 0 else [*row, 7 - n] for n, row in enumerate(digits)]
@@ -192,7 +192,7 @@ class TestDialect:
         assert [source.pixels.ravel()[62] for source in data.sources] == [0, 1, 2, 3, 4]
         assert f"the {'first' if place == 0 else 'last'} cell of a row is read as its class" in data.notes[0]
 
-    def test_several_parts_that_a_name_may_mean_are_told(self, table: Callable[..., DataSet]) -> None:
+    def test_several_parts_that_a_name_may_mean_are_told(self, table: Callable[..., Dataset]) -> None:
         text = "id,Usage\n0.png,Training\n1.png,PublicTest\n2.png,PrivateTest\n"
         assert table(text, split="train").ids == ("0.png",)
         assert "name one of PublicTest, PrivateTest" in refused(table, text, split="test")
@@ -218,7 +218,7 @@ class TestFiles:
         ],
     )
     def test_the_file_that_is_meant_is_found_and_the_id_stays(
-        self, table: Callable[..., DataSet], images: Path, spelled: str, said: str
+        self, table: Callable[..., Dataset], images: Path, spelled: str, said: str
     ) -> None:
         (images / "sub").mkdir()
         (images / "sub" / "other.png").touch()
@@ -230,7 +230,7 @@ class TestFiles:
         assert [source.path.resolve() for source in data.sources] == [images / f"img_{name}.png" for name in "abc"]
         assert (said in data.notes[0] and "3 of 3 ids" in data.notes[0]) if said else not data.notes
 
-    def test_folders_in_between_count(self, table: Callable[..., DataSet], images: Path) -> None:
+    def test_folders_in_between_count(self, table: Callable[..., Dataset], images: Path) -> None:
         for name in ("cats/0.png", "dogs/0.png", "dogs/7.png"):
             (images / name).parent.mkdir(exist_ok=True)
             (images / name).touch()
@@ -240,21 +240,21 @@ class TestFiles:
         ]  # fmt: skip
         assert "in subfolders (1)" in data.notes[0]
 
-    def test_a_file_of_another_folder_is_not_taken(self, table: Callable[..., DataSet], images: Path) -> None:
+    def test_a_file_of_another_folder_is_not_taken(self, table: Callable[..., Dataset], images: Path) -> None:
         (images / "dogs").mkdir()
         (images / "dogs" / "7.png").touch()
         said = refused(table, "id,class\ncats/7.png,c\n")
         assert "none of its 1 images" in said
         assert "dogs/7.png is there, in another folder" in said
 
-    def test_another_part_of_the_data_is_not_taken(self, table: Callable[..., DataSet], images: Path) -> None:
+    def test_another_part_of_the_data_is_not_taken(self, table: Callable[..., Dataset], images: Path) -> None:
         images.rename(images.with_name("train"))
         options = {"images": str(images.with_name("train"))}
         assert "none of its 3" in refused(table, "id\ntest/0.png\ntest/1.png\ntest/2.png\n", **options)
         assert len(table("id\ntrain/0.png\ntrain/1.png\n", **options)) == 2
 
     def test_sidecar_files_are_no_candidates_and_two_images_are_ambiguous(
-        self, table: Callable[..., DataSet], images: Path
+        self, table: Callable[..., Dataset], images: Path
     ) -> None:
         (images / "0.json").touch()
         assert table("id\n0\n").sources[0].path.name == "0.png"
@@ -263,22 +263,22 @@ class TestFiles:
         assert table("id\n0.jpg\n").notes == ()
 
     def test_letters_that_are_composed_otherwise_are_the_same(
-        self, table: Callable[..., DataSet], images: Path
+        self, table: Callable[..., Dataset], images: Path
     ) -> None:
         (images / "e\u0301te\u0301.png").touch()
         assert table("id\nété.png\n").sources[0].path.name == "e\u0301te\u0301.png"
 
-    def test_an_exact_name_wins(self, table: Callable[..., DataSet], images: Path) -> None:
+    def test_an_exact_name_wins(self, table: Callable[..., Dataset], images: Path) -> None:
         for name in ("A.png", "a.png", "a"):
             (images / name).touch()
         data = table("id\na\na.png\nA.png\n")
         assert [source.path.name for source in data.sources] == ["a", "a.png", "A.png"]
         assert data.notes == ()
 
-    def test_two_ids_of_one_file_are_told(self, table: Callable[..., DataSet]) -> None:
+    def test_two_ids_of_one_file_are_told(self, table: Callable[..., Dataset]) -> None:
         assert "'cats/0.png' and 'dogs/0.png' would both be" in refused(table, "id\ncats/0.png\ndogs/0.png\n")
 
-    def test_missing_files_are_counted_with_a_likely_cause(self, table: Callable[..., DataSet], images: Path) -> None:
+    def test_missing_files_are_counted_with_a_likely_cause(self, table: Callable[..., Dataset], images: Path) -> None:
         data = table("id\n0.png\n1.jpg\n2.jpg\n")
         with pytest.raises(BadImage, match=r"2 of 3 ids .* the first is '1\.jpg' \(1\.png is there, with another ext"):
             data.sources[1].load()
@@ -293,7 +293,7 @@ class TestFiles:
         assert "none of its 2 images" in refused(table, "id\nx.jpg\ny.jpg\n")
         assert "the folder holds no files" in refused(table, "id\nx.jpg\n", images=str(_new(table, "empty")))
 
-    def test_zeros_that_a_table_has_lost_are_named(self, table: Callable[..., DataSet], images: Path) -> None:
+    def test_zeros_that_a_table_has_lost_are_named(self, table: Callable[..., Dataset], images: Path) -> None:
         (images / "0042.png").touch()
         assert "0042.png is there: the table has lost the zeros" in refused(table, "id\n42\n")
         (images / "0.png").rename(images / "000.png")
@@ -301,7 +301,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "out/x.png", "link.png", "link", "round/x.png"])
     def test_nothing_outside_is_ever_read(
-        self, table: Callable[..., DataSet], images: Path, tmp_path: Path, name: str
+        self, table: Callable[..., Dataset], images: Path, tmp_path: Path, name: str
     ) -> None:
         (tmp_path / "x.png").touch()
         (images / "link.png").symlink_to(tmp_path / "x.png")
@@ -313,13 +313,13 @@ class TestFiles:
             with pytest.raises(BadImage, match="1 of 2 ids"):
                 table(f"id\n0.png\n{name}\n").sources[1].load()
 
-    def test_names_that_no_file_can_have_end_in_a_line(self, table: Callable[..., DataSet]) -> None:
+    def test_names_that_no_file_can_have_end_in_a_line(self, table: Callable[..., Dataset]) -> None:
         for name in ("a" * 5000, "a/" * 5000 + "b", "..." * 100, "con:", "~", "%00", "*", "\U0001f40c" * 90):
             with pytest.raises(BadImage, match="1 of 2 ids"):
                 table(f"id\n0.png\n{name}\n").sources[1].load()
 
     def test_no_file_is_opened_and_a_fifo_does_not_hold_it_up(
-        self, table: Callable[..., DataSet], images: Path
+        self, table: Callable[..., Dataset], images: Path
     ) -> None:
         os.mkfifo(images / "pipe.png")
         assert len(table("id\npipe.png\n0.png\npipe\n".replace("pipe\n", "1\n"))) == 3
@@ -346,7 +346,7 @@ class TestFiles:
 
 
 class TestPages:
-    def test_an_id_names_a_page_of_a_file(self, table: Callable[..., DataSet], images: Path) -> None:
+    def test_an_id_names_a_page_of_a_file(self, table: Callable[..., Dataset], images: Path) -> None:
         (images / "real#1.png").touch()
         data = table("id,class\n0.png#0,ant\n0.png#12,bee\n1#3,ant\nreal#1.png,bee\n")
         assert data.ids == ("0.png#0", "0.png#12", "1#3", "real#1.png")
@@ -361,47 +361,47 @@ class TestPages:
             "extension (1), such as 1.png for '1#3'.",
         )
 
-    def test_a_page_of_no_file_is_missing(self, table: Callable[..., DataSet]) -> None:
+    def test_a_page_of_no_file_is_missing(self, table: Callable[..., Dataset]) -> None:
         data = table("id,class\n0.png,ant\nother.png#1,bee\n")
         with pytest.raises(BadImage, match=r"1 of 2 ids in .* name no file in .*, the first is 'other\.png#1'"):
             data.sources[1].load()
 
-    def test_two_ids_of_one_page_are_told(self, table: Callable[..., DataSet]) -> None:
+    def test_two_ids_of_one_page_are_told(self, table: Callable[..., Dataset]) -> None:
         with pytest.raises(BadData, match=r"'0\.png#1' and '0#1' would both be"):
             table("id,class\n0.png#1,ant\n0#1,bee\n")
 
 
-def _new(table: Callable[..., DataSet], name: str) -> Path:
+def _new(table: Callable[..., Dataset], name: str) -> Path:
     folder = Path(table("id\n0.png\n").name).parent / name
     folder.mkdir()
     return folder
 
 
 class TestLabels:
-    def test_floats_that_are_numbers_of_classes(self, table: Callable[..., DataSet]) -> None:
+    def test_floats_that_are_numbers_of_classes(self, table: Callable[..., Dataset]) -> None:
         data = table("id,class\n0.png,3.0\n1.png,0.0\n2.png,3.0\n")
         assert data.labels.tolist() == ["3", "0", "3"]
         assert "3.0 is the class 3" in data.notes[0]
         assert table("id,class\n0.png,3.0\n1.png,0.5\n").labels.tolist() == ["3.0", "0.5"]
 
-    def test_missing_labels_are_counted_by_how_they_are_written(self, table: Callable[..., DataSet]) -> None:
+    def test_missing_labels_are_counted_by_how_they_are_written(self, table: Callable[..., Dataset]) -> None:
         said = refused(table, "id,class\n0.png,\n1.png,nan\n2.png,ant\n")
         assert "2 of 3 images have no label, the first is '0.png' in line 2 (empty 1, nan 1)" in said
 
-    def test_what_may_be_a_missing_label_or_a_class_is_told(self, table: Callable[..., DataSet]) -> None:
+    def test_what_may_be_a_missing_label_or_a_class_is_told(self, table: Callable[..., Dataset]) -> None:
         data = table("id,class\n0.png,None\n1.png,NA\n2.png,ant\n")
         assert data.labels.tolist() == ["None", "NA", "ant"]
         assert "holds 1 of 'NA', 1 of 'None', taken for a class" in data.notes[0]
 
-    def test_an_empty_column_is_none(self, table: Callable[..., DataSet]) -> None:
+    def test_an_empty_column_is_none(self, table: Callable[..., Dataset]) -> None:
         data = table("id,class\n0.png,\n1.png,\n")
         assert data.labels is None
         assert "is empty: its images have no labels" in data.notes[0]
 
-    def test_classes_that_differ_in_the_case_of_letters_are_told(self, table: Callable[..., DataSet]) -> None:
+    def test_classes_that_differ_in_the_case_of_letters_are_told(self, table: Callable[..., Dataset]) -> None:
         assert "'Ant' and 'ant'" in table("id,class\n0.png,ant\n1.png,Ant\n").notes[0]
 
-    def test_rows_that_are_there_twice(self, table: Callable[..., DataSet]) -> None:
+    def test_rows_that_are_there_twice(self, table: Callable[..., Dataset]) -> None:
         data = table("id,class\n0.png,ant\n1.png,bee\n0.png,ant\n")
         assert data.ids == ("0.png", "1.png")
         assert "1 rows of" in data.notes[0]
@@ -413,14 +413,14 @@ class TestLabels:
 class TestParts:
     TEXT = "id,class,Split\n0.png,ant,train\n1.png,bee,val\n2.png,ant,test\n"
 
-    def test_one_part_is_read_or_all_are_and_it_is_said(self, table: Callable[..., DataSet]) -> None:
+    def test_one_part_is_read_or_all_are_and_it_is_said(self, table: Callable[..., Dataset]) -> None:
         assert table(self.TEXT, split="train").ids == ("0.png",)
         assert table(self.TEXT, split="validation").ids == ("1.png",)
         whole = table(self.TEXT)
         assert len(whole) == 3
         assert "parts in the column 'Split' (train 1, val 1, test 1) and all are read" in whole.notes[0]
 
-    def test_the_parts_of_a_kit_are_its_files(self, table: Callable[..., DataSet], images: Path) -> None:
+    def test_the_parts_of_a_kit_are_its_files(self, table: Callable[..., Dataset], images: Path) -> None:
         images.rename(images.with_name("data"))
         kit = images.parent
         (kit / "problem.py").touch()
@@ -433,7 +433,7 @@ class TestParts:
         ]  # fmt: skip
         assert "allowed: train, test" in refused(lambda: load(str(kit), split="val"))
 
-    def test_parts_that_are_not_there(self, table: Callable[..., DataSet]) -> None:
+    def test_parts_that_are_not_there(self, table: Callable[..., Dataset]) -> None:
         assert "no part 'extra' in its column 'Split', which holds" in refused(table, self.TEXT, split="extra")
         assert "no column named split or set" in refused(table, "id\n0.png\n", split="train")
         file = table(self.TEXT).name
@@ -456,7 +456,7 @@ class TestPixels:
         ids=lambda names: names[0],
     )
     @pytest.mark.parametrize("place", ["first", "last", "none"])
-    def test_a_column_for_each_pixel(self, table: Callable[..., DataSet], names: list[str], place: str) -> None:
+    def test_a_column_for_each_pixel(self, table: Callable[..., Dataset], names: list[str], place: str) -> None:
         pixels, classes = self.pixels(), [3, 1, 4, 1, 5, 9]
         frame = pd.DataFrame(pixels.reshape(6, -1), columns=names)
         if place != "none":
@@ -470,7 +470,7 @@ class TestPixels:
         assert "28 x 28 pixels" in data.notes[0]
         assert not set(data.columns) - {"label"}
 
-    def test_ids_that_are_there_are_kept(self, table: Callable[..., DataSet]) -> None:
+    def test_ids_that_are_there_are_kept(self, table: Callable[..., Dataset]) -> None:
         frame = pd.DataFrame(self.pixels(2).reshape(2, -1)).add_prefix("pixel")
         frame.insert(0, "id", ["x", "y"])
         frame["class"] = ["ant", "bee"]
@@ -480,7 +480,7 @@ class TestPixels:
         frame["id"] = "x"
         assert "has the id 'x' in lines 2 and 3" in refused(table, frame.to_csv(index=False))
 
-    def test_columns_in_another_order_and_an_image_that_is_not_square(self, table: Callable[..., DataSet]) -> None:
+    def test_columns_in_another_order_and_an_image_that_is_not_square(self, table: Callable[..., Dataset]) -> None:
         pixels = self.pixels(3, 5, 7)
         names = [f"{row}x{column}" for row in range(5) for column in range(7)]
         frame = pd.DataFrame(pixels.reshape(3, -1), columns=names)[sorted(names, reverse=True)]
@@ -488,7 +488,7 @@ class TestPixels:
         np.testing.assert_array_equal(data.sources[2].pixels, pixels[2])
 
     @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-    def test_without_a_header_the_class_comes_first(self, table: Callable[..., DataSet], quoting: int) -> None:
+    def test_without_a_header_the_class_comes_first(self, table: Callable[..., Dataset], quoting: int) -> None:
         pixels = self.pixels(3)
         frame = pd.DataFrame(pixels.reshape(3, -1))
         frame.insert(0, "label", [7, 0, 7])
@@ -500,7 +500,7 @@ class TestPixels:
         alone = pd.DataFrame(pixels.reshape(3, -1)).to_csv(index=False, header=False)
         assert table(alone).labels is None
 
-    def test_a_class_among_numbered_columns_is_named(self, table: Callable[..., DataSet]) -> None:
+    def test_a_class_among_numbered_columns_is_named(self, table: Callable[..., Dataset]) -> None:
         pixels = self.pixels(2)
         for place, name in ((0, "0"), (784, "784")):
             cells = np.insert(pixels.reshape(2, -1).astype(int), place, [8, 9], axis=1)
@@ -510,7 +510,7 @@ class TestPixels:
             np.testing.assert_array_equal(data.sources[1].pixels, pixels[1])
             assert "785 pixels in each row" in refused(table, text)
 
-    def test_lists_of_pixels_as_in_fer2013(self, table: Callable[..., DataSet]) -> None:
+    def test_lists_of_pixels_as_in_fer2013(self, table: Callable[..., Dataset]) -> None:
         pixels = self.pixels(3, 48, 48)
         lists = [" ".join(map(str, image.ravel())) for image in pixels]
         frame = pd.DataFrame(
@@ -527,7 +527,7 @@ class TestPixels:
         assert "line 4, lists 3 pixels, and the first row 2304" in refused(table, frame.to_csv(index=False))
 
     @pytest.mark.parametrize("first", [False, True])
-    def test_rgb_of_either_order_is_told_by_the_pixels(self, table: Callable[..., DataSet], first: bool) -> None:
+    def test_rgb_of_either_order_is_told_by_the_pixels(self, table: Callable[..., Dataset], first: bool) -> None:
         grid = np.mgrid[:16, :16].sum(0) * 4
         images = np.stack([np.stack([grid, 255 - grid, grid // 3 + 90], -1)] * 3).astype(np.uint8)
         flat = (images.transpose(0, 3, 1, 2) if first else images).reshape(3, -1)
@@ -538,13 +538,13 @@ class TestPixels:
         assert "nothing tells" in refused(table, noise.to_csv(index=False))
 
     @pytest.mark.parametrize("cell", ["256", "-1", "0.5", "x", "", "nan", "1e9"])
-    def test_what_is_no_pixel_is_named(self, table: Callable[..., DataSet], cell: str) -> None:
+    def test_what_is_no_pixel_is_named(self, table: Callable[..., Dataset], cell: str) -> None:
         text = ",".join(f"pixel{n}" for n in range(16)) + "\n" + ("7," * 16)[:-1] + "\n" + "7," * 5 + cell + ",7" * 10
         said = refused(table, text)
         assert "line 3, column 'pixel5' is" in said
         assert "a whole number from 0 (black) to 255" in said
 
-    def test_floats_and_other_ranges(self, table: Callable[..., DataSet]) -> None:
+    def test_floats_and_other_ranges(self, table: Callable[..., Dataset]) -> None:
         pixels = self.pixels(2, 4, 4)
         frame = pd.DataFrame(pixels.reshape(2, -1)).add_prefix("pixel")
         np.testing.assert_array_equal(table(frame.astype(float).to_csv(index=False)).sources[1].pixels, pixels[1])
@@ -556,12 +556,12 @@ class TestPixels:
         dark = table((frame // 16).to_csv(index=False))
         assert "none of them above 15 (add --range 0,15" in dark.notes[0]
 
-    def test_pixels_of_no_square_image(self, table: Callable[..., DataSet]) -> None:
+    def test_pixels_of_no_square_image(self, table: Callable[..., Dataset]) -> None:
         assert "20 pixels in each row" in refused(
             table, pd.DataFrame([[1] * 20]).add_prefix("pixel").to_csv(index=False)
         )
 
-    def test_numbers_about_images_are_no_pixels(self, table: Callable[..., DataSet]) -> None:
+    def test_numbers_about_images_are_no_pixels(self, table: Callable[..., Dataset]) -> None:
         for prefix in ("f", "p", ""):
             frame = pd.DataFrame(np.ones((3, 16), int)).add_prefix(prefix)
             frame.insert(0, "id", NAMES)

@@ -19,10 +19,10 @@ from feature_cache.cache import FeatureCache
 from transfer.data import datasets
 from transfer.engines import openvino_store
 from transfer.engines.openvino_store import CannotConvert, converted, folder, is_kept
-from transfer.engines.runner import Engines
+from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -334,9 +334,9 @@ from feature_cache.cache import FeatureCache
 from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.nets.catalogue import Net
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 digits = datasets.load("digits").select(np.arange(9))
-wanted = Request(Net("glyphnet"), ("block1_pool",))
+wanted = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 report = extract(digits, wanted, FeatureCache(Path(sys.argv[1])), engine=sys.argv[2])
 print(report.rows_computed, report.engine)
 print([name for name in ("keras", "tensorflow") if name in sys.modules])
@@ -347,38 +347,38 @@ print([name for name in ("keras", "tensorflow") if name in sys.modules])
 class TestNets:
     def test_a_new_process_needs_neither_keras_nor_tensorflow(self, tmp_path: Path, run_python: Callable) -> None:
         digits = datasets.load("digits").select(np.arange(9))
-        wanted = Request(Net("glyphnet"), ("block1_pool",))
+        wanted = FeatureRequest(Net("glyphnet"), ("block1_pool",))
         mine = FeatureCache(tmp_path / "mine")
         assert extract(digits, wanted, mine, engine="openvino").engine == "openvino"
         for engine in ("openvino", "auto"):
             done = run_python(EXTRACT, tmp_path / engine, engine)
             assert done.stdout.splitlines() == ["9 openvino", "[]"], done.stderr
-            (expected,) = cached_features(digits, wanted, mine).features.values()
-            (found,) = cached_features(digits, wanted, FeatureCache(tmp_path / engine)).features.values()
+            (expected,) = stored_features(digits, wanted, mine).features.values()
+            (found,) = stored_features(digits, wanted, FeatureCache(tmp_path / engine)).features.values()
             np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=1e-5 * np.abs(expected).max())
 
     def test_the_second_use_of_a_net_converts_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         digits = datasets.load("digits").select(np.arange(9))
-        wanted = Request(Net("glyphnet"), ("block1_pool",))
+        wanted = FeatureRequest(Net("glyphnet"), ("block1_pool",))
         extract(digits, wanted, FeatureCache(tmp_path / "first"), engine="openvino")
         before = {file: file.stat().st_mtime_ns for place in places() for file in place.iterdir()}
         monkeypatch.setattr("transfer.engines.factory.convert", lambda *_: pytest.fail("converted again"))
-        again = Request(Net("glyphnet"), ("block1_pool",))
+        again = FeatureRequest(Net("glyphnet"), ("block1_pool",))
         assert extract(digits, again, FeatureCache(tmp_path / "second"), engine="openvino").rows_computed == 9
         assert {file: file.stat().st_mtime_ns for place in places() for file in place.iterdir()} == before
 
     @pytest.mark.parametrize("suffix", [".xml", ".bin"])
     def test_a_damaged_net_is_converted_again(self, tmp_path: Path, suffix: str) -> None:
         digits = datasets.load("digits").select(np.arange(9))
-        wanted = Request(Net("glyphnet"), ("block1_pool",))
+        wanted = FeatureRequest(Net("glyphnet"), ("block1_pool",))
         extract(digits, wanted, FeatureCache(tmp_path / "first"), engine="openvino")
         (file,) = [file for place in places() for file in place.glob(f"*{suffix}")]
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
-        again = Request(Net("glyphnet"), ("block1_pool",))
+        again = FeatureRequest(Net("glyphnet"), ("block1_pool",))
         extract(digits, again, FeatureCache(tmp_path / "second"), engine="openvino")
         assert file.stat().st_size == len(whole)
-        one, other = (cached_features(digits, wanted, FeatureCache(tmp_path / n)).features for n in ("first", "second"))
+        one, other = (stored_features(digits, wanted, FeatureCache(tmp_path / n)).features for n in ("first", "second"))
         np.testing.assert_array_equal(np.asarray(one["block1_pool"]), np.asarray(other["block1_pool"]))
 
     def test_everything_that_shapes_the_features_makes_another_conversion(
@@ -391,7 +391,7 @@ class TestNets:
             inputs = keras.Input((32, 32, 3))
             return keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs))
 
-        first = Request(Net("glyphnet", "none"), ("block1_pool",))
+        first = FeatureRequest(Net("glyphnet", "none"), ("block1_pool",))
         wanted = [
             first,
             replace(first, net=Net("glyphnet", "none", seed=1)),
@@ -403,8 +403,8 @@ class TestNets:
             replace(first, pooling="max"),
             replace(first, size=(32, 16)),
             replace(first, size=(16, 32)),
-            Request(save_net(toy(1), "one"), ("conv",)),
-            Request(save_net(toy(2), "two"), ("conv",)),
+            FeatureRequest(save_net(toy(1), "one"), ("conv",)),
+            FeatureRequest(save_net(toy(2), "two"), ("conv",)),
         ]
         count = 0
 
@@ -421,11 +421,11 @@ class TestNets:
         monkeypatch.setattr("transfer.engines.factory.OpenVinoEngine", Nothing)
         from transfer.extraction.batches import read_batches
 
-        def use(wanted: Request, colour: bool = False) -> None:
+        def use(wanted: FeatureRequest, colour: bool = False) -> None:
             pixels = np.zeros((32, 32, 3) if colour else (32, 32), np.uint8)
-            dataset = datasets.DataSet("one", ("a",), (datasets.ArraySource(pixels, "a"),), None)
+            dataset = datasets.Dataset("one", ("a",), (datasets.ArraySource(pixels, "a"),), None)
             with pytest.raises(StopAsyncIteration):
-                list(Engines(wanted, engine="openvino").run(read_batches(dataset, [0], wanted, 4, {})))
+                list(BatchRunner(wanted, engine="openvino").run(read_batches(dataset, [0], wanted, 4, {})))
 
         for number, one in enumerate(wanted, start=1):
             use(one)

@@ -13,11 +13,11 @@ from feature_cache.errors import InvalidChoice
 from transfer.data import datasets
 from transfer.engines import factory, selection
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request, request_for
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest, request_for
 from transfer.nets.catalogue import Net
 
-EXACT = Request(Net("glyphnet"), ("block2_pool", "block4_pool"))
+EXACT = FeatureRequest(Net("glyphnet"), ("block2_pool", "block4_pool"))
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def cache(tmp_path: Path) -> FeatureCache:
     return FeatureCache(tmp_path / "cache")
 
 
-def features(folder: Path, request: Request, cache: FeatureCache, engine: str = "auto") -> list[np.ndarray]:
+def features(folder: Path, request: FeatureRequest, cache: FeatureCache, engine: str = "auto") -> list[np.ndarray]:
     dataset = datasets.load(str(folder))
     extract(dataset, request, cache, engine=engine)
-    return [np.asarray(rows) for rows in cached_features(dataset, request, cache).features.values()]
+    return [np.asarray(rows) for rows in stored_features(dataset, request, cache).features.values()]
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -14,18 +14,18 @@ import pytest
 
 from feature_cache.errors import BadData, InvalidChoice, MissingDependency, WeightsUnavailable
 from feature_cache.keys import digest_array
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource
 from transfer.engines import selection
 from transfer.engines.base import Pending, out_of_memory, padded, within
-from transfer.engines.runner import BATCH_IMAGES, Engines, default_batch_size
+from transfer.engines.runner import BATCH_IMAGES, BatchRunner, default_batch_size
 from transfer.engines.selection import ENGINES, choose, keras_backend
 from transfer.extraction.batches import Batch, read_batches
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.hardware import available_memory
 from transfer.nets.catalogue import Net
 
-WANTED = Request(Net("glyphnet"), ("block1_pool", "block2_conv1"))
+WANTED = FeatureRequest(Net("glyphnet"), ("block1_pool", "block2_conv1"))
 
 
 @pytest.fixture
@@ -39,18 +39,18 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
 
-def random_images(count: int, colour: Callable[[int], bool] = lambda number: False, side: int = 32) -> DataSet:
+def random_images(count: int, colour: Callable[[int], bool] = lambda number: False, side: int = 32) -> Dataset:
     rng = np.random.default_rng(count)
     shapes = [(side, side, 3) if colour(number) else (side, side) for number in range(count)]
     sources = tuple(ArraySource(rng.integers(0, 256, shape, np.uint8), str(n)) for n, shape in enumerate(shapes))
-    return DataSet("random", tuple(str(number) for number in range(count)), sources, None)
+    return Dataset("random", tuple(str(number) for number in range(count)), sources, None)
 
 
-def read(dataset: DataSet, wanted: Request, batch_size: int) -> Iterator[Batch]:
+def read(dataset: Dataset, wanted: FeatureRequest, batch_size: int) -> Iterator[Batch]:
     return read_batches(dataset, range(len(dataset)), wanted, batch_size, {}, threads=2)
 
 
-def features_by_image(engines: Engines, dataset: DataSet, wanted: Request = WANTED) -> list[np.ndarray]:
+def features_by_image(engines: BatchRunner, dataset: Dataset, wanted: FeatureRequest = WANTED) -> list[np.ndarray]:
     """For each readout the rows in the order of the data set, each image in exactly one of them."""
     found: dict[bytes, list[np.ndarray]] = {}
     for batch, features in engines.run(read(dataset, wanted, engines.batch_size)):
@@ -75,10 +75,10 @@ class TestFeatures:
         if engine == "openvino":
             request.getfixturevalue("needs_openvino")
         dataset = random_images(23, lambda number: number % 3 == 1)
-        expected = features_by_image(Engines(WANTED, 1, engine="keras"), dataset)
+        expected = features_by_image(BatchRunner(WANTED, 1, engine="keras"), dataset)
         assert len(np.unique(expected[0], axis=0)) == 23
         for batch_size in (2, 7, 100):
-            engines = Engines(WANTED, batch_size, engine=engine)
+            engines = BatchRunner(WANTED, batch_size, engine=engine)
             assert engines.name == engine
             assert_close(features_by_image(engines, dataset), expected)
             assert engines.note == ""
@@ -86,7 +86,7 @@ class TestFeatures:
     @pytest.mark.parametrize("engine", ["keras", "auto"])
     def test_batches_keep_their_order_and_are_released_when_the_next_is_asked_for(self, engine: str) -> None:
         dataset = random_images(40, lambda number: number % 2 == 1)
-        engines = Engines(WANTED, 3, engine=engine)
+        engines = BatchRunner(WANTED, 3, engine=engine)
         given: list[bytes] = []
         released: list[bytes] = []
 
@@ -110,7 +110,7 @@ class TestFeatures:
         assert len(came) == 14
 
     def test_several_batches_are_under_way_and_no_more_than_the_engine_has_asked_for(self) -> None:
-        engines, given, came = Engines(WANTED, 2, engine="auto"), 0, 0
+        engines, given, came = BatchRunner(WANTED, 2, engine="auto"), 0, 0
 
         def counted() -> Iterator[Batch]:
             nonlocal given
@@ -127,13 +127,13 @@ class TestFeatures:
 
     def test_a_batch_that_is_larger_than_the_engines_is_computed_in_parts(self) -> None:
         dataset = random_images(10)
-        expected = features_by_image(Engines(WANTED, 10, engine="keras"), dataset)
+        expected = features_by_image(BatchRunner(WANTED, 10, engine="keras"), dataset)
         (batch,) = read(dataset, WANTED, 10)
-        ((_, features),) = Engines(WANTED, 3, engine="auto").run([batch])
+        ((_, features),) = BatchRunner(WANTED, 3, engine="auto").run([batch])
         assert_close(features, expected)
 
     def test_no_batch_gives_nothing_and_engines_can_be_run_again(self) -> None:
-        engines = Engines(WANTED, 4)
+        engines = BatchRunner(WANTED, 4)
         assert list(engines.run([])) == []
         dataset = random_images(9)
         first = features_by_image(engines, dataset)
@@ -141,7 +141,7 @@ class TestFeatures:
             np.testing.assert_array_equal(one, other)
 
     def test_provenance_names_what_has_computed(self) -> None:
-        engines = Engines(WANTED, 4, engine="keras")
+        engines = BatchRunner(WANTED, 4, engine="keras")
         features_by_image(engines, random_images(5))
         backend = keras.backend.backend()
         assert engines.provenance["engine"] == f"keras-{backend}"
@@ -149,12 +149,12 @@ class TestFeatures:
         assert engines.making > 0
 
     def test_the_peak_is_a_number_of_images(self) -> None:
-        engines = Engines(WANTED, 4, engine="auto")
+        engines = BatchRunner(WANTED, 4, engine="auto")
         features_by_image(engines, random_images(5))
         assert engines.peak(0.1) > 10
 
     def test_engines_can_be_run_again_when_a_run_was_left_early(self, needs_openvino: None) -> None:
-        engines, found = Engines(WANTED, 2, engine="openvino"), []
+        engines, found = BatchRunner(WANTED, 2, engine="openvino"), []
         dataset = random_images(30)
         left = engines.run(read(dataset, WANTED, 2))
         next(left)
@@ -236,7 +236,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> type[Small]:
     return Small
 
 
-def assert_right(engines: Engines, dataset: DataSet) -> None:
+def assert_right(engines: BatchRunner, dataset: Dataset) -> None:
     sums = np.array([source.pixels.sum(dtype=np.float32) for source in dataset.sources])
     found = features_by_image(engines, dataset)
     np.testing.assert_array_equal(found[0], sums)
@@ -261,33 +261,33 @@ class TestShortOfMemory:
     ) -> None:
         small.error = staticmethod(error)
         small.ahead = 0
-        engines = Engines(WANTED, 16, engine="keras")
+        engines = BatchRunner(WANTED, 16, engine="keras")
         assert_right(engines, random_images(50))
         assert small.sizes == [16, 8, 4]
         assert engines.batch_size == engines.provenance["batch_size"] == 4
 
     def test_images_of_both_kinds_come_right_too(self, small: type[Small]) -> None:
         small.ahead = 0
-        assert_right(Engines(WANTED, 16, engine="keras"), random_images(50, lambda number: number % 2 == 0))
+        assert_right(BatchRunner(WANTED, 16, engine="keras"), random_images(50, lambda number: number % 2 == 0))
 
     @pytest.mark.parametrize(("batch_size", "halved"), [(5, 2), (7, 3), (100, 3)])
     def test_batch_sizes_that_are_no_power_of_two(self, small: type[Small], batch_size: int, halved: int) -> None:
         small.ahead = 0
-        engines = Engines(WANTED, batch_size, engine="keras")
+        engines = BatchRunner(WANTED, batch_size, engine="keras")
         assert_right(engines, random_images(230))
         assert engines.batch_size == halved
 
     @pytest.mark.parametrize("ahead", [1, 2, 4, 8])
     def test_batches_that_were_under_way_are_computed_as_well(self, small: type[Small], ahead: int) -> None:
         small.ahead = ahead
-        assert_right(Engines(WANTED, 16, engine="keras"), random_images(200))
+        assert_right(BatchRunner(WANTED, 16, engine="keras"), random_images(200))
 
     @pytest.mark.parametrize("ahead", [1, 2, 4, 8])
     def test_batches_that_were_under_way_make_it_no_smaller_than_it_must_be(
         self, small: type[Small], ahead: int
     ) -> None:
         small.ahead = ahead
-        engines = Engines(WANTED, 128, engine="keras")
+        engines = BatchRunner(WANTED, 128, engine="keras")
         assert_right(engines, random_images(1500))
         assert engines.batch_size == 4
 
@@ -297,7 +297,7 @@ class TestShortOfMemory:
     ) -> None:
         small.fails_at = fails_at
         small.ahead = 0
-        engines = Engines(WANTED, 16, engine="keras")
+        engines = BatchRunner(WANTED, 16, engine="keras")
         assert_right(engines, random_images(50))
         assert engines.batch_size == 4
 
@@ -307,37 +307,37 @@ class TestShortOfMemory:
     ) -> None:
         small.error, small.room = staticmethod(error), 0
         with pytest.raises(type(error())):
-            features_by_image(Engines(WANTED, 8, engine="keras"), random_images(50))
+            features_by_image(BatchRunner(WANTED, 8, engine="keras"), random_images(50))
         assert small.sizes == [8, 4, 2, 1]
 
     def test_another_error_is_raised_at_once(self, small: type[Small]) -> None:
         small.error = staticmethod(lambda: ZeroDivisionError("an engine's own"))
         with pytest.raises(ZeroDivisionError, match="an engine's own"):
-            features_by_image(Engines(WANTED, 16, engine="keras"), random_images(50))
+            features_by_image(BatchRunner(WANTED, 16, engine="keras"), random_images(50))
         assert small.sizes == [16]
 
     def test_another_error_while_it_gets_smaller_is_raised_at_once(self, small: type[Small]) -> None:
         errors = [MemoryError(), MemoryError(), ZeroDivisionError("an engine's own")]
         small.error, small.ahead = staticmethod(lambda: errors.pop(0)), 0
         with pytest.raises(ZeroDivisionError, match="an engine's own"):
-            features_by_image(Engines(WANTED, 64, engine="keras"), random_images(100))
+            features_by_image(BatchRunner(WANTED, 64, engine="keras"), random_images(100))
         assert small.sizes == [64, 32, 16]
 
 
 @pytest.fixture
-def lacking(save_net: Callable[..., Net]) -> Request:
+def lacking(save_net: Callable[..., Net]) -> FeatureRequest:
     """A net with an operation that OpenVINO does not know."""
     inputs = keras.Input((16, 16, 3))
     resize = keras.layers.Resizing(9, 9, interpolation="lanczos5", name="lanczos")
-    return Request(save_net(keras.Model(inputs, resize(keras.layers.Conv2D(2, 3)(inputs)))), ("lanczos",))
+    return FeatureRequest(save_net(keras.Model(inputs, resize(keras.layers.Conv2D(2, 3)(inputs)))), ("lanczos",))
 
 
 @pytest.mark.usefixtures("needs_openvino", "own_folder")
 class TestWhatOpenVinoCannotRun:
-    def test_keras_runs_it_and_a_note_says_so(self, lacking: Request) -> None:
+    def test_keras_runs_it_and_a_note_says_so(self, lacking: FeatureRequest) -> None:
         dataset = random_images(5, lambda number: True, side=16)
         for _ in range(2):  # at first, and when it is known
-            engines = Engines(lacking, 2, engine="auto")
+            engines = BatchRunner(lacking, 2, engine="auto")
             assert engines.name == "openvino"
             found = features_by_image(engines, dataset, lacking)
             assert engines.name == "keras"
@@ -345,19 +345,19 @@ class TestWhatOpenVinoCannotRun:
             assert engines.note.endswith("; Keras runs it")
             assert "\n" not in engines.note
             assert engines.provenance["engine"] == "keras-tensorflow"
-            assert_close(found, features_by_image(Engines(lacking, 5, engine="keras"), dataset, lacking))
+            assert_close(found, features_by_image(BatchRunner(lacking, 5, engine="keras"), dataset, lacking))
 
-    def test_where_openvino_was_asked_for_it_is_refused_in_one_line(self, lacking: Request) -> None:
+    def test_where_openvino_was_asked_for_it_is_refused_in_one_line(self, lacking: FeatureRequest) -> None:
         dataset = random_images(5, lambda number: True, side=16)
         for _ in range(2):
             with pytest.raises(InvalidChoice) as caught:
-                features_by_image(Engines(lacking, 2, engine="openvino"), dataset, lacking)
+                features_by_image(BatchRunner(lacking, 2, engine="openvino"), dataset, lacking)
             assert str(caught.value).startswith(f"OpenVINO cannot run {lacking.net.name}: ")
             assert str(caught.value).endswith("; use --engine keras.")
             assert "\n" not in str(caught.value)
 
-    def test_the_reason_names_the_operation(self, lacking: Request) -> None:
-        engines = Engines(lacking, 2, engine="auto")
+    def test_the_reason_names_the_operation(self, lacking: FeatureRequest) -> None:
+        engines = BatchRunner(lacking, 2, engine="auto")
         features_by_image(engines, random_images(3, lambda number: True, side=16), lacking)
         assert "ScaleAndTranslate" in engines.note
 
@@ -366,7 +366,7 @@ class TestWhatOpenVinoCannotRun:
     ) -> None:
         """The net has been converted for gray images; then its weights go away, and colour images come."""
         gray, colour = random_images(3), random_images(3, lambda number: True)
-        features_by_image(Engines(WANTED, 2, engine="openvino"), gray)
+        features_by_image(BatchRunner(WANTED, 2, engine="openvino"), gray)
 
         def offline(*_: object, **options: bool) -> None:
             raise WeightsUnavailable("the weights cannot be fetched")
@@ -374,8 +374,8 @@ class TestWhatOpenVinoCannotRun:
         with monkeypatch.context() as patch:
             patch.setattr("transfer.nets.backbone.build", offline)
             with pytest.raises(WeightsUnavailable):
-                features_by_image(Engines(replace(WANTED), 2, engine="auto"), colour)
-        engines = Engines(WANTED, 2, engine="auto")
+                features_by_image(BatchRunner(replace(WANTED), 2, engine="auto"), colour)
+        engines = BatchRunner(WANTED, 2, engine="auto")
         features_by_image(engines, colour)
         assert (engines.name, engines.note) == ("openvino", "")
 
@@ -385,9 +385,9 @@ class TestWhatOpenVinoCannotRun:
 
         monkeypatch.setattr("transfer.engines.factory.convert", wrong)
         dataset = random_images(5)
-        engines = Engines(WANTED, 2, engine="auto")
+        engines = BatchRunner(WANTED, 2, engine="auto")
         assert_close(
-            features_by_image(engines, dataset), features_by_image(Engines(WANTED, 5, engine="keras"), dataset)
+            features_by_image(engines, dataset), features_by_image(BatchRunner(WANTED, 5, engine="keras"), dataset)
         )
         assert "its features differ by 1 from those of Keras" in engines.note
 
@@ -395,9 +395,9 @@ class TestWhatOpenVinoCannotRun:
     def test_what_does_not_suit_the_net_is_said_as_by_keras(self, save_net: Callable[..., Net], engine: str) -> None:
         inputs = keras.Input((16, 16, 1))
         net = save_net(keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs)), preprocessing="torch")
-        wanted = Request(net, ("conv",))
+        wanted = FeatureRequest(net, ("conv",))
         with pytest.raises(InvalidChoice, match="^--preprocessing torch is for colour"):
-            features_by_image(Engines(wanted, 2, engine=engine), random_images(3, side=16), wanted)
+            features_by_image(BatchRunner(wanted, 2, engine=engine), random_images(3, side=16), wanted)
 
 
 class TestChoice:
@@ -494,7 +494,7 @@ class TestChoice:
     def test_choosing_is_refused_before_the_net_is_built(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("transfer.nets.backbone.backbone_for", lambda *_: pytest.fail("built"))
         with pytest.raises(InvalidChoice, match="there is no engine"):
-            Engines(Request(Net("glyphnet"), ("block1_pool",)), engine="nonsense")
+            BatchRunner(FeatureRequest(Net("glyphnet"), ("block1_pool",)), engine="nonsense")
 
 
 class TestBatchSize:
@@ -520,10 +520,10 @@ class TestBatchSize:
             assert default_batch_size(engine, (64, 512)) == default_batch_size(engine, (512, 64))
 
     def test_it_is_no_more_than_there_are_images_nor_what_was_asked_for(self) -> None:
-        assert Engines(WANTED, most=5, engine="keras").batch_size == 5
-        assert Engines(WANTED, 3, most=5, engine="keras").batch_size == 3
-        assert Engines(WANTED, 30, most=5, engine="keras").batch_size == 5
-        assert Engines(WANTED, engine="keras").batch_size == default_batch_size("keras", (32, 32))
+        assert BatchRunner(WANTED, most=5, engine="keras").batch_size == 5
+        assert BatchRunner(WANTED, 3, most=5, engine="keras").batch_size == 3
+        assert BatchRunner(WANTED, 30, most=5, engine="keras").batch_size == 5
+        assert BatchRunner(WANTED, engine="keras").batch_size == default_batch_size("keras", (32, 32))
 
 
 def test_padding_adds_zeros_and_copies_only_where_it_must() -> None:
@@ -540,12 +540,12 @@ def test_a_net_file_that_its_backend_does_not_run_is_bad_data(
     monkeypatch: pytest.MonkeyPatch, save_net: Callable[..., Net]
 ) -> None:
     inputs = keras.Input((16, 16, 1))
-    wanted = Request(save_net(keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs))), ("conv",))
+    wanted = FeatureRequest(save_net(keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs))), ("conv",))
     monkeypatch.setattr("transfer.engines.keras_engine.KerasEngine", Small)
     monkeypatch.setattr(Small, "sizes", [], raising=False)
     monkeypatch.setattr(Small, "error", staticmethod(lambda: ValueError("no such\n  kernel")), raising=False)
     with pytest.raises(BadData, match=r"^Keras cannot run the net .*toy\.keras: no such kernel$"):
-        features_by_image(Engines(wanted, 8, engine="keras"), random_images(9, side=16), wanted)
+        features_by_image(BatchRunner(wanted, 8, engine="keras"), random_images(9, side=16), wanted)
 
 
 class TestMemoryAtHand:
@@ -556,14 +556,14 @@ class TestMemoryAtHand:
         if engine == "openvino":
             request.getfixturevalue("needs_openvino")
         dataset = random_images(40)
-        plenty = Engines(WANTED, engine=engine)
+        plenty = BatchRunner(WANTED, engine=engine)
         expected = features_by_image(plenty, dataset)
         monkeypatch.setattr("transfer.engines.runner.available_memory", lambda: 8_000_000)
-        short = Engines(WANTED, engine=engine)
+        short = BatchRunner(WANTED, engine=engine)
         assert_close(features_by_image(short, dataset), expected)
         assert 1 <= short.batch_size < plenty.batch_size
         assert short.provenance["batch_size"] == short.batch_size
-        asked = Engines(WANTED, 32, engine=engine)
+        asked = BatchRunner(WANTED, 32, engine=engine)
         features_by_image(asked, dataset)
         assert asked.batch_size == 32  # people know better
 

@@ -17,7 +17,7 @@ from transfer.data.datasets import from_files
 from transfer.data.images import FileSource, pixels_for
 from transfer.export.model_input import read_for_model
 from transfer.extraction.extract import extract
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "guide.md"
@@ -26,12 +26,12 @@ EXIF_ORIENTATION = 0x0112
 
 
 @pytest.fixture
-def request_of_images() -> Request:
-    return Request(Net("glyphnet"), ("block4_pool",), size=SIDES)
+def request_of_images() -> FeatureRequest:
+    return FeatureRequest(Net("glyphnet"), ("block4_pool",), size=SIDES)
 
 
 @pytest.fixture
-def about(request_of_images: Request) -> dict[str, Any]:
+def about(request_of_images: FeatureRequest) -> dict[str, Any]:
     spec = request_of_images.specs[0]
     return {
         "classes": ["a", "b", "c"],
@@ -78,7 +78,7 @@ def block_with(word: str) -> str:
 
 
 def test_the_pixels_are_those_of_features(
-    images: dict[str, Path], about: dict[str, Any], request_of_images: Request
+    images: dict[str, Path], about: dict[str, Any], request_of_images: FeatureRequest
 ) -> None:
     for name, path in images.items():
         pixels = read_for_model(path, about)
@@ -94,17 +94,17 @@ def test_deep_gray_is_scaled_and_not_cut_off(images: dict[str, Path], about: dic
 
 
 def test_a_model_that_is_fed_so_gives_the_features_of_an_extraction(
-    images: dict[str, Path], about: dict[str, Any], request_of_images: Request, tmp_path: Path
+    images: dict[str, Path], about: dict[str, Any], request_of_images: FeatureRequest, tmp_path: Path
 ) -> None:
     from feature_cache import FeatureCache
     from transfer.export.model import pixels_to_features
-    from transfer.extraction.lookup import cached_features
+    from transfer.extraction.lookup import stored_features
     from transfer.nets.backbone import backbone_for
 
     spec, cache = request_of_images.specs[0], FeatureCache(tmp_path / "features")
     dataset = from_files(list(images.values()))
     extract(dataset, request_of_images, cache)
-    expected = cached_features(dataset, request_of_images, cache).features[spec.layer][:]
+    expected = stored_features(dataset, request_of_images, cache).features[spec.layer][:]
     backbone = backbone_for(request_of_images.net, [spec.layer], spec.size)
     model = pixels_to_features(backbone, [(spec.layer, spec.pooling)], spec.preprocessing)
     pixels = np.concatenate([read_for_model(path, about) for path in images.values()])

@@ -14,12 +14,12 @@ from feature_cache.errors import BadImage, InvalidChoice, StorageFailure
 from transfer import hardware
 from transfer.data import datasets
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
+from transfer.extraction.lookup import stored_features
 from transfer.extraction.multi_device import Device, devices, extract_on
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
-WANTED = Request(Net("glyphnet"), ("block1_pool", "block4_pool"))
+WANTED = FeatureRequest(Net("glyphnet"), ("block1_pool", "block4_pool"))
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_two_workers_end_with_what_one_process_computes(tmp_path: Path, pair: li
     assert told[-1] == (300, 300)
     expected = extract(dataset, WANTED, alone)
     assert report.engine == expected.engine
-    found = cached_features(dataset, WANTED, cache).features
-    for layer, rows in cached_features(dataset, WANTED, alone).features.items():
+    found = stored_features(dataset, WANTED, cache).features
+    for layer, rows in stored_features(dataset, WANTED, alone).features.items():
         exact = np.asarray(rows)
         np.testing.assert_allclose(np.asarray(found[layer]), exact, atol=1e-5 * np.abs(exact).max())
     assert all(len(list(Path(folder).glob("segment-*"))) == 2 for folder in report.spaces)

@@ -26,13 +26,13 @@ from feature_cache import FeatureCache
 from feature_cache.errors import BadData, BadImage, InvalidChoice, LayertapError
 from transfer import FeatureExtractor
 from transfer.data import datasets
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import to_pixels
-from transfer.engines.runner import Engines
+from transfer.engines.runner import BatchRunner
 from transfer.extraction import extractor
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 SIZE = 28
@@ -46,7 +46,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureCache:
 
 
 @pytest.fixture(scope="module")
-def digits() -> DataSet:
+def digits() -> Dataset:
     return datasets.load("digits").select(np.arange(60))
 
 
@@ -67,7 +67,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def no_net(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From now on no net is run."""
-    return lambda: monkeypatch.setattr(Engines, "run", lambda *_: pytest.fail("the net was run"))
+    return lambda: monkeypatch.setattr(BatchRunner, "run", lambda *_: pytest.fail("the net was run"))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def files(tmp_path: Path, write_image: Callable[..., Path]) -> list[Path]:
     ]
 
 
-def pixels(dataset: DataSet) -> np.ndarray:
+def pixels(dataset: Dataset) -> np.ndarray:
     """Its images as one array: shape (n, 8, 8), uint8."""
     return np.stack([to_pixels(source.load()[1], (8, 8))[..., 0] for source in dataset.sources])
 
@@ -94,25 +94,25 @@ def written(cache: FeatureCache) -> int:
 
 
 class TestFeatures:
-    def test_they_are_those_that_extract_puts_into_the_cache(self, digits: DataSet, tmp_path: Path) -> None:
+    def test_they_are_those_that_extract_puts_into_the_cache(self, digits: Dataset, tmp_path: Path) -> None:
         found = small().fit_transform(digits)
-        request, other = Request(Net("glyphnet"), size=(SIZE, SIZE)), FeatureCache(tmp_path / "other")
+        request, other = FeatureRequest(Net("glyphnet"), size=(SIZE, SIZE)), FeatureCache(tmp_path / "other")
         extract(digits, request, other)
-        expected = np.asarray(cached_features(digits, request, other).features["block4_pool"])
+        expected = np.asarray(stored_features(digits, request, other).features["block4_pool"])
         np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
         assert (found.shape, found.dtype) == ((60, 256), np.float32)
 
-    def test_several_layers_are_side_by_side_in_the_order_asked_for(self, digits: DataSet) -> None:
+    def test_several_layers_are_side_by_side_in_the_order_asked_for(self, digits: Dataset) -> None:
         shallow, deep = small("block2_pool").transform(digits), small(["block4_pool"]).transform(digits)
         both = small(("block4_pool", "block2_pool")).transform(digits)
         np.testing.assert_array_equal(both, np.hstack([deep, shallow]))
 
-    def test_a_layer_may_be_an_index(self, digits: DataSet) -> None:
+    def test_a_layer_may_be_an_index(self, digits: Dataset) -> None:
         extractor = small(-1)
         np.testing.assert_array_equal(extractor.transform(digits), small("block4_pool").transform(digits))
         assert extractor.get_feature_names_out()[0] == "block4_pool_0"
 
-    def test_a_net_file_is_recognised_by_its_content(self, digits: DataSet, save_net: Callable[..., Net]) -> None:
+    def test_a_net_file_is_recognised_by_its_content(self, digits: Dataset, save_net: Callable[..., Net]) -> None:
         keras = pytest.importorskip("keras")
 
         def save(layer: str, filters: int) -> FeatureExtractor:
@@ -127,7 +127,7 @@ class TestFeatures:
         assert extractor.transform(digits).shape == (60, 2)
         assert extractor.get_feature_names_out().tolist() == ["other_0", "other_1"]
 
-    def test_maps_become_rows(self, digits: DataSet) -> None:
+    def test_maps_become_rows(self, digits: Dataset) -> None:
         maps = small("block4_pool", pool="none").transform(digits.sources[:5])
         flat = small("block4_pool", pool="flatten").transform(digits.sources[:5])
         assert maps.shape == (5, len(small("block4_pool", pool="none").get_feature_names_out()))
@@ -167,12 +167,12 @@ class TestFeatures:
         np.testing.assert_array_equal(small().transform(files[::-1]), rows[:6][::-1])
         assert len(np.unique(rows, axis=0)) == 6
 
-    def test_the_cache_may_be_named(self, digits: DataSet, tmp_path: Path, cache: FeatureCache) -> None:
+    def test_the_cache_may_be_named(self, digits: Dataset, tmp_path: Path, cache: FeatureCache) -> None:
         small(cache=tmp_path / "mine").transform(digits)
         assert len(FeatureCache(tmp_path / "mine").spaces()) == 1
         assert cache.spaces() == []
 
-    def test_nothing_is_printed(self, digits: DataSet, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_nothing_is_printed(self, digits: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             small().fit_transform(digits)
@@ -189,7 +189,7 @@ class TestForms:
         np.testing.assert_array_equal(small().transform([[name] for name in names]), expected)
         np.testing.assert_array_equal(small().transform(datasets.from_files(files)), expected)
 
-    def test_arrays_in_all_their_forms_give_the_same_rows(self, digits: DataSet, computed: list[int]) -> None:
+    def test_arrays_in_all_their_forms_give_the_same_rows(self, digits: Dataset, computed: list[int]) -> None:
         images = pixels(digits)
         expected = small().transform(digits)
         alone = np.empty(len(images), object)
@@ -303,14 +303,14 @@ class TestMistakes:
         ],
     )
     def test_parameters_are_checked_by_fit_and_transform_not_before(
-        self, digits: DataSet, options: dict[str, Any], message: str
+        self, digits: Dataset, options: dict[str, Any], message: str
     ) -> None:
         extractor = FeatureExtractor(**options)
         for method in (extractor.fit, extractor.transform):
             with pytest.raises(InvalidChoice, match=message):
                 method(digits)
 
-    def test_an_unknown_layer_is_named(self, digits: DataSet, cache: FeatureCache) -> None:
+    def test_an_unknown_layer_is_named(self, digits: Dataset, cache: FeatureCache) -> None:
         for attempt in (lambda: small("block2_pol").fit_transform(digits), small("block2_pol").get_feature_names_out):
             with pytest.raises(InvalidChoice, match=r"no layer 'block2_pol'; did you mean .*'block2_pool'"):
                 attempt()
@@ -318,7 +318,7 @@ class TestMistakes:
 
 
 class TestNames:
-    def test_they_are_layers_with_numbers(self, digits: DataSet) -> None:
+    def test_they_are_layers_with_numbers(self, digits: Dataset) -> None:
         extractor = small(["block2_pool", "block4_pool"])
         width = extractor.fit_transform(digits).shape[1]
         names = extractor.get_feature_names_out()
@@ -332,12 +332,12 @@ class TestNames:
 
     @pytest.mark.parametrize("pool", ["avg", "none"])
     def test_the_net_tells_their_number_before_and_the_cache_after(
-        self, digits: DataSet, pool: str, monkeypatch: pytest.MonkeyPatch
+        self, digits: Dataset, pool: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         extractor = small(["block3_pool", "block4_pool"], pool=pool)
         before = extractor.get_feature_names_out()
         assert len(before) == extractor.transform(digits.sources[:3]).shape[1]
-        monkeypatch.setattr(Request, "backbone", property(lambda _: pytest.fail("the net was built")))
+        monkeypatch.setattr(FeatureRequest, "backbone", property(lambda _: pytest.fail("the net was built")))
         np.testing.assert_array_equal(extractor.get_feature_names_out(), before)
 
 
@@ -346,14 +346,14 @@ class TestPipelines:
         return make_pipeline(small("block4_pool", **options), LogisticRegression(C=1e-3, max_iter=500))
 
     def test_cross_validation_computes_each_image_once(
-        self, digits: DataSet, computed: list[int], cache: FeatureCache
+        self, digits: Dataset, computed: list[int], cache: FeatureCache
     ) -> None:
         scores = cross_val_score(self.pipeline(), digits, digits.labels, cv=3)
         assert scores.mean() > 0.8
         assert computed == [40, 20], "the second fold finds everything"
         assert written(cache) == 60
 
-    def test_a_warm_cache_needs_no_net(self, digits: DataSet, no_net: Callable[[], None]) -> None:
+    def test_a_warm_cache_needs_no_net(self, digits: Dataset, no_net: Callable[[], None]) -> None:
         small("block4_pool").transform(digits)
         no_net()
         np.testing.assert_array_equal(
@@ -362,7 +362,7 @@ class TestPipelines:
         )
 
     def test_a_search_over_layers_in_processes_computes_each_image_once(
-        self, digits: DataSet, cache: FeatureCache
+        self, digits: Dataset, cache: FeatureCache
     ) -> None:
         layers = ["block2_pool", "block4_pool"]
         grid = {"featureextractor__layer": layers, "logisticregression__C": [1e-4, 1e-3]}
@@ -371,7 +371,7 @@ class TestPipelines:
         assert written(cache) == 2 * 60
         assert search.predict(digits.sources[:4]).shape == (4,)
 
-    def test_threads_wait_for_what_another_computes(self, digits: DataSet, computed: list[int]) -> None:
+    def test_threads_wait_for_what_another_computes(self, digits: Dataset, computed: list[int]) -> None:
         parts = [digits.sources[start : start + 40] for start in (0, 10, 20)]
         threads = [threading.Thread(target=small().transform, args=(part,)) for part in parts]
         for thread in threads:
@@ -381,7 +381,7 @@ class TestPipelines:
         assert sum(computed) == 60
 
     def test_where_nobody_can_wait_the_work_is_done(
-        self, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "a file").touch()
         expected = small().transform(digits)
@@ -390,7 +390,7 @@ class TestPipelines:
         np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
 
     def test_a_fitted_pipeline_is_kept_without_the_net(
-        self, digits: DataSet, tmp_path: Path, no_net: Callable[[], None]
+        self, digits: Dataset, tmp_path: Path, no_net: Callable[[], None]
     ) -> None:
         fitted = self.pipeline().fit(digits, digits.labels)
         joblib.dump(fitted, tmp_path / "model.joblib")
@@ -400,7 +400,7 @@ class TestPipelines:
         loaded = joblib.load(tmp_path / "model.joblib")
         np.testing.assert_array_equal(loaded.predict(digits), fitted.predict(digits))
 
-    def test_it_needs_no_fit_to_transform(self, digits: DataSet) -> None:
+    def test_it_needs_no_fit_to_transform(self, digits: Dataset) -> None:
         check_is_fitted(small())
         pipeline = Pipeline([("features", small()), ("head", LogisticRegression())])
         with pytest.raises(NotFittedError):
@@ -422,7 +422,7 @@ class TestEstimator:
     def test_fit_opens_no_file_and_builds_no_net(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: FeatureCache
     ) -> None:
-        monkeypatch.setattr(Request, "backbone", property(lambda _: pytest.fail("the net was built")))
+        monkeypatch.setattr(FeatureRequest, "backbone", property(lambda _: pytest.fail("the net was built")))
         small().fit([tmp_path / "not there.png"])
         assert not cache.root.exists()
 

@@ -14,13 +14,13 @@ from feature_cache import FeatureCache, FeatureSpec
 from feature_cache.errors import BadImage, MissingFeatures
 from feature_cache.maintenance.shrink import parameters_of, shrink
 from transfer.data import datasets
-from transfer.engines.runner import Engines
+from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features, find_missing, rows_of
-from transfer.extraction.request import Request, request_of
+from transfer.extraction.lookup import find_missing, rows_of, stored_features
+from transfer.extraction.request import FeatureRequest, request_of
 from transfer.nets.catalogue import Net
 
-REQUEST = Request(Net("glyphnet"), ("block1_pool",))
+REQUEST = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 HALF = replace(REQUEST, dtype="float16")
 KINDS = [("int8", None), ("pca", 5)]
 
@@ -33,7 +33,7 @@ def cache(tmp_path: Path) -> FeatureCache:
 @pytest.fixture
 def no_net(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A function after which no net may be run."""
-    return lambda: monkeypatch.setattr(Engines, "run", lambda *_: pytest.fail("the net was run"))
+    return lambda: monkeypatch.setattr(BatchRunner, "run", lambda *_: pytest.fail("the net was run"))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def more(class_folder: Path, tmp_path: Path, write_image: Callable) -> Path:
     return tmp_path / "more"
 
 
-def load(folder: Path) -> datasets.DataSet:
+def load(folder: Path) -> datasets.Dataset:
     return datasets.load(str(folder))
 
 
@@ -54,7 +54,7 @@ def values(folder: Path, spec: FeatureSpec, cache: FeatureCache) -> np.ndarray:
     return np.asarray(rows_of(load(folder), cache[spec], cache).features[spec.layer])
 
 
-def copy_of(cache: FeatureCache, kind: str, components: int | None = None) -> Request:
+def copy_of(cache: FeatureCache, kind: str, components: int | None = None) -> FeatureRequest:
     """Shrink the space of `REQUEST`; the request that gives such rows."""
     name = shrink(cache, cache[REQUEST.specs[0]], kind, components=components).space
     return request_of(cache.open(name))
@@ -96,7 +96,7 @@ class TestFloat16:
         extract(load(class_folder), REQUEST, cache)
         assert find_missing(load(class_folder), HALF, cache).rows == [8]
         with pytest.raises(MissingFeatures, match="8 of 8 rows are not in the cache"):
-            cached_features(load(class_folder), HALF, cache)
+            stored_features(load(class_folder), HALF, cache)
         assert cache.spaces() == [REQUEST.specs[0].folder]
         assert find_missing(load(class_folder), HALF, cache, complete=True).rows == [0]
 
@@ -146,7 +146,7 @@ class TestCodes:
         report = extract(load(class_folder), wanted, cache, on_error="skip")
         assert sorted(problem.id for problem in report.skipped) == ["a/2.png", "b/copy.png", "b/none.png"]
         assert (report.rows_total, report.rows_computed, report.rows_reused, report.rows_skipped) == (10, 0, 7, 3)
-        found = cached_features(load(class_folder), wanted, cache, on_error="skip")
+        found = stored_features(load(class_folder), wanted, cache, on_error="skip")
         assert len(found.dataset) == 7
 
     def test_a_copy_whose_codes_are_lost_is_said(
@@ -166,13 +166,13 @@ class TestRequestOf:
         [
             REQUEST,
             HALF,
-            Request(Net("glyphnet", "none", 3), ("block1_pool",), "max", (24, 20), "pad", "nearest"),
-            Request(Net("glyphnet", preprocessing="unit"), ("block2_pool",)),
+            FeatureRequest(Net("glyphnet", "none", 3), ("block1_pool",), "max", (24, 20), "pad", "nearest"),
+            FeatureRequest(Net("glyphnet", preprocessing="unit"), ("block2_pool",)),
         ],
         ids=["plain", "float16", "options", "preprocessing"],
     )
     def test_a_space_gives_the_request_that_filled_it(
-        self, class_folder: Path, cache: FeatureCache, original: Request
+        self, class_folder: Path, cache: FeatureCache, original: FeatureRequest
     ) -> None:
         extract(load(class_folder), original, cache)
         again = request_of(cache.open(original.specs[0].folder))

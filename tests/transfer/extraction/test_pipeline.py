@@ -16,15 +16,15 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from feature_cache.keys import digest_array
 from transfer.data import datasets
-from transfer.data.datasets import DataSet
+from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, pixels_for
 from transfer.extraction.batches import Batch, read_batches
 from transfer.extraction.extract import extract
-from transfer.extraction.request import Request
-from transfer.extraction.stages import WAITING, Behind, Clock
+from transfer.extraction.request import FeatureRequest
+from transfer.extraction.stages import WAITING, BackgroundWriter, StageTimer
 from transfer.nets.catalogue import Net
 
-WANTED = Request(Net("glyphnet"), ("block1_pool",))
+WANTED = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 
 
 class TestBehind:
@@ -38,14 +38,14 @@ class TestBehind:
             done.append(number)
             busy.release()
 
-        with Behind() as behind:
+        with BackgroundWriter() as behind:
             for number in range(40):
                 behind.do(call, number)
         assert done == list(range(40))
 
     def test_the_loop_goes_on_while_a_call_is_done(self) -> None:
         go, done = threading.Event(), []
-        with Behind() as behind:
+        with BackgroundWriter() as behind:
             behind.do(go.wait, 5)
             behind.do(done.append, 1)
             assert done == []
@@ -55,12 +55,12 @@ class TestBehind:
     def test_a_bounded_number_of_calls_waits(self) -> None:
         go, handed_over = threading.Event(), []
 
-        def hand_over(behind: Behind) -> None:
+        def hand_over(behind: BackgroundWriter) -> None:
             for number in range(3 * WAITING):
                 behind.do(go.wait, 5)
                 handed_over.append(number)
 
-        with Behind() as behind:
+        with BackgroundWriter() as behind:
             loop = threading.Thread(target=hand_over, args=(behind,))
             loop.start()
             time.sleep(0.2)
@@ -74,7 +74,7 @@ class TestBehind:
             raise OSError("the disk is full")
 
         done: list[int] = []
-        with pytest.raises(OSError, match="the disk is full"), Behind() as behind:
+        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as behind:
             behind.do(fail)
             for number in range(WAITING + 1):
                 time.sleep(0.01)
@@ -87,7 +87,7 @@ class TestBehind:
         def fail() -> None:
             raise OSError("the disk is full")
 
-        with pytest.raises(OSError, match="the disk is full"), Behind() as behind:
+        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as behind:
             behind.do(done.append, 1)
             behind.do(fail)
         assert done == [1]
@@ -97,7 +97,7 @@ class TestBehind:
             raise OSError("the disk is full")
 
         later = threading.Event()
-        with pytest.raises(OSError, match="the disk is full"), Behind() as behind:
+        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as behind:
             behind.do(fail)
             behind.do(later.set)
             later.wait(0.5)
@@ -108,16 +108,16 @@ class TestBehind:
             raise OSError
 
         before = set(threading.enumerate())
-        with pytest.raises(OSError), Behind() as behind:
+        with pytest.raises(OSError), BackgroundWriter() as behind:
             behind.do(fail)
-        with pytest.raises(KeyboardInterrupt), Behind() as behind:
+        with pytest.raises(KeyboardInterrupt), BackgroundWriter() as behind:
             behind.do(time.sleep, 0.01)
             raise KeyboardInterrupt
         assert set(threading.enumerate()) <= before
 
     def test_what_was_handed_over_is_done_when_the_loop_is_interrupted(self) -> None:
         done: list[int] = []
-        with pytest.raises(KeyboardInterrupt), Behind() as behind:
+        with pytest.raises(KeyboardInterrupt), BackgroundWriter() as behind:
             for number in range(3):
                 behind.do(done.append, number)
             raise KeyboardInterrupt
@@ -132,7 +132,7 @@ def slowly(count: int, seconds: float) -> Iterator[int]:
 
 class TestClock:
     def test_laps_sum_to_the_total(self) -> None:
-        clock = Clock()
+        clock = StageTimer()
         for what in ("prepare", "compute", "write", "compute"):
             time.sleep(0.01)
             clock.lap(what)
@@ -141,7 +141,7 @@ class TestClock:
         assert clock.seconds["decode"] == 0
 
     def test_time_is_counted_for_what_was_waited_for(self) -> None:
-        clock = Clock()
+        clock = StageTimer()
         for _ in clock.timed("decode", slowly(5, 0.02)):
             time.sleep(0.005)  # in the engine, which asks for the next
         clock.lap("write")
@@ -154,7 +154,7 @@ class TestClock:
             yield 1
             time.sleep(0.05)
 
-        clock = Clock()
+        clock = StageTimer()
         assert list(clock.timed("decode", ends_late())) == [1]
         assert clock.seconds["decode"] >= 0.05
 
@@ -164,13 +164,13 @@ class TestClock:
             raise OSError("gone")
             yield 1
 
-        clock = Clock()
+        clock = StageTimer()
         with pytest.raises(OSError, match="gone"):
             list(clock.timed("decode", fails()))
         assert clock.seconds["decode"] >= 0.03
 
     def test_moving_changes_no_sum_and_takes_no_more_than_there_is(self) -> None:
-        clock = Clock()
+        clock = StageTimer()
         time.sleep(0.01)
         clock.lap("compute")
         before = sum(clock.seconds.values())
@@ -181,15 +181,15 @@ class TestClock:
         assert sum(clock.seconds.values()) == pytest.approx(before)
 
 
-def random_images(count: int, colour: Callable[[int], bool] = lambda number: False) -> DataSet:
+def random_images(count: int, colour: Callable[[int], bool] = lambda number: False) -> Dataset:
     """Distinct images in memory, some of them in colour, of the size that the net takes."""
     rng = np.random.default_rng(count)
     shapes = [(32, 32, 3) if colour(number) else (32, 32) for number in range(count)]
     sources = tuple(ArraySource(rng.integers(0, 256, shape, np.uint8), str(n)) for n, shape in enumerate(shapes))
-    return DataSet("random", tuple(str(number) for number in range(count)), sources, None)
+    return Dataset("random", tuple(str(number) for number in range(count)), sources, None)
 
 
-def expected_rows(dataset: DataSet) -> dict[bytes, np.ndarray]:
+def expected_rows(dataset: Dataset) -> dict[bytes, np.ndarray]:
     """The pixels of every image by its digest."""
     pixels = [source.pixels for source in dataset.sources]
     return {digest_array(part): part[..., None] if part.ndim == 2 else part for part in pixels}

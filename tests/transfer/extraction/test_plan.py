@@ -11,16 +11,16 @@ import pytest
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from transfer.data import datasets
-from transfer.engines.runner import Engines
+from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
 from transfer.extraction.plan import plan
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
 
 def test_plan_agrees_with_the_extraction_and_writes_no_features(class_folder: Path, tmp_path: Path) -> None:
     dataset, cache = datasets.load(str(class_folder)), FeatureCache(tmp_path / "cache")
-    request = Request(Net("glyphnet"), ("block1_pool", "block2_pool"))
+    request = FeatureRequest(Net("glyphnet"), ("block1_pool", "block2_pool"))
     planned = plan(dataset, request, cache)
     assert not list(cache.root.glob("*/*"))
     assert [(part.rows_total, part.rows_present, part.rows_missing) for part in planned.spaces] == [(8, 0, 8)] * 2
@@ -37,7 +37,7 @@ def test_plan_agrees_with_the_extraction_and_writes_no_features(class_folder: Pa
 def test_plan_of_half_a_data_set_counts_the_other_half(
     class_folder: Path, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
-    cache, request = FeatureCache(tmp_path / "cache"), Request(Net("glyphnet"), ("block1_pool",))
+    cache, request = FeatureCache(tmp_path / "cache"), FeatureRequest(Net("glyphnet"), ("block1_pool",))
     extract(datasets.load(str(class_folder)), request, cache)
     for number in range(5):
         write_image(class_folder / "a" / f"new {number}.png", 60 + number)
@@ -48,9 +48,9 @@ def test_plan_of_half_a_data_set_counts_the_other_half(
 
 def test_nothing_to_do_runs_no_net(class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, cache = datasets.load(str(class_folder)), FeatureCache(tmp_path / "cache")
-    request = Request(Net("glyphnet"), ("block1_pool",))
+    request = FeatureRequest(Net("glyphnet"), ("block1_pool",))
     extract(dataset, request, cache)
-    monkeypatch.setattr(Engines, "run", lambda *_: pytest.fail("the net was run"))
+    monkeypatch.setattr(BatchRunner, "run", lambda *_: pytest.fail("the net was run"))
     planned = plan(dataset, request, cache)
     assert (planned.images_missing, planned.bytes, planned.seconds) == (0, 0, 0)
     assert planned.spaces[0].rows_present == 8
@@ -60,7 +60,7 @@ def test_unreadable_images_that_are_skipped_are_counted(class_folder: Path, tmp_
     (class_folder / "a" / "0.png").write_text("no image")
     damaged = class_folder / "a" / "2.png"
     damaged.write_bytes(damaged.read_bytes()[:-40])
-    request = Request(Net("glyphnet"), ("block1_pool",))
+    request = FeatureRequest(Net("glyphnet"), ("block1_pool",))
     planned = plan(datasets.load(str(class_folder)), request, FeatureCache(tmp_path / "cache"), on_error="skip")
     assert planned.unreadable == 1
     assert planned.images_missing == 7
@@ -78,7 +78,7 @@ def test_the_plan_fails_where_the_extraction_would(class_folder: Path, tmp_path:
     else:
         file.write_bytes(file.read_bytes()[:-40] if damage == "cut off" else b"no image")
     dataset = datasets.load(str(tmp_path / "t.csv"), images=str(class_folder))
-    request = Request(Net("glyphnet"), ("block1_pool",))
+    request = FeatureRequest(Net("glyphnet"), ("block1_pool",))
     messages = []
     for run in (plan, extract):
         with pytest.raises(BadImage, match=r"2\.png") as caught:
@@ -89,7 +89,7 @@ def test_the_plan_fails_where_the_extraction_would(class_folder: Path, tmp_path:
 
 def test_plan_counts_the_bytes_of_a_row_as_it_will_be_stored(class_folder: Path, tmp_path: Path) -> None:
     dataset, cache = datasets.load(str(class_folder)), FeatureCache(tmp_path / "cache")
-    half = Request(Net("glyphnet"), ("block1_pool",), dtype="float16")
+    half = FeatureRequest(Net("glyphnet"), ("block1_pool",), dtype="float16")
     planned = plan(dataset, half, cache)
     assert planned.spaces[0].row_bytes == 32 * 2
     assert planned.bytes == 8 * 32 * 2
@@ -97,8 +97,8 @@ def test_plan_counts_the_bytes_of_a_row_as_it_will_be_stored(class_folder: Path,
 
 def test_rows_that_will_be_made_of_full_ones_are_not_planned_to_be_computed(class_folder: Path, tmp_path: Path) -> None:
     dataset, cache = datasets.load(str(class_folder)), FeatureCache(tmp_path / "cache")
-    extract(dataset, Request(Net("glyphnet"), ("block1_pool",)), cache)
-    half = Request(Net("glyphnet"), ("block1_pool",), dtype="float16")
+    extract(dataset, FeatureRequest(Net("glyphnet"), ("block1_pool",)), cache)
+    half = FeatureRequest(Net("glyphnet"), ("block1_pool",), dtype="float16")
     planned = plan(dataset, half, cache)
     assert (planned.images_missing, planned.seconds) == (0, 0)
     assert half.specs[0].folder not in cache.spaces()

@@ -11,49 +11,51 @@ import pytest
 
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.spec import FeatureSpec
-from transfer.extraction.request import Request, request_for
+from transfer.extraction.request import FeatureRequest, request_for
 from transfer.nets.catalogue import NETS, Net
 
 
 def test_without_layers_it_is_the_customary_readout() -> None:
     for name in ("glyphnet", "vgg16"):
-        (spec,) = Request(Net(name, "none")).specs
+        (spec,) = FeatureRequest(Net(name, "none")).specs
         assert (spec.layer, spec.pooling) == (NETS[name].readout, NETS[name].pooling)
 
 
 def test_each_layer_has_one_spec_in_the_order_asked() -> None:
-    request = Request(Net("glyphnet"), ("block2_pool", "block1_pool", "block2_pool"), pooling="max", size=(16, 24))
+    request = FeatureRequest(
+        Net("glyphnet"), ("block2_pool", "block1_pool", "block2_pool"), pooling="max", size=(16, 24)
+    )
     assert [spec.layer for spec in request.specs] == ["block2_pool", "block1_pool"]
     assert all((spec.pooling, spec.size) == ("max", (16, 24)) for spec in request.specs)
 
 
 def test_an_index_is_the_layer_that_it_means() -> None:
-    named = Request(Net("glyphnet"), ("block4_pool", "block1_conv1")).specs
-    assert Request(Net("glyphnet"), ("-1", "0")).specs == named
-    assert Request(Net("glyphnet"), ("-1", "block4_pool")).specs == named[:1]
+    named = FeatureRequest(Net("glyphnet"), ("block4_pool", "block1_conv1")).specs
+    assert FeatureRequest(Net("glyphnet"), ("-1", "0")).specs == named
+    assert FeatureRequest(Net("glyphnet"), ("-1", "block4_pool")).specs == named[:1]
 
 
 def test_options_reach_the_spec() -> None:
     net = Net("glyphnet", preprocessing="unit")
-    (spec,) = Request(net, ("block1_pool",), fit="pad", interpolation="nearest").specs
+    (spec,) = FeatureRequest(net, ("block1_pool",), fit="pad", interpolation="nearest").specs
     assert (spec.fit, spec.interpolation, spec.preprocessing) == ("pad", "nearest", "unit")
 
 
 def test_wrong_options_are_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidChoice, match=r"no pooling 'agv'; did you mean 'avg'"):
-        _ = Request(Net("glyphnet"), pooling="agv").specs
+        _ = FeatureRequest(Net("glyphnet"), pooling="agv").specs
     with pytest.raises(InvalidChoice, match="at least 16 x 16 pixels; received --size 8x8"):
-        _ = Request(Net("glyphnet"), size=(8, 8)).specs
+        _ = FeatureRequest(Net("glyphnet"), size=(8, 8)).specs
 
 
 def test_named_layers_need_no_keras(run_python: Callable) -> None:
     code = """
 import sys
 from transfer.nets.catalogue import NETS, Net
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 for name in NETS:
-    assert Request(Net(name, "none")).specs[0].layer == NETS[name].readout
-    Request(Net(name, "none"), ("a_layer",)).specs
+    assert FeatureRequest(Net(name, "none")).specs[0].layer == NETS[name].readout
+    FeatureRequest(Net(name, "none"), ("a_layer",)).specs
 print([name for name in ("keras", "tensorflow", "jax", "torch", "sklearn") if name in sys.modules])
 """
     done = run_python(code)
@@ -62,16 +64,16 @@ print([name for name in ("keras", "tensorflow", "jax", "torch", "sklearn") if na
 
 def test_a_file_gives_its_own_readout(save_net: Callable[..., Net]) -> None:
     net = save_net(keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, name="conv")]))
-    (spec,) = Request(net).specs
+    (spec,) = FeatureRequest(net).specs
     assert (spec.layer, spec.size, spec.preprocessing) == ("conv", (8, 8), "none")
 
 
 def test_a_run_asks_again_for_what_it_was_trained_on(save_net: Callable[..., Net]) -> None:
     file = save_net(keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, name="conv")]))
     for original in (
-        Request(Net("glyphnet"), ("block2_pool",), "max", (24, 24), "crop", "lanczos"),
-        Request(Net("glyphnet", "none", 3, "torch"), ("block1_pool", "block2_pool")),
-        Request(file, ("-1",), "flatten", (10, 12), precision="bfloat16"),
+        FeatureRequest(Net("glyphnet"), ("block2_pool",), "max", (24, 24), "crop", "lanczos"),
+        FeatureRequest(Net("glyphnet", "none", 3, "torch"), ("block1_pool", "block2_pool")),
+        FeatureRequest(file, ("-1",), "flatten", (10, 12), precision="bfloat16"),
     ):
         for spec in original.specs:
             again = request_for(FeatureSpec.from_json(spec.to_json()), Net(**asdict(original.net)))
@@ -79,7 +81,7 @@ def test_a_run_asks_again_for_what_it_was_trained_on(save_net: Callable[..., Net
 
 
 def test_a_net_that_has_changed_is_refused(save_net: Callable[..., Net]) -> None:
-    (spec,) = Request(Net("glyphnet", "none", 3), ("block1_pool",)).specs
+    (spec,) = FeatureRequest(Net("glyphnet", "none", 3), ("block1_pool",)).specs
     with pytest.raises(BadData, match="their weights was 'random-3', now it is 'random-4'"):
         request_for(spec, Net("glyphnet", "none", 4))
     with pytest.raises(BadData, match="their net was 'glyphnet', now it is 'vgg16'"):
@@ -88,27 +90,27 @@ def test_a_net_that_has_changed_is_refused(save_net: Callable[..., Net]) -> None
 
 @pytest.mark.parametrize(("field", "value"), [("recipe", 0), ("transform", "abc")])
 def test_features_of_another_recipe_are_refused(field: str, value: object) -> None:
-    (spec,) = Request(Net("glyphnet"), ("block1_pool",)).specs
+    (spec,) = FeatureRequest(Net("glyphnet"), ("block1_pool",)).specs
     with pytest.raises(BadData, match=f"their {field} was {value!r}, now it is"):
         request_for(replace(spec, **{field: value}), Net("glyphnet"))
 
 
 @pytest.mark.parametrize("key", ["flip", "v0:flip,seed=0", "v1:rotate=999,seed=0"])
 def test_an_augmentation_of_another_version_is_refused(key: str) -> None:
-    (spec,) = Request(Net("glyphnet"), ("block1_pool",)).specs
+    (spec,) = FeatureRequest(Net("glyphnet"), ("block1_pool",)).specs
     with pytest.raises(BadData, match=f"their augmentation was {key!r}, which this version"):
         request_for(replace(spec, augmentation=key), Net("glyphnet"))
 
 
 def test_the_preprocessing_is_the_one_of_the_spec() -> None:
-    (spec,) = Request(Net("glyphnet", preprocessing="unit"), ("block1_pool",)).specs
+    (spec,) = FeatureRequest(Net("glyphnet", preprocessing="unit"), ("block1_pool",)).specs
     assert request_for(spec, Net("glyphnet")).specs == [spec]
 
 
 def test_a_file_that_was_replaced_is_refused(save_net: Callable[..., Net]) -> None:
     layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, name="conv")]
     net = save_net(keras.Sequential(layers))
-    (spec,) = Request(net, ("conv",)).specs
+    (spec,) = FeatureRequest(net, ("conv",)).specs
     before = Path(net.name).read_bytes()
     save_net(keras.Sequential([*layers, keras.layers.ReLU()]))
     with pytest.raises(BadData, match="their net was .* Bring back what changed .* or extract and train again"):

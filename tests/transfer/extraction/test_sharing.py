@@ -16,7 +16,7 @@ import pytest
 from feature_cache import FeatureCache, FeatureSpec, Space
 from feature_cache.keys import digest_bytes
 from feature_cache.maintenance.compact import compact
-from transfer.extraction.coordination import Todo
+from transfer.extraction.coordination import WorkQueue
 from transfer.extraction.lookup import Missing
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,7 +35,8 @@ def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transfer.extraction.coordination.LOOK_SECONDS", 1.5)
     ticks = iter(range(10**6))
     monkeypatch.setattr(
-        "transfer.extraction.coordination.time", type("Clock", (), {"monotonic": staticmethod(lambda: next(ticks))})
+        "transfer.extraction.coordination.time",
+        type("StageTimer", (), {"monotonic": staticmethod(lambda: next(ticks))}),
     )
 
 
@@ -59,13 +60,13 @@ def missing(*spaces: Space, positions: np.ndarray | None = None) -> Missing:
 class TestTodo:
     def test_alone_it_gives_every_position_once_in_order(self, cache: FeatureCache) -> None:
         wanted = np.arange(N)[::3]
-        assert list(Todo(missing(cache[SPEC], positions=wanted))) == wanted.tolist()
+        assert list(WorkQueue(missing(cache[SPEC], positions=wanted))) == wanted.tolist()
 
     def test_nothing_missing_is_nothing_to_do(self, cache: FeatureCache) -> None:
-        assert list(Todo(missing(cache[SPEC], positions=np.arange(0)))) == []
+        assert list(WorkQueue(missing(cache[SPEC], positions=np.arange(0)))) == []
 
     def test_own_segments_do_not_change_the_order(self, cache: FeatureCache, look_at_once: None) -> None:
-        todo = Todo(missing(cache[SPEC]))
+        todo = WorkQueue(missing(cache[SPEC]))
         given = []
         for position in todo:
             given.append(position)
@@ -78,10 +79,10 @@ class TestTodo:
         self, cache: FeatureCache, look_at_once: None
     ) -> None:
         commit(cache[SPEC], [0, 1, 2])
-        assert list(Todo(missing(cache[SPEC], positions=np.arange(3, N)))) == list(range(3, N))
+        assert list(WorkQueue(missing(cache[SPEC], positions=np.arange(3, N)))) == list(range(3, N))
 
     def test_what_another_commits_is_left_out_and_counted(self, cache: FeatureCache, look_at_once: None) -> None:
-        todo = Todo(missing(cache[SPEC]))
+        todo = WorkQueue(missing(cache[SPEC]))
         upcoming = iter(todo)
         given = [next(upcoming) for _ in range(10)]
         commit(cache[SPEC], range(20, 50))
@@ -91,7 +92,7 @@ class TestTodo:
         assert todo.spaces[0].has(keys([20])).all()
 
     def test_all_that_is_left_may_be_done_by_another(self, cache: FeatureCache, look_at_once: None) -> None:
-        todo = Todo(missing(cache[SPEC]))
+        todo = WorkQueue(missing(cache[SPEC]))
         upcoming = iter(todo)
         next(upcoming)
         commit(cache[SPEC], range(N))
@@ -101,7 +102,7 @@ class TestTodo:
     def test_what_was_given_out_is_not_given_again_after_another_wrote(
         self, cache: FeatureCache, look_at_once: None
     ) -> None:
-        todo = Todo(missing(cache[SPEC]))
+        todo = WorkQueue(missing(cache[SPEC]))
         given = []
         for position in todo:
             given.append(position)
@@ -112,7 +113,7 @@ class TestTodo:
     def test_two_that_see_each_other_go_on_from_different_places(self, cache: FeatureCache, look_at_once: None) -> None:
         starts = set()
         for _ in range(8):
-            todo = Todo(missing(cache[SPEC]))
+            todo = WorkQueue(missing(cache[SPEC]))
             upcoming = iter(todo)
             next(upcoming)
             commit(cache[SPEC], [N + 1])
@@ -124,7 +125,7 @@ class TestTodo:
 
     def test_a_position_stays_until_every_space_has_it(self, cache: FeatureCache, look_at_once: None) -> None:
         one, two = cache[SPEC], cache[replace(SPEC, layer="m")]
-        todo = Todo(missing(one, two))
+        todo = WorkQueue(missing(one, two))
         upcoming = iter(todo)
         given = [next(upcoming)]
         commit(one, range(30))
@@ -142,16 +143,16 @@ class TestTodo:
         monkeypatch.setattr(
             "transfer.extraction.coordination.segment_names", lambda folder: {f"segment-{next(looks)}.h5"}
         )
-        assert sorted(Todo(missing(cache[SPEC]))) == list(range(N))
+        assert sorted(WorkQueue(missing(cache[SPEC]))) == list(range(N))
 
     def test_it_looks_no_more_often_than_it_should(self, cache: FeatureCache) -> None:
-        todo = Todo(missing(cache[SPEC]))
+        todo = WorkQueue(missing(cache[SPEC]))
         commit(cache[SPEC], range(10, 30))
         assert list(todo) == list(range(N))  # five seconds are not over
         assert todo.dropped == 0
 
     def test_a_compaction_by_another_does_no_harm(self, cache: FeatureCache, look_at_once: None) -> None:
-        todo = Todo(missing(cache[SPEC]))
+        todo = WorkQueue(missing(cache[SPEC]))
         given = []
         for position in todo:
             given.append(position)
@@ -168,7 +169,7 @@ import time
 import numpy as np
 import transfer.extraction.extract
 
-class Engines:
+class BatchRunner:
     provenance, name, note, making = {"engine": "toy"}, "toy", "", 0.0
 
     def __init__(self, request, batch_size, **options):
@@ -180,7 +181,7 @@ class Engines:
             pixels = batch.inputs.reshape(len(batch.inputs), -1).astype(np.float32)
             yield batch, [np.stack([pixels.mean(1), pixels.std(1), pixels[:, 0]], 1)]
 
-transfer.extraction.extract.Engines = Engines
+transfer.extraction.extract.BatchRunner = BatchRunner
 """
 
 DRIVER = """
@@ -194,12 +195,12 @@ from feature_cache import FeatureCache
 from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.nets.catalogue import Net
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 
 folder, who, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 dataset = datasets.load("digits").select(np.arange(count))
-request = Request(Net("glyphnet"), ("block1_pool",), size=(int(sys.argv[4]),) * 2)
-if "Engines" not in globals():
+request = FeatureRequest(Net("glyphnet"), ("block1_pool",), size=(int(sys.argv[4]),) * 2)
+if "BatchRunner" not in globals():
     request.backbone  # so that both are ready at the same time
 (folder / who).touch()
 end = time.monotonic() + 60
@@ -277,7 +278,7 @@ def stored(root: Path, dataset: object) -> np.ndarray:
 def test_four_extractions_by_a_real_net_end_with_what_one_computes(tmp_path: Path) -> None:
     from transfer.data import datasets
     from transfer.extraction.extract import extract
-    from transfer.extraction.request import Request
+    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
 
     size = 128  # a second or more of work for each: nothing is shared before something is committed
@@ -286,7 +287,9 @@ def test_four_extractions_by_a_real_net_end_with_what_one_computes(tmp_path: Pat
         assert report["rows_total"] == report["rows_computed"] + report["rows_reused"] == 1797
     assert sum(report["rows_computed"] for report in reports) < 2.5 * 1797
     dataset = datasets.load("digits")
-    extract(dataset, Request(Net("glyphnet"), ("block1_pool",), size=(size, size)), FeatureCache(tmp_path / "alone"))
+    extract(
+        dataset, FeatureRequest(Net("glyphnet"), ("block1_pool",), size=(size, size)), FeatureCache(tmp_path / "alone")
+    )
     expected = stored(tmp_path / "alone", dataset)
     found = stored(tmp_path / "cache", dataset)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

@@ -16,13 +16,13 @@ from feature_cache.errors import InvalidChoice
 from transfer.data import datasets
 from transfer.extraction import batches, reuse
 from transfer.extraction.extract import Report, extract
-from transfer.extraction.lookup import cached_features, find_missing
+from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.plan import plan
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
 
-DEEP = Request(Net("glyphnet"), ("block4_pool", "block3_conv1"))
+DEEP = FeatureRequest(Net("glyphnet"), ("block4_pool", "block3_conv1"))
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def no_images(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(batches, "pixels_for", lambda *_: pytest.fail("an image was decoded"))
 
 
-def run(folder: Path, request: Request, cache: FeatureCache) -> Report:
+def run(folder: Path, request: FeatureRequest, cache: FeatureCache) -> Report:
     return extract(datasets.load(str(folder)), request, cache)
 
 
-def rows(folder: Path, request: Request, cache: FeatureCache) -> list[np.ndarray]:
-    features = cached_features(datasets.load(str(folder)), request, cache).features
+def rows(folder: Path, request: FeatureRequest, cache: FeatureCache) -> list[np.ndarray]:
+    features = stored_features(datasets.load(str(folder)), request, cache).features
     return [np.asarray(features[spec.layer]) for spec in request.specs]
 
 
@@ -50,7 +50,7 @@ def test_features_from_a_stored_layer_are_those_from_the_pixels(
 ) -> None:
     pixels = FeatureCache(tmp_path / "from pixels")
     assert run(class_folder, DEEP, pixels).started_from == []
-    run(class_folder, Request(Net("glyphnet"), ("block2_pool",), "none"), cache)
+    run(class_folder, FeatureRequest(Net("glyphnet"), ("block2_pool",), "none"), cache)
     no_images()
     report = run(class_folder, DEEP, cache)
     assert (report.started_from, report.rows_computed) == (["block2_pool"], 16)
@@ -61,7 +61,7 @@ def test_features_from_a_stored_layer_are_those_from_the_pixels(
 def test_images_without_a_stored_row_are_computed_from_their_pixels(
     class_folder: Path, cache: FeatureCache, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
-    run(class_folder, Request(Net("glyphnet"), ("block2_pool",), "none"), cache)
+    run(class_folder, FeatureRequest(Net("glyphnet"), ("block2_pool",), "none"), cache)
     for number in range(3):
         write_image(class_folder / "a" / f"new {number}.png", 60 + number, mode="RGB" if number else "L")
     report = run(class_folder, DEEP, cache)
@@ -75,7 +75,7 @@ def test_images_without_a_stored_row_are_computed_from_their_pixels(
 def test_the_deepest_stored_layers_are_taken_that_the_readouts_come_after(
     class_folder: Path, cache: FeatureCache
 ) -> None:
-    run(class_folder, Request(Net("glyphnet"), ("block1_pool", "block2_pool", "block3_pool"), "none"), cache)
+    run(class_folder, FeatureRequest(Net("glyphnet"), ("block1_pool", "block2_pool", "block3_pool"), "none"), cache)
     # block3_conv1 comes before block3_pool, so that it needs block2_pool
     deepest = replace(DEEP, layers=("block4_pool",))
     for wanted, *start in ((DEEP, "block2_pool", "block3_pool"), (deepest, "block3_pool")):
@@ -97,11 +97,11 @@ def test_both_sides_of_a_skip_connection_are_read_where_both_are_stored(
     second = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="second")(first)
     joined = keras.layers.Add()([keras.layers.MaxPooling2D(name="around")(first), second])
     net = save_net(keras.Model(inputs, keras.layers.Conv2D(8, 3, name="last")(joined)))
-    wanted = Request(net, ("last",), "avg")
+    wanted = FeatureRequest(net, ("last",), "avg")
     run(class_folder, wanted, pixels := FeatureCache(tmp_path / "from pixels"))
-    run(class_folder, Request(net, ("second",), "none"), cache)
+    run(class_folder, FeatureRequest(net, ("second",), "none"), cache)
     assert plan(datasets.load(str(class_folder)), wanted, cache).started_from == []
-    run(class_folder, Request(net, ("around",), "none"), cache)
+    run(class_folder, FeatureRequest(net, ("around",), "none"), cache)
     no_images()
     assert plan(datasets.load(str(class_folder)), wanted, cache).started_from == ["around", "second"]
     assert run(class_folder, wanted, cache).started_from == ["around", "second"]
@@ -112,16 +112,16 @@ def test_both_sides_of_a_skip_connection_are_read_where_both_are_stored(
 @pytest.mark.parametrize(
     "other",
     [
-        Request(Net("glyphnet"), ("block2_pool",)),  # averaged
-        Request(Net("glyphnet"), ("block2_pool",), "none", size=(48, 48)),
-        Request(Net("glyphnet", "none"), ("block2_pool",), "none"),
-        Request(Net("glyphnet"), ("block2_pool",), "none", fit="pad"),
-        Request(Net("glyphnet"), ("block2_pool",), "none", dtype="float16"),
+        FeatureRequest(Net("glyphnet"), ("block2_pool",)),  # averaged
+        FeatureRequest(Net("glyphnet"), ("block2_pool",), "none", size=(48, 48)),
+        FeatureRequest(Net("glyphnet", "none"), ("block2_pool",), "none"),
+        FeatureRequest(Net("glyphnet"), ("block2_pool",), "none", fit="pad"),
+        FeatureRequest(Net("glyphnet"), ("block2_pool",), "none", dtype="float16"),
     ],
     ids=["pooled", "size", "weights", "fit", "rounded"],
 )
 def test_rows_that_are_not_exactly_that_layer_are_not_used(
-    class_folder: Path, cache: FeatureCache, other: Request
+    class_folder: Path, cache: FeatureCache, other: FeatureRequest
 ) -> None:
     run(class_folder, other, cache)
     assert run(class_folder, DEEP, cache).started_from == []
@@ -130,13 +130,13 @@ def test_rows_that_are_not_exactly_that_layer_are_not_used(
 def test_a_layer_that_costs_more_to_read_than_to_compute_is_not_read(
     class_folder: Path, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(class_folder, Request(Net("glyphnet"), ("block1_conv1",), "none"), cache)
+    run(class_folder, FeatureRequest(Net("glyphnet"), ("block1_conv1",), "none"), cache)
     monkeypatch.setattr(reuse, "BYTES_PER_SECOND", 1e6)
     assert run(class_folder, DEEP, cache).started_from == []
 
 
 def test_a_damaged_space_is_passed_by(class_folder: Path, cache: FeatureCache) -> None:
-    stored = Request(Net("glyphnet"), ("block2_pool",), "none")
+    stored = FeatureRequest(Net("glyphnet"), ("block2_pool",), "none")
     run(class_folder, stored, cache)
     (cache[stored.specs[0]].folder / "spec.json").write_text("{")
     assert run(class_folder, DEEP, cache).started_from == []

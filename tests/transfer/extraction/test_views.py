@@ -14,14 +14,14 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, MissingFeatures
 from transfer.data import datasets
 from transfer.data.augment import Augmentation
-from transfer.engines.runner import Engines
+from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
+from transfer.extraction.lookup import stored_features
 from transfer.extraction.plan import plan
-from transfer.extraction.request import Request, request_of
+from transfer.extraction.request import FeatureRequest, request_of
 from transfer.nets.catalogue import Net
 
-PLAIN = Request(Net("glyphnet"), ("block2_pool",))
+PLAIN = FeatureRequest(Net("glyphnet"), ("block2_pool",))
 VIEWS = replace(PLAIN, augmentation=Augmentation(rotate=20, shift=0.1).key, views=3)
 
 
@@ -30,9 +30,9 @@ def cache(tmp_path: Path) -> FeatureCache:
     return FeatureCache(tmp_path / "cache")
 
 
-def rows(folder: Path, request: Request, cache: FeatureCache) -> np.ndarray:
+def rows(folder: Path, request: FeatureRequest, cache: FeatureCache) -> np.ndarray:
     """Features by image and view."""
-    cached = cached_features(datasets.load(str(folder)), request, cache)
+    cached = stored_features(datasets.load(str(folder)), request, cache)
     features = np.asarray(cached.features["block2_pool"])
     return features.reshape(len(cached.dataset), request.views, -1)
 
@@ -116,7 +116,7 @@ def test_deeper_layers_start_from_stored_views(class_folder: Path, cache: Featur
 def test_views_in_fewer_bits(class_folder: Path, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, half = datasets.load(str(class_folder)), replace(VIEWS, dtype="float16")
     extract(dataset, VIEWS, cache)
-    monkeypatch.setattr(Engines, "run", lambda *_: pytest.fail("the net was run"))
+    monkeypatch.setattr(BatchRunner, "run", lambda *_: pytest.fail("the net was run"))
     assert extract(dataset, half, cache).rows_computed == 0
     exact = rows(class_folder, VIEWS, cache)
     np.testing.assert_allclose(rows(class_folder, half, cache), exact, atol=1e-3 * np.abs(exact).max())

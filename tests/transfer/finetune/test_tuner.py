@@ -16,11 +16,11 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage
 from heads.splitting.groups import inner_split, numbered
 from transfer.data.augment import Augmentation
-from transfer.data.datasets import DataSet, load
+from transfer.data.datasets import Dataset, load
 from transfer.data.images import to_pixels
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.finetune import checkpoint
 from transfer.finetune.cut import find_cut
 from transfer.finetune.pixel_rows import Pixels
@@ -34,7 +34,7 @@ QUICK = Recipe(epochs=2, batch_size=7, inner=0, learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
-def stripes(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Gray and colour images of stripes, across or along."""
     folder, rng = tmp_path_factory.mktemp("stripes"), np.random.default_rng(0)
     for number in range(COUNT):
@@ -53,26 +53,26 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
     return FeatureCache(tmp_path_factory.mktemp("features"))
 
 
-def features(stripes: DataSet, cache: FeatureCache, request: Request) -> Any:
+def features(stripes: Dataset, cache: FeatureCache, request: FeatureRequest) -> Any:
     from feature_cache.joined import Joined
 
     extract(stripes, request, cache, engine="keras")
-    parts = list(cached_features(stripes, request, cache).features.values())
+    parts = list(stored_features(stripes, request, cache).features.values())
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
 class Setting:
     """A net that is cut at a place, its rows, and a probe."""
 
-    def __init__(self, stripes: DataSet, cache: FeatureCache, net: Net, first: str, keep: bool, **options: Any) -> None:
+    def __init__(self, stripes: Dataset, cache: FeatureCache, net: Net, first: str, keep: bool, **options: Any) -> None:
         size = (32, 32)
-        request = Request(net, size=size, **options)
-        plain = Request(net, size=size)
+        request = FeatureRequest(net, size=size, **options)
+        plain = FeatureRequest(net, size=size)
         self.recipe = QUICK
         self.cut = find_cut(request.backbone, request.specs[0].layer, first, keep=keep)
         readout = features(stripes, cache, plain)
         if self.cut.layers:
-            self.rows = features(stripes, cache, Request(net, self.cut.layers, "none", size, **options))
+            self.rows = features(stripes, cache, FeatureRequest(net, self.cut.layers, "none", size, **options))
         else:
             self.rows = Pixels(stripes, request, readout.keys()[0])
         self.labels = np.repeat(stripes.labels, request.views)
@@ -140,7 +140,7 @@ class Watched:
     ],
 )
 def test_from_what_is_kept_and_from_pixels_every_step_has_the_same_loss(
-    stripes: DataSet, cache: FeatureCache, name: str, weights: str | None, first: str, options: dict[str, Any]
+    stripes: Dataset, cache: FeatureCache, name: str, weights: str | None, first: str, options: dict[str, Any]
 ):
     kept = Setting(stripes, cache, Net(name, weights), first, keep=True, **options)
     plain = Setting(stripes, cache, Net(name, weights), first, keep=False, **options)
@@ -163,7 +163,7 @@ def test_from_what_is_kept_and_from_pixels_every_step_has_the_same_loss(
 
 
 @pytest.fixture(scope="module")
-def setting(stripes: DataSet, cache: FeatureCache) -> Setting:
+def setting(stripes: Dataset, cache: FeatureCache) -> Setting:
     return Setting(stripes, cache, Net("glyphnet"), "block4_conv1", keep=True)
 
 
@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_is_none(tmp_path: Path):
     assert checkpoint.read(tmp_path / "none.npz", "key") is None
 
 
-def test_views_are_drawn_one_for_each_image_in_each_epoch(stripes: DataSet, cache: FeatureCache):
+def test_views_are_drawn_one_for_each_image_in_each_epoch(stripes: Dataset, cache: FeatureCache):
     several = Setting(stripes, cache, Net("glyphnet"), "block4_conv1", True, **VIEWS)
     rows = Watched(several.rows)
     several.tuner().fit(rows, several.labels)
@@ -314,9 +314,9 @@ def test_views_are_drawn_one_for_each_image_in_each_epoch(stripes: DataSet, cach
         assert len(set(read % 3)) == 3
 
 
-def test_pixels_are_what_the_net_is_given(stripes: DataSet, cache: FeatureCache):
-    request = Request(Net("glyphnet"), size=(24, 32), augmentation="v1:flip,seed=3", views=2)
-    digests = features(stripes, cache, Request(Net("glyphnet"), size=(24, 32))).keys()[0]
+def test_pixels_are_what_the_net_is_given(stripes: Dataset, cache: FeatureCache):
+    request = FeatureRequest(Net("glyphnet"), size=(24, 32), augmentation="v1:flip,seed=3", views=2)
+    digests = features(stripes, cache, FeatureRequest(Net("glyphnet"), size=(24, 32))).keys()[0]
     rows = Pixels(stripes, request, digests)
     assert (rows.shape, rows.dtype, rows.nbytes) == ((2 * COUNT, 24, 32, 3), np.uint8, 2 * COUNT * 24 * 32 * 3)
     augmentation = Augmentation.from_key(request.augmentation)
@@ -330,7 +330,7 @@ def test_pixels_are_what_the_net_is_given(stripes: DataSet, cache: FeatureCache)
     np.testing.assert_array_equal(some[:].pixels, rows[np.array([7, 2, 11])].pixels)
     np.testing.assert_array_equal(some[:].numbers, rows[np.array([7, 2, 11])].numbers)
     np.testing.assert_array_equal(some.keys()[1], [1, 0, 1])
-    plain = Pixels(stripes, Request(Net("glyphnet"), size=(24, 32)), digests)
+    plain = Pixels(stripes, FeatureRequest(Net("glyphnet"), size=(24, 32)), digests)
     np.testing.assert_array_equal(plain[:3], rows[:6:2].pixels)
     changed = Pixels(stripes, request, digests[::-1])
     with pytest.raises(BadImage, match="has changed since it was first read"):
@@ -354,7 +354,7 @@ def test_one_class_is_refused(setting: Setting):
         setting.tuner().fit(setting.rows, np.full(COUNT, "across"))
 
 
-def test_adapters_train_and_nothing_else_does(stripes: DataSet, cache: FeatureCache):
+def test_adapters_train_and_nothing_else_does(stripes: Dataset, cache: FeatureCache):
     setting = Setting(stripes, cache, Net("glyphnet"), "block4_conv1", keep=True)
     recipe = Recipe(epochs=2, batch_size=8, inner=0, learning_rate=1e-2, lora=4)
     tuner = setting.tuner(recipe)

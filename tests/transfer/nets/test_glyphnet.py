@@ -135,10 +135,10 @@ class TestNet:
 
         from transfer.data import datasets
         from transfer.extraction.batches import read_batches
-        from transfer.extraction.request import Request
+        from transfer.extraction.request import FeatureRequest
 
         chosen, labels = np.arange(400), load_digits().target[:400]
-        (batch,) = read_batches(datasets.load("digits"), chosen, Request(Net("glyphnet")), 400, [])
+        (batch,) = read_batches(datasets.load("digits"), chosen, FeatureRequest(Net("glyphnet")), 400, [])
         accuracy = {}
         for weights in (None, "none"):
             backbone = Backbone(Net("glyphnet", weights))

@@ -17,8 +17,8 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFile
 from transfer.data import datasets
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import cached_features
-from transfer.extraction.request import Request
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest
 from transfer.finetune.saved_net import keep
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
@@ -283,9 +283,9 @@ class TestPrecision:
         data, found = datasets.load(str(class_folder)), []
         for name, engine in (("exact", "keras"), ("half", "keras"), ("half", "auto")):
             cache = FeatureCache(tmp_path / f"{name}-{engine}")
-            request = Request(Net(str(tmp_path / f"{name}.keras")), ("gap",))
+            request = FeatureRequest(Net(str(tmp_path / f"{name}.keras")), ("gap",))
             extract(data, request, cache, engine=engine)
-            found.append(np.asarray(cached_features(data, request, cache).features["gap"]))
+            found.append(np.asarray(stored_features(data, request, cache).features["gap"]))
         for other in found[1:]:
             assert np.abs(found[0] - other).max() <= 1e-4 * np.abs(found[0]).max()
 
@@ -333,7 +333,7 @@ class TestLimits:
         keras.Model(i, keras.layers.GlobalAveragePooling2D(name="gap")(x)).save(tmp_path / "a.keras")
         cache = FeatureCache(tmp_path / "cache")
         with pytest.raises(InvalidChoice, match=r"one image takes [\d,.]+ GiB in the largest layer of") as caught:
-            extract(datasets.load(str(class_folder)), Request(Net(str(tmp_path / "a.keras")), ("gap",)), cache)
+            extract(datasets.load(str(class_folder)), FeatureRequest(Net(str(tmp_path / "a.keras")), ("gap",)), cache)
         one_line(caught.value)
         assert cache.spaces() == []
 

@@ -416,10 +416,10 @@ class TestImagenetWeights:
 import sys
 from feature_cache.errors import LayertapError
 from transfer.nets.catalogue import Net
-from transfer.extraction.request import Request
+from transfer.extraction.request import FeatureRequest
 for name, side in (("mobilenetv2", 32), ("vgg16", 32)):
     try:
-        Request(Net(name), size=(side, side)).backbone
+        FeatureRequest(Net(name), size=(side, side)).backbone
     except LayertapError as error:
         print(type(error).__name__, error, file=sys.stderr)
 """

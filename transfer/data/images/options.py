@@ -51,7 +51,7 @@ DEFAULT = Decoding()
 
 
 class PixelChoices(Protocol):
-    """What a `Request` and a `FeatureSpec` have in common: all that shapes pixels but the size."""
+    """What a `FeatureRequest` and a `FeatureSpec` have in common: all that shapes pixels but the size."""
 
     @property
     def alpha(self) -> str: ...

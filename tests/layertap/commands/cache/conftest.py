@@ -50,12 +50,12 @@ class Extracted:
 def original(tmp_path_factory: pytest.TempPathFactory, make_classes: Callable) -> Extracted:
     from transfer.data import datasets
     from transfer.extraction.extract import extract
-    from transfer.extraction.request import Request
+    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
 
     folder = tmp_path_factory.mktemp("original")
     make_classes(folder / "data")
-    request = Request(Net("glyphnet"), ("block1_pool", "block2_pool"))
+    request = FeatureRequest(Net("glyphnet"), ("block1_pool", "block2_pool"))
     everything = datasets.load(str(folder / "data"))
     for chosen in (np.arange(4), np.arange(12)):
         extract(everything.select(chosen), request, FeatureCache(folder / "features"))
