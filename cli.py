@@ -22,7 +22,7 @@ from feature_cache.errors import LayertapError
 from feature_cache.version import own_version
 from layertap.commands.arguments import fine_tune, heads, shared, types
 from layertap.commands.ramp import parser as ramp_parser
-from layertap.commands.terminal import streams
+from layertap.commands.terminal import flags, streams
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -54,6 +54,7 @@ def _run(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
             stream.reconfigure(errors="backslashreplace")
+    flags.use(args.parser)
     module, function = args.command.split(":")
     return getattr(importlib.import_module(module), function)(args) or 0
 
@@ -110,7 +111,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"layertap: {' '.join(message.split())}", file=sys.stderr)
+    print(f"layertap: {' '.join(flags.with_flags(message).split())}", file=sys.stderr)
     return status
 
 
@@ -347,7 +348,7 @@ def _add(
     *groups: Callable[[argparse.ArgumentParser], None],
 ) -> argparse.ArgumentParser:
     sub = to.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    sub.set_defaults(command=command)
+    sub.set_defaults(command=command, parser=sub)
     for group in groups:
         group(sub)
     sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else there")

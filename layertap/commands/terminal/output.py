@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from feature_cache.errors import InvalidChoice, StorageFailure, printable
 from feature_cache.files.checked import real_path
+from layertap.commands.terminal.flags import with_flags
 
 MOST_NOTES = 20  # lines of notes that a command prints
 READER_SECONDS = 10.0  # that a program may take to open the named pipe that is written to
@@ -155,7 +156,7 @@ def write_skipped(file: Path, skipped: Sequence[Any]) -> None:
         with output(str(file)) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["id", "reason"])
-            writer.writerows((problem.id, problem.reason) for problem in skipped)
+            writer.writerows((problem.id, with_flags(problem.reason)) for problem in skipped)
 
 
 def print_skipped(skipped: Sequence[Any], file: Path | None) -> None:
@@ -164,12 +165,12 @@ def print_skipped(skipped: Sequence[Any], file: Path | None) -> None:
         kept = f"; the list is in {file}" if file else ""
         print(f"left out {len(skipped)} unreadable image{'s' * (len(skipped) > 1)}{kept}:", file=sys.stderr)
         for problem in skipped[:5]:
-            print(f"  {problem.id}: {problem.reason}", file=sys.stderr)
+            print(f"  {problem.id}: {with_flags(problem.reason)}", file=sys.stderr)
 
 
 def print_notes(notes: Sequence[str]) -> None:
     """Say on stderr what was guessed, passed over, or read otherwise than its owner may mean."""
     for note in notes[:MOST_NOTES]:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {with_flags(note)}", file=sys.stderr)
     if len(notes) > MOST_NOTES:
         print(f"note: {len(notes) - MOST_NOTES} more remarks like these are left out.", file=sys.stderr)
