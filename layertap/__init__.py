@@ -1,1 +1,56 @@
-"""Layertap: features of pretrained vision nets, computed once and kept, and heads trained on them."""
+"""Layertap: features of pretrained vision nets, computed once and kept, and heads trained on them in seconds.
+
+Importing this package loads neither Keras, a backend nor scikit-learn: each public name is imported when it is first
+used, and a backend when a net is built.
+
+Examples
+--------
+>>> import layertap as lt
+>>> data = lt.load_dataset("digits")
+>>> len(data)
+1797
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# The module that each public name comes from.
+_HOMES = {
+    "Dataset": "transfer.data.datasets",
+    "FeatureCache": "feature_cache.cache",
+    "FeatureExtractor": "transfer.extraction.extractor",
+    "FeatureSet": "transfer.extraction.feature_set",
+    "LayertapError": "feature_cache.errors",
+    "Net": "transfer.nets.catalogue",
+    "Run": "layertap.runs",
+    "evaluate": "layertap.workflows.evaluate",
+    "explore": "layertap.workflows.explore",
+    "export": "layertap.workflows.export",
+    "extract": "layertap.workflows.extract",
+    "fine_tune": "layertap.workflows.fine_tune",
+    "load_dataset": "layertap.workflows.load_dataset",
+    "load_run": "layertap.runs",
+    "predict": "layertap.workflows.predict",
+    "sweep": "layertap.workflows.sweep",
+    "train_head": "layertap.workflows.train_head",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from feature_cache.version import own_version
+
+        return own_version()
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # found at once from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
