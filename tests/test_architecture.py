@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("feature_cache", "transfer", "heads", "layertap")
 OUR_OWN = {*ROOMS, "cli"}
+MOST_MODULES = 15  # in a folder, with its __init__.py
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 MAY_IMPORT = {
     "feature_cache": {"feature_cache"},
@@ -128,12 +130,18 @@ def test_nothing_that_runs_code_from_files_is_ever_called(room: str) -> None:
                 assert "enable_unsafe_deserialization" not in called, f"{where}:{node.lineno}"
 
 
-def test_every_module_says_what_it_is_for_and_stays_small() -> None:
+def test_every_module_says_what_it_is_for() -> None:
     for file in [ROOT / "cli.py", *(file for room in ROOMS for file in sources(room))]:
         text = file.read_text(encoding="utf-8")
         if text.strip():
             assert ast.get_docstring(ast.parse(text)), f"{file.relative_to(ROOT)} has no docstring"
-        assert len(text.splitlines()) <= 500, f"{file.relative_to(ROOT)} is long; split it"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_folder_holds_few_modules(room: str) -> None:
+    folders = Counter(file.parent for file in sources(room))
+    for folder, count in folders.items():
+        assert count <= MOST_MODULES, f"{folder.relative_to(ROOT)} holds {count} modules; divide it into folders"
 
 
 @pytest.fixture(scope="module")

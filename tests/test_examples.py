@@ -53,7 +53,7 @@ def test_the_options_of_readme_exist(capsys: pytest.CaptureFixture[str]) -> None
     ]
     for command in commands:
         with pytest.raises(SystemExit):
-            cli.main([*command, "--help"])
+            cli.main([*command, "--help-all"])
     helps = capsys.readouterr().out
     readme = re.sub(r"ramp-test .*", "", readme)  # not ours
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme)):

@@ -46,6 +46,7 @@ class Readout:
 
 def sweep(args: argparse.Namespace) -> None:
     from heads.evaluation import sweep as sweeping
+    from heads.evaluation.views import Views
     from layertap.report import plots
     from transfer.data.datasets import require_labels
 
@@ -69,7 +70,15 @@ def sweep(args: argparse.Namespace) -> None:
     out = Path(args.out)
     with Progress("pairs", args.quiet) as progress:
         results = sweeping.sweep(
-            features, pairs, labels, groups, protocol, out / "results", jobs=args.jobs, progress=progress
+            features,
+            pairs,
+            labels,
+            groups,
+            protocol,
+            out / "results",
+            views=Views(args.views),
+            jobs=args.jobs,
+            progress=progress,
         )
     costs = _costs(readouts)
     rows = [_row(result, features[result.pair.features].shape, costs[result.pair.features]) for result in results]
@@ -169,8 +178,6 @@ def _heads(args: argparse.Namespace) -> Iterator[tuple[str, tuple[tuple[str, Any
 
 def _readouts(args: argparse.Namespace) -> dict[str, list[Readout]]:
     """What to judge, by name: single layers, and those to be joined."""
-    from transfer.extraction.request import FeatureRequest
-    from transfer.nets.catalogue import Net
 
     nets = list(dict.fromkeys(args.net or ["glyphnet"]))
     of_net: dict[str, list[str]] = {net: [] for net in nets}
@@ -186,7 +193,7 @@ def _readouts(args: argparse.Namespace) -> dict[str, list[Readout]]:
             )
     singles: list[Readout] = []
     for net, size, pool in itertools.product(nets, args.size or [None], args.pool or [None]):
-        request = FeatureRequest(Net(net, args.weights, args.seed), tuple(of_net[net]), pool, size)
+        request = replace(shared.request_of_net(args, net, nets), layers=tuple(of_net[net]), pooling=pool, size=size)
         singles += [Readout(request, spec.layer) for spec in request.specs]
     several = {"net": len(nets) > 1, "size": len(args.size) > 1, "pool": len(args.pool) > 1}
     named = {_name([readout], several): [readout] for readout in singles}

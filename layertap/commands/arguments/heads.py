@@ -5,69 +5,37 @@ from __future__ import annotations
 import argparse
 import os
 
-from feature_cache.spec import POOLINGS
-from layertap.commands.arguments import shared, types
+from heads.registry import HEADS
+from layertap.commands.arguments import types
 
 
 def add_sweep(sub: argparse.ArgumentParser) -> None:
-    group = sub.add_argument_group("features", "each may be repeated; all combinations are judged")
-    group.add_argument(
-        "--net", action="append", default=[], metavar="N", help="name, .keras or .h5 file (default: glyphnet)"
-    )
-    group.add_argument(
-        "--layer", action="append", default=[], metavar="L", help="of the net; NET:LAYER of several nets"
-    )
-    group.add_argument("--pool", action="append", default=[], choices=POOLINGS, help="(default: the net's custom)")
-    group.add_argument(
-        "--size",
-        action="append",
-        default=[],
-        type=types.size,
-        metavar="S",
-        help="input size (default: the net's own)",
-    )
-    group.add_argument(
-        "--join", action="append", default=[], metavar="L+M", help="layers side by side, besides each for itself"
-    )
-    group.add_argument("--weights", metavar="W", help="of all nets: imagenet, none or a file")
-    group.add_argument("--extract", action="store_true", help="compute the features that the cache lacks")
     group = sub.add_argument_group("heads")
     group.add_argument(
-        "--head", action="append", default=[], metavar="NAME", help="may be repeated (default: logistic, ridge and knn)"
+        "--head",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="head, as of train-head; may be repeated (default: logistic, ridge and knn)",
     )
     group.add_argument(
-        "--grid", action="append", default=[], type=grid, metavar="HEAD.NAME=V1,V2", help="values of a parameter"
+        "--grid",
+        action="append",
+        default=[],
+        type=grid,
+        metavar="HEAD.NAME=V1,V2",
+        help="values of a parameter of a head, each of which is judged; may be repeated",
     )
     group.add_argument(
         "--jobs",
         type=types.positive,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="processes (default: all cores)",
+        help="number of processes (default: one for each core)",
     )
-    add_protocol(group)
-    shared.add_seed(sub)
-    sub.add_argument("--out", required=True, metavar="DIR", help="folder of the results; the same one goes on there")
-
-
-def add_head(group: argparse._ArgumentGroup) -> None:
-    from heads import HEADS
-
-    group.add_argument(
-        "--head",
-        default=None,
-        metavar="NAME",
-        help=f"{', '.join(HEADS)}; a classifier or regressor of scikit-learn, as sklearn.svm:SVC; or "
-        "FILE.py:make_head, a function of your own that returns an estimator: the file is run (default: logistic; "
-        "ridge for --regression)",
-    )
-    group.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        type=types.parameter,
-        metavar="NAME=VALUE",
-        help="of the head; of most also scale=true or false, pca=N, calibrate=true or false, class_weight=balanced",
+    add_protocol(sub)
+    sub.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of the results; an interrupted sweep continues there"
     )
 
 
@@ -86,60 +54,116 @@ def add_targets(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def add_choice(group: argparse._ArgumentGroup) -> None:
+def add_head(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("head")
+    group.add_argument(
+        "--head",
+        default=None,
+        metavar="NAME",
+        help=f"{', '.join(HEADS)}; a classifier or regressor of scikit-learn, as sklearn.svm:SVC; or "
+        "FILE.py:make_head, a function of yours that returns an estimator: the file is run (default: logistic; "
+        "ridge for --regression)",
+    )
+    group.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        type=types.parameter,
+        metavar="NAME=VALUE",
+        help="parameter of the head; most heads also have scale=true or false, pca=N, calibrate=true or false and "
+        "class_weight=balanced; may be repeated",
+    )
     group.add_argument(
         "--grid",
         action="append",
         default=[],
         type=grid,
         metavar="NAME=V1,V2",
-        help="values of a parameter, chosen among by inner folds of the training rows; may be repeated",
+        help="values of a parameter, of which inner folds of the training images choose one; may be repeated",
     )
-    group.add_argument("--calibrate", action="store_true", help="learn a temperature of the probabilities")
-    group.add_argument("--join", action="store_true", help="read all layers side by side, instead of choosing one")
+    group.add_argument("--calibrate", action="store_true", help="calibrate probabilities by a learned temperature")
+    group.add_argument(
+        "--join", action="store_true", help="train on all layers side by side, instead of choosing the best one"
+    )
     group.add_argument(
         "--beside",
         action="append",
         default=[],
         metavar="SPACE",
-        help="read this space of the cache, too; may be repeated",
+        help="train also on the features of this space of the cache, side by side; may be repeated",
     )
     group.add_argument(
-        "--map", choices=("pca", "umap"), default="pca", help="how features are drawn in two dimensions (default: pca)"
+        "--average-views", action="store_true", help="predict by the mean over all views of an image, not by the first"
     )
-    group.add_argument("--test", type=float, metavar="F", help="set a share F aside, scored once at the end")
-    group.add_argument("--curve", type=counts, default=[], metavar="N,N", help="accuracy by labelled images per class")
 
 
-def counts(text: str) -> list[int]:
-    """``1,5,20`` as rising numbers."""
-    return sorted({types.positive(part) for part in text.split(",")})
-
-
-def add_protocol(group: argparse._ArgumentGroup) -> None:
+def add_protocol(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group(
+        "protocol", "how the images are divided into those to train on and those to judge on"
+    )
     protocol = group.add_mutually_exclusive_group()
-    protocol.add_argument("--cv", type=int, metavar="K", help="judge by K stratified folds")
+    protocol.add_argument("--cv", type=int, metavar="K", help="judge by cross-validation in K stratified folds")
     protocol.add_argument("--valid", type=float, metavar="F", help="judge on a share F held out (default: 0.2)")
     protocol.add_argument(
-        "--per-class", type=int, metavar="N", help="train on N labelled images per class, judge on all the rest"
+        "--per-class", type=int, metavar="N", help="train on N labelled images of each class, judge on all others"
     )
-    group.add_argument("--repeats", type=types.positive, default=1, metavar="R", help="make the folds of --cv R times")
+    group.add_argument(
+        "--repeats", type=types.positive, default=1, metavar="R", help="make the folds of --cv R times (default: 1)"
+    )
+    group.add_argument(
+        "--draws",
+        type=types.positive,
+        default=20,
+        metavar="N",
+        help="number of times that --per-class draws images (default: 20)",
+    )
     group.add_argument(
         "--splits",
         metavar="COLUMN",
-        help="of a CSV file: train, valid and test of its own, or a name for each fold",
+        help="column of a CSV file that says where an image belongs: train, valid or test, or the name of its fold",
     )
     group.add_argument(
-        "--groups", metavar="COLUMN", help="of a CSV file: images of a group, one patient's, stay on one side"
+        "--groups",
+        metavar="COLUMN",
+        help="column of a CSV file: images with the same value, of one patient for instance, are never divided",
     )
     group.add_argument(
         "--together",
         choices=("exact", "near", "copies"),
         default="exact",
-        help="what stays on one side: exact copies and the pages of a file; near-duplicates as well, as explore finds "
-        "them; or copies alone, so that pages of a file may part (default: exact)",
+        help="which images are never divided: exact copies and the pages of a file; near-duplicates as well, as "
+        "explore finds them; or copies alone, so that pages of a file may be divided (default: exact)",
     )
-    group.add_argument("--draws", type=types.positive, default=20, metavar="N", help="for --per-class (default: 20)")
+
+
+def add_test(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--test", type=float, metavar="F", help="set a share F of the images aside, scored once at the end"
+    )
+
+
+def add_run(sub: argparse.ArgumentParser) -> None:
+    add_out(sub)
+    sub.add_argument(
+        "--curve",
+        type=counts,
+        default=[],
+        metavar="N,N",
+        help="draw the accuracy for these numbers of labelled images of each class",
+    )
+    sub.add_argument(
+        "--map", choices=("pca", "umap"), default="pca", help="how features are drawn in two dimensions (default: pca)"
+    )
+
+
+def add_out(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--out", required=True, metavar="RUN", help="folder of the run to write")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing run")
+
+
+def counts(text: str) -> list[int]:
+    """``1,5,20`` as rising numbers."""
+    return sorted({types.positive(part) for part in text.split(",")})
 
 
 def columns(text: str) -> list[str]:

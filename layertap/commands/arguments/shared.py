@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and the objects that they become."""
+"""From the arguments of a command to the objects that they name: data sets, nets, features and caches."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import contextlib
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import InvalidChoice, MissingFeatures
-from feature_cache.spec import ALPHAS, FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
-from layertap.commands.arguments import types
+from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.terminal.output import Progress, print_notes
 
 if TYPE_CHECKING:
@@ -41,179 +41,6 @@ FEATURES: dict[str, Any] = {
     "dtype": "float32",
     "augment": None,
 }
-
-
-def add_data(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("data", metavar="DATA", help="digits, a folder or a file (see layertap --help)")
-    add_csv(sub)
-
-
-def add_csv(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--images", metavar="DIR", help="image folder of a CSV file")
-    add_columns(sub)
-    sub.add_argument("--split", metavar="NAME", help="part of a data set that comes divided: train, val, test")
-    sub.add_argument(
-        "--range",
-        type=types.value_range,
-        metavar="LOW,HIGH",
-        help="numbers that are black and white in arrays whose dtype does not say it: --range=-1,1",
-    )
-    sub.add_argument(
-        "--pages",
-        choices=("first", "all", "channels"),
-        default="first",
-        help="of files of several pages: the first one, each as an image FILE#PAGE, or all as channels of one image "
-        "(default: first)",
-    )
-    sub.add_argument(
-        "--max-pixels",
-        type=types.positive,
-        metavar="N",
-        help="most pixels of an image that are decoded (default: 178,956,970)",
-    )
-
-
-def add_columns(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--class-column", default="class", metavar="NAME", help="column of the classes in a CSV file (default: class)"
-    )
-    sub.add_argument("--id-column", default="id", metavar="NAME", help="column of the file names (default: id)")
-
-
-def add_features(sub: argparse.ArgumentParser, *, several: bool = True) -> None:
-    group = sub.add_argument_group("features")
-    group.add_argument(
-        "--space", metavar="SPACE", help="those of a space of the cache, instead of all of the following but --seed"
-    )
-    group.add_argument(
-        "--net",
-        default="glyphnet",
-        help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
-    )
-    group.add_argument(
-        "--weights",
-        metavar="W",
-        help="imagenet, none (random, by --seed) or a weights file (default: imagenet; glyphnet has its own)",
-    )
-    group.add_argument(
-        "--layer",
-        action="append",
-        default=[],
-        metavar="L",
-        help=f"name or index of {'a layer; may be repeated' if several else 'one layer'} (default: the net's readout)",
-    )
-    group.add_argument("--pool", choices=POOLINGS, help="what to do with the spatial axes (default: the net's custom)")
-    group.add_argument("--size", type=types.size, help="input size in pixels, 64 or 48x64 (default: the net's own)")
-    group.add_argument(
-        "--fit", choices=FITS, default="stretch", help="how images of another shape are fitted to it (default: stretch)"
-    )
-    group.add_argument(
-        "--interpolation", choices=INTERPOLATIONS, default="bilinear", help="how images are resized (default: bilinear)"
-    )
-    add_decoding(group)
-    group.add_argument(
-        "--preprocessing",
-        choices=PREPROCESSINGS,
-        help="what the net expects pixels to become (default: the net's own; none, 0 to 255, for a file)",
-    )
-    group.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="what to compute in; fewer bits where the hardware gains by it (default: float32)",
-    )
-    group.add_argument(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        help="what to store features as (default: float32)",
-    )
-    group.add_argument(
-        "--views",
-        type=types.positive,
-        default=1,
-        metavar="K",
-        help="of each image, the plain one first (default: 1)",
-    )
-    group.add_argument(
-        "--augment",
-        metavar="A",
-        help="how the other views differ: flip,vflip,rotate=15,shift=0.1,zoom=0.1,brightness=0.1,contrast=0.1, or some",
-    )
-    group.add_argument(
-        "--seed",
-        type=types.seed,
-        default=0,
-        metavar="N",
-        help="of random weights, views and splits (default: 0)",
-    )
-
-
-def add_decoding(sub: argparse._ActionsContainer) -> None:
-    sub.add_argument(
-        "--alpha",
-        choices=ALPHAS,
-        default="white",
-        help="what transparent pixels are laid over; ignore drops a fourth band that is none (default: white)",
-    )
-    levels = sub.add_mutually_exclusive_group()
-    levels.add_argument(
-        "--depth",
-        type=types.depth,
-        metavar="BITS",
-        help="how many bits are used in images of more than 8 bits: 12, as --window 0,4095",
-    )
-    levels.add_argument(
-        "--window",
-        type=types.window,
-        metavar="LOW,HIGH",
-        help="values that become black and white in images of more than 8 bits, or percentiles, the 1st and 99th of "
-        "each image (default: the full range of their integers)",
-    )
-
-
-def add_cache(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--cache",
-        default=os.environ.get("LAYERTAP_CACHE") or DEFAULT_CACHE,
-        metavar="DIR",
-        help="cache folder (default: $LAYERTAP_CACHE, or ./features)",
-    )
-
-
-def add_work(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--on-error",
-        choices=("fail", "skip"),
-        default="fail",
-        help="what to do about an unreadable image (default: fail)",
-    )
-    add_quiet(sub)
-
-
-def add_quiet(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--quiet", action="store_true", help="show no progress")
-
-
-def add_seed(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--seed", type=types.seed, default=0, metavar="N", help="of random choices (default: 0)")
-
-
-def add_optional_data(sub: argparse.ArgumentParser, text: str) -> None:
-    sub.add_argument("data", nargs="?", metavar="DATA", help=text)
-    add_csv(sub)
-
-
-def add_space(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("space", metavar="SPACE", help="name of a space (see layertap cache list)")
-
-
-def add_spaces(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("space", nargs="*", metavar="SPACE", help="names of spaces (default: all)")
-
-
-def add_run(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("run", metavar="RUN", help="run folder")
 
 
 def dataset(args: argparse.Namespace) -> Dataset:
@@ -256,13 +83,59 @@ def optional_dataset(args: argparse.Namespace) -> Dataset | None:
 
 
 def net(args: argparse.Namespace) -> Net:
+    return _net(args.net, args.weights, args.seed, args.preprocessing)
+
+
+def _net(name: str, weights: str | None, seed: int, preprocessing: str | None) -> Net:
     from transfer.nets.catalogue import Net
 
-    if (tuned := tuned_net(args.net)) is None:
-        return Net(args.net, args.weights, args.seed, args.preprocessing)
-    if args.weights is not None:
-        raise InvalidChoice(f"{args.net} holds its own weights; leave out --weights.")
-    return replace(tuned, preprocessing=args.preprocessing or tuned.preprocessing)
+    if (tuned := tuned_net(name)) is None:
+        return Net(name, weights, seed, preprocessing)
+    if weights is not None:
+        raise InvalidChoice(f"{name} holds its own weights; leave out --weights.")
+    return replace(tuned, preprocessing=preprocessing or tuned.preprocessing)
+
+
+def request_of_net(args: argparse.Namespace, name: str, nets: Sequence[str]) -> FeatureRequest:
+    """What the arguments of `add_several_nets` say of the features of one net, but for its layers, pooling and size.
+
+    Parameters
+    ----------
+    nets : sequence of str
+        All nets that are named.
+    """
+    from transfer.extraction.request import FeatureRequest
+
+    preprocessing = _of_net(args.preprocessing, name, nets)
+    if preprocessing not in (None, *PREPROCESSINGS):
+        known = ", ".join(PREPROCESSINGS)
+        raise InvalidChoice(f"--preprocessing {preprocessing}: give one of {known}, or NET=P for a net of --net.")
+    named = _net(name, _of_net(args.weights, name, nets), args.seed, preprocessing)
+    return FeatureRequest(named, **_pixels_and_numbers(args))
+
+
+def _of_net(values: Sequence[str], name: str, nets: Sequence[str]) -> str | None:
+    """The value for one net among ``VALUE``, for all nets, and ``NET=VALUE``; the last one of a kind counts."""
+    of_all = of_this = None
+    for text in values:
+        net, sign, value = text.partition("=")
+        if not (sign and net in nets):
+            of_all = text
+        elif net == name:
+            of_this = value
+    return of_all if of_this is None else of_this
+
+
+def _pixels_and_numbers(args: argparse.Namespace) -> dict[str, Any]:
+    """How images become pixels, and how features are computed and stored: fields of a `FeatureRequest`."""
+    decoded = decoding(args)
+    return {
+        **{name: getattr(args, name) for name in ("fit", "interpolation", "precision", "dtype", "views")},
+        "augmentation": augmentation(args),
+        "alpha": decoded.alpha,
+        "pages": decoded.pages,
+        "window": decoded.window,
+    }
 
 
 def tuned_net(name: str) -> Net | None:
@@ -286,21 +159,7 @@ def request(args: argparse.Namespace) -> FeatureRequest:
         if given:
             raise InvalidChoice(f"--space {args.space} says it all; leave out --{given[0]}.")
         return request_of(cache(args).open(args.space), args.views)
-    return FeatureRequest(
-        net(args),
-        tuple(args.layer),
-        args.pool,
-        args.size,
-        args.fit,
-        args.interpolation,
-        args.precision,
-        args.dtype,
-        augmentation=augmentation(args),
-        views=args.views,
-        alpha=args.alpha,
-        pages=decoding(args).pages,
-        window=decoding(args).window,
-    )
+    return FeatureRequest(net(args), tuple(args.layer), args.pool, args.size, **_pixels_and_numbers(args))
 
 
 def decoding(args: argparse.Namespace) -> Decoding:

@@ -13,7 +13,7 @@ import numpy as np
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.files.checked import real_path
 from feature_cache.spec import POOLINGS, PREPROCESSINGS
-from layertap.commands.arguments import shared, types
+from layertap.commands.arguments import options, shared, types
 from layertap.commands.terminal.output import Progress, print_json, print_notes, print_skipped, write_skipped
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
     sub = adding(subparsers, "kit", "layertap.commands.ramp.kit:kit", "make a RAMP kit of a labelled data set")
     sub.add_argument("out", metavar="OUT", help="folder to write")
     sub.add_argument("--data", required=True, metavar="DATA", help="digits, a folder, or a CSV file")
-    shared.add_csv(sub)
-    shared.add_decoding(sub)
+    options.add_csv(sub)
+    options.add_decoding(sub)
     sub.add_argument("--test", type=float, default=0.2, metavar="F", help="share of the test images (default: 0.2)")
     sub.add_argument(
         "--folds",
@@ -47,8 +47,8 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
     sub.add_argument(
         "--overwrite", action="store_true", help="replace a kit that is there, keeping the submissions to it"
     )
-    shared.add_seed(sub)
-    shared.add_quiet(sub)
+    options.add_seed(sub)
+    options.add_quiet(sub)
 
     sub = adding(
         subparsers, "init", "layertap.commands.ramp.kit:init", "write a submission that reads the features of a net"
@@ -78,7 +78,7 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
         "--unfreeze-from", metavar="LAYER", help="for --fine-tune: the first of them (default: auto, see fine-tune)"
     )
     sub.add_argument("--overwrite", action="store_true", help="replace a submission that is there")
-    shared.add_seed(sub)
+    options.add_seed(sub)
 
 
 def kit(args: argparse.Namespace) -> None:

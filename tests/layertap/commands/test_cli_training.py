@@ -150,3 +150,20 @@ def test_mistakes_are_told_in_a_line(shades: Path, here: Callable, arguments: tu
     assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
     assert said in done.stderr
     assert not (shades / "bad" / "sweep.csv").exists()
+
+
+def test_sweep_takes_the_options_of_features_and_some_of_them_for_each_net(data: Path, main: Callable) -> None:
+    """What it judges are the spaces that `extract` fills by the same options."""
+    extracted = ("--net", "glyphnet", "--fit", "crop", "--dtype", "float16", "--layer", "block1_pool", "--size", "16")
+    assert main("extract", data, *extracted, "--preprocessing", "unit").status == 0
+    assert main("extract", data, *extracted, "--weights", "none", "--seed", "3").status == 0
+    sweep = ("sweep", data, *extracted, "--head", "ridge", "--valid", "0.5", "--seed", "3", "--json")
+    assert main(*sweep, "--weights", "none", "--out", "random").status == 0
+    assert main(*sweep, "--weights", "glyphnet=none", "--out", "random-too").status == 0
+    assert main(*sweep, "--preprocessing", "unit", "--out", "scaled").status == 0
+    outcome = main(*sweep, "--out", "missing")
+    assert outcome.status == 2
+    assert "missing" in outcome.stderr
+    outcome = main(*sweep, "--preprocessing", "vgg", "--out", "wrong")
+    assert outcome.status == 2
+    assert "--preprocessing vgg: give one of none, unit, tf, torch, caffe, or NET=P" in outcome.stderr

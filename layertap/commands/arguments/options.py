@@ -1,0 +1,299 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from feature_cache.spec import ALPHAS, FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
+from layertap.commands.arguments import types
+from layertap.commands.arguments.shared import DEFAULT_CACHE
+
+POOL_HELP = "how the spatial axes of a layer's output are reduced"
+PREPROCESSING_HELP = "which values the net expects of pixels"
+
+
+def add_data(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("data", metavar="DATA", help="a data set: digits, a folder or a file (see layertap --help)")
+    add_csv(sub)
+
+
+def add_csv(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("data set")
+    group.add_argument("--images", metavar="DIR", help="image folder of a CSV file")
+    add_columns(group)
+    group.add_argument(
+        "--split", metavar="NAME", help="part to read of a data set that comes divided: train, val or test"
+    )
+    group.add_argument(
+        "--range",
+        type=types.value_range,
+        metavar="LOW,HIGH",
+        help="numbers that are black and white in arrays whose dtype does not tell: --range=-1,1",
+    )
+    group.add_argument(
+        "--pages",
+        choices=("first", "all", "channels"),
+        default="first",
+        help="what is read of files with several pages: the first page; all, each as an image FILE#PAGE; or all as "
+        "the channels of one image (default: first)",
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=types.positive,
+        metavar="N",
+        help="images of more pixels are not decoded (default: 178,956,970)",
+    )
+
+
+def add_columns(sub: argparse._ActionsContainer) -> None:
+    sub.add_argument(
+        "--class-column", default="class", metavar="NAME", help="column of the classes in a CSV file (default: class)"
+    )
+    sub.add_argument("--id-column", default="id", metavar="NAME", help="column of the file names (default: id)")
+
+
+def add_features(sub: argparse.ArgumentParser) -> None:
+    """Add what says which features of one net are used: several layers, each by `--layer`."""
+    group = sub.add_argument_group("features")
+    add_space_choice(group)
+    _add_net(group)
+    group.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="L",
+        help="name or index of a layer; may be repeated (default: the net's usual one)",
+    )
+    _add_kind(group)
+    _add_pixels(group)
+    _add_numbers(group)
+
+
+def add_one_layer(sub: argparse.ArgumentParser) -> None:
+    """Add what says which features of one net are used: those of a single layer."""
+    group = sub.add_argument_group("features")
+    add_space_choice(group)
+    _add_net(group)
+    group.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="L",
+        help="name or index of the layer that the classifier reads (default: the net's usual one)",
+    )
+    _add_kind(group)
+    _add_pixels(group)
+    _add_numbers(group)
+
+
+def add_several_nets(sub: argparse.ArgumentParser) -> None:
+    """Add what says which features of several nets are used, in all combinations."""
+    group = sub.add_argument_group(
+        "features", "--net, --layer, --pool and --size may be repeated; all combinations are judged"
+    )
+    group.add_argument(
+        "--net",
+        action="append",
+        default=[],
+        metavar="NET",
+        help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
+    )
+    group.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="W",
+        help="weights of all nets, as of extract, or NET=W for one of them; may be repeated",
+    )
+    group.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="L",
+        help="layer of the net, or NET:LAYER where there are several nets",
+    )
+    group.add_argument(
+        "--pool", action="append", default=[], choices=POOLINGS, help=f"{POOL_HELP} (default: the net's usual one)"
+    )
+    group.add_argument(
+        "--size",
+        action="append",
+        default=[],
+        type=types.size,
+        metavar="SIZE",
+        help="input size (default: the net's own)",
+    )
+    group.add_argument(
+        "--preprocessing",
+        action="append",
+        default=[],
+        metavar="P",
+        help=f"{PREPROCESSING_HELP}, {', '.join(PREPROCESSINGS)}: P for all nets, or NET=P for one; may be repeated",
+    )
+    _add_pixels(group)
+    _add_numbers(group)
+    group.add_argument(
+        "--join",
+        action="append",
+        default=[],
+        metavar="L+M",
+        help="judge the features of these layers side by side, besides each layer alone",
+    )
+    group.add_argument("--extract", action="store_true", help="compute the features that the cache lacks")
+
+
+def add_space_choice(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--space",
+        metavar="SPACE",
+        help="take the features of this space of the cache; then none of the options below is needed",
+    )
+
+
+def _add_net(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--net",
+        default="glyphnet",
+        help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="W",
+        help="imagenet, none (random, by --seed) or a weights file (default: imagenet; glyphnet has its own)",
+    )
+
+
+def _add_kind(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--pool", choices=POOLINGS, help=f"{POOL_HELP} (default: the net's usual one)")
+    group.add_argument("--size", type=types.size, help="input size in pixels, 64 or 48x64 (default: the net's own)")
+    group.add_argument(
+        "--preprocessing",
+        choices=PREPROCESSINGS,
+        help=f"{PREPROCESSING_HELP} (default: the net's own; for a file none, which is 0 to 255)",
+    )
+
+
+def _add_pixels(group: argparse._ActionsContainer) -> None:
+    """Add what says how images become pixels of the net's input."""
+    group.add_argument(
+        "--fit",
+        choices=FITS,
+        default="stretch",
+        help="how images of another shape are fitted to the input (default: stretch)",
+    )
+    group.add_argument(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        default="bilinear",
+        help="how images are resized (default: bilinear)",
+    )
+    add_decoding(group)
+
+
+def _add_numbers(group: argparse._ActionsContainer) -> None:
+    """Add what says how features are computed and stored, and of which views."""
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="precision of the computation; fewer bits are faster on some hardware (default: float32)",
+    )
+    group.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="type of stored features (default: float32)"
+    )
+    group.add_argument(
+        "--views",
+        type=types.positive,
+        default=1,
+        metavar="K",
+        help="number of views of each image; the first is the image itself (default: 1)",
+    )
+    group.add_argument(
+        "--augment",
+        metavar="A",
+        help="how the other views are made, some or all of: "
+        "flip,vflip,rotate=15,shift=0.1,zoom=0.1,brightness=0.1,contrast=0.1",
+    )
+    group.add_argument(
+        "--seed",
+        type=types.seed,
+        default=0,
+        metavar="N",
+        help="seed of random weights, views and splits (default: 0)",
+    )
+
+
+def add_decoding(sub: argparse._ActionsContainer) -> None:
+    sub.add_argument(
+        "--alpha",
+        choices=ALPHAS,
+        default="white",
+        help="what is behind transparent pixels; ignore drops a fourth band that is not transparency (default: white)",
+    )
+    levels = sub.add_mutually_exclusive_group()
+    levels.add_argument(
+        "--depth",
+        type=types.depth,
+        metavar="BITS",
+        help="number of bits used in images of more than 8 bits: --depth 12 means --window 0,4095",
+    )
+    levels.add_argument(
+        "--window",
+        type=types.window,
+        metavar="LOW,HIGH",
+        help="values that become black and white in images of more than 8 bits, or percentiles: the 1st and 99th of "
+        "each image (default: the full range of their integers)",
+    )
+
+
+def add_cache(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--cache",
+        default=os.environ.get("LAYERTAP_CACHE") or DEFAULT_CACHE,
+        metavar="DIR",
+        help="cache folder (default: $LAYERTAP_CACHE, or ./features)",
+    )
+
+
+def add_work(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--on-error",
+        choices=("fail", "skip"),
+        default="fail",
+        help="what to do about an unreadable image: stop, or leave it out (default: fail)",
+    )
+    add_quiet(sub)
+
+
+def add_quiet(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def add_seed(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--seed", type=types.seed, default=0, metavar="N", help="seed of random choices (default: 0)")
+
+
+def add_optional_data(sub: argparse.ArgumentParser, text: str) -> None:
+    sub.add_argument("data", nargs="?", metavar="DATA", help=text)
+    add_csv(sub)
+
+
+def add_space(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("space", metavar="SPACE", help="name of a space (see layertap cache list)")
+
+
+def add_spaces(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("space", nargs="*", metavar="SPACE", help="names of spaces (default: all)")
+
+
+def add_run(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", metavar="RUN", help="folder of a run")
+
+
+def add_head_code(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--head-code",
+        metavar="FILE.py:NAME",
+        help="run this file of yours, with which the head of the run was made",
+    )
