@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from feature_cache.keys import DigestMemo
 from feature_cache.segments.layout import MEMO_FILE, SEGMENTS, SPEC_FILE
 from feature_cache.space import Space, read_spec
 from feature_cache.spec import FeatureSpec
+
+VARIABLE = "LAYERTAP_CACHE"  # of the environment: the folder that is used where none is named
+FOLDER = "features"  # in the current folder, where the variable is not set or empty
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,26 @@ class FeatureCache:
                 if spec.folder == name:
                     return Space(folder, spec)
         raise DamagedFile(f"{folder} has no {SPEC_FILE} and no segment that tells its spec; move it away.")
+
+
+def default_cache() -> FeatureCache:
+    """The cache that is used where none is named: the folder ``$LAYERTAP_CACHE``, or ``./features``."""
+    return FeatureCache(Path(os.environ.get(VARIABLE) or FOLDER))
+
+
+def as_cache(cache: FeatureCache | str | os.PathLike[str] | None) -> FeatureCache:
+    """The cache that a parameter names.
+
+    Parameters
+    ----------
+    cache : FeatureCache, path or None
+        None, or an empty text, is the default cache (see `default_cache`).
+
+    Examples
+    --------
+    >>> as_cache("photos/features").root.name
+    'features'
+    """
+    if cache is None or cache == "":
+        return default_cache()
+    return cache if isinstance(cache, FeatureCache) else FeatureCache(Path(cache))

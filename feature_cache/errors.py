@@ -86,6 +86,54 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def one_line(error: BaseException, *, with_type: bool = False) -> str:
+    """What an error says, as one line of at most `LONGEST` characters.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any exception. One without a text is described by the name of its class.
+    with_type : bool
+        Whether the name of the class comes first even where there is a text.
+
+    Returns
+    -------
+    str
+        All lines of the text, joined by spaces; `` ...`` stands for what is cut off.
+
+    Examples
+    --------
+    >>> one_line(ValueError("no such layer:\\n  conv9"))
+    'no such layer: conv9'
+    >>> one_line(MemoryError())
+    'MemoryError'
+    >>> one_line(ValueError("no such layer"), with_type=True)
+    'ValueError: no such layer'
+    """
+    name = type(error).__name__
+    if with_type:
+        text = " ".join(f"{name}: {error}".split()) if str(error).strip() else name
+    else:  # `str` of a KeyError is its text in quotes
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        text = " ".join(text.split()) or name
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, with the second where the first ends with a colon.
+
+    Frameworks append pages of advice to their messages; the first line is the message itself. An error without a
+    text is described by the name of its class.
+
+    Examples
+    --------
+    >>> first_line(ValueError("the file is damaged.\\nPlease open an issue at ..."))
+    'the file is damaged.'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
 def unknown(kind: str, asked: str, allowed: Iterable[str], hint: str = "") -> InvalidChoice:
     """The error for an unknown name, with the nearest allowed ones.
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, unknown
+from feature_cache.errors import DamagedFile, InvalidChoice, one_line, unknown
 
 POOLINGS = ("avg", "max", "flatten", "none")
 FITS = ("stretch", "crop", "pad")
@@ -149,7 +149,7 @@ class FeatureSpec:
             values: dict[str, Any] = json.loads(text)
             return cls(**{**values, "size": tuple(values["size"])})
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            reason = str(error) if len(str(error)) <= LONGEST else f"{str(error)[:LONGEST]} ..."
+            reason = one_line(error)
             raise DamagedFile(f"not a feature spec of this version of Layertap ({reason}).") from error
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from feature_cache.errors import InvalidChoice, unknown
+from feature_cache.errors import InvalidChoice, one_line, unknown
 
 WRAPPED = "estimator"
 COPIED = "head"
@@ -83,7 +83,7 @@ def _validate(estimator: Any) -> None:
             if isinstance(part, BaseEstimator) and hasattr(part, "_parameter_constraints"):
                 part._validate_params()
     except ValueError as error:
-        raise InvalidChoice(" ".join(str(error).split())) from error
+        raise InvalidChoice(one_line(error)) from error
 
 
 def _typed(head: str, key: str, value: Any, allowed: tuple[type, ...], default: Any) -> Any:

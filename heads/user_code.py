@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from feature_cache.errors import InvalidChoice, UnsafeFile, unknown
+from feature_cache.errors import InvalidChoice, UnsafeFile, first_line, unknown
 from feature_cache.files.checked import read_bytes
 from feature_cache.keys import digest_bytes
 
@@ -143,6 +143,6 @@ def _told(error: BaseException, file: str) -> str:
     if isinstance(error, SyntaxError):
         lines, text = [error.lineno], error.msg
     else:
-        text = (str(error).strip().splitlines() or [""])[0]
+        text = first_line(error) if str(error).strip() else ""
     where = f" in line {lines[-1]}" if lines else ""
     return f"{where} ({type(error).__name__}: {text}); mend it." if text else f"{where} ({type(error).__name__})."

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_line
 from feature_cache.files import atomic, run_folder
 from feature_cache.files.checked import require_regular
 from feature_cache.files.run_folder import CONFIG_FILE
@@ -161,8 +161,8 @@ def read_images(file: Path) -> frozenset[bytes]:
     except FileNotFoundError:
         return frozenset()
     except Exception as error:  # a damaged header makes NumPy raise many types
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        raise DamagedFile(f"{file} cannot be read ({' '.join(reason.split())[:LONGEST]}); train again.") from error
+        reason = getattr(error, "strerror", None) or one_line(error, with_type=True)
+        raise DamagedFile(f"{file} cannot be read ({reason}); train again.") from error
     return frozenset(image_keys(digests))
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from feature_cache.errors import one_line
+
 # Bytes of a file of text that is read whole, far more than any that Layertap writes.
 LARGEST_TEXT = 64 * 2**20
 _KINDS = (
@@ -142,7 +144,7 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.
         except (OSError, ValueError):
             raise
         except Exception as error:  # a damaged archive makes NumPy raise many types
-            raise ValueError(" ".join(f"{type(error).__name__}: {error}".split())) from error
+            raise ValueError(one_line(error, with_type=True)) from error
 
 
 def _check(status: os.stat_result, limit: int | None) -> None:

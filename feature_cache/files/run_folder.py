@@ -12,7 +12,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from feature_cache.errors import LONGEST, DamagedFile
+from feature_cache.errors import DamagedFile, one_line
 from feature_cache.files.checked import LARGEST_TEXT, open_regular, read_json, require_regular
 
 CONFIG_FILE = "config.json"
@@ -64,8 +64,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except KeyError as error:
         raise unreadable(file, f"it has no {error}") from error
     except (OSError, ValueError, MemoryError) as error:
-        reason = str(getattr(error, "strerror", None) or error)
-        raise unreadable(file, " ".join(reason.split()) or type(error).__name__) from error
+        raise unreadable(file, getattr(error, "strerror", None) or one_line(error)) from error
     if version > FORMAT:
         raise DamagedFile(f"{folder} has format {version} and this Layertap reads up to {FORMAT}; upgrade layertap.")
     if FILES in config or DIGEST in config:
@@ -83,7 +82,6 @@ def is_run(folder: Path) -> bool:
 
 def unreadable(file: Path, reason: str) -> DamagedFile:
     """The error for a `config.json` that is no such file."""
-    reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..."
     return DamagedFile(f"{file} cannot be read ({reason}); train the head again.")
 
 

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from feature_cache.errors import DamagedFile
+from feature_cache.errors import DamagedFile, one_line
 from feature_cache.files.atomic import open_hdf5, own_dataset, own_group, require_whole, text_attribute
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments import compression
@@ -115,8 +115,7 @@ def read(path: Path, spec: FeatureSpec) -> Segment:
         OverflowError,
         MemoryError,
     ) as error:
-        reason = " ".join(str(error).strip("'\"").split()) or type(error).__name__
-        raise damaged(path, reason) from error
+        raise damaged(path, one_line(error)) from error
 
 
 def _read(path: Path, stamp: tuple[int, int], file: h5py.File, spec: FeatureSpec) -> Segment:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import LayertapError, StorageFailure
+from feature_cache.errors import LayertapError, StorageFailure, one_line
 from feature_cache.files.checked import read_arrays, real_path
 from feature_cache.process.lifeline import Lifeline, end_with, signals_blocked
 from feature_cache.version import own_version
@@ -222,7 +222,7 @@ def _judge(
                 views=views,
             )
     except (LayertapError, ValueError, MemoryError) as error:  # one pair that cannot be is no end of the others
-        return Result(pair, {}, empty, empty, " ".join(str(error).split()) or type(error).__name__)
+        return Result(pair, {}, empty, empty, one_line(error))
     column = np.searchsorted(np.unique(labels), labels)
     right, loss, times = np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(labels))
     for rows, truth, predicted, probabilities in zip(

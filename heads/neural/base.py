@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from feature_cache.errors import BadData, DamagedFile, UnsafeFile
+from feature_cache.errors import BadData, DamagedFile, UnsafeFile, first_line
 from feature_cache.files.checked import open_regular
 from feature_cache.files.weights_file import check_file
 from feature_cache.process.native_output import native_stderr_silenced
@@ -168,8 +168,7 @@ class KerasHead(ClassifierMixin, BaseEstimator):
         except (DamagedFile, UnsafeFile):
             raise
         except Exception as error:  # Keras raises many types for a damaged file
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DamagedFile(f"the head {folder / FILE} is not loaded: {reason}") from error
+            raise DamagedFile(f"the head {folder / FILE} is not loaded: {first_line(error)}") from error
         return head
 
     def _build(self, X: np.ndarray) -> Any:

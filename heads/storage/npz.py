@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_cache.errors import LONGEST, DamagedFile
+from feature_cache.errors import DamagedFile, one_line
 from feature_cache.files import checked
 
 FILE = "head.npz"
@@ -33,6 +33,7 @@ def read_arrays(
         arrays = checked.read_arrays(file, names)
         check(arrays)
     except Exception as error:  # whatever `check` raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
-        raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
+        raise DamagedFile(
+            f"the head {file} cannot be read ({one_line(error, with_type=True)}); train it again."
+        ) from error
     return arrays

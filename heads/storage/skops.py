@@ -15,7 +15,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile
+from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_line
 from feature_cache.files.checked import open_regular
 from heads.storage.tree_checks import TREES, check_trees
 
@@ -119,8 +119,9 @@ def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) 
     except UnsafeFile:
         raise
     except Exception as error:  # whatever a damaged archive makes skops raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
-        raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
+        raise DamagedFile(
+            f"the head {file} cannot be read ({one_line(error, with_type=True)}); train it again."
+        ) from error
     if not alike:
         raise DamagedFile(f"the head {file} is not {what}; train it again.")
     return pipeline

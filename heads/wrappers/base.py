@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from feature_cache.errors import InvalidChoice, LayertapError
+from feature_cache.errors import InvalidChoice, LayertapError, first_line
 from heads import user_code
 from heads.splitting.groups import for_fit
 from heads.storage import skops
@@ -135,7 +135,7 @@ class Steps(BaseEstimator):
         except (ValueError, TypeError, NotImplementedError) as error:
             if isinstance(error, LayertapError):
                 raise
-            raise InvalidChoice(f"{self._name()} {what}: {first_line(error)}") from error
+            raise InvalidChoice(f"{self._name()} {what}: {first_line(error).rstrip('.')}.") from error
 
     def _name(self) -> str:
         return type(self).__name__
@@ -225,7 +225,9 @@ class OfEstimator(MetaEstimatorMixin):
         except Exception as error:  # in the user's own code, whatever goes wrong is the user's to mend
             if not self._own_types():
                 raise
-            raise InvalidChoice(f"{self._name()} {what}: {type(error).__name__}: {first_line(error)}") from error
+            raise InvalidChoice(
+                f"{self._name()} {what}: {type(error).__name__}: {first_line(error).rstrip('.')}."
+            ) from error
 
 
 def _fit_in_span(pipeline: Pipeline, X: np.ndarray, y: np.ndarray, given: dict[str, Any]) -> Pipeline:
@@ -239,12 +241,6 @@ def _fit_in_span(pipeline: Pipeline, X: np.ndarray, y: np.ndarray, given: dict[s
     else:
         last.fit(Z, y, **given)
     return pipeline
-
-
-def first_line(error: BaseException) -> str:
-    """What `error` says, in one line with a full stop."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".") + "."
 
 
 def _threads_for(X: np.ndarray) -> AbstractContextManager[Any]:

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from feature_cache.errors import BadData, DamagedFile
+from feature_cache.errors import BadData, DamagedFile, one_line
 from feature_cache.files.checked import read_json
 from heads.splitting.groups import for_fit, numbered
 from heads.validation import as_rows
@@ -135,7 +135,7 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             _check(made, int(kept["labels"]), constant)
             made.classes_ = np.arange(len(made.shares_))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = one_line(error, with_type=True)
             raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
         own = made.head.get_params(deep=False)
         made.heads_ = [

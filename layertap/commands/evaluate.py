@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, one_line
 from layertap.commands import problem
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import output, print_json, print_skipped
@@ -180,7 +180,7 @@ def _apply(args: argparse.Namespace, run: Run, dataset: Dataset) -> tuple[Featur
     except (LayertapError, MemoryError):
         raise
     except Exception as error:  # the head comes from a file, and may hold anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(error, with_type=True)
         raise DamagedFile(f"the head of {run.folder} cannot be applied ({reason}); train it again.") from error
     if run.task.name == problem.REGRESSION and said.reshape(len(features), -1).shape[1] != len(run.task.columns):
         raise DamagedFile(f"the head of {run.folder} is of other columns than its config.json names; train it again.")

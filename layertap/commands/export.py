@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, WrongResult
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, WrongResult, one_line
 from feature_cache.files.disks import disk_failure
 from feature_cache.version import own_version
 from layertap.commands.arguments import shared
@@ -162,7 +162,7 @@ def _written(kind: Format, model: Any, made: Path, name: str) -> Any:
     except Exception as error:  # converters raise many types for an operation that they do not know
         if full := disk_failure(error, made.parent):
             raise OSError(0, full) from error
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise InvalidChoice(f"the net cannot be converted to {name} ({reason}); use --to keras.") from error
 
 

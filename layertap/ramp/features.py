@@ -6,11 +6,11 @@ import copy
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from feature_cache.cache import as_cache
 from feature_cache.features import Features
 from feature_cache.joined import Joined
 from layertap.ramp.batch_rows import BatchRows, rows_for
@@ -71,7 +71,7 @@ class BatchFeatures:
     def rows(self) -> BatchRows:
         """What finds and computes them, shared by all of this process who want the same."""
         if self._rows is None:
-            self._rows = rows_for(self.request, Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
+            self._rows = rows_for(self.request, as_cache(self.cache).root)
         return self._rows
 
     def at(self, layers: Sequence[str], pool: str) -> BatchFeatures:

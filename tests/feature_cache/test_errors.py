@@ -51,3 +51,26 @@ def test_unknown_name_with_none_near_lists_what_is_allowed():
 def test_long_list_of_allowed_names_is_left_out():
     allowed = [f"layer_{number}" for number in range(13)]
     assert str(errors.unknown("there is no layer", "zzz", iter(allowed))) == "there is no layer 'zzz'."
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "with_type"),
+    [
+        (ValueError("two\n  lines "), "two lines", "ValueError: two lines"),
+        (KeyError("a key"), "a key", "KeyError: 'a key'"),
+        (MemoryError(), "MemoryError", "MemoryError"),
+        (ValueError("x" * 400), "x" * errors.LONGEST + " ...", "ValueError: " + "x" * (errors.LONGEST - 12) + " ..."),
+    ],
+    ids=("lines", "key", "empty", "long"),
+)
+def test_error_as_one_line(error: Exception, line: str, with_type: str):
+    assert errors.one_line(error) == line
+    assert errors.one_line(error, with_type=True) == with_type
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("\n one.\ntwo", "one."), ("one:\n  two\nthree", "one: two"), ("  ", "ValueError")],
+)
+def test_first_line_of_an_error(text: str, line: str):
+    assert errors.first_line(ValueError(text)) == line

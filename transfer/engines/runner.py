@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import PIL
 
-from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.errors import BadData, InvalidChoice, one_line
 from feature_cache.version import own_version
 from transfer.engines.base import Engine, Pending, out_of_memory
 from transfer.engines.factory import EngineFactory
@@ -213,4 +213,4 @@ def _reason(error: BaseException) -> str:
     """What the first cause of `error` says, in one line."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error)

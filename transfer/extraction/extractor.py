@@ -12,14 +12,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import validate_data
 
-from feature_cache.cache import FeatureCache
+from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingFeatures, unknown
 from transfer.data.array_like import as_dataset
 from transfer.data.datasets import Dataset
@@ -257,7 +256,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return replace(request, layers=_names(request, request.net.weights_id))
 
     def _cache(self) -> FeatureCache:
-        return FeatureCache(Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
+        return as_cache(self.cache)
 
     def _found(self, dataset: Dataset, request: FeatureRequest, cache: FeatureCache) -> FeatureSet:
         on_error = ON_ERROR[self.on_error]

@@ -13,9 +13,9 @@ from typing import Any
 
 import keras
 
-from feature_cache.errors import BadData, InvalidChoice, unknown
+from feature_cache.errors import BadData, InvalidChoice, first_line, unknown
 from transfer.nets.catalogue import Net, sides_text
-from transfer.nets.loading import build, customary_settings, first_line
+from transfer.nets.loading import build, customary_settings
 from transfer.nets.preprocessing import Normalise
 
 

@@ -18,7 +18,7 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
-from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable
+from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable, first_line
 from feature_cache.files.weights_file import check_file
 from transfer.nets.catalogue import Net, keras_models_folder
 from transfer.nets.files.keras_file import NetFile, needs_code, read_net_file
@@ -229,12 +229,6 @@ class _WeightLimit(contextlib.ContextDecorator):
 
     def __exit__(self, *_: object) -> None:
         keras.layers.Layer.add_weight = self._add
-
-
-def first_line(error: Exception) -> str:
-    """What `error` says, in one line: its first, and the second where the first ends with a colon."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 @contextlib.contextmanager

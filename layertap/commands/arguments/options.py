@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from feature_cache.spec import ALPHAS, FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
 from layertap.commands.arguments import types
-from layertap.commands.arguments.shared import DEFAULT_CACHE
 
 POOL_HELP = "how the spatial axes of a layer's output are reduced"
 PREPROCESSING_HELP = "which values the net expects of pixels"
@@ -250,7 +248,6 @@ def add_decoding(sub: argparse._ActionsContainer) -> None:
 def add_cache(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--cache",
-        default=os.environ.get("LAYERTAP_CACHE") or DEFAULT_CACHE,
         metavar="DIR",
         help="cache folder (default: $LAYERTAP_CACHE, or ./features)",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
 
-DEFAULT_CACHE = "./features"
 # The arguments that name features, with their defaults.
 FEATURES: dict[str, Any] = {
     "net": "glyphnet",
@@ -182,9 +180,9 @@ def augmentation(args: argparse.Namespace) -> str | None:
 
 
 def cache(args: argparse.Namespace) -> FeatureCache:
-    from feature_cache.cache import FeatureCache
+    from feature_cache.cache import as_cache  # which loads h5py
 
-    return FeatureCache(Path(args.cache))
+    return as_cache(args.cache)
 
 
 def cached(args: argparse.Namespace, data: Dataset, wanted: FeatureRequest, where: FeatureCache) -> FeatureSet:
@@ -220,6 +218,8 @@ def _check_layers(wanted: FeatureRequest) -> None:
 
 def extract_command(args: argparse.Namespace) -> list[str]:
     """The ``extract`` command for the features that `args` name."""
+    from feature_cache.cache import as_cache, default_cache  # which load h5py
+
     words: list[Any] = ["layertap", "extract", args.data]
     if args.space:
         words += ["--space", args.space]
@@ -241,6 +241,6 @@ def extract_command(args: argparse.Namespace) -> list[str]:
         words += ["--seed", args.seed]
     if args.on_error != "fail":
         words += ["--on-error", args.on_error]
-    if args.cache != (os.environ.get("LAYERTAP_CACHE") or DEFAULT_CACHE):
+    if as_cache(args.cache) != default_cache():
         words += ["--cache", args.cache]
     return [str(word) for word in words]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.cache import FeatureCache
+from feature_cache.cache import as_cache
 from layertap.ramp.transforms.code_loading import BadSubmission, place, ramp_workflow
 from layertap.ramp.transforms.identity import Transform, load_transforms
 from layertap.ramp.transforms.transform_pool import Transformed
@@ -134,8 +134,7 @@ class ImageClassifier:
         return np.concatenate(said, axis=0)
 
     def _transformed(self, function: Any) -> Transformed:
-        cache = FeatureCache(Path(self.cache or os.environ.get("LAYERTAP_CACHE") or "features"))
-        return Transformed(Transform(function), cache, self.n_jobs, self.workers)
+        return Transformed(Transform(function), as_cache(self.cache), self.n_jobs, self.workers)
 
     def _checked(self, folder: str | os.PathLike[str], number: int) -> Path:
         """The file of a module of a submission, which has none of the words that ramp-workflow forbids."""

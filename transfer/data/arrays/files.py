@@ -16,7 +16,7 @@ from typing import IO, Protocol
 
 import numpy as np
 
-from feature_cache.errors import BadData
+from feature_cache.errors import BadData, first_line
 from transfer.hardware import host_memory
 
 MOST_SHRUNK = 100  # how many times as large as a large compressed file its content may be
@@ -252,5 +252,5 @@ def _reading(file: Path, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a damaged file may lead the decoder to any
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise BadData(f"cannot read {file} as {what}: {reason}.") from error

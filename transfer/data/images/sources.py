@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from feature_cache.errors import BadImage
+from feature_cache.errors import BadImage, first_line
 from feature_cache.files.checked import open_regular
 from feature_cache.keys import FileStamp, digest_array, digest_bytes
 from transfer.data.images.limits import MAX_BYTES, MAX_PIXELS
@@ -151,7 +151,7 @@ def reason_of(error: Exception) -> str:
         return "more pixels than are decoded; raise max_pixels (--max-pixels)"
     if isinstance(error, _OF_PROGRAMS):
         return "its header is damaged"
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = first_line(error)
     if text == "Truncated File Read":
         return "it is cut off in its header"
     return "not a known image format" if text.startswith("cannot identify image file") else text
