@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from feature_cache.errors import StorageFailure
+from feature_cache.process.read_ahead import read_ahead
 from feature_cache.segments.row_store import TRIES, Gone
 from feature_cache.spec import FeatureSpec
 
@@ -153,7 +152,7 @@ class Features:
             positions = order[start : start + size]
             return self[positions] if shuffle else self[start : start + size], positions
 
-        yield from _ahead(load, range(0, len(order), size), prefetch)
+        yield from read_ahead(map(load, range(0, len(order), size)), prefetch)
 
     def _rows(self, index: Any) -> np.ndarray:
         for _ in range(TRIES):
@@ -164,24 +163,6 @@ class Features:
                 space = space.again()
                 self._at = space, space.locate(self._digests, self._views)
         raise StorageFailure(f"{space.folder} changes too fast to be read.")
-
-
-def _ahead(load: Callable[[int], Any], starts: range, prefetch: int) -> Iterator[Any]:
-    """``load(start)`` for each start, up to `prefetch` of them before they are asked for."""
-    if prefetch < 1:
-        yield from map(load, starts)
-        return
-    pool = ThreadPoolExecutor(1, thread_name_prefix="layertap-prefetch")
-    pending: deque[Future[Any]] = deque()
-    try:
-        for start in starts:
-            pending.append(pool.submit(load, start))
-            if len(pending) > prefetch:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:  # without waiting: the garbage collector may close this in any thread, whatever locks that holds
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _as_index(index: Any) -> Any:

@@ -8,14 +8,14 @@ memory, several times faster than across ten classes.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
+from feature_cache.process.read_ahead import map_ahead
 from heads.threads import blas_threads, limited
 
 Item = TypeVar("Item")
@@ -155,15 +155,9 @@ class Workers:
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """``work(item)`` for each item in order; few results wait at a time, since they may be large."""
-        pending: deque[Future[Result]] = deque()
-        for item in items:
-            pending.append(self._pool.submit(self._quietly, work, item))
-            if len(pending) > self._count + 1:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
-    @staticmethod
-    def _quietly(work: Callable[[Item], Result], item: Item) -> Result:
-        with np.errstate(all="ignore"):  # which belongs to a thread; what overflows has lost
-            return work(item)
+        def quietly(item: Item) -> Result:
+            with np.errstate(all="ignore"):  # which belongs to a thread; what overflows has lost
+                return work(item)
+
+        return map_ahead(quietly, items, depth=self._count + 1, pool=self._pool)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 
 from feature_cache.errors import BadData
+from feature_cache.process.read_ahead import map_ahead
 
 Result = TypeVar("Result")
 
@@ -129,15 +128,5 @@ def in_threads(work: Callable[..., Result], items: Iterable[tuple[Any, ...]], th
     Threads that have a chunk each, and BLAS for themselves, do not wait for one another as the threads of one product
     do, which costs more than it gains where other processes want the cores as well.
     """
-    waiting: deque[Future[Result]] = deque()
     threads = min(threads, MOST_THREADS)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="layertap-ridge")
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, *item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:  # without waiting: the garbage collector may close this in any thread, whatever locks that holds
-        pool.shutdown(wait=False, cancel_futures=True)
+    return map_ahead(lambda item: work(*item), items, depth=threads, threads=threads)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from feature_cache.errors import BadImage
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.process.read_ahead import map_ahead
 from feature_cache.space import Space
 from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset
@@ -106,33 +105,27 @@ def read_batches(
     group_size = max(1, min(GROUP, batch_size // (2 * threads)))
     steady = max(2 * batch_size, 2 * threads)
     most = max(steady, min(FIRST_IMAGES, FIRST_BYTES // (3 * spec.size[0] * spec.size[1])))
+    depths = {"depth": -(-steady // group_size) - 1, "first": -(-most // group_size) - 1}
+
+    def groups() -> Iterator[list[int]]:
+        upcoming = iter(jobs)
+        while not (stop and undecodable) and (group := list(islice(upcoming, group_size))):
+            yield group
+
     filling: dict[int, _Buffer] = {}
     rings: dict[int, list[_Buffer]] = {}
-    ahead: deque[Future] = deque()
-    upcoming = iter(jobs)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="layertap-decode")
-    try:
-        while True:
-            while len(ahead) * group_size < most and not (stop and undecodable):
-                if not (group := list(islice(upcoming, group_size))):
-                    break
-                ahead.append(pool.submit(decode, group))
-            most = steady
-            if not ahead:
-                break
-            for position, view, digest, pixels in ahead.popleft().result():
-                if isinstance(pixels, BadImage):
-                    undecodable[position] = pixels
-                    continue
-                channels = pixels.shape[-1]
-                if channels not in filling:
-                    ring = rings.setdefault(channels, [])
-                    filling[channels] = ring.pop() if ring else _Buffer(batch_size, pixels.shape, ring)
-                filling[channels].add(digest, view, pixels)
-                if filling[channels].full:
-                    yield filling.pop(channels).batch()
-    finally:  # without waiting: the garbage collector may close this in any thread, whatever locks that holds
-        pool.shutdown(wait=False, cancel_futures=True)
+    for decoded in map_ahead(decode, groups(), threads=threads, **depths):
+        for position, view, digest, pixels in decoded:
+            if isinstance(pixels, BadImage):
+                undecodable[position] = pixels
+                continue
+            channels = pixels.shape[-1]
+            if channels not in filling:
+                ring = rings.setdefault(channels, [])
+                filling[channels] = ring.pop() if ring else _Buffer(batch_size, pixels.shape, ring)
+            filling[channels].add(digest, view, pixels)
+            if filling[channels].full:
+                yield filling.pop(channels).batch()
     for buffer in filling.values():
         yield buffer.batch()
 

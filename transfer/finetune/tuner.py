@@ -6,9 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +15,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from feature_cache.errors import BadData, LayertapError
+from feature_cache.process.read_ahead import read_ahead
 from feature_cache.version import own_version
 from transfer.engines.selection import keras_backend
 from transfer.finetune import checkpoint
@@ -297,14 +296,7 @@ class _Run:
             part = slice(step * size, (step + 1) * size)
             return self._X[rows[part]], targets[part]
 
-        waiting: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="layertap-read") as pool:
-            for step in range(state.step, steps):
-                waiting.append(pool.submit(read, step))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from read_ahead(map(read, range(state.step, steps)), AHEAD)
 
     def _after_step(self, done: int, steps: int) -> None:
         tuner = self._tuner

@@ -42,7 +42,7 @@ class Workers:
     def __init__(self, transform: Transform, count: int) -> None:
         environment = environment_of_programs()
         environment.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-        command = [sys.executable, "-P", "-c", "from transfer.ramp.workers import main; main()"]
+        command = [sys.executable, "-P", "-c", "from layertap.ramp.transforms.workers import main; main()"]
         # Ctrl-C is not for them: they end when nobody asks any more.
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._processes = [

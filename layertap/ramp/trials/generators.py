@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from feature_cache.errors import BadData
+from feature_cache.process.read_ahead import read_ahead
 from layertap.ramp.transforms.code_loading import BadSubmission, place
 from layertap.ramp.transforms.transform_pool import Transformed
 
@@ -108,7 +107,8 @@ class BatchGeneratorBuilder:
         size = self.chunk_size
         parts = [slice(start, start + size) for start in range(0, len(paths), size)]
         if self._transformed.is_random(paths):
-            for part, images in made_ahead(lambda part: self._transformed.decode(paths[part]), itertools.cycle(parts)):
+            decoded = ((part, self._transformed.decode(paths[part])) for part in itertools.cycle(parts))
+            for part, images in read_ahead(decoded, AHEAD):
                 made = [self._transformed.transform(image.copy()) for image in images]
                 yield as_input(made, self.transform_img), one_hot(classes[part], self.n_classes)
             return
@@ -117,25 +117,8 @@ class BatchGeneratorBuilder:
             images = self._transformed.images(paths[part], ahead=len(paths) - (part.stop or 0))
             return as_input(images, self.transform_img)
 
-        for part, X in made_ahead(make, itertools.cycle(parts)):
+        for part, X in read_ahead(((part, make(part)) for part in itertools.cycle(parts)), AHEAD):
             yield X, one_hot(classes[part], self.n_classes)
-
-
-def made_ahead(make: Callable[[slice], Any], parts: Iterator[slice]) -> Iterator[tuple[slice, Any]]:
-    """Parts, each with what is made of it, made in a thread while the one before is used."""
-    waiting: deque[tuple[slice, Future[Any]]] = deque()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="layertap-chunks")
-    try:
-        for part in parts:
-            waiting.append((part, pool.submit(make, part)))
-            if len(waiting) > AHEAD:
-                now, future = waiting.popleft()
-                yield now, future.result()
-        while waiting:
-            now, future = waiting.popleft()
-            yield now, future.result()
-    finally:  # without waiting: who drops a generator may be the very thread
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def paths_of(folder: str | os.PathLike[str], ids: Sequence[Any] | np.ndarray) -> list[str]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import as_cache
+from feature_cache.process.read_ahead import read_ahead
 from layertap.ramp.transforms.code_loading import BadSubmission, place, ramp_workflow
 from layertap.ramp.transforms.identity import Transform, load_transforms
 from layertap.ramp.transforms.transform_pool import Transformed
-from layertap.ramp.trials.generators import BatchGeneratorBuilder, as_tested, made_ahead, paths_of
+from layertap.ramp.trials.generators import AHEAD, BatchGeneratorBuilder, as_tested, paths_of
 
 
 class ImageClassifier:
@@ -123,7 +124,7 @@ class ImageClassifier:
 
         said = []
         try:
-            for _, images in made_ahead(make, parts):
+            for images in read_ahead(map(make, parts), AHEAD):
                 for start in range(0, len(images), self.test_batch_size):
                     batch = images[start : start + self.test_batch_size]
                     if random:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import queue
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +18,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from feature_cache.process.read_ahead import read_ahead
 from transfer.nets.glyphnet import letters, net
 
 FONTS = Path(__file__).with_name("fonts")
 BATCH = 256
+AHEAD = 4  # batches that are distorted while the net trains on one
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    for step, (x, y) in enumerate(_batches(train, args.steps, args.seed), 1):
+    for step, (x, y) in enumerate(read_ahead(_batches(train, args.steps, args.seed), AHEAD), 1):
         loss = classifier.train_on_batch(x, y)  # a running mean, reset below
         if step % 500 == 0 or step == args.steps:
             print(f"step {step}  loss {float(loss):.3f}  {time.perf_counter() - start:.0f} s", flush=True)
@@ -102,26 +102,19 @@ def _classifier(backbone: keras.Model, head: str, classes: int) -> keras.Model:
 
 
 def _batches(data: letters.Letters, steps: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Distorted batches and their labels, made in a thread ahead of the training step.
+    """Distorted batches and their labels.
 
     Half of each batch is drawn uniformly over the letters and half over the classes, so that
     scripts with few fonts count too.
     """
-    ready: queue.Queue = queue.Queue(maxsize=4)
-
-    def produce() -> None:
-        rng = np.random.default_rng(seed)
-        by_class = [np.flatnonzero(data.labels == c) for c in range(len(data.classes))]
-        by_class = [members for members in by_class if len(members)]
-        for _ in range(steps):
-            any_letter = rng.integers(len(data.masters), size=BATCH // 2)
-            any_class = [rng.choice(by_class[c]) for c in rng.integers(len(by_class), size=BATCH // 2)]
-            chosen = np.concatenate([any_letter, any_class])
-            ready.put((scale(letters.distort(data.masters[chosen], rng)), data.labels[chosen]))
-
-    threading.Thread(target=produce, daemon=True).start()
+    rng = np.random.default_rng(seed)
+    by_class = [np.flatnonzero(data.labels == c) for c in range(len(data.classes))]
+    by_class = [members for members in by_class if len(members)]
     for _ in range(steps):
-        yield ready.get()
+        any_letter = rng.integers(len(data.masters), size=BATCH // 2)
+        any_class = [rng.choice(by_class[c]) for c in rng.integers(len(by_class), size=BATCH // 2)]
+        chosen = np.concatenate([any_letter, any_class])
+        yield scale(letters.distort(data.masters[chosen], rng)), data.labels[chosen]
 
 
 if __name__ == "__main__":
