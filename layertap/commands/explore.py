@@ -34,7 +34,7 @@ def explore(args: argparse.Namespace) -> None:
     for dataset in datasets:
         with Progress("images", args.quiet) as progress:
             surveys.append(survey(dataset, args.size or SIZE, decoding=decoding, progress=progress))
-    found = duplicates.find(*surveys)
+    found = duplicates.find_copies(*surveys)
     report = explore_report.report(surveys, found)
     report["seconds"] = round(time.monotonic() - start, 3)
     if out:

@@ -91,7 +91,7 @@ def finish(
     seen : frozenset of bytes
         What the images that the net had been trained on before are known by.
     trained_on : ndarray of shape (n, k, 16), uint8
-        What those that it was trained on now are known by (see `transfer.data.groups.identities`).
+        What those that it was trained on now are known by (see `transfer.data.groups.identity_digests`).
     """
     from feature_cache.maintenance.lineage import extraction_seconds
     from heads.evaluation.protocol import Trained

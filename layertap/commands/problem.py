@@ -125,11 +125,11 @@ def copies(args: argparse.Namespace, cached: FeatureSet, labels: np.ndarray | No
     labels : ndarray of shape (n,), str, optional
         Classes: how many copies differ in them is said on stderr.
     """
-    from transfer.data.groups import conflicts, copy_groups, near_groups
+    from transfer.data.groups import copy_groups, count_label_conflicts, near_groups
 
     with Progress("images decoded", args.quiet) as progress:
         exact = copy_groups(cached.dataset, cached.digests, cached.specs, cached.memo, progress)
-    if labels is not None and (mixed := conflicts(exact, labels)):
+    if labels is not None and (mixed := count_label_conflicts(exact, labels)):
         print(
             f"note: {mixed} images have an exact copy of another class; one of the labels is likely wrong "
             "(layertap explore shows them).",
@@ -161,9 +161,9 @@ def groups(args: argparse.Namespace, dataset: Dataset, images: np.ndarray) -> np
 
     from heads.splitting.splits import united
     from transfer.data.columns import texts
-    from transfer.data.groups import volumes
+    from transfer.data.groups import page_groups
 
-    if args.together != COPIES and len(np.unique(files := volumes(dataset))) < len(dataset):
+    if args.together != COPIES and len(np.unique(files := page_groups(dataset))) < len(dataset):
         if args.per_class or getattr(args, "curve", None):
             raise InvalidChoice(
                 "pages of one file stay together, of which --per-class and --curve draw single ones; add --together "
@@ -195,11 +195,11 @@ def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
 
 
 def identities(args: argparse.Namespace, cached: FeatureSet) -> np.ndarray:
-    """What images are known again by, of shape (n, k, 16), uint8 (see `transfer.data.groups.identities`)."""
-    from transfer.data.groups import identities
+    """What images are known again by, of shape (n, k, 16), uint8 (see `transfer.data.groups.identity_digests`)."""
+    from transfer.data.groups import identity_digests
 
     with Progress("images decoded", args.quiet) as progress:
-        return identities(cached.dataset, cached.digests, cached.specs, cached.memo, progress)
+        return identity_digests(cached.dataset, cached.digests, cached.specs, cached.memo, progress)
 
 
 def known_images(seen: Set[bytes], images: np.ndarray) -> int:

@@ -24,7 +24,7 @@ IMAGES = "Images"  # the heading of the panels
 MOST_PANELS = 24  # of classes; of more, the most frequent
 PANEL_SIDE = 4  # images
 PANEL_WIDTH = 3.4  # inches: two are side by side
-SEVERAL = 4  # images that are shown at several sizes, and turned
+SEVERAL = 4  # images that are shown at several sizes, and rotated
 SIDES = (8, 16, 32, 64)
 ANGLES = (0, 30, 45, 60, 75)
 MOST_PAIRS = 12
@@ -98,7 +98,7 @@ def _draw_classes(pictures: _Pictures, found: Survey) -> None:
     """Draw images of each class, or of all where there are none."""
     import numpy as np
 
-    labels, everything = found.dataset.labels, np.arange(len(found.looks))
+    labels, everything = found.dataset.labels, np.arange(len(found.records))
     if labels is None:
         classes = [(pictures.name, everything)]
     else:
@@ -119,27 +119,30 @@ def _draw_classes(pictures: _Pictures, found: Survey) -> None:
 
 
 def _draw_as_seen(pictures: _Pictures, found: Survey) -> None:
-    """Draw a few images as nets of several input sizes see them, and turned."""
+    """Draw a few images as nets of several input sizes see them, and rotated."""
     import numpy as np
 
-    from transfer.data.augment import turned
-    from transfer.data.survey import as_seen
+    from transfer.data.augment import rotated
+    from transfer.data.survey import pixels_as_net_input
 
-    chosen, net = _spread(np.arange(len(found.looks)), SEVERAL), found.size
+    chosen, net = _spread(np.arange(len(found.records)), SEVERAL), found.size
     sizes = sorted({*((side, side) for side in SIDES), net}, key=lambda size: (size[0] * size[1], size))
     images: list[Callable[[], np.ndarray]] = []
     captions: list[str] = []
     for position in chosen:
-        height, width = found.looks[position].shape
-        images += [_thumbnail(found, position), *(partial(as_seen, found, position, size) for size in sizes)]
+        height, width = found.records[position].shape
+        images += [
+            _thumbnail(found, position),
+            *(partial(pixels_as_net_input, found, position, size) for size in sizes),
+        ]
         captions += [f"as it is, {height} x {width}", *(f"{high} x {wide}" for high, wide in sizes)]
     title = f"{pictures.name}: as nets of several input sizes see them"
     pictures.panel("Resolutions", "resolutions.png", images, captions, title=title, columns=len(sizes) + 1)
 
-    plain = [as_seen(found, position, net) for position in chosen]
-    images = [partial(turned, pixels, angle) for pixels in plain for angle in ANGLES]
+    plain = [pixels_as_net_input(found, position, net) for position in chosen]
+    images = [partial(rotated, pixels, angle) for pixels in plain for angle in ANGLES]
     captions = [f"{angle}°" for _ in plain for angle in ANGLES]
-    title = f"{pictures.name}: turned, at {net[0]} x {net[1]}"
+    title = f"{pictures.name}: rotated, at {net[0]} x {net[1]}"
     pictures.panel("Rotations", "rotations.png", images, captions, title=title, columns=len(ANGLES))
 
 
@@ -147,7 +150,7 @@ def _draw_pairs(pictures: _Pictures, surveys: Sequence[Survey], copies: Copies) 
     """Draw pairs of copies: within the data set, those of different classes apart, and between the two."""
     from layertap.report.style import printable
 
-    first = len(surveys[0].looks)
+    first = len(surveys[0].records)
     exact = [(group[0], other, 1.0) for group in copies.exact for other in group[1:]]
 
     def place(position: int) -> tuple[Survey, int]:

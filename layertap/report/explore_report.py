@@ -18,12 +18,12 @@ def report(surveys: Sequence[Survey], copies: Copies) -> dict[str, Any]:
     """What ``--json`` prints: `transfer.data.survey.summary`, the copies, and what is in the other data set too."""
     from transfer.data.survey import summary
 
-    first = len(surveys[0].looks)
+    first = len(surveys[0].records)
     ids: list[str] = []
     labels: list[str | None] = []
     for one in surveys:
         ids += one.dataset.ids
-        labels += [None] * len(one.looks) if one.dataset.labels is None else one.dataset.labels.tolist()
+        labels += [None] * len(one.records) if one.dataset.labels is None else one.dataset.labels.tolist()
 
     def told(positions: Sequence[int], alike: float) -> dict[str, Any]:
         classes = {labels[position] for position in positions} - {None}

@@ -16,7 +16,7 @@ import numpy as np
 
 from feature_cache.errors import BadData
 from feature_cache.keys import digest_array
-from transfer.data.arrays.shades import eight_bit
+from transfer.data.arrays.images import as_uint8
 from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, FileSource, ImageSource, Picture
 
@@ -82,17 +82,17 @@ def _source(item: Any, number: int) -> ImageSource:
     if isinstance(item, str | os.PathLike) and "\0" not in str(item):
         return FileSource(Path(item))
     if isinstance(item, np.ndarray):
-        return _Pixels(_as_uint8(item, f"image {number} of X"), f"image {number} of X")
+        return _Pixels(_checked_image(item, f"image {number} of X"), f"image {number} of X")
     if hasattr(item, "load") and hasattr(item, "stamp"):
         source: ImageSource = item
         return source
     raise BadData(f"item {number} of X is {repr(item)[:60]}; {_WANTED}.")
 
 
-def _as_uint8(image: np.ndarray, name: str) -> np.ndarray:
+def _checked_image(image: np.ndarray, name: str) -> np.ndarray:
     """The same image as uint8, of shape (height, width), or (height, width, 3 or 4)."""
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)) or not image.size:
         raise BadData(f"{name} has the shape {image.shape}; {_WANTED}.")
-    return eight_bit(image, name)
+    return as_uint8(image, name)

@@ -1,4 +1,4 @@
-"""Seeded views of an image: mirrored, turned, shifted, scaled, lighter or darker."""
+"""Seeded views of an image: mirrored, rotated, shifted, scaled, lighter or darker."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ class Augmentation:
         return self.flip and flip < 0.5, self.vflip and vflip < 0.5, source, *lights
 
 
-def turned(pixels: np.ndarray, degrees: float) -> np.ndarray:
-    """`pixels`, turned counter-clockwise about their centre as ``rotate`` turns them."""
+def rotated(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """`pixels`, rotated counter-clockwise about their centre as ``rotate`` turns them."""
     height, width, _ = pixels.shape
     return _move(pixels, _source(height, width, math.radians(degrees), 1.0, 0.0, 0.0))
 

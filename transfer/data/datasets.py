@@ -16,10 +16,10 @@ import numpy as np
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
 from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
-from transfer.data import tables
+from transfer.data import split_names, tables
 from transfer.data.arrays import loading
-from transfer.data.arrays.shades import StoredImage
-from transfer.data.folders import listing, splits
+from transfer.data.arrays.images import StoredImage
+from transfer.data.folders import listing
 from transfer.data.images import ArraySource, FileSource, ImageSource
 
 BUILT_IN = ("digits",)
@@ -40,7 +40,7 @@ class Dataset:
     labels : ndarray of shape (n,), str, or None
     columns : mapping of str to ndarray of shape (n,), object
         Of a CSV file, by name (see `transfer.data.columns`).
-    empty : tuple of str
+    empty_classes : tuple of str
         Names of class folders that hold no file.
     notes : tuple of str
         What was read in another way than its owner may mean, passed over or guessed: a sentence each.
@@ -51,7 +51,7 @@ class Dataset:
     sources: tuple[ImageSource, ...]
     labels: np.ndarray | None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    empty: tuple[str, ...] = ()
+    empty_classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class Dataset:
             tuple(self.sources[i] for i in positions),
             None if self.labels is None else self.labels[positions],
             {name: values[positions] for name, values in self.columns.items()},
-            self.empty,
+            self.empty_classes,
             self.notes,
         )
 
@@ -247,7 +247,7 @@ def _require_unused(what: str, split: str | None, value_range: tuple[float, floa
 def _kit_file(kit: Path, split: str | None) -> Path:
     """The table of a kit's training or test set."""
     parts = [part for part in ("train", "test") if tables.kit_file(kit, part)]
-    file = tables.kit_file(kit, splits.choose(split, parts, str(kit)) if split else "train")
+    file = tables.kit_file(kit, split_names.choose(split, parts, str(kit)) if split else "train")
     assert file
     return file
 
@@ -269,7 +269,9 @@ def _folder(path: Path, split: str | None, value_range: tuple[float, float] | No
         return _arrays(found.path, loading.read(found.path, found.split, value_range))
     _require_unused(f"{found.path} is a folder of images", None, value_range)
     sources = tuple(FileSource(found.path / name) for name in found.ids)
-    return Dataset(str(found.path), found.ids, sources, found.labels, empty=found.empty, notes=found.notes)
+    return Dataset(
+        str(found.path), found.ids, sources, found.labels, empty_classes=found.empty_classes, notes=found.notes
+    )
 
 
 def _looks_like_image(file: Path) -> bool:

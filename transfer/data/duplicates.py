@@ -66,13 +66,13 @@ def difference_hash(gray: Image.Image) -> np.ndarray:
     return np.concatenate([(across[:, 1:] > across[:, :-1]).ravel(), (down[1:] > down[:-1]).ravel()])
 
 
-def find(first: Survey, second: Survey | None = None) -> Copies:
+def find_copies(first: Survey, second: Survey | None = None) -> Copies:
     """Copies among the images of `first`, and between these and those of `second`; in `second` alone, exact ones.
 
     A JPEG that is decoded at a part of its size and its copy in another format are near, not exact ones.
     """
     surveys = [first, second] if second else [first]
-    looks = [look for one in surveys for look in one.looks]
+    looks = [look for one in surveys for look in one.records]
     grays = np.concatenate([one.grays for one in surveys]).reshape(-1, GRAY_SIDE**2)
     hashes = np.concatenate([one.hashes for one in surveys])
     sources = [source for one in surveys for source in one.dataset.sources]
@@ -94,7 +94,7 @@ def find(first: Survey, second: Survey | None = None) -> Copies:
             keys[number] = digest
     groups = [sorted(position for number in group for position in by_bytes[number]) for group in _groups(keys)]
     heads = np.array([group[0] for group in groups], np.int64)  # in order
-    near, total = near_pairs(hashes[heads], grays[heads], int((heads < len(first.looks)).sum()))
+    near, total = near_pairs(hashes[heads], grays[heads], int((heads < len(first.records)).sum()))
     pairs = [(int(heads[left]), int(heads[right]), alike) for left, right, alike in near]
     return Copies([group for group in groups if group[1:]], pairs, total)
 
@@ -128,7 +128,7 @@ def near_pairs(hashes: np.ndarray, grays: np.ndarray, rows: int) -> tuple[list[t
     return [(int(left), int(right), min(1.0, float(alike))) for left, right, alike in kept], total
 
 
-def near_groups(hashes: np.ndarray, grays: np.ndarray) -> tuple[np.ndarray, int]:
+def link_near_duplicates(hashes: np.ndarray, grays: np.ndarray) -> tuple[np.ndarray, int]:
     """Groups of images that pairs of near-duplicates lead to, one pair to the next; for parameters see `near_pairs`.
 
     All pairs count, however many there are.

@@ -40,7 +40,7 @@ class PixelDigests:
         self._fresh: deque[tuple[bytes, bytes]] = deque()
 
     @property
-    def are_many(self) -> bool:
+    def is_full(self) -> bool:
         """Whether there are enough of them for `save` to be worth its while."""
         return len(self._fresh) >= WRITTEN
 
@@ -87,7 +87,7 @@ def copy_groups(
     """
     groups = _numbers(digests)
     for spec in {spec.pixel_key: spec for spec in specs}.values():
-        groups = united(groups, _numbers(pixel_digests(dataset, digests, spec, memo, progress)))
+        groups = merge_groups(groups, _numbers(pixel_digests(dataset, digests, spec, memo, progress)))
     return groups
 
 
@@ -129,14 +129,14 @@ def pixel_digests(
                     known[contents[position]] = digest
                     if progress:
                         progress(done, len(positions))
-                if fresh.are_many:
+                if fresh.is_full:
                     fresh.save()
     finally:
         fresh.save()
     return np.frombuffer(b"".join(known[content] for content in contents), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
-def identities(
+def identity_digests(
     dataset: Dataset,
     digests: np.ndarray,
     specs: Iterable[FeatureSpec],
@@ -158,7 +158,7 @@ def identities(
     return np.stack(known, axis=1)
 
 
-def united(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
+def merge_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Numbers that are equal where `groups` or `others` are, and for all that these lead to, in the order of `groups`.
 
     Parameters
@@ -220,22 +220,22 @@ def near_groups(
     progress : callable, optional
         Called with the number of images looked at, and of all; each is decoded once.
     """
-    from transfer.data.duplicates import GRAY_SIDE, near_groups
+    from transfer.data.duplicates import GRAY_SIDE, link_near_duplicates
     from transfer.data.survey import survey
 
     _, first, number = np.unique(copies, return_index=True, return_inverse=True)
     looked = survey(dataset.select(first), decoding=decoding_of(spec), progress=progress)
-    near, pairs = near_groups(looked.hashes, looked.grays.reshape(-1, GRAY_SIDE**2))
+    near, pairs = link_near_duplicates(looked.hashes, looked.grays.reshape(-1, GRAY_SIDE**2))
     readable = set(looked.dataset.ids)
     labels = len(first) + np.arange(len(first))  # what cannot be read any more stays in a group of its own
     labels[[dataset.ids[position] in readable for position in first]] = near
-    groups = united(number, _numbers(labels)[number])
+    groups = merge_groups(number, _numbers(labels)[number])
     sizes = np.bincount(groups)
     grown = np.bincount(groups[first]) > 1
     return NearGroups(groups, pairs, int(sizes[grown].sum()), int(grown.sum()), int(sizes[grown].max(initial=0)))
 
 
-def volumes(dataset: Dataset) -> np.ndarray:
+def page_groups(dataset: Dataset) -> np.ndarray:
     """Numbers of shape (n,), int64, from 0 on, that are equal for the pages of one file.
 
     Slices of one volume, or frames of one film, are alike, though no two of them are equal.
@@ -248,7 +248,7 @@ def volumes(dataset: Dataset) -> np.ndarray:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
-def conflicts(groups: np.ndarray, labels: np.ndarray) -> int:
+def count_label_conflicts(groups: np.ndarray, labels: np.ndarray) -> int:
     """How many images have another label than some image of their group.
 
     Parameters

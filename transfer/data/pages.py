@@ -13,7 +13,7 @@ from transfer.data.images import FileSource, ImageSource
 from transfer.hardware import cores
 
 
-def every_page(dataset: Dataset) -> Dataset:
+def expand_pages(dataset: Dataset) -> Dataset:
     """The data set with an image for each page of a file that holds several.
 
     Its id is ``FILE#PAGE``, the first page being 0; the label and the columns are those of the file. Smaller copies of
@@ -43,7 +43,7 @@ def every_page(dataset: Dataset) -> Dataset:
     return replace(repeated, ids=tuple(ids), sources=tuple(sources), notes=(*dataset.notes, note))
 
 
-def limited(dataset: Dataset, max_pixels: int) -> Dataset:
+def with_max_pixels(dataset: Dataset, max_pixels: int) -> Dataset:
     """The data set with another limit on the pixels of an image that are decoded."""
     sources = tuple(
         replace(source, max_pixels=max_pixels) if isinstance(source, FileSource) else source

@@ -28,7 +28,7 @@ QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageRecord:
     """What is kept of an image.
 
     Attributes
@@ -64,7 +64,7 @@ class Survey:
     ----------
     dataset : Dataset
         Of the images that can be read.
-    looks : list of Look
+    records : list of ImageRecord
         One for each of them.
     grays : ndarray of shape (n, 32, 32), uint8
     hashes : ndarray of shape (n, 128), bool
@@ -83,7 +83,7 @@ class Survey:
     """
 
     dataset: Dataset
-    looks: list[Look]
+    records: list[ImageRecord]
     grays: np.ndarray
     hashes: np.ndarray
     unreadable: list[Unreadable]
@@ -111,7 +111,7 @@ def survey(
     progress : callable, optional
         Called with the number of images done, and of all.
     """
-    looks: list[Look] = []
+    looks: list[ImageRecord] = []
     readable: list[int] = []
     unreadable: list[Unreadable] = []
     histogram = np.zeros((3, 256), np.int64)
@@ -120,7 +120,7 @@ def survey(
     grays = np.empty((len(dataset), GRAY_SIDE, GRAY_SIDE), np.uint8)
     hashes = np.empty((len(dataset), HASH_BITS), bool)
 
-    def look(position: int) -> tuple[Look, np.ndarray] | BadImage:
+    def look(position: int) -> tuple[ImageRecord, np.ndarray] | BadImage:
         try:
             found, pixels, guesses = _look(dataset.sources[position], size, decoding)
         except BadImage as error:
@@ -144,7 +144,7 @@ def survey(
                 if progress:
                     progress(position + 1, len(dataset))
     kept = np.array(readable, np.int64)
-    classes = None if dataset.labels is None else tuple(sorted({*dataset.labels.tolist(), *dataset.empty}))
+    classes = None if dataset.labels is None else tuple(sorted({*dataset.labels.tolist(), *dataset.empty_classes}))
     return Survey(
         dataset.select(kept),
         looks,
@@ -159,14 +159,14 @@ def survey(
     )
 
 
-def _look(source: ImageSource, size: tuple[int, int], decoding: Decoding) -> tuple[Look, np.ndarray, list[str]]:
+def _look(source: ImageSource, size: tuple[int, int], decoding: Decoding) -> tuple[ImageRecord, np.ndarray, list[str]]:
     """What is kept of an image, the pixels that a net is given, and what decoding has guessed."""
     digest, picture = source.load()
     stamp, shape = source.stamp(), picture.shape
     all_are_used = decoding.pages != "first" or getattr(source, "page", None) is not None
     animated = not all_are_used and picture.pages > 1
     pixels = to_pixels(picture, size, name=str(source), decoding=decoding)
-    look = Look(digest, shape, picture.mode, picture.format, picture.bits, stamp[1] if stamp else None, animated)
+    look = ImageRecord(digest, shape, picture.mode, picture.format, picture.bits, stamp[1] if stamp else None, animated)
     return look, pixels, picture.remarks
 
 
@@ -182,7 +182,7 @@ def summary(found: Survey) -> dict[str, Any]:
         ``mean`` and ``std`` of red, green and blue, from 0 to 255, over all pixels that a net is given, or None without
         any; ``unreadable`` (ids and reasons); ``remarks`` (what decoding has guessed or left out, a sentence each).
     """
-    looks, labels = found.looks, found.dataset.labels
+    looks, labels = found.records, found.dataset.labels
     counts = Counter([] if labels is None else labels.tolist())
     shapes = Counter(look.shape for look in looks)
     sizes = [look.bytes for look in looks if look.bytes is not None]
@@ -218,7 +218,7 @@ def _moments(histogram: np.ndarray) -> tuple[list[float], list[float]]:
     return mean.tolist(), np.sqrt(variance).tolist()
 
 
-def as_seen(found: Survey, position: int, size: tuple[int, int]) -> np.ndarray:
+def pixels_as_net_input(found: Survey, position: int, size: tuple[int, int]) -> np.ndarray:
     """An image, read again, as a net of this input size is given it: (height, width, 1 or 3), uint8."""
     source = found.dataset.sources[position]
     return to_pixels(source.load()[1], size, name=str(source), decoding=found.decoding)

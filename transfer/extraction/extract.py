@@ -219,7 +219,7 @@ class _Work:
                     behind.do(writer.append, batch.digests[new], rows[new], batch.views[new])
                     self.computed += int(new.sum())
                     todo.wrote(writer.written)
-                if self._pixels.are_many:
+                if self._pixels.is_full:
                     behind.do(self._pixels.save)
                 clock.lap("write")
                 self.done += len(batch.digests)

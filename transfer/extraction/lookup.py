@@ -16,7 +16,7 @@ from feature_cache.maintenance.shrink import complete as fill
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.data.datasets import Dataset, Unreadable, digests
-from transfer.data.groups import copy_groups, united, volumes
+from transfer.data.groups import copy_groups, merge_groups, page_groups
 from transfer.data.images import pixels_for
 from transfer.extraction.request import FeatureRequest
 
@@ -82,7 +82,7 @@ class FeatureSet:
     def groups(self) -> np.ndarray:
         """Numbers of shape (n,), int64, equal for copies of an image, and the pages of a file (`data.groups`)."""
         copies = copy_groups(self.dataset, self.digests, self.specs, self.memo)
-        return united(copies, volumes(self.dataset))
+        return merge_groups(copies, page_groups(self.dataset))
 
 
 def find_missing(

@@ -64,14 +64,14 @@ def load(args: argparse.Namespace, name: str) -> Dataset:
 
 def read_as(args: argparse.Namespace, dataset: Dataset) -> Dataset:
     """The data set with an image for each page, and with another limit on pixels, where `args` say so."""
-    from transfer.data.pages import every_page, limited
+    from transfer.data.pages import expand_pages, with_max_pixels
 
     if args.pages == "channels" and not hasattr(args, "alpha"):
         raise InvalidChoice("--pages channels is part of the features, and the run has its own; leave it out.")
     if args.max_pixels:
-        dataset = limited(dataset, args.max_pixels)
+        dataset = with_max_pixels(dataset, args.max_pixels)
     if args.pages == "all":
-        dataset = every_page(dataset)
+        dataset = expand_pages(dataset)
     print_notes(dataset.notes)
     return dataset
 

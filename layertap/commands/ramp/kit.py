@@ -86,7 +86,7 @@ def kit(args: argparse.Namespace) -> None:
     from heads.splitting.splits import hold_out
     from layertap.ramp.kit import copy_images, is_kit, keep_submissions, write_kit
     from transfer.data.datasets import require_labels
-    from transfer.data.groups import united, volumes
+    from transfer.data.groups import merge_groups, page_groups
     from transfer.data.remarks import Remarks
 
     out = Path(args.out)
@@ -110,7 +110,7 @@ def kit(args: argparse.Namespace) -> None:
         if not len(there):
             raise BadData(f"{dataset.name} has no image that can be used:{left_out}")
         dataset = dataset.select(there)
-        contents = united(contents[there], volumes(dataset))
+        contents = merge_groups(contents[there], page_groups(dataset))
         try:
             labels = require_labels(dataset)
         except BadData as error:

@@ -84,12 +84,12 @@ class TestEveryView:
         np.testing.assert_array_equal(augmentation(pixels, DIGEST, 0), pixels)
 
     def test_pixels_may_be_read_only_and_in_any_layout(self, picture: np.ndarray) -> None:
-        augmentation, turned = Augmentation.parse(EVERYTHING), picture.transpose(1, 0, 2)
-        turned.flags.writeable = False
+        augmentation, rotated = Augmentation.parse(EVERYTHING), picture.transpose(1, 0, 2)
+        rotated.flags.writeable = False
         for view in range(4):
-            made = augmentation(turned, DIGEST, view)
+            made = augmentation(rotated, DIGEST, view)
             assert made.flags.c_contiguous
-            np.testing.assert_array_equal(made, augmentation(turned.copy(), DIGEST, view))
+            np.testing.assert_array_equal(made, augmentation(rotated.copy(), DIGEST, view))
 
     @PROPERTY
     @given(AUGMENTATIONS, IMAGES, VIEWS)

@@ -17,9 +17,16 @@ from feature_cache.keys import DigestMemo
 from transfer.data import datasets, duplicates, groups
 from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset
-from transfer.data.groups import conflicts, copy_groups, near_groups, pixel_digests, united, volumes
+from transfer.data.groups import (
+    copy_groups,
+    count_label_conflicts,
+    merge_groups,
+    near_groups,
+    page_groups,
+    pixel_digests,
+)
 from transfer.data.images import ArraySource
-from transfer.data.pages import every_page
+from transfer.data.pages import expand_pages
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import FeatureSet, stored_features
 from transfer.extraction.request import FeatureRequest
@@ -161,7 +168,7 @@ class TestUnited:
             expected = (one[:, None] == one) | (other[:, None] == other)
             for _ in range(15):
                 expected |= (expected.astype(int) @ expected) > 0
-            found = united(one, other)
+            found = merge_groups(one, other)
             assert np.array_equal(found[:, None] == found, expected)
             assert sorted(set(found)) == list(range(found.max() + 1))
             firsts = [one[found == number].min() for number in range(found.max() + 1)]
@@ -327,9 +334,9 @@ class TestNear:
 
 def test_conflicts_are_the_images_of_groups_with_several_labels() -> None:
     labels = np.array(["a", "b", "a", "a", "c", "a"])
-    assert conflicts(np.array([7, 7, 3, 3, 1, 7]), labels) == 3
-    assert conflicts(np.arange(6), labels) == 0
-    assert conflicts(np.zeros(6, int), labels) == 6
+    assert count_label_conflicts(np.array([7, 7, 3, 3, 1, 7]), labels) == 3
+    assert count_label_conflicts(np.arange(6), labels) == 0
+    assert count_label_conflicts(np.zeros(6, int), labels) == 6
 
 
 def test_pages_of_a_file_stay_together(tmp_path: Path, memo: DigestMemo) -> None:
@@ -337,8 +344,8 @@ def test_pages_of_a_file_stay_together(tmp_path: Path, memo: DigestMemo) -> None
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:3])
     frames[3].save(tmp_path / "b.tif", save_all=True, append_images=frames[4:])
     frames[4].save(tmp_path / "c.png")
-    dataset = every_page(datasets.load(str(tmp_path)))
-    assert volumes(dataset).tolist() == [0, 0, 0, 1, 1, 1, 2]
+    dataset = expand_pages(datasets.load(str(tmp_path)))
+    assert page_groups(dataset).tolist() == [0, 0, 0, 1, 1, 1, 2]
     cache = FeatureCache(tmp_path / "cache")
     extract(dataset, REQUEST, cache)
     first, second = dataset.ids[:3], dataset.ids[3:]  # c.png is a copy of a page of b.tif

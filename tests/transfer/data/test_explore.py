@@ -13,7 +13,7 @@ from PIL import Image
 
 from transfer.data import datasets
 from transfer.data.images import to_pixels
-from transfer.data.survey import Survey, as_seen, summary, survey, thumbnail
+from transfer.data.survey import Survey, pixels_as_net_input, summary, survey, thumbnail
 
 
 def look_at(image: Path, size: tuple[int, int] = (32, 32)) -> Survey:
@@ -48,7 +48,7 @@ def png(bits: int, kind: int, row: bytes) -> bytes:
 def test_modes_and_bits_are_those_of_the_file(tmp_path: Path, mode: str, suffix: str, bits: int) -> None:
     file = tmp_path / f"an é image.{suffix}"
     Image.new(mode, (7, 5)).save(file)
-    [look] = look_at(file).looks
+    [look] = look_at(file).records
     assert (look.mode, look.bits, look.shape, look.bytes) == (mode, bits, (5, 7), file.stat().st_size)
     assert not look.animated
 
@@ -56,15 +56,15 @@ def test_modes_and_bits_are_those_of_the_file(tmp_path: Path, mode: str, suffix:
 def test_16_bits_of_a_colour_are_told_though_8_are_read(tmp_path: Path) -> None:
     (tmp_path / "deep.png").write_bytes(png(16, 2, bytes(12)))
     (tmp_path / "shallow.png").write_bytes(png(4, 0, bytes(1)))
-    assert look_at(tmp_path / "deep.png").looks[0].bits == 16
-    assert look_at(tmp_path / "shallow.png").looks[0].bits == 4
+    assert look_at(tmp_path / "deep.png").records[0].bits == 16
+    assert look_at(tmp_path / "shallow.png").records[0].bits == 4
 
 
 def test_shapes_are_upright_and_not_those_of_the_draft(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
     Image.new("RGB", (640, 400)).save(tmp_path / "a.jpg", exif=exif)
-    assert look_at(tmp_path / "a.jpg", (16, 16)).looks[0].shape == (640, 400)
+    assert look_at(tmp_path / "a.jpg", (16, 16)).records[0].shape == (640, 400)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
@@ -72,7 +72,7 @@ def test_of_an_animation_the_first_frame_is_looked_at(tmp_path: Path, suffix: st
     frames = [Image.new("L", (8, 8), shade) for shade in (50, 100, 150)]
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
     found = look_at(tmp_path / f"a.{suffix}")
-    assert found.looks[0].animated
+    assert found.records[0].animated
     assert summary(found)["animated"] == 1
     assert summary(found)["mean"] == pytest.approx([50, 50, 50], abs=1)
 
@@ -100,7 +100,7 @@ def test_the_unreadable_are_named_and_the_rest_is_looked_at(class_folder: Path) 
     found = survey(datasets.load(str(class_folder)), progress=lambda *now: done.append(now))
     assert [one.id for one in found.unreadable] == ["a/0.png", "b/1.png", "b/3.png"]
     assert found.dataset.ids == ("a/2.png", "a/4.png", "a/6.png", "b/5.png", "b/7.png")
-    assert len(found.looks) == len(found.grays) == len(found.hashes) == 5
+    assert len(found.records) == len(found.grays) == len(found.hashes) == 5
     assert done == [(number, 8) for number in range(1, 9)]
     told = summary(found)
     assert (told["images"], told["readable"], told["classes"]) == (8, 5, {"a": 3, "b": 2})
@@ -117,7 +117,7 @@ def test_results_do_not_depend_on_threads_and_chunks(class_folder: Path, monkeyp
     plain = survey(datasets.load(str(class_folder)))
     monkeypatch.setattr("transfer.data.survey.CHUNK", 3)
     other = survey(datasets.load(str(class_folder)), threads=3)
-    assert other.looks == plain.looks
+    assert other.records == plain.records
     assert np.array_equal(other.grays, plain.grays)
     assert np.array_equal(other.hashes, plain.hashes)
     assert np.array_equal(other.histogram, plain.histogram)
@@ -138,4 +138,4 @@ def test_a_thumbnail_keeps_the_proportions(
     Image.new("RGB", shape[::-1]).save(tmp_path / "a.png")
     found = look_at(tmp_path / "a.png")
     assert thumbnail(found, 0, longest).shape == (*expected, 3)
-    assert as_seen(found, 0, (6, 7)).shape == (6, 7, 3)
+    assert pixels_as_net_input(found, 0, (6, 7)).shape == (6, 7, 3)

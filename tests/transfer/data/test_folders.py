@@ -124,7 +124,7 @@ class TestSplits:
         dataset = datasets.load(str(tmp_path), split="testing")
         assert classes(dataset) == {"cat": 2, "dog": 2}
         assert dataset.ids[0] == "cat/test/0.png"
-        assert dataset.empty == ("fox",)
+        assert dataset.empty_classes == ("fox",)
 
     @pytest.mark.parametrize(
         "names",
@@ -249,7 +249,7 @@ class TestLinks:
         put(tmp_path, *several("pets", "cats", "dogs"))
         (tmp_path / "pets" / "kittens").symlink_to("cats", target_is_directory=True)
         dataset = datasets.load(str(tmp_path / "pets"))
-        assert (classes(dataset), dataset.empty) == ({"cats": 2, "dogs": 2}, ())
+        assert (classes(dataset), dataset.empty_classes) == ({"cats": 2, "dogs": 2}, ())
         assert "are not followed (1): kittens." in dataset.notes[0]
 
     def test_a_class_whose_link_leads_nowhere_is_not_left_out(self, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ class TestLitter:
         put(tmp_path, *litter)
         dataset = datasets.load(str(tmp_path))
         assert dataset.ids == ("cats/0.png", "cats/1.png", "dogs/0.png", "dogs/1.png")
-        assert dataset.empty == ()
+        assert dataset.empty_classes == ()
         (note,) = dataset.notes
         assert "left behind by a program or system: 23 (2 ._*, 2 @eaDir, 2 Thumbs.db, 1 #recycle, 1 $REC" in note
         assert note.endswith("12 of 12 more kinds).")
@@ -304,7 +304,7 @@ class TestLitter:
         put(tmp_path, *names, *(f"{name[:-4]}.xml" for name in names), "cats/notes.TXT", "readme.md", "meta/a.json")
         dataset = datasets.load(str(tmp_path))
         assert dataset.ids == tuple(names)
-        assert dataset.empty == ()  # meta is no class
+        assert dataset.empty_classes == ()  # meta is no class
         (note,) = dataset.notes
         assert "no images by their names: 9 (6 .xml, 1 .json, 1 .md, 1 .txt)." in note
 
@@ -379,7 +379,7 @@ class TestLitter:
     def test_classes_without_any_file_are_told_and_those_with_other_files_are_none(self, tmp_path: Path) -> None:
         put(tmp_path, *several(".", "cats", "dogs"), "labels/1.txt")
         (tmp_path / "foxes").mkdir()
-        assert datasets.load(str(tmp_path)).empty == ("foxes",)
+        assert datasets.load(str(tmp_path)).empty_classes == ("foxes",)
 
     def test_the_order_is_that_of_the_folders(self, tmp_path: Path) -> None:
         names = ("a/1.png", "a/b/1.png", "a/b/2.png", "a/b-c/1.png", "a/b.png", "a-b/1.png")

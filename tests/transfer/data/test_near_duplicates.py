@@ -24,7 +24,7 @@ def photo() -> Image.Image:
 
 def found_in(folder: Path, other: Path | None = None) -> Copies:
     """Copies in a folder, by names where there is one folder alone."""
-    return duplicates.find(*(survey(datasets.load(str(one))) for one in (folder, other) if one))
+    return duplicates.find_copies(*(survey(datasets.load(str(one))) for one in (folder, other) if one))
 
 
 def named(folder: Path, groups: list) -> list[set[str]]:
@@ -101,7 +101,7 @@ class TestNear:
         assert found_in(tmp_path).near == []
 
     def test_handwritten_digits_of_one_class_are_no_duplicates(self) -> None:
-        result = duplicates.find(survey(datasets.load("digits")))
+        result = duplicates.find_copies(survey(datasets.load("digits")))
         assert result.exact == []
         assert len(result.near) < 20  # of 1.6 million pairs, of 8 x 8 pixels; all are strokes of a 1
 

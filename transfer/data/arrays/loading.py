@@ -4,7 +4,7 @@ Which array holds images and which labels, and of which part of the data, is tol
 ``y``, ``images`` and ``labels``, ``x_train`` and ``y_train``, ``val_images`` and ``val_labels``, and MNIST's
 ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``. Of several parts one is read: the one that is named, or
 else the one without a name, or the training part; what is not read is noted. For shapes and numbers see
-`transfer.data.arrays.shades`. Labels are whole numbers, booleans or texts of shape (n,) or (n, 1); nothing pickled is
+`transfer.data.arrays.images`. Labels are whole numbers, booleans or texts of shape (n,) or (n, 1); nothing pickled is
 read.
 
 The arrays of an ``.npy`` file are read as they are used; all others are held in memory.
@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
+from transfer.data import split_names
 from transfer.data.arrays import files
 from transfer.data.arrays.files import IdxFile, NpyFile, StoredArray, TextFile
-from transfer.data.arrays.shades import Range, to_images
-from transfer.data.folders import splits
+from transfer.data.arrays.images import Range, to_images
 
 # Words of a name that say what an array holds, the likelier first.
 IMAGES = ("x", "images", "image", "imgs", "img", "pixels", "data")
@@ -98,9 +98,9 @@ def _read_folder(folder: Path, split: str | None, value_range: Range | None) -> 
         return read(paths[0], split, value_range)
     if not paths:
         raise BadData(f"{folder} holds no images and no arrays; give a folder that does.")
-    names = splits.in_order(file.name for file in paths)
+    names = split_names.in_order(file.name for file in paths)
     if split is None:
-        training = [name for name in names if splits.split_of(Path(name).stem) == "train"]
+        training = [name for name in names if split_names.split_of(Path(name).stem) == "train"]
         if len(training) != 1:
             raise BadData(f"{folder} holds several files of arrays ({', '.join(names[:_MOST])}); give one of them.")
         found = read(folder / training[0], None, value_range)
@@ -109,7 +109,7 @@ def _read_folder(folder: Path, split: str | None, value_range: Range | None) -> 
             found.images, found.labels, (*found.notes, f"of {folder}, {training[0]} is read; not read: {rest}.")
         )
     stems = {Path(name).stem: name for name in names}
-    return read(folder / stems[splits.choose(split, list(stems), str(folder))], None, value_range)
+    return read(folder / stems[split_names.choose(split, list(stems), str(folder))], None, value_range)
 
 
 def _choose(stored: Mapping[str, StoredArray], what: str, split: str | None, value_range: Range | None) -> Arrays:
@@ -127,8 +127,8 @@ def _choose(stored: Mapping[str, StoredArray], what: str, split: str | None, val
     label_key = labels.get(part)
     if label_key and isinstance(stored[label_key], TextFile) and stored[label_key].shape != stored[image_key].shape[:1]:
         label_key = None  # a list of the classes
-    if label_key is None and splits.split_of(part) in (None, "train"):  # X with y_train, x_train with y
-        other = next((key for name, key in labels.items() if not name or splits.split_of(name) == "train"), None)
+    if label_key is None and split_names.split_of(part) in (None, "train"):  # X with y_train, x_train with y
+        other = next((key for name, key in labels.items() if not name or split_names.split_of(name) == "train"), None)
         if other is not None and stored[other].shape[:1] == stored[image_key].shape[:1]:
             label_key = other
     if stored[image_key].shape[:1] == (0,):
@@ -140,7 +140,7 @@ def _choose(stored: Mapping[str, StoredArray], what: str, split: str | None, val
     rest = [key for key in stored if key not in (image_key, label_key)]
     if split is None and rest:
         others = [name for name in images if name and name != part]
-        hint = f"; --split chooses another part ({', '.join(splits.in_order(others))})" if others else ""
+        hint = f"; --split chooses another part ({', '.join(split_names.in_order(others))})" if others else ""
         used = image_key if label_key is None else f"{image_key} with {label_key}"
         notes = (*notes, f"of {what}, {used} is read; not read: {', '.join(rest[:_MOST])}{_more(rest)}{hint}.")
     return Arrays(found, classes, notes)
@@ -149,18 +149,18 @@ def _choose(stored: Mapping[str, StoredArray], what: str, split: str | None, val
 def _part(parts: list[str], what: str, split: str | None) -> str:
     """The part that is asked for; without that the one without a name, the training part or the only one."""
     named = [part for part in parts if part]
-    training = [part for part in named if splits.split_of(part) == "train"]
+    training = [part for part in named if split_names.split_of(part) == "train"]
     if split is not None:
         if not named:
             raise InvalidChoice(f"{what} has no splits, only one array of images; leave out --split.")
-        if "" in parts and not training and splits.split_of(split) == "train":
+        if "" in parts and not training and split_names.split_of(split) == "train":
             return ""  # X beside X_test
-        return splits.choose(split, splits.in_order(named), what)
+        return split_names.choose(split, split_names.in_order(named), what)
     if "" in parts:
         return ""
     if len(named) == 1 or len(training) == 1:
         return (training or named)[0]
-    raise BadData(f"{what} holds several parts ({', '.join(splits.in_order(named))}); name one with --split.")
+    raise BadData(f"{what} holds several parts ({', '.join(split_names.in_order(named))}); name one with --split.")
 
 
 def _by_part(names: Mapping[str, _Name | None], role: tuple[str, ...]) -> dict[str, str]:
@@ -173,7 +173,7 @@ def _by_part(names: Mapping[str, _Name | None], role: tuple[str, ...]) -> dict[s
 
 
 def _parse(key: str) -> _Name | None:
-    words = [word for word in splits.words(_IDX.sub("", key)) if word not in _FILLERS]
+    words = [word for word in split_names.words(_IDX.sub("", key)) if word not in _FILLERS]
     if len(words) == 1 and (glued := _GLUED.fullmatch(words[0])):
         words = list(glued.groups())
     for role in (LABELS, IMAGES):  # image_labels are labels
@@ -184,7 +184,7 @@ def _parse(key: str) -> _Name | None:
 
 
 def _is_part(part: str) -> bool:
-    return not part or splits.split_of(part) is not None
+    return not part or split_names.split_of(part) is not None
 
 
 def _with_labels_beside(file: Path, value_range: Range | None) -> Arrays:
@@ -223,7 +223,7 @@ def _texts(folder: Path) -> list[Path]:
 def _labels_beside(file: Path, is_idx: bool) -> Path | None:
     """The likeliest file of labels: the one of the same kind, of the same part or of the same name and a word more."""
     own = _parse(_stem(file))
-    part = own.part if own and own.role == IMAGES else "_".join(splits.words(_stem(file)))
+    part = own.part if own and own.role == IMAGES else "_".join(split_names.words(_stem(file)))
     if is_idx:
         others = [other for other in file.parent.iterdir() if _axes(other) == 1]
     else:

@@ -1,7 +1,7 @@
 """Folders of images: which files in them are images, of which classes, and of which split.
 
 **Classes and splits.** The subfolders of a folder are its classes, and what lies below one, in folders by year or
-camera too, is of that class. Subfolders that are splits by their names (`transfer.data.folders.splits`) are never
+camera too, is of that class. Subfolders that are splits by their names (`transfer.data.split_names`) are never
 taken for classes: one of them is chosen, and read as a folder of its own. Splits below each class (``cats/train``,
 ``cats/test``) are chosen alike.
 
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
-from transfer.data.folders import file_names, splits
+from transfer.data import split_names
+from transfer.data.folders import file_names
 from transfer.data.folders.walk import Tree, folders_in, some, top, walk
 
 
@@ -32,7 +33,7 @@ class Folder:
     ids : tuple of str
         Of the images: their paths below `path`, with slashes.
     labels : ndarray of shape (n,), str, or None
-    empty : tuple of str
+    empty_classes : tuple of str
         Names of class folders that hold no file.
     notes : tuple of str
     split : str or None
@@ -44,7 +45,7 @@ class Folder:
     path: Path
     ids: tuple[str, ...]
     labels: np.ndarray | None = None
-    empty: tuple[str, ...] = ()
+    empty_classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     split: str | None = None
     holds_arrays: bool = False
@@ -70,7 +71,7 @@ _Instead = tuple[Path, str | None]
 
 
 def _read(folder: Path, split: str | None) -> Folder | _Instead:
-    if parts := splits.find(folders_in(folder)):
+    if parts := split_names.find(folders_in(folder)):
         return _split_folder(folder, parts, split), None
     tree = walk(folder)
     if not tree.images:
@@ -104,33 +105,33 @@ def _split_folder(folder: Path, parts: list[str], split: str | None) -> Path:
         else:
             what, name = f"is divided into splits ({', '.join(parts)}), which are no classes", "name one, for instance"
         raise BadData(f"{folder} {what}; {name} with --split {parts[0]}, or give its folder, {folder / parts[0]}.")
-    return folder / splits.choose(split, parts, str(folder))
+    return folder / split_names.choose(split, parts, str(folder))
 
 
 def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | None:
     """What is in the only subfolder, where that is a split, or divided into splits, and no class."""
     inner = name
     while True:  # data/archive/chest
-        if splits.find(folders_in(folder / inner)):
+        if split_names.find(folders_in(folder / inner)):
             return folder / inner, split
-        if posixpath.basename(inner).lower() in splits.IMAGE_FOLDERS:
+        if posixpath.basename(inner).lower() in split_names.IMAGE_FOLDERS:
             return folder / inner, split
         below = tree.folders.get(inner, [])
         if len(below) != 1 or inner in tree.holders:
             break
         inner = f"{inner}/{below[0]}"
     below = tree.folders.get(name, [])
-    if below and splits.split_of(name) and splits.split_of(name) == splits.split_of(folder.name):
+    if below and split_names.split_of(name) and split_names.split_of(name) == split_names.split_of(folder.name):
         return folder / name, split  # an archive that holds itself: seg_train/seg_train/street
-    if splits.is_plain(name) and (below or split):
+    if split_names.is_plain(name) and (below or split):
         return _split_folder(folder, [name], split), None
     return None
 
 
 def _require_classes(folder: Path, tops: list[str]) -> None:
     """Refuse images and what belongs to them, each in a folder, as classes."""
-    images = [name for name in tops if name.lower() in splits.IMAGE_FOLDERS]
-    beside = [name for name in tops if name.lower() in splits.BESIDE_IMAGES]
+    images = [name for name in tops if name.lower() in split_names.IMAGE_FOLDERS]
+    beside = [name for name in tops if name.lower() in split_names.BESIDE_IMAGES]
     if images and beside and len(images) + len(beside) == len(tops):
         raise BadData(
             f"{folder} holds images in {images[0]}, and what belongs to them in {', '.join(beside)}: these are no "
@@ -170,13 +171,13 @@ def _loose(folder: Path, loose: list[str]) -> BadData:
 
 def _divided(tree: Tree) -> dict[str, list[str]]:
     """The folders that are divided into splits, at any depth, and their splits."""
-    found = {folder: splits.find(names) for folder, names in tree.folders.items() if folder}
+    found = {folder: split_names.find(names) for folder, names in tree.folders.items() if folder}
     return {folder: found[folder] for folder in sorted(found) if found[folder]}
 
 
 def _choose_below(folder: Path, divided: dict[str, list[str]], tree: Tree, split: str | None) -> tuple[str, ...]:
     """The images of one split where each class is divided into the same splits."""
-    names = splits.in_order({name for parts in divided.values() for name in parts})
+    names = split_names.in_order({name for parts in divided.values() for name in parts})
     steps = [name.split("/") for name in tree.images]
     if any("/" in holder for holder in divided) or any(len(step) != 3 or step[1] not in names for step in steps):
         holder = next(iter(divided))
@@ -190,7 +191,7 @@ def _choose_below(folder: Path, divided: dict[str, list[str]], tree: Tree, split
             f"the classes of {folder} are divided into splits ({next(iter(divided))}: {', '.join(names)}); name one, "
             f"for instance with --split {names[0]}."
         )
-    chosen = splits.choose(split, names, str(folder))
+    chosen = split_names.choose(split, names, str(folder))
     return tuple(name for name, step in zip(tree.images, steps, strict=True) if step[1].lower() == chosen.lower())
 
 
@@ -219,11 +220,11 @@ def _doubts(folder: Path, tops: list[str], tree: Tree, divided: bool) -> list[st
             f"each class of {folder} ({some(tops)}) holds the same folders ({some(first)}), which are read as parts of "
             "their class."
         ]
-    plain = [name for name in tops if splits.is_plain(name)]
+    plain = [name for name in tops if split_names.is_plain(name)]
     others = [name for name in tops if name not in plain]
     if len(plain) == 1 and not any(below[name] for name in others) and (len(below[plain[0]]) > 1 or not others):
         return [f"{folder / plain[0]} is read as a class; if it is a split, give that folder alone."]
-    named = [name for name in tops if splits.split_of(name)]
-    if len({splits.split_of(name) for name in named}) > 1:
+    named = [name for name in tops if split_names.split_of(name)]
+    if len({split_names.split_of(name) for name in named}) > 1:
         return [f"{some(named)} in {folder} are read as classes; if they are splits, give one of these folders alone."]
     return []

@@ -11,9 +11,9 @@ from typing import IO, Any
 from PIL import Image, features
 
 from feature_cache.errors import BadImage
-from transfer.data.images import limits
+from transfer.data.images import cost
+from transfer.data.images.decoder_warnings import silence_libtiff
 from transfer.data.images.picture import Picture, PillowPicture
-from transfer.data.images.quiet import silence_libtiff
 from transfer.data.images.tiff import REDUCED, SUBFILE_TYPE, TiffPicture, no_page, page_numbers
 from transfer.data.images.truncation import other_process
 
@@ -58,7 +58,7 @@ _FOREIGN = (
 )
 
 
-def open_picture(encoded: bytes, *, page: int | None = None, max_pixels: int = limits.MAX_PIXELS) -> Picture:
+def open_picture(encoded: bytes, *, page: int | None = None, max_pixels: int = cost.MAX_PIXELS) -> Picture:
     """The image that these bytes of a file hold; no more than its header is decoded.
 
     Parameters
@@ -66,14 +66,14 @@ def open_picture(encoded: bytes, *, page: int | None = None, max_pixels: int = l
     page : int, optional
         Of a file that holds several.
     max_pixels : int
-        The most that are decoded (see `transfer.data.images.limits`).
+        The most that are decoded (see `transfer.data.images.cost`).
 
     Raises
     ------
     Exception
         BadImage, whose reason does not name the file, or whatever Pillow raises for a damaged one.
     """
-    if max_pixels > limits.MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
+    if max_pixels > cost.MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
         # Whoever asks for more than Pillow allows has to have its own limit raised as well.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     try:

@@ -50,7 +50,7 @@ class Decoding:
 DEFAULT = Decoding()
 
 
-class PixelChoices(Protocol):
+class DecodingFields(Protocol):
     """What a `FeatureRequest` and a `FeatureSpec` have in common: all that shapes pixels but the size."""
 
     @property
@@ -61,6 +61,6 @@ class PixelChoices(Protocol):
     def window(self) -> str | None: ...
 
 
-def decoding_of(choices: PixelChoices) -> Decoding:
+def decoding_of(choices: DecodingFields) -> Decoding:
     """The part of a feature spec, or of a request, that says how images are decoded."""
     return Decoding(choices.alpha, choices.pages, choices.window)

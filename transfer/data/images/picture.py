@@ -12,10 +12,10 @@ from PIL import Image
 
 from feature_cache.errors import BadImage
 from feature_cache.spec import PERCENTILES
-from transfer.data.images import limits
+from transfer.data.images import cost
 from transfer.data.images.levels import remark_on, to_eight_bit
 from transfer.data.images.options import BACKGROUND, DEFAULT, Decoding
-from transfer.data.images.strips import AT_ONCE, SIDEWAYS, Strips, turned, upright
+from transfer.data.images.strips import AT_ONCE, SIDEWAYS, Strips, transposed, upright
 from transfer.data.images.tiff import NO_DATA, REDUCED, SUBFILE_TYPE, TiffPicture, first_three, no_data_of, page_numbers
 from transfer.data.images.transparency import has_key_of_other_bits, is_invisible, mend_key, to_gray_or_rgb
 from transfer.data.images.truncation import share_of
@@ -103,7 +103,7 @@ class PillowPicture:
         encoded: bytes | None = None,
         *,
         page: int | None = None,
-        max_pixels: int = limits.MAX_PIXELS,
+        max_pixels: int = cost.MAX_PIXELS,
     ) -> None:
         self._image = image
         self._encoded = encoded
@@ -155,7 +155,7 @@ class PillowPicture:
         self._remark_on_pages(decoding)
         image = self._image
         if decoding.pages == "channels" and self._page is None and self.pages > 1:
-            return turned(self._pages_as_channels(decoding, name), _orientation(image))
+            return transposed(self._pages_as_channels(decoding, name), _orientation(image))
         if decoding.window is not None and self.bits == 16 and self.mode not in DEEP:
             return self._deep_colour(name).upright(decoding, least, name)
         self._load(name)
@@ -187,7 +187,7 @@ class PillowPicture:
             halvings = max(0, min(full[0] // least[1], full[1] // least[0]).bit_length() - 1)
             reduced = 2**halvings
             image.reduce = halvings  # type: ignore[method-assign, assignment]
-        limits.check(
+        cost.check(
             image.width // reduced,
             image.height // reduced,
             name=name,

@@ -15,7 +15,7 @@ from PIL import Image
 from feature_cache.errors import BadImage, first_line
 from feature_cache.files.checked import open_regular
 from feature_cache.keys import FileStamp, digest_array, digest_bytes
-from transfer.data.images.limits import MAX_BYTES, MAX_PIXELS
+from transfer.data.images.cost import MAX_BYTES, MAX_PIXELS
 from transfer.data.images.opening import open_picture
 from transfer.data.images.picture import Picture, PillowPicture
 
@@ -44,7 +44,7 @@ class FileSource:
     page : int, optional
         Of a file that holds several, the first being 0.
     max_pixels : int
-        The most that are decoded (see `transfer.data.images.limits`).
+        The most that are decoded (see `transfer.data.images.cost`).
     """
 
     path: Path

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from transfer.data.images.limits import bytes_in_memory
+from transfer.data.images.cost import bytes_in_memory
 
 # What brings an image of each EXIF orientation upright.
 _UPRIGHT = {
@@ -36,7 +36,7 @@ _WHOLE_BYTES = 950_000_000  # that an image may take together with its turned an
 Box = tuple[float, float, float, float]
 
 
-def turned(image: Image.Image, orientation: int) -> Image.Image:
+def transposed(image: Image.Image, orientation: int) -> Image.Image:
     """An image of this EXIF orientation, upright."""
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
@@ -56,7 +56,7 @@ def upright(
         From a part of the stored image to gray or colour of 8 bits.
     """
     if image.width * image.height <= AT_ONCE:
-        return turned(convert(image), orientation)
+        return transposed(convert(image), orientation)
     if image.mode in ("L", "RGB") and "transparency" not in image.info and orientation not in _UPRIGHT:
         return image
     strips = Strips(image, orientation, convert)
@@ -115,7 +115,7 @@ class Strips:
                 first, last = self.height - stop, self.height - start
             sideways = self._orientation in SIDEWAYS
             box = (first, 0, last, stored_height) if sideways else (0, first, stored_width, last)
-            yield start, turned(self._convert(self._image.crop(box)), self._orientation)
+            yield start, transposed(self._convert(self._image.crop(box)), self._orientation)
 
 
 def as_array(image: Image.Image) -> np.ndarray:

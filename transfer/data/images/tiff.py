@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadImage
-from transfer.data.images import limits
+from transfer.data.images import cost
 from transfer.data.images.levels import remark_on, to_eight_bit
 from transfer.data.images.options import BACKGROUND, DEFAULT, Decoding
 from transfer.data.images.strips import SIDEWAYS, Strips, upright
@@ -39,7 +39,7 @@ class TiffPicture:
     format = "TIFF"
     recipe = 1
 
-    def __init__(self, stream: io.BytesIO, *, page: int | None = None, max_pixels: int = limits.MAX_PIXELS) -> None:
+    def __init__(self, stream: io.BytesIO, *, page: int | None = None, max_pixels: int = cost.MAX_PIXELS) -> None:
         import tifffile  # few images need it, and its import would be a twentieth of ours
 
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is for us to say
@@ -120,7 +120,7 @@ class TiffPicture:
             raise BadImage(f"{name} {reason}.", reason)
         held = width * height * self.bands * page.dtype.itemsize
         # As stored, scaled as float64 in parts, and as 8 bits.
-        limits.check(
+        cost.check(
             width,
             height,
             name=name,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feature_cache.errors import BadData
-from transfer.data.folders import splits
+from transfer.data import split_names
 from transfer.data.folders.file_names import IMAGE_SUFFIXES, suffix
 from transfer.data.images import FileSource
 from transfer.data.tables.missing import MissingFile
@@ -282,7 +282,7 @@ class _Index:
 
     def _is_other_part(self, dropped: str) -> bool:
         """Whether a folder in front of an id is another part of the data than this folder: ``test/`` for ``train``."""
-        parts = {splits.split_of(name) for name in (posixpath.basename(self.folder), dropped)}
+        parts = {split_names.split_of(name) for name in (posixpath.basename(self.folder), dropped)}
         return len(parts) == 2 and None not in parts
 
     def _walk(self) -> Iterator[str]:

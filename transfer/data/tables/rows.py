@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
-from transfer.data.folders import splits
+from transfer.data import split_names
 from transfer.data.tables import dialect
 
 MOST_CELLS = 50_000_000  # beside pixels: as many take about 3 GB
@@ -140,13 +140,13 @@ def part(table: Body, split: str | None, class_column: str) -> tuple[list[int], 
     counts = Counter(row[place] for row in table.cells)
     shown = ", ".join(f"{name or 'empty'} {count}" for name, count in counts.most_common(5))
     if split is None:
-        if len(counts) > 1 and any(splits.split_of(name) in ("train", "test") for name in counts):
+        if len(counts) > 1 and any(split_names.split_of(name) in ("train", "test") for name in counts):
             text = f"{table.file} has parts in the column {column!r} ({shown}) and all are read; name one with --split."
             return every, [text]
         return every, []
     parts = {name for name in counts if name.casefold() == split.casefold()}
-    if not parts and splits.split_of(split) in {splits.split_of(name) for name in counts} - {None}:
-        parts = {splits.choose(split, list(counts), f"the column {column!r} of {table.file}")}
+    if not parts and split_names.split_of(split) in {split_names.split_of(name) for name in counts} - {None}:
+        parts = {split_names.choose(split, list(counts), f"the column {column!r} of {table.file}")}
     if not parts:
         raise InvalidChoice(f"{table.file} has no part {split!r} in its column {column!r}, which holds {shown}.")
     return [n for n in every if table.cells[n][place] in parts], []

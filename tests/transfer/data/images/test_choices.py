@@ -15,11 +15,13 @@ from PIL import Image, ImageOps
 from feature_cache.errors import BadImage, InvalidChoice
 from feature_cache.keys import digest_bytes
 from feature_cache.spec import FeatureSpec
-from transfer.data import datasets, images
-from transfer.data.images import Decoding, FileSource, decoding_of, limits, read_pixels, thumbnail, to_pixels
+from transfer.data import datasets
+from transfer.data.images import Decoding, FileSource, decoding_of, read_pixels, thumbnail, to_pixels
+from transfer.data.images import cost as cost_module
+from transfer.data.images import pixels as pixels_module
 from transfer.data.images import strips as strips_module
-from transfer.data.images.strips import Strips, turned
-from transfer.data.pages import every_page, limited
+from transfer.data.images.strips import Strips, transposed
+from transfer.data.pages import expand_pages, with_max_pixels
 from transfer.data.survey import survey
 
 GRAY: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
@@ -75,7 +77,7 @@ class TestPages:
     def test_each_page_is_an_image_known_by_its_number(self, stack: tuple[Path, np.ndarray]) -> None:
         file, values = stack
         Image.fromarray(values[0]).save(file.with_name("a.png"))
-        pages = every_page(datasets.load(str(file.parent)))
+        pages = expand_pages(datasets.load(str(file.parent)))
         assert pages.ids == ("a.png", *(f"stack.tif#{number}" for number in range(4)))
         pixels = [read_pixels(source)[1][..., 0] for source in pages.sources]
         np.testing.assert_array_equal(pixels[1:], values)
@@ -91,7 +93,7 @@ class TestPages:
             writer.write(np.zeros((32, 32), np.uint8), metadata=None)
             writer.write(np.zeros((16, 16), np.uint8), subfiletype=1, metadata=None)
         assert remarks_on(tmp_path / "pyramid.tif") == []
-        assert every_page(datasets.load(str(tmp_path))).ids == ("pyramid.tif",)
+        assert expand_pages(datasets.load(str(tmp_path))).ids == ("pyramid.tif",)
 
     def test_a_file_is_read_once_for_all_of_its_pages(
         self, stack: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
@@ -283,15 +285,15 @@ class TestStrips:
     """Large images are turned, converted and resized in strips."""
 
     @pytest.mark.parametrize("orientation", range(1, 9))
-    @pytest.mark.parametrize("interpolation", images._RESAMPLING)
+    @pytest.mark.parametrize("interpolation", pixels_module._RESAMPLING)
     def test_they_give_what_the_whole_gives(
         self, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator, orientation: int, interpolation: str
     ) -> None:
         monkeypatch.setattr(strips_module, "STRIP_PIXELS", 300)
         stored = Image.fromarray(rng.integers(80, 176, (67, 45, 4), np.uint8))  # no filter goes beyond 0 or 255
-        whole = turned(stored.convert("RGB"), orientation)
+        whole = transposed(stored.convert("RGB"), orientation)
         large = Strips(stored, orientation, lambda part: part.convert("RGB"))
-        resampling = images._RESAMPLING[interpolation]
+        resampling = pixels_module._RESAMPLING[interpolation]
         assert large.size == whole.size
         assert np.array_equal(large.whole(), whole)
         for size, fit in itertools.product(((20, 31), (31, 20), (90, 101), whole.size), (ImageOps.fit, ImageOps.pad)):
@@ -347,7 +349,7 @@ class TestLimits:
     ) -> None:
         file = tmp_path / name
         if name == "large.webp":
-            monkeypatch.setattr(limits, "MAX_BYTES", 100_000_000)
+            monkeypatch.setattr(cost_module, "MAX_BYTES", 100_000_000)
             Image.new("L", (2600, 2500)).save(file, lossless=True, method=0, quality=0)
             message = "take 0.1 GB of memory to decode, where 0.1 GB are allowed"
         else:
@@ -356,7 +358,7 @@ class TestLimits:
             message = "in a format that is slow to decode"
         with pytest.raises(BadImage, match=message):
             read_pixels(FileSource(file), (32, 32))
-        (data,) = limited(datasets.from_files([file]), 1_000_000_000).sources
+        (data,) = with_max_pixels(datasets.from_files([file]), 1_000_000_000).sources
         if name == "large.webp":
             assert read_pixels(data, (32, 32))[1].shape == (32, 32, 3)
 

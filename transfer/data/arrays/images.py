@@ -86,7 +86,7 @@ def convert(values: np.ndarray, value_range: Range | None = None) -> np.ndarray:
     return scaled
 
 
-def eight_bit(image: np.ndarray, name: str) -> np.ndarray:
+def as_uint8(image: np.ndarray, name: str) -> np.ndarray:
     """An image of uint8, or of floats from 0 to 1, as uint8.
 
     Raises

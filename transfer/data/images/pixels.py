@@ -1,0 +1,118 @@
+"""Decoding an image, turning it upright and bringing it to the size of a net's input."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from feature_cache.errors import BadImage
+from feature_cache.spec import FeatureSpec
+from transfer.data.images.options import DEFAULT, Decoding, decoding_of
+from transfer.data.images.picture import Picture, PillowPicture
+from transfer.data.images.sources import ImageSource, reason_of
+from transfer.data.images.strips import Strips, as_array
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+def read_pixels(
+    source: ImageSource,
+    size: tuple[int, int] | None = None,
+    fit: str = "stretch",
+    interpolation: str = "bilinear",
+    decoding: Decoding = DEFAULT,
+) -> tuple[bytes, np.ndarray]:
+    """The digest of an image and its pixels, upright; by default as large as it is.
+
+    See `to_pixels` for the parameters and errors.
+
+    Returns
+    -------
+    digest : bytes
+        Of the content, 16 of them.
+    pixels : ndarray of shape (height, width, 1) or (height, width, 3), uint8
+    """
+    digest, picture = source.load()
+    return digest, to_pixels(picture, size, fit, interpolation, str(source), decoding)
+
+
+def thumbnail(source: ImageSource, longest: int, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """An image in its proportions, with no side above `longest`: (height, width, 1 or 3), uint8."""
+    _, picture = source.load()
+    height, width = picture.shape
+    share = min(1.0, longest / max(height, width))
+    size = max(1, round(height * share)), max(1, round(width * share))
+    return to_pixels(picture, size, name=str(source), decoding=decoding)
+
+
+def pixels_for(picture: Picture, spec: FeatureSpec, name: str) -> np.ndarray:
+    """The pixels of `picture` that features of `spec` are computed from; see `to_pixels`."""
+    return to_pixels(picture, spec.size, spec.fit, spec.interpolation, name, decoding_of(spec))
+
+
+def to_pixels(
+    picture: Picture | Image.Image,
+    size: tuple[int, int] | None,
+    fit: str = "stretch",
+    interpolation: str = "bilinear",
+    name: str = "image",
+    decoding: Decoding = DEFAULT,
+) -> np.ndarray:
+    """Decode an image, turn it upright and bring it to `size`.
+
+    16-bit gray is scaled to 8 bits, transparency is laid over white, palettes and CMYK become RGB, unless `decoding`
+    says otherwise; gray images stay gray. JPEGs much larger than `size` are decoded at a half, a quarter or an eighth
+    of their size.
+
+    Parameters
+    ----------
+    picture : Picture or PIL.Image.Image
+    size : (height, width), or None
+        None for the size that it has.
+    fit : {'stretch', 'crop', 'pad'}
+        Change the proportions, cut the longer side about the centre, or fill with black.
+    interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
+    name : str
+        What error messages call the image.
+    decoding : Decoding
+
+    Returns
+    -------
+    ndarray of shape (height, width, 1) or (height, width, 3), uint8
+
+    Raises
+    ------
+    BadImage
+        When the image is truncated, beyond the limits, or of values of no fixed range.
+    """
+    if isinstance(picture, Image.Image):
+        picture = PillowPicture(picture)
+    least = size
+    if size is not None and fit == "crop":  # the shorter side decides
+        least = (max(size), max(size))
+    try:
+        image = picture.upright(decoding, least, name)
+        if size is None:
+            return as_array(image.whole() if isinstance(image, Strips) else image)
+        return as_array(_fitted(image, size, fit, _RESAMPLING[interpolation]))
+    except BadImage:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        reason = f"cannot be decoded ({reason_of(error)})"
+        raise BadImage(f"{name} {reason}.", reason) from error
+
+
+def _fitted(image: Image.Image | Strips, size: tuple[int, int], fit: str, resampling: Image.Resampling) -> Image.Image:
+    height, width = size
+    if fit == "crop":
+        return ImageOps.fit(image, (width, height), resampling)  # type: ignore[arg-type]
+    if fit == "pad":
+        return ImageOps.pad(image, (width, height), resampling)  # type: ignore[arg-type]
+    if image.size != (width, height):
+        return image.resize((width, height), resampling)
+    return image.whole() if isinstance(image, Strips) else image
