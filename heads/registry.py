@@ -11,10 +11,10 @@ import numpy as np
 from feature_cache.errors import InvalidChoice, unknown
 
 HEADS = {  # classes, or functions that make a head
-    "logistic": "heads.wrappers.logistic:LogisticHead",
+    "logistic": "heads.wrappers.classifiers:LogisticHead",
     "linear": "heads.linear.head:LinearHead",
     "ridge": "heads.ridge.classifier:RidgeHead",
-    "linear-svm": "heads.wrappers.linear_svm:LinearSVMHead",
+    "linear-svm": "heads.wrappers.classifiers:LinearSVMHead",
     "svm-rbf": "heads.wrappers.classifiers:svm_rbf",
     "lda": "heads.wrappers.classifiers:lda",
     "prototypes": "heads.wrappers.classifiers:prototypes",

@@ -12,7 +12,7 @@ from heads.ridge.base import RidgeBase
 from heads.ridge.chunks import Rows
 from heads.ridge.path import solve
 from heads.splitting.groups import numbered
-from heads.targets import as_targets, standardised
+from heads.validation import as_targets, standardised
 
 
 class RidgeRegressor(RegressorMixin, RidgeBase):

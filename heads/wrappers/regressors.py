@@ -12,8 +12,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from heads.splitting.groups import for_fit
-from heads.targets import as_targets, standardised
-from heads.validation import as_rows, require
+from heads.validation import as_rows, as_targets, require, standardised
 from heads.wrappers.base import OfEstimator, Steps
 from heads.wrappers.calibration import copy_for
 

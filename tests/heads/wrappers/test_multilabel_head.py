@@ -20,7 +20,7 @@ from feature_cache import FeatureSpec
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
 from heads.parameters import parameters, recorded
 from heads.registry import make_head, new_head, record, seeded
-from heads.wrappers.logistic import LogisticHead
+from heads.wrappers.classifiers import LogisticHead
 from heads.wrappers.multilabel import MultiLabelHead
 from layertap import runs
 

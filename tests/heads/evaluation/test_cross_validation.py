@@ -13,7 +13,7 @@ from heads import make_head
 from heads.evaluation.cross_validation import Evaluation, choose, evaluate
 from heads.evaluation.protocol import Protocol, train
 from heads.splitting.splits import Split, hold_out, k_fold
-from heads.wrappers.logistic import LogisticHead
+from heads.wrappers.classifiers import LogisticHead
 
 N = 60
 LABELS = np.array(["ant", "bee"])[np.arange(N) % 2]
