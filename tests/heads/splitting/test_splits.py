@@ -12,23 +12,23 @@ from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold
 
 LABELS = np.array(["ant"] * 20 + ["bee"] * 12 + ["cicada"] * 8)[np.random.default_rng(5).permutation(40)]
 DISTINCT = np.arange(40)
-# 40 rows of 24 contents: each content has the label of its first row everywhere.
+# 40 rows of 24 groups: each content has the label of its first row everywhere.
 COPIES = np.concatenate([np.arange(24), np.arange(16)])
 COPIED_LABELS = np.array(["ant", "bee", "cicada"])[COPIES % 3]
 
 SPLITTERS: dict[str, Callable] = {
-    "k_fold": lambda labels, contents, seed: list(k_fold(labels, contents, 4, seed)),
-    "hold_out": lambda labels, contents, seed: [hold_out(labels, contents, 0.3, seed)],
-    "few_labels": lambda labels, contents, seed: [few_labels(labels, contents, 3, seed)],
-    "inner_folds": lambda labels, contents, seed: inner_folds(labels, contents, seed),
+    "k_fold": lambda labels, groups, seed: list(k_fold(labels, groups, 4, seed)),
+    "hold_out": lambda labels, groups, seed: [hold_out(labels, groups, 0.3, seed)],
+    "few_labels": lambda labels, groups, seed: [few_labels(labels, groups, 3, seed)],
+    "inner_folds": lambda labels, groups, seed: inner_folds(labels, groups, seed),
 }
 each_splitter = pytest.mark.parametrize("split", SPLITTERS.values(), ids=SPLITTERS)
 
 
 @each_splitter
-@pytest.mark.parametrize(("labels", "contents"), [(LABELS, DISTINCT), (COPIED_LABELS, COPIES)], ids=["all", "copies"])
-def test_sides_are_disjoint_and_cover_every_row(split: Callable, labels: np.ndarray, contents: np.ndarray):
-    for train, held_out in split(labels, contents, 0):
+@pytest.mark.parametrize(("labels", "groups"), [(LABELS, DISTINCT), (COPIED_LABELS, COPIES)], ids=["all", "copies"])
+def test_sides_are_disjoint_and_cover_every_row(split: Callable, labels: np.ndarray, groups: np.ndarray):
+    for train, held_out in split(labels, groups, 0):
         assert sorted([*train, *held_out]) == list(range(len(labels)))
 
 
@@ -97,11 +97,11 @@ def test_k_fold_refuses_more_folds_than_images_of_the_rarest_class():
 
 
 def test_copies_do_not_count_as_images():
-    labels, contents = np.array(["a"] * 6 + ["b"] * 6), np.array([0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 6, 7])
+    labels, groups = np.array(["a"] * 6 + ["b"] * 6), np.array([0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 6, 7])
     with pytest.raises(BadData, match="'b' has 2"):
-        list(k_fold(labels, contents, 3, 0))
+        list(k_fold(labels, groups, 3, 0))
     with pytest.raises(BadData, match="'b' has 2"):
-        few_labels(labels, contents, 2, 0)
+        few_labels(labels, groups, 2, 0)
 
 
 @pytest.mark.parametrize(("share", "held"), [(0.2, 8), (0.25, 10), (0.5, 20)])
