@@ -57,7 +57,7 @@ def finite(features: Any) -> Iterator[None]:
                 layer = f" of {part.space.spec.layer}" if hasattr(part, "space") else ""
                 raise BadData(
                     f"the features{layer} are infinite or not numbers in {bad} of {len(part)} rows; read an earlier "
-                    "--layer, or give the net the pixels that it expects with --preprocessing."
+                    "layer with `layers`, or give the net the pixels that it expects with `preprocessing`."
                 ) from error
         raise
 

@@ -64,7 +64,7 @@ class Protocol:
             if self.predefined.names:
                 return self.predefined.splits(), rows, aside
         elif self.test is not None:
-            rows, aside = splits.hold_out(labels, groups, self.test, self.seed, option="--test")
+            rows, aside = splits.hold_out(labels, groups, self.test, self.seed, parameter="test")
         made = self._splits(labels[rows], groups[rows])
         return [(rows[train], rows[held_out]) for train, held_out in made], rows, aside
 

@@ -111,7 +111,7 @@ def sweep(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageFailure(
-            f"cannot keep results in {folder}: {error.strerror or error}; choose another folder with --out."
+            f"cannot keep results in {folder}: {error.strerror or error}; choose another folder with `out`."
         ) from error
     splits = protocol.splits(labels, groups)
     files = {pair: folder / f"{_key(features[pair.features], pair, labels, splits, views)}.npz" for pair in pairs}
@@ -199,7 +199,7 @@ def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
         except BrokenProcessPool as error:
             raise StorageFailure(
                 "a process of the sweep was killed, perhaps for want of memory. What it had judged is kept: run the "
-                "same command again, with fewer --jobs."
+                "same sweep again, with fewer `jobs`."
             ) from error
         except BaseException:  # the pool would wait until its processes have finished what they compute
             line.cut()

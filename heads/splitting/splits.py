@@ -57,9 +57,9 @@ def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterato
         When a class has fewer than `k` distinct images.
     """
     if k < 2:
-        raise InvalidChoice(f"--cv needs at least 2 folds; received {k}.")
+        raise InvalidChoice(f"`cv` needs at least 2 folds; received {k}.")
     first, member = _distinct(groups)
-    _require(labels, member, k, f"{k} folds need", "choose fewer with --cv")
+    _require(labels, member, k, f"{k} folds need", "choose fewer with `cv`")
     if _are_mixed(labels, first, member):
         yield from StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(labels, labels, member)
         return
@@ -68,7 +68,7 @@ def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterato
         yield _rows(member, train), _rows(member, held_out)
 
 
-def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *, option: str = "--valid") -> Split:
+def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *, parameter: str = "valid") -> Split:
     """One stratified split that holds out `share` of the images, or about as many where groups are of several classes.
 
     Raises
@@ -79,7 +79,7 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *,
         When there are too few images for both sides to hold every class.
     """
     if not 0 < share < 1:
-        raise InvalidChoice(f"{option} is the share of images to hold out, between 0 and 1; received {share:g}.")
+        raise InvalidChoice(f"`{parameter}` is the share of images to hold out, between 0 and 1; received {share:g}.")
     first, member = _distinct(groups)
     _require(labels, member, 2, "a split needs", "add some")
     if _are_mixed(labels, first, member):
@@ -91,12 +91,12 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *,
     held = round(share * len(first))
     if min(held, len(first) - held) < classes:
         few = "without any" if classes == 1 else f"with fewer than one of each of the {classes} classes"
-        raise BadData(f"holding out {share:g} of {len(first)} images leaves a side {few}; choose another {option}.")
+        raise BadData(f"holding out {share:g} of {len(first)} images leaves a side {few}; choose another `{parameter}`.")
     train, held_out = train_test_split(np.arange(len(first)), test_size=held, stratify=labels[first], random_state=seed)
     if any(len(np.unique(labels[first][side])) < classes for side in (train, held_out)):
         raise BadData(
             f"holding out {share:g} of {len(first)} images leaves a side without the rarest class; "
-            f"choose another {option}."
+            f"choose another `{parameter}`."
         )
     return _rows(member, train), _rows(member, held_out)
 
@@ -112,10 +112,10 @@ def few_labels(labels: np.ndarray, groups: np.ndarray, per_class: int, seed: int
         When a class would have none left to be held out.
     """
     if per_class < 1:
-        raise InvalidChoice(f"--per-class needs at least 1 image of each class; received {per_class}.")
+        raise InvalidChoice(f"`per_class` needs at least 1 image of each class; received {per_class}.")
     first, member = _distinct(groups)
     needed = f"{per_class} labels per class need"
-    _require(labels[first], np.arange(len(first)), per_class + 1, needed, "choose fewer with --per-class")
+    _require(labels[first], np.arange(len(first)), per_class + 1, needed, "choose fewer with `per_class`")
     order = np.random.default_rng(seed).permutation(len(first))
     drawn = labels[first][order]
     train = np.concatenate([order[drawn == label][:per_class] for label in np.unique(drawn)])
@@ -133,7 +133,7 @@ def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int, k: int = 3) -
         When some class has a single distinct image.
     """
     _, member = _distinct(groups)
-    _require(labels, member, 2, "choosing among training images needs", "name one layer, without --grid or --calibrate")
+    _require(labels, member, 2, "choosing among training images needs", "name one layer, without `grid` or `calibrate`")
     folds = list(k_fold(labels, groups, min(k, int(_counts(labels, member)[1].min())), seed))
     return folds[:1] if len(labels) >= MANY else folds
 

@@ -275,7 +275,7 @@ def by_path(path: str, task: str = "classes") -> EstimatorHead | RegressorHead:
     if not re.fullmatch(r"sklearn(\.\w+)+:\w+", path):
         raise InvalidChoice(
             f"the head {path!r} is not imported; a path is that of a {wanted} of scikit-learn, such as "
-            f"{example}. For anything else write a file with a function that returns it: --head FILE.py:make_head."
+            f"{example}. For anything else write a file with a function that returns it: `head='FILE.py:make_head'`."
         )
     package, name = path.split(":")
     try:
@@ -296,7 +296,7 @@ def by_path(path: str, task: str = "classes") -> EstimatorHead | RegressorHead:
     except TypeError:
         raise InvalidChoice(
             f"{name} of {package} needs arguments that are no text; write a file with a function that returns it: "
-            "--head FILE.py:make_head."
+            "`head='FILE.py:make_head'`."
         ) from None
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=0)  # as the heads with names: the same rows give the same head

@@ -96,7 +96,7 @@ def test_unknown_head_is_refused_with_the_nearest():
         (":", "is not imported"),
         (
             "heads.wrappers.prototypes:Prototypes",
-            "write a file with a function that returns it: --head FILE.py:make_head.",
+            "write a file with a function that returns it: `head='FILE.py:make_head'`.",
         ),
     ],
 )

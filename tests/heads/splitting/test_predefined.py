@@ -94,7 +94,7 @@ def test_numbers_are_split_without_classes():
     for protocol in (Protocol(cv=4), Protocol(valid=0.25)):
         for train, held_out in protocol.splits(targets, np.arange(20)):
             assert (len(train), len(held_out)) == (15, 5)
-    with pytest.raises(BadData, match="4 folds need at least 4 distinct images; there are 3: choose fewer with --cv."):
+    with pytest.raises(BadData, match="4 folds need at least 4 distinct images; there are 3: choose fewer with `cv`."):
         Protocol(cv=4).splits(targets[:3], np.arange(3))
 
 

@@ -85,14 +85,14 @@ def test_k_folds_hold_out_each_row_once_in_equal_shares_of_each_class():
 def test_k_fold_refuses_one_fold():
     with pytest.raises(InvalidChoice) as caught:
         list(k_fold(LABELS, DISTINCT, 1, 0))
-    assert str(caught.value) == "--cv needs at least 2 folds; received 1."
+    assert str(caught.value) == "`cv` needs at least 2 folds; received 1."
 
 
 def test_k_fold_refuses_more_folds_than_images_of_the_rarest_class():
     with pytest.raises(BadData) as caught:
         list(k_fold(LABELS, DISTINCT, 9, 0))
     assert str(caught.value) == (
-        "9 folds need at least 9 distinct images of each class; 'cicada' has 8: choose fewer with --cv."
+        "9 folds need at least 9 distinct images of each class; 'cicada' has 8: choose fewer with `cv`."
     )
 
 
@@ -116,7 +116,7 @@ def test_hold_out_takes_the_share_from_each_class(share: float, held: int):
 def test_hold_out_refuses_what_is_not_a_share(share: float):
     with pytest.raises(InvalidChoice) as caught:
         hold_out(LABELS, DISTINCT, share, 0)
-    assert str(caught.value) == (f"--valid is the share of images to hold out, between 0 and 1; received {share:g}.")
+    assert str(caught.value) == (f"`valid` is the share of images to hold out, between 0 and 1; received {share:g}.")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.95])
@@ -125,7 +125,7 @@ def test_hold_out_refuses_to_leave_a_side_without_some_class(share: float):
         hold_out(LABELS, DISTINCT, share, 0)
     assert str(caught.value) == (
         f"holding out {share:g} of 40 images leaves a side with fewer than one of each of the 3 classes; "
-        "choose another --valid."
+        "choose another `valid`."
     )
 
 
@@ -168,7 +168,7 @@ def test_few_labels_draws_every_image_in_the_long_run():
 def test_few_labels_refuses_none():
     with pytest.raises(InvalidChoice) as caught:
         few_labels(LABELS, DISTINCT, 0, 0)
-    assert str(caught.value) == "--per-class needs at least 1 image of each class; received 0."
+    assert str(caught.value) == "`per_class` needs at least 1 image of each class; received 0."
 
 
 def test_few_labels_refuses_to_leave_none_to_hold_out():
@@ -176,7 +176,7 @@ def test_few_labels_refuses_to_leave_none_to_hold_out():
         few_labels(LABELS, DISTINCT, 8, 0)
     assert str(caught.value) == (
         "8 labels per class need at least 9 distinct images of each class; 'cicada' has 8: "
-        "choose fewer with --per-class."
+        "choose fewer with `per_class`."
     )
 
 
@@ -201,5 +201,5 @@ def test_inner_folds_refuse_a_class_of_one_image():
         inner_folds(np.array(["a", "a", "b"]), np.arange(3), 0)
     assert str(caught.value) == (
         "choosing among training images needs at least 2 distinct images of each class; 'b' has 1: "
-        "name one layer, without --grid or --calibrate."
+        "name one layer, without `grid` or `calibrate`."
     )
