@@ -52,7 +52,7 @@ def main() -> None:
     start = time.perf_counter()
     OUT.mkdir(exist_ok=True)
     digits = load("digits")
-    sources, contents = extract_all(digits)
+    sources, groups = extract_all(digits)
     assert digits.labels is not None
     panel(digits)
 
@@ -65,7 +65,7 @@ def main() -> None:
     ):
         rows.append((title, *[""] * 5))
         for source in sources:
-            result = judge(source, digits.labels, contents, protocol)
+            result = judge(source, digits.labels, groups, protocol)
             scores.setdefault(title, {})[source.name] = summary = result.summary()["valid"]
             chosen[source.name] = Counter(fold["features"] for fold in result.folds).most_common(1)[0][0]
             rows.append(("  " + source.name, *cells(summary)))
@@ -77,7 +77,7 @@ def main() -> None:
     print_table(("", "accuracy", "balanced acc.", "log-loss", "fit (s)", "predict (s)"), rows)
 
     # The readout that most draws of ten labels per class chose, by their training rows.
-    curves = {source.name: curve(source, chosen[source.name], digits.labels, contents) for source in sources}
+    curves = {source.name: curve(source, chosen[source.name], digits.labels, groups) for source in sources}
     plots.learning_curves(OUT / "labels.png", PER_CLASS, curves, "Handwritten digits: how many labels does it take?")
     (OUT / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     print(
@@ -106,17 +106,17 @@ def extract_all(digits: Dataset) -> tuple[list[Source], np.ndarray]:
     return sources, cached.groups
 
 
-def judge(source: Source, labels: np.ndarray, contents: np.ndarray, protocol: Protocol) -> Evaluation:
-    splits = protocol.splits(labels, contents)
-    return evaluate(source.features, labels, contents, splits, lambda: make_head("logistic", dict(source.params)))
+def judge(source: Source, labels: np.ndarray, groups: np.ndarray, protocol: Protocol) -> Evaluation:
+    splits = protocol.splits(labels, groups)
+    return evaluate(source.features, labels, groups, splits, lambda: make_head("logistic", dict(source.params)))
 
 
-def curve(source: Source, readout: str, labels: np.ndarray, contents: np.ndarray) -> list[tuple[float, float]]:
+def curve(source: Source, readout: str, labels: np.ndarray, groups: np.ndarray) -> list[tuple[float, float]]:
     """Mean and deviation of the accuracy for each number of labels, from one readout."""
     only = replace(source, features={readout: source.features[readout]})
     points = []
     for number in PER_CLASS:
-        result = judge(only, labels, contents, Protocol(per_class=number, draws=10))
+        result = judge(only, labels, groups, Protocol(per_class=number, draws=10))
         accuracy = result.summary()["valid"]["accuracy"]
         points.append((accuracy["mean"], accuracy["std"]))
     return points

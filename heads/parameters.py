@@ -35,12 +35,12 @@ def parameters(head: Any) -> dict[str, Any]:
     return {**inner, **{key: value for key, value in own.items() if key != WRAPPED}}
 
 
-def recorded(head: Any) -> dict[str, Any]:
+def plain_parameters(head: Any) -> dict[str, Any]:
     """The parameters of `head` that JSON can hold."""
     return {key: value for key, value in parameters(head).items() if _is_plain(value)}
 
 
-def give(head: Any, name: str, params: dict[str, Any]) -> None:
+def set_parameters(head: Any, name: str, params: dict[str, Any]) -> None:
     """Set parameters of `head`; texts are read as JSON where that is possible (``"0.1"`` is a number).
 
     Parameters
@@ -55,7 +55,7 @@ def give(head: Any, name: str, params: dict[str, Any]) -> None:
     """
     known, own = parameters(head), head.get_params(deep=False)
     if COPIED in own:
-        give(own[COPIED], name, params)
+        set_parameters(own[COPIED], name, params)
         return
     hints = _hints(type(head))
     values = {}

@@ -11,10 +11,10 @@ import numpy as np
 from feature_cache.errors import InvalidChoice, unknown
 
 HEADS = {  # classes, or functions that make a head
-    "logistic": "heads.wrappers.logistic:LogisticHead",
+    "logistic": "heads.wrappers.classifiers:LogisticHead",
     "linear": "heads.linear.head:LinearHead",
     "ridge": "heads.ridge.classifier:RidgeHead",
-    "linear-svm": "heads.wrappers.linear_svm:LinearSVMHead",
+    "linear-svm": "heads.wrappers.classifiers:LinearSVMHead",
     "svm-rbf": "heads.wrappers.classifiers:svm_rbf",
     "lda": "heads.wrappers.classifiers:lda",
     "prototypes": "heads.wrappers.classifiers:prototypes",
@@ -134,10 +134,10 @@ def make_head(name: str, params: dict[str, Any] | None = None, task: str = "clas
     InvalidChoice
         When there is no such head or parameter, or a value is not of the parameter's type.
     """
-    from heads.parameters import give
+    from heads.parameters import set_parameters
 
     head = new_head(name, task)
-    give(head, name, params or {})
+    set_parameters(head, name, params or {})
     return head
 
 
@@ -158,5 +158,5 @@ def record(name: str, head: Head) -> dict[str, Any]:
     """What a run keeps of how `head` was made."""
     from heads import parameters, user_code
 
-    kept = {"name": name, "params": parameters.recorded(head)}
+    kept = {"name": name, "params": parameters.plain_parameters(head)}
     return {**kept, "code": user_code.digest(name)} if user_code.is_file(name) else kept

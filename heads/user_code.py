@@ -70,7 +70,7 @@ def require_named(name: str, recorded: str, made_by: str, run: Path) -> None:
         What the run says that made it.
     """
     if not is_file(name):
-        raise InvalidChoice(f"--head-code is a file of Python, FILE.py:FUNCTION; received {name!r}.")
+        raise InvalidChoice(f"`head_code` is a file of Python, FILE.py:FUNCTION; received {name!r}.")
     if digest(name) != recorded:
         raise UnsafeFile(f"the head of {run} was made by another file than {_split(name)[0]}; train it again.")
     if _split(name)[1] != _split(made_by)[1]:

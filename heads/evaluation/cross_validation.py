@@ -83,7 +83,7 @@ class Evaluation:
 def evaluate(
     candidates: Mapping[str, Any],
     targets: np.ndarray,
-    contents: np.ndarray,
+    groups: np.ndarray,
     splits: Iterable[Split],
     new_head: NewHead,
     *,
@@ -100,7 +100,7 @@ def evaluate(
         Sets of features of the same images. With more than one, each split chooses.
     targets : ndarray of shape (n,) or (n, k)
         See `heads.evaluation.tasks`.
-    contents : ndarray of shape (n,)
+    groups : ndarray of shape (n,)
         See `heads.splitting.splits`.
     new_head : callable
         Gives a head that has not been fitted, by the parameters of the grid.
@@ -112,9 +112,9 @@ def evaluate(
     evaluation = Evaluation()
     task = task_of(targets)
     for number, (train, held_out) in enumerate(splits, 1):
-        choice = choose(candidates, targets, contents, train, new_head, seed, views, grid)
+        choice = choose(candidates, targets, groups, train, new_head, seed, views, grid)
         features = candidates[choice.features]
-        fitting = partial(views.fit, new_head(**choice.params), features, targets, train, contents)
+        fitting = partial(views.fit, new_head(**choice.params), features, targets, train, groups)
         head, fit_seconds = _timed(fitting)
         fold: dict[str, Any] = {"features": choice.features, "params": choice.params}
         for part, rows in (("train", train), ("valid", held_out)):
@@ -137,7 +137,7 @@ def evaluate(
 def choose(
     candidates: Mapping[str, Any],
     targets: np.ndarray,
-    contents: np.ndarray,
+    groups: np.ndarray,
     rows: np.ndarray,
     new_head: NewHead,
     seed: int = 0,
@@ -150,15 +150,14 @@ def choose(
         return choices[0]
     task = task_of(targets)
     folds = [
-        (rows[train], rows[held_out])
-        for train, held_out in inner_folds(task.strata(targets[rows]), contents[rows], seed)
+        (rows[train], rows[held_out]) for train, held_out in inner_folds(task.strata(targets[rows]), groups[rows], seed)
     ]
 
     def quality(choice: Choice) -> tuple[float, float]:
         features = candidates[choice.features]
         scores = []
         for train, held_out in folds:
-            head = views.fit(new_head(**choice.params), features, targets, train, contents)
+            head = views.fit(new_head(**choice.params), features, targets, train, groups)
             said = views.outputs(head, features, held_out)
             scores.append(task.score(task.classes_of(head), targets[held_out], said))
         return task.quality(scores)

@@ -15,13 +15,13 @@ from heads.evaluation.tasks import task_of
 from heads.evaluation.views import Views
 from heads.registry import Head, make_head
 from heads.splitting import splits
-from heads.splitting.predefined import Given
+from heads.splitting.predefined import PredefinedSplit
 from heads.splitting.splits import Split
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How rows are split; of `cv`, `valid`, `per_class` and the held-out names of `given` one counts.
+    """How rows are split; of `cv`, `valid`, `per_class` and the held-out names of `predefined` one counts.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Protocol:
         Share that is set aside before anything else, and scored once with the head that is kept.
     repeats : int
         Times that all folds are made, each time by another seed.
-    given : Given, optional
+    predefined : PredefinedSplit, optional
         Splits that came with the data.
     """
 
@@ -47,9 +47,9 @@ class Protocol:
     seed: int = 0
     test: float | None = None
     repeats: int = 1
-    given: Given | None = None
+    predefined: PredefinedSplit | None = None
 
-    def divide(self, targets: np.ndarray, contents: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
+    def divide(self, targets: np.ndarray, groups: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
         """The splits, the rows that they are made of, and the rows set aside for the test (`heads.splitting.splits`).
 
         Raises
@@ -59,32 +59,33 @@ class Protocol:
         """
         labels = task_of(targets).strata(targets)
         rows, aside = np.arange(len(labels)), np.arange(0)
-        if self.given is not None:
-            rows, aside = self.given.rows()
-            if self.given.names:
-                return self.given.splits(), rows, aside
+        if self.predefined is not None:
+            rows, aside = self.predefined.rows()
+            if self.predefined.names:
+                return self.predefined.splits(), rows, aside
         elif self.test is not None:
-            rows, aside = splits.hold_out(labels, contents, self.test, self.seed, option="--test")
-        made = self._splits(labels[rows], contents[rows])
+            rows, aside = splits.hold_out(labels, groups, self.test, self.seed, parameter="test")
+        made = self._splits(labels[rows], groups[rows])
         return [(rows[train], rows[held_out]) for train, held_out in made], rows, aside
 
-    def splits(self, targets: np.ndarray, contents: np.ndarray) -> list[Split]:
+    def splits(self, targets: np.ndarray, groups: np.ndarray) -> list[Split]:
         """The splits alone."""
-        return self.divide(targets, contents)[0]
+        return self.divide(targets, groups)[0]
 
-    def _splits(self, labels: np.ndarray, contents: np.ndarray) -> list[Split]:
+    def _splits(self, labels: np.ndarray, groups: np.ndarray) -> list[Split]:
         if self.cv is not None:
             seeds = range(self.seed, self.seed + self.repeats)
-            return [split for seed in seeds for split in splits.k_fold(labels, contents, self.cv, seed)]
+            return [split for seed in seeds for split in splits.k_fold(labels, groups, self.cv, seed)]
         if self.per_class is not None:
-            return [splits.few_labels(labels, contents, self.per_class, self.seed + draw) for draw in range(self.draws)]
-        return [splits.hold_out(labels, contents, 0.2 if self.valid is None else self.valid, self.seed)]
+            return [splits.few_labels(labels, groups, self.per_class, self.seed + draw) for draw in range(self.draws)]
+        return [splits.hold_out(labels, groups, 0.2 if self.valid is None else self.valid, self.seed)]
 
     def as_dict(self) -> dict[str, Any]:
         """What was chosen, for JSON."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.given is not None:
-            values["given"] = self.given.column
+        predefined = values.pop("predefined")
+        if predefined is not None:
+            values["given"] = predefined.column  # the name that runs have for it since version 0.1
         if self.repeats == 1:
             del values["repeats"]
         return {key: value for key, value in values.items() if value is not None}
@@ -115,7 +116,7 @@ class Trained:
 def train(
     candidates: Mapping[str, Any],
     targets: np.ndarray,
-    contents: np.ndarray,
+    groups: np.ndarray,
     protocol: Protocol,
     name: str,
     params: dict[str, Any] | None = None,
@@ -135,7 +136,7 @@ def train(
         See `heads.evaluation.cross_validation.evaluate`; it adds to `params`.
     targets : ndarray of shape (n,) or (n, k)
         See `heads.evaluation.tasks`.
-    contents : ndarray of shape (n,)
+    groups : ndarray of shape (n,)
         See `heads.splitting.splits`.
     progress : callable, optional
         Called with the number of splits done and of all.
@@ -145,11 +146,11 @@ def train(
     def new_head(**chosen: Any) -> Head:
         return make_head(name, {**(params or {}), **chosen}, task.name)
 
-    made, rows, aside = protocol.divide(targets, contents)
+    made, rows, aside = protocol.divide(targets, groups)
     evaluation = evaluate(
         candidates,
         targets,
-        contents,
+        groups,
         made,
         new_head,
         seed=protocol.seed,
@@ -157,10 +158,10 @@ def train(
         grid=grid,
         progress=progress and (lambda done: progress(done, len(made))),
     )
-    choice = choose(candidates, targets, contents, rows, new_head, protocol.seed, views, grid)
+    choice = choose(candidates, targets, groups, rows, new_head, protocol.seed, views, grid)
     features = candidates[choice.features]
     start = time.perf_counter()
-    head = views.fit(new_head(**choice.params), features, targets, rows, contents)
+    head = views.fit(new_head(**choice.params), features, targets, rows, groups)
     fitted = time.perf_counter() - start
     test = None
     if len(aside):
@@ -175,7 +176,7 @@ def train(
 def learning_curve(
     features: Any,
     labels: np.ndarray,
-    contents: np.ndarray,
+    groups: np.ndarray,
     counts: Sequence[int],
     protocol: Protocol,
     name: str,
@@ -192,12 +193,12 @@ def learning_curve(
     """
     points: list[dict[str, Any]] = []
     for number, count in enumerate(counts):
-        given = protocol.given and replace(protocol.given, names=())  # of which the test stays aside
-        made = replace(protocol, cv=None, valid=None, per_class=count, given=given).splits(labels, contents)
+        predefined = protocol.predefined and replace(protocol.predefined, names=())  # whose test rows stay set aside
+        made = replace(protocol, cv=None, valid=None, per_class=count, predefined=predefined).splits(labels, groups)
         evaluation = evaluate(
             {name: features},
             labels,
-            contents,
+            groups,
             made,
             lambda: make_head(name, params),
             views=views,

@@ -77,7 +77,7 @@ def sweep(
     features: Mapping[str, Any],
     pairs: Sequence[Pair],
     labels: np.ndarray,
-    contents: np.ndarray,
+    groups: np.ndarray,
     protocol: Protocol,
     folder: Path,
     *,
@@ -91,7 +91,7 @@ def sweep(
     ----------
     features : mapping of str to Features
         Of the same images; each process opens them itself, and maps their files.
-    labels, contents : ndarray of shape (n,)
+    labels, groups : ndarray of shape (n,)
         See `heads.splitting.splits`.
     folder : Path
         Where results are kept.
@@ -111,15 +111,15 @@ def sweep(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageFailure(
-            f"cannot keep results in {folder}: {error.strerror or error}; choose another folder with --out."
+            f"cannot keep results in {folder}: {error.strerror or error}; choose another folder with `out`."
         ) from error
-    splits = protocol.splits(labels, contents)
+    splits = protocol.splits(labels, groups)
     files = {pair: folder / f"{_key(features[pair.features], pair, labels, splits, views)}.npz" for pair in pairs}
     results = {pair: result for pair, file in files.items() if (result := _read(file, pair, len(labels))) is not None}
     missing = [pair for pair in files if pair not in results]
     if progress and results:
         progress(len(results), len(files))
-    arguments = [(features[pair.features], pair, labels, contents, splits, views) for pair in missing]
+    arguments = [(features[pair.features], pair, labels, groups, splits, views) for pair in missing]
     for result in _judged(arguments, min(jobs, len(arguments))):
         results[result.pair] = result
         if not result.error:
@@ -130,7 +130,7 @@ def sweep(
     return sorted(in_order, key=lambda result: (-result.accuracy, np.nanmean(result.loss), result.error))
 
 
-def unbiased(results: Sequence[Result], contents: np.ndarray, seed: int = 0) -> dict[str, float]:
+def unbiased(results: Sequence[Result], groups: np.ndarray, seed: int = 0) -> dict[str, float]:
     """The accuracy to expect of the best of several results.
 
     The best score of many is too good, because it was chosen for being high. Bootstrap bias-corrected cross-validation
@@ -150,7 +150,7 @@ def unbiased(results: Sequence[Result], contents: np.ndarray, seed: int = 0) -> 
     ----------
     results : sequence of Result
         Those that failed are passed over.
-    contents : ndarray of shape (n,)
+    groups : ndarray of shape (n,)
         Images of equal content are drawn together.
 
     Returns
@@ -163,7 +163,7 @@ def unbiased(results: Sequence[Result], contents: np.ndarray, seed: int = 0) -> 
     right, loss = (np.stack([getattr(one, name) for one in judged], axis=1) for name in ("right", "loss"))
     held_out = ~np.isnan(right).any(1)
     right, loss = right[held_out], loss[held_out]
-    distinct, member = np.unique(contents[held_out], return_inverse=True)
+    distinct, member = np.unique(groups[held_out], return_inverse=True)
     if len(distinct) == 1:
         return {"accuracy": float(right.mean()), "low": 0.0, "high": 1.0}
     rng = np.random.default_rng(seed)
@@ -199,7 +199,7 @@ def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
         except BrokenProcessPool as error:
             raise StorageFailure(
                 "a process of the sweep was killed, perhaps for want of memory. What it had judged is kept: run the "
-                "same command again, with fewer --jobs."
+                "same sweep again, with fewer `jobs`."
             ) from error
         except BaseException:  # the pool would wait until its processes have finished what they compute
             line.cut()
@@ -207,7 +207,7 @@ def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
 
 
 def _judge(
-    features: Any, pair: Pair, labels: np.ndarray, contents: np.ndarray, splits: list[Split], views: Views
+    features: Any, pair: Pair, labels: np.ndarray, groups: np.ndarray, splits: list[Split], views: Views
 ) -> Result:
     """Evaluate one pair, in one thread."""
     empty = np.full(len(labels), np.nan)
@@ -216,7 +216,7 @@ def _judge(
             evaluation = evaluate(
                 {pair.features: features},
                 labels,
-                contents,
+                groups,
                 splits,
                 lambda: make_head(pair.head, dict(pair.params)),
                 views=views,

@@ -9,7 +9,7 @@ import numpy as np
 
 from heads.evaluation.tasks import outputs
 from heads.registry import Head
-from heads.splitting.groups import for_fit, numbered
+from heads.splitting.groups import encode_groups, fit_params
 from heads.validation import finite
 
 LARGE = 2**28  # bytes of features that are read at a time, where they need not all be in memory
@@ -48,7 +48,7 @@ class Views:
         features: Any,
         targets: np.ndarray,
         images: np.ndarray | None = None,
-        contents: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> Head:
         """Fit `head` on all views of these images.
 
@@ -60,18 +60,18 @@ class Views:
         targets : ndarray of shape (n_images,) or (n_images, k)
         images : ndarray of shape (m,), optional
             Positions; all images by default.
-        contents : ndarray of shape (n_images,), optional
+        groups : ndarray of shape (n_images,), optional
             See `heads.splitting.splits`; by default each image is one of its own.
         """
         images = np.arange(len(targets)) if images is None else images
-        contents = np.arange(len(targets)) if contents is None else contents
+        groups = np.arange(len(targets)) if groups is None else groups
         rows, repeated = self._all(images), np.repeat(targets[images], self.count, axis=0)
-        groups = for_fit(head, numbered(np.repeat(contents[images], self.count), repeated))
+        options = fit_params(head, encode_groups(np.repeat(groups[images], self.count), repeated))
         # Some heads read what they need batch by batch; the others need their rows in memory.
         lazy = hasattr(features, "batches") and getattr(head, "reads_batches", False)
         lazy = lazy and (features.nbytes > LARGE or getattr(head, "reads_keys", False))
         with finite(features):
-            return head.fit(features.take(rows) if lazy else features[rows], repeated, **groups)
+            return head.fit(features.take(rows) if lazy else features[rows], repeated, **options)
 
     def outputs(self, head: Head, features: Any, images: np.ndarray) -> np.ndarray:
         """Probabilities of these images, (m, n_classes), or the numbers that are predicted, (m,) or (m, k)."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from heads.linear.softmax_batch import Scale, Workers, judge, learn, pieces
+from heads.linear.softmax_batch import Scale, WorkerThreads, hits_and_losses, loss_and_gradient, pieces
 from heads.linear.solvers import Curvature, Lbfgs, Nesterov
 
 # Rows that tell the main axes of the features, and how many axes are kept: with 32, L-BFGS took the fewest passes for
@@ -74,7 +74,7 @@ def train_grid(
     *,
     strengths: Sequence[float],
     learning_rates: Sequence[float] | None = None,
-    importance: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
     epochs: int = 30,
     batch_size: int = 256,
     seed: int = 0,
@@ -95,7 +95,7 @@ def train_grid(
         Without them L-BFGS finds the optimum of each strength, within `epochs` passes; the order of the rows does not
         matter. With them, stochastic gradient descent takes `epochs` passes, shuffled by `seed`, for each strength
         with each rate.
-    importance : ndarray of shape (n,), optional
+    sample_weight : ndarray of shape (n,), optional
         Weights of the rows in the loss.
     batch_size : int
         Rows of a step of gradient descent.
@@ -115,15 +115,15 @@ def train_grid(
     """
     rates: Sequence[float | None] = [None] if learning_rates is None else learning_rates
     settings = [(strength, rate) for strength in strengths for rate in rates]
-    with Workers() as workers, np.errstate(all="ignore"):  # what overflows has lost
-        rows = Rows(np.asarray(target), np.sort(train), importance, workers)
+    with WorkerThreads() as workers, np.errstate(all="ignore"):  # what overflows has lost
+        rows = Objective(np.asarray(target), np.sort(train), sample_weight, workers)
         banks = []
         for features in sets:
             scale = Scale.of(features, rows.train, workers)
             shape = int(np.max(target)) + 1, len(scale.mean) + 1
             first = np.zeros(shape, np.float32) if start is None else start.on(scale)
             fits = [Fit(*setting, scale, first) for setting in settings]
-            banks.append(Bank(features, scale, fits))
+            banks.append(FeatureFits(features, scale, fits))
         width = sum(len(bank.scale.mean) + 1 for bank in banks)
         if learning_rates is None and 4 * width * (len(train) + len(held_out)) <= KEPT_BYTES:
             banks = [replace(bank, kept={}) for bank in banks]
@@ -155,7 +155,7 @@ def best_of(fits: Sequence[Fit]) -> Fit:
 
 
 @dataclass(frozen=True)
-class Bank:
+class FeatureFits:
     """A set of features and its settings; `kept` holds scaled rows, where they are to be kept."""
 
     features: Any
@@ -178,30 +178,34 @@ class Bank:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Objective:
     """What all sets share: the class of every row and its weight in the loss, and which rows train."""
 
     target: np.ndarray
     train: np.ndarray
-    importance: np.ndarray | None
-    workers: Workers
+    sample_weight: np.ndarray | None
+    workers: WorkerThreads
 
     @property
     def total(self) -> float:
         """The weight of the training rows together."""
-        return float(len(self.train) if self.importance is None else self.importance[self.train].sum(dtype=np.float64))
+        if self.sample_weight is None:
+            return float(len(self.train))
+        return float(self.sample_weight[self.train].sum(dtype=np.float64))
 
-    def penalties(self, bank: Bank) -> np.ndarray:
+    def penalties(self, bank: FeatureFits) -> np.ndarray:
         """The strengths as they stand beside the mean of the log-losses: shape (S,)."""
         return np.array([fit.strength for fit in bank.fits]) * len(bank.scale.mean) / self.total
 
-    def learn(self, banks: list[Bank], weights: list[np.ndarray], part: np.ndarray) -> list[list[np.ndarray]]:
+    def losses_and_gradients(
+        self, banks: list[FeatureFits], weights: list[np.ndarray], part: np.ndarray
+    ) -> list[list[np.ndarray]]:
         """For each bank its losses and gradients, summed over these rows: shapes (S,) and (S, k, d + 1)."""
 
         def work(piece: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-            importance = None if self.importance is None else self.importance[piece]
+            sample_weight = None if self.sample_weight is None else self.sample_weight[piece]
             return [
-                learn(some, bank.scaled(piece), self.target[piece], importance)
+                loss_and_gradient(some, bank.scaled(piece), self.target[piece], sample_weight)
                 for bank, some in zip(banks, weights, strict=True)
             ]
 
@@ -213,46 +217,48 @@ class Rows:
         return sums
 
 
-class Search:
+class SettingSearch:
     """L-BFGS of one setting."""
 
     def __init__(self, fit: Fit, penalty: float, curvature: Curvature, tolerance: float) -> None:
         self.fit = fit
         self.solver = Lbfgs(fit.weights, penalty, curvature, tolerance)
-        self.given_up = False
+        self.abandoned = False
 
-    def tell(self, loss: float, gradient: np.ndarray) -> None:
+    def update(self, loss: float, gradient: np.ndarray) -> None:
         """The mean log-loss and its gradient at the solver's point."""
-        self.solver.tell(loss, gradient)
+        self.solver.update(loss, gradient)
         self.fit.weights, self.fit.epochs = self.solver.best, self.solver.passes
 
 
-def _minimise(banks: list[Bank], rows: Rows, held_out: np.ndarray, epochs: int, tolerance: float) -> None:
+def _minimise(banks: list[FeatureFits], rows: Objective, held_out: np.ndarray, epochs: int, tolerance: float) -> None:
     """L-BFGS: a pass tells each setting the loss and its gradient at the point where that setting is."""
     sample = rows.train[np.unique(np.linspace(0, len(rows.train) - 1, SAMPLE).astype(int))]
     searches = []
     for bank in banks:
         curvature = Curvature.of(bank.scale.apply(bank.features, sample)[:, :-1], RANK)
         settings = zip(bank.fits, rows.penalties(bank), strict=True)
-        searches.append([Search(fit, penalty, curvature, tolerance) for fit, penalty in settings])
+        searches.append([SettingSearch(fit, penalty, curvature, tolerance) for fit, penalty in settings])
     for epoch in range(1, epochs + 1):
-        left = [[search for search in some if not search.solver.done and not search.given_up] for some in searches]
+        left = [[search for search in some if not search.solver.done and not search.abandoned] for some in searches]
         active = [(bank, some) for bank, some in zip(banks, left, strict=True) if some]
         if not active:
             break
         # All begin with the same weights, whose gradient is then computed once.
         apart = slice(1) if epoch == 1 else slice(None)
         points = [np.stack([search.solver.point for search in some[apart]]) for _, some in active]
-        sums = rows.learn([bank for bank, _ in active], points, rows.train)
+        sums = rows.losses_and_gradients([bank for bank, _ in active], points, rows.train)
         for (_, some), (losses, gradients) in zip(active, sums, strict=True):
             for number, search in enumerate(some):
                 number %= len(losses)
-                search.tell(losses[number] / rows.total, gradients[number] / np.float32(rows.total))
+                search.update(losses[number] / rows.total, gradients[number] / np.float32(rows.total))
         if epoch % CHECK == 0:
-            _give_up(active, rows, held_out)
+            _abandon_overfitting(active, rows, held_out)
 
 
-def _give_up(active: list[tuple[Bank, list[Search]]], rows: Rows, held_out: np.ndarray) -> None:
+def _abandon_overfitting(
+    active: list[tuple[FeatureFits, list[SettingSearch]]], rows: Objective, held_out: np.ndarray
+) -> None:
     """Give up those settings that only overfit more: weak ones, which would take the most passes of all.
 
     The loss of such a setting on the held-out rows has risen since they were last looked at, and its accuracy is
@@ -264,10 +270,12 @@ def _give_up(active: list[tuple[Bank, list[Search]]], rows: Rows, held_out: np.n
         best = max(fit.accuracy for fit in bank.fits)
         least = best - math.sqrt(best * (1 - best) / max(len(held_out), 1))
         for search, loss in zip(some, losses, strict=True):
-            search.given_up = search.fit.log_loss > loss and search.fit.accuracy < least
+            search.abandoned = search.fit.log_loss > loss and search.fit.accuracy < least
 
 
-def _descend(banks: list[Bank], rows: Rows, epochs: int, batch_size: int, random: np.random.Generator) -> None:
+def _descend(
+    banks: list[FeatureFits], rows: Objective, epochs: int, batch_size: int, random: np.random.Generator
+) -> None:
     """Stochastic gradient descent: each batch is a step of every setting."""
     weights = [bank.weights() for bank in banks]
     steps = epochs * len(pieces(rows.train, batch_size))
@@ -279,21 +287,26 @@ def _descend(banks: list[Bank], rows: Rows, epochs: int, batch_size: int, random
     for _ in range(epochs):
         for batch in pieces(random.permutation(rows.train), batch_size):
             # In the order of the file within a batch, where that does not matter.
-            for solver, (_, gradient) in zip(solvers, rows.learn(banks, weights, np.sort(batch)), strict=True):
+            for solver, (_, gradient) in zip(
+                solvers, rows.losses_and_gradients(banks, weights, np.sort(batch)), strict=True
+            ):
                 solver.step(gradient / np.float32(len(batch) * mean_weight))
     for bank, some in zip(banks, weights, strict=True):
         for fit, found in zip(bank.fits, some, strict=True):
             fit.weights, fit.epochs = found, epochs
 
 
-def _score(banks: list[Bank], rows: Rows, held_out: np.ndarray) -> None:
+def _score(banks: list[FeatureFits], rows: Objective, held_out: np.ndarray) -> None:
     """Accuracy and log-loss of every setting on these rows, if there are any."""
     if not len(held_out):
         return
     weights = [bank.weights() for bank in banks]
 
     def work(piece: np.ndarray) -> list[np.ndarray]:
-        return [judge(some, bank.scaled(piece), rows.target[piece]) for bank, some in zip(banks, weights, strict=True)]
+        return [
+            hits_and_losses(some, bank.scaled(piece), rows.target[piece])
+            for bank, some in zip(banks, weights, strict=True)
+        ]
 
     sums = [np.zeros((2, len(bank.fits))) for bank in banks]
     for result in rows.workers.map(work, pieces(held_out)):

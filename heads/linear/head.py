@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from feature_cache.errors import BadData
 from heads.linear.grid import Fit, best_of, train_grid
-from heads.splitting.groups import inner_split, numbered
+from heads.splitting.groups import encode_groups, inner_split
 from heads.storage.npz import FILE, read_arrays
 from heads.validation import as_rows, require
 
@@ -107,19 +107,21 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """
         strengths, rates = self._settings()
         X, y = self._rows(X, y)
-        groups = numbered(groups, y)
+        groups = encode_groups(groups, y)
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise BadData("a linear head needs rows of at least 2 classes; received 1 class.")
-        importance = None
+        sample_weight = None
         if self.class_weight is not None:
-            importance = compute_class_weight(self.class_weight, classes=self.classes_, y=y)[target].astype(np.float32)
+            sample_weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)[target].astype(
+                np.float32
+            )
         train = partial(
             train_grid,
             [X],
             target,
-            importance=importance,
+            sample_weight=sample_weight,
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=self.seed,

@@ -39,7 +39,7 @@ class Scale:
     factor: np.ndarray
 
     @classmethod
-    def of(cls, features: Any, rows: np.ndarray, workers: Workers) -> Scale:
+    def of(cls, features: Any, rows: np.ndarray, workers: WorkerThreads) -> Scale:
         """The scale of these rows, read once.
 
         Raises
@@ -76,8 +76,8 @@ class Scale:
         return out
 
 
-def learn(
-    weights: np.ndarray, X: np.ndarray, target: np.ndarray, importance: np.ndarray | None = None
+def loss_and_gradient(
+    weights: np.ndarray, X: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The log-loss of some rows and its gradient, each summed over the rows.
 
@@ -86,7 +86,7 @@ def learn(
     X : ndarray of shape (m, d + 1), float32
         As `Scale.apply` gives them.
     target : ndarray of shape (m,), int
-    importance : ndarray of shape (m,), float32, optional
+    sample_weight : ndarray of shape (m,), float32, optional
         Weights of the rows.
 
     Returns
@@ -98,14 +98,14 @@ def learn(
     losses, sums = _exponentials(logits, target)
     logits /= sums[:, None]
     logits[:, target, np.arange(len(X))] -= 1
-    if importance is not None:
-        logits *= importance
-        losses *= importance
+    if sample_weight is not None:
+        logits *= sample_weight
+        losses *= sample_weight
     gradient = logits.reshape(-1, len(X)) @ X
     return losses.sum(1, dtype=np.float64), gradient.reshape(weights.shape)
 
 
-def judge(weights: np.ndarray, X: np.ndarray, target: np.ndarray) -> np.ndarray:
+def hits_and_losses(weights: np.ndarray, X: np.ndarray, target: np.ndarray) -> np.ndarray:
     """How many of some rows each setting gets right, and the sum of its log-losses: shape (2, S), float64."""
     logits = _logits(weights, X)
     right = (logits.argmax(1) == target).sum(1)
@@ -136,14 +136,14 @@ def pieces(rows: np.ndarray, size: int = PIECE) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-class Workers:
+class WorkerThreads:
     """Threads, one for each core that BLAS would use, and BLAS kept to one core while they work.
 
     Reading, scaling and the softmax then run on all cores, not only the products of matrices; and no thread spins
     while it waits for others, which costs tens of times the work where other processes want the cores as well.
     """
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> WorkerThreads:
         self._count = blas_threads()
         self._limits = limited(1)
         self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="layertap-heads")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh
 
-PAIRS = 5  # steps that L-BFGS remembers
+MEMORY = 5  # steps that L-BFGS remembers
 DECREASE = 1e-4  # share of the decrease promised by the slope that a step must bring (Armijo)
 NOISE = 1e-6  # relative; below it, losses in float32 do not tell which is lower
 SHORTEST = 1e-3
@@ -50,7 +50,7 @@ class Curvature:
             axes = axes @ sample / np.sqrt(m * variances)[:, None]
         return cls(np.ascontiguousarray(axes, np.float32), variances.astype(np.float32))
 
-    def divide(self, gradient: np.ndarray, penalty: float) -> np.ndarray:
+    def precondition(self, gradient: np.ndarray, penalty: float) -> np.ndarray:
         """`gradient`, of shape (k, d + 1), divided by the curvature of the loss where all weights are zero."""
         k = len(gradient)
         steepness = (1 - 1 / k) / k  # of a softmax that holds all classes for equally likely
@@ -93,7 +93,7 @@ class Lbfgs:
         self._slope, self._step, self._scale = 0.0, 1.0, 1.0
         self._pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
 
-    def tell(self, loss: float, gradient: np.ndarray) -> None:
+    def update(self, loss: float, gradient: np.ndarray) -> None:
         """Take the mean log-loss at `point` and its gradient, which is altered."""
         self.passes += 1
         weights = self.point[:, :-1]
@@ -110,8 +110,8 @@ class Lbfgs:
     def _remember(self, step: np.ndarray, change: np.ndarray) -> None:
         along = _dot(step, change)
         if along > 0:
-            self._pairs = [*self._pairs[1 - PAIRS :], (step, change, along)]
-            self._scale = along / _dot(change, self._curvature.divide(change, self._penalty))
+            self._pairs = [*self._pairs[1 - MEMORY :], (step, change, along)]
+            self._scale = along / _dot(change, self._curvature.precondition(change, self._penalty))
 
     def _aim(self) -> None:
         direction = self._gradient.copy()
@@ -119,7 +119,7 @@ class Lbfgs:
         for step, change, along in reversed(self._pairs):
             shares.append(_dot(step, direction) / along)
             direction -= np.float32(shares[-1]) * change
-        direction = np.float32(-self._scale) * self._curvature.divide(direction, self._penalty)
+        direction = np.float32(-self._scale) * self._curvature.precondition(direction, self._penalty)
         for (step, change, along), share in zip(self._pairs, reversed(shares), strict=True):
             direction -= np.float32(share + _dot(change, direction) / along) * step
         self._slope, self._step, self._direction = _dot(self._gradient, direction), 1.0, direction

@@ -20,7 +20,7 @@ from feature_cache.errors import BadData, DamagedFile, UnsafeFile, first_line
 from feature_cache.files.checked import open_regular
 from feature_cache.files.weights_file import check_file
 from feature_cache.process.native_output import native_stderr_silenced
-from heads.splitting.groups import inner_split, numbered
+from heads.splitting.groups import encode_groups, inner_split
 from heads.validation import as_rows, require
 
 FILE = "head.keras"
@@ -88,7 +88,7 @@ class KerasHead(ClassifierMixin, BaseEstimator):
         X = X.reshape(len(X), *shape)
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
-        rows, groups = np.arange(len(target)), numbered(groups, y)
+        rows, groups = np.arange(len(target)), encode_groups(groups, y)
         train, held_out = inner_split(target, self.inner, self.seed, groups) or (rows, rows)
 
         keras.utils.set_random_seed(self.seed)

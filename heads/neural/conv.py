@@ -94,7 +94,7 @@ class ConvHead(KerasHead):
             return (1, 1, -1)
         if len(shape) != 4:
             raise BadData(
-                "this head takes maps of shape (height, width, channels), as extract --pool none gives them of "
+                "this head takes maps of shape (height, width, channels), as `pool='none'` gives them of "
                 f"convolutions; received rows of shape {tuple(shape[1:])}."
             )
         return tuple(shape[1:])

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from heads.ridge.chunks import Rows
+from heads.ridge.chunks import RowChunks
 from heads.storage.npz import FILE, read_arrays
 from heads.validation import as_rows, require
 
@@ -81,7 +81,7 @@ class RidgeBase(BaseEstimator):
         X = X if lazy else validate_data(self, as_rows(X), reset=False, dtype=DTYPES)
         coef = np.atleast_2d(self.coef_)
         values = np.empty((len(X), len(coef)))
-        for part, chunk in Rows(X):
+        for part, chunk in RowChunks(X):
             rows = validate_data(self, chunk, reset=False) if lazy else chunk
             values[part] = rows @ coef.T + self.intercept_
         return values

@@ -17,7 +17,7 @@ NARROWEST = 256  # narrower rows make no longer chunks: what is computed of a ro
 MOST_THREADS = 8  # each has a chunk, and some copies of it
 
 
-class Rows:
+class RowChunks:
     """Features of shape (n, ...) as chunks of flat rows in float64; each iteration passes over them once.
 
     Where there are groups, rows come in another order: those that are groups of their own, then larger and larger
@@ -28,7 +28,7 @@ class Rows:
     ----------
     features : ndarray or feature_cache.Features of shape (n, ...)
     groups : ndarray of shape (n,), int, optional
-        As `heads.splitting.groups.numbered` gives them.
+        As `heads.splitting.groups.encode_groups` gives them.
     """
 
     def __init__(self, features: Any, groups: np.ndarray | None = None) -> None:

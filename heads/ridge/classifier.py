@@ -12,9 +12,9 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from feature_cache.errors import BadData
 from heads.ridge.base import RidgeBase
-from heads.ridge.chunks import Rows
+from heads.ridge.chunks import RowChunks
 from heads.ridge.path import solve
-from heads.splitting.groups import numbered
+from heads.splitting.groups import encode_groups
 
 TEMPERATURES = 1e-3, 1e3  # decision values are about -1 to 1
 
@@ -84,11 +84,11 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         targets = np.where(member[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
         if len(self.classes_) == 2:
             targets = targets[:, 1:]
-        path = solve(Rows(X, numbered(groups, y)), targets, alphas, scale=scale)
+        path = solve(RowChunks(X, encode_groups(groups, y)), targets, alphas, scale=scale)
         self.coef_, self.intercept_ = path.coef, path.intercept
         self.alphas_, self.loo_errors_ = path.alphas, path.errors
         self.alpha_ = float(path.alphas[path.best])
-        self.temperature_ = _temperature(_logits(path.left_out), member)
+        self.temperature_ = _temperature(_logits(path.loo_predictions), member)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg import blas, eigh
 
 from feature_cache.errors import BadData
-from heads.ridge.chunks import Centring, Rows, in_threads
+from heads.ridge.chunks import Centring, RowChunks, in_threads
 from heads.ridge.groups import DualGroups, PrimalGroups
 from heads.threads import blas_threads, limited
 
@@ -52,7 +52,7 @@ class RidgePath:
         Position of the smallest error, the first among equals.
     coef, intercept : ndarray of shape (k, d) and (k,)
         At that strength, for features as they came.
-    left_out : ndarray of shape (n, k)
+    loo_predictions : ndarray of shape (n, k)
         At that strength, the prediction of each row by a fit without it, or without its group. Means are those of the
         other rows, standard deviations those of all rows.
     """
@@ -62,10 +62,10 @@ class RidgePath:
     best: int
     coef: np.ndarray
     intercept: np.ndarray
-    left_out: np.ndarray
+    loo_predictions: np.ndarray
 
 
-def solve(rows: Rows, targets: np.ndarray, alphas: np.ndarray | None, *, scale: bool) -> RidgePath:
+def solve(rows: RowChunks, targets: np.ndarray, alphas: np.ndarray | None, *, scale: bool) -> RidgePath:
     """Fit the whole path and choose by the mean squared leave-one-out error.
 
     It passes over the rows three times: for the Gram matrix, for leverages and residuals at all strengths, and for
@@ -76,7 +76,7 @@ def solve(rows: Rows, targets: np.ndarray, alphas: np.ndarray | None, *, scale: 
 
     Parameters
     ----------
-    rows : Rows
+    rows : RowChunks
     targets : ndarray of shape (n, k), float64
     alphas : ndarray of shape (m,), optional
         Strengths above 0; by default `RATIOS` times the mean eigenvalue.
@@ -94,13 +94,13 @@ def solve(rows: Rows, targets: np.ndarray, alphas: np.ndarray | None, *, scale: 
         if rows.order is None:
             return side(rows, targets, scale).path(alphas, threads)
         found = side(rows, targets[rows.order], scale).path(alphas, threads)
-        return replace(found, left_out=found.left_out[np.argsort(rows.order)])
+        return replace(found, loo_predictions=found.loo_predictions[np.argsort(rows.order)])
 
 
 class _Primal:
     """n > d: by the Gram matrix of the features, d x d."""
 
-    def __init__(self, rows: Rows, targets: np.ndarray, scale: bool) -> None:
+    def __init__(self, rows: RowChunks, targets: np.ndarray, scale: bool) -> None:
         self.rows, self.level = rows, targets.mean(0)
         self.targets = targets - self.level
         centre, centre_targets = Centring(rows.width), Centring(targets.shape[1])
@@ -137,7 +137,7 @@ class _Primal:
                 free[part] = free_of_part
         best = int(np.argmin(errors))
         coef = (self.rotation @ (shrink[:, best, None] * self.cross)).T
-        left_out = self.targets + self.level
+        loo_predictions = self.targets + self.level
         for part, chunk in self.rows:
             chunk -= self.mean
             residuals = self.targets[part] - chunk @ coef.T
@@ -147,9 +147,9 @@ class _Primal:
                 else:
                     groups = PrimalGroups(chunk[some] @ self.rotation, size, self.rows.count)
                     residuals[some] = groups.errors(residuals[some], shrink[:, best], self._least(least, size)[best])
-            left_out[part] -= residuals
+            loo_predictions[part] -= residuals
         intercept = self.level - coef @ self.mean
-        return RidgePath(alphas, errors / self.targets.size, best, coef, intercept, left_out)
+        return RidgePath(alphas, errors / self.targets.size, best, coef, intercept, loo_predictions)
 
     def _judge(
         self, part: slice, chunk: np.ndarray, shrink: np.ndarray, least: np.ndarray
@@ -195,7 +195,7 @@ class _Primal:
 class _Dual:
     """n <= d: by the kernel of the rows, n x n."""
 
-    def __init__(self, rows: Rows, targets: np.ndarray, scale: bool) -> None:
+    def __init__(self, rows: RowChunks, targets: np.ndarray, scale: bool) -> None:
         self.rows, self.level = rows, targets.mean(0)
         self.targets = targets - self.level
         centre, squares = Centring(rows.width), np.zeros(rows.width)
@@ -236,9 +236,9 @@ class _Dual:
         for here, size in self.rows.pieces():
             if size > 1:
                 without[here] = self._of_groups(here, size, shrink[:, best])
-        left_out = self.targets + self.level - without
+        loo_predictions = self.targets + self.level - without
         intercept = self.level - coef @ self.mean
-        return RidgePath(alphas, errors / self.targets.size, best, coef, intercept, left_out)
+        return RidgePath(alphas, errors / self.targets.size, best, coef, intercept, loo_predictions)
 
     def _of_groups(self, here: slice, size: int, shrink: np.ndarray) -> np.ndarray:
         """Errors of rows, which are groups of as many rows each, by fits without their group."""

@@ -9,10 +9,10 @@ from sklearn.base import RegressorMixin
 
 from feature_cache.errors import BadData
 from heads.ridge.base import RidgeBase
-from heads.ridge.chunks import Rows
+from heads.ridge.chunks import RowChunks
 from heads.ridge.path import solve
-from heads.splitting.groups import numbered
-from heads.targets import as_targets, standardised
+from heads.splitting.groups import encode_groups
+from heads.validation import as_targets, standardised
 
 
 class RidgeRegressor(RegressorMixin, RidgeBase):
@@ -65,7 +65,7 @@ class RidgeRegressor(RegressorMixin, RidgeBase):
         if len(y) < 2:
             raise BadData("ridge regression needs at least 2 rows; received 1 sample.")
         targets, mean, spread = standardised(y)
-        path = solve(Rows(X, numbered(groups, y)), targets.reshape(len(targets), -1), alphas, scale=scale)
+        path = solve(RowChunks(X, encode_groups(groups, y)), targets.reshape(len(targets), -1), alphas, scale=scale)
         self.coef_ = path.coef.reshape(*spread.shape, -1) * spread[..., None]
         intercept = path.intercept.reshape(spread.shape) * spread + mean
         self.intercept_ = intercept if intercept.ndim else float(intercept)

@@ -18,7 +18,7 @@ from feature_cache.errors import BadData
 from heads.splitting.splits import Split, hold_out
 
 
-def numbered(groups: Any, targets: np.ndarray) -> np.ndarray | None:
+def encode_groups(groups: Any, targets: np.ndarray) -> np.ndarray | None:
     """The groups as numbers from 0, in the order in which they come; None where each is a single row.
 
     Parameters
@@ -34,7 +34,7 @@ def numbered(groups: Any, targets: np.ndarray) -> np.ndarray | None:
     return None if len(first) == len(groups) else np.argsort(np.argsort(first))[member]
 
 
-def for_fit(estimator: Any, groups: np.ndarray | None) -> dict[str, np.ndarray]:
+def fit_params(estimator: Any, groups: np.ndarray | None) -> dict[str, np.ndarray]:
     """What the `fit` of this estimator is given beside features and targets: groups, where it takes them."""
     return {"groups": groups} if groups is not None and has_fit_parameter(estimator, "groups") else {}
 
@@ -47,7 +47,7 @@ def inner_split(target: np.ndarray, share: float, seed: int, groups: np.ndarray 
     target : ndarray of shape (n,), int
         The number of each row's class.
     groups : ndarray of shape (n,), optional
-        As `numbered` gives them. Each is on one side, and counts as one row does without them.
+        As `encode_groups` gives them. Each is on one side, and counts as one row does without them.
 
     Returns
     -------

@@ -14,7 +14,7 @@ NAMES = {"training": TRAIN, "val": VALID, "validation": VALID, "dev": VALID, "te
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class PredefinedSplit:
     """Parts by name.
 
     Parameters
@@ -22,7 +22,7 @@ class Given:
     column : str
         Where they come from.
     parts : ndarray of shape (n,), str
-        Of each row ``train``, ``valid`` or ``test``, or the name of its fold, or ``test``; see `given`.
+        Of each row ``train``, ``valid`` or ``test``, or the name of its fold, or ``test``; see `predefined_split`.
     names : tuple of str
         The parts that are held out in turn; with none, the rows that are no test are split some other way.
     """
@@ -42,15 +42,15 @@ class Given:
             (np.flatnonzero(usable & (self.parts != name)), np.flatnonzero(self.parts == name)) for name in self.names
         ]
 
-    def parted(self, contents: np.ndarray) -> int:
+    def count_divided(self, groups: np.ndarray) -> int:
         """How many images are in one part, with a copy in another."""
         _, part = np.unique(self.parts, return_inverse=True)
-        pairs = np.unique(np.stack([contents, part]), axis=1)
+        pairs = np.unique(np.stack([groups, part]), axis=1)
         of_several = pairs[0][np.flatnonzero(np.diff(pairs[0]) == 0)]
-        return int(np.isin(contents, of_several).sum())
+        return int(np.isin(groups, of_several).sum())
 
 
-def given(column: str, cells: np.ndarray) -> Given:
+def predefined_split(column: str, cells: np.ndarray) -> PredefinedSplit:
     """Splits from the cells of a column, shape (n,), in any case: ``train``, ``valid`` and ``test``, or names of folds.
 
     Without ``valid`` nothing is held out but the test. With names of folds each is held out once.
@@ -67,9 +67,9 @@ def given(column: str, cells: np.ndarray) -> Given:
         if TRAIN not in found or set(found) - {TRAIN, VALID}:
             shown = ", ".join(repr(name) for name in found[:4])
             raise BadData(f"the splits in {column!r} are {shown}: give train, valid and test, or a name for each fold.")
-        return Given(column, parts, tuple(name for name in found if name == VALID))
+        return PredefinedSplit(column, parts, tuple(name for name in found if name == VALID))
     if len(found) < 2:
         raise BadData(
             f"the splits in {column!r} leave nothing to train on; give train and test, or at least two folds."
         )
-    return Given(column, parts, tuple(found))
+    return PredefinedSplit(column, parts, tuple(found))

@@ -80,7 +80,7 @@ def write(pipeline: Pipeline, folder: Path, own: Iterable[type] = ()) -> None:
         file.unlink()
         raise InvalidChoice(
             f"this head cannot be kept: it holds {', '.join(strange[:3])}, and only plain parts of scikit-learn and "
-            "NumPy, and classes of a file given with --head, can be read back safely."
+            "NumPy, and classes of a file given as `head`, can be read back safely."
         )
 
 

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from feature_cache.errors import InvalidChoice, LayertapError, first_line
 from heads import user_code
-from heads.splitting.groups import for_fit
+from heads.splitting.groups import fit_params
 from heads.storage import skops
 from heads.threads import limited
 from heads.validation import as_rows, require
@@ -100,7 +100,7 @@ class Steps(BaseEstimator):
         """Fit the pipeline to rows and targets that have been checked; groups are for the last step."""
         pipeline = self._pipeline(X)
         name, last = pipeline.steps[-1]
-        given = for_fit(last, groups)
+        given = fit_params(last, groups)
         with _threads_for(X), self._in_one_line("cannot be fitted"):
             if self._is_turnable():
                 self.pipeline_ = _fit_in_span(pipeline, X, y, given)

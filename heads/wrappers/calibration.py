@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.splitting.groups import for_fit, numbered
+from heads.splitting.groups import encode_groups, fit_params
 
 # Added to probabilities before their logarithm is taken: k neighbours tell nothing of shares far below 1 / k.
 SHARE = 1e-2
@@ -67,7 +67,7 @@ class TemperatureScaled(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
-        groups = numbered(groups, y)
+        groups = encode_groups(groups, y)
         self.estimator_ = _fitted(self.estimator, X, y, self.classes_, groups)
         own = not self.folds and hasattr(self.estimator_, "predict_proba")
         self.inverse_temperature_ = None if own else self._learned(X, y, target, groups)
@@ -151,7 +151,7 @@ def copy_for(estimator: Any, rows: int) -> Any:
 
 def _fitted(estimator: Any, X: np.ndarray, y: np.ndarray, classes: np.ndarray, groups: np.ndarray | None) -> Any:
     new = copy_for(estimator, len(X))
-    new.fit(X, y, **for_fit(new, groups))
+    new.fit(X, y, **fit_params(new, groups))
     if not np.array_equal(getattr(new, "classes_", classes), classes):
         raise ValueError(f"{type(new).__name__} has the classes {new.classes_}; those of the labels are {classes}")
     return new
@@ -180,7 +180,7 @@ def _folds_of_groups(target: np.ndarray, folds: int, groups: np.ndarray) -> np.n
     Parameters
     ----------
     groups : ndarray of shape (n,)
-        As `heads.splitting.groups.numbered` gives them.
+        As `heads.splitting.groups.encode_groups` gives them.
     """
     group, label = np.unique(np.stack([groups, target]), axis=1)  # every class of every group
     order = np.lexsort((np.bincount(label)[label], group))

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from feature_cache.errors import BadData, DamagedFile, one_line
 from feature_cache.files.checked import read_json
-from heads.splitting.groups import for_fit, numbered
+from heads.splitting.groups import encode_groups, fit_params
 from heads.validation import as_rows
 from heads.wrappers.base import FOLDS
 
@@ -68,7 +68,7 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """
         X, y = self._rows(X, reset=True), _indicators(y)
         check_consistent_length(X, y)
-        groups = numbered(groups, y)
+        groups = encode_groups(groups, y)
         self._dtype = y.dtype
         has = y.astype(bool)
         self.shares_ = has.mean(0)
@@ -77,7 +77,7 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         if not self.reads_batches:  # those that do learn no temperature on blocks of rows
             order = _in_thirds(has) if groups is None else _groups_in_thirds(has, groups)
             X, has, groups = X[order], has[order], None if groups is None else groups[order]
-        given = for_fit(self.head, groups)
+        given = fit_params(self.head, groups)
         self.heads_ = [clone(self.head).fit(X, has[:, j], **given) if mixed[j] else None for j in self.classes_]
         return self
 

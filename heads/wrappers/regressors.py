@@ -11,9 +11,8 @@ from sklearn.svm import LinearSVR
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.splitting.groups import for_fit
-from heads.targets import as_targets, standardised
-from heads.validation import as_rows, require
+from heads.splitting.groups import fit_params
+from heads.validation import as_rows, as_targets, require, standardised
 from heads.wrappers.base import OfEstimator, Steps
 from heads.wrappers.calibration import copy_for
 
@@ -57,7 +56,7 @@ class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
             y, self.mean_, self.spread_ = standardised(y)
         estimator = copy_for(self.estimator, len(X))
         several = self.mean_.size > 1
-        told = for_fit(estimator, groups)
+        told = fit_params(estimator, groups)
         if several and not _takes_several(estimator):
             estimator = MultiOutputRegressor(estimator)
         self.estimator_ = estimator.fit(X, y if several else y.ravel(), **told)

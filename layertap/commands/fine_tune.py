@@ -223,7 +223,7 @@ def _rows(
 def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Recipe, out: Path) -> FineTuner:
     from heads.export import affine
     from heads.registry import make_head
-    from heads.splitting.groups import for_fit, inner_split, numbered
+    from heads.splitting.groups import encode_groups, fit_params, inner_split
     from heads.validation import finite
     from transfer.finetune.network import Network
     from transfer.finetune.tuner import FineTuner
@@ -237,7 +237,7 @@ def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Re
         rows, labels = cache[plain(start.request).specs[0]].rows(digests[there]), labels[there]
         head: Any = make_head(start.head, start.params)
         with finite(rows):
-            found = affine(head.fit(rows[:], labels, **for_fit(head, numbered(together[there], labels))))
+            found = affine(head.fit(rows[:], labels, **fit_params(head, encode_groups(together[there], labels))))
         return found.coef.T, found.intercept - found.coef @ found.centre
 
     readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None
@@ -246,7 +246,7 @@ def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Re
     views = start.request.views
 
     def split(target: np.ndarray, share: float, seed: int, together: np.ndarray) -> Any:
-        return inner_split(target, share, seed, numbered(together, target))
+        return inner_split(target, share, seed, encode_groups(together, target))
 
     return FineTuner(network, probe, recipe, split, views=views, folder=unfinished(out), key=key)
 

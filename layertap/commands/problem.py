@@ -97,7 +97,7 @@ def protocol(args: argparse.Namespace, dataset: Dataset) -> Protocol:
         When the arguments do not go together, or not with the data.
     """
     from heads.evaluation.protocol import Protocol
-    from heads.splitting.predefined import given
+    from heads.splitting.predefined import predefined_split
     from transfer.data.columns import texts
 
     if args.repeats > 1 and args.cv is None:
@@ -107,7 +107,7 @@ def protocol(args: argparse.Namespace, dataset: Dataset) -> Protocol:
     test = getattr(args, "test", None)
     found = None
     if args.splits:
-        found = given(args.splits, texts(dataset, args.splits))
+        found = predefined_split(args.splits, texts(dataset, args.splits))
         if test is not None:
             raise InvalidChoice("--splits names the test images itself; leave out --test.")
         chosen = [option for option in ("cv", "valid", "per_class") if getattr(args, option) is not None]
@@ -186,7 +186,7 @@ def as_dict(args: argparse.Namespace, judged_by: Protocol) -> dict[str, Any]:
 
 def warn_of_parted(judged_by: Protocol, together: np.ndarray) -> None:
     """Say how many images the given splits have in two parts."""
-    parted = judged_by.given.parted(together) if judged_by.given else 0
+    parted = judged_by.predefined.count_divided(together) if judged_by.predefined else 0
     if parted:
         print(
             f"{parted} images have equals, or others of their group, in another part of the given splits.",

@@ -60,7 +60,8 @@ def sweep(args: argparse.Namespace) -> None:
     labels = require_labels(data)
     groups = problem.groups(args, data, problem.copies(args, cached, labels))
     protocol = problem.protocol(args, data)
-    if (args.cv, args.valid, args.per_class) == (None, None, None) and not (protocol.given and protocol.given.names):
+    held_out = protocol.predefined is not None and protocol.predefined.names
+    if (args.cv, args.valid, args.per_class) == (None, None, None) and not held_out:
         protocol = replace(protocol, cv=5)
     problem.warn_of_parted(protocol, groups)
     splits, _, aside = protocol.divide(labels, groups)

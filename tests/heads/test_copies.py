@@ -29,7 +29,7 @@ PROPERTY = settings(deadline=None, max_examples=60, derandomize=True, database=N
 
 class Rows(NamedTuple):
     labels: np.ndarray
-    contents: np.ndarray
+    groups: np.ndarray
     seed: int
 
 
@@ -42,26 +42,26 @@ def data_sets(draw: st.DrawFn) -> Rows:
     names = draw(st.sampled_from(["numbers", "texts", "far apart"]))
     images = sum(of_class)
     copies = np.where(rng.random(images) < draw(st.floats(0, 1)), rng.integers(1, most + 1, images), 1)
-    contents = rng.permutation(np.repeat(np.arange(images), copies))
-    labels = np.repeat([f"class {number}" for number in range(len(of_class))], of_class)[contents]
-    copied = np.ones(len(contents), bool)
-    copied[np.unique(contents, return_index=True)[1]] = False
-    wrong = copied & (rng.random(len(contents)) < draw(st.sampled_from([0, 0.3, 1])))
+    groups = rng.permutation(np.repeat(np.arange(images), copies))
+    labels = np.repeat([f"class {number}" for number in range(len(of_class))], of_class)[groups]
+    copied = np.ones(len(groups), bool)
+    copied[np.unique(groups, return_index=True)[1]] = False
+    wrong = copied & (rng.random(len(groups)) < draw(st.sampled_from([0, 0.3, 1])))
     labels[wrong] = rng.permutation(labels[wrong])
     if names == "texts":
-        contents = np.array([f"{content:x}" for content in rng.permutation(images)])[contents]
+        groups = np.array([f"{content:x}" for content in rng.permutation(images)])[groups]
     elif names == "far apart":
-        contents = np.unique(rng.integers(-(2**60), 2**60, images))[contents]
-    return Rows(labels, contents, draw(st.integers(0, 1000)))
+        groups = np.unique(rng.integers(-(2**60), 2**60, images))[groups]
+    return Rows(labels, groups, draw(st.integers(0, 1000)))
 
 
 SPLITTERS: dict[str, Callable[[Rows], list[Split]]] = {
-    "k_fold": lambda rows: list(k_fold(rows.labels, rows.contents, 2 + rows.seed % 4, rows.seed)),
-    "hold_out": lambda rows: [hold_out(rows.labels, rows.contents, 0.15 + rows.seed / 1500, rows.seed)],
-    "few_labels": lambda rows: [few_labels(rows.labels, rows.contents, 1 + rows.seed % 5, rows.seed)],
-    "inner_folds": lambda rows: inner_folds(rows.labels, rows.contents, rows.seed, 2 + rows.seed % 4),
-    "folds": lambda rows: Protocol(cv=3, seed=rows.seed).splits(rows.labels, rows.contents),
-    "draws": lambda rows: Protocol(per_class=3, draws=4, seed=rows.seed).splits(rows.labels, rows.contents),
+    "k_fold": lambda rows: list(k_fold(rows.labels, rows.groups, 2 + rows.seed % 4, rows.seed)),
+    "hold_out": lambda rows: [hold_out(rows.labels, rows.groups, 0.15 + rows.seed / 1500, rows.seed)],
+    "few_labels": lambda rows: [few_labels(rows.labels, rows.groups, 1 + rows.seed % 5, rows.seed)],
+    "inner_folds": lambda rows: inner_folds(rows.labels, rows.groups, rows.seed, 2 + rows.seed % 4),
+    "folds": lambda rows: Protocol(cv=3, seed=rows.seed).splits(rows.labels, rows.groups),
+    "draws": lambda rows: Protocol(per_class=3, draws=4, seed=rows.seed).splits(rows.labels, rows.groups),
 }
 
 
@@ -77,15 +77,15 @@ def test_no_content_is_on_both_sides_of_a_split_or_of_inner_folds_of_its_trainin
         reject()
     for train_rows, held_out in made:
         assert sorted([*train_rows, *held_out]) == list(range(len(rows.labels)))
-        assert not set(rows.contents[train_rows]) & set(rows.contents[held_out])
-        inside = Rows(rows.labels[train_rows], rows.contents[train_rows], rows.seed)
+        assert not set(rows.groups[train_rows]) & set(rows.groups[held_out])
+        inside = Rows(rows.labels[train_rows], rows.groups[train_rows], rows.seed)
         try:
             folds = inner_folds(*inside)
         except BadData:
             continue
         for inner, rest in folds:
-            assert not set(inside.contents[inner]) & set(inside.contents[rest])
-            assert not set(inside.contents[inner]) & set(rows.contents[held_out])
+            assert not set(inside.groups[inner]) & set(inside.groups[rest])
+            assert not set(inside.groups[inner]) & set(rows.groups[held_out])
 
 
 NOTING = """
@@ -114,18 +114,18 @@ def make_head():
 @pytest.mark.parametrize("views", [1, 3])
 def test_no_head_is_asked_about_a_copy_of_an_image_that_it_has_seen(tmp_path: Path, views: int) -> None:
     rng = np.random.default_rng(views)
-    contents = rng.permutation(np.repeat(np.arange(48), rng.integers(1, 6, 48)))
-    labels = np.array(["ant", "bee", "cicada"])[contents % 3]
-    rows = np.repeat(contents, views)[:, None].astype(np.float32)
+    groups = rng.permutation(np.repeat(np.arange(48), rng.integers(1, 6, 48)))
+    labels = np.array(["ant", "bee", "cicada"])[groups % 3]
+    rows = np.repeat(groups, views)[:, None].astype(np.float32)
     features = {layer: cached(tmp_path / layer, rows, layer) for layer in "ab"}
     (tmp_path / "own.py").write_text(NOTING.format(notes=str(tmp_path / "notes")))
     name, grid = f"{tmp_path / 'own.py'}:make_head", [{"number": 1}, {"number": 2}]
     several = Views(views, average=views > 1)
     for protocol in (Protocol(cv=3, test=0.25), Protocol(valid=0.3, test=0.2), Protocol(per_class=4, draws=3)):
-        train(features, labels, contents, protocol, name, views=several, grid=grid)
+        train(features, labels, groups, protocol, name, views=several, grid=grid)
         if protocol.test is None:
-            learning_curve(features["a"], labels, contents, [1, 5], protocol, name, {}, several)
-        sweep(features, [Pair(layer, name) for layer in "ab"], labels, contents, protocol, tmp_path, views=several)
+            learning_curve(features["a"], labels, groups, [1, 5], protocol, name, {}, several)
+        sweep(features, [Pair(layer, name) for layer in "ab"], labels, groups, protocol, tmp_path, views=several)
     notes = [[set(side) for side in json.loads(line)] for line in (tmp_path / "notes").read_text().splitlines()]
     assert any(seen.isdisjoint(asked) for seen, asked in notes)
     for seen, asked in notes:
@@ -136,7 +136,7 @@ def test_no_head_is_asked_about_a_copy_of_an_image_that_it_has_seen(tmp_path: Pa
 
 IMAGES, CLASSES = 72, 3
 CHANCE = 1 / CLASSES
-# 4 deviations of a binomial share of as many guesses as there are contents: copies are right or wrong together.
+# 4 deviations of a binomial share of as many guesses as there are groups: copies are right or wrong together.
 BOUND = 4 * np.sqrt(CHANCE * (1 - CHANCE) / IMAGES)
 
 

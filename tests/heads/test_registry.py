@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 from feature_cache.errors import InvalidChoice
 from heads import HEADS, make_head
-from heads.parameters import parameters, recorded
+from heads.parameters import parameters, plain_parameters
 from heads.registry import head_class, seeded
 from heads.wrappers.classifiers import EstimatorHead
 
@@ -31,10 +31,10 @@ def test_every_head_is_made_with_its_defaults_and_anew(name: str):
     assert head is not make_head(name)
     params = parameters(head)
     texts = {key: repr(value) for key, value in params.items()}
-    for again in (make_head(name, {}), make_head(name, recorded(head))):
+    for again in (make_head(name, {}), make_head(name, plain_parameters(head))):
         assert {key: repr(value) for key, value in parameters(again).items()} == texts
-    json.dumps(recorded(head))
-    assert set(params) - set(recorded(head)) <= {"covariance_estimator"}
+    json.dumps(plain_parameters(head))
+    assert set(params) - set(plain_parameters(head)) <= {"covariance_estimator"}
 
 
 def test_texts_become_the_types_of_the_parameters():
@@ -96,7 +96,7 @@ def test_unknown_head_is_refused_with_the_nearest():
         (":", "is not imported"),
         (
             "heads.wrappers.prototypes:Prototypes",
-            "write a file with a function that returns it: --head FILE.py:make_head.",
+            "write a file with a function that returns it: `head='FILE.py:make_head'`.",
         ),
     ],
 )

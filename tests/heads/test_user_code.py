@@ -289,7 +289,7 @@ def test_another_function_than_the_one_named_is_not_called(run: Path) -> None:
 
 
 def test_what_is_no_file_is_not_imported(run: Path) -> None:
-    with pytest.raises(InvalidChoice, match="--head-code is a file of Python, FILE.py:FUNCTION; received 'os:system'"):
+    with pytest.raises(InvalidChoice, match="`head_code` is a file of Python, FILE.py:FUNCTION; received 'os:system'"):
         runs.read(run, "os:system")
 
 

@@ -15,7 +15,7 @@ from toy_data import blobs
 from feature_cache import FeatureSpec
 from feature_cache.errors import DamagedFile, InvalidChoice, StorageFailure, UnsafeFile
 from heads.evaluation.views import Views
-from heads.wrappers.logistic import LogisticHead
+from heads.wrappers.classifiers import LogisticHead
 from layertap import runs
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 16), pooling="none", fit="pad")

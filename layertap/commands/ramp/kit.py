@@ -115,7 +115,7 @@ def kit(args: argparse.Namespace) -> None:
             labels = require_labels(dataset)
         except BadData as error:
             raise BadData(f"{error}{left_out}") from error
-        parts = hold_out(labels, contents, args.test, args.seed, option="--test")
+        parts = hold_out(labels, contents, args.test, args.seed, parameter="test")
         how: dict[str, Any] = {"folds": args.folds, "workflow": args.workflow, "seed": args.seed}
         write_kit(folder, Path(args.data).stem, [names[i] for i in there], labels, contents, parts, **how)
         write_skipped(folder / "skipped.csv", skipped)

@@ -60,7 +60,7 @@ GRID = [{"random_state": number, "splitter": "random", "calibrate": False} for n
 class Data(NamedTuple):
     features: dict[str, Features]
     labels: np.ndarray
-    contents: np.ndarray
+    groups: np.ndarray
 
 
 def noise(
@@ -70,7 +70,7 @@ def noise(
     """Images in a cache, each under several names, in any order; views of an image are nearly the same."""
     rng = np.random.default_rng(seed)
     label_of = rng.permutation(np.arange(images) % classes)
-    contents = rng.permutation(np.repeat(np.arange(images), copies))
+    groups = rng.permutation(np.repeat(np.arange(images), copies))
     keys = [digest_bytes(f"{image}".encode()) for image in range(images)]
     digests = np.frombuffer(b"".join(keys), np.uint8).reshape(images, 16)
     view = np.tile(np.arange(views, dtype=np.uint32), images * copies)
@@ -82,14 +82,14 @@ def noise(
         space = FeatureCache(root)[spec]
         with space.writer({}) as writer:
             writer.append(np.repeat(digests, views, axis=0), rows.astype(np.float32), view[: images * views])
-        features[layer] = FeatureCache(root)[spec].rows(np.repeat(digests[contents], views, axis=0), view)
-    return Data(features, np.array([f"class {number}" for number in label_of])[contents], contents)
+        features[layer] = FeatureCache(root)[spec].rows(np.repeat(digests[groups], views, axis=0), view)
+    return Data(features, np.array([f"class {number}" for number in label_of])[groups], groups)
 
 
 def assert_chance(accuracy: float, images: int, classes: int = 4) -> None:
     """Of independent guesses, fewer than 1 in 10,000 are so far from chance: 4 deviations of a binomial share.
 
-    Copies of an image are right or wrong together, so `images` counts contents.
+    Copies of an image are right or wrong together, so `images` counts groups.
     """
     chance = 1 / classes
     assert abs(accuracy - chance) < 4 * np.sqrt(chance * (1 - chance) / images)
@@ -129,7 +129,7 @@ def test_copies_would_tell_if_they_were_taken_for_other_images(copied: Data, nam
 def test_views_of_images_held_out_tell_nothing(tmp_path: Path, name: str, protocol: Protocol, average: bool) -> None:
     data = noise(tmp_path, 80, copies=2, views=3)
     trained = train(*data, protocol, name, views=Views(3, average))
-    held_out = {content for rows in trained.evaluation.rows for content in data.contents[rows].tolist()}
+    held_out = {content for rows in trained.evaluation.rows for content in data.groups[rows].tolist()}
     assert_chance(accuracy(trained.evaluation), len(held_out))
 
 
@@ -186,7 +186,7 @@ def test_learning_curves_of_noise_stay_flat(tmp_path: Path, name: str) -> None:
     data = noise(tmp_path, 80, copies=3, views=2)
     features = data.features["layer 0"]
     protocol = Protocol(draws=8)
-    points = learning_curve(features, data.labels, data.contents, [1, 15], protocol, name, {}, Views(2, True))
+    points = learning_curve(features, data.labels, data.groups, [1, 15], protocol, name, {}, Views(2, True))
     for point in points:
         # The draws hold out nearly all of 80 images, some more often than others, which counts for less than as many.
         assert_chance(point["accuracy"]["mean"], 50)
@@ -201,7 +201,7 @@ def test_a_sweep_over_noise_expects_chance_of_its_best(tmp_path: Path) -> None:
         results = sweep(data.features, pairs, *data[1:], Protocol(valid=0.5), tmp_path / "kept")
         assert not any(result.error for result in results)
         best.append(results[0].accuracy)
-        expected.append(unbiased(results, data.contents, seed)["accuracy"])
+        expected.append(unbiased(results, data.groups, seed)["accuracy"])
     assert np.mean(best) > 0.65  # the best is far above what passes for chance
     assert_chance(float(np.mean(expected)), 12 * 24, classes=2)
 
@@ -210,7 +210,7 @@ def test_a_sweep_over_noise_expects_chance_of_its_best(tmp_path: Path) -> None:
 def one_split(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[dict[str, Any]]]:
     """A function that judges heads on a split twice: what they choose and learn, with images held out that differ."""
     data = noise(tmp_path_factory.mktemp("split"), 90, copies=2, views=2, width=12, classes=3)
-    split = hold_out(data.labels, data.contents, 0.3, 0)
+    split = hold_out(data.labels, data.groups, 0.3, 0)
     plain, other = np.asarray(data.features["layer 0"]), data.labels.copy()
     spoilt = plain.reshape(len(data.labels), 2, -1).copy()
     spoilt[split[1]] = 1e4 * spoilt[split[1]][::-1] + 1e3
@@ -221,7 +221,7 @@ def one_split(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[di
         for rows, labels in ((plain, data.labels), (spoilt.reshape(plain.shape), other)):
             candidates = {str(number): part for number, part in enumerate(np.split(rows, parts, axis=1))}
             new_head = partial(make_head, name, params)
-            (fold,) = evaluate(candidates, labels, data.contents, [split], new_head, views=Views(2), **options).folds
+            (fold,) = evaluate(candidates, labels, data.groups, [split], new_head, views=Views(2), **options).folds
             scores = {key: value for key, value in fold["train"].items() if not key.endswith("seconds")}
             found.append({"features": fold["features"], **scores})
         return found

@@ -39,13 +39,13 @@ def relu_features(shape: tuple[int, int], classes: int = 3, seed: int = 0) -> tu
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven rows at a time, and few strengths at once, so that everything is put together of pieces."""
-    plain = chunks.Rows.__init__
+    plain = chunks.RowChunks.__init__
 
-    def init(self: chunks.Rows, *args: Any) -> None:
+    def init(self: chunks.RowChunks, *args: Any) -> None:
         plain(self, *args)
         self.chunk = 7
 
-    monkeypatch.setattr(chunks.Rows, "__init__", init)
+    monkeypatch.setattr(chunks.RowChunks, "__init__", init)
     monkeypatch.setattr(ridge_path, "COLUMNS", 7)
 
 
@@ -132,12 +132,12 @@ def test_a_row_left_out_is_predicted_by_a_fit_without_it(width: int, alpha: floa
     X[:, 0] = 0
     X[3, 0] = 10  # a row that predicts itself: its leverage is all but 1
     targets = np.stack([np.where(y == 1, 1.0, -1.0), np.arange(20.0) % 5], axis=1)
-    path = ridge_path.solve(chunks.Rows(X), targets, np.array([alpha]), scale=False)
+    path = ridge_path.solve(chunks.RowChunks(X), targets, np.array([alpha]), scale=False)
     for row in range(20):
         others = np.arange(20) != row
         without = Ridge(alpha, solver="svd").fit(X[others], targets[others])
-        np.testing.assert_allclose(path.left_out[row], without.predict(X[[row]])[0], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(path.errors, np.mean((path.left_out - targets) ** 2), rtol=1e-6)
+        np.testing.assert_allclose(path.loo_predictions[row], without.predict(X[[row]])[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(path.errors, np.mean((path.loo_predictions - targets) ** 2), rtol=1e-6)
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -20,7 +20,7 @@ from heads.ridge import chunks
 from heads.ridge import path as ridge_path
 from heads.ridge.classifier import RidgeHead
 from heads.ridge.regressor import RidgeRegressor
-from heads.splitting.groups import inner_split, numbered
+from heads.splitting.groups import encode_groups, inner_split
 from heads.wrappers.calibration import TemperatureScaled, _folds, _folds_of_groups
 from heads.wrappers.classifiers import EstimatorHead
 from heads.wrappers.regressors import RegressorHead
@@ -49,11 +49,11 @@ def noisy(n: int = 120, d: int = 300, seed: int = 0) -> tuple[np.ndarray, np.nda
 
 def test_groups_are_numbered_as_they_come() -> None:
     targets = np.zeros(5)
-    assert numbered(None, targets) is None
-    assert numbered(["e", "d", "c", "b", "a"], targets) is None
-    np.testing.assert_array_equal(numbered(["z", "a", "z", "k", "a"], targets), [0, 1, 0, 2, 1])
+    assert encode_groups(None, targets) is None
+    assert encode_groups(["e", "d", "c", "b", "a"], targets) is None
+    np.testing.assert_array_equal(encode_groups(["z", "a", "z", "k", "a"], targets), [0, 1, 0, 2, 1])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        numbered([1, 1], targets)
+        encode_groups([1, 1], targets)
 
 
 @pytest.mark.parametrize("name", ["ridge", "linear", "lda", "logistic"])
@@ -105,7 +105,7 @@ def test_a_group_left_out_is_predicted_by_a_fit_without_it(
     alphas = np.array([1e-3, 1.0, 100.0])
     errors = []
     for alpha in alphas:
-        rows = chunks.Rows(X, numbered(groups, y))
+        rows = chunks.RowChunks(X, encode_groups(groups, y))
         path = ridge_path.solve(rows, y, np.array([alpha]), scale=scale)
         Z = X / X.std(0) if scale else X
         expected = np.empty_like(y)
@@ -113,10 +113,10 @@ def test_a_group_left_out_is_predicted_by_a_fit_without_it(
             inside = groups == group
             fitted = Ridge(alpha, solver="svd").fit(Z[~inside], y[~inside])
             expected[inside] = fitted.predict(Z[inside]).reshape(-1, targets)
-        np.testing.assert_allclose(path.left_out, expected, atol=1e-6, rtol=1e-6)
+        np.testing.assert_allclose(path.loo_predictions, expected, atol=1e-6, rtol=1e-6)
         np.testing.assert_allclose(path.errors, np.mean((expected - y) ** 2), rtol=1e-6)
         errors.append(path.errors[0])
-    together = ridge_path.solve(chunks.Rows(X, numbered(groups, y)), y, alphas, scale=scale)
+    together = ridge_path.solve(chunks.RowChunks(X, encode_groups(groups, y)), y, alphas, scale=scale)
     np.testing.assert_allclose(together.errors, errors, rtol=1e-6)
 
 
@@ -149,7 +149,7 @@ def test_rows_of_a_cache_make_the_same_head(
 @pytest.mark.parametrize("chunk", [1, 4, 7, 100])
 def test_no_chunk_ends_within_a_group(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     groups = np.random.default_rng(0).permutation(GROUPS["mixed"])
-    rows = chunks.Rows(np.arange(60.0)[:, None], groups)
+    rows = chunks.RowChunks(np.arange(60.0)[:, None], groups)
     monkeypatch.setattr(rows, "chunk", chunk)
     seen: list[float] = []
     for part, values in rows:
@@ -340,7 +340,7 @@ def test_every_fit_of_training_is_told_of_groups(monkeypatch: pytest.MonkeyPatch
 def test_inner_splits_keep_groups_together() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        groups = np.asarray(numbered(rng.integers(0, 40, 150), np.zeros(150)))
+        groups = np.asarray(encode_groups(rng.integers(0, 40, 150), np.zeros(150)))
         target = rng.integers(0, 3, 150) if rng.random() < 0.5 else groups % 3
         split = inner_split(target, 0.25, 0, groups)
         assert split is not None
@@ -362,7 +362,7 @@ def test_inner_splits_of_too_few_groups_are_none(share: float) -> None:
 def test_folds_keep_groups_together_and_leave_every_class(folds: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
-        groups = np.asarray(numbered(rng.integers(0, rng.integers(1, 30), 60), np.zeros(60)))
+        groups = np.asarray(encode_groups(rng.integers(0, rng.integers(1, 30), 60), np.zeros(60)))
         target = rng.integers(0, 3, 60) if rng.random() < 0.5 else groups % 3
         target = np.unique(target, return_inverse=True)[1]
         fold = _folds_of_groups(target, folds, groups)
@@ -458,11 +458,11 @@ def test_heads_without_choices_are_the_same_with_groups(name: str) -> None:
     params = {} if name == "hist-gradient-boosting" else {"calibrate": False}
     params |= {"n_estimators": 5} if name == "random-forest" else {}
     head, plain = make_head(name, params), make_head(name, params)
-    said = Views().fit(head, X, y, contents=np.arange(48) % 24).predict_proba(X)
+    said = Views().fit(head, X, y, groups=np.arange(48) % 24).predict_proba(X)
     np.testing.assert_allclose(said, plain.fit(X, y).predict_proba(X), atol=1e-9)
 
 
 def test_regressors_that_take_no_groups_get_none() -> None:
     X, _ = noisy(48, 5)
     head: Head = make_head("knn", task="regression")
-    assert len(Views().fit(head, X, X[:, 0], contents=np.arange(48) % 24).predict(X)) == 48
+    assert len(Views().fit(head, X, X[:, 0], groups=np.arange(48) % 24).predict(X)) == 48

@@ -12,23 +12,23 @@ from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold
 
 LABELS = np.array(["ant"] * 20 + ["bee"] * 12 + ["cicada"] * 8)[np.random.default_rng(5).permutation(40)]
 DISTINCT = np.arange(40)
-# 40 rows of 24 contents: each content has the label of its first row everywhere.
+# 40 rows of 24 groups: each content has the label of its first row everywhere.
 COPIES = np.concatenate([np.arange(24), np.arange(16)])
 COPIED_LABELS = np.array(["ant", "bee", "cicada"])[COPIES % 3]
 
 SPLITTERS: dict[str, Callable] = {
-    "k_fold": lambda labels, contents, seed: list(k_fold(labels, contents, 4, seed)),
-    "hold_out": lambda labels, contents, seed: [hold_out(labels, contents, 0.3, seed)],
-    "few_labels": lambda labels, contents, seed: [few_labels(labels, contents, 3, seed)],
-    "inner_folds": lambda labels, contents, seed: inner_folds(labels, contents, seed),
+    "k_fold": lambda labels, groups, seed: list(k_fold(labels, groups, 4, seed)),
+    "hold_out": lambda labels, groups, seed: [hold_out(labels, groups, 0.3, seed)],
+    "few_labels": lambda labels, groups, seed: [few_labels(labels, groups, 3, seed)],
+    "inner_folds": lambda labels, groups, seed: inner_folds(labels, groups, seed),
 }
 each_splitter = pytest.mark.parametrize("split", SPLITTERS.values(), ids=SPLITTERS)
 
 
 @each_splitter
-@pytest.mark.parametrize(("labels", "contents"), [(LABELS, DISTINCT), (COPIED_LABELS, COPIES)], ids=["all", "copies"])
-def test_sides_are_disjoint_and_cover_every_row(split: Callable, labels: np.ndarray, contents: np.ndarray):
-    for train, held_out in split(labels, contents, 0):
+@pytest.mark.parametrize(("labels", "groups"), [(LABELS, DISTINCT), (COPIED_LABELS, COPIES)], ids=["all", "copies"])
+def test_sides_are_disjoint_and_cover_every_row(split: Callable, labels: np.ndarray, groups: np.ndarray):
+    for train, held_out in split(labels, groups, 0):
         assert sorted([*train, *held_out]) == list(range(len(labels)))
 
 
@@ -85,23 +85,23 @@ def test_k_folds_hold_out_each_row_once_in_equal_shares_of_each_class():
 def test_k_fold_refuses_one_fold():
     with pytest.raises(InvalidChoice) as caught:
         list(k_fold(LABELS, DISTINCT, 1, 0))
-    assert str(caught.value) == "--cv needs at least 2 folds; received 1."
+    assert str(caught.value) == "`cv` needs at least 2 folds; received 1."
 
 
 def test_k_fold_refuses_more_folds_than_images_of_the_rarest_class():
     with pytest.raises(BadData) as caught:
         list(k_fold(LABELS, DISTINCT, 9, 0))
     assert str(caught.value) == (
-        "9 folds need at least 9 distinct images of each class; 'cicada' has 8: choose fewer with --cv."
+        "9 folds need at least 9 distinct images of each class; 'cicada' has 8: choose fewer with `cv`."
     )
 
 
 def test_copies_do_not_count_as_images():
-    labels, contents = np.array(["a"] * 6 + ["b"] * 6), np.array([0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 6, 7])
+    labels, groups = np.array(["a"] * 6 + ["b"] * 6), np.array([0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 6, 7])
     with pytest.raises(BadData, match="'b' has 2"):
-        list(k_fold(labels, contents, 3, 0))
+        list(k_fold(labels, groups, 3, 0))
     with pytest.raises(BadData, match="'b' has 2"):
-        few_labels(labels, contents, 2, 0)
+        few_labels(labels, groups, 2, 0)
 
 
 @pytest.mark.parametrize(("share", "held"), [(0.2, 8), (0.25, 10), (0.5, 20)])
@@ -116,7 +116,7 @@ def test_hold_out_takes_the_share_from_each_class(share: float, held: int):
 def test_hold_out_refuses_what_is_not_a_share(share: float):
     with pytest.raises(InvalidChoice) as caught:
         hold_out(LABELS, DISTINCT, share, 0)
-    assert str(caught.value) == (f"--valid is the share of images to hold out, between 0 and 1; received {share:g}.")
+    assert str(caught.value) == (f"`valid` is the share of images to hold out, between 0 and 1; received {share:g}.")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.95])
@@ -125,7 +125,7 @@ def test_hold_out_refuses_to_leave_a_side_without_some_class(share: float):
         hold_out(LABELS, DISTINCT, share, 0)
     assert str(caught.value) == (
         f"holding out {share:g} of 40 images leaves a side with fewer than one of each of the 3 classes; "
-        "choose another --valid."
+        "choose another `valid`."
     )
 
 
@@ -168,7 +168,7 @@ def test_few_labels_draws_every_image_in_the_long_run():
 def test_few_labels_refuses_none():
     with pytest.raises(InvalidChoice) as caught:
         few_labels(LABELS, DISTINCT, 0, 0)
-    assert str(caught.value) == "--per-class needs at least 1 image of each class; received 0."
+    assert str(caught.value) == "`per_class` needs at least 1 image of each class; received 0."
 
 
 def test_few_labels_refuses_to_leave_none_to_hold_out():
@@ -176,7 +176,7 @@ def test_few_labels_refuses_to_leave_none_to_hold_out():
         few_labels(LABELS, DISTINCT, 8, 0)
     assert str(caught.value) == (
         "8 labels per class need at least 9 distinct images of each class; 'cicada' has 8: "
-        "choose fewer with --per-class."
+        "choose fewer with `per_class`."
     )
 
 
@@ -201,5 +201,5 @@ def test_inner_folds_refuse_a_class_of_one_image():
         inner_folds(np.array(["a", "a", "b"]), np.arange(3), 0)
     assert str(caught.value) == (
         "choosing among training images needs at least 2 distinct images of each class; 'b' has 1: "
-        "name one layer, without --grid or --calibrate."
+        "name one layer, without `grid` or `calibrate`."
     )

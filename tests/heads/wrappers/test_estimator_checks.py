@@ -15,9 +15,7 @@ from heads.neural.conv import ConvHead
 from heads.neural.mlp import MLPHead
 from heads.ridge.regressor import RidgeRegressor
 from heads.wrappers.calibration import TemperatureScaled
-from heads.wrappers.classifiers import EstimatorHead
-from heads.wrappers.linear_svm import LinearSVMHead
-from heads.wrappers.logistic import LogisticHead
+from heads.wrappers.classifiers import EstimatorHead, LinearSVMHead, LogisticHead
 from heads.wrappers.multilabel import MultiLabelHead
 from heads.wrappers.prototypes import Prototypes
 from heads.wrappers.regressors import LinearSVMRegressor, RegressorHead, StandardTargets

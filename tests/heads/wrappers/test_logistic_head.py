@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from toy_data import blobs
 
 from feature_cache.errors import DamagedFile, UnsafeFile
-from heads.wrappers.logistic import LogisticHead
+from heads.wrappers.classifiers import LogisticHead
 
 
 @pytest.fixture

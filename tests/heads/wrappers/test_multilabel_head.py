@@ -18,9 +18,9 @@ from toy_data import cached
 
 from feature_cache import FeatureSpec
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile
-from heads.parameters import parameters, recorded
+from heads.parameters import parameters, plain_parameters
 from heads.registry import make_head, new_head, record, seeded
-from heads.wrappers.logistic import LogisticHead
+from heads.wrappers.classifiers import LogisticHead
 from heads.wrappers.multilabel import MultiLabelHead
 from layertap import runs
 
@@ -236,7 +236,7 @@ def test_parameters_are_those_of_the_head_that_is_copied() -> None:
     head = make_head("logistic", {"C": "0.5"}, "multilabel")
     assert isinstance(head, MultiLabelHead)
     assert head.head.C == 0.5
-    assert recorded(head) == recorded(make_head("logistic", {"C": 0.5}))
+    assert plain_parameters(head) == plain_parameters(make_head("logistic", {"C": 0.5}))
     assert record("logistic", head)["params"]["C"] == 0.5
     assert make_head("svm-rbf", {"gamma": "0.1"}, "multilabel").head.estimator.gamma == 0.1  # type: ignore[attr-defined]
     assert seeded("random-forest", {}, 7, "multilabel") == {"random_state": 7}

@@ -17,7 +17,7 @@ from toy_data import cached
 
 from feature_cache import FeatureSpec
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, LayertapError
-from heads.parameters import parameters, recorded
+from heads.parameters import parameters, plain_parameters
 from heads.registry import REGRESSORS, make_head, new_head, record, seeded
 from heads.ridge.regressor import RidgeRegressor
 from heads.wrappers.regressors import RegressorHead
@@ -249,7 +249,7 @@ def test_seeds_and_parameters_are_those_of_the_regressor() -> None:
     assert new("linear-svm", C="2", epsilon=0).get_params()["C"] == 2.0
     for name in REGRESSORS:
         head = new_head(name, "regression")
-        again = make_head(name, recorded(head), "regression")
+        again = make_head(name, plain_parameters(head), "regression")
         assert repr(parameters(again)) == repr(parameters(head))
 
 

@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage
-from heads.splitting.groups import inner_split, numbered
+from heads.splitting.groups import encode_groups, inner_split
 from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset, load
 from transfer.data.images import to_pixels
@@ -103,7 +103,7 @@ class Setting:
 
 
 def split(target: np.ndarray, share: float, seed: int, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    return inner_split(target, share, seed, numbered(groups, target))
+    return inner_split(target, share, seed, encode_groups(groups, target))
 
 
 def steps_of(stages: list[list[dict[str, Any]]]) -> list[float]:

@@ -13,7 +13,7 @@ from heads import make_head
 from heads.evaluation.cross_validation import Evaluation, choose, evaluate
 from heads.evaluation.protocol import Protocol, train
 from heads.splitting.splits import Split, hold_out, k_fold
-from heads.wrappers.logistic import LogisticHead
+from heads.wrappers.classifiers import LogisticHead
 
 N = 60
 LABELS = np.array(["ant", "bee"])[np.arange(N) % 2]
@@ -61,13 +61,13 @@ def test_labels_of_the_rows_held_out_play_no_part():
 
 def test_copies_of_an_image_do_not_help_a_candidate():
     # Each image twice; "name tag" tells images apart and says nothing of their class.
-    labels, contents = np.repeat(LABELS[:20], 2), np.repeat(np.arange(20), 2)
+    labels, groups = np.repeat(LABELS[:20], 2), np.repeat(np.arange(20), 2)
     candidates = {
         "name tag": np.repeat(np.eye(20, dtype=np.float32), 2, axis=0),
         "class": np.repeat(PERFECT[:20], 2, 0),
     }
     candidates["class"] = candidates["class"] + 5 * np.repeat(NOISE[:20, :1], 2, axis=0)
-    assert choose(candidates, labels, contents, np.arange(40), new_head).features == "class"
+    assert choose(candidates, labels, groups, np.arange(40), new_head).features == "class"
 
 
 def test_tie_goes_to_the_lower_log_loss():

@@ -5,7 +5,7 @@ import pytest
 
 from feature_cache.errors import BadData
 from heads.evaluation.protocol import Protocol
-from heads.splitting.predefined import given
+from heads.splitting.predefined import predefined_split
 from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold, united
 
 
@@ -14,7 +14,7 @@ def parts(text: str) -> np.ndarray:
 
 
 def test_train_valid_and_test_in_any_case_and_other_words():
-    protocol = Protocol(given=given("part", parts("Train train VAL test dev Training testing")))
+    protocol = Protocol(predefined=predefined_split("part", parts("Train train VAL test dev Training testing")))
     made, rows, aside = protocol.divide(parts("a b a b a b a"), np.arange(7))
     ((train, held_out),) = made
     assert (train.tolist(), held_out.tolist()) == ([0, 1, 5], [2, 4])
@@ -23,7 +23,7 @@ def test_train_valid_and_test_in_any_case_and_other_words():
 
 
 def test_each_named_fold_is_held_out_once_and_the_test_never():
-    made, rows, aside = Protocol(given=given("fold", parts("1 2 3 1 test 2"))).divide(
+    made, rows, aside = Protocol(predefined=predefined_split("fold", parts("1 2 3 1 test 2"))).divide(
         parts("a b a b a b"), np.arange(6)
     )
     assert [held_out.tolist() for _, held_out in made] == [[0, 3], [1, 5], [2]]
@@ -33,7 +33,7 @@ def test_each_named_fold_is_held_out_once_and_the_test_never():
 
 def test_without_held_out_parts_the_training_rows_are_split_as_asked():
     labels, names = np.tile(["a", "b"], 10), np.repeat(["train", "test"], [12, 8])
-    made, _, aside = Protocol(cv=3, given=given("part", names)).divide(labels, np.arange(20))
+    made, _, aside = Protocol(cv=3, predefined=predefined_split("part", names)).divide(labels, np.arange(20))
     assert len(made) == 3
     assert sorted(np.concatenate([held_out for _, held_out in made])) == list(range(12))
     assert aside.tolist() == list(range(12, 20))
@@ -42,14 +42,14 @@ def test_without_held_out_parts_the_training_rows_are_split_as_asked():
 @pytest.mark.parametrize("text", ["train other", "valid valid", "test test", "one one"])
 def test_names_that_make_no_split_are_refused(text: str):
     with pytest.raises(BadData, match="splits in 'part'"):
-        given("part", parts(text))
+        predefined_split("part", parts(text))
 
 
 def test_equal_images_in_several_parts_are_counted():
-    splits = given("part", parts("train valid train test train"))
-    assert splits.parted(np.array([0, 0, 1, 2, 3])) == 2
-    assert splits.parted(np.array([0, 1, 2, 2, 2])) == 3
-    assert splits.parted(np.array([0, 1, 0, 3, 0])) == 0
+    splits = predefined_split("part", parts("train valid train test train"))
+    assert splits.count_divided(np.array([0, 0, 1, 2, 3])) == 2
+    assert splits.count_divided(np.array([0, 1, 2, 2, 2])) == 3
+    assert splits.count_divided(np.array([0, 1, 0, 3, 0])) == 0
 
 
 def test_contents_and_groups_lead_to_each_other():
@@ -94,11 +94,11 @@ def test_numbers_are_split_without_classes():
     for protocol in (Protocol(cv=4), Protocol(valid=0.25)):
         for train, held_out in protocol.splits(targets, np.arange(20)):
             assert (len(train), len(held_out)) == (15, 5)
-    with pytest.raises(BadData, match="4 folds need at least 4 distinct images; there are 3: choose fewer with --cv."):
+    with pytest.raises(BadData, match="4 folds need at least 4 distinct images; there are 3: choose fewer with `cv`."):
         Protocol(cv=4).splits(targets[:3], np.arange(3))
 
 
 def test_draws_of_few_labels_keep_copies_together():
-    contents = np.repeat(np.arange(10), 2)
-    train, held_out = few_labels(np.tile(["a", "a", "b", "b"], 5), contents, 2, 0)
-    assert not set(contents[train]) & set(contents[held_out])
+    groups = np.repeat(np.arange(10), 2)
+    train, held_out = few_labels(np.tile(["a", "a", "b", "b"], 5), groups, 2, 0)
+    assert not set(groups[train]) & set(groups[held_out])
