@@ -99,6 +99,18 @@ class FeatureRequest:
         InvalidChoice
             When it lacks one of them.
         """
+        return self.build()
+
+    def build(self) -> Backbone:
+        """Build the net, which has all the layers. This imports Keras, and takes seconds for a large net.
+
+        Each call gives a net of its own, which may be trained.
+
+        Raises
+        ------
+        InvalidChoice
+            When the net lacks one of the layers.
+        """
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with native_stderr_silenced():  # TensorFlow greets everyone
             from transfer.nets.backbone import backbone_for
