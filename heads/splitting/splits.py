@@ -91,7 +91,9 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *,
     held = round(share * len(first))
     if min(held, len(first) - held) < classes:
         few = "without any" if classes == 1 else f"with fewer than one of each of the {classes} classes"
-        raise BadData(f"holding out {share:g} of {len(first)} images leaves a side {few}; choose another `{parameter}`.")
+        raise BadData(
+            f"holding out {share:g} of {len(first)} images leaves a side {few}; choose another `{parameter}`."
+        )
     train, held_out = train_test_split(np.arange(len(first)), test_size=held, stratify=labels[first], random_state=seed)
     if any(len(np.unique(labels[first][side])) < classes for side in (train, held_out)):
         raise BadData(

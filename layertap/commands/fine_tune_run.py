@@ -15,10 +15,10 @@ import numpy as np
 from feature_cache.errors import WrongResult
 from feature_cache.files.checked import real_path
 from layertap.commands import problem
-from layertap.commands.export import TOLERANCE as EXPORTED
-from layertap.commands.export import compared, model_of
 from layertap.commands.terminal.output import print_json, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import print_scores
+from layertap.workflows.export import IMAGES, build_model, compare_with_run
+from layertap.workflows.export import TOLERANCE as EXPORTED
 
 if TYPE_CHECKING:
     from heads.evaluation.cross_validation import Evaluation
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from transfer.finetune.cut import Cut
     from transfer.finetune.tuner import FineTuner
 
-IMAGES = 32  # that are compared
 # Between probabilities of what was trained and what was written: engines, and fewer bits, are not exact.
 TOLERANCE, ROUNDED = 1e-3, 0.1
 
@@ -188,16 +187,17 @@ def finish(
 def _require_same(folder: Path, tuner: FineTuner, rows: Any, dataset: Dataset, request: FeatureRequest) -> None:
     """Raise WrongResult unless the run that was written says of some images what the network that was trained does."""
     from layertap import runs
-    from transfer.export.comparison import features_of, pixels_of
+    from transfer.export import comparison
     from transfer.extraction.request import request_for
     from transfer.nets.catalogue import net_from_config
 
     run = runs.read(folder)
     [(spec, net)] = run.parts
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(IMAGES, len(dataset))).astype(np.int64))
-    features = features_of(pixels_of(dataset.select(chosen), spec), request_for(spec, net_from_config(net, folder)))
-    said = tuner.predict_proba(rows[chosen * request.views])
-    apart = float(np.abs(run.head.predict_proba(features) - said).max())
+    chosen = comparison.evenly_spaced(len(dataset), IMAGES)
+    pixels = comparison.readable_pixels(dataset.select(chosen), spec)
+    features = comparison.compute_features(pixels, [request_for(spec, net_from_config(net, folder))])
+    trained = tuner.predict_proba(rows[chosen * request.views])
+    apart = comparison.largest_difference(run.head.predict_proba(features), trained)
     full = request.precision == request.dtype == "float32"
     if not apart <= (TOLERANCE if full else ROUNDED):
         raise WrongResult(
@@ -218,10 +218,10 @@ def _write_model(folder: Path, dataset: Dataset) -> float:
     from transfer.export import formats
 
     run = runs.read(folder)
-    requests, model = model_of(run)
+    requests, model = build_model(run)
     file, kind = folder / "model.keras", formats.FORMATS["keras"]
     kind.write(model, file)
-    difference = compared(run, requests, kind.read(file), dataset)[2]
+    _, _, difference = compare_with_run(run, requests, kind.read(file), dataset)
     if not difference <= EXPORTED:
         file.unlink()
     return difference

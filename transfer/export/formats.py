@@ -1,6 +1,6 @@
-"""The formats that a whole model is exported to: how each is written, and how it is read to be run afresh.
+"""The formats that a whole model is exported to: how each is written, and how a written model is run.
 
-Keras is imported only when it is used.
+Functions import Keras and the libraries of the formats: they are heavy, and most are optional.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from transfer.nets.files.keras_file import read_config
 if TYPE_CHECKING:
     import keras
 
-Run = Callable[[np.ndarray], np.ndarray]  # uint8 pixels to probabilities
+# From pixels of shape (n, height, width, 3), uint8, to probabilities of shape (n, n_classes).
+Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -32,49 +33,49 @@ class Format:
     Attributes
     ----------
     suffix : str
-        Of the file; empty for a folder.
+        The suffix of the model's file; empty for a folder.
     write : callable
-        Writes a model from pixels to probabilities to a path.
+        Writes a model, from pixels to probabilities, to a path.
     read : callable
-        What runs the model at a path, and nothing else of this process.
-    beside : tuple of str
-        Suffixes of the files that belong to it.
+        Gives a function that runs the model at a path, and uses nothing else of this process.
+    companions : tuple of str
+        The suffixes of the files that belong to the model's file.
     packages : tuple of (str, str)
-        What it needs, besides TensorFlow, and how that is installed.
+        The packages that the format needs besides TensorFlow, and what `pip install` takes for each.
     settings : dict of str to str
-        With which its library gives the right probabilities, whatever the device.
+        The settings of the format's library that give the right probabilities on every device.
     advice : str
-        What to do where it gives others than the run.
+        What to do where the model gives other probabilities than the run.
     """
 
     suffix: str
     write: Callable[[keras.Model, Path], None]
-    read: Callable[[Path], Run]
-    beside: tuple[str, ...] = ()
+    read: Callable[[Path], Predict]
+    companions: tuple[str, ...] = ()
     packages: tuple[tuple[str, str], ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     advice: str = ""
 
 
-def check(name: str) -> None:
-    """Raise when models cannot be exported to the format here.
+def require(name: str) -> None:
+    """Raise when models cannot be exported to the format on this machine.
 
     Raises
     ------
     MissingDependency
         When a package is not installed.
     InvalidChoice
-        When Keras computes with something else than TensorFlow, by way of which nets are converted.
+        When the Keras backend is not TensorFlow, which converts nets to all formats but Keras's own.
     """
     if name == "keras":
         return
     for package, install in (("tensorflow", "layertap[tensorflow]"), *FORMATS[name].packages):
         if find_spec(package) is None:
-            raise MissingDependency(f"--to {name} needs the package {package}: pip install '{install}'")
+            raise MissingDependency(f"`to='{name}'` needs the package {package}: pip install '{install}'")
     if keras_backend() != "tensorflow":
         raise InvalidChoice(
-            f"--to {name} converts by way of TensorFlow, and the Keras backend is {keras_backend()}; set "
-            "KERAS_BACKEND=tensorflow, or use --to keras."
+            f"`to='{name}'` converts by way of TensorFlow, and the Keras backend is {keras_backend()}; set "
+            "KERAS_BACKEND=tensorflow, or use `to='keras'`."
         )
 
 
@@ -82,7 +83,7 @@ def _write_keras(model: keras.Model, file: Path) -> None:
     model.save(file)
 
 
-def _read_keras(file: Path) -> Run:
+def _read_keras(file: Path) -> Predict:
     import keras
 
     read_config(file)  # refuses what is not Keras's own, and others could not load
@@ -95,7 +96,7 @@ def _write_saved_model(model: keras.Model, folder: Path) -> None:
         model.export(folder, format="tf_saved_model", verbose=False)
 
 
-def _read_saved_model(folder: Path) -> Run:
+def _read_saved_model(folder: Path) -> Predict:
     import tensorflow as tf
 
     model = tf.saved_model.load(str(folder))
@@ -110,7 +111,7 @@ def _write_openvino(model: keras.Model, file: Path) -> None:
     keep_float32(file)
 
 
-def _read_openvino(file: Path) -> Run:
+def _read_openvino(file: Path) -> Predict:
     import openvino
 
     # As it is compiled on a CPU that has bfloat16, by those who do not say otherwise.
@@ -147,7 +148,7 @@ def _write_onnx(model: keras.Model, file: Path) -> None:
         )
 
 
-def _read_onnx(file: Path) -> Run:
+def _read_onnx(file: Path) -> Predict:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -166,7 +167,7 @@ _OPENVINO = (("openvino", "layertap[tensorflow]"),)
 _FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 _BFLOAT16 = (
     "OpenVINO computes in bfloat16 where the CPU has it, and its file cannot keep some operations from it, such as "
-    "those of attention and GELU: use --to onnx or --to keras"
+    "those of attention and GELU: use `to='onnx'` or `to='keras'`"
 )
 FORMATS = {
     "keras": Format(".keras", _write_keras, _read_keras),

@@ -1,4 +1,4 @@
-"""The part of a net that serves a head, made of Keras's own layers alone: a file of it needs no Layertap."""
+"""A net and a head as one model, made of Keras's own layers alone: whoever loads it needs no Layertap."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ CHANNELS = 3
 def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], preprocessing: str) -> keras.Model:
     """The net from pixels to the pooled outputs of some layers, flattened and side by side.
 
-    It computes what `Backbone.cut` does, without layers of ours.
+    It computes the same as the model that `Backbone.cut` gives, without the layers that Layertap defines.
 
     Parameters
     ----------
     readouts : sequence of (layer, pooling)
+        The layers to read, by name, and how each output is pooled (see `FeatureSpec`).
     preprocessing : str
-        See `FeatureSpec.preprocessing`.
+        What the net expects pixels to become (see `FeatureSpec`).
 
     Returns
     -------
     keras.Model
-        uint8 of shape (n, height, width, 3) in, float32 of shape (n, d) out, in inference mode.
+        From uint8 of shape (n, height, width, 3) to float32 of shape (n, d), in inference mode.
+
+    Examples
+    --------
+    >>> backbone = Backbone(Net("glyphnet"))
+    >>> pixels_to_features(backbone, [("block4_pool", "avg")], "tf").output.shape
+    (None, 256)
     """
     pixels = keras.Input((*backbone.size, CHANNELS), dtype="uint8", name="pixels")
     x = pixels
@@ -41,8 +48,8 @@ def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], 
     return keras.Model(pixels, rows[0] if len(rows) == 1 else keras.layers.Concatenate(name="joined")(rows))
 
 
-def fuse(net: keras.Model, head: Sequence[Any]) -> keras.Model:
-    """The net with the layers of a head after it."""
+def fuse(net: keras.Model, head: Sequence[keras.layers.Layer]) -> keras.Model:
+    """The net followed by the layers of a head, as one model."""
     x = net.output
     for layer in head:
         x = layer(x)
@@ -50,7 +57,7 @@ def fuse(net: keras.Model, head: Sequence[Any]) -> keras.Model:
 
 
 def _pooled(tensor: Any, pooling: str) -> Any:
-    """What `Backbone.cut` makes of a layer's output, as rows of shape (n, d)."""
+    """A layer's output, pooled as `Backbone.cut` pools it, as rows of shape (n, d)."""
     layers = keras.layers
     if tensor.dtype != "float32":
         tensor = layers.Identity(dtype="float32")(tensor)

@@ -1,4 +1,4 @@
-"""From an image file to what an exported model takes: the pixels that `predict` gives to the net of the run."""
+"""The input of an exported model: the pixels that `predict` gives to the net of the run, from an image file."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ def read_for_model(path: str | Path, about: Mapping[str, Any], page: int | None 
     Parameters
     ----------
     path : str or Path
+        The image file.
     about : mapping
-        What the file beside the model says, ``model.keras.json`` for example.
+        The content of the file beside the model, ``model.keras.json`` for example.
     page : int, optional
-        Of a file that holds several, the first being 0.
+        The page of a file that holds several; the first is 0.
 
     Returns
     -------
     ndarray of shape (1, height, width, 3), uint8
-        Gray is repeated in all three channels.
+        Gray images are repeated in all three channels.
 
     Raises
     ------
     BadImage
-        When the file is no image that can be read.
+        When the file is not an image that can be read.
     InvalidChoice
-        When `about` tells of no model that was exported.
+        When `about` is not the description of an exported model.
     DamagedFile
-        When its feature spec is not one.
+        When the feature spec in `about` is not a valid one.
 
     Examples
     --------

@@ -105,7 +105,7 @@ def read_batches(
     group_size = max(1, min(GROUP, batch_size // (2 * threads)))
     steady = max(2 * batch_size, 2 * threads)
     most = max(steady, min(FIRST_IMAGES, FIRST_BYTES // (3 * spec.size[0] * spec.size[1])))
-    depths = {"depth": -(-steady // group_size) - 1, "first": -(-most // group_size) - 1}
+    depth, first = -(-steady // group_size) - 1, -(-most // group_size) - 1
 
     def groups() -> Iterator[list[int]]:
         upcoming = iter(jobs)
@@ -114,7 +114,7 @@ def read_batches(
 
     filling: dict[int, _Buffer] = {}
     rings: dict[int, list[_Buffer]] = {}
-    for decoded in map_ahead(decode, groups(), threads=threads, **depths):
+    for decoded in map_ahead(decode, groups(), threads=threads, depth=depth, first=first):
         for position, view, digest, pixels in decoded:
             if isinstance(pixels, BadImage):
                 undecodable[position] = pixels

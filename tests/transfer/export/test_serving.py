@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from feature_cache.spec import PREPROCESSINGS
-from transfer.export.comparison import in_colour, random_images
+from transfer.export.comparison import as_rgb, random_images
 from transfer.export.model import pixels_to_features
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
@@ -86,13 +86,13 @@ def test_a_net_for_gray_images_takes_colour(pixels: np.ndarray, toy: Callable[..
     )
 
 
-def test_glyphnet_reads_gray_images_in_colour_as_it_reads_them_gray(rng: np.random.Generator) -> None:
+def test_glyphnet_reads_gray_images_as_rgb_as_it_reads_them_gray(rng: np.random.Generator) -> None:
     backbone = Backbone(Net("glyphnet"))
     gray = rng.integers(0, 256, (3, 32, 32, 1), np.uint8)
     model = pixels_to_features(backbone, [("block4_pool", "avg")], "tf")
     expected = backbone.cut([("block4_pool", "avg")], "tf", 1)(gray, training=False)
     np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(model(in_colour(list(gray)))),
+        keras.ops.convert_to_numpy(model(as_rgb(list(gray)))),
         keras.ops.convert_to_numpy(expected),
         rtol=1e-4,
         atol=1e-4,
