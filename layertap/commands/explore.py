@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import BadImage
-from feature_cache.files.atomic import check_free
 from layertap.commands.arguments import shared
+from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import Progress, print_json, print_table
 from layertap.report import explore_pictures, explore_report
 
@@ -22,44 +20,37 @@ BAR = 40  # characters
 
 
 def explore(args: argparse.Namespace) -> None:
-    from transfer.data import duplicates
-    from transfer.data.survey import SIZE, survey
+    from layertap.workflows import explore as workflow
 
-    out = Path(args.out) if args.out else None
-    if out:
-        check_free(out, "report", explore_pictures.is_report, overwrite=args.overwrite)
-    start, decoding = time.monotonic(), shared.decoding(args)
-    datasets = [dataset for dataset in (shared.dataset(args), _against(args)) if dataset is not None]
-    surveys = []
-    for dataset in datasets:
-        with Progress("images", args.quiet) as progress:
-            surveys.append(survey(dataset, args.size or SIZE, decoding=decoding, progress=progress))
-    found = duplicates.find_copies(*surveys)
-    report = explore_report.report(surveys, found)
-    report["seconds"] = round(time.monotonic() - start, 3)
-    if out:
-        explore_pictures.write(out, report, surveys, found, overwrite=args.overwrite)
+    decoding, options = shared.decoding(args), {"out": args.out or None, "overwrite": args.overwrite}
+    options |= {"alpha": decoding.alpha, "window": decoding.window, "pages": decoding.pages}
+    if args.size:
+        options["size"] = args.size
+    with Progress("images", args.quiet) as progress:
+        survey = workflow.explore(shared.dataset(args), against=_against(args), progress=progress, **options)
     if args.json:
-        print_json(report)
+        print_json(survey.report)
     else:
-        _print(report)
-        if out:
-            print(f"\nPictures are in {out}; {out / explore_pictures.PAGE} shows them all.")
-    for one in surveys:
-        if one.unreadable and not len(one.dataset):
-            raise BadImage(f"no image of {one.dataset.name} can be read.")
+        _print(survey.report)
+        if survey.folder:
+            print(f"\nPictures are in {survey.folder}; {survey.folder / explore_pictures.PAGE} shows them all.")
+    for part in (survey.data, survey.against):
+        if part and part.unreadable and not part.records:
+            raise BadImage(f"no image of {part.dataset.name} can be read.")
 
 
 def _against(args: argparse.Namespace) -> Dataset | None:
     """The other data set: the one that is named, or the test set of a RAMP kit."""
-    from transfer.data import tables
+    from layertap.workflows.explore import kit_test_set
+    from transfer.data.tables import SUFFIXES
 
     name = args.against
-    if name is None and args.split is None and (file := tables.kit_file(Path(args.data), "test")):
+    if name is None and args.split is None and (file := kit_test_set(args.data)):
         name = str(file)
     if name is None:
         return None
-    return shared.load(args, name)
+    images = args.images if name.lower().endswith(SUFFIXES) else None  # a folder has its own
+    return shared.load(argparse.Namespace(**{**vars(args), "images": images}), name)
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -72,7 +63,7 @@ def _print(report: dict[str, Any]) -> None:
         print()
         print_table(("", ""), list(explore_report.facts(report).items()), left=(0, 1))
     for remark in report["remarks"]:
-        print(f"  {remark}")
+        print(f"  {with_flags(remark)}")
     _print_copies("Exact copies", report["copies"]["exact"])
     _print_copies("Near-duplicates", report["copies"]["near"])
     if left_out := report["copies"]["near_left_out"]:
@@ -105,20 +96,20 @@ def _print_unreadable(unreadable: list[dict[str, str]]) -> None:
     if unreadable:
         print(f"{len(unreadable):,} of them cannot be read:")
         for one in unreadable[:SHOWN]:
-            print(f"  {one['id']}: {one['reason']}")
+            print(f"  {one['id']}: {with_flags(one['reason'])}")
         _print_rest(len(unreadable))
 
 
-def _print_copies(what: str, found: list[dict[str, Any]]) -> None:
+def _print_copies(what: str, groups: list[dict[str, Any]]) -> None:
     """Print groups or pairs of images, those of different classes first."""
-    differ = sum(one["classes_differ"] for one in found)
+    differ = sum(one["classes_differ"] for one in groups)
     classes = f", {differ:,} of them with different classes" if differ else ""
-    print(f"\n{what}: {len(found):,}{classes}")
-    for one in sorted(found, key=lambda one: not one["classes_differ"])[:SHOWN]:
+    print(f"\n{what}: {len(groups):,}{classes}")
+    for one in sorted(groups, key=lambda one: not one["classes_differ"])[:SHOWN]:
         images = [explore_report.named(image) for image in one["images"]]
         more = f" and {len(images) - SHOWN:,} more" if len(images) > SHOWN else ""
         print(f"  {one['alike']:.3f}  " + "  ".join(images[:SHOWN]) + more)
-    _print_rest(len(found))
+    _print_rest(len(groups))
 
 
 def _print_rest(count: int) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from transfer.data.duplicates import Copies
-    from transfer.data.survey import Survey
+    from transfer.data.survey import DatasetSurvey
 
 PAGE, NUMBERS = "report.html", "explore.json"
 IMAGES = "Images"  # the heading of the panels
@@ -30,6 +30,7 @@ ANGLES = (0, 30, 45, 60, 75)
 MOST_PAIRS = 12
 LONGEST = 240  # pixels of an image that is shown
 MOST_ROWS = 100  # of a table of the page
+MOST_CLASSES = 40  # that a notebook lists, the most frequent
 
 
 def is_report(folder: Path) -> bool:
@@ -42,7 +43,7 @@ def is_report(folder: Path) -> bool:
 
 
 def write(
-    out: Path, report: dict[str, Any], surveys: Sequence[Survey], copies: Copies, *, overwrite: bool = False
+    out: Path, report: dict[str, Any], surveys: Sequence[DatasetSurvey], copies: Copies, *, overwrite: bool = False
 ) -> None:
     """Write the folder `out`: pictures, `report` as ``explore.json``, and the page."""
     with whole_folder(out, "report", is_report, overwrite=overwrite) as folder:
@@ -94,7 +95,7 @@ def _draw_shapes(pictures: _Pictures, report: dict[str, Any]) -> None:
         shapes(pictures.add("Shapes", "shapes.png"), counts, (height, width), f"{pictures.name}: height x width")
 
 
-def _draw_classes(pictures: _Pictures, found: Survey) -> None:
+def _draw_classes(pictures: _Pictures, found: DatasetSurvey) -> None:
     """Draw images of each class, or of all where there are none."""
     import numpy as np
 
@@ -118,7 +119,7 @@ def _draw_classes(pictures: _Pictures, found: Survey) -> None:
         )
 
 
-def _draw_as_seen(pictures: _Pictures, found: Survey) -> None:
+def _draw_as_seen(pictures: _Pictures, found: DatasetSurvey) -> None:
     """Draw a few images as nets of several input sizes see them, and rotated."""
     import numpy as np
 
@@ -146,14 +147,14 @@ def _draw_as_seen(pictures: _Pictures, found: Survey) -> None:
     pictures.panel("Rotations", "rotations.png", images, captions, title=title, columns=len(ANGLES))
 
 
-def _draw_pairs(pictures: _Pictures, surveys: Sequence[Survey], copies: Copies) -> None:
+def _draw_pairs(pictures: _Pictures, surveys: Sequence[DatasetSurvey], copies: Copies) -> None:
     """Draw pairs of copies: within the data set, those of different classes apart, and between the two."""
     from layertap.report.style import printable
 
     first = len(surveys[0].records)
     exact = [(group[0], other, 1.0) for group in copies.exact for other in group[1:]]
 
-    def place(position: int) -> tuple[Survey, int]:
+    def place(position: int) -> tuple[DatasetSurvey, int]:
         return (surveys[0], position) if position < first else (surveys[1], position - first)
 
     def label(position: int) -> str:
@@ -187,7 +188,7 @@ def _spread(positions: np.ndarray, count: int) -> list[int]:
     return positions[np.unique(np.linspace(0, len(positions) - 1, count).round().astype(int))].tolist()
 
 
-def _thumbnail(found: Survey, position: int) -> Callable[[], np.ndarray]:
+def _thumbnail(found: DatasetSurvey, position: int) -> Callable[[], np.ndarray]:
     from transfer.data.survey import thumbnail
 
     return partial(thumbnail, found, position, LONGEST)
@@ -199,7 +200,29 @@ def _blown_up(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
+def findings(report: dict[str, Any]) -> list[str]:
+    """The findings of a survey as HTML without pictures, of a size that has a limit: what a notebook shows."""
+    names = (report["classes"] or {}).items()
+    most_frequent = dict(sorted(names, key=lambda item: -item[1])[:MOST_CLASSES])
+    rest = len(names) - len(most_frequent)
+    parts = _numbers({**report, "classes": most_frequent})
+    return parts + [f"<p>{rest:,} more classes are not listed.</p>"] * (rest > 0) + _tables(report)
+
+
 def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Path]]) -> None:
+    from layertap.report import page
+
+    parts = _numbers(report)
+    for heading, files in pictures.items():
+        shown = "".join(page.image(heading, picture) for picture in files)
+        parts.append(f'<h2>{page.text(heading)}</h2><div class="beside">{shown}</div>')
+        if heading == IMAGES and sum(map(bool, (report["classes"] or {}).values())) > len(files):
+            parts.append(f"<p>The {len(files)} most frequent classes.</p>")
+    page.write_page(file, f"{report['data']}: images", parts + _tables(report))
+
+
+def _numbers(report: dict[str, Any]) -> list[str]:
+    """Counts, classes, and facts about files and pixels."""
     from layertap.report import page
 
     parts = [f"<p>{report['images']:,} images, {report['readable']:,} of them readable.</p>"]
@@ -208,12 +231,14 @@ def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Pat
     if report["readable"]:
         parts += [f"<h2>Files and pixels</h2>{page.facts(explore_report.facts(report))}"]
         parts += [f"<p>{page.text(remark)}</p>" for remark in report["remarks"]]
-    for heading, files in pictures.items():
-        shown = "".join(page.image(heading, picture) for picture in files)
-        parts.append(f'<h2>{page.text(heading)}</h2><div class="beside">{shown}</div>')
-        if heading == IMAGES and sum(map(bool, (report["classes"] or {}).values())) > len(files):
-            parts.append(f"<p>The {len(files)} most frequent classes.</p>")
-    parts += [_copies("Exact copies", report["copies"]["exact"]), _copies("Near-duplicates", report["copies"]["near"])]
+    return parts
+
+
+def _tables(report: dict[str, Any]) -> list[str]:
+    """Copies, unreadable images, and what is in the other data set too."""
+    from layertap.report import page
+
+    parts = [_copies("Exact copies", report["copies"]["exact"]), _copies("Near-duplicates", report["copies"]["near"])]
     parts.append(_unreadable(report["data"], report["unreadable"]))
     if against := report["against"]:
         parts.append(f"<h2>Also in {page.text(against['data'])}</h2>")
@@ -221,7 +246,7 @@ def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Pat
         parts += [_copies("Exact copies in both", against["leaks"]["exact"])]
         parts += [_copies("Near-duplicates in both", against["leaks"]["near"])]
         parts.append(_unreadable(against["data"], against["unreadable"]))
-    page.write_page(file, f"{report['data']}: images", parts)
+    return parts
 
 
 def _class_table(classes: dict[str, int]) -> str:

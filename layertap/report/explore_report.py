@@ -9,12 +9,12 @@ from layertap.commands.terminal.output import size_text
 
 if TYPE_CHECKING:
     from transfer.data.duplicates import Copies
-    from transfer.data.survey import Survey
+    from transfer.data.survey import DatasetSurvey
 
 MOST_NAMED = 10
 
 
-def report(surveys: Sequence[Survey], copies: Copies) -> dict[str, Any]:
+def report(surveys: Sequence[DatasetSurvey], copies: Copies) -> dict[str, Any]:
     """What ``--json`` prints: `transfer.data.survey.summary`, the copies, and what is in the other data set too."""
     from transfer.data.survey import summary
 

@@ -19,6 +19,7 @@ from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
 from transfer.data import split_names, tables
 from transfer.data.arrays import loading
 from transfer.data.arrays.images import StoredImage
+from transfer.data.dataset_html import dataset_html
 from transfer.data.folders import listing
 from transfer.data.images import ArraySource, FileSource, ImageSource
 
@@ -26,24 +27,33 @@ BUILT_IN = ("digits",)
 CHUNK = 4096  # images whose digests are asked for at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
-    """Images with their ids and, perhaps, labels.
+    """Images with their ids and, perhaps, labels. No image is read until its pixels are needed.
 
     Attributes
     ----------
     name : str
-        As the user wrote it.
+        The name or path that the data set was loaded by.
     ids : tuple of str
-        Unique: the path below the folder, the CSV's id, or the number of the image in an array.
+        Unique: the path below the folder, the id in a table, or the number of the image in an array.
     sources : tuple of ImageSource
+        What each image is read from.
     labels : ndarray of shape (n,), str, or None
     columns : mapping of str to ndarray of shape (n,), object
-        Of a CSV file, by name (see `transfer.data.columns`).
+        The columns of a table, by name (see `transfer.data.columns`).
     empty_classes : tuple of str
         Names of class folders that hold no file.
     notes : tuple of str
-        What was read in another way than its owner may mean, passed over or guessed: a sentence each.
+        What was guessed, skipped, or read in another way than its owner may mean: a sentence each.
+
+    Examples
+    --------
+    >>> digits = load("digits")
+    >>> digits
+    Dataset('digits', 1,797 images, 10 classes)
+    >>> digits.labels[:3].tolist()
+    ['0', '1', '2']
     """
 
     name: str
@@ -61,8 +71,46 @@ class Dataset:
         """The source of an image: what scikit-learn takes to split a data set."""
         return self.sources[position]
 
+    def __repr__(self) -> str:
+        parts = [repr(self.name), f"{len(self):,} image{'s' * (len(self) != 1)}"]
+        counts = self.class_counts
+        parts.append("no labels" if counts is None else f"{len(counts):,} class{'es' * (len(counts) != 1)}")
+        if self.columns:
+            parts.append(f"{len(self.columns):,} column{'s' * (len(self.columns) != 1)}")
+        return f"Dataset({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: classes, their counts and a few small pictures."""
+        return dataset_html(self.name, self.ids, self.sources, self.labels, self.class_counts)
+
+    @property
+    def class_counts(self) -> dict[str, int] | None:
+        """The number of images of each class, by its name, in the order of the names; None without labels.
+
+        Examples
+        --------
+        >>> load("digits").class_counts["0"]
+        178
+        """
+        if self.labels is None:
+            return None
+        names, counts = np.unique(self.labels, return_counts=True)
+        present = dict(zip(names.tolist(), counts.tolist(), strict=True))
+        return {name: present.get(name, 0) for name in sorted({*present, *self.empty_classes})}
+
     def select(self, chosen: np.ndarray) -> Dataset:
-        """The images at these positions, or where a boolean array says so."""
+        """The data set of some of the images.
+
+        Parameters
+        ----------
+        chosen : ndarray of int, the positions of the images, or ndarray of shape (n,), bool
+
+        Examples
+        --------
+        >>> digits = load("digits")
+        >>> digits.select(digits.labels == "7")
+        Dataset('digits', 179 images, 1 class)
+        """
         positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         return Dataset(
             self.name,
@@ -167,9 +215,9 @@ def require_labels(dataset: Dataset, least: int = 2) -> np.ndarray:
 def _without_classes(dataset: Dataset) -> str:
     """What to do about a table without labels, by its columns."""
     flags = [name for name, cells in dataset.columns.items() if set(cells) <= {"0", "1", "0.0", "1.0"}]
-    text = f"{dataset.name} has no labels; name the column of the classes with --class-column"
+    text = f"{dataset.name} has no labels; name the column of the classes with `class_column`"
     if len(flags) > 1:
-        return f"{text}, or take columns of 0 and 1 as labels with --multilabel {','.join(flags[:8])}."
+        return f"{text}, or take columns of 0 and 1 as labels with `multilabel={','.join(flags[:8])!r}`."
     return f"{text}: it has {', '.join(list(dataset.columns)[:12])}."
 
 
@@ -239,9 +287,9 @@ def _digits() -> Dataset:
 
 def _require_unused(what: str, split: str | None, value_range: tuple[float, float] | None) -> None:
     if split is not None:
-        raise InvalidChoice(f"{what} and has no splits; leave out --split {split}.")
+        raise InvalidChoice(f"{what} and has no splits; leave out `split={split!r}`.")
     if value_range is not None:
-        raise InvalidChoice(f"{what}, and --range goes with arrays of floats or of integers alone; leave it out.")
+        raise InvalidChoice(f"{what}, and `value_range` goes with arrays of floats or of integers alone; leave it out.")
 
 
 def _kit_file(kit: Path, split: str | None) -> Path:

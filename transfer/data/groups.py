@@ -1,8 +1,8 @@
-"""Groups: images that a net cannot tell apart, whatever files they are in, so that no split may part them.
+"""Groups of images that no split may separate: copies of one image, near-duplicates, and pages of one file.
 
-The bytes of a file say too little: the same pixels are in a PNG written anew, in a BMP beside it, or in a JPEG with
-other metadata. What counts is the digest of the pixels that a net is given. It is taken where images are decoded
-anyway and kept in the memo of the cache; what is missing there is decoded again.
+The bytes of a file do not tell all copies: a PNG that was saved again, a BMP of the same image and a JPEG with other
+metadata hold the same pixels. The digests of the pixels that a net is given tell them. They are computed where images
+are decoded anyway, and are stored in the memo of the cache; images whose digests the memo lacks are decoded again.
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ from feature_cache.errors import BadImage
 from feature_cache.keys import DIGEST_BYTES, DigestMemo, digest_bytes, digest_pixels
 from feature_cache.spec import FeatureSpec
 from transfer.data.datasets import Dataset
+from transfer.data.duplicates import link_near_duplicates
+from transfer.data.image_hash import GRAY_SIDE
 from transfer.data.images import FileSource, ImageSource, decoding_of, pixels_for
+from transfer.data.survey import survey
 from transfer.hardware import cores
 
-CHUNK = 512  # images that are decoded at a time
-WRITTEN = 4096  # digests that are written at a time
+CHUNK = 512  # images that are submitted to the threads at a time
+WRITTEN_TOGETHER = 4096  # digests
 
 
 class PixelDigests:
-    """Digests of pixels that the memo is to keep: taken in the threads that decode, and written many at a time.
+    """Digests of pixels on their way into the memo: computed in the threads that decode, written many at a time.
 
     Parameters
     ----------
+    memo : DigestMemo
     spec : FeatureSpec
-        Of features of these pixels.
+        The spec of the features that are computed from these pixels.
     """
 
     def __init__(self, memo: DigestMemo, spec: FeatureSpec) -> None:
@@ -41,17 +45,25 @@ class PixelDigests:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are enough of them for `save` to be worth its while."""
-        return len(self._fresh) >= WRITTEN
+        """Whether so many digests are waiting that `save` should be called."""
+        return len(self._fresh) >= WRITTEN_TOGETHER
 
     def add(self, digest: bytes, pixels: np.ndarray) -> bytes:
-        """Take, and return, the digest of the pixels of the image whose content has this `digest`."""
-        digest_of_pixels = digest_pixels(pixels)
-        self._fresh.append((digest, digest_of_pixels))
-        return digest_of_pixels
+        """The digest of `pixels`, which is also put on the way to the memo.
+
+        Parameters
+        ----------
+        digest : bytes
+            The digest of the image's content.
+        pixels : ndarray of uint8
+            The pixels that a net is given of it.
+        """
+        pixel_digest = digest_pixels(pixels)
+        self._fresh.append((digest, pixel_digest))
+        return pixel_digest
 
     def save(self) -> None:
-        """Have the memo keep those taken so far; other threads may add more meanwhile."""
+        """Write the digests that are waiting into the memo; other threads may add more meanwhile."""
         self._memo.remember_pixels(self._pixel_key, dict(self._fresh.popleft() for _ in range(len(self._fresh))))
 
 
@@ -62,19 +74,22 @@ def copy_groups(
     memo: DigestMemo,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Numbers that are equal for images of the same bytes, or of the same pixels for one of `specs`.
+    """Group numbers: equal for images of the same bytes, or of the same pixels for one of `specs`.
 
-    Pixels are those that the net is given: decoded, upright and resized. A gray image equals the same one in RGB. A
-    JPEG that is decoded at a part of its size differs a little from its copy in another format, which is no copy then.
+    The pixels are those that the net is given: decoded, upright and resized. A gray image equals the same image in RGB.
+    A JPEG that is decoded at a part of its size differs a little from its copy in another format, which is then not
+    counted as a copy.
 
     Parameters
     ----------
+    dataset : Dataset
     digests : ndarray of shape (n, 16), uint8
-        Of the contents of the images.
+        The digest of each image's content.
+    specs : iterable of FeatureSpec
     memo : DigestMemo
-        Pixels whose digests it lacks are decoded, and remembered there.
+        It is given the digests of pixels that it lacks, for which images are decoded.
     progress : callable, optional
-        Called with the number of images decoded, and of all that have to be.
+        Called with the number of images decoded, and the number of all that have to be.
 
     Returns
     -------
@@ -83,11 +98,11 @@ def copy_groups(
     Raises
     ------
     BadImage
-        When a file is no longer the one that `digests` were taken of.
+        When a file has changed since `digests` were computed.
     """
-    groups = _numbers(digests)
+    groups = _group_numbers(digests)
     for spec in {spec.pixel_key: spec for spec in specs}.values():
-        groups = merge_groups(groups, _numbers(pixel_digests(dataset, digests, spec, memo, progress)))
+        groups = merge_groups(groups, _group_numbers(pixel_digests(dataset, digests, spec, memo, progress)))
     return groups
 
 
@@ -103,24 +118,24 @@ def pixel_digests(
     Returns
     -------
     ndarray of shape (n, 16), uint8
-        The digest of its content for an image that cannot be decoded.
+        An image that cannot be decoded has the digest of its content.
     """
     contents = [digest.tobytes() for digest in digests]
     known = memo.recall_pixels(spec.pixel_key, dict.fromkeys(contents))
-    lacking = {content: position for position, content in enumerate(contents) if content not in known}
+    missing = {content: position for position, content in enumerate(contents) if content not in known}
     fresh = PixelDigests(memo, spec)
 
     def decode(position: int) -> bytes:
         try:
             digest, pixels = _pixels(dataset.sources[position], spec)
-        except BadImage:  # the cache may have rows of it from a time when it could be read
+        except BadImage:  # the cache may hold rows of it from a time when it could be read
             return contents[position]
         if digest != contents[position]:
             source = dataset.sources[position]
             raise BadImage(f"{source} has changed since it was first read; run the command again.")
         return fresh.add(digest, pixels)
 
-    positions = list(lacking.values())
+    positions = list(missing.values())
     try:
         with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-decode") as pool:
             for start in range(0, len(positions), CHUNK):
@@ -143,33 +158,41 @@ def identity_digests(
     memo: DigestMemo,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """What each image is known again by, in this file or in another; for parameters see `copy_groups`.
+    """Digests by which copies of an image are recognised later, in any file; for parameters see `copy_groups`.
 
     Returns
     -------
     ndarray of shape (n, 1 + k, 16), uint8
-        The digest of its content and, for each of the `k` different ways to make pixels, a digest of these and the way.
+        The digest of the image's content and, for each of the `k` different ways in which `specs` make pixels, the
+        digest of these pixels together with the way.
     """
-    known = [digests]
+    columns = [digests]
     for spec in {spec.pixel_key: spec for spec in specs}.values():
         pixels = pixel_digests(dataset, digests, spec, memo, progress)
         keyed = b"".join(digest_bytes(spec.pixel_key.encode() + digest.tobytes()) for digest in pixels)
-        known.append(np.frombuffer(keyed, np.uint8).reshape(-1, DIGEST_BYTES))
-    return np.stack(known, axis=1)
+        columns.append(np.frombuffer(keyed, np.uint8).reshape(-1, DIGEST_BYTES))
+    return np.stack(columns, axis=1)
 
 
 def merge_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Numbers that are equal where `groups` or `others` are, and for all that these lead to, in the order of `groups`.
+    """Group numbers that are equal where `groups` or `others` are equal, and wherever a chain of such links leads.
 
     Parameters
     ----------
     groups, others : ndarray of shape (n,), int
-        From 0 on.
+        Group numbers, from 0 on.
 
     Returns
     -------
     ndarray of shape (n,), int64
+        The new groups are numbered in the order of `groups`.
+
+    Examples
+    --------
+    >>> merge_groups(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 3])).tolist()
+    [0, 0, 0, 1, 2]
     """
+    # SciPy's graphs take a tenth of a second to import, and not every command groups images.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -181,7 +204,7 @@ def merge_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
     joined = connected_components(links, directed=False)[1][groups]
     first = np.full(size, size)
     np.minimum.at(first, joined, groups)
-    return _numbers(first[joined])
+    return _group_numbers(first[joined])
 
 
 @dataclass(frozen=True)
@@ -191,12 +214,15 @@ class NearGroups:
     Attributes
     ----------
     groups : ndarray of shape (n,), int64
-        Equal for images of a group.
+        Group numbers, equal for images of a group.
     pairs : int
-        Of near-duplicates; of copies one stands for all.
-    images, count, largest : int
-        In the groups that such pairs lead to: the images in them, how many groups there are, and the images in the
-        largest one.
+        The number of pairs of near-duplicates; one of several exact copies stands for all.
+    images : int
+        The number of images in groups that such pairs connect.
+    count : int
+        The number of these groups.
+    largest : int
+        The number of images in the largest of these groups.
     """
 
     groups: np.ndarray
@@ -209,36 +235,34 @@ class NearGroups:
 def near_groups(
     dataset: Dataset, copies: np.ndarray, spec: FeatureSpec, progress: Callable[[int, int], None] | None = None
 ) -> NearGroups:
-    """Put near-duplicates into one group, and what is a near-duplicate of these, and so on.
+    """Groups of near-duplicates: an image, its near-duplicates, the near-duplicates of these, and so on.
 
     Parameters
     ----------
+    dataset : Dataset
     copies : ndarray of shape (n,), int
-        Equal for copies of an image (see `copy_groups`).
+        Group numbers of copies (see `copy_groups`).
     spec : FeatureSpec
-        How stored values become pixels: transparency, pages and window.
+        It says how stored values become pixels: transparency, pages and window.
     progress : callable, optional
-        Called with the number of images looked at, and of all; each is decoded once.
+        Called with the number of images decoded, and the number of all; each is decoded once.
     """
-    from transfer.data.duplicates import GRAY_SIDE, link_near_duplicates
-    from transfer.data.survey import survey
-
     _, first, number = np.unique(copies, return_index=True, return_inverse=True)
-    looked = survey(dataset.select(first), decoding=decoding_of(spec), progress=progress)
-    near, pairs = link_near_duplicates(looked.hashes, looked.grays.reshape(-1, GRAY_SIDE**2))
-    readable = set(looked.dataset.ids)
-    labels = len(first) + np.arange(len(first))  # what cannot be read any more stays in a group of its own
-    labels[[dataset.ids[position] in readable for position in first]] = near
-    groups = merge_groups(number, _numbers(labels)[number])
+    surveyed = survey(dataset.select(first), decoding=decoding_of(spec), progress=progress)
+    near, pairs = link_near_duplicates(surveyed.hashes, surveyed.grays.reshape(-1, GRAY_SIDE**2))
+    readable = set(surveyed.dataset.ids)
+    keys = len(first) + np.arange(len(first))  # an image that can no longer be read stays in a group of its own
+    keys[[dataset.ids[position] in readable for position in first]] = near
+    groups = merge_groups(number, _group_numbers(keys)[number])
     sizes = np.bincount(groups)
     grown = np.bincount(groups[first]) > 1
     return NearGroups(groups, pairs, int(sizes[grown].sum()), int(grown.sum()), int(sizes[grown].max(initial=0)))
 
 
 def page_groups(dataset: Dataset) -> np.ndarray:
-    """Numbers of shape (n,), int64, from 0 on, that are equal for the pages of one file.
+    """Group numbers of shape (n,), int64, from 0 on: equal for the pages of one file.
 
-    Slices of one volume, or frames of one film, are alike, though no two of them are equal.
+    Slices of one volume and frames of one film look alike, though no two of them are equal.
     """
     numbers: dict[object, int] = {}
     keys = (
@@ -249,19 +273,24 @@ def page_groups(dataset: Dataset) -> np.ndarray:
 
 
 def count_label_conflicts(groups: np.ndarray, labels: np.ndarray) -> int:
-    """How many images have another label than some image of their group.
+    """The number of images that are in a group with images of another label.
 
     Parameters
     ----------
     groups, labels : ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> count_label_conflicts(np.array([0, 0, 1, 1]), np.array(["cat", "dog", "cat", "cat"]))
+    2
     """
-    pairs = np.unique(np.stack([_numbers(groups), _numbers(labels)]), axis=1)
-    of_several = np.flatnonzero(np.bincount(pairs[0]) > 1)
-    return int(np.isin(_numbers(groups), of_several).sum())
+    pairs = np.unique(np.stack([_group_numbers(groups), _group_numbers(labels)]), axis=1)
+    mixed = np.flatnonzero(np.bincount(pairs[0]) > 1)
+    return int(np.isin(_group_numbers(groups), mixed).sum())
 
 
-def _numbers(keys: np.ndarray) -> np.ndarray:
-    """The rank of each of `keys` among the different ones: shape (n,), int64."""
+def _group_numbers(keys: np.ndarray) -> np.ndarray:
+    """The rank of each key among the different keys: shape (n,), int64."""
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 

@@ -1,6 +1,7 @@
-"""Looking at a data set before anything is computed of it: every image is decoded once, and little of each is kept.
+"""What the images of a data set are like, before any features are computed: shapes, modes, sizes, levels.
 
-Copies among the images are found by `transfer.data.duplicates`. Neither Keras nor Matplotlib is imported.
+Every image is decoded once, and less than 2 kB are kept of it, in which `transfer.data.duplicates` finds copies.
+Neither Keras nor Matplotlib is imported.
 """
 
 from __future__ import annotations
@@ -17,34 +18,34 @@ from PIL import Image
 from feature_cache.errors import BadImage
 from transfer.data import images
 from transfer.data.datasets import Dataset, Unreadable
-from transfer.data.duplicates import GRAY_SIDE, HASH_BITS, difference_hash
+from transfer.data.image_hash import GRAY_SIDE, HASH_BITS, difference_hash
 from transfer.data.images import DEFAULT, Decoding, ImageSource, to_pixels
 from transfer.data.remarks import Remarks
 from transfer.hardware import cores
 
-SIZE = (224, 224)  # of the input of most nets
-CHUNK = 512  # images asked for at a time
+SIZE = (224, 224)  # the input size of most nets
+CHUNK = 512  # images that are submitted to the threads at a time
 QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is kept of an image.
+    """The facts that a survey keeps of one image.
 
     Attributes
     ----------
     digest : bytes
-        Of its content (see `feature_cache.keys`).
+        Digest of the image's content (see `feature_cache.keys`).
     shape : (height, width)
-        Once it is upright.
+        The shape of the upright image.
     mode, format : str
-        As Pillow calls them; `format` is ``array`` where there is no file.
+        Pillow's names; `format` is ``array`` where there is no file.
     bits : int
-        Of a channel, as stored.
+        Bits of a channel, as stored.
     bytes : int or None
-        Of the file.
+        Size of the file.
     animated : bool
-        It has further pages or frames, which are not looked at.
+        Whether the file has further pages or frames, which are not decoded.
     """
 
     digest: bytes
@@ -56,27 +57,28 @@ class ImageRecord:
     animated: bool
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What was seen of a data set.
+@dataclass(frozen=True, repr=False)
+class DatasetSurvey:
+    """The result of `survey`.
 
     Attributes
     ----------
     dataset : Dataset
-        Of the images that can be read.
+        The images that can be read.
     records : list of ImageRecord
-        One for each of them.
+        One record for each of them.
     grays : ndarray of shape (n, 32, 32), uint8
+        A small gray version of each of them.
     hashes : ndarray of shape (n, 128), bool
-        See `transfer.data.duplicates.difference_hash`.
+        The difference hash of each of them (see `transfer.data.image_hash`).
     unreadable : list of Unreadable
-        The others.
+        The images that cannot be read.
     classes : tuple of str or None
-        All names of classes, of those with no image that can be read too; None without labels.
+        The names of all classes, also of those without a readable image; None without labels.
     size : (height, width)
-        Of a net's input.
+        The input size of the net that the histogram is for.
     histogram : ndarray of shape (3, 256), int64
-        How often each value occurs in red, green and blue, over all pixels that a net of this size is given.
+        How often each level occurs in red, green and blue, over all pixels that a net of this input size is given.
     decoding : Decoding
     remarks : list of str
         What decoding has guessed or left out, a sentence each.
@@ -93,6 +95,9 @@ class Survey:
     decoding: Decoding = DEFAULT
     remarks: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"DatasetSurvey({self.dataset!r}, {len(self.unreadable):,} unreadable)"
+
 
 def survey(
     dataset: Dataset,
@@ -101,77 +106,106 @@ def survey(
     decoding: Decoding = DEFAULT,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Survey:
-    """Decode every image once, in threads. Less than 2 kB are kept of each.
+) -> DatasetSurvey:
+    """Decode every image once, in threads, and keep less than 2 kB of each.
 
     Parameters
     ----------
+    dataset : Dataset
     size : (height, width)
-        Of the net's input.
+        The input size of a net.
+    decoding : Decoding
+    threads : int, optional
+        By default one for each core.
     progress : callable, optional
-        Called with the number of images done, and of all.
+        Called with the number of images done, and the number of all images.
+
+    Examples
+    --------
+    >>> from transfer.data.datasets import load
+    >>> digits = load("digits")
+    >>> survey(digits.select(np.arange(20)), (8, 8)).records[0].shape
+    (8, 8)
     """
-    looks: list[ImageRecord] = []
-    readable: list[int] = []
-    unreadable: list[Unreadable] = []
-    histogram = np.zeros((3, 256), np.int64)
-    remarks = Remarks()
-    # Allocated at once: small blocks that are kept, among large ones that are not, would leave memory in fragments.
-    grays = np.empty((len(dataset), GRAY_SIDE, GRAY_SIDE), np.uint8)
-    hashes = np.empty((len(dataset), HASH_BITS), bool)
-
-    def look(position: int) -> tuple[ImageRecord, np.ndarray] | BadImage:
-        try:
-            found, pixels, guesses = _look(dataset.sources[position], size, decoding)
-        except BadImage as error:
-            return error
-        remarks.add(guesses, dataset.ids[position])
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        gray = image.convert("L").resize((GRAY_SIDE, GRAY_SIDE), Image.Resampling.BILINEAR)
-        grays[position], hashes[position] = np.asarray(gray), difference_hash(gray)
-        return found, np.array(image.histogram()).reshape(-1, 256)
-
-    with ThreadPoolExecutor(threads or len(cores()), thread_name_prefix="layertap-look") as pool:
+    collector = _Collector(dataset, size, decoding)
+    with ThreadPoolExecutor(threads or len(cores()), thread_name_prefix="layertap-survey") as pool:
         for start in range(0, len(dataset), CHUNK):
-            found = pool.map(look, range(start, min(start + CHUNK, len(dataset))))
-            for position, result in enumerate(found, start):
-                if isinstance(result, BadImage):
-                    unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
-                else:
-                    readable.append(position)
-                    looks.append(result[0])
-                    histogram += result[1]
+            results = pool.map(collector.decode, range(start, min(start + CHUNK, len(dataset))))
+            for position, result in enumerate(results, start):
+                collector.add(position, result)
                 if progress:
                     progress(position + 1, len(dataset))
-    kept = np.array(readable, np.int64)
-    classes = None if dataset.labels is None else tuple(sorted({*dataset.labels.tolist(), *dataset.empty_classes}))
-    return Survey(
-        dataset.select(kept),
-        looks,
-        grays[kept],
-        hashes[kept],
-        unreadable,
-        classes,
-        size,
-        histogram,
-        decoding,
-        remarks.lines(),
-    )
+    return collector.result()
 
 
-def _look(source: ImageSource, size: tuple[int, int], decoding: Decoding) -> tuple[ImageRecord, np.ndarray, list[str]]:
-    """What is kept of an image, the pixels that a net is given, and what decoding has guessed."""
+class _Collector:
+    """What is kept of the images of a data set: `decode` is called by many threads, `add` and `result` by one."""
+
+    def __init__(self, dataset: Dataset, size: tuple[int, int], decoding: Decoding) -> None:
+        self._dataset = dataset
+        self._size = size
+        self._decoding = decoding
+        self._records: list[ImageRecord] = []
+        self._readable: list[int] = []
+        self._unreadable: list[Unreadable] = []
+        self._histogram = np.zeros((3, 256), np.int64)
+        self._remarks = Remarks()
+        # One allocation each: small blocks that are kept, among large ones that are not, would fragment the memory.
+        self._grays = np.empty((len(dataset), GRAY_SIDE, GRAY_SIDE), np.uint8)
+        self._hashes = np.empty((len(dataset), HASH_BITS), bool)
+
+    def decode(self, position: int) -> tuple[ImageRecord, np.ndarray] | BadImage:
+        """The record of an image and the histogram of its levels, or the error that reading it raises."""
+        try:
+            record, pixels, remarks = _record(self._dataset.sources[position], self._size, self._decoding)
+        except BadImage as error:
+            return error
+        self._remarks.add(remarks, self._dataset.ids[position])
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        gray = image.convert("L").resize((GRAY_SIDE, GRAY_SIDE), Image.Resampling.BILINEAR)
+        self._grays[position], self._hashes[position] = np.asarray(gray), difference_hash(gray)
+        return record, np.array(image.histogram()).reshape(-1, 256)
+
+    def add(self, position: int, result: tuple[ImageRecord, np.ndarray] | BadImage) -> None:
+        if isinstance(result, BadImage):
+            self._unreadable.append(Unreadable(self._dataset.ids[position], result.reason, str(result)))
+            return
+        self._readable.append(position)
+        self._records.append(result[0])
+        self._histogram += result[1]
+
+    def result(self) -> DatasetSurvey:
+        counts, readable = self._dataset.class_counts, np.array(self._readable, np.int64)
+        return DatasetSurvey(
+            self._dataset.select(readable),
+            self._records,
+            self._grays[readable],
+            self._hashes[readable],
+            self._unreadable,
+            None if counts is None else tuple(counts),
+            self._size,
+            self._histogram,
+            self._decoding,
+            self._remarks.lines(),
+        )
+
+
+def _record(
+    source: ImageSource, size: tuple[int, int], decoding: Decoding
+) -> tuple[ImageRecord, np.ndarray, list[str]]:
+    """The record of an image, the pixels that a net is given, and the remarks that decoding makes."""
     digest, picture = source.load()
     stamp, shape = source.stamp(), picture.shape
-    all_are_used = decoding.pages != "first" or getattr(source, "page", None) is not None
-    animated = not all_are_used and picture.pages > 1
+    all_pages_are_used = decoding.pages != "first" or getattr(source, "page", None) is not None
+    animated = not all_pages_are_used and picture.pages > 1
     pixels = to_pixels(picture, size, name=str(source), decoding=decoding)
-    look = ImageRecord(digest, shape, picture.mode, picture.format, picture.bits, stamp[1] if stamp else None, animated)
-    return look, pixels, picture.remarks
+    size_in_bytes = stamp[1] if stamp else None
+    record = ImageRecord(digest, shape, picture.mode, picture.format, picture.bits, size_in_bytes, animated)
+    return record, pixels, picture.remarks
 
 
-def summary(found: Survey) -> dict[str, Any]:
-    """What was seen, in numbers, texts, lists and dicts of these, as JSON takes them.
+def summary(result: DatasetSurvey) -> dict[str, Any]:
+    """The survey as numbers, texts, lists and dicts of these, which JSON can hold.
 
     Returns
     -------
@@ -181,33 +215,41 @@ def summary(found: Survey) -> dict[str, Any]:
         ``animated`` (int); ``bytes`` (quantiles of the sizes of files, and their sum, or None without files); ``size``;
         ``mean`` and ``std`` of red, green and blue, from 0 to 255, over all pixels that a net is given, or None without
         any; ``unreadable`` (ids and reasons); ``remarks`` (what decoding has guessed or left out, a sentence each).
+
+    Examples
+    --------
+    >>> from transfer.data.datasets import load
+    >>> digits = load("digits")
+    >>> summary(survey(digits.select(np.arange(20)), (8, 8)))["shapes"]
+    [{'height': 8, 'width': 8, 'count': 20}]
     """
-    looks, labels = found.records, found.dataset.labels
+    records, labels = result.records, result.dataset.labels
     counts = Counter([] if labels is None else labels.tolist())
-    shapes = Counter(look.shape for look in looks)
-    sizes = [look.bytes for look in looks if look.bytes is not None]
-    mean, std = _moments(found.histogram) if looks else (None, None)
+    shapes = Counter(record.shape for record in records)
+    mean, std = _moments(result.histogram) if records else (None, None)
     return {
-        "images": len(looks) + len(found.unreadable),
-        "readable": len(looks),
-        "classes": None if found.classes is None else {name: counts[name] for name in found.classes},
+        "images": len(records) + len(result.unreadable),
+        "readable": len(records),
+        "classes": None if result.classes is None else {name: counts[name] for name in result.classes},
         "shapes": [{"height": h, "width": w, "count": count} for (h, w), count in shapes.most_common()],
-        "modes": dict(Counter(look.mode for look in looks).most_common()),
-        "bits": {str(bits): count for bits, count in Counter(look.bits for look in looks).most_common()},
-        "formats": dict(Counter(look.format for look in looks).most_common()),
-        "animated": sum(look.animated for look in looks),
-        "bytes": {
-            **{name: round(float(np.quantile(sizes, share))) for name, share in QUANTILES.items()},
-            "sum": sum(sizes),
-        }
-        if sizes
-        else None,
-        "size": list(found.size),
+        "modes": dict(Counter(record.mode for record in records).most_common()),
+        "bits": {str(bits): count for bits, count in Counter(record.bits for record in records).most_common()},
+        "formats": dict(Counter(record.format for record in records).most_common()),
+        "animated": sum(record.animated for record in records),
+        "bytes": _byte_quantiles([record.bytes for record in records if record.bytes is not None]),
+        "size": list(result.size),
         "mean": mean,
         "std": std,
-        "unreadable": [{"id": one.id, "reason": one.reason} for one in found.unreadable],
-        "remarks": found.remarks,
+        "unreadable": [{"id": image.id, "reason": image.reason} for image in result.unreadable],
+        "remarks": result.remarks,
     }
+
+
+def _byte_quantiles(sizes: list[int]) -> dict[str, int] | None:
+    if not sizes:
+        return None
+    quantiles = {name: round(float(np.quantile(sizes, share))) for name, share in QUANTILES.items()}
+    return {**quantiles, "sum": sum(sizes)}
 
 
 def _moments(histogram: np.ndarray) -> tuple[list[float], list[float]]:
@@ -218,12 +260,12 @@ def _moments(histogram: np.ndarray) -> tuple[list[float], list[float]]:
     return mean.tolist(), np.sqrt(variance).tolist()
 
 
-def pixels_as_net_input(found: Survey, position: int, size: tuple[int, int]) -> np.ndarray:
+def pixels_as_net_input(result: DatasetSurvey, position: int, size: tuple[int, int]) -> np.ndarray:
     """An image, read again, as a net of this input size is given it: (height, width, 1 or 3), uint8."""
-    source = found.dataset.sources[position]
-    return to_pixels(source.load()[1], size, name=str(source), decoding=found.decoding)
+    source = result.dataset.sources[position]
+    return to_pixels(source.load()[1], size, name=str(source), decoding=result.decoding)
 
 
-def thumbnail(found: Survey, position: int, longest: int) -> np.ndarray:
+def thumbnail(result: DatasetSurvey, position: int, longest: int) -> np.ndarray:
     """An image, read again in its proportions, with no side above `longest`: (height, width, 1 or 3), uint8."""
-    return images.thumbnail(found.dataset.sources[position], longest, found.decoding)
+    return images.thumbnail(result.dataset.sources[position], longest, result.decoding)

@@ -16,6 +16,7 @@ from layertap.commands.terminal.output import Progress, print_notes
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
+    from layertap.workflows.load_dataset import Source
     from transfer.data.datasets import Dataset
     from transfer.data.images import Decoding
     from transfer.extraction.lookup import FeatureSet
@@ -42,38 +43,32 @@ FEATURES: dict[str, Any] = {
 
 
 def dataset(args: argparse.Namespace) -> Dataset:
-    if args.images and not args.data.lower().endswith((".csv", ".tsv", ".tab", ".txt")):
-        raise InvalidChoice(f"--images goes with a CSV file; {args.data!r} is none.")
     return load(args, args.data)
 
 
-def load(args: argparse.Namespace, name: str) -> Dataset:
-    """The data set of this name, by the options of `args`; notes on what was passed over or guessed go to stderr."""
-    from transfer.data import datasets
+def load(args: argparse.Namespace, source: Source) -> Dataset:
+    """The data set that `source` names, by the options of `args`; its notes go to stderr."""
+    from layertap.workflows.load_dataset import load_dataset
 
-    found = datasets.load(
-        name,
+    if args.pages == "channels" and not hasattr(args, "alpha"):
+        raise InvalidChoice("--pages channels is part of the features, and the run has its own; leave it out.")
+    dataset = load_dataset(
+        source,
         images=args.images,
         class_column=args.class_column,
         id_column=args.id_column,
         split=args.split,
         value_range=args.range,
+        pages="all" if args.pages == "all" else "first",
+        max_pixels=args.max_pixels,
     )
-    return read_as(args, found)
+    print_notes(dataset.notes)
+    return dataset
 
 
 def read_as(args: argparse.Namespace, dataset: Dataset) -> Dataset:
     """The data set with an image for each page, and with another limit on pixels, where `args` say so."""
-    from transfer.data.pages import expand_pages, with_max_pixels
-
-    if args.pages == "channels" and not hasattr(args, "alpha"):
-        raise InvalidChoice("--pages channels is part of the features, and the run has its own; leave it out.")
-    if args.max_pixels:
-        dataset = with_max_pixels(dataset, args.max_pixels)
-    if args.pages == "all":
-        dataset = expand_pages(dataset)
-    print_notes(dataset.notes)
-    return dataset
+    return load(args, dataset)
 
 
 def optional_dataset(args: argparse.Namespace) -> Dataset | None:

@@ -48,4 +48,9 @@ def _flag(match: re.Match[str]) -> str:
     flag = _flags.get(name) or _flags.get(OTHER_NAMES.get(name, ""))
     if flag is None:
         return match[0]
-    return flag if value in (None, "True") else f"{flag} {value.strip(chr(39))}"
+    if value in (None, "True"):
+        return flag
+    text = value.strip("'\"")
+    if text.startswith("("):  # a range: the command line has no brackets
+        text = text.strip("()").replace(" ", "")
+    return f"{flag}={text}" if text.startswith("-") else f"{flag} {text}"

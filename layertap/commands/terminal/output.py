@@ -19,11 +19,21 @@ from feature_cache.files.checked import real_path
 from layertap.commands.terminal.flags import with_flags
 
 MOST_NOTES = 20  # lines of notes that a command prints
+SENTENCES = ("reason", "remarks", "notes", "message")  # keys of JSON output whose texts may name parameters
 READER_SECONDS = 10.0  # that a program may take to open the named pipe that is written to
 
 
 def print_json(content: dict[str, Any], stream: IO[str] | None = None) -> None:
-    print(json.dumps(content, indent=2), file=stream)
+    print(json.dumps(_named_as_flags(content), indent=2), file=stream)
+
+
+def _named_as_flags(value: Any, key: str = "") -> Any:
+    """`value` with the flags of the command in those texts that are sentences of ours, by the key that they are at."""
+    if isinstance(value, dict):
+        return {name: _named_as_flags(item, name) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named_as_flags(item, key) for item in value]
+    return with_flags(value) if isinstance(value, str) and key in SENTENCES else value
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequence[int] = (0,)) -> None:

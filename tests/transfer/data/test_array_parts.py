@@ -77,7 +77,7 @@ class TestParts:
         (note,) = dataset.notes
         assert f"{images.format('train')} with {labels.format('train')} is read; not read: " in note
         assert images.format("test") in note
-        assert "--split chooses another part (val, test)." in note
+        assert "`split` chooses another part (val, test)." in note
         for part, rows in PARTS.items():
             chosen = datasets.load(file, split={"val": "validation"}.get(part, part))
             assert np.array_equal(pixels(chosen), gray[rows])
@@ -99,7 +99,7 @@ class TestParts:
 
     def test_without_a_training_part_one_is_named(self, tmp_path: Path, gray: np.ndarray) -> None:
         file = str(write_npz(tmp_path / "d.npz", x_val=gray[:2], x_test=gray[2:]))
-        with pytest.raises(BadData, match=r"holds several parts \(val, test\); name one with --split"):
+        with pytest.raises(BadData, match=r"holds several parts \(val, test\); name one with `split`"):
             datasets.load(file)
         assert len(datasets.load(str(write_npz(tmp_path / "e.npz", x_test=gray, y_test=range(12))))) == 12
 
@@ -162,7 +162,9 @@ class TestRange:
     @pytest.mark.parametrize("bounds", [(0, 0.99), (-0.5, 0.5), (0.1, 2)])
     def test_numbers_beyond_it_are_named_and_never_cut_off(self, tmp_path: Path, bounds: tuple[float, float]) -> None:
         file = write_npz(tmp_path / "d.npz", X=np.linspace(0, 1, 160).reshape(2, 10, 8))
-        with pytest.raises(BadData, match="numbers from 0 to 1, beyond --range=.*give a range that holds them all"):
+        with pytest.raises(
+            BadData, match="numbers from 0 to 1, beyond `value_range=.*give a range that holds them all"
+        ):
             datasets.load(str(file), value_range=bounds)
 
     @pytest.mark.parametrize("bounds", [(-1e308, 1e308), (0, 5e-324)])
@@ -174,10 +176,10 @@ class TestRange:
     @pytest.mark.parametrize("dtype", [np.uint8, bool])
     def test_where_the_dtype_says_it_there_is_no_other(self, tmp_path: Path, gray: np.ndarray, dtype: type) -> None:
         file = write_npz(tmp_path / "d.npz", X=gray.astype(dtype))
-        with pytest.raises(InvalidChoice, match="whose range is known; leave out --range"):
+        with pytest.raises(InvalidChoice, match="whose range is known; leave out `value_range`"):
             datasets.load(str(file), value_range=(0, 255))
         (tmp_path / "my-images-idx3-ubyte").write_bytes(idx(gray))
-        with pytest.raises(InvalidChoice, match="leave out --range"):
+        with pytest.raises(InvalidChoice, match="leave out `value_range`"):
             datasets.load(str(tmp_path / "my-images-idx3-ubyte"), value_range=(0, 255))
 
 

@@ -105,9 +105,15 @@ class TestNpz:
             ({"X": np.zeros((20, 20, 3), np.uint8)}, r"has the shape \(20, 20, 3\); images are of shape"),
             ({"X": np.zeros((2, 5, 9, 9), np.uint8)}, r"has the shape \(2, 5, 9, 9\); .* with 1, 3 or 4 channels"),
             ({"X": np.zeros((2, 3, 9, 3), np.uint8)}, r"has the shape \(2, 3, 9, 3\), which may be \(n, height"),
-            ({"X": np.zeros((2, 9, 9), np.int64)}, "X of .* holds int64 from 0 to 0, .* name both with --range, for"),
-            ({"X": np.full((2, 9, 9), 254.0)}, "X of .* holds floats from 254 to 254, .* for instance --range=0,255"),
-            ({"X": np.linspace(-1, 1, 98).reshape(2, 7, 7)}, "holds floats from -1 to 1, .* for instance --range=-1,1"),
+            ({"X": np.zeros((2, 9, 9), np.int64)}, "X of .* holds int64 from 0 to 0, .* name both, for"),
+            (
+                {"X": np.full((2, 9, 9), 254.0)},
+                "X of .* holds floats from 254 to 254, .* for instance `value_range=.0, 255.`",
+            ),
+            (
+                {"X": np.linspace(-1, 1, 98).reshape(2, 7, 7)},
+                "holds floats from -1 to 1, .* for instance `value_range=.-1, 1.`",
+            ),
             ({"X": np.full((2, 9, 9), 1j)}, "holds complex128, which are no numbers that could be shades"),
             ({"X": np.full((2, 9, 9), np.nan)}, "holds NaN or infinity"),
             ({"X": np.array([{}, {}])}, "X of .* holds pickled Python objects, which are never read; save"),
@@ -211,7 +217,11 @@ def _labels_of(images: str) -> str:
 class TestDoubts:
     def test_arrays_far_from_white_are_noted_with_a_range(self, tmp_path: Path) -> None:
         images = np.arange(162, dtype=np.uint16).reshape(2, 9, 9)
-        for scale, hint in ((1, "--range 0,255"), (25, "--range 0,4095"), (100, "--range 0,16383")):
+        for scale, hint in (
+            (1, "`value_range=(0, 255)`"),
+            (25, "`value_range=(0, 4095)`"),
+            (100, "`value_range=(0, 16383)`"),
+        ):
             (note,) = datasets.load(str(write_npz(tmp_path / "a.npz", X=images * scale))).notes
             assert f"uint16 up to {161 * scale}, where 65535 is white" in note
             assert hint in note

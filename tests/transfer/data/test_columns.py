@@ -173,7 +173,7 @@ def test_numbers_with_more_than_digits_are_refused(table: Callable, cell: str):
 
 
 def test_a_table_without_classes_says_what_its_columns_are_for(table: Callable):
-    with pytest.raises(BadData, match=r"--class-column: it has id, breed\."):
+    with pytest.raises(BadData, match=r"`class_column`: it has id, breed\."):
         require_labels(table(breed=["pug", "boxer"]))
-    with pytest.raises(BadData, match="with --multilabel cat,dog"):
+    with pytest.raises(BadData, match="with `multilabel='cat,dog'`"):
         require_labels(table(cat=["1", "0"], dog=["0", "1"]))

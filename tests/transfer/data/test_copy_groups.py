@@ -318,7 +318,7 @@ class TestNear:
     ) -> None:
         exact = grouped(dataset, memo)
         expected = near_groups(dataset, exact, SPEC)
-        for name in ("MOST_PAIRS", "_ROWS", "_COLUMNS"):
+        for name in ("MOST_PAIRS", "_BLOCK_ROWS", "_BLOCK_COLUMNS"):
             monkeypatch.setattr(duplicates, name, 1)
         assert np.array_equal(near_groups(dataset, exact, SPEC).groups, expected.groups)
 

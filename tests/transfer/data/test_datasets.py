@@ -166,7 +166,7 @@ class TestCsv:
         assert all(source.path.is_file() for source in dataset.sources)
 
     def test_missing_image_folder_is_refused(self, kit: Path) -> None:
-        with pytest.raises(InvalidChoice, match=r"no image folder .*pics; name the one of train\.csv with --images"):
+        with pytest.raises(InvalidChoice, match=r"no image folder .*pics; name the one of train\.csv with `images`"):
             datasets.load(str(kit / "train.csv"), images=str(kit / "pics"))
 
     def test_without_class_column_there_are_no_labels(self, kit: Path) -> None:

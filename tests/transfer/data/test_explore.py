@@ -13,10 +13,10 @@ from PIL import Image
 
 from transfer.data import datasets
 from transfer.data.images import to_pixels
-from transfer.data.survey import Survey, pixels_as_net_input, summary, survey, thumbnail
+from transfer.data.survey import DatasetSurvey, pixels_as_net_input, summary, survey, thumbnail
 
 
-def look_at(image: Path, size: tuple[int, int] = (32, 32)) -> Survey:
+def look_at(image: Path, size: tuple[int, int] = (32, 32)) -> DatasetSurvey:
     return survey(datasets.from_files([image]), size)
 
 

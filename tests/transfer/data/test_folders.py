@@ -66,7 +66,7 @@ class TestSplits:
         self, tmp_path: Path, names: tuple[str, ...], example: str
     ) -> None:
         put(tmp_path, *names)
-        with pytest.raises(BadData, match=rf"(divided into splits|holds the split) .*--split {example}\b") as caught:
+        with pytest.raises(BadData, match=rf"(divided into splits|holds the split) .*`split='{example}'`") as caught:
             datasets.load(str(tmp_path))
         assert "\n" not in str(caught.value)
         assert len(datasets.load(str(tmp_path), split=example)) > 0
@@ -174,7 +174,7 @@ class TestSplits:
         image = write_image(tmp_path / "flat" / "1.png", 1)
         (tmp_path / "table.csv").write_text("id,class\nflat/1.png,a\n")
         for data in ("digits", str(image), str(tmp_path / "table.csv")):
-            with pytest.raises(InvalidChoice, match=f"has no splits; leave out --split {split}"):
+            with pytest.raises(InvalidChoice, match=f"has no splits; leave out `split='{split}'`"):
                 datasets.load(data, split=split)
         with pytest.raises(InvalidChoice, match=f"no split '{split}': .*flat is a folder of images without subfolders"):
             datasets.load(str(tmp_path / "flat"), split=split)
@@ -182,7 +182,7 @@ class TestSplits:
     def test_a_range_goes_with_arrays_alone(self, tmp_path: Path, write_image: WriteImage) -> None:
         image = write_image(tmp_path / "flat" / "1.png", 1)
         for data in ("digits", str(image), str(tmp_path / "flat")):
-            with pytest.raises(InvalidChoice, match="--range goes with arrays of floats or of integers alone"):
+            with pytest.raises(InvalidChoice, match="`value_range` goes with arrays of floats or of integers alone"):
                 datasets.load(data, value_range=(0, 1))
 
     def test_a_kit_has_a_training_and_a_test_set(self, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class TestNear:
         result = found_in(tmp_path)
         assert [pair[:2] for pair in result.near] == [(0, 1)]
         assert result.near_total == 1
-        assert duplicates.ALIKE <= result.near[0][2] <= 1
+        assert duplicates.LEAST_CORRELATION <= result.near[0][2] <= 1
 
     @pytest.mark.parametrize(
         "change",
@@ -134,11 +134,11 @@ class TestNearPairs:
                 (i, j)
                 for i in range(rows)
                 for j in range(i + 1, 60)
-                if alike[i, j] >= duplicates.ALIKE and bits[i, j] <= duplicates.MOST_BITS
+                if alike[i, j] >= duplicates.LEAST_CORRELATION and bits[i, j] <= duplicates.MOST_BITS
             }
             for block in ((1000, 1000), (7, 11), (16, 8)):
-                monkeypatch.setattr(duplicates, "_ROWS", block[0])
-                monkeypatch.setattr(duplicates, "_COLUMNS", block[1])
+                monkeypatch.setattr(duplicates, "_BLOCK_ROWS", block[0])
+                monkeypatch.setattr(duplicates, "_BLOCK_COLUMNS", block[1])
                 pairs, total = duplicates.near_pairs(hashes, grays, rows)
                 assert {pair[:2] for pair in pairs} == expected
                 assert total == len(expected) > 20
@@ -149,7 +149,7 @@ class TestNearPairs:
     ) -> None:
         everything, total = duplicates.near_pairs(*scene, 60)
         monkeypatch.setattr(duplicates, "MOST_PAIRS", 10)
-        monkeypatch.setattr(duplicates, "_ROWS", 7)
+        monkeypatch.setattr(duplicates, "_BLOCK_ROWS", 7)
         some, again = duplicates.near_pairs(*scene, 60)
         assert [pair[:2] for pair in some] == [pair[:2] for pair in everything[:10]]
         assert again == total

@@ -175,11 +175,11 @@ class TestDialect:
     def test_of_several_such_columns_none_is_read(self, table: Callable[..., Dataset]) -> None:
         data = table("id,Class,CLASS\n0.png,ant,bee\n")
         assert data.labels is None
-        assert "no column 'class', but 'Class' and 'CLASS': name one with --class-column" in data.notes[0]
+        assert "no column 'class', but 'Class' and 'CLASS': name one with `class_column`" in data.notes[0]
 
     def test_lists_in_the_class_column_are_noted(self, table: Callable[..., Dataset]) -> None:
         (note,) = table("id,class\n0.png,['ant']\n1.png,\"['ant', 'bee']\"\n").notes
-        assert "holds lists such as ['ant']; each is a class of its own, unless --multilabel class" in note
+        assert "holds lists such as ['ant']; each is a class of its own, unless `multilabel='class'`" in note
 
     @pytest.mark.parametrize("place", [0, -1])
     def test_the_class_of_pixels_without_a_header_is_first_or_last(
@@ -407,7 +407,7 @@ class TestLabels:
         assert "1 rows of" in data.notes[0]
         said = refused(table, "id,class,age\n0.png,ant,1\n1.png,bee,1\n0.png,ant,2\n")
         assert "in the column 'age' line 2 has '1', and line 4 '2'; keep one row for it." in said
-        assert "for --multilabel" in refused(table, "id,class\n0.png,ant\n0.png,bee\n")
+        assert "for `multilabel`" in refused(table, "id,class\n0.png,ant\n0.png,bee\n")
 
 
 class TestParts:
@@ -437,7 +437,7 @@ class TestParts:
         assert "no part 'extra' in its column 'Split', which holds" in refused(table, self.TEXT, split="extra")
         assert "no column named split or set" in refused(table, "id\n0.png\n", split="train")
         file = table(self.TEXT).name
-        assert "--range goes with numbers in cells" in refused(lambda: load(file, value_range=(0, 1)))
+        assert "`value_range` goes with numbers in cells" in refused(lambda: load(file, value_range=(0, 1)))
 
 
 class TestPixels:
@@ -551,10 +551,10 @@ class TestPixels:
         shares = (frame / 255).to_csv(index=False)
         file = Path(table(frame.to_csv(index=False)).name)
         file.write_text(shares)
-        assert "--range 0,1" in refused(lambda: load(str(file)))
+        assert "`value_range=(0, 1)`" in refused(lambda: load(str(file)))
         np.testing.assert_array_equal(load(str(file), value_range=(0, 1)).sources[0].pixels, pixels[0])
         dark = table((frame // 16).to_csv(index=False))
-        assert "none of them above 15 (add --range 0,15" in dark.notes[0]
+        assert "none of them above 15 (add `value_range=(0, 15)`" in dark.notes[0]
 
     def test_pixels_of_no_square_image(self, table: Callable[..., Dataset]) -> None:
         assert "20 pixels in each row" in refused(

@@ -53,7 +53,7 @@ def to_images(
             f"{name} has the shape {stored.shape}, which is read as channels first: (n, channels, height, width).",
         )
     if value_range and (stored.dtype.kind == "b" or stored.dtype == np.uint8):
-        raise InvalidChoice(f"{name} holds {stored.dtype}, whose range is known; leave out --range.")
+        raise InvalidChoice(f"{name} holds {stored.dtype}, whose range is known; leave out `value_range`.")
     values = stored.read()
     _check_numbers(values, name, value_range)
     if value_range is None and values.dtype.kind == "u" and values.size:
@@ -189,18 +189,17 @@ def _check_numbers(values: np.ndarray, name: str, value_range: Range | None) -> 
             raise InvalidChoice(f"the range {low:g},{high:g} is too small or too large to be divided into 255 shades.")
         if lowest < low or highest > high:
             raise BadData(
-                f"{name} holds numbers from {lowest:g} to {highest:g}, beyond --range={low:g},{high:g}; they are never "
-                "cut off: give a range that holds them all."
+                f"{name} holds numbers from {lowest:g} to {highest:g}, beyond `value_range=({low:g}, {high:g})`; they "
+                "are never cut off: give a range that holds them all."
             )
     elif dtype.kind != "f" or lowest < 0 or highest > 1:
         kind = "floats" if dtype.kind == "f" else str(dtype)
         ranges = _LIKELY if dtype.kind == "f" else _LIKELY[2:]
-        likely = next(
-            (f"{low},{high}" for low, high in ranges if low <= lowest and highest <= high), f"{lowest:g},{highest:g}"
-        )
+        fitting = (f"{low}, {high}" for low, high in ranges if low <= lowest and highest <= high)
+        likely = next(fitting, f"{lowest:g}, {highest:g}")
         raise BadData(
             f"{name} holds {kind} from {lowest:g} to {highest:g}, which do not say what is black and what is white; "
-            f"name both with --range, for instance --range={likely}."
+            f"name both, for instance `value_range=({likely})`."
         )
 
 
@@ -212,7 +211,9 @@ def _dark(values: np.ndarray, name: str) -> tuple[str, ...]:
         return ()
     text = f"{name} holds {values.dtype.name} up to {highest}, where {white} is white, and so the images are dark"
     likely = next(high for high in (255, 4095, 16383) if highest <= high)
-    hint = f"add --range 0,{likely} if that is white" if white > 255 else "scale them to 255 if that is too dark"
+    hint = (
+        f"add `value_range=(0, {likely})` if that is white" if white > 255 else "scale them to 255 if that is too dark"
+    )
     return (f"{text}; {hint}.",)
 
 

@@ -72,7 +72,7 @@ def read(path: Path, split: str | None = None, value_range: Range | None = None)
     if path.suffix.lower() == ".npz":
         return _choose(files.npz(path), f"{path}", split, value_range)
     if split is not None:
-        raise InvalidChoice(f"{path} is a single array and has no splits; leave out --split, or give its folder.")
+        raise InvalidChoice(f"{path} is a single array and has no splits; leave out `split`, or give its folder.")
     return _with_labels_beside(path, value_range)
 
 
@@ -140,7 +140,7 @@ def _choose(stored: Mapping[str, StoredArray], what: str, split: str | None, val
     rest = [key for key in stored if key not in (image_key, label_key)]
     if split is None and rest:
         others = [name for name in images if name and name != part]
-        hint = f"; --split chooses another part ({', '.join(split_names.in_order(others))})" if others else ""
+        hint = f"; `split` chooses another part ({', '.join(split_names.in_order(others))})" if others else ""
         used = image_key if label_key is None else f"{image_key} with {label_key}"
         notes = (*notes, f"of {what}, {used} is read; not read: {', '.join(rest[:_MOST])}{_more(rest)}{hint}.")
     return Arrays(found, classes, notes)
@@ -152,7 +152,7 @@ def _part(parts: list[str], what: str, split: str | None) -> str:
     training = [part for part in named if split_names.split_of(part) == "train"]
     if split is not None:
         if not named:
-            raise InvalidChoice(f"{what} has no splits, only one array of images; leave out --split.")
+            raise InvalidChoice(f"{what} has no splits, only one array of images; leave out `split`.")
         if "" in parts and not training and split_names.split_of(split) == "train":
             return ""  # X beside X_test
         return split_names.choose(split, split_names.in_order(named), what)
@@ -160,7 +160,7 @@ def _part(parts: list[str], what: str, split: str | None) -> str:
         return ""
     if len(named) == 1 or len(training) == 1:
         return (training or named)[0]
-    raise BadData(f"{what} holds several parts ({', '.join(split_names.in_order(named))}); name one with --split.")
+    raise BadData(f"{what} holds several parts ({', '.join(split_names.in_order(named))}); name one with `split`.")
 
 
 def _by_part(names: Mapping[str, _Name | None], role: tuple[str, ...]) -> dict[str, str]:

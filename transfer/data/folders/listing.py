@@ -104,7 +104,7 @@ def _split_folder(folder: Path, parts: list[str], split: str | None) -> Path:
             what, name = f"holds the split {parts[0]} alone, which is no class", "name it"
         else:
             what, name = f"is divided into splits ({', '.join(parts)}), which are no classes", "name one, for instance"
-        raise BadData(f"{folder} {what}; {name} with --split {parts[0]}, or give its folder, {folder / parts[0]}.")
+        raise BadData(f"{folder} {what}; {name} with `split={parts[0]!r}`, or give its folder, {folder / parts[0]}.")
     return folder / split_names.choose(split, parts, str(folder))
 
 
@@ -184,12 +184,12 @@ def _choose_below(folder: Path, divided: dict[str, list[str]], tree: Tree, split
         raise BadData(
             f"{folder / holder} is divided into splits ({', '.join(divided[holder])}), and its neighbours in another "
             f"way or with folders below; give one of them, for instance {folder / holder} with "
-            f"--split {divided[holder][0]}."
+            f"`split={divided[holder][0]!r}`."
         )
     if split is None:
         raise BadData(
             f"the classes of {folder} are divided into splits ({next(iter(divided))}: {', '.join(names)}); name one, "
-            f"for instance with --split {names[0]}."
+            f"for instance with `split={names[0]!r}`."
         )
     chosen = split_names.choose(split, names, str(folder))
     return tuple(name for name, step in zip(tree.images, steps, strict=True) if step[1].lower() == chosen.lower())
@@ -197,7 +197,7 @@ def _choose_below(folder: Path, divided: dict[str, list[str]], tree: Tree, split
 
 def _require_no_split(split: str | None, what: str) -> None:
     if split is not None:
-        raise InvalidChoice(f"there is no split {split!r}: {what}; leave out --split.")
+        raise InvalidChoice(f"there is no split {split!r}: {what}; leave out `split`.")
 
 
 def _doubts(folder: Path, tops: list[str], tree: Tree, divided: bool) -> list[str]:

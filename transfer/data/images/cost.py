@@ -62,5 +62,5 @@ def check(
         reason = f"{size} in a format that is slow to decode, which would take {seconds:.0f} s"
     else:
         return
-    reason += "; make it smaller, save it as JPEG, or raise max_pixels (--max-pixels)"
+    reason += "; make it smaller, save it as JPEG, or raise `max_pixels`"
     raise BadImage(f"{name} {reason}.", reason)

@@ -74,7 +74,7 @@ def remark_on(most: int, bits: int, decoding: Decoding) -> str | None:
     used = most.bit_length()
     return (
         f"its 16-bit values become no more than {levels} of 256 gray levels; say which value is white "
-        f"by depth {used} (--depth {used}) or by a window (--window 0,{2**used - 1})"
+        f"by a window of {used} bits (`window='0,{2**used - 1}'`)"
     )
 
 
@@ -108,7 +108,7 @@ def _percentiles(values: np.ndarray, no_data: float | None) -> tuple[float, floa
 
 def _refusal(name: str, what: str) -> BadImage:
     reason = (
-        f"{what}; say what is black and white by a window (--window LOW,HIGH or percentiles), or save it as 8- or "
+        f"{what}; say what is black and white by a window (`window='LOW,HIGH'` or percentiles), or save it as 8- or "
         "16-bit gray"
     )
     return BadImage(f"{name} {reason}.", reason)

@@ -23,7 +23,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
 _CONVERT = "convert it to PNG, TIFF or JPEG"
-_CONVERT_FLOATS = "save it as TIFF of floating point, which is read by a window (--window LOW,HIGH)"
+_CONVERT_FLOATS = "save it as TIFF of floating point, which is read by a window (`window='LOW,HIGH'`)"
 # Formats that have to be named where they are not read, by how they begin (see `_brand` for those of one container).
 _FOREIGN = (
     (b"\xff\x0a", f"a JPEG XL file; {_CONVERT}"),

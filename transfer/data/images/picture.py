@@ -269,7 +269,7 @@ class PillowPicture:
                 "its first page is read, and marked as a smaller copy of another image, as in raw files of cameras"
             )
         elif self.pages > 1 and not self._second_is_reduced():
-            self._remark(f"of its {self.pages} pages the first alone is read (pages can be all or channels: --pages)")
+            self._remark(f"of its {self.pages} pages the first alone is read (`pages` can be all or channels)")
 
     def _second_is_reduced(self) -> bool:
         """Whether what follows the first page is that page again, smaller, as viewers keep it."""
@@ -285,7 +285,7 @@ class PillowPicture:
         if decoding.alpha != "ignore" and is_invisible(self._image):
             self._remark(
                 f"it is transparent all over, which leaves nothing but {decoding.alpha}; its colours show without its "
-                "transparency (--alpha ignore)"
+                "transparency (`alpha='ignore'`)"
             )
             return
         if self.format != "TIFF":
@@ -300,7 +300,7 @@ class PillowPicture:
             if counts[0] + counts[255] < _PLAIN_ALPHA * sum(counts):
                 self._remark(
                     f"its last band is marked as transparency and was laid over {decoding.alpha}; if it is another "
-                    "band, near infrared for instance, have it ignored (--alpha ignore)"
+                    "band, near infrared for instance, have it ignored (`alpha='ignore'`)"
                 )
 
 

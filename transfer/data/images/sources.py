@@ -94,7 +94,7 @@ class FileSource:
                 size, most = os.fstat(stream.fileno()).st_size, MAX_BYTES * max(1.0, self.max_pixels / MAX_PIXELS)
                 if size > most:
                     reason = f"{size / 1e9:.1f} GB large, where {most / 1e9:.1f} GB are allowed"
-                    reason += "; raise max_pixels (--max-pixels)"
+                    reason += "; raise `max_pixels`"
                     raise BadImage(f"the image {self.path} is {reason}.", reason)
                 return stream.read()
         except MemoryError as error:
@@ -148,7 +148,7 @@ _OF_PROGRAMS = (TypeError, AttributeError, LookupError, ArithmeticError, Asserti
 def reason_of(error: Exception) -> str:
     """Why a file could not be decoded, in a line that does not name it."""
     if isinstance(error, Image.DecompressionBombError):
-        return "more pixels than are decoded; raise max_pixels (--max-pixels)"
+        return "more pixels than are decoded; raise `max_pixels`"
     if isinstance(error, _OF_PROGRAMS):
         return "its header is damaged"
     text = first_line(error)

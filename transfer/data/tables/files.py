@@ -79,12 +79,12 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource
         more = f" ({len(several)} such ids)" if len(several) > 1 else ""
         raise BadData(
             f"{table}: {name!r} could be {' or '.join(fits[:3])} in {folder}{more}; write the path below the folder, "
-            "or name another folder with --images."
+            "or name another folder with `images`."
         )
     if len(missing) == len(ids):
         raise BadData(
             f"{table}: none of its {len(ids)} images is in the folder {folder}; the first is {missing[0]!r}"
-            f"{_cause(index, missing[0])}. Name the folder of the images with --images."
+            f"{_cause(index, missing[0])}. Name the folder of the images with `images`."
         )
     _require_one_each(table, ids, paths, pages)
     notes = []
@@ -186,7 +186,7 @@ class _Folder:
     def refusal(self, name: str) -> BadData:
         return BadData(
             f"{self.table} names {name!r}, which leads out of the image folder {self.folder}; such a path is "
-            "refused. Name the folder that holds the images with --images."
+            "refused. Name the folder that holds the images with `images`."
         )
 
     def _is_below(self, real: str) -> bool:

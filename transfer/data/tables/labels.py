@@ -59,7 +59,7 @@ def classes(
     if listed := next((cell for cell in counts if _LIST.fullmatch(cell)), None):
         notes.append(
             f"the column {column!r} of {file} holds lists such as {listed[:60]}; each is a class of its own, unless "
-            f"--multilabel {column} takes what they hold for labels."
+            f"`multilabel={column!r}` takes what they hold for labels."
         )
     alike: dict[str, str] = {}
     for cell in sorted(counts):

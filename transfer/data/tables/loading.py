@@ -98,7 +98,7 @@ def read(
         raise _without_ids(file, header, id_column, row[0][1] if row else [])
     if value_range is not None:
         raise InvalidChoice(
-            f"{file} names image files, and --range goes with numbers in cells or arrays; leave it out."
+            f"{file} names image files, and `value_range` goes with numbers in cells or arrays; leave it out."
         )
     return _of_files(rows.body(file, even, header or [id_column]), images, columns, split, notes)
 
@@ -134,7 +134,7 @@ def _of_files(table: rows.Body, images: str | None, names: Columns, split: str |
 
     folder = Path(images) if images else file.parent / "imgs" if (file.parent / "imgs").is_dir() else file.parent
     if not files.is_folder(folder):
-        raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with --images.")
+        raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with `images`.")
     sources, about_files = files.find(file, ids, folder)
     notes = [*notes, *about_parts, *about_copies, *about_classes, *about_files]
     return Table(tuple(ids), tuple(sources), classes, columns, tuple(notes))
@@ -185,7 +185,7 @@ def _class_of_pixels(file: Path, columns: dict[str, np.ndarray], names: Columns)
     if len(chosen) == 1:
         return chosen[0], [f"the column {chosen[0]!r} of {file} holds the classes."]
     if chosen:
-        return names.classes, [f"{file} has no class column; name it with --class-column: {', '.join(others[:12])}."]
+        return names.classes, [f"{file} has no class column; name it with `class_column`: {', '.join(others[:12])}."]
     return names.classes, []
 
 
@@ -197,7 +197,7 @@ def _require_distinct(table: rows.Body, column: str, ids: list[str]) -> None:
         if name in seen:
             raise BadData(
                 f"{table.file} has the id {name!r} in lines {seen[name]} and {line} of the column {column!r}; mend "
-                "them, or leave out --id-column: rows are then numbered."
+                "them, or leave out `id_column`: rows are then numbered."
             )
         seen[name] = line
 
@@ -209,7 +209,7 @@ def _classes(
         return labels.classes(table.file, name, columns[name].tolist(), ids, table.lines)
     near = [repr(other) for other in columns if other.casefold() == name.casefold()]
     if near:
-        return None, [f"{table.file} has no column {name!r}, but {' and '.join(near)}: name one with --class-column."]
+        return None, [f"{table.file} has no column {name!r}, but {' and '.join(near)}: name one with `class_column`."]
     return None, []
 
 
@@ -238,7 +238,7 @@ def _without_ids(file: Path, header: Sequence[str], id_column: str, row: Sequenc
     elif any(files.is_image_name(name) for name in named):
         hint = "Its first line should name the columns, and names an image: add a line such as id,class."
     else:
-        hint = "Name it with --id-column."
+        hint = "Name it with `id_column`."
     return unknown(f"{file} has no id column", id_column, _shown(named), hint)
 
 

@@ -182,7 +182,7 @@ def _converted(
         place = int(np.argmax(wrong))
         cell, value = cells[place].strip(), numbers[place]
         expected = f"from {low:g} to {high:g}" if value_range else "a whole number from 0 (black) to 255"
-        hint = "" if value_range or np.isnan(value) else "; name another range with --range, as in --range 0,1"
+        hint = "" if value_range or np.isnan(value) else "; name another range, as in `value_range=(0, 1)`"
         raise BadData(
             f"{file}, line {line}, column {names[place]!r} is {repr(cell[:20]) if cell else 'empty'}; a pixel is "
             f"{expected}{hint}."
@@ -206,7 +206,7 @@ def _shaped(file: Path, values: np.ndarray, shape: tuple[int, int] | None) -> tu
     if not colour:
         raise BadData(
             f"{file} has {count} pixels in each row, which make no square image, gray or RGB; name a column "
-            "of classes among them with --class-column, or save the images as an .npz file with an array X of shape "
+            "of classes among them with `class_column`, or save the images as an .npz file with an array X of shape "
             "(n, height, width)."
         )
     last, first = values.reshape(-1, colour, colour, 3), values.reshape(-1, 3, colour, colour).transpose(0, 2, 3, 1)
@@ -240,4 +240,8 @@ def _side(count: float) -> int:
 def dark(images: np.ndarray) -> str:
     """A clause where all images are so dark that 255 will hardly be their white."""
     highest = int(images.max(initial=0))
-    return f", none of them above {highest} (add --range 0,{highest or 1} if that is white)" if highest < 64 else ""
+    return (
+        f", none of them above {highest} (add `value_range=(0, {highest or 1})` if that is white)"
+        if highest < 64
+        else ""
+    )

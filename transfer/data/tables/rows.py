@@ -134,14 +134,14 @@ def part(table: Body, split: str | None, class_column: str) -> tuple[list[int], 
         if split is None:
             return every, []
         raise InvalidChoice(
-            f"{table.file} has no column named split or set, and so has no splits; leave out --split {split}."
+            f"{table.file} has no column named split or set, and so has no splits; leave out `split={split!r}`."
         )
     column = table.header[place]
     counts = Counter(row[place] for row in table.cells)
     shown = ", ".join(f"{name or 'empty'} {count}" for name, count in counts.most_common(5))
     if split is None:
         if len(counts) > 1 and any(split_names.split_of(name) in ("train", "test") for name in counts):
-            text = f"{table.file} has parts in the column {column!r} ({shown}) and all are read; name one with --split."
+            text = f"{table.file} has parts in the column {column!r} ({shown}) and all are read; name one with `split`."
             return every, [text]
         return every, []
     parts = {name for name in counts if name.casefold() == split.casefold()}
@@ -184,7 +184,7 @@ def _different(table: Body, name: str, one: int, two: int, class_column: str) ->
     first, second = table.cells[one], table.cells[two]
     columns = [n for n, cells in enumerate(zip(first, second, strict=True)) if cells[0] != cells[1]]
     column = next((n for n in columns if table.header[n] == class_column), columns[0])
-    several = ", or list its labels in one cell for --multilabel" if table.header[column] == class_column else ""
+    several = ", or list its labels in one cell for `multilabel`" if table.header[column] == class_column else ""
     return BadData(
         f"{table.file} names the image {name!r} twice: in the column {table.header[column]!r} line {table.lines[one]} "
         f"has {first[column]!r}, and line {table.lines[two]} {second[column]!r}; keep one row for it{several}."

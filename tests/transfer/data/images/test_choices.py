@@ -45,7 +45,7 @@ class TestPages:
     def test_the_first_alone_is_read_and_that_is_said(self, stack: tuple[Path, np.ndarray]) -> None:
         file, values = stack
         np.testing.assert_array_equal(read_pixels(FileSource(file))[1][..., 0], values[0])
-        assert remarks_on(file) == ["of its 4 pages the first alone is read (pages can be all or channels: --pages)"]
+        assert remarks_on(file) == ["of its 4 pages the first alone is read (`pages` can be all or channels)"]
 
     def test_channels_are_the_first_three(self, stack: tuple[Path, np.ndarray]) -> None:
         file, values = stack
@@ -202,8 +202,7 @@ class TestLevels:
         Image.fromarray(values).save(tmp_path / "dark.png")
         (remark,) = remarks_on(tmp_path / "dark.png")
         assert remark.startswith("its 16-bit values become no more than 3 of 256 gray levels")
-        assert "--depth 10" in remark
-        assert "--window 0,1023" in remark
+        assert "by a window of 10 bits (`window='0,1023'`)" in remark
         assert survey(datasets.load(str(tmp_path)), (8, 8)).remarks == [f"dark.png: {remark}."]
         assert remarks_on(tmp_path / "dark.png", window="0,1023") == []
 
@@ -226,7 +225,7 @@ class TestTransparency:
         tile[..., 3] = 40
         for name, kind in (("marked", "unassalpha"), ("plain", "unspecified")):
             tifffile.imwrite(tmp_path / f"{name}.tif", tile, photometric="rgb", extrasamples=[kind], metadata=None)
-        assert "--alpha ignore" in remarks_on(tmp_path / "marked.tif")[0]
+        assert "`alpha='ignore'`" in remarks_on(tmp_path / "marked.tif")[0]
         assert remarks_on(tmp_path / "marked.tif", alpha="ignore") == []
         assert remarks_on(tmp_path / "plain.tif") == ["of its 4 bands the first 3 are read"]
         tile[:4, :, 3], tile[4:, :, 3] = 0, 255
@@ -330,7 +329,7 @@ class TestLimits:
         Image.new("L", (1600, 800), 77).save(tmp_path / "wide.jpg")
         source = FileSource(tmp_path / "wide.jpg", max_pixels=100_000)
         assert (read_pixels(source, (100, 100))[1] == 77).all()
-        with pytest.raises(BadImage, match=r"wide\.jpg holds 1600 x 800 pixels, 1 million, .* raise max_pixels"):
+        with pytest.raises(BadImage, match=r"wide\.jpg holds 1600 x 800 pixels, 1 million, .* raise `max_pixels`"):
             read_pixels(source)
 
     def test_more_than_pillow_allows_is_decoded_where_an_eighth_is_needed(
@@ -340,7 +339,7 @@ class TestLimits:
         Image.new("L", (1600, 800), 77).save(tmp_path / "wide.webp")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
         assert (read_pixels(FileSource(tmp_path / "wide.jpg"), (100, 100))[1] == 77).all()
-        with pytest.raises(BadImage, match=r"wide\.webp .*more pixels than are decoded; raise max_pixels"):
+        with pytest.raises(BadImage, match=r"wide\.webp .*more pixels than are decoded; raise `max_pixels`"):
             read_pixels(FileSource(tmp_path / "wide.webp"), (100, 100))
 
     @pytest.mark.parametrize("name", ["large.webp", "plain.ppm", "large.xpm"])

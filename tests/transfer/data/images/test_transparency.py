@@ -69,7 +69,7 @@ def test_an_image_that_is_transparent_all_over_is_told(tmp_path: Path) -> None:
     assert to_pixels(picture, None).min() == 255
     assert picture.remarks == [
         "it is transparent all over, which leaves nothing but white; its colours show without its transparency "
-        "(--alpha ignore)"
+        "(`alpha='ignore'`)"
     ]
     _, picture = source.load()
     assert to_pixels(picture, None, decoding=Decoding("ignore")).max() == 90

@@ -1,0 +1,152 @@
+"""`layertap.explore`: what a data set holds, before any features are computed of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from feature_cache.files.atomic import check_free
+from layertap.report import explore_pictures, explore_report
+from layertap.workflows.load_dataset import Source, load_dataset
+from transfer.data import tables
+from transfer.data.datasets import Dataset
+from transfer.data.duplicates import Copies, find_copies
+from transfer.data.images import Decoding
+from transfer.data.survey import SIZE, DatasetSurvey, survey
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, repr=False)
+class Survey:
+    """The result of `explore`.
+
+    Attributes
+    ----------
+    data : DatasetSurvey
+        The data set: its readable images and what was kept of each of them.
+    against : DatasetSurvey or None
+        The data set that it was compared with.
+    copies : Copies
+        Copies and near-duplicates within `data`, and between `data` and `against`.
+    report : dict
+        All findings as numbers, texts, lists and dicts of these: what ``layertap explore --json`` prints.
+    folder : Path or None
+        The folder that pictures and a page were written to.
+    """
+
+    data: DatasetSurvey
+    against: DatasetSurvey | None
+    copies: Copies
+    report: dict[str, Any]
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        classes, copies = self.report["classes"], self.report["copies"]
+        parts = [
+            repr(self.data.dataset.name),
+            f"{self.report['images']:,} images",
+            f"{len(self.data.unreadable):,} unreadable",
+            "no labels" if classes is None else f"{len(classes):,} classes",
+            f"{len(copies['exact']):,} groups of copies",
+            f"{len(copies['near']):,} pairs of near-duplicates",
+        ]
+        if self.against:
+            leaks = self.report["against"]["leaks"]["images"]
+            parts.append(f"{leaks:,} images of {self.against.dataset.name!r} too")
+        return f"Survey({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: classes, facts about files and pixels, copies and unreadable images."""
+        return f'<div class="layertap-survey">{"".join(explore_pictures.findings(self.report))}</div>'
+
+
+def explore(
+    data: Source,
+    *,
+    against: Source | None = None,
+    size: tuple[int, int] = SIZE,
+    alpha: str = "white",
+    window: str | None = None,
+    pages: str = "first",
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Survey:
+    """Look at every image of a data set once: shapes, modes, file sizes, levels, copies and damage.
+
+    Parameters
+    ----------
+    data : Dataset, or what `layertap.load_dataset` takes
+    against : Dataset, or what `layertap.load_dataset` takes, optional
+        Another data set, whose images are looked for in `data`. By default it is the test set, where `data` is the
+        path of a RAMP kit.
+    size : (height, width)
+        The input size of a net, for the statistics of pixels.
+    alpha : {'white', 'black', 'ignore'}
+        The level that transparent pixels are laid over.
+    window : str, optional
+        The values that become black and white in images of more than 8 bits: ``"0,4095"``, or ``"percentiles"``.
+    pages : {'first', 'channels'}
+        Whether a file of several pages is its first page, or one image whose channels the pages are.
+    out : path, optional
+        A folder to write, with pictures and one page that shows them all.
+    overwrite : bool
+        Whether to replace a report that `out` holds already.
+    progress : callable, optional
+        Called with the number of images done, and the number of all images.
+
+    Raises
+    ------
+    InvalidChoice
+        When an option has a value that is not allowed, or `out` is taken.
+    BadData
+        When a data set cannot be loaded.
+
+    Examples
+    --------
+    >>> import layertap as lt
+    >>> digits = lt.load_dataset("digits")
+    >>> lt.explore(digits.select(digits.labels == "0"), size=(8, 8))
+    Survey('digits', 178 images, 0 unreadable, 1 classes, 0 groups of copies, 0 pairs of near-duplicates)
+    """
+    folder = None if out is None else Path(out)
+    if folder:
+        check_free(folder, "report", explore_pictures.is_report, overwrite=overwrite)
+    start, decoding = time.monotonic(), Decoding(alpha, pages, window)
+    other = kit_test_set(data) if against is None else against
+    loaded = [load_dataset(source) for source in (data, other) if source is not None]
+    surveys = _surveys(loaded, size, decoding, progress)
+    copies = find_copies(*surveys)
+    report = explore_report.report(surveys, copies)
+    report["seconds"] = round(time.monotonic() - start, 3)
+    if folder:
+        explore_pictures.write(folder, report, surveys, copies, overwrite=overwrite)
+    return Survey(surveys[0], surveys[1] if len(surveys) > 1 else None, copies, report, folder)
+
+
+def kit_test_set(data: Source) -> Path | None:
+    """The table of the test set, where `data` is the path of a RAMP kit that has one."""
+    if not isinstance(data, str | os.PathLike):
+        return None
+    return tables.kit_file(Path(data), "test")
+
+
+def _surveys(
+    datasets: list[Dataset], size: tuple[int, int], decoding: Decoding, progress: Progress | None
+) -> list[DatasetSurvey]:
+    total, done, surveys = sum(map(len, datasets)), 0, []
+    for dataset in datasets:
+        report = None if progress is None else _offset(progress, done, total)
+        surveys.append(survey(dataset, size, decoding=decoding, progress=report))
+        done += len(dataset)
+    return surveys
+
+
+def _offset(progress: Progress, before: int, total: int) -> Progress:
+    """`progress` of all data sets, to be called with the progress of one of them, `before` images after the start."""
+    return lambda done, _: progress(before + done, total)

@@ -1,0 +1,102 @@
+"""`layertap.load_dataset`: a data set by its name, its path, or the paths of its images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from feature_cache.errors import InvalidChoice, unknown
+from transfer.data import datasets, tables
+from transfer.data.datasets import Dataset
+from transfer.data.pages import expand_pages, with_max_pixels
+
+PAGES = ("first", "all")
+Source = Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def load_dataset(
+    source: Source,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    class_column: str = "class",
+    id_column: str = "id",
+    split: str | None = None,
+    value_range: tuple[float, float] | None = None,
+    pages: str = "first",
+    max_pixels: int | None = None,
+) -> Dataset:
+    """The data set that `source` names; no image is decoded yet.
+
+    Parameters
+    ----------
+    source : str, path, sequence of paths, or Dataset
+        ``"digits"``; a folder with a subfolder for each class, or a flat one; a CSV file with the columns ``id`` and
+        ``class``; an ``.npz``, ``.npy`` or IDX file of arrays, or a folder of these; the folder of a RAMP kit, which
+        stands for its training set; one image; or a list of image files. A `Dataset` is taken as it is.
+    images : path, optional
+        The folder that holds the images of a CSV file; by default ``imgs`` beside the file if there is one, or the
+        folder of the file.
+    class_column, id_column : str
+        The columns of a CSV file that hold the classes and the names of the image files. A file without the class
+        column has no labels.
+    split : str, optional
+        The part of a data set that comes divided, such as ``"train"``, ``"val"`` or ``"test"``.
+    value_range : (float, float), optional
+        The numbers that are black and white in arrays whose dtype does not say it.
+    pages : {'first', 'all'}
+        Whether a file of several pages is its first page, or one image for each page, with the id ``FILE#PAGE``.
+        (Pages as the channels of one image are a choice of `layertap.extract`.)
+    max_pixels : int, optional
+        The most pixels of an image that are decoded; by default 178,956,970. A larger image is an error when it is
+        read.
+
+    Returns
+    -------
+    Dataset
+        Its `notes` list what was guessed or skipped.
+
+    Raises
+    ------
+    InvalidChoice
+        When nothing has that name, or an option does not suit the data set.
+    BadData
+        When the data set holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder.
+
+    Examples
+    --------
+    >>> import layertap as lt
+    >>> lt.load_dataset("digits")
+    Dataset('digits', 1,797 images, 10 classes)
+    """
+    if pages not in PAGES:
+        raise unknown("there is no way to read `pages`", pages, PAGES)
+    if isinstance(source, Dataset):
+        dataset = source
+    elif isinstance(source, str | os.PathLike):
+        dataset = _load(os.fspath(source), images, class_column, id_column, split, value_range)
+    else:
+        dataset = datasets.from_files([Path(path) for path in source])
+    if max_pixels is not None:
+        dataset = with_max_pixels(dataset, max_pixels)
+    return expand_pages(dataset) if pages == "all" else dataset
+
+
+def _load(
+    name: str,
+    images: str | os.PathLike[str] | None,
+    class_column: str,
+    id_column: str,
+    split: str | None,
+    value_range: tuple[float, float] | None,
+) -> Dataset:
+    if images is not None and not name.lower().endswith(tables.SUFFIXES):
+        raise InvalidChoice(f"`images` goes with a CSV file; {name!r} is none.")
+    return datasets.load(
+        name,
+        images=None if images is None else os.fspath(images),
+        class_column=class_column,
+        id_column=id_column,
+        split=split,
+        value_range=value_range,
+    )
