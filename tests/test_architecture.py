@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from layertap.ramp.kit import WORKFLOWS
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("feature_cache", "transfer", "heads", "layertap")
 OUR_OWN = {*ROOMS, "cli"}
 MOST_MODULES = 15  # in a folder, with its __init__.py
+PUBLIC = ("layertap", "layertap.ramp")  # what code that is written for users may import
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 MAY_IMPORT = {
     "feature_cache": {"feature_cache"},
@@ -94,6 +98,14 @@ def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
         package = module.split(".")[0]
         allowed = package in sys.stdlib_module_names or module.startswith("layertap.commands.")
         assert allowed or module in ("feature_cache.errors", "feature_cache.version"), module
+
+
+def test_generated_kits_and_submissions_import_the_public_face_alone() -> None:
+    sources = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "layertap/ramp/templates").glob("*.txt")}
+    sources["kit.py"] = "\n".join(line for _, line in WORKFLOWS.values())  # a kit's problem.py gets these
+    for name, text in sources.items():
+        for module in re.findall(r"^\s*(?:from|import)\s+([\w.]+)", text, re.MULTILINE):
+            assert module.split(".")[0] not in OUR_OWN or module in PUBLIC, f"{name} imports {module}"
 
 
 @pytest.mark.parametrize("room", ROOMS)

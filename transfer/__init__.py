@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from feature_cache.process.former_modules import register
+
 if TYPE_CHECKING:
     from transfer.extraction.extractor import FeatureExtractor
+
+# RAMP kits and submissions that version 0.1 wrote import these.
+register(
+    {
+        f"{__name__}.ramp": "layertap.ramp",
+        f"{__name__}.ramp.features": "layertap.ramp.features",
+        f"{__name__}.ramp.pixels": "layertap.ramp.images",
+        f"{__name__}.ramp.tuning": "layertap.ramp.batch_tuner",
+    }
+)
 
 __all__ = ["FeatureExtractor"]
 

@@ -1,5 +1,52 @@
-"""RAMP challenges (see docs/guide.md): kits are run, submissions written and judged."""
+"""RAMP challenges (see docs/guide.md): kits are run, submissions written and judged.
 
-from layertap.ramp.trials.workflow import ImageClassifier
+A kit or a submission imports what it uses of Layertap from this package alone. Each name is imported when it is first
+used, so that a `problem.py` loads neither a net nor a head.
+"""
 
-__all__ = ["ImageClassifier"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heads.registry import make_head
+    from layertap.ramp.batch_tuner import BatchTuner
+    from layertap.ramp.features import BatchFeatures
+    from layertap.ramp.fitting import StartingClassifier, fit_head, hold_out
+    from layertap.ramp.images import fitted
+    from layertap.ramp.trials.workflow import ImageClassifier
+    from transfer.finetune.recipe import Recipe
+
+__all__ = [
+    "BatchFeatures",
+    "BatchTuner",
+    "ImageClassifier",
+    "Recipe",
+    "StartingClassifier",
+    "fit_head",
+    "fitted",
+    "hold_out",
+    "make_head",
+]
+
+# The module that each public name comes from.
+_HOMES = {
+    "BatchFeatures": "layertap.ramp.features",
+    "BatchTuner": "layertap.ramp.batch_tuner",
+    "ImageClassifier": "layertap.ramp.trials.workflow",
+    "Recipe": "transfer.finetune.recipe",
+    "StartingClassifier": "layertap.ramp.fitting",
+    "fit_head": "layertap.ramp.fitting",
+    "fitted": "layertap.ramp.images",
+    "hold_out": "layertap.ramp.fitting",
+    "make_head": "heads.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # found at once from now on
+    return value

@@ -13,6 +13,7 @@ import numpy as np
 from feature_cache.errors import DamagedFile, InvalidChoice
 from feature_cache.files.checked import read_arrays
 from layertap.ramp.features import BatchFeatures
+from layertap.ramp.fitting import hold_out
 from transfer.extraction.request import FeatureRequest
 from transfer.finetune.cut import Cut, find_cut
 from transfer.finetune.recipe import Recipe
@@ -36,9 +37,9 @@ class BatchTuner:
     features : BatchFeatures
         What the classifier reads: one layer.
     probe : callable
-        See `Probe`: the classifier that training starts from.
-    split : callable
-        As `heads.splitting.groups.inner_split`: it holds out rows that choose the number of epochs.
+        The classifier that training starts from, such as a `layertap.ramp.StartingClassifier` (see `Probe`).
+    split : callable, optional
+        It holds out the images that choose the number of epochs; by default `layertap.ramp.hold_out`.
     unfreeze_from : str
         The first layer that is trained, by name or index; or ``auto`` (see `find_cut`).
     recipe : Recipe
@@ -55,7 +56,7 @@ class BatchTuner:
         self,
         features: BatchFeatures,
         probe: Probe,
-        split: InnerSplit,
+        split: InnerSplit = hold_out,
         *,
         unfreeze_from: str = "auto",
         recipe: Recipe = Recipe(),  # noqa: B008  # it is frozen

@@ -126,7 +126,7 @@ def test_the_problem_is_one_for_rampwf(main: Callable, tmp_path: Path, data: Pat
 def test_the_workflow_is_ours_unless_the_original_is_wanted(main: Callable, tmp_path: Path, data: Path) -> None:
     assert main("ramp", "kit", "kit", "--data", data).status == 0
     text = (tmp_path / "kit" / "problem.py").read_text()
-    assert "from transfer.ramp import ImageClassifier\n" in text
+    assert "from layertap.ramp import ImageClassifier\n" in text
     assert "\nworkflow = ImageClassifier(\n" in text
 
 

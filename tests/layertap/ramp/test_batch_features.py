@@ -198,7 +198,7 @@ def test_parameters_are_checked_at_once(tmp_path: Path) -> None:
 def test_rows_are_written_when_the_process_ends_and_then_need_no_keras(tmp_path: Path) -> None:
     script = (
         "import sys, numpy as np\n"
-        "from transfer.ramp.features import BatchFeatures\n"
+        "from layertap.ramp.features import BatchFeatures\n"
         "X = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)\n"
         f"print(BatchFeatures(**{LAYER!r})(X).sum(), 'keras' in sys.modules or 'openvino' in sys.modules)\n"
     )

@@ -198,7 +198,7 @@ def test_the_first_image_of_a_kit_is_read_as_all_others(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.from_pillow(Image.fromarray(COLOUR.repeat(8, 0).repeat(8, 1))).save(tmp_path / "photo.heic")
     code = (
-        "import sys; from transfer.ramp.pixels import read_image as read; print(*[read(x).shape for x in sys.argv[1:]])"
+        "import sys; from layertap.ramp.images import read_image as read; print(*[read(x).shape for x in sys.argv[1:]])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *[tmp_path / "photo.heic"] * 2], cwd=ROOT, capture_output=True, text=True

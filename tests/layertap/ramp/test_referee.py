@@ -320,7 +320,7 @@ for number in range(30):
 
 
 def test_images_of_int8_are_told_and_scored_as_uint8(tmp_path: Path):
-    fitting = "from transfer.ramp.pixels import fitted\n\n\ndef transform(x):\n    return fitted(x, (6, 6))\n"
+    fitting = "from layertap.ramp import fitted\n\n\ndef transform(x):\n    return fitted(x, (6, 6))\n"
     accuracies = []
     for dtype in (np.uint8, np.int8):
         kit = make_kit(tmp_path / np.dtype(dtype).name)

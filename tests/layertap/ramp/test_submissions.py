@@ -164,7 +164,7 @@ def test_the_probe_of_fine_tuning_is_not_misled_by_copies(kit: Path) -> None:
     for head in ("ridge", "linear"):
         run("ramp", "init", kit, "--name", head, "--fine-tune", "--head", head)
         file = kit / "submissions" / head / "batch_classifier.py"
-        probe = import_module_from_source(str(file), "batch_classifier", sanitize=True).probe
+        probe = import_module_from_source(str(file), "batch_classifier", sanitize=True).BatchClassifier().tuner.probe
         assert log_loss(probe, rows) < 1.1 < 1.5 < log_loss(probe, np.arange(300))
 
 
