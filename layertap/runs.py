@@ -1,86 +1,223 @@
-"""Runs: the folder that training a head leaves behind.
+"""Runs: the folder that training leaves behind. Only this module knows which files such a folder holds.
 
-config.json     how it was made: the feature spec, the net, the head and its parameters, the protocol; and the digests
-                of the other files (see `feature_cache.files.run_folder`)
-metrics.json    scores of every split and fold
+config.json     how the run was made (see `RunConfig`), and the digests of the other files
+metrics.json    the scores of every split and fold
 head.skops or head.keras
 head-images.npy the digests of the images that the head, or the net below it, was trained on
-net-images.npy  those that the net was trained on, if one was fine-tuned
-confusion.png   and, if images were left out, skipped.csv
+net-images.npy  the digests of the images that the net was trained on, where one was fine-tuned
+skipped.csv     the images that were left out, where there are some
+and pictures, a report and, of a fine-tuned net, its weights
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_line
-from feature_cache.files import atomic, run_folder
-from feature_cache.files.checked import require_regular
-from feature_cache.files.run_folder import CONFIG_FILE
-from feature_cache.keys import DIGEST_BYTES
+from feature_cache.files import atomic, sealed_folder
+from feature_cache.files.checked import LARGEST_TEXT, read_json
+from feature_cache.files.digest_list import read_digests, write_digests
+from feature_cache.maintenance.lineage import Used, cite
 from feature_cache.spec import FeatureSpec
 from heads import user_code
 from heads.evaluation.views import Views
-from heads.registry import TASKS, Head, make_head, new_head
+from heads.registry import Head, make_head, new_head
+from layertap.report.run_report import run_fragment
+from layertap.run_config import FORMAT, MOST_PARTS, FeatureSource, HeadConfig, RunConfig, TaskConfig, as_object
+from transfer.nets.catalogue import Net, net_from_config
 
-METRICS_FILE = "metrics.json"
+if TYPE_CHECKING:
+    from layertap.workflows.evaluate import Evaluation
+    from layertap.workflows.export import Exported
+    from layertap.workflows.predict import Predictions
+    from transfer.data.datasets import Unreadable
+
+CONFIG_FILE, METRICS_FILE, SKIPPED_FILE = "config.json", "metrics.json", "skipped.csv"
 HEAD_IMAGES, NET_IMAGES = "head-images.npy", "net-images.npy"
-MOST_PARTS = 256  # features that a head may read side by side
-COMPARED = 2**20  # digests of images that are compared at a time
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a head predicts.
+class Score:
+    """The mean of a score over the splits, and its standard deviation; None where no split defines it."""
+
+    mean: float | None
+    std: float | None
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "-"
+        return f"{self.mean:.4f} ± {self.std:.4f}" if self.std else f"{self.mean:.4f}"
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training reports beside the run itself.
 
     Attributes
     ----------
-    name : str
-        Of the task (see `heads.evaluation.tasks`).
-    columns : tuple of str
-        Of the CSV file that its targets came from; none for classes.
-    labels : tuple of str
-        That an image may have several of.
+    features : str
+        The name of the features that the head reads.
+    params : dict
+        The parameters of a grid that were chosen, as they were written.
+    images : int
+        How many images there are, those of the test included.
+    skipped : tuple of Unreadable
+        The images that were left out.
+    notes, warnings : tuple of str
+        Sentences about the data, and about scores that say little.
     """
 
-    name: str = "classes"
-    columns: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
+    features: str
+    params: dict[str, Any]
+    images: int
+    skipped: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.name not in TASKS:
-            raise ValueError(f"there is no task {self.name!r}")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """A run that has been read back.
+    """A trained head, the features that it reads, and its scores.
 
     Attributes
     ----------
-    config : dict
-        As `config.json` holds it.
-    spec : FeatureSpec
-        Of the features that the head takes; of the first part, where it takes several side by side.
-    parts : list of (FeatureSpec, dict)
-        The spec and the net of every part.
-    task : Asked
+    folder : Path or None
+        Where the run is; None where it was not written.
+    config : RunConfig
+    head : Head
+        The fitted head, a classifier or regressor by scikit-learn's rules.
+    report : TrainingReport or None
+        What the training reported; None where the run was read from its folder.
+    unsaved_metrics : dict, optional
+        The content of `metrics.json`, of a run that was not written.
     """
 
-    folder: Path
-    config: dict[str, Any]
-    spec: FeatureSpec
-    views: Views
+    folder: Path | None
+    config: RunConfig
     head: Head
-    parts: list[tuple[FeatureSpec, Any]]
-    task: Asked
+    report: TrainingReport | None = None
+    unsaved_metrics: dict[str, Any] | None = None
+
+    @property
+    def parts(self) -> tuple[FeatureSource, ...]:
+        """The features that the head reads side by side."""
+        return self.config.parts
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The spec of the features that the head reads; of the first ones, where there are several side by side."""
+        return self.parts[0].spec
+
+    @property
+    def views(self) -> Views:
+        """How many views of each image the head was trained on, and whether it predicts by their mean."""
+        return self.config.views or Views()
+
+    @property
+    def task(self) -> TaskConfig:
+        """What the head predicts."""
+        return self.config.task or TaskConfig()
+
+    @property
+    def nets(self) -> list[Net]:
+        """The net of each of the `parts`.
+
+        Raises
+        ------
+        DamagedFile, InvalidChoice
+            When the run does not say which net it is, or the net's file is gone.
+        """
+        return [net_from_config(net, self.folder) for _, net in self.parts]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the classes, the labels or the numbers that the head predicts."""
+        if self.task.name == "regression":
+            return self.task.columns
+        return self.task.labels if self.task.name == "multilabel" else tuple(self.head.classes_.tolist())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes or labels; empty where the head predicts numbers."""
+        return () if self.task.name == "regression" else self.targets
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """All scores, as `metrics.json` holds them.
+
+        Raises
+        ------
+        DamagedFile
+            When the file cannot be read.
+        """
+        if self.folder is None or self.unsaved_metrics is not None:
+            return self.unsaved_metrics or {}
+        file = self.folder / METRICS_FILE
+        try:
+            return as_object(read_json(file), METRICS_FILE)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise DamagedFile(f"{file} cannot be read ({reason}); train again.") from error
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Every score of the images held out: ``run.scores["accuracy"].mean``."""
+        summary = self.metrics.get("summary", {}).get("valid", {})
+        return {name: Score(value["mean"], value["std"]) for name, value in summary.items()}
+
+    @property
+    def trained_on(self) -> frozenset[bytes]:
+        """What the images are recognised by that the head, or the net below it, was trained on."""
+        return frozenset() if self.folder is None else read_digests(self.folder / HEAD_IMAGES)
+
+    def predict(self, images: Any, **options: Any) -> Predictions:
+        """Predict images: `layertap.workflows.predict.predict`, with this run."""
+        from layertap.workflows.predict import predict  # which extracts features, and stands above runs
+
+        return predict(self, images, **options)
+
+    def evaluate(self, data: Any, **options: Any) -> Evaluation:
+        """Score the head on labelled images: `layertap.workflows.evaluate.evaluate`, with this run."""
+        from layertap.workflows.evaluate import evaluate  # which extracts features, and stands above runs
+
+        return evaluate(self, data, **options)
+
+    def export(self, out: str | Path, **options: Any) -> Exported:
+        """Write the run as one model: `layertap.workflows.export.export`, with this run."""
+        from layertap.workflows.export import export  # which builds a net, and stands above runs
+
+        return export(self, out, **options)
+
+    def __repr__(self) -> str:
+        scores = [f"{name} {self.scores[name]}" for name in HEADLINES[self.task.name] if name in self.scores]
+        features = " + ".join(f"{spec.net}/{spec.layer}" for spec, _ in self.parts)
+        where = "not written" if self.folder is None else str(self.folder)
+        targets = f"{len(self.targets)} {'numbers' if self.task.name == 'regression' else self.task.name}"
+        if self.task.name == "multilabel":
+            targets = f"{len(self.targets)} labels"
+        return f"<Run {where}: {self.config.head.name} on {features}, {targets}; {', '.join(scores) or 'no scores'}>"
+
+    def _repr_html_(self) -> str:
+        summary = {**self.metrics.get("summary", {})}
+        if "test" in self.metrics:
+            summary["test"] = self.metrics["test"]
+        pictures = sorted(self.folder.glob("*.png")) if self.folder else []
+        return run_fragment(repr(self).strip("<>"), summary, {file.stem.capitalize(): file for file in pictures})
+
+
+# The scores that tell most, by task.
+HEADLINES = {
+    "classes": ("accuracy", "nll"),
+    "regression": ("r2", "rmse"),
+    "multilabel": ("average_precision", "f1_micro"),
+}
 
 
 @contextlib.contextmanager
@@ -94,19 +231,27 @@ def new_run(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     StorageFailure
         When it cannot be made.
     """
-    with atomic.whole_folder(folder, "run", run_folder.is_run, overwrite=overwrite) as aside:
-        yield aside
+    with atomic.whole_folder(folder, "run", is_run, overwrite=overwrite) as unfinished:
+        yield unfinished
 
 
 def check_free(folder: Path, *, overwrite: bool = False) -> None:
     """Raise InvalidChoice when a run cannot be written to `folder`."""
-    atomic.check_free(folder, "run", run_folder.is_run, overwrite=overwrite)
+    atomic.check_free(folder, "run", is_run, overwrite=overwrite)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` holds what looks like a run, which may be damaged otherwise."""
+    with contextlib.suppress(OSError, ValueError, MemoryError):
+        content = read_json(folder / CONFIG_FILE)
+        return isinstance(content, dict) and {"format", "spec", "head"} <= content.keys()
+    return False
 
 
 def write(
     folder: Path,
     head: Head,
-    config: dict[str, Any],
+    config: RunConfig,
     metrics: dict[str, Any],
     images: Set[bytes] = frozenset(),
     net_images: Set[bytes] = frozenset(),
@@ -121,68 +266,47 @@ def write(
     Raises
     ------
     InvalidChoice
-        When the head reads more features side by side than `read` takes.
+        When the head reads more features side by side than `load_run` takes.
     """
-    if len(config.get("joined", ())) > MOST_PARTS:
+    if len(config.parts) > MOST_PARTS:
         raise InvalidChoice(f"a head reads up to {MOST_PARTS} features side by side; join fewer.")
     head.save(folder)
-    write_images(folder / HEAD_IMAGES, images)
-    write_images(folder / NET_IMAGES, net_images)
-    run_folder.write_config(folder, config)
+    write_digests(folder / HEAD_IMAGES, images)
+    write_digests(folder / NET_IMAGES, net_images)
+    sealed_folder.seal(folder, CONFIG_FILE, config.to_json())
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def image_keys(digests: np.ndarray) -> list[bytes]:
-    """Digests of images, an array of shape (n, 16), uint8, as bytes."""
-    return np.ascontiguousarray(digests).view(f"V{DIGEST_BYTES}").ravel().tolist()
+def write_skipped(folder: Path, skipped: Sequence[Unreadable]) -> None:
+    """List the images that were left out, if there are any, with the reasons."""
+    if not skipped:
+        return
+    with (folder / SKIPPED_FILE).open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["id", "reason"])
+        writer.writerows((image.id, image.reason) for image in skipped)
 
 
-def write_images(file: Path, images: Set[bytes]) -> None:
-    """Write digests of images to `file`, if there are any."""
-    if images:
-        digests = np.frombuffer(b"".join(sorted(images)), np.uint8).reshape(-1, DIGEST_BYTES)
-        np.save(file, digests, allow_pickle=False)
+def record_use(folder: Path, cache_root: Path, rows: Iterable[Used]) -> None:
+    """Record in the cache which of its rows the run in `folder` was made of, so that pruning spares them."""
+    cite(cache_root, folder / CONFIG_FILE, rows)
 
 
-def read_images(file: Path) -> frozenset[bytes]:
-    """The digests of images that `write_images` wrote; none where there is no such file.
-
-    Raises
-    ------
-    DamagedFile
-        When it cannot be read.
-    """
-    try:
-        require_regular(file)
-        digests = np.load(file, mmap_mode="r", allow_pickle=False)  # which compares the size of the file
-        if digests.dtype != np.uint8 or digests.shape[1:] != (DIGEST_BYTES,):
-            raise ValueError("it holds no digests")
-        _require_sorted(digests)
-    except FileNotFoundError:
-        return frozenset()
-    except Exception as error:  # a damaged header makes NumPy raise many types
-        reason = getattr(error, "strerror", None) or one_line(error, with_type=True)
-        raise DamagedFile(f"{file} cannot be read ({reason}); train again.") from error
-    return frozenset(image_keys(digests))
+def seen_by(nets: Iterable[Net]) -> frozenset[bytes]:
+    """What the images are recognised by that nets were trained on, as far as runs of fine-tuning have recorded them."""
+    files = {net.weights_file for net in nets}
+    return frozenset().union(*(read_digests(file.with_name(NET_IMAGES)) for file in files if file))
 
 
-def _require_sorted(digests: np.ndarray) -> None:
-    """Raise ValueError unless each is above the one before: a file of holes is refused before all of it is read."""
-    for start in range(0, len(digests), COMPARED):
-        part = np.ascontiguousarray(digests[start : start + COMPARED + 1]).view(">u8")
-        high, low = part[:, 0], part[:, 1]
-        if not ((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))).all():
-            raise ValueError("its digests are not in order")
-
-
-def read(folder: Path, head_code: str | None = None) -> Run:
-    """The run in `folder`. Nothing that its files may hold is run.
+def load_run(path: str | Path, *, head_code: str | None = None) -> Run:
+    """The run in the folder `path`. Nothing that its files may hold is executed.
 
     Parameters
     ----------
+    path : str or Path
     head_code : str, optional
-        ``FILE.py:make_head``, for a run whose head is made by code of the user's own: it is run if it is the very file
-        and function that made the head, and never otherwise.
+        ``FILE.py:make_head``, for a run whose head is made by code of the user's own: the file is executed if it is the
+        very file and function that made the head, and never otherwise.
 
     Raises
     ------
@@ -190,77 +314,113 @@ def read(folder: Path, head_code: str | None = None) -> Run:
         When there is no run.
     DamagedFile, UnsafeFile
         When it cannot be read, or would need code of its own.
+
+    Examples
+    --------
+    >>> load_run("no/such/folder")
+    Traceback (most recent call last):
+    feature_cache.errors.InvalidChoice: no/such/folder is not a run (it has no config.json); make one with: layertap \
+train-head, or fine-tune.
     """
+    folder = Path(path)
     file = folder / CONFIG_FILE
     try:
-        config = run_folder.read_config(folder)
+        content = _read_config(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidChoice(
             f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head, or fine-tune."
         ) from error
     try:
-        recorded = _object(config["head"], "head")
-        name, params = _text(recorded["name"], "name of the head"), _object(recorded["params"], "params")
-        code = None if recorded.get("code") is None else _text(recorded["code"], "code")
-        views = Views(**_object(config.get("views", {}), "views"))
-        task = _task(_object(config.get("task", {"name": "classes"}), "task"))
-        parts = _parts(config)
+        config = RunConfig.from_json(content)
     except KeyError as error:
-        raise run_folder.unreadable(file, f"it has no {error}") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise run_folder.unreadable(file, str(error)) from error
-    except DamagedFile as error:
-        raise run_folder.unreadable(file, str(error)) from error
-    name = _trusted(folder, name, code, head_code)
+        raise _unreadable(file, f"it has no {error}") from error
+    except (ValueError, TypeError, RecursionError, DamagedFile) as error:
+        raise _unreadable(file, one_line(error)) from error
+    task = config.task or TaskConfig()
+    name = _trusted_name(folder, config.head, head_code)
     new_head(name, task.name)  # whether there is such a head is another matter than its parameters
     try:
-        head = make_head(name, params, task.name)
+        head = make_head(name, config.head.params, task.name)
     except InvalidChoice as error:
         raise DamagedFile(f"{file} names parameters that the head {name!r} does not have; train it again.") from error
     loaded = type(head).load(folder, head.get_params(deep=False))
     if task.name == "multilabel" and len(task.labels) != len(loaded.classes_):
         raise DamagedFile(f"the head of {folder} is of other labels than {file} names; train it again.")
-    return Run(folder, config, parts[0][0], views, loaded, parts, task)
+    return Run(folder, config, loaded)
 
 
-def _parts(config: dict[str, Any]) -> list[tuple[FeatureSpec, Any]]:
-    """The spec and the net of every part of the features."""
-    described = config.get("joined") or [{"spec": config["spec"], "net": config.get("net")}]
-    if not isinstance(described, list) or len(described) > MOST_PARTS:
-        raise ValueError(f"joined is not a list of up to {MOST_PARTS} features")
-    parts = [_object(part, "a part of joined") for part in described]
-    return [(FeatureSpec.from_json(json.dumps(part["spec"])), part["net"]) for part in parts]
+def net_of_run(folder: Path) -> Net:
+    """The net that was fine-tuned in the run in `folder`.
+
+    Raises
+    ------
+    InvalidChoice
+        When it is no such run.
+    DamagedFile
+        When it cannot be read.
+    """
+    try:
+        content = _read_config(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.") from error
+    if "fine_tuned" not in content:
+        raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.")
+    if "net" not in content:
+        raise DamagedFile(f"{folder / CONFIG_FILE} does not say which net the run holds; fine-tune again.")
+    return net_from_config(content["net"], folder)
 
 
-def _task(described: dict[str, Any]) -> Asked:
-    lists = [described.get(key, []) for key in ("columns", "labels")]
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
-        raise ValueError("the columns or labels of its task are not lists of texts")
-    return Asked(_text(described["name"], "name of the task"), *map(tuple, lists))
+def net_config(net: Net) -> dict[str, Any]:
+    """`Net.as_config` of a net in a run's own folder: its file by name alone, so that the folder may be moved."""
+    config = net.as_config()
+    key = "name" if net.is_file else "weights"
+    return {**config, key: Path(config[key]).name}
 
 
-def _object(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} is not an object")
-    return value
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The content of `config.json`, once every file of the run is seen to be as it was written.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        When there is none.
+    DamagedFile
+        When it cannot be read, is of a newer format, or a file of the run was altered.
+    """
+    file = folder / CONFIG_FILE
+    try:
+        content = as_object(read_json(file, LARGEST_TEXT), "it")
+        version = content["format"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"its format is {version!r}")
+        if version <= FORMAT:
+            sealed_folder.require_unaltered(folder, content, "train again")
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+        raise
+    except KeyError as error:
+        raise _unreadable(file, f"it has no {error}") from error
+    except (OSError, ValueError, MemoryError) as error:
+        raise _unreadable(file, getattr(error, "strerror", None) or one_line(error)) from error
+    if version > FORMAT:
+        raise DamagedFile(f"{folder} has format {version} and this Layertap reads up to {FORMAT}; upgrade layertap.")
+    return content
 
 
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"the {what} is not a text")
-    return value
+def _unreadable(file: Path, reason: str) -> DamagedFile:
+    """The error for a `config.json` that is no such file."""
+    return DamagedFile(f"{file} cannot be read ({reason}); train the head again.")
 
 
-def _trusted(folder: Path, name: str, code: str | None, head_code: str | None) -> str:
+def _trusted_name(folder: Path, head: HeadConfig, head_code: str | None) -> str:
     """The name of the head, where it is one of ours or the user has named its code again."""
-    if code is None and not user_code.is_file(name):
+    if head.code is None and not user_code.is_file(head.name):
         if head_code is not None:
-            raise InvalidChoice(f"the head of {folder} needs no code; leave out --head-code.")
-        return name
+            raise InvalidChoice(f"the head of {folder} needs no code; leave out `head_code`.")
+        return head.name
     if head_code is None:
         raise UnsafeFile(
-            f"the head of {folder} is made by code of its own, {name!r}, which is run only where you name its file: "
-            "--head-code FILE.py:FUNCTION."
+            f"the head of {folder} is made by code of its own, {head.name!r}, which is run only where you name its "
+            "file: `head_code='FILE.py:FUNCTION'`."
         )
-    user_code.require_named(head_code, code or "", name, folder)
+    user_code.require_named(head_code, head.code or "", head.name, folder)
     return head_code

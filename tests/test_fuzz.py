@@ -23,7 +23,8 @@ import pytest
 
 from feature_cache import FeatureCache, FeatureSpec
 from feature_cache.errors import LayertapError
-from feature_cache.files import run_folder
+from feature_cache.files import sealed_folder
+from feature_cache.files.digest_list import read_digests
 from feature_cache.keys import DigestMemo
 from feature_cache.maintenance import lineage
 from feature_cache.maintenance.verify import verify
@@ -33,6 +34,7 @@ from heads.evaluation.tasks import outputs
 from heads.registry import record
 from layertap import runs
 from layertap.commands.cache.spaces import info, list_spaces
+from layertap.run_config import RunConfig
 from transfer.finetune import checkpoint
 from transfer.nets.catalogue import net_from_config
 
@@ -139,8 +141,8 @@ def crafted(document: Any, rng: random.Random) -> Any:
 
 def used(folder: Path) -> tuple[Any, ...]:
     """What predictions depend on in a run."""
-    run = runs.read(folder)
-    images = runs.read_images(folder / runs.HEAD_IMAGES)
+    run = runs.load_run(folder)
+    images = read_digests(folder / runs.HEAD_IMAGES)
     for _, net in run.parts:
         net_from_config(net, folder)
     return outputs(run.head, X), run.spec, run.task, run.views, images
@@ -164,7 +166,7 @@ def test_runs(tmp_path: Path, attempt: Callable[..., None], name: str, kind: str
     }
     run = tmp_path / "run"
     with runs.new_run(run) as inside:
-        runs.write(inside, head, config, {}, {bytes([number]) * 16 for number in range(20)})
+        runs.write(inside, head, RunConfig.from_json(config), {}, {bytes([number]) * 16 for number in range(20)})
     written, before = json.loads((run / "config.json").read_text()), used(run)
     files = sorted(file for file in run.iterdir() if file.name != runs.METRICS_FILE)
 
@@ -185,7 +187,7 @@ def test_runs(tmp_path: Path, attempt: Callable[..., None], name: str, kind: str
         else:
             document = {key: value for key, value in described().items() if key != "format"}
             with contextlib.suppress(TypeError):  # a document that needs no change
-                run_folder.write_config(run, document)
+                sealed_folder.seal(run, "config.json", {"format": 1, **document})
         same = (lambda value: equal(value, before)) if kind == "with digests" else None
         attempt(f"{number} {file.name}", lambda: used(run), same)
         file.write_bytes(content)
@@ -272,7 +274,7 @@ def test_notes_of_runs(tmp_path: Path, attempt: Callable[..., None]) -> None:
     rng, run = random.Random(3), tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text('"abc"')
-    lineage.cite(tmp_path, run, [lineage.Used("space", 3, "abc")])
+    lineage.cite(tmp_path, run / "config.json", [lineage.Used("space", 3, "abc")])
     [file] = (tmp_path / lineage.RUNS_FOLDER).glob("*.json")
     content, before = file.read_bytes(), lineage.citations(tmp_path)
     assert len(before) == 1

@@ -1,8 +1,8 @@
-"""Lineage: which runs use which rows, so that nothing a kept run was made of is removed unawares.
+"""Lineage: which runs use which rows, so that nothing an existing run was made of is removed unawares.
 
-A run says in its `config.json` which rows it used, by one digest; the cache keeps a note of where the run is. A run
-counts as kept while its `config.json` holds the digest, or when it was made on another machine, where
-nobody here can look.
+When a run is written, the cache records which rows it was made of, the file that describes the run, and the digest of
+that file. The run counts as existing while that file is unaltered, or where it is on another machine, where nobody here
+can look. Records of early versions name no file: their run exists while its `config.json` mentions the rows.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from feature_cache.errors import StorageFailure
 from feature_cache.features import Features
 from feature_cache.files.atomic import new_file, new_folder
 from feature_cache.files.checked import read_json, read_text, real_path
-from feature_cache.files.run_folder import CONFIG_FILE
+from feature_cache.files.sealed_folder import file_digest
 from feature_cache.segments.layout import RUNS_FOLDER
 
+EARLY_FILE = "config.json"  # what describes a run whose record names no file
 # Fields of the specs of what one pass through a net gives.
 PASS = "net", "weights", "size", "fit", "interpolation", "preprocessing", "precision", "augmentation"
 
@@ -38,10 +39,24 @@ class Used:
 
 @dataclass(frozen=True)
 class Citation(Used):
-    """Rows that a run used, and where the run is."""
+    """Rows that a run used, and where the run is.
+
+    Attributes
+    ----------
+    run : str
+        The folder of the run.
+    host : str
+        The name of the machine.
+    file : str
+        The name of the file that describes the run; empty in records of early versions.
+    sha256 : str
+        The digest of that file.
+    """
 
     run: str
     host: str
+    file: str = ""
+    sha256: str = ""
 
 
 def used(features: Features) -> Used:
@@ -68,34 +83,41 @@ def extraction_seconds(features: Any) -> float | None:
     return sum(passes.values())
 
 
-def cite(root: Path, run: Path, rows: Iterable[Used]) -> None:
-    """Note in the cache at `root`, if it can be written, that the run in folder `run` uses these rows."""
+def cite(root: Path, file: Path, rows: Iterable[Used]) -> None:
+    """Record in the cache at `root`, if it can be written, that the run which `file` describes uses these rows."""
+    run, host = str(real_path(file.parent)), socket.gethostname()
+    digest = ""
+    with contextlib.suppress(OSError):
+        digest = file_digest(file)
     for part in rows:
-        citation = Citation(part.space, part.rows, part.digest, str(real_path(run)), socket.gethostname())
-        name = hashlib.blake2b(repr((citation.host, citation.run, part.space)).encode(), digest_size=8).hexdigest()
+        citation = Citation(part.space, part.rows, part.digest, run, host, file.name if digest else "", digest)
+        name = hashlib.blake2b(repr((host, run, part.space)).encode(), digest_size=8).hexdigest()
         with contextlib.suppress(StorageFailure, OSError):
             new_folder(root / RUNS_FOLDER)
-            with new_file(root / RUNS_FOLDER / f"{name}.json", "a note of the run", sync=False) as file:
-                file.write(json.dumps(asdict(citation), indent=2).encode())
+            with new_file(root / RUNS_FOLDER / f"{name}.json", "a note of the run", sync=False) as record:
+                record.write(json.dumps(asdict(citation), indent=2).encode())
 
 
 def citations(root: Path) -> list[Citation]:
-    """What runs that are kept use."""
-    found = []
+    """The rows that existing runs use."""
+    citations = []
     for file in sorted((root / RUNS_FOLDER).glob("*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError):
             citation = Citation(**read_json(file))
-            if _is_kept(citation):
-                found.append(citation)
-    return found
+            if _exists(citation):
+                citations.append(citation)
+    return citations
 
 
-def _is_kept(citation: Citation) -> bool:
-    if not all(isinstance(text, str) for text in (citation.space, citation.digest, citation.run, citation.host)):
+def _exists(citation: Citation) -> bool:
+    """Whether the run exists that a citation names."""
+    if not all(isinstance(text, str) for name, text in asdict(citation).items() if name != "rows"):
         return False
     if citation.host != socket.gethostname():
         return True
     try:
-        return citation.digest in read_text(Path(citation.run) / CONFIG_FILE)
+        if citation.sha256:
+            return file_digest(Path(citation.run) / citation.file) == citation.sha256
+        return citation.digest in read_text(Path(citation.run) / EARLY_FILE)
     except (OSError, ValueError):  # a name with a null character, too
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layertap.commands.arguments import shared
@@ -19,7 +18,7 @@ def export(args: argparse.Namespace) -> None:
     from layertap import runs
     from layertap.workflows import export as workflow
 
-    run = runs.read(Path(args.run), args.head_code)
+    run = runs.load_run(args.run, head_code=args.head_code)
     exported = workflow.export(run, args.out, to=args.to, data=shared.optional_dataset(args), overwrite=args.overwrite)
     if args.json:
         print_json({"files": [str(file) for file in exported.files], **exported.description})

@@ -134,7 +134,7 @@ def _start(args: argparse.Namespace, recipe: Recipe) -> Start:
     given = [name for name, default in {"space": None, **own}.items() if getattr(args, name) != default]
     if given:
         raise InvalidChoice(f"--from-head {args.from_head} says which features; leave out --{given[0]}.")
-    run = runs.read(Path(args.from_head))
+    run = runs.load_run(args.from_head)
     if run.task.name != problem.CLASSES:
         raise InvalidChoice(f"the run {args.from_head} is one of {run.task.name}; fine-tuning starts from classes.")
     if len(run.parts) > 1:
@@ -145,7 +145,7 @@ def _start(args: argparse.Namespace, recipe: Recipe) -> Start:
     _require_full(request)
     key = shared.augmentation(args)
     request = replace(request, augmentation=key, views=args.views)
-    return Start(request, run.config["head"]["name"], dict(run.config["head"]["params"]))
+    return Start(request, run.config.head.name, dict(run.config.head.params))
 
 
 def _require_full(request: FeatureRequest) -> None:

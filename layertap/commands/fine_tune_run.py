@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from feature_cache.errors import WrongResult
 from feature_cache.files.checked import real_path
 from layertap.commands import problem
-from layertap.commands.terminal.output import print_json, print_skipped, time_text, write_skipped
+from layertap.commands.terminal.output import print_json, print_skipped, time_text
 from layertap.commands.terminal.scores import print_scores
 from layertap.workflows.export import IMAGES, build_model, compare_with_run
 from layertap.workflows.export import TOLERANCE as EXPORTED
@@ -92,16 +91,17 @@ def finish(
     trained_on : ndarray of shape (n, k, 16), uint8
         What those that it was trained on now are known by (see `transfer.data.groups.identity_digests`).
     """
+    from feature_cache.files.digest_list import digest_keys
     from feature_cache.maintenance.lineage import extraction_seconds
-    from heads.evaluation.protocol import Trained
     from heads.evaluation.views import Views
     from heads.linear.head import LinearHead
     from heads.registry import record
     from layertap import runs
     from layertap.report import plots
-    from layertap.report.run_pictures import illustrate
+    from layertap.report.run_pictures import RunResults, illustrate
+    from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
     from transfer.data.datasets import require_labels
-    from transfer.finetune.saved_net import config_of, keep
+    from transfer.finetune.saved_net import keep
 
     out, labels = Path(args.out), require_labels(cached.dataset)
     evaluation, trainings, test = judged.evaluation, judged.trainings, judged.test
@@ -119,12 +119,11 @@ def finish(
         # In float32, whatever it was trained in: weights are.
         request = replace(plain(start.request), precision="float32", net=keep(start.request.backbone, folder))
         seconds = trainings[-1]["seconds"]
-        config: dict[str, Any] = {
-            "spec": json.loads(request.specs[0].to_json()),
-            "net": config_of(request.net),
-            "task": problem.described(problem.CLASSES, [], ()),
-            "head": {**record("linear", head), "fit_seconds": seconds},
-            "fine_tuned": {
+        config = RunConfig(
+            parts=(FeatureSource(request.specs[0], runs.net_config(request.net)),),
+            task=TaskConfig(),
+            head=replace(HeadConfig(**record("linear", head)), fit_seconds=seconds),
+            fine_tuned={
                 "net": start.request.net.as_config(),
                 "probe": {"name": start.head, "params": start.params},
                 "trained": list(cut.trained),
@@ -134,19 +133,20 @@ def finish(
                 "augmentation": start.request.augmentation,
                 "views": start.request.views,
             },
-            "protocol": problem.as_dict(args, protocol),
-            "views": asdict(Views()),
-            "data": {"name": args.data, "images": len(labels), "classes": tuner.classes_.tolist()},
-            "skipped": [image.id for image in cached.skipped],
-        }
-        images = seen.union(runs.image_keys(trained_on))
+            protocol=problem.as_dict(args, protocol),
+            views=Views(),
+            data={"name": args.data, "images": len(labels), "classes": tuner.classes_.tolist()},
+            skipped=tuple(image.id for image in cached.skipped),
+        )
+        images = seen.union(digest_keys(trained_on))
         runs.write(folder, head, config, metrics, images, net_images=images if tuner.epochs_ else seen)
-        trained = Trained(head, next(iter(cached.features)), {}, seconds, evaluation, test)
-        names = tuple(np.unique(labels).tolist())
-        args.head, args.map = "fine-tuned", None
+        names, features = tuple(np.unique(labels).tolist()), next(iter(cached.features.values()))
         plots.training_curves(folder / "training.png", tuner.stages_, f"{args.data}: {start.request.net.name}")
-        illustrate(folder, args, trained, cached, labels, names, Views(), metrics, config)
-        write_skipped(folder / "skipped.csv", cached.skipped)
+        results = RunResults(
+            args.data, "fine-tuned", cached.dataset, labels, names, features, evaluation, metrics, config
+        )
+        illustrate(folder, results, map_method=None)
+        runs.write_skipped(folder, cached.skipped)
         _require_same(folder, tuner, rows, cached.dataset, start.request)
         difference = _write_model(folder, cached.dataset)
         logs = unfinished(out) / "tensorboard"
@@ -191,7 +191,7 @@ def _require_same(folder: Path, tuner: FineTuner, rows: Any, dataset: Dataset, r
     from transfer.extraction.request import request_for
     from transfer.nets.catalogue import net_from_config
 
-    run = runs.read(folder)
+    run = runs.load_run(folder)
     [(spec, net)] = run.parts
     chosen = comparison.evenly_spaced(len(dataset), IMAGES)
     pixels = comparison.readable_pixels(dataset.select(chosen), spec)
@@ -217,7 +217,7 @@ def _write_model(folder: Path, dataset: Dataset) -> float:
     from layertap import runs
     from transfer.export import formats
 
-    run = runs.read(folder)
+    run = runs.load_run(folder)
     requests, model = build_model(run)
     file, kind = folder / "model.keras", formats.FORMATS["keras"]
     kind.write(model, file)

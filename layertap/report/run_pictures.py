@@ -1,156 +1,184 @@
-"""What a run shows: its pictures, and the report that gathers them."""
+"""The pictures of a run, and the report that gathers them."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from layertap.commands import problem
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
+from heads.evaluation.cross_validation import Evaluation
+from heads.evaluation.metrics import confusion, per_class, per_label, reliability
+from heads.evaluation.tasks import task_of
+from heads.registry import TASKS
+from layertap.report import maps, panels, plots, run_report
+from layertap.run_config import RunConfig
+from transfer.data.datasets import Dataset
+from transfer.data.images import decoding_of, thumbnail
 
-    from heads.evaluation.protocol import Trained
-    from heads.evaluation.views import Views
-    from transfer.data.images import Decoding
-    from transfer.extraction.lookup import FeatureSet
-
+CLASSES, REGRESSION, MULTILABEL = TASKS
 MISTAKES = {
-    problem.CLASSES: "Surest mistakes (look at their labels)",
-    problem.REGRESSION: "Furthest from the truth (look at their numbers)",
-    problem.MULTILABEL: "Surest mistakes (look at their labels)",
+    CLASSES: "Surest mistakes (look at their labels)",
+    REGRESSION: "Furthest from the truth (look at their numbers)",
+    MULTILABEL: "Surest mistakes (look at their labels)",
 }
 
 
-def illustrate(
-    folder: Path,
-    args: argparse.Namespace,
-    trained: Trained,
-    cached: FeatureSet,
-    targets: np.ndarray,
-    names: tuple[str, ...],
-    views: Views,
-    metrics: dict[str, Any],
-    config: dict[str, Any],
-) -> None:
-    """Draw the pictures of a run, and write its report.
+@dataclass(frozen=True, eq=False)
+class RunResults:
+    """What the pictures of a run are drawn from.
+
+    Attributes
+    ----------
+    title : str
+        What the pictures call the data set.
+    head : str
+        What the pictures call the head.
+    dataset : Dataset
+        The images, without those that were left out.
+    targets : ndarray
+        The truth of all images (see `heads.evaluation.tasks`).
+    names : tuple of str
+        The names of the classes, labels or numbers.
+    features : array of shape (n * views, ...)
+        The features that the head reads.
+    evaluation : Evaluation
+    metrics : dict
+        As `metrics.json` holds them.
+    config : RunConfig
+    """
+
+    title: str
+    head: str
+    dataset: Dataset
+    targets: np.ndarray
+    names: tuple[str, ...]
+    features: Any
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+    config: RunConfig
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.config.task.name if self.config.task else CLASSES
+
+
+def illustrate(folder: Path, results: RunResults, *, map_method: str | None = "pca", seed: int = 0) -> None:
+    """Draw the pictures of a run into `folder`, and write ``report.html`` there.
 
     Parameters
     ----------
-    targets, names
-        See `layertap.commands.problem.targets`.
+    folder : Path
+        The folder of the run. A picture ``training.png`` in it becomes a part of the report.
+    results : RunResults
+    map_method : {'pca', 'umap'}, optional
+        How the features are drawn in two dimensions; None draws no map.
+    seed : int
+        The seed of the map.
     """
-    import numpy as np
-
-    from feature_cache.spec import FeatureSpec
-    from layertap.report import maps, plots, run_report
-    from transfer.data.images import decoding_of
-
-    task, evaluation = config["task"]["name"], trained.evaluation
-    truth, predicted = evaluation.held_out()
     pictures: dict[str, Path] = {}
-    decoding = decoding_of(FeatureSpec.from_json(json.dumps(config["spec"])))
 
-    def draw(heading: str, name: str, drawing: Callable[..., None], *details: Any, **more: Any) -> None:
+    def draw(heading: str, name: str, drawing: Callable[..., None], *details: Any) -> None:
         pictures[heading] = folder / name
-        drawing(folder / name, *details, **more)
+        drawing(folder / name, *details)
 
-    title, classes = f"{args.data}: images held out", np.array(names)
-    if task == problem.CLASSES:
-        from heads.evaluation.metrics import confusion, reliability
-
-        measured = reliability(classes, truth, np.concatenate(evaluation.outputs))
-        draw("Confusion", "confusion.png", plots.confusion, names, confusion(classes, truth, predicted), title)
-        draw("Reliability", "reliability.png", plots.reliability, measured, title)
-    if task == problem.REGRESSION:
-        draw("Predicted and true", "predicted.png", plots.predictions, truth, predicted, names, title)
-    if metrics.get("curve"):
-        points = metrics["curve"]
-        curve = [(point["accuracy"]["mean"], point["accuracy"]["std"]) for point in points]
-        numbers = [point["per_class"] for point in points]
-        draw("Learning curve", "curve.png", plots.learning_curves, numbers, {args.head: curve}, args.data)
+    truth, predicted = results.evaluation.held_out()
+    _draw_scores(results, truth, predicted, draw)
     if (folder / "training.png").exists():
         pictures["Training"] = folder / "training.png"
-    if _draw_mistakes(folder / "mistakes.png", args.data, task, trained, cached, targets, names, decoding):
-        pictures[MISTAKES[task]] = folder / "mistakes.png"
-    if task == problem.CLASSES and args.map:
-        features, title = cached.features[trained.features], f"{args.data}: features"
-        how = args.map, args.seed, views.count
-        draw("Map of the features", "map.png", maps.feature_map, features, targets, title, *how)
+    if _draw_mistakes(folder / "mistakes.png", results):
+        pictures[MISTAKES[results.task]] = folder / "mistakes.png"
+    if results.task == CLASSES and map_method:
+        views = results.config.views.count if results.config.views else 1
+        title = f"{results.title}: features"
+        details = results.features, results.targets, title, map_method, seed, views
+        draw("Map of the features", "map.png", maps.feature_map, *details)
+    _write_report(folder, results, _scores_of_each(results, truth, predicted), pictures)
+
+
+def _draw_scores(results: RunResults, truth: np.ndarray, predicted: np.ndarray, draw: Callable[..., None]) -> None:
+    """Draw what the scores of a task look like."""
+    title, names = f"{results.title}: images held out", results.names
+    if results.task == CLASSES:
+        classes = np.array(names)
+        measured = reliability(classes, truth, np.concatenate(results.evaluation.outputs))
+        draw("Confusion", "confusion.png", plots.confusion, names, confusion(classes, truth, predicted), title)
+        draw("Reliability", "reliability.png", plots.reliability, measured, title)
+    if results.task == REGRESSION:
+        draw("Predicted and true", "predicted.png", plots.predictions, truth, predicted, names, title)
+    if points := results.metrics.get("curve"):
+        curve = [(point["accuracy"]["mean"], point["accuracy"]["std"]) for point in points]
+        counts = [point["per_class"] for point in points]
+        draw("Learning curve", "curve.png", plots.learning_curves, counts, {results.head: curve}, results.title)
+
+
+def _write_report(
+    folder: Path, results: RunResults, scores_of_each: list[dict[str, Any]], pictures: dict[str, Path]
+) -> None:
+    """Write ``report.html``."""
+    config, metrics = results.config, results.metrics
+    spec = json.loads(config.parts[0].spec.to_json())
     run_report.write_report(
         folder,
-        f"{args.data}: {args.head}",
-        {**metrics["summary"], **({"test": trained.test} if trained.test else {})},
+        f"{results.title}: {results.head}",
+        {**metrics["summary"], **({"test": metrics["test"]} if "test" in metrics else {})},
         {
-            "Features": {**config["spec"], "extraction_seconds": metrics["extraction_seconds"]},
-            "Head": config["head"],
-            "Protocol": config["protocol"],
-            "Data": {"name": args.data, "images": len(targets), task: len(names), "skipped": len(cached.skipped)},
+            "Features": {**spec, "extraction_seconds": metrics["extraction_seconds"]},
+            "Head": config.head.to_json(),
+            "Protocol": config.protocol or {},
+            "Data": {
+                "name": results.title,
+                "images": len(results.targets),
+                results.task: len(results.names),
+                "skipped": len(config.skipped or ()),
+            },
         },
-        _of_each(task, names, truth, predicted),
+        scores_of_each,
         pictures,
     )
 
 
-def _of_each(task: str, names: tuple[str, ...], truth: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-    """How each class or label fares."""
-    import numpy as np
-
-    from heads.evaluation.metrics import per_class, per_label
-
-    if task == problem.REGRESSION:
+def _scores_of_each(results: RunResults, truth: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """The scores of each class or label; none for numbers."""
+    if results.task == REGRESSION:
         return []
-    if task == problem.MULTILABEL:
-        return per_label(names, truth, predicted)
-    return per_class(np.array(names), truth, predicted)
+    if results.task == MULTILABEL:
+        return per_label(results.names, truth, predicted)
+    return per_class(np.array(results.names), truth, predicted)
 
 
-def _draw_mistakes(
-    file: Path,
-    data: str,
-    task: str,
-    trained: Trained,
-    cached: FeatureSet,
-    targets: np.ndarray,
-    names: tuple[str, ...],
-    decoding: Decoding,
-) -> bool:
+def _draw_mistakes(file: Path, results: RunResults) -> bool:
     """Draw the images that were mistaken most, if any was."""
-    import numpy as np
-
-    from heads.evaluation.tasks import task_of
-    from layertap.report import panels
-    from transfer.data.images import thumbnail
-
-    evaluation = trained.evaluation
-    rows, said = np.concatenate(evaluation.rows), np.concatenate(evaluation.outputs)
+    evaluation = results.evaluation
+    rows, outputs = np.concatenate(evaluation.rows), np.concatenate(evaluation.outputs)
     truth, predicted = evaluation.held_out()
-    asked = task_of(targets)
-    wrong = asked.worst(asked.all_classes(targets), truth, said, 4 * panels.MOST_MISTAKES)
+    task = task_of(results.targets)
+    wrong = task.worst(task.all_classes(results.targets), truth, outputs, 4 * panels.MOST_MISTAKES)
     _, first = np.unique(rows[wrong], return_index=True)  # an image may have been mistaken in several splits
     wrong = wrong[np.sort(first)][: panels.MOST_MISTAKES]
     if not len(wrong):
         return False
-
-    def told(one: int) -> list[str]:
-        if task == problem.CLASSES:
-            return [truth[one], f"→ {predicted[one]} {said[one].max():.2f}"]
-        if task == problem.REGRESSION:
-            return [_numbers(truth[one]), f"→ {_numbers(predicted[one])}"]
-        return [_labels(truth[one], names), f"→ {_labels(predicted[one], names)}"]
-
-    images = [thumbnail(cached.dataset.sources[row], panels.LARGEST, decoding) for row in rows[wrong]]
-    captions = [panels.caption(cached.dataset.ids[rows[one]], *told(one)) for one in wrong]
-    panels.mistakes(file, images, captions, f"{data}: {MISTAKES[task].partition(' (')[0].lower()}")
+    decoding = decoding_of(results.config.parts[0].spec)
+    images = [thumbnail(results.dataset.sources[row], panels.LARGEST, decoding) for row in rows[wrong]]
+    lines = [_true_and_predicted(results, truth[one], predicted[one], outputs[one]) for one in wrong]
+    captions = [panels.caption(results.dataset.ids[row], *pair) for row, pair in zip(rows[wrong], lines, strict=True)]
+    panels.mistakes(file, images, captions, f"{results.title}: {MISTAKES[results.task].partition(' (')[0].lower()}")
     return True
 
 
-def _numbers(values: Any) -> str:
-    import numpy as np
+def _true_and_predicted(results: RunResults, truth: Any, predicted: Any, outputs: Any) -> list[str]:
+    """Two lines about an image: the truth, and what was predicted."""
+    if results.task == CLASSES:
+        return [truth, f"→ {predicted} {outputs.max():.2f}"]
+    text = _numbers if results.task == REGRESSION else lambda member: _labels(member, results.names)
+    return [text(truth), f"→ {text(predicted)}"]
 
+
+def _numbers(values: Any) -> str:
     return ", ".join(f"{value:.4g}" for value in np.atleast_1d(values))
 
 

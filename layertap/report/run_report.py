@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from feature_cache.errors import BadData
 from layertap.report.page import facts, image, table, text, write_page
 
 REPORT_FILE = "report.html"
 MOST_CLASSES = 30  # more are folded away, behind the worst
 WORST = 15
-# How a score is called and written, in this order; others follow by their own name.
+# The label and the format of a score, in this order; other scores follow by their own names.
 SCORES = {
     "accuracy": ("accuracy", ".4f"),
     "balanced_accuracy": ("balanced accuracy", ".4f"),
@@ -36,7 +38,7 @@ def write_report(
     folder: Path,
     title: str,
     scores: Mapping[str, Mapping[str, Any]],
-    made: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Mapping[str, Any]],
     per_class: Sequence[Mapping[str, Any]] = (),
     pictures: Mapping[str, Path] | None = None,
     notes: Iterable[str] = (),
@@ -48,7 +50,7 @@ def write_report(
     scores : mapping of str to mapping
         For each part, ``train``, ``valid``, ``test``: scores by name, each a number, None, or ``mean`` and ``std``
         over splits (see `heads.evaluation.cross_validation.Evaluation.summary`).
-    made : mapping of str to mapping
+    settings : mapping of str to mapping
         How the run was made, by heading: ``{"Features": {"net": "vgg16", ...}, "Head": {...}}``. Values are numbers,
         texts, None, or lists and mappings of these.
     per_class : sequence of mapping
@@ -76,7 +78,11 @@ def write_report(
         _scores(scores),
         "<h2>How it was made</h2>",
         '<div class="made">',
-        *(f"<section><h3>{text(heading)}</h3>{facts(values)}</section>" for heading, values in made.items() if values),
+        *(
+            f"<section><h3>{text(heading)}</h3>{facts(values)}</section>"
+            for heading, values in settings.items()
+            if values
+        ),
         "</div>",
     ]
     if per_class:
@@ -86,6 +92,24 @@ def write_report(
     path = folder / REPORT_FILE
     write_page(path, title, parts)
     return path
+
+
+def run_fragment(title: str, scores: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, Path]) -> str:
+    """HTML that shows a run in a notebook: its scores and its pictures.
+
+    Parameters
+    ----------
+    scores : mapping of str to mapping
+        As for `write_report`.
+    pictures : mapping of str to Path
+        PNG files, by heading; those that cannot be read are left out.
+    """
+    figures = []
+    for heading, file in pictures.items():
+        with contextlib.suppress(OSError, BadData):
+            figures.append(image(heading, file))
+    table = _scores(scores) if scores else ""
+    return f"<p>{text(title)}</p>{table}<details><summary>Pictures</summary>{''.join(figures)}</details>"
 
 
 def _scores(scores: Mapping[str, Mapping[str, Any]]) -> str:

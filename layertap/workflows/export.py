@@ -116,7 +116,7 @@ def export(
     targets = _targets(out, name, chosen)
     _check_free(targets, name, overwrite=overwrite)
     formats.require(name)
-    run = run if isinstance(run, Run) else runs.read(Path(run))
+    run = run if isinstance(run, Run) else runs.load_run(run)
     dataset = datasets.load(str(data)) if isinstance(data, (str, Path)) else data
     if run.task.name != "classes":
         raise InvalidChoice(
@@ -295,7 +295,7 @@ def _description(run: Run, requests: list[FeatureRequest], folder: Path) -> dict
         "fit": run.spec.fit,
         "interpolation": run.spec.interpolation,
         **(parts[0] if len(parts) == 1 else {"joined": parts}),
-        "head": run.config["head"]["name"],
+        "head": run.config.head.name,
         "layertap": own_version(),
         "sha256": {
             str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()

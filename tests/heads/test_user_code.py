@@ -19,6 +19,7 @@ from heads import make_head
 from heads.registry import record
 from heads.user_code import PREFIX
 from layertap import runs
+from layertap.run_config import RunConfig
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 8), pooling="none")
 PIPELINE = """
@@ -94,7 +95,8 @@ def kept(name: str, head: Any) -> Path:
     """A run with `head`."""
     folder = Path("run").resolve()
     with runs.new_run(folder, overwrite=True) as inside:
-        runs.write(inside, head, {"spec": json.loads(SPEC.to_json()), "head": record(name, head)}, {})
+        config = {"spec": json.loads(SPEC.to_json()), "head": record(name, head)}
+        runs.write(inside, head, RunConfig.from_json(config), {})
     return folder
 
 
@@ -117,7 +119,7 @@ def test_head_of_a_file_learns_is_kept_and_comes_back_when_the_file_is_named(
     probabilities = head.predict_proba(X)
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
     run = kept(name, head)
-    back = runs.read(run, "my.py:make_head").head
+    back = runs.load_run(run, head_code="my.py:make_head").head
     np.testing.assert_array_equal(back.predict_proba(X), probabilities)
 
 
@@ -131,7 +133,7 @@ def test_parameters_reach_what_the_function_returns(write: Callable) -> None:
     head = make_head(name, {"logisticregression__C": "2", "selectkbest__k": "3", "scale": "true"}).fit(*blobs())
     assert head.get_params()["estimator__logisticregression__C"] == 2
     run = kept(name, head)
-    assert runs.read(run, name).head.get_params()["estimator__selectkbest__k"] == 3
+    assert runs.load_run(run, head_code=name).head.get_params()["estimator__selectkbest__k"] == 3
     message = "the head 'my.py' has no parameter 'logisticregression__c'; did you mean 'logisticregression__C'"
     assert message in refusal(name, {"logisticregression__c": "2"})
     assert "LogisticRegression must be a float" in refusal(name, {"logisticregression__C": "much"})
@@ -234,10 +236,10 @@ def run(write: Callable) -> Path:
 
 def test_a_run_does_not_make_its_code_run(run: Path) -> None:
     with pytest.raises(UnsafeFile) as caught:
-        runs.read(run)
+        runs.load_run(run)
     assert str(caught.value) == (
         f"the head of {run} is made by code of its own, 'my.py:make_head', which is run only where you name its file: "
-        "--head-code FILE.py:FUNCTION."
+        "`head_code='FILE.py:FUNCTION'`."
     )
     assert not Path("was run").exists()
 
@@ -252,19 +254,19 @@ def test_a_run_that_hides_its_code_does_not_make_it_run(run: Path, drop: str) ->
         config["head"]["name"] = "prototypes"
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsafeFile, match="is made by code of its own"):
-        runs.read(run)
+        runs.load_run(run)
     assert not Path("was run").exists()
 
 
 def test_the_file_that_is_named_is_run(run: Path) -> None:
-    assert runs.read(run, "my.py").config["head"]["name"] == "my.py:make_head"
+    assert runs.load_run(run, head_code="my.py").config.head.name == "my.py:make_head"
     assert Path("was run").exists()
 
 
 def test_the_file_may_have_moved(run: Path) -> None:
     Path("other").mkdir()
     Path("my.py").rename("other/head.py")
-    runs.read(run, "other/head.py:make_head")
+    runs.load_run(run, head_code="other/head.py:make_head")
     assert Path("other/was run").exists()
 
 
@@ -272,30 +274,30 @@ def test_a_file_that_has_changed_is_not_run(run: Path) -> None:
     with Path("my.py").open("a") as stream:
         stream.write("# changed\n")
     with pytest.raises(UnsafeFile, match="was made by another file than my.py; train it again"):
-        runs.read(run, "my.py")
+        runs.load_run(run, head_code="my.py")
     assert not Path("was run").exists()
 
 
 def test_another_function_than_the_one_named_is_not_called(run: Path) -> None:
     with pytest.raises(UnsafeFile, match="was made by the function 'make_head', not by my.py:another"):
-        runs.read(run, "my.py:another")
+        runs.load_run(run, head_code="my.py:another")
     config = json.loads((run / "config.json").read_text())
     del config["files"], config["digest"]
     config["head"]["name"] = "my.py:another"
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsafeFile, match="was made by the function 'another', not by my.py:make_head"):
-        runs.read(run, "my.py:make_head")
+        runs.load_run(run, head_code="my.py:make_head")
     assert not Path("was run").exists()
 
 
 def test_what_is_no_file_is_not_imported(run: Path) -> None:
     with pytest.raises(InvalidChoice, match="`head_code` is a file of Python, FILE.py:FUNCTION; received 'os:system'"):
-        runs.read(run, "os:system")
+        runs.load_run(run, head_code="os:system")
 
 
 def test_classes_of_the_file_are_not_taken_from_the_run_of_another_head(run: Path) -> None:
     """Even where the file has been run in this process."""
-    made: Any = runs.read(run, "my.py").head
+    made: Any = runs.load_run(run, head_code="my.py").head
     thief: Any = make_head("prototypes").fit(*blobs())
     thief.pipeline_[-1].estimator_.gadget = made.pipeline_[-1].estimator_.seen
     skops.io.dump(thief.pipeline_, run / "head.skops")

@@ -14,9 +14,11 @@ from toy_data import blobs
 
 from feature_cache import FeatureSpec
 from feature_cache.errors import DamagedFile, InvalidChoice, StorageFailure, UnsafeFile
+from feature_cache.files.digest_list import read_digests
 from heads.evaluation.views import Views
 from heads.wrappers.classifiers import LogisticHead
 from layertap import runs
+from layertap.run_config import RunConfig, TaskConfig
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 16), pooling="none", fit="pad")
 
@@ -39,7 +41,7 @@ def run(tmp_path: Path, head: LogisticHead) -> Path:
     """A good run."""
     folder = tmp_path / "run"
     with runs.new_run(folder) as inside:
-        runs.write(inside, head, config(), {"summary": {"valid": {"accuracy": 0.5}}})
+        runs.write(inside, head, RunConfig.from_json(config()), {"summary": {"valid": {"accuracy": 0.5}}})
     return folder
 
 
@@ -120,9 +122,9 @@ def test_existing_run_is_replaced_as_a_whole_when_told(tmp_path: Path, run: Path
     (run / "skipped.csv").write_text("left by the old run")
     with runs.new_run(run, overwrite=True) as inside:
         assert (run / "skipped.csv").exists()
-        runs.write(inside, head, {**config(), "new": True}, {})
+        runs.write(inside, head, RunConfig.from_json({**config(), "new": True}), {})
     assert names(run) == {"config.json", "metrics.json", "head.skops"}
-    assert runs.read(run).config["new"] is True
+    assert runs.load_run(run).config.other == {"new": True}
     assert names(tmp_path) == {"run"}
 
 
@@ -155,14 +157,11 @@ def test_folder_that_cannot_be_made_is_a_storage_failure(tmp_path: Path):
 
 
 def test_run_is_read_as_it_was_written(run: Path, head: LogisticHead):
-    read = runs.read(run)
+    read = runs.load_run(run)
     X, _ = blobs()
     assert read.folder == run
     assert read.spec == SPEC
-    assert {key: value for key, value in read.config.items() if key not in ("files", "digest")} == {
-        "format": 1,
-        **config(),
-    }
+    assert read.config.to_json() == {"format": 1, **config()}
     assert isinstance(read.head, LogisticHead)
     assert read.head.get_params() == head.get_params()
     np.testing.assert_array_equal(read.head.predict_proba(X), head.predict_proba(X))
@@ -172,7 +171,7 @@ def test_run_is_read_as_it_was_written(run: Path, head: LogisticHead):
 def test_folder_without_a_run_is_refused(tmp_path: Path, name: str):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidChoice) as caught:
-        runs.read(tmp_path / name)
+        runs.load_run(tmp_path / name)
     assert str(caught.value) == (
         f"{tmp_path / name} is not a run (it has no config.json); make one with: layertap train-head, or fine-tune."
     )
@@ -202,7 +201,7 @@ def test_garbled_config_is_a_damaged_file(run: Path, text: str | bytes):
     file = run / "config.json"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DamagedFile) as caught:
-        runs.read(run)
+        runs.load_run(run)
     assert str(caught.value).startswith(f"{file} cannot be read (")
     assert str(caught.value).endswith("); train the head again.")
 
@@ -213,7 +212,7 @@ def test_garbled_config_is_a_damaged_file(run: Path, text: str | bytes):
 def test_newer_format_asks_for_an_upgrade(run: Path, rest: dict):
     (run / "config.json").write_text(json.dumps({**rest, "format": 2}))
     with pytest.raises(DamagedFile) as caught:
-        runs.read(run)
+        runs.load_run(run)
     assert str(caught.value) == f"{run} has format 2 and this Layertap reads up to 1; upgrade layertap."
 
 
@@ -226,12 +225,10 @@ def _without_digests(run: Path) -> dict:
 
 
 def test_run_of_an_earlier_version_is_read(run: Path, head: LogisticHead):
-    assert runs.read(run).config == {"format": 1, **config()} | {
-        key: runs.read(run).config[key] for key in ("files", "digest")
-    }
+    assert runs.load_run(run).config.to_json() == {"format": 1, **config()}
     assert _without_digests(run) == {"format": 1, **config()}
     X, _ = blobs()
-    np.testing.assert_array_equal(runs.read(run).head.predict_proba(X), head.predict_proba(X))
+    np.testing.assert_array_equal(runs.load_run(run).head.predict_proba(X), head.predict_proba(X))
 
 
 @pytest.mark.parametrize("name", ["config.json", "head.skops"])
@@ -246,31 +243,31 @@ def test_every_altered_bit_of_a_run_is_refused_or_changes_nothing(run: Path, hea
         altered[place] ^= 1 << int(rng.integers(8))
         (run / name).write_bytes(altered)
         try:
-            read = runs.read(run)
+            read = runs.load_run(run)
         except (DamagedFile, InvalidChoice, UnsafeFile):
             refused += 1
         else:
             np.testing.assert_array_equal(read.head.predict_proba(X), expected)
-            assert (read.spec, read.views, read.task) == (SPEC, Views(), runs.Asked())
+            assert (read.spec, read.views, read.task) == (SPEC, Views(), TaskConfig())
     assert refused > 0.9 * len(places)
 
 
 def test_what_was_removed_from_a_run_is_named(run: Path):
     (run / "head.skops").rename(run / "head.npz")
     with pytest.raises(DamagedFile, match="head.skops cannot be read .No such file or directory.; train again"):
-        runs.read(run)
+        runs.load_run(run)
 
 
 def test_digest_of_a_file_outside_the_run_is_not_computed(run: Path):
-    from feature_cache.files import run_folder
+    from feature_cache.files.sealed_folder import content_digest
 
     for name in ("../outside.npz", "/dev/zero"):
         written = _without_digests(run)
         (run.parent / "outside.npz").write_bytes(b"x")
         content = {**written, "files": {name: {"bytes": 1, "sha256": "0" * 64}}}
-        (run / "config.json").write_text(json.dumps({**content, "digest": run_folder._digest(content)}))
+        (run / "config.json").write_text(json.dumps({**content, "digest": content_digest(content)}))
         with pytest.raises(DamagedFile, match="which is not in the run"):
-            runs.read(run)
+            runs.load_run(run)
         (run / "config.json").write_text(json.dumps({**written, "files": {}, "digest": ""}))
 
 
@@ -293,7 +290,7 @@ def deadline() -> Iterator[None]:
 def test_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, head: LogisticHead, name: str):
     folder = tmp_path / "run"
     with runs.new_run(folder) as inside:
-        runs.write(inside, head, config(), {}, {b"\1" * 16})
+        runs.write(inside, head, RunConfig.from_json(config()), {}, {b"\1" * 16})
     for with_digests in (True, False):
         if not with_digests and name != "config.json":
             (folder / name).unlink()
@@ -302,20 +299,20 @@ def test_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, head: Logisti
         (folder / name).unlink()
         os.mkfifo(folder / name)
         with pytest.raises(DamagedFile, match=r"cannot be read \(.*it is a named pipe, not a regular file.*\)"):
-            runs.read(folder)
-            runs.read_images(folder / runs.HEAD_IMAGES)
+            runs.load_run(folder)
+            read_digests(folder / runs.HEAD_IMAGES)
 
 
 def test_files_of_holes_are_refused_before_they_are_read(tmp_path: Path, run: Path):
     os.truncate(run / "config.json", 40 * 2**30)
     with pytest.raises(DamagedFile, match="it has 42,949,672,960 bytes, more than the 67,108,864 that it may have"):
-        runs.read(run)
+        runs.load_run(run)
     np.save(tmp_path / "images.npy", np.zeros((1, 16), np.uint8))
     content = (tmp_path / "images.npy").read_bytes().replace(b"(1, 16), ", b"(2000000000, 16), ")[:128]
     (tmp_path / "images.npy").write_bytes(content.rstrip(b"\n\0 ").ljust(127) + b"\n")
     os.truncate(tmp_path / "images.npy", 128 + 16 * 2_000_000_000)
     with pytest.raises(DamagedFile, match="its digests are not in order"):
-        runs.read_images(tmp_path / "images.npy")
+        read_digests(tmp_path / "images.npy")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +345,7 @@ def test_files_of_holes_are_refused_before_they_are_read(tmp_path: Path, run: Pa
 def test_config_of_other_types_is_a_damaged_file(run: Path, change: dict):
     (run / "config.json").write_text(json.dumps({**_without_digests(run), **change}))
     with pytest.raises(DamagedFile) as caught:
-        runs.read(run)
+        runs.load_run(run)
     assert str(caught.value).startswith(f"{run / 'config.json'} cannot be read (")
     assert len(str(caught.value)) < 600
 
@@ -360,13 +357,13 @@ def _with_head(run: Path, **changes: object) -> None:
 def test_unknown_head_is_named(run: Path):
     _with_head(run, name="forest")
     with pytest.raises(InvalidChoice, match="there is no head 'forest'"):
-        runs.read(run)
+        runs.load_run(run)
 
 
 def test_parameters_that_the_head_does_not_have_are_a_damaged_file(run: Path):
     _with_head(run, params={"depth": 3})
     with pytest.raises(DamagedFile) as caught:
-        runs.read(run)
+        runs.load_run(run)
     assert str(caught.value) == (
         f"{run / 'config.json'} names parameters that the head 'logistic' does not have; train it again."
     )
@@ -375,7 +372,7 @@ def test_parameters_that_the_head_does_not_have_are_a_damaged_file(run: Path):
 def test_missing_head_is_a_damaged_file(run: Path):
     (run / "head.skops").unlink()
     with pytest.raises(DamagedFile, match="head.skops cannot be read"):
-        runs.read(run)
+        runs.load_run(run)
 
 
 def test_head_that_would_run_code_is_refused(run: Path):
@@ -385,7 +382,7 @@ def test_head_that_would_run_code_is_refused(run: Path):
     skops.io.dump(FunctionTransformer(os.system), run / "head.skops")
     _without_digests(run)
     with pytest.raises(UnsafeFile, match="may run code"):
-        runs.read(run)
+        runs.load_run(run)
 
 
 @pytest.mark.parametrize("header", [b"{'descr': (((", b"{", b"'", b"{'shape': 2**9**9}", b"\xff"], ids=repr)
@@ -393,10 +390,10 @@ def test_garbled_header_of_digests_is_a_damaged_file(tmp_path: Path, header: byt
     file = tmp_path / "images.npy"
     file.write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.ljust(117) + b"\n")
     with pytest.raises(DamagedFile, match="images.npy cannot be read"):
-        runs.read_images(file)
+        read_digests(file)
 
 
 def test_a_file_that_has_grown_is_refused_before_all_of_it_is_read(run: Path, deadline: None):
     os.truncate(run / "head.skops", 40 * 2**30)  # a hole, which takes no room
     with pytest.raises(DamagedFile, match="head.skops cannot be read .it was altered since it was written.; train"):
-        runs.read(run)
+        runs.load_run(run)

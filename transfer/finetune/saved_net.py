@@ -1,4 +1,4 @@
-"""Keeping a net that has been fine-tuned, and finding it again in the folder of its run. Keras is not imported here."""
+"""Writing the net that has been fine-tuned into the folder of its run. Keras is not imported here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_cache.errors import DamagedFile, InvalidChoice
-from feature_cache.files.run_folder import CONFIG_FILE, read_config
-from transfer.nets.catalogue import NET_FILE, WEIGHTS_FILE, Net, net_from_config
+from transfer.nets.catalogue import NET_FILE, WEIGHTS_FILE, Net
 
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
@@ -49,31 +47,3 @@ def _merged(layer: Any) -> list[np.ndarray]:
 
     parts = [layer.kernel] if layer.bias is None else [layer.kernel, layer.bias]  # the kernel with its adapters
     return [ops.convert_to_numpy(part) for part in parts]
-
-
-def config_of(net: Net) -> dict[str, Any]:
-    """`Net.as_config`, with the file as its name in the folder of the run, which may be moved."""
-    config = net.as_config()
-    key = "name" if net.is_file else "weights"
-    return {**config, key: Path(config[key]).name}
-
-
-def net_of_run(folder: Path) -> Net:
-    """The net that was fine-tuned in the run in `folder`.
-
-    Raises
-    ------
-    InvalidChoice
-        When it is no such run.
-    DamagedFile
-        When it cannot be read.
-    """
-    try:
-        config = read_config(folder)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.") from error
-    if "fine_tuned" not in config:
-        raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.")
-    if "net" not in config:
-        raise DamagedFile(f"{folder / CONFIG_FILE} does not say which net the run holds; fine-tune again.")
-    return net_from_config(config["net"], folder)

@@ -203,7 +203,7 @@ def _add_using(commands: Commands[Parser]) -> None:
     sub = add_command(
         commands,
         "predict",
-        "layertap.commands.evaluate:predict",
+        "layertap.commands.predict:predict",
         "predict the classes of images with a run",
         *of_run,
         options.add_csv,

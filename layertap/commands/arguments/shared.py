@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -138,7 +137,7 @@ def tuned_net(name: str) -> Net | None:
 
     if name.lower() in NETS or not Path(name).is_dir() or not_taken(name):
         return None
-    from transfer.finetune.saved_net import net_of_run
+    from layertap.runs import net_of_run
 
     return net_of_run(Path(name))
 
@@ -180,15 +179,9 @@ def cache(args: argparse.Namespace) -> FeatureCache:
     return as_cache(args.cache)
 
 
-def cached(args: argparse.Namespace, data: Dataset, wanted: FeatureRequest, where: FeatureCache) -> FeatureSet:
-    """The features in the cache; an error that some are missing names the command that computes them."""
-    from transfer.extraction.lookup import stored_features
-
-    try:
-        return stored_features(data, wanted, where, on_error=args.on_error)
-    except MissingFeatures as error:
-        _check_layers(wanted)
-        raise MissingFeatures(f"{error} Compute them with: {shlex.join(extract_command(args))}") from error
+def with_command(error: MissingFeatures, args: argparse.Namespace) -> MissingFeatures:
+    """The error that features are missing, with the command that computes them."""
+    return MissingFeatures(f"{error} Compute them with: {shlex.join(extract_command(args))}")
 
 
 def extracted(
@@ -202,13 +195,6 @@ def extracted(
         report = extract(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
     print_notes(report.remarks)
     return stored_features(data, wanted, where, on_error=args.on_error)
-
-
-def _check_layers(wanted: FeatureRequest) -> None:
-    """Raise InvalidChoice when features are missing because there is no such layer."""
-    net = wanted.net if wanted.net.is_file else replace(wanted.net, weights="none")  # names need no weights
-    with contextlib.suppress(ModuleNotFoundError):
-        _ = replace(wanted, net=net).backbone
 
 
 def extract_command(args: argparse.Namespace) -> list[str]:

@@ -1,13 +1,18 @@
-"""How scores are printed."""
+"""How scores, and remarks about them, are printed."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
-from layertap.commands.problem import CLASSES, MULTILABEL, REGRESSION
-from layertap.commands.terminal.output import print_table
+from heads.registry import TASKS
+from layertap.commands.terminal.flags import with_flags
+from layertap.commands.terminal.output import print_notes, print_table
 
-# What a line for each split says.
+CLASSES, REGRESSION, MULTILABEL = TASKS
+
+# The scores in the line of each split: their labels and their keys.
 HEADLINES = {
     CLASSES: (("accuracy", "accuracy"), ("log-loss", "nll")),
     REGRESSION: (("R²", "r2"), ("RMSE", "rmse")),
@@ -30,6 +35,13 @@ COLUMNS = {
     "fit (s)": ("fit_seconds", 2),
     "predict (s)": ("predict_seconds", 3),
 }
+
+
+def print_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:
+    """Print notes about the data, and warnings about scores that say little, on stderr."""
+    print_notes(notes)
+    for warning in warnings:
+        print(f"warning: {with_flags(warning)}", file=sys.stderr)
 
 
 def print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:

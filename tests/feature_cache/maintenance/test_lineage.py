@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
@@ -25,10 +26,11 @@ def filled(cache: FeatureCache, spec: FeatureSpec, made_rows: Callable, add: Cal
 
 
 def keep(folder: Path, rows: list[Used]) -> Path:
-    """A run folder as training leaves it behind."""
+    """The file that describes a run, as training leaves it behind."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"features": [asdict(part) for part in rows]}, indent=2))
-    return folder
+    file = folder / "config.json"
+    file.write_text(json.dumps({"features": [asdict(part) for part in rows]}, indent=2))
+    return file
 
 
 class TestWhatIsRecorded:
@@ -83,9 +85,11 @@ class TestCitations:
         self, cache: FeatureCache, filled: Space, made_rows: Callable, tmp_path: Path
     ):
         rows = [used(filled.rows(made_rows(0, 4)[0]))]
-        run = keep(tmp_path / "run é", rows)
-        cite(cache.root, run, rows)
-        assert citations(cache.root) == [Citation(**asdict(rows[0]), run=str(run), host=socket.gethostname())]
+        file = keep(tmp_path / "run é", rows)
+        cite(cache.root, file, rows)
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        place = {"run": str(tmp_path / "run é"), "host": socket.gethostname(), "file": "config.json"}
+        assert citations(cache.root) == [Citation(**asdict(rows[0]), **place, sha256=sha256)]
 
     def test_a_cache_without_runs_has_none(self, cache: FeatureCache):
         assert citations(cache.root) == []
@@ -118,8 +122,8 @@ class TestCitations:
     @pytest.mark.parametrize("how", ["removed", "moved", "changed", "config removed", "replaced by a file"])
     def test_a_run_that_is_no_longer_there_is_not_cited(self, cache: FeatureCache, tmp_path: Path, how: str):
         rows = [Used("space", 3, "a" * 32)]
-        run = keep(tmp_path / "run", rows)
-        cite(cache.root, run, rows)
+        run = tmp_path / "run"
+        cite(cache.root, keep(run, rows), rows)
         if how == "changed":
             keep(run, [Used("space", 3, "b" * 32)])
         elif how == "config removed":
@@ -137,6 +141,26 @@ class TestCitations:
         citation = Citation("space", 3, "a" * 32, "/nowhere/run", f"not-{socket.gethostname()}")
         (cache.root / ".runs" / "1.json").write_text(json.dumps(asdict(citation)))
         assert citations(cache.root) == [citation]
+
+    def test_a_record_of_an_early_version_counts_while_the_run_mentions_its_rows(
+        self, cache: FeatureCache, tmp_path: Path
+    ):
+        rows, run = [Used("space", 3, "a" * 32)], tmp_path / "run"
+        cite(cache.root, keep(run, rows), rows)
+        [record] = (cache.root / ".runs").glob("*.json")
+        early = {key: value for key, value in json.loads(record.read_text()).items() if key not in ("file", "sha256")}
+        record.write_text(json.dumps(early))
+        assert citations(cache.root) == [Citation(**early)]
+        (run / "config.json").write_text(json.dumps({"features": [asdict(rows[0])], "note": "written anew"}))
+        assert citations(cache.root) == [Citation(**early)]
+        keep(run, [Used("space", 3, "b" * 32)])
+        assert citations(cache.root) == []
+
+    def test_a_run_that_only_mentions_rows_does_not_use_them(self, cache: FeatureCache, tmp_path: Path):
+        rows, run = [Used("space", 3, "a" * 32)], tmp_path / "run"
+        cite(cache.root, keep(run, rows), rows)
+        (run / "config.json").write_text(json.dumps({"other": "a" * 32}))
+        assert citations(cache.root) == []
 
     def test_notes_survive_the_cache_being_moved(self, cache: FeatureCache, tmp_path: Path):
         rows = [Used("space", 3, "a" * 32)]
@@ -156,9 +180,9 @@ class TestCitations:
 
     def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(self, tmp_path: Path):
         (tmp_path / "features").write_text("in the way")
-        cite(tmp_path / "features", tmp_path / "run", [Used("space", 3, "a" * 32)])
+        cite(tmp_path / "features", tmp_path / "run" / "config.json", [Used("space", 3, "a" * 32)])
         assert (tmp_path / "features").read_text() == "in the way"
 
     def test_the_folder_of_notes_is_no_space(self, cache: FeatureCache, filled: Space, tmp_path: Path):
-        cite(cache.root, tmp_path / "run", [used(filled.all_rows())])
+        cite(cache.root, tmp_path / "run" / "config.json", [used(filled.all_rows())])
         assert cache.spaces() == [filled.folder.name]

@@ -30,7 +30,7 @@ def run(cache: FeatureCache, filled: Space, tmp_path: Path) -> Path:
     rows = [used(filled.all_rows())]
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"features": [asdict(part) for part in rows]}))
-    cite(cache.root, folder, rows)
+    cite(cache.root, folder / "config.json", rows)
     return folder
 
 
@@ -45,7 +45,7 @@ def test_a_space_that_a_run_used_is_listed_with_the_run(cache: FeatureCache, fil
 
 def test_several_runs_are_all_told(cache: FeatureCache, filled: Space, run: Path, tmp_path: Path):
     other = shutil.copytree(run, tmp_path / "other")
-    cite(cache.root, other, [used(filled.all_rows())])
+    cite(cache.root, other / "config.json", [used(filled.all_rows())])
     assert sorted(cited_by(cache, filled)) == sorted([str(run), str(other)])
 
 

@@ -23,6 +23,7 @@ from heads import make_head
 from heads.registry import Head, record
 from heads.wrappers.classifiers import EstimatorHead
 from layertap import runs
+from layertap.run_config import RunConfig
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 8), pooling="none")
 FEW_TREES = {"random-forest": {"n_estimators": 30}, "hist-gradient-boosting": {"max_iter": 30, "learning_rate": 0.3}}
@@ -44,8 +45,8 @@ def kept(folder: Path, name: str, head: Head, changes: dict[str, Any] | None = N
     """`head` after a run has been written and read."""
     config = {"spec": json.loads(SPEC.to_json()), "head": {**record(name, head), **(changes or {})}}
     with runs.new_run(folder) as inside:
-        runs.write(inside, head, config, {})
-    return runs.read(folder)
+        runs.write(inside, head, RunConfig.from_json(config), {})
+    return runs.load_run(folder)
 
 
 @pytest.mark.parametrize("name", [*NAMED, *PATHS])
@@ -236,7 +237,7 @@ def test_parameters_are_recorded_as_users_give_them(tmp_path: Path) -> None:
     X, y = blobs()
     head = make_head("sklearn.neural_network:MLPClassifier", {"alpha": "0.1", "max_iter": "50"}).fit(X, y)
     run = kept(tmp_path / "run", "sklearn.neural_network:MLPClassifier", head)
-    params = run.config["head"]["params"]
+    params = run.config.head.params
     assert (params["alpha"], params["scale"], params["hidden_layer_sizes"]) == (0.1, True, [100])
     assert run.head.get_params()["estimator__hidden_layer_sizes"] == (100,)
     np.testing.assert_array_equal(run.head.predict_proba(X), head.predict_proba(X))

@@ -23,6 +23,7 @@ from heads.registry import make_head, new_head, record, seeded
 from heads.wrappers.classifiers import LogisticHead
 from heads.wrappers.multilabel import MultiLabelHead
 from layertap import runs
+from layertap.run_config import RunConfig
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 8), pooling="none")
 FASTER: dict[str, dict[str, Any]] = {
@@ -53,8 +54,8 @@ def kept(folder: Path, name: str, head: Any) -> runs.Run:
     task = {"name": "multilabel", "labels": [f"label {number}" for number in head.classes_]}
     config = {"spec": json.loads(SPEC.to_json()), "head": record(name, head), "task": task}
     with runs.new_run(folder) as inside:
-        runs.write(inside, head, config, {})
-    return runs.read(folder)
+        runs.write(inside, head, RunConfig.from_json(config), {})
+    return runs.load_run(folder)
 
 
 def load(folder: Path, head: Any) -> Any:

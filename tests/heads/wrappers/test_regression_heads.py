@@ -22,6 +22,7 @@ from heads.registry import REGRESSORS, make_head, new_head, record, seeded
 from heads.ridge.regressor import RidgeRegressor
 from heads.wrappers.regressors import RegressorHead
 from layertap import runs
+from layertap.run_config import RunConfig
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 8), pooling="none")
 FEW_TREES = {
@@ -69,8 +70,8 @@ def kept(folder: Path, name: str, head: Any, task: Any = None) -> runs.Run:
         "task": {"name": "regression"} if task is None else task,
     }
     with runs.new_run(folder) as inside:
-        runs.write(inside, head, config, {})
-    return runs.read(folder)
+        runs.write(inside, head, RunConfig.from_json(config), {})
+    return runs.load_run(folder)
 
 
 def refusal(name: str, params: dict | None = None, task: str = "regression") -> str:
@@ -370,7 +371,7 @@ def test_a_run_of_a_task_that_is_none_is_damaged(tmp_path: Path, task: Any) -> N
     del config["files"], config["digest"]
     file.write_text(json.dumps(config))
     with pytest.raises(DamagedFile) as caught:
-        runs.read(tmp_path / "run")
+        runs.load_run(tmp_path / "run")
     assert "\n" not in str(caught.value)
 
 

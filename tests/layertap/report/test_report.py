@@ -90,7 +90,7 @@ def png(file: Path, size: tuple[int, int] = (300, 150)) -> Path:
 
 
 def written(folder: Path, **changes: Any) -> Page:
-    return Page(write_report(folder, **{"title": "Run", "scores": SCORES, "made": MADE, **changes}))
+    return Page(write_report(folder, **{"title": "Run", "scores": SCORES, "settings": MADE, **changes}))
 
 
 def test_scores_are_shown_part_by_part(tmp_path: Path):
@@ -120,7 +120,7 @@ def test_how_it_was_made_is_shown(tmp_path: Path):
         "Cost": {"seconds": 12.3456789},
         "Empty": {},
     }
-    page = written(tmp_path, made=made)
+    page = written(tmp_path, settings=made)
     for row in (
         ["net", "vgg16"],
         ["size", "224, 224"],
@@ -194,7 +194,7 @@ def test_texts_are_nothing_but_texts(tmp_path: Path, text: str):
         tmp_path,
         title=text,
         scores={text: {text: 0.5}},
-        made={text: {text: text, "list": [text, {text: [text]}], "deep": {text: text}}},
+        settings={text: {text: text, "list": [text, {text: [text]}], "deep": {text: text}}},
         per_class=[of_class],
         pictures={text: png(tmp_path / "a.png")},
         notes=[text],
@@ -203,7 +203,7 @@ def test_texts_are_nothing_but_texts(tmp_path: Path, text: str):
         tmp_path,
         title="t",
         scores={"t": {"t": 0.5}},
-        made={"t": {"t": "t", "list": ["t", {"t": ["t"]}], "deep": {"t": "t"}}},
+        settings={"t": {"t": "t", "list": ["t", {"t": ["t"]}], "deep": {"t": "t"}}},
         per_class=[{**of_class, "class": "t"}],
         pictures={"t": tmp_path / "a.png"},
         notes=["t"],

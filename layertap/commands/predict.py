@@ -1,0 +1,45 @@
+"""`layertap predict`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feature_cache.errors import InvalidChoice
+from layertap.commands.arguments import shared
+from layertap.commands.terminal.output import Progress, output, print_json, print_notes, print_skipped
+
+if TYPE_CHECKING:
+    from transfer.data.datasets import Dataset
+
+
+def predict(args: argparse.Namespace) -> None:
+    from layertap.runs import load_run
+    from layertap.workflows.predict import predict
+
+    run = load_run(args.run, head_code=args.head_code)
+    progress = partial(Progress, quiet=args.quiet)
+    predictions = predict(run, _images(args), cache=args.cache, on_error=args.on_error, progress=progress)
+    print_notes(predictions.notes)
+    if args.json:
+        with output(args.out) as stream:
+            print_json(predictions.to_json(), stream)
+        return
+    print_skipped(predictions.skipped, None)
+    with output(args.out) as stream:
+        csv.writer(stream, lineterminator="\n").writerows(predictions.rows())
+
+
+def _images(args: argparse.Namespace) -> Dataset:
+    """The images that are named, as files or as one data set."""
+    from layertap.workflows.predict import image_dataset, names_dataset
+
+    if names_dataset(args.image):
+        args.data = args.image[0]
+        return shared.dataset(args)
+    if args.split is not None or args.range is not None:
+        raise InvalidChoice("--split and --range go with a data set, not with image files; leave them out.")
+    return shared.read_as(args, image_dataset([Path(name) for name in args.image]))

@@ -1,0 +1,124 @@
+"""Scoring a run on labelled images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.cache import FeatureCache, as_cache
+from heads.evaluation.tasks import task_of
+from layertap.runs import Run, load_run
+from layertap.workflows.inputs import ProgressBar, as_dataset, progress_bars
+from layertap.workflows.predict import apply_run
+from layertap.workflows.protocol import count_seen, identify
+from layertap.workflows.targets import CLASSES, REGRESSION, read_targets
+from transfer.data.datasets import Dataset, Unreadable
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a run on labelled images.
+
+    Attributes
+    ----------
+    scores : dict
+        See `heads.evaluation.metrics`; with ``fit_seconds`` and ``predict_seconds``.
+    images : int
+        How many images were scored.
+    unknown : tuple of str
+        Classes or labels of these images that the head does not know.
+    skipped : tuple of Unreadable
+        The images that were left out, with the reasons.
+    notes, warnings : tuple of str
+        Sentences about how the data was read, and about scores that say little.
+    """
+
+    scores: dict[str, Any]
+    images: int
+    unknown: tuple[str, ...] = ()
+    skipped: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def evaluate(
+    run: Run | str | Path,
+    data: Dataset | str | Path,
+    *,
+    cache: FeatureCache | str | Path | None = None,
+    on_error: str = "fail",
+    progress: bool | ProgressBar = True,
+) -> Evaluation:
+    """Score a run on labelled images, once the features that the cache lacks are computed.
+
+    Parameters
+    ----------
+    run : Run, str or Path
+        The run, or its folder.
+    data : Dataset, str or Path
+        Images, with the targets that the run predicts.
+    cache : FeatureCache, str or Path, optional
+        The cache, or its folder.
+    on_error : {'fail', 'skip'}
+        What to do about an unreadable image.
+    progress : bool or callable
+        See `layertap.workflows.inputs.progress_bars`.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    BadData, InvalidChoice
+        When the images lack the targets, or none of them can be read.
+    DamagedFile
+        When the head of the run cannot be applied.
+
+    Examples
+    --------
+    >>> from layertap.runs import load_run
+    >>> evaluate(load_run("runs/photos"), "more-photos").scores["accuracy"]  # doctest: +SKIP
+    0.9375
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    dataset, bars = as_dataset(data), progress_bars(progress)
+    read_known_targets(dataset, run)  # a data set without targets shows before any work
+    applied = apply_run(run, dataset, as_cache(cache), on_error, bars)
+    features = applied.features
+    truth, unknown, notes = read_known_targets(features.dataset, run)
+    seen = run.trained_on
+    known = count_seen(seen, identify(features, bars)) if seen else 0
+    warnings: tuple[str, ...] = ()
+    if known:
+        warnings = (f"{run.folder} was trained on {known} of these {len(truth)} images: their scores say little.",)
+    task = task_of(truth)
+    scores = {
+        **task.score(task.classes_of(run.head), truth, applied.outputs),
+        "fit_seconds": run.config.head.fit_seconds,
+        "predict_seconds": applied.seconds,
+    }
+    return Evaluation(scores, len(truth), unknown, tuple(features.skipped), (*notes, *applied.notes), warnings)
+
+
+def read_known_targets(dataset: Dataset, run: Run) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """The targets of `dataset` as the run has them, the classes or labels that it does not know, and notes.
+
+    Raises
+    ------
+    BadData, InvalidChoice
+        When the data set has no such targets.
+    """
+    targets = read_targets(dataset, run.task.name, run.task.columns, least=1)
+    if targets.task == REGRESSION:
+        return targets.values, (), targets.notes
+    unknown = tuple(sorted(set(targets.names) - set(run.targets)))
+    if targets.task == CLASSES:
+        return targets.values, unknown, targets.notes
+    columns = dict(zip(targets.names, targets.values.T, strict=True))
+    none = np.zeros(len(dataset), bool)
+    member = np.stack([columns.get(label, none) for label in run.task.labels], axis=1)
+    return member, unknown, targets.notes

@@ -1,0 +1,227 @@
+"""The protocol of a training: how images are split, which ones stay together, and which ones a net has seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.files.digest_list import digest_keys
+from heads.evaluation.protocol import Protocol
+from heads.splitting.predefined import predefined_split
+from heads.splitting.splits import Split, united
+from layertap.workflows.inputs import ProgressBar, no_progress
+from transfer.data.columns import texts
+from transfer.data.datasets import Dataset
+from transfer.data.groups import copy_groups, count_label_conflicts, identity_digests, near_groups, page_groups
+from transfer.extraction.lookup import FeatureSet
+
+EXACT, NEAR, COPIES = "exact", "near", "copies"  # what stays on one side of every split
+
+
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """The options that say how heads are judged, by their names on the command line and in Python.
+
+    Parameters
+    ----------
+    cv : int, optional
+        The number of stratified folds.
+    valid : float, optional
+        The share of the images that is held out: 0.2 where nothing else is chosen.
+    per_class : int, optional
+        The number of labelled images of each class to train on, drawn `draws` times; all others are held out.
+    repeats : int
+        How many times the folds of `cv` are made, each time by another seed.
+    test : float, optional
+        The share of the images that is set apart first and scored once, with the head that is kept.
+    splits : str, optional
+        The column that holds the parts ``train``, ``valid`` and ``test``, or the name of each image's fold.
+    groups : str, optional
+        The column that holds the group of each image; the images of a group stay on one side of every split.
+    together : {'exact', 'near', 'copies'}
+        What else stays on one side: exact copies and the pages of a file; near-duplicates as well; or copies alone.
+    curve : tuple of int
+        The numbers of labelled images per class of a learning curve.
+    seed : int
+
+    Examples
+    --------
+    >>> ProtocolOptions(cv=5, seed=1)
+    ProtocolOptions(cv=5, valid=None, per_class=None, draws=20, repeats=1, test=None, splits=None, groups=None, \
+together='exact', curve=(), seed=1)
+    """
+
+    cv: int | None = None
+    valid: float | None = None
+    per_class: int | None = None
+    draws: int = 20
+    repeats: int = 1
+    test: float | None = None
+    splits: str | None = None
+    groups: str | None = None
+    together: str = EXACT
+    curve: tuple[int, ...] = ()
+    seed: int = 0
+
+    def protocol(self, dataset: Dataset) -> Protocol:
+        """The protocol for `dataset`, whose columns may hold the splits.
+
+        Raises
+        ------
+        InvalidChoice, BadData
+            When options contradict each other, or do not go with the data.
+        """
+        if self.repeats > 1 and self.cv is None:
+            raise InvalidChoice("`repeats` makes the folds of `cv` several times; add `cv=K`.")
+        if self.groups and (self.per_class or self.curve):
+            raise InvalidChoice("`groups` keeps images together, of which `per_class` and `curve` draw single ones.")
+        predefined = None
+        if self.splits:
+            predefined = predefined_split(self.splits, texts(dataset, self.splits))
+            if self.test is not None:
+                raise InvalidChoice("`splits` names the test images itself; leave out `test`.")
+            chosen = [name for name in ("cv", "valid", "per_class") if getattr(self, name) is not None]
+            if predefined.names and chosen:
+                raise InvalidChoice(f"`splits` names what is held out itself; leave out `{chosen[0]}`.")
+        return Protocol(self.cv, self.valid, self.per_class, self.draws, self.seed, self.test, self.repeats, predefined)
+
+    def split_groups(self, dataset: Dataset, copies: np.ndarray) -> np.ndarray:
+        """Numbers of shape (n,), equal for images that stay on the same side of every split.
+
+        These are copies, the pages of a file unless `together` is ``copies``, and the images of a group of `groups`.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        copies : ndarray of shape (n,)
+            Equal for copies of an image (see `find_copies`).
+
+        Raises
+        ------
+        InvalidChoice, BadData
+            When the images that stay together leave nothing to split.
+        """
+        if self.together != COPIES and len(np.unique(files := page_groups(dataset))) < len(dataset):
+            if self.per_class or self.curve:
+                raise InvalidChoice(
+                    "pages of one file stay together, of which `per_class` and `curve` draw single ones; add "
+                    "`together='copies'` to have them apart."
+                )
+            if len(np.unique(files)) < 2:
+                raise BadData(
+                    f"all images of {dataset.name} are pages of one file, which stay together; add "
+                    "`together='copies'` to have them on both sides of a split."
+                )
+            copies = united(copies, files)
+        return united(copies, texts(dataset, self.groups)) if self.groups else copies
+
+    def to_json(self, protocol: Protocol) -> dict[str, Any]:
+        """`protocol` as a run records it."""
+        together = {"together": self.together} if self.together != EXACT else {}
+        return {**protocol.as_dict(), **({"groups": self.groups} if self.groups else {}), **together}
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Which images are copies of each other.
+
+    Attributes
+    ----------
+    groups : ndarray of shape (n,), int64
+        Equal for copies of an image.
+    notes : tuple of str
+        Sentences about copies with different labels, and about near-duplicates.
+    """
+
+    groups: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def find_copies(
+    features: FeatureSet,
+    together: str = EXACT,
+    labels: np.ndarray | None = None,
+    progress: ProgressBar = no_progress,
+) -> Copies:
+    """Which images of `features` are exact copies or, where `together` is ``near``, near-duplicates.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Their specs say which pixels a net is given, by which copies are recognised.
+    together : {'exact', 'near', 'copies'}
+    labels : ndarray of shape (n,), str, optional
+        The classes of the images: a note says how many copies differ in them.
+    progress : callable, optional
+        Given what is counted, a context manager that gives a callable of (done, total).
+    """
+    notes = []
+    with progress("images decoded") as show:
+        exact = copy_groups(features.dataset, features.digests, features.specs, features.memo, show)
+    if labels is not None and (mixed := count_label_conflicts(exact, labels)):
+        notes.append(
+            f"{mixed} images have an exact copy of another class; one of the labels is likely wrong "
+            "(layertap explore shows them)."
+        )
+    if together != NEAR:
+        return Copies(exact, tuple(notes))
+    with progress("images compared") as show:
+        near = near_groups(features.dataset, exact, features.specs[0], show)
+    notes.append(
+        f"{near.pairs} pairs of near-duplicates stay together: {near.images} images in {near.count} groups, the "
+        f"largest of {near.largest}."
+    )
+    return Copies(near.groups, tuple(notes))
+
+
+def parted_notes(protocol: Protocol, groups: np.ndarray) -> tuple[str, ...]:
+    """A note on the images that predefined splits have in one part, while images of their group are in another."""
+    parted = protocol.predefined.count_divided(groups) if protocol.predefined else 0
+    if not parted:
+        return ()
+    return (f"{parted} images have equals, or others of their group, in another part of the given splits.",)
+
+
+def identify(features: FeatureSet, progress: ProgressBar = no_progress) -> np.ndarray:
+    """What each image is recognised by: shape (n, k, 16), uint8 (see `transfer.data.groups.identity_digests`)."""
+    with progress("images decoded") as show:
+        return identity_digests(features.dataset, features.digests, features.specs, features.memo, show)
+
+
+def count_seen(seen: Set[bytes], identities: np.ndarray) -> int:
+    """How many of the images were among those that a net or a head was trained on.
+
+    Parameters
+    ----------
+    seen : set of bytes
+        What the images are recognised by that the net or head was trained on.
+    identities : ndarray of shape (n, k, 16), uint8
+        See `identify`.
+    """
+    return sum(not seen.isdisjoint(digest_keys(image)) for image in identities)
+
+
+def seen_warnings(
+    seen: Set[bytes], identities: np.ndarray, splits: list[Split], test_rows: np.ndarray
+) -> tuple[str, ...]:
+    """A warning where a net was trained on images that are held out, or that are of the test.
+
+    Parameters
+    ----------
+    seen : set of bytes
+        See `count_seen`.
+    identities : ndarray of shape (n, k, 16), uint8
+        See `identify`.
+    splits : list of (train, held out)
+        Positions of images.
+    test_rows : ndarray of shape (m,), int
+    """
+    judged = np.unique(np.concatenate([test_rows, *(held_out for _, held_out in splits)]))
+    known = count_seen(seen, identities[judged]) if seen else 0
+    if not known:
+        return ()
+    return (f"the net was trained on {known} of the {len(judged)} images held out: their scores say little.",)

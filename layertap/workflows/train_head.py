@@ -1,0 +1,385 @@
+"""Training a head on the features of images, judging it on images held out, and writing it as a run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.cache import FeatureCache, as_cache
+from feature_cache.errors import InvalidChoice
+from feature_cache.files.digest_list import digest_keys
+from feature_cache.joined import Joined
+from feature_cache.maintenance.lineage import Used, extraction_seconds, used
+from feature_cache.spec import FeatureSpec
+from heads.evaluation.metrics import score_regression
+from heads.evaluation.protocol import Protocol, Trained, learning_curve, train
+from heads.evaluation.views import Views
+from heads.registry import make_head, record, seeded
+from layertap import runs
+from layertap.report.maps import require_method
+from layertap.report.run_pictures import RunResults, illustrate
+from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
+from layertap.runs import Run, TrainingReport
+from layertap.workflows.inputs import ProgressBar, as_dataset, progress_bars, stored
+from layertap.workflows.protocol import EXACT, ProtocolOptions, find_copies, identify, parted_notes, seen_warnings
+from layertap.workflows.targets import (
+    CLASSES,
+    MULTILABEL,
+    REGRESSION,
+    Targets,
+    read_targets,
+    require_classes,
+    task_of_columns,
+)
+from transfer.data.datasets import Dataset
+from transfer.extraction.lookup import FeatureSet
+from transfer.extraction.request import FeatureRequest, request_of
+from transfer.nets.catalogue import Net
+
+DEFAULT_HEADS = {CLASSES: "logistic", REGRESSION: "ridge", MULTILABEL: "logistic"}
+
+
+@dataclass(frozen=True)
+class _HeadChoice:
+    """A head by name, its parameters, and the parameters among which every split chooses."""
+
+    name: str
+    params: dict[str, Any]
+    grid: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """The features among which every split chooses, by name; and the specs and nets that each of them comes from."""
+
+    features: FeatureSet
+    sources: dict[str, list[tuple[FeatureSpec, Net]]]
+    views: Views
+
+    @property
+    def rows(self) -> tuple[Used, ...]:
+        """The rows of the cache that all candidates read."""
+        parts = (part for each in self.features.features.values() for part in getattr(each, "parts", [each]))
+        return tuple(used(part) for part in parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What is to be learned, and how heads are judged at it."""
+
+    targets: Targets
+    protocol: Protocol
+    options: ProtocolOptions
+    groups: np.ndarray
+    fitted_rows: np.ndarray
+    seen: frozenset[bytes]
+    identities: np.ndarray
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def trained_on(self) -> frozenset[bytes]:
+        """What the images are recognised by that the head, or the net below it, is trained on."""
+        return self.seen.union(digest_keys(self.identities[self.fitted_rows]))
+
+
+def train_head(
+    data: Dataset | str | Path,
+    features: FeatureRequest,
+    head: str | None = None,
+    *,
+    params: Mapping[str, Any] | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    regression: Sequence[str] = (),
+    multilabel: Sequence[str] = (),
+    calibrate: bool = False,
+    join: bool = False,
+    beside: Sequence[str] = (),
+    average_views: bool = False,
+    cv: int | None = None,
+    valid: float | None = None,
+    per_class: int | None = None,
+    draws: int = 20,
+    repeats: int = 1,
+    test: float | None = None,
+    splits: str | None = None,
+    groups: str | None = None,
+    together: str = EXACT,
+    curve: Sequence[int] = (),
+    seed: int = 0,
+    map: str | None = "pca",
+    name: str | None = None,
+    cache: FeatureCache | str | Path | None = None,
+    on_error: str = "fail",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool | ProgressBar = True,
+) -> Run:
+    """Judge a head on splits of the images, then fit it on all images but those of the test.
+
+    Parameters
+    ----------
+    data : Dataset, str or Path
+        The images and their targets.
+    features : FeatureRequest
+        The features that the head reads, which are in the cache already. Of several layers every split chooses one, by
+        inner folds of its training images.
+    head : str, optional
+        A name of `heads.HEADS`; a classifier or regressor of scikit-learn, as ``sklearn.svm:SVC``; or
+        ``FILE.py:make_head``, a function that returns an estimator: that file is executed. By default ``logistic`` for
+        classes and labels, and ``ridge`` for numbers.
+    params : mapping, optional
+        Parameters of the head.
+    grid : mapping of str to sequence, optional
+        Values of parameters, among which every split chooses by inner folds of its training images.
+    regression, multilabel : sequence of str
+        The columns of the numbers or the labels to predict; by default the classes are predicted.
+    calibrate : bool
+        Whether the head learns a temperature of its probabilities.
+    join : bool
+        Whether the head reads all layers side by side, instead of one.
+    beside : sequence of str
+        Names of spaces of the cache that the head reads, too.
+    average_views : bool
+        Whether the head predicts by the mean over all views of an image, not by the plain image.
+    cv, valid, per_class, draws, repeats, test, splits, groups, together, curve, seed
+        How images are split (see `layertap.workflows.protocol.ProtocolOptions`).
+    map : {'pca', 'umap'}, optional
+        How the features are drawn in two dimensions.
+    name : str, optional
+        What the run calls the data set; by default the data set's own name.
+    cache : FeatureCache, str or Path, optional
+        The cache, or its folder.
+    on_error : {'fail', 'skip'}
+        What to do about an unreadable image.
+    out : str or Path, optional
+        The folder to write the run to; by default the run is not written.
+    overwrite : bool
+        Whether a run in that folder is replaced.
+    progress : bool or callable
+        See `layertap.workflows.inputs.progress_bars`.
+
+    Returns
+    -------
+    Run
+        With a `report` of what was noticed.
+
+    Raises
+    ------
+    LayertapError
+        When options contradict each other, do not go with the data, or features are missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from transfer.data.datasets import load
+    >>> from transfer.extraction.extract import extract
+    >>> from transfer.nets.catalogue import Net
+    >>> digits, request = load("digits"), FeatureRequest(Net("glyphnet"), ("block1_pool",))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = extract(digits, request, FeatureCache(folder))
+    ...     run = train_head(digits, request, "ridge", cv=3, cache=folder)
+    >>> run.scores["accuracy"].mean > 0.8
+    True
+    """
+    task, columns = task_of_columns(regression, multilabel)
+    require_classes(task, per_class=per_class, curve=curve, calibrate=calibrate)
+    choice = _choose_head(head or DEFAULT_HEADS[task], params, grid, calibrate, seed, task)
+    if map is not None:
+        require_method(map)
+    if out is not None:
+        runs.check_free(Path(out), overwrite=overwrite)
+    options = ProtocolOptions(cv, valid, per_class, draws, repeats, test, splits, groups, together, tuple(curve), seed)
+    dataset, bars = as_dataset(data), progress_bars(progress)
+    read_targets(dataset, task, columns)  # a mistake in the options shows before any work
+    options.protocol(dataset)
+    candidates = _candidates(dataset, features, as_cache(cache), join, beside, average_views, on_error)
+    problem = _problem(candidates, task, columns, options, bars)
+    trained = _train(candidates, problem, choice, bars)
+    metrics = _metrics(candidates, problem, choice, trained, bars)
+    config = _config(candidates, problem, choice, trained, name or dataset.name)
+    report = TrainingReport(
+        trained.features,
+        trained.params,
+        len(problem.targets.values),
+        tuple(candidates.features.skipped),
+        problem.notes,
+        problem.warnings,
+    )
+    if out is None:
+        return Run(None, config, trained.head, report, metrics)
+    _write(Path(out), overwrite, candidates, problem, trained, metrics, config, map)
+    runs.record_use(Path(out), as_cache(cache).root, candidates.rows)
+    return Run(Path(out), config, trained.head, report)
+
+
+def _choose_head(
+    name: str,
+    params: Mapping[str, Any] | None,
+    grid: Mapping[str, Sequence[Any]] | None,
+    calibrate: bool,
+    seed: int,
+    task: str,
+) -> _HeadChoice:
+    """The head and its parameters; a mistake in them shows before any work."""
+    chosen = seeded(name, dict(params or {}) | ({"calibrate": True} if calibrate else {}), seed, task)
+    values = dict(grid or {})
+    combinations = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
+    for combination in combinations:
+        make_head(name, {**chosen, **combination}, task)
+    return _HeadChoice(name, chosen, combinations)
+
+
+def _candidates(
+    dataset: Dataset,
+    request: FeatureRequest,
+    cache: FeatureCache,
+    join: bool,
+    beside: Sequence[str],
+    average_views: bool,
+    on_error: str,
+) -> _Candidates:
+    """The features that the head may read, or all of them side by side."""
+    features = stored(dataset, request, cache, on_error=on_error)
+    views = Views(request.views, average_views)
+    sources = {spec.layer: [(spec, request.net)] for spec in request.specs}
+    if not join and not beside:
+        return _Candidates(features, sources, views)
+    if len(sources) + len(beside) < 2:
+        raise InvalidChoice(
+            "`join` puts several layers side by side; name them with `layers`, or spaces with `beside`."
+        )
+    names, joined = list(features.features), list(features.features.values())
+    parts = [sources[layer][0] for layer in names]
+    for space in beside:
+        other = request_of(cache.open(space), request.views)
+        found = stored(dataset, other, cache, on_error=on_error)
+        if found.dataset.ids != features.dataset.ids:
+            raise InvalidChoice(
+                f"{space} lacks other images than the rest; extract with `on_error='skip'`, or mend them."
+            )
+        joined += found.features.values()
+        features = replace(features, specs=(*features.specs, *found.specs))
+        parts += [(spec, other.net) for spec in other.specs]
+        names.append(space)
+    all_names = "+".join(names)
+    whole: dict[str, Any] = {all_names: Joined(joined)}
+    return _Candidates(replace(features, features=whole), {all_names: parts}, views)
+
+
+def _problem(
+    candidates: _Candidates, task: str, columns: Sequence[str], options: ProtocolOptions, bars: ProgressBar
+) -> _Problem:
+    """What is to be learned of the images that can be read, and how they are split."""
+    features = candidates.features
+    targets = read_targets(features.dataset, task, columns)
+    protocol = options.protocol(features.dataset)
+    copies = find_copies(features, options.together, targets.values if task == CLASSES else None, bars)
+    groups = options.split_groups(features.dataset, copies.groups)
+    parted = parted_notes(protocol, groups)
+    splits, fitted_rows, test_rows = protocol.divide(targets.values, groups)
+    seen = runs.seen_by(net for parts in candidates.sources.values() for _, net in parts)
+    identities = identify(features, bars)
+    warnings = seen_warnings(seen, identities, splits, test_rows)
+    notes = (*targets.notes, *copies.notes, *parted)
+    return _Problem(targets, protocol, options, groups, fitted_rows, seen, identities, notes, warnings)
+
+
+def _train(candidates: _Candidates, problem: _Problem, choice: _HeadChoice, bars: ProgressBar) -> Trained:
+    """Judge the head on the splits, and fit it."""
+    with bars("splits") as show:
+        return train(
+            candidates.features.features,
+            problem.targets.values,
+            problem.groups,
+            problem.protocol,
+            choice.name,
+            choice.params,
+            show,
+            candidates.views,
+            grid=choice.grid,
+        )
+
+
+def _metrics(
+    candidates: _Candidates, problem: _Problem, choice: _HeadChoice, trained: Trained, bars: ProgressBar
+) -> dict[str, Any]:
+    """The scores of a run, as `metrics.json` holds them."""
+    targets, evaluation = problem.targets, trained.evaluation
+    features = candidates.features.features[trained.features]
+    metrics: dict[str, Any] = {"summary": evaluation.summary(), "folds": evaluation.folds}
+    metrics["bagged"] = evaluation.bagged(targets.values)
+    metrics["extraction_seconds"] = extraction_seconds(features)
+    if trained.test:
+        metrics["test"] = trained.test
+    if targets.task == REGRESSION and len(targets.names) > 1:  # numbers that have units of their own
+        truth, predicted = evaluation.held_out()
+        columns = zip(targets.names, zip(truth.T, predicted.T, strict=True), strict=True)
+        metrics["each"] = {column: score_regression(*values) for column, values in columns}
+    if problem.options.curve:
+        with bars("splits") as show:
+            metrics["curve"] = learning_curve(
+                features,
+                targets.values,
+                problem.groups,
+                problem.options.curve,
+                problem.protocol,
+                choice.name,
+                {**choice.params, **trained.params},
+                candidates.views,
+                show,
+            )
+    return metrics
+
+
+def _config(candidates: _Candidates, problem: _Problem, choice: _HeadChoice, trained: Trained, data: str) -> RunConfig:
+    """How the run was made."""
+    targets = problem.targets
+    labels = targets.names if targets.task == MULTILABEL else ()
+    return RunConfig(
+        parts=tuple(FeatureSource(spec, net.as_config()) for spec, net in candidates.sources[trained.features]),
+        head=replace(HeadConfig(**record(choice.name, trained.head)), fit_seconds=trained.fit_seconds),
+        task=TaskConfig(targets.task, targets.columns, labels),
+        protocol=problem.options.to_json(problem.protocol),
+        candidates=tuple(candidates.features.features),
+        grid=choice.grid if len(choice.grid) > 1 else [],
+        views=candidates.views,
+        rows=candidates.rows,
+        data={"name": data, "images": len(targets.values), targets.task: list(targets.names)},
+        skipped=tuple(image.id for image in candidates.features.skipped),
+    )
+
+
+def _write(
+    out: Path,
+    overwrite: bool,
+    candidates: _Candidates,
+    problem: _Problem,
+    trained: Trained,
+    metrics: dict[str, Any],
+    config: RunConfig,
+    map_method: str | None,
+) -> None:
+    """Write the run, its pictures and its report."""
+    features, targets = candidates.features, problem.targets
+    assert config.data is not None
+    results = RunResults(
+        config.data["name"],
+        config.head.name,
+        features.dataset,
+        targets.values,
+        targets.names,
+        features.features[trained.features],
+        trained.evaluation,
+        metrics,
+        config,
+    )
+    with runs.new_run(out, overwrite=overwrite) as folder:
+        runs.write(folder, trained.head, config, metrics, problem.trained_on)
+        illustrate(folder, results, map_method=map_method, seed=problem.options.seed)
+        runs.write_skipped(folder, features.skipped)
