@@ -102,9 +102,10 @@ def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: i
     dataset = Dataset("noise", tuple(map(str, sources)), sources, labels.astype(str))
     request = FeatureRequest(Net(net, "none"), size=(SIDE, SIDE))
     spec = request.specs[0]
-    cut = find_cut(request.backbone, spec.layer, layer)
+    backbone = request.build()
+    cut = find_cut(backbone, spec.layer, layer)
     recipe = Recipe(epochs=epochs, batch_size=BATCH, inner=0)
-    network = Network(request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, CLASSES, recipe)
+    network = Network(backbone, cut, spec.layer, spec.pooling, spec.preprocessing, CLASSES, recipe)
     with tempfile.TemporaryDirectory() as folder:
         cache = FeatureCache(Path(folder))
         kept = FeatureRequest(Net(net, "none"), cut.layers, "none", (SIDE, SIDE))
@@ -116,7 +117,7 @@ def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: i
         def note(stage: int, about: dict[str, Any]) -> None:
             times.append(time.perf_counter())
 
-        tuner = FineTuner(network, lambda *rows: (kernel, kernel[0]), recipe, lambda *rows: None, told=note)
+        tuner = FineTuner(network, lambda *rows: (kernel, kernel[0]), recipe, lambda *rows: None, on_epoch=note)
         tuner.fit(rows, dataset.labels)
     seconds = statistics.median(np.diff(times).tolist())
     return {

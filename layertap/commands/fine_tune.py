@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transfer.extraction.request import FeatureRequest
     from transfer.finetune.cut import Cut
     from transfer.finetune.recipe import Recipe
-    from transfer.finetune.tensorboard import Logs
+    from transfer.finetune.tensorboard import TensorBoardLogs
     from transfer.finetune.tuner import FineTuner
 
 SPARE = 1.05  # of the disk: files are a little larger than the numbers in them
@@ -43,7 +43,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     from transfer.data.datasets import require_labels
     from transfer.finetune.cut import find_cut
     from transfer.finetune.devices import share_steps
-    from transfer.finetune.tuner import STOPPED, Stopped
+    from transfer.finetune.tuner import STOPPED, TrainingStopped
 
     recipe, out = _recipe(args), Path(args.out)
     runs.check_free(out, overwrite=args.overwrite)
@@ -78,11 +78,11 @@ def fine_tune(args: argparse.Namespace) -> None:
     trained_on = images[splits[0][0] if len(splits) == 1 else fitted]
 
     with _asked_to_stop() as stopping, Progress("steps", args.quiet) as progress:
-        tuner.stopping, tuner.progress, tuner.told = stopping, progress, logs or tuner.told
+        tuner.stopping, tuner.progress, tuner.on_epoch = stopping, progress, logs or tuner.on_epoch
         begin = logs.begin if logs else lambda: None
         judged = _judge(tuner, rows, labels, groups, divided, start.request.views, begin)
         if stopping():
-            raise Stopped(STOPPED)
+            raise TrainingStopped(STOPPED)
     if logs:
         logs.close()
     try:
@@ -210,11 +210,11 @@ def _rows(
 ) -> Any:
     """What the network is trained on: what is kept at the cut, side by side if there are several, or the pixels."""
     from feature_cache.joined import Joined
-    from transfer.finetune.pixel_rows import Pixels
+    from transfer.finetune.pixel_rows import PixelRows
 
     if prefix is None:
         [features] = cached.features.values()
-        return Pixels(cached.dataset, request, features.keys()[0])
+        return PixelRows(cached.dataset, request, features.keys()[0])
     kept = shared.extracted(args, cached.dataset, prefix, cache, compress=args.compress)
     parts = list(kept.features.values())
     return parts[0] if len(parts) == 1 else Joined(parts)
@@ -296,12 +296,12 @@ def _judge(
     return Judged(evaluation, trainings, {**score(tuner.classes_, labels[aside], said), **times})
 
 
-def _tensorboard(args: argparse.Namespace, folder: Path) -> Logs | None:
+def _tensorboard(args: argparse.Namespace, folder: Path) -> TensorBoardLogs | None:
     if not args.tensorboard:
         return None
-    from transfer.finetune.tensorboard import Logs
+    from transfer.finetune.tensorboard import TensorBoardLogs
 
-    return Logs(folder / "tensorboard")
+    return TensorBoardLogs(folder / "tensorboard")
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ def finish(
     from layertap.report.run_pictures import RunResults, illustrate
     from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
     from transfer.data.datasets import require_labels
-    from transfer.finetune.saved_net import keep
+    from transfer.finetune.saved_net import save_net
 
     out, labels = Path(args.out), require_labels(cached.dataset)
     evaluation, trainings, test = judged.evaluation, judged.trainings, judged.test
@@ -117,7 +117,7 @@ def finish(
         metrics["test"] = test
     with runs.new_run(out, overwrite=args.overwrite) as folder:
         # In float32, whatever it was trained in: weights are.
-        request = replace(plain(start.request), precision="float32", net=keep(start.request.backbone, folder))
+        request = replace(plain(start.request), precision="float32", net=save_net(start.request.backbone, folder))
         seconds = trainings[-1]["seconds"]
         config = RunConfig(
             parts=(FeatureSource(request.specs[0], runs.net_config(request.net)),),

@@ -1,4 +1,4 @@
-"""Augmented views that are made where the net is trained. This module imports Keras."""
+"""A Keras layer that makes augmented views of pixels, as a part of the network that is trained on them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from typing import Any
 import keras
 from keras import ops
 
-ROUNDING = 1e-3  # more than a sum of float32 that stands for a whole number lacks
+ROUNDING = 1e-3  # larger than the error of a sum of float32 that stands for a whole number
 
 
 class Augment(keras.layers.Layer):
-    """Make the views that `transfer.data.augment.Augmentation` makes, but for single levels of gray; view 0 exactly.
+    """Makes the views that `transfer.data.augment.Augmentation` makes.
 
-    It is given uint8 pixels of shape (n, height, width, channels) and `Augmentation.numbers` of each, (n, 8), and
-    gives uint8 pixels.
+    View 0 is exactly the plain image. The pixels of other views may differ by single levels of gray.
     """
 
     def call(self, pixels: Any, numbers: Any) -> Any:
+        """The views of a batch of images.
+
+        Parameters
+        ----------
+        pixels : tensor of shape (n, height, width, channels), uint8
+            The plain images.
+        numbers : tensor of shape (n, 8), float32
+            The numbers that a view is made by (see `Augmentation.numbers`).
+
+        Returns
+        -------
+        tensor of shape (n, height, width, channels), uint8
+        """
         matrices = ops.pad(numbers[:, :6], ((0, 0), (0, 2)))
         moved = ops.image.affine_transform(
             ops.cast(pixels, "float32"), matrices, fill_mode="nearest", data_format="channels_last"

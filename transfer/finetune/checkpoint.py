@@ -1,4 +1,4 @@
-"""Checkpoints: what training needs to go on where it was, in one file that is whole or not there."""
+"""Checkpoints: the state that training needs to go on where it was, in one file that is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from feature_cache.files.checked import read_arrays
 
 @dataclass
 class State:
-    """How far training is.
+    """The state of a training.
 
     Attributes
     ----------
     stage : int
-        0 while the number of epochs is chosen, 1 for the training that counts, 2 when it is done.
+        0 while the number of epochs is chosen, 1 for the training that counts, 2 when training is complete.
     epoch, step : int
-        Of the stage and of the epoch; both count what is done.
+        The number of epochs of the stage, and of steps of the epoch, that are complete.
     epochs : int
-        That the stage 1 trains for.
+        The number of epochs of stage 1.
     stages : list of list of dict
-        For each stage, what each epoch has come to.
+        For each stage, the scores of each epoch (see `FineTuner.stages_`).
     losses : list of float
-        Of every step of the epoch that is under way.
+        The loss of each step of the epoch that has begun.
     seconds : float
-        That it has taken so far.
+        The time that training has taken so far.
     least : float
-        Lowest log-loss on the inner rows so far.
+        The lowest log-loss on the inner rows so far.
     weights, optimizer : list of ndarray
-        Weights that are trained and variables of the optimizer, as they are.
+        The present values of the weights that are trained, and of the variables of the optimizer.
     best, probe : list of ndarray
-        Weights after as many epochs as `epochs` says, and after none; before stage 2 only where there is no stage 1.
+        The weights after as many epochs as `epochs` says, and before the first; before stage 2 they are kept only
+        where there is no stage 1.
     losses_of_best, losses_of_probe : list of float
-        On each of the inner rows, in the epoch with the lowest mean and before the first.
+        The log-loss on each of the inner rows, in the epoch with the lowest mean and before the first epoch.
     """
 
     stage: int = 0
@@ -68,12 +69,17 @@ NUMBERS = (
 
 
 def write(file: Path, key: str, state: State) -> None:
-    """Write `state` in place of what is there, once it is whole on the disk.
+    """Write `state` to `file`, which is replaced once the new one is complete on the disk.
+
+    Parameters
+    ----------
+    key : str
+        It says what the state belongs to; `read` compares it.
 
     Raises
     ------
     StorageFailure
-        When the disk does not take it.
+        When the state cannot be written.
     """
     buffer = io.BytesIO()
     arrays = {f"{name}-{n}": one for name in ARRAYS for n, one in enumerate(getattr(state, name))}
@@ -85,7 +91,7 @@ def write(file: Path, key: str, state: State) -> None:
 
 
 def _is_as_written(state: State) -> bool:
-    """Whether all numbers are of the kinds that `write` was given."""
+    """Whether all numbers are of the types that `write` writes."""
     counts = (state.stage, state.epoch, state.step, state.epochs)
     values = [state.seconds, state.least]
     for epoch in (epoch for stage in state.stages for epoch in stage):
@@ -101,7 +107,7 @@ def _is_as_written(state: State) -> bool:
 
 
 def read(file: Path, key: str) -> State | None:
-    """The state that was written with this key; None where there is none, or none that can be read."""
+    """The state that was written with this key; None where there is no such file, or where it cannot be read."""
     try:
         found = read_arrays(file)
         about = json.loads(str(found["about"]))

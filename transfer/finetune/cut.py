@@ -1,4 +1,4 @@
-"""Cutting a net for fine-tuning: what is frozen, what is trained, and the outputs between the two that are kept."""
+"""Where a net is cut for fine-tuning: which layers are frozen, which are trained, and which outputs lie between."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from transfer.nets.costs import flops
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
-AUTO_SHARE = 0.3  # of the net's operations that ``auto`` trains at most
-MOST_SINGLES = 16  # places with one tensor that are looked at
+AUTO_SHARE = 0.3  # the largest share of the net's operations that ``auto`` trains
+MOST_SINGLES = 16  # the number of places with a single tensor that are compared
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a net is cut.
+    """The place where a net is cut.
 
     Attributes
     ----------
     layers : tuple of str
-        Whose outputs are kept; none where the net is trained from the pixels on.
+        The layers whose outputs are kept; none where the net is trained from the pixels on.
     trained : tuple of str
-        Layers with weights that are trained, in the order of computation.
+        The layers with weights that are trained, in the order of computation.
     shapes : tuple of tuple of int
-        Of one image's outputs of `layers`.
+        The shapes of the outputs of `layers` for one image.
     prefix_flops, tail_flops : int
-        Operations for one image, before and after the cut.
+        The operations for one image, before and after the cut.
     """
 
     layers: tuple[str, ...]
@@ -41,38 +41,50 @@ class Cut:
 
     @property
     def width(self) -> int:
-        """Numbers that are kept of an image."""
+        """How many numbers are kept of an image."""
         return sum(math.prod(shape) for shape in self.shapes)
 
     @property
     def speedup(self) -> float:
-        """How many times faster an epoch is than one that computes the prefix again, by the operations.
+        """How many times as many operations an epoch would take that computes the prefix again.
 
-        Training a layer costs two more of its forward passes: the gradients of its input and of its weights.
+        Training a layer costs as much as three forward passes: its own, and the gradients of its input and weights.
         """
         return (self.prefix_flops + 3 * self.tail_flops) / max(1, 3 * self.tail_flops)
 
 
 def find_cut(backbone: Backbone, readout: str, unfreeze_from: str, *, keep: bool = True) -> Cut:
-    """Where to cut `backbone` so that only the layers from `unfreeze_from` to `readout` are trained.
+    """The cut after which only the layers from `unfreeze_from` to `readout` are trained.
 
-    Of the places before the first of them, one tensor or the several that cross it, that is chosen where reading and
-    computing what is left take least.
+    There may be several places before the first trained layer where one tensor, or a few, hold all that the rest
+    needs. The cut is at the place where reading these tensors and computing the rest takes the least time.
 
     Parameters
     ----------
+    backbone : Backbone
+        Its layers become trainable, whatever the file of the net says.
+    readout : str
+        The layer that the classifier reads.
     unfreeze_from : str
-        The name or index of a layer, ``all``, or ``auto``: the last layers that make up at most `AUTO_SHARE` of the
-        operations.
+        The first layer that is trained, by name or index; ``all``; or ``auto``: the last layers that make up at most
+        `AUTO_SHARE` of the operations.
     keep : bool
-        Whether anything is kept at all: otherwise the cut is at the pixels.
+        Whether outputs are kept; otherwise the cut is at the pixels.
 
     Raises
     ------
     InvalidChoice
         When there is no such layer, or none with weights from there to the readout.
+
+    Examples
+    --------
+    >>> from transfer.nets.backbone import Backbone
+    >>> from transfer.nets.catalogue import Net
+    >>> cut = find_cut(Backbone(Net("glyphnet")), "block4_pool", "block4_conv1")
+    >>> cut.layers, cut.trained
+    (('block3_pool',), ('block4_conv1', 'block4_conv2'))
     """
-    for tensor in backbone.taps.values():  # whatever a file says of it
+    for tensor in backbone.taps.values():  # the file of a net may say otherwise
         if hasattr(operation := tensor._keras_history.operation, "trainable"):
             operation.trainable = True
     graph = _Graph(backbone, readout)
@@ -83,25 +95,31 @@ def find_cut(backbone: Backbone, readout: str, unfreeze_from: str, *, keep: bool
     trained = tuple(name for name in weighted if name in operations.values())  # a layer that is used twice counts once
     if not trained:
         raise InvalidChoice(f"no layer from {first} to {readout} has weights; unfreeze from an earlier one.")
-    crossing = graph.crossing(trained)
     whole = flops(backbone.taps[readout])
-    if not keep or crossing is None or not crossing:
-        return Cut((), trained, (), 0, whole)
-    rate = FLOPS_PER_SECOND[False]
-
-    def seconds(layers: tuple[str, ...]) -> float:
-        width = sum(math.prod(backbone.taps[layer].shape[1:]) for layer in layers)
-        return 4 * width / BYTES_PER_SECOND - flops(*(backbone.taps[layer] for layer in layers)) / rate
-
-    layers = min([crossing, *((single,) for single in graph.singles(trained))], key=seconds)
-    before = flops(*(backbone.taps[layer] for layer in layers))
+    layers = _cheapest_cut(backbone, graph, trained) if keep else ()
+    before = flops(*(backbone.taps[layer] for layer in layers)) if layers else 0
     if not before:  # nothing is gained by keeping what costs nothing
         return Cut((), trained, (), 0, whole)
     shapes = tuple(tuple(backbone.taps[layer].shape[1:]) for layer in layers)
     return Cut(layers, trained, shapes, before, whole - before)
 
 
+def _cheapest_cut(backbone: Backbone, graph: _Graph, trained: tuple[str, ...]) -> tuple[str, ...]:
+    """The frozen layers from whose outputs the rest takes the least time; none where it needs the pixels."""
+    crossing = graph.crossing(trained)
+    if not crossing:
+        return ()
+    rate = FLOPS_PER_SECOND[False]
+
+    def seconds(layers: tuple[str, ...]) -> float:
+        width = sum(math.prod(backbone.taps[layer].shape[1:]) for layer in layers)
+        return 4 * width / BYTES_PER_SECOND - flops(*(backbone.taps[layer] for layer in layers)) / rate
+
+    return min([crossing, *((single,) for single in graph.singles(trained))], key=seconds)
+
+
 def _first(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str, unfreeze_from: str) -> str:
+    """The name of the first layer that is trained."""
     if not weighted:
         raise InvalidChoice(f"no layer of {backbone.net.name} up to {readout} has weights to train.")
     if unfreeze_from == "all":
@@ -109,7 +127,7 @@ def _first(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str,
     if unfreeze_from == "auto":
         whole = flops(backbone.taps[readout])
         small = [name for name in weighted if whole - flops(*graph.inputs(name)) <= AUTO_SHARE * whole]
-        # One that has a kernel, and begins a part of the net that hangs on one tensor, or few, as a block does.
+        # A layer with a kernel, from which on the net depends on one earlier tensor, or few: the start of a block.
         kernels = [name for name in small if any(variable.ndim > 1 for variable in graph.weights(name))]
         crossing = {name: len(graph.crossing(tuple(small[small.index(name) :])) or graph.names) for name in kernels}
         return min(kernels, key=crossing.__getitem__, default=weighted[-1])
@@ -120,7 +138,7 @@ def _first(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str,
 
 
 class _Graph:
-    """The part of a net that leads to its readout."""
+    """The part of a net that its readout depends on."""
 
     def __init__(self, backbone: Backbone, readout: str) -> None:
         self._backbone = backbone
@@ -129,24 +147,24 @@ class _Graph:
         self.names = [name for name, tensor in backbone.taps.items() if id(tensor) in before]
 
     def operation(self, name: str) -> Any:
-        """What computes the layer's output."""
+        """The operation that computes the output of a layer."""
         return self._backbone.taps[name]._keras_history.operation
 
     def weights(self, name: str) -> list[Any]:
-        """Variables that can be trained; plain operations have none."""
+        """The variables of a layer that can be trained; plain operations have none."""
         return list(getattr(self.operation(name), "trainable_variables", ()))
 
     def inputs(self, name: str) -> list[Any]:
-        """The tensors that it is computed from."""
+        """The tensors that the output of a layer is computed from."""
         return _inputs(self._backbone.taps[name])
 
     def crossing(self, trained: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The outputs of frozen layers that trained ones, or what depends on these, are computed from.
+        """The frozen layers from whose outputs the trained layers, and all that depends on them, are computed.
 
-        None where one of them has no name; empty where the pixels are among them.
+        The result is None where one of these outputs has no name, and empty where the pixels are among them.
         """
         known = {id(self._backbone.taps[name]): name for name in self.names}
-        found: dict[str, None] = {}
+        crossing: dict[str, None] = {}
         after = self._after(trained)
         for name in self.names:
             if id(self._backbone.taps[name]) not in after:
@@ -158,23 +176,23 @@ class _Graph:
                     continue
                 if id(tensor) not in known:
                     return None
-                found[known[id(tensor)]] = None
-        return tuple(found)
+                crossing[known[id(tensor)]] = None
+        return tuple(crossing)
 
     def singles(self, trained: tuple[str, ...]) -> list[str]:
         """The last frozen layers that all paths from the pixels to the readout go through."""
-        after, found = self._after(trained), []
+        after, singles = self._after(trained), []
         for name in reversed(self.names):
             if id(self._backbone.taps[name]) in after:
                 continue
             if self._backbone.frontier([name], [self._readout]) == {name}:
-                found.append(name)
-                if len(found) == MOST_SINGLES:
+                singles.append(name)
+                if len(singles) == MOST_SINGLES:
                     break
-        return found
+        return singles
 
     def _after(self, trained: tuple[str, ...]) -> set[int]:
-        """The outputs that depend on a trained layer."""
+        """The ids of the outputs that depend on a trained layer."""
         operations = {id(self.operation(name)) for name in trained}
         after: set[int] = set()
         for name in self.names:  # in the order of computation
@@ -190,7 +208,7 @@ def _inputs(tensor: Any) -> list[Any]:
 
 
 def _ancestors(tensor: Any) -> set[int]:
-    """The tensor, and all that it depends on."""
+    """The ids of the tensor and of all tensors that it depends on."""
     reached: set[int] = set()
     waiting = [tensor]
     while waiting:

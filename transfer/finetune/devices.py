@@ -1,4 +1,4 @@
-"""Several devices for the steps of training: Keras's own distribution. Keras is imported where it may have one."""
+"""Sharing the steps of training among several devices, by Keras's own distribution."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from transfer.engines.selection import keras_backend
 
 
 def share_steps() -> None:
-    """Have nets that are built from now on share each batch among all devices of the machine.
+    """Make the nets that are built from now on share each batch among all devices of the machine.
 
     Only Keras's JAX backend distributes; with one device, or another backend, this does nothing.
     """
     if keras_backend() != "jax":
         return
-    import keras
+    import keras  # heavy, and needed for one backend alone
 
     devices = keras.distribution.list_devices()
     if len(devices) > 1:

@@ -1,4 +1,4 @@
-"""The network that is trained: what is left of a net after the cut, and a classifier. This module imports Keras."""
+"""The network that is trained: the part of a net after the cut, and a classifier on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from feature_cache.errors import InvalidChoice
 from transfer.data.augment import NUMBERS
 from transfer.finetune.augment_layer import Augment
 from transfer.finetune.cut import Cut
-from transfer.finetune.pixel_rows import ToAugment
+from transfer.finetune.pixel_rows import AugmentInputs
 from transfer.finetune.recipe import Recipe
 from transfer.hardware import cores
 from transfer.nets.backbone import Backbone
@@ -25,7 +25,13 @@ NOT_DECAYED = ("bias", "gamma", "beta")
 
 
 class InferenceMode(keras.layers.Layer):
-    """A model that is in inference mode even while it is trained; a training model would put its parts in training."""
+    """A layer that keeps a model in inference mode, even where it is part of a model that is trained.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With one output.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(name="inference_mode")
@@ -38,12 +44,12 @@ class InferenceMode(keras.layers.Layer):
 class LayerwiseAdamW(keras.optimizers.AdamW):
     """AdamW with a share of the learning rate for each variable (Howard and Ruder 2018, discriminative fine-tuning).
 
-    Weights decay by the whole learning rate.
+    The weight decay is multiplied with the whole learning rate.
 
     Parameters
     ----------
     shares : sequence of float
-        One for each variable, in the order in which the optimizer is built on them.
+        The share of each variable, in the order in which the optimizer is built on them.
     """
 
     def __init__(self, shares: Sequence[float] = (), **options: Any) -> None:
@@ -56,9 +62,9 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
 
 class Network:
-    """The trained part of a net and a dense layer of logits.
+    """The trained part of a net, and a dense layer of logits on it.
 
-    The net runs in inference mode throughout, as Keras's guide to transfer learning advises: batch normalisation keeps
+    The net is in inference mode throughout, as Keras's guide to transfer learning advises: batch normalisation keeps
     the statistics that it was trained with, whether its scales are trained or not, and dropout inside the net is off.
 
     Parameters
@@ -67,23 +73,26 @@ class Network:
         Its weights are trained in place.
     cut : Cut
     readout, pooling : str
-        What the classifier reads.
+        The layer that the classifier reads, and how its output is pooled (see `FeatureSpec`).
     preprocessing : str
-        Of the pixels, where the cut is there.
+        What the net expects pixels to become, where the cut is at the pixels (see `FeatureSpec`).
     classes : int
+        The number of classes.
     recipe : Recipe
     augments : bool
-        Whether it is given `ToAugment`, where the cut is at the pixels.
+        Whether the inputs are `AugmentInputs`, where the cut is at the pixels.
 
     Attributes
     ----------
     devices : int
-        That share each batch (see `transfer.finetune.devices`).
+        The number of devices that share each batch (see `transfer.finetune.devices`).
+    weight_count : int
+        The number of weights that are trained, without those of the classifier.
 
     Raises
     ------
     InvalidChoice
-        When adapters are wanted and no trained layer takes them.
+        When the recipe has adapters, and no trained layer takes them.
     """
 
     @customary_settings()
@@ -105,30 +114,36 @@ class Network:
         self._distribution = keras.distribution.distribution()
         self.devices = self._distribution.device_mesh.devices.size if self._distribution else 1
         layers = [_operation(backbone, name) for name in cut.trained]
-        self._together = math.lcm(self.devices, _onednn_threads() if any(map(_breaks_onednn, layers)) else 1)
-        for name in backbone.taps:
-            operation = _operation(backbone, name)
-            if isinstance(operation, keras.layers.Layer):
-                operation.trainable = any(operation is layer for layer in layers)
-        if recipe.lora:
-            layers = _adapt(layers, recipe, cut)
-        readouts = [(readout, pooling)]
-        if cut.layers:
-            tail = backbone.cut_from(cut.layers, readouts)
+        # Batches have a multiple of so many rows.
+        self._multiple = math.lcm(self.devices, _onednn_threads() if any(map(_breaks_onednn, layers)) else 1)
+        _freeze_all_but(layers, backbone)
+        trained = _adapt(layers, recipe, cut) if recipe.lora else layers
+        self.weight_count = sum(math.prod(v.shape) for layer in layers for v in layer.trainable_variables)
+        self.dense = keras.layers.Dense(classes, dtype="float32", name="logits")
+        self.model = self._make_model((readout, pooling), preprocessing, augments)
+        self._optimizer = self._compile(trained, recipe)
+        self._initial = self.weights, self.optimizer
+
+    def _make_model(self, readout: tuple[str, str], preprocessing: str, augments: bool) -> keras.Model:
+        """The model from the activations at the cut, or from pixels, to logits."""
+        if self.cut.layers:
+            tail = self.backbone.cut_from(self.cut.layers, [readout])
         else:
-            tail = backbone.cut(readouts, preprocessing, CHANNELS)
-        inputs = given = tail.input
-        if augments and not cut.layers:
-            given = [inputs, keras.Input((NUMBERS,), dtype="float32", name="numbers")]
-            inputs = Augment(name="augment")(*given)
+            tail = self.backbone.cut([readout], preprocessing, CHANNELS)
+        inputs = model_inputs = tail.input
+        if augments and not self.cut.layers:
+            model_inputs = [inputs, keras.Input((NUMBERS,), dtype="float32", name="numbers")]
+            inputs = Augment(name="augment")(*model_inputs)
         features = InferenceMode(tail)(inputs)
         if len(features.shape) > 2:
             features = keras.layers.Flatten()(features)
-        self.dense = keras.layers.Dense(classes, dtype="float32", name="logits")
-        self.model = keras.Model(given, self.dense(features))
-        shares = recipe.shares(len(layers))
+        return keras.Model(model_inputs, self.dense(features))
+
+    def _compile(self, trained: list[Any], recipe: Recipe) -> LayerwiseAdamW:
+        """Compile the model; the layers in `trained` have rates of their own, the earliest layer first."""
+        shares = recipe.shares(len(trained))
         share_of = {
-            id(v): share for layer, share in zip(layers, shares, strict=True) for v in layer.trainable_variables
+            id(v): share for layer, share in zip(trained, shares, strict=True) for v in layer.trainable_variables
         }
         variables = self.model.trainable_variables
         optimizer = LayerwiseAdamW(
@@ -138,21 +153,21 @@ class Network:
             global_clipnorm=recipe.clip,
         )
         optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
-        self._optimizer = optimizer
-        if any("float16" in layer.compute_dtype for layer in layers if "bfloat16" not in layer.compute_dtype):
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would be 0
-        optimizer.build(variables)
+        scaled: Any = optimizer
+        if any("float16" in layer.compute_dtype for layer in trained if "bfloat16" not in layer.compute_dtype):
+            scaled = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would be 0
+        scaled.build(variables)
         # XLA takes longer to compile than most such trainings last, and is slower on depthwise nets on CPUs.
         jit = "auto" if keras.backend.backend() == "jax" else False
         loss = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=recipe.label_smoothing, reduction="mean_with_sample_weight"
         )
-        self.model.compile(optimizer, loss, jit_compile=jit)
-        self._initial = self.weights, self.optimizer
+        self.model.compile(scaled, loss, jit_compile=jit)
+        return optimizer
 
     @property
     def weights(self) -> list[np.ndarray]:
-        """Copies of the weights that are trained."""
+        """Copies of the weights that are trained, the classifier's included."""
         return _values(self.model.trainable_variables)
 
     @weights.setter
@@ -169,49 +184,76 @@ class Network:
         _assign(self.model.optimizer.variables, values)
 
     def reset(self, kernel: np.ndarray, bias: np.ndarray) -> None:
-        """The net as it came, with a classifier: `kernel` of shape (d, classes), `bias` of shape (classes,)."""
-        self.weights, self.optimizer = self._initial
-        self.dense.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
-
-    def step(self, inputs: np.ndarray | ToAugment, targets: np.ndarray, rate: float) -> float:
-        """One step of training; the loss before it.
+        """Return to the weights before any training, with another classifier.
 
         Parameters
         ----------
-        inputs : ndarray of shape (m, ...) or ToAugment
-            Rows of what is kept at the cut, or pixels.
+        kernel : ndarray of shape (d, classes)
+        bias : ndarray of shape (classes,)
+        """
+        self.weights, self.optimizer = self._initial
+        self.dense.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
+
+    def step(self, inputs: np.ndarray | AugmentInputs, targets: np.ndarray, rate: float) -> float:
+        """Take one step of training.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (m, ...) or AugmentInputs
+            Activations at the cut, or pixels.
         targets : ndarray of shape (m, classes), float32
+            The probability of each class: 1 for the class of the image.
+        rate : float
+            The learning rate of the classifier.
+
+        Returns
+        -------
+        float
+            The loss before the step.
         """
         self._optimizer.learning_rate.assign(rate)
         self.model.reset_metrics()
-        filled = self._filled(targets)
-        weights = (np.arange(len(filled)) < len(targets)).astype(np.float32)  # copies count for nothing
-        return float(self.model.train_on_batch(_arrays(self._filled(inputs)), filled, weights))
+        padded = self._padded(targets)
+        weights = (np.arange(len(padded)) < len(targets)).astype(np.float32)  # added rows have no weight in the loss
+        return float(self.model.train_on_batch(_arrays(self._padded(inputs)), padded, weights))
 
-    def logits(self, inputs: np.ndarray | ToAugment) -> np.ndarray:
-        """Of shape (m, classes), float32."""
-        arrays = _arrays(self._filled(inputs))
-        if self._distribution:  # by itself Keras shares steps, and no predictions
+    def logits(self, inputs: np.ndarray | AugmentInputs) -> np.ndarray:
+        """The logits of each class, of shape (m, classes), float32."""
+        arrays = _arrays(self._padded(inputs))
+        if self._distribution:  # Keras itself shares steps among devices, but not predictions
             layout, distribute = self._distribution.get_data_layout, keras.distribution.distribute_tensor
             arrays = keras.tree.map_structure(lambda array: distribute(array, layout(array.shape)), arrays)
-        said: np.ndarray = self.model.predict_on_batch(arrays)
-        return said[: len(inputs)]
+        logits: np.ndarray = self.model.predict_on_batch(arrays)
+        return logits[: len(inputs)]
 
-    def _filled(self, rows: Any) -> Any:
-        """As many rows for each device, or thread: where some are lacking, copies of others after them."""
-        lacking = -len(rows) % self._together
+    def _padded(self, rows: Any) -> Any:
+        """The rows, with copies of some after them where their number does not divide among devices, or threads."""
+        lacking = -len(rows) % self._multiple
         return rows[np.arange(len(rows) + lacking) % len(rows)] if lacking else rows
 
 
-def _arrays(inputs: np.ndarray | ToAugment) -> np.ndarray | list[np.ndarray]:
-    """As the model takes them."""
-    return [inputs.pixels, inputs.numbers] if isinstance(inputs, ToAugment) else inputs
+def _arrays(inputs: np.ndarray | AugmentInputs) -> np.ndarray | list[np.ndarray]:
+    """The inputs as the model takes them."""
+    return [inputs.pixels, inputs.numbers] if isinstance(inputs, AugmentInputs) else inputs
+
+
+def _freeze_all_but(layers: list[Any], backbone: Backbone) -> None:
+    """Make these layers of a net trainable, and no others."""
+    for name in backbone.taps:
+        operation = _operation(backbone, name)
+        if isinstance(operation, keras.layers.Layer):
+            operation.trainable = any(operation is layer for layer in layers)
 
 
 def _adapt(layers: list[Any], recipe: Recipe, cut: Cut) -> list[Any]:
-    """Give layers adapters that are trained in place of their kernels; those that take them.
+    """Add low-rank adapters to layers, which are trained in place of the kernels.
 
-    One factor is drawn as He et al. (2015) draw kernels, by the seed of the recipe; the other is 0.
+    One factor of each is drawn as He et al. (2015) draw kernels, by the seed of the recipe; the other is 0.
+
+    Returns
+    -------
+    list
+        The layers that take adapters of this rank.
     """
     rank, rng = recipe.lora, np.random.default_rng(recipe.seed)
     adapted = [layer for layer in layers if hasattr(layer, "enable_lora") and layer.kernel.shape[-1] > rank]
@@ -225,16 +267,16 @@ def _adapt(layers: list[Any], recipe: Recipe, cut: Cut) -> list[Any]:
         layer.lora_kernel_a.assign(rng.uniform(-limit, limit, shape).astype(np.float32))
     if not adapted:
         raise InvalidChoice(
-            f"--lora {rank}: no layer from {cut.trained[0]} on takes adapters of that rank; choose a lower one."
+            f"no layer from {cut.trained[0]} on takes adapters of the rank {rank}; choose a lower `lora`."
         )
     return adapted
 
 
 def _breaks_onednn(layer: Any) -> bool:
-    """Whether the gradient of a kernel is one that TensorFlow's oneDNN gets wrong.
+    """Whether TensorFlow's oneDNN may fail to compute the gradient of a layer's kernel.
 
-    That of 1 x 1 kernels with strides and fewer than 16 channels: where the rows of a batch do not divide among its
-    threads it writes past its memory, and the process ends (TensorFlow 2.21, on processors with AVX-512).
+    It fails for 1 x 1 kernels with strides and fewer than 16 channels: where the rows of a batch do not divide among
+    its threads it writes past its memory, and the process ends (TensorFlow 2.21, on processors with AVX-512).
     """
     if keras.backend.backend() != "tensorflow":
         return False
@@ -246,7 +288,7 @@ def _breaks_onednn(layer: Any) -> bool:
 
 
 def _onednn_threads() -> int:
-    """As TensorFlow chooses them."""
+    """The number of threads that TensorFlow chooses for oneDNN."""
     return int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(cores())
 
 

@@ -1,4 +1,4 @@
-"""Pixels of images as rows, decoded when they are asked for: what a whole net is trained on."""
+"""Pixels of images as a lazy array, whose rows are decoded when they are read: a whole net is trained on them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from transfer.hardware import cores
 
 
 @dataclass(frozen=True)
-class ToAugment:
-    """Rows of pixels that become views where the net is trained (see `transfer.finetune.augment_layer`).
+class AugmentInputs:
+    """Pixels of plain images, and the numbers by which the network makes views of them (see `Augment`).
 
     Attributes
     ----------
     pixels : ndarray of shape (m, height, width, 3), uint8
-        Of the plain images.
     numbers : ndarray of shape (m, 8), float32
         See `Augmentation.numbers`.
     """
@@ -35,28 +34,28 @@ class ToAugment:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, index: Any) -> ToAugment:
-        return ToAugment(self.pixels[index], self.numbers[index])
+    def __getitem__(self, index: Any) -> AugmentInputs:
+        return AugmentInputs(self.pixels[index], self.numbers[index])
 
 
-class Pixels:
-    """A lazy, read-only array of shape (n * views, height, width, 3), uint8: the pixels of each image.
+class PixelRows:
+    """A lazy, read-only array of shape (n * views, height, width, 3), uint8: the pixels of each view of each image.
 
-    Rows are those of the cache, all views of an image one after another, and have the same keys (see
-    `feature_cache.features.Features`). Gray images are replicated. What is read is `ToAugment` where the
-    request has views.
+    Rows are in the order of the cache, all views of an image one after another, and have the same keys (see
+    `feature_cache.features.Features`). Gray images are repeated in all three channels. Where the request has an
+    augmentation, reading rows gives `AugmentInputs`.
 
     Parameters
     ----------
     dataset : Dataset
     request : FeatureRequest
-        Of the size of images, how they are fitted to it, and their views.
+        It gives the size of the images, how they are fitted to it, and their views.
     digests : ndarray of shape (n, 16), uint8
-        Of the images.
+        The digests of the images.
     positions : ndarray of int, optional
-        Of the rows, ``image * views + view``; all by default.
+        The rows, as ``image * views + view``; by default all.
     pool : ThreadPoolExecutor, optional
-        What decodes.
+        The threads that decode; by default one for each core.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Pixels:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array, were it read as a whole."""
+        """The size of the array in bytes, if it was read as a whole."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     def keys(self, positions: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +86,11 @@ class Pixels:
         image, view = np.divmod(self._positions[positions], self._request.views)
         return self._digests[image], view.astype(np.uint32)
 
-    def take(self, positions: np.ndarray) -> Pixels:
-        """Some rows, in that order; nothing is read."""
-        return Pixels(self._dataset, self._request, self._digests, self._positions[positions], self._pool)
+    def take(self, positions: np.ndarray) -> PixelRows:
+        """The rows at `positions`, in that order; nothing is read."""
+        return PixelRows(self._dataset, self._request, self._digests, self._positions[positions], self._pool)
 
-    def batches(self, size: int, **options: Any) -> Iterator[tuple[np.ndarray | ToAugment, np.ndarray]]:
+    def batches(self, size: int, **options: Any) -> Iterator[tuple[np.ndarray | AugmentInputs, np.ndarray]]:
         """Batches of rows and their positions, in order."""
         for start in range(0, len(self), size):
             rows = np.arange(start, min(start + size, len(self)))
@@ -100,13 +99,13 @@ class Pixels:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray | ToAugment:
+    def __getitem__(self, index: Any) -> np.ndarray | AugmentInputs:
         """The rows of a slice, an integer array or a boolean array, decoded in threads.
 
         Raises
         ------
         BadImage
-            When one cannot be decoded, or is another than it was.
+            When an image cannot be decoded, or has changed since its digest was computed.
         """
         images, views = np.divmod(self._positions[index], self._request.views)
         pixels = np.empty((len(images), *self.shape[1:]), np.uint8)
@@ -119,7 +118,7 @@ class Pixels:
                 numbers[row] = self._augment.numbers(self._digests[image].tobytes(), int(views[row]), *self.shape[1:3])
 
         list(self._pool.map(fill, range(len(images))))
-        return ToAugment(pixels, numbers) if self._augment else pixels
+        return AugmentInputs(pixels, numbers) if self._augment else pixels
 
     def _decode(self, position: int) -> np.ndarray:
         source, request = self._dataset.sources[position], self._request

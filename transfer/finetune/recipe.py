@@ -1,4 +1,4 @@
-"""Recipes: how a net is fine-tuned."""
+"""Recipes: the numbers that say how a net is fine-tuned."""
 
 from __future__ import annotations
 
@@ -11,42 +11,54 @@ from feature_cache.errors import InvalidChoice
 
 @dataclass(frozen=True)
 class Recipe:
-    """Numbers that fine-tuning depends on.
+    """The numbers that fine-tuning depends on.
 
-    Steps are AdamW's (Loshchilov and Hutter 2019, "Decoupled weight decay regularization"), with a learning rate that
-    rises over the warm-up and then falls as half a cosine to 0 (Loshchilov and Hutter 2017, "SGDR").
+    Each step is one of AdamW (Loshchilov and Hutter 2019, "Decoupled weight decay regularization"). The learning rate
+    rises over the warm-up, and then falls as half a cosine to 0 (Loshchilov and Hutter 2017, "SGDR").
 
     Parameters
     ----------
     epochs : int
+        The largest number of epochs, at least 1.
     batch_size : int
+        The number of images in a step, at least 1.
     learning_rate : float
-        The highest, of the classifier.
+        The highest learning rate of the classifier, above 0 and at most 1000.
     earliest : float
-        The earliest trained layer learns at this share of it, those between at rates in geometric progression.
+        The share of the learning rate for the earliest trained layer, above 0 and at most 1. The rates of the layers
+        between it and the classifier are in geometric progression.
     warmup : float
-        Share of the steps.
+        The share of the steps in which the learning rate rises, from 0 to 0.9.
     weight_decay : float
-        Of kernels alone.
+        The weight decay of kernels, from 0 to 10; biases and normalisation have none.
     clip : float
-        The largest norm of all gradients together.
+        The largest norm of all gradients together, above 0.
     label_smoothing : float
+        The share of each label that is given to all classes, at least 0 and below 1.
     patience : int
-        Epochs with a log-loss on the inner rows that is above the lowest by more than its error, after which training
-        stops.
+        The number of epochs after which training stops, when their log-loss on the images held out for early stopping
+        is above the lowest by more than its standard error.
     inner : float
-        Share of the training images held out for that; 0 for none.
+        The share of the training images held out for early stopping, from 0 to 0.9; with 0 there is none.
     refit : bool
-        Once the number of epochs is chosen, train again on all training images for so many.
+        Train again on all training images, for the number of epochs that was chosen.
     lora : int
-        Rank of the adapters that are trained in place of kernels (Hu et al. 2022, "LoRA"); 0 for none.
+        The rank of the adapters that are trained in place of kernels (Hu et al. 2022, "LoRA"); 0 for none.
     seed : int
-        Of the inner split, the order of images, and the views.
+        The seed of the inner split, of the order of images, and of the choice of views.
 
     Raises
     ------
     InvalidChoice
-        When one is out of its range.
+        When a number is out of its range.
+
+    Examples
+    --------
+    >>> recipe = Recipe(epochs=5, learning_rate=1e-3)
+    >>> [round(recipe.rate(step, 10), 6) for step in (0, 1, 9)]
+    [0.001, 0.001, 3e-05]
+    >>> Recipe(earliest=0.25).shares(2)
+    [0.25, 0.5]
     """
 
     epochs: int = 20
@@ -80,18 +92,19 @@ class Recipe:
         for name, (least, most, text) in ranges.items():
             value = getattr(self, name)
             if not least <= value <= most:
-                raise InvalidChoice(f"--{name.replace('_', '-')} is {text}; received {value:g}.")
+                raise InvalidChoice(f"`{name}` is {text}; received {value:g}.")
 
     def rate(self, step: int, steps: int) -> float:
-        """The learning rate of the classifier in step number `step`, from 0, of `steps`."""
+        """The learning rate of the classifier in one of `steps` steps, which are numbered from 0."""
         rising = max(1, round(self.warmup * steps))
         if step < rising:
             return self.learning_rate * (step + 1) / rising
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
     def shares(self, layers: int) -> list[float]:
-        """What share of the classifier's rate each of so many trained layers has, the earliest first."""
+        """The shares of the classifier's rate that a number of trained layers have, the earliest first."""
         return [self.earliest ** (1 - number / layers) for number in range(layers)]
 
     def as_dict(self) -> dict[str, Any]:
+        """The numbers by their names, for JSON."""
         return asdict(self)

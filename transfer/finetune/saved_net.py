@@ -1,4 +1,4 @@
-"""Writing the net that has been fine-tuned into the folder of its run. Keras is not imported here."""
+"""Writing the net that has been fine-tuned into the folder of its run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
 
-def keep(backbone: Backbone, folder: Path) -> Net:
-    """Write the net as it is now into `folder`: weights of a named net, or a ``.keras`` file of another.
+def save_net(backbone: Backbone, folder: Path) -> Net:
+    """Write a net that was trained into `folder`: the weights of a named net, or a ``.keras`` file of another.
 
-    They are written from a net that is built anew: adapters are merged, and nothing is left of what was frozen.
+    A net that is built anew receives the weights and is written: adapters are merged into kernels, and no layer is
+    frozen any more.
+
+    Returns
+    -------
+    Net
+        The net with the weights, or the file, that was written.
     """
-    from transfer.nets.loading import build
+    from transfer.nets.loading import build  # heavy: it imports Keras
 
     net = backbone.net
     plain = build(net, backbone.size, top=backbone.top)
@@ -31,7 +37,7 @@ def keep(backbone: Backbone, folder: Path) -> Net:
         return replace(net, name=str(folder / NET_FILE))
     file = folder / WEIGHTS_FILE
     if net.name.lower() == "glyphnet":
-        from transfer.nets.glyphnet.net import save_weights
+        from transfer.nets.glyphnet.net import save_weights  # heavy: it imports Keras
 
         save_weights({layer.name: layer.get_weights() for layer in plain.layers if layer.weights}, file, "float32")
     else:
@@ -40,10 +46,10 @@ def keep(backbone: Backbone, folder: Path) -> Net:
 
 
 def _merged(layer: Any) -> list[np.ndarray]:
-    """The weights of a layer as if it had no adapters."""
+    """The weights of a layer, with its adapters merged into the kernel."""
     if not getattr(layer, "lora_enabled", False):
         return layer.get_weights()
-    from keras import ops
+    from keras import ops  # heavy
 
     parts = [layer.kernel] if layer.bias is None else [layer.kernel, layer.bias]  # the kernel with its adapters
     return [ops.convert_to_numpy(part) for part in parts]

@@ -1,4 +1,4 @@
-"""Logs of training for TensorBoard, whose package is an extra."""
+"""Logs of training for TensorBoard, whose package is optional: it is imported where logs are written."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from feature_cache.errors import MissingDependency
 STAGES = ("choosing epochs", "training")
 
 
-class Logs:
-    """Writes what each epoch comes to, as it ends.
+class TensorBoardLogs:
+    """Writes the loss and the scores of each epoch when it ends.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the logs; each training has folders of its own in it.
 
     Raises
     ------
@@ -24,32 +29,34 @@ class Logs:
         try:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ModuleNotFoundError as error:
-            raise MissingDependency("--tensorboard needs the package: pip install 'layertap[tensorboard]'") from error
+            raise MissingDependency(
+                "`tensorboard` needs the package of that name: pip install 'layertap[tensorboard]'"
+            ) from error
         self._folder = folder
-        self._make = EventFileWriter
+        self._new_writer = EventFileWriter
         self._writers: dict[int, Any] = {}
-        self._run = 0
+        self._training = 0
 
     def begin(self) -> None:
-        """The next training begins."""
+        """Begin the logs of the next training."""
         self.close()
-        self._run += 1
+        self._training += 1
 
-    def __call__(self, stage: int, about: dict[str, Any]) -> None:
-        """Note an element of `FineTuner.stages_`."""
+    def __call__(self, stage: int, epoch: dict[str, Any]) -> None:
+        """Write an epoch of a stage, as `FineTuner.stages_` holds it."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         if stage not in self._writers:
-            self._writers[stage] = self._make(str(self._folder / f"{self._run} {STAGES[stage]}"))
-        numbers = {name: value for name, value in about.items() if name not in ("epoch", "steps")}
+            self._writers[stage] = self._new_writer(str(self._folder / f"{self._training} {STAGES[stage]}"))
+        numbers = {name: value for name, value in epoch.items() if name not in ("epoch", "steps")}
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
-        event = Event(wall_time=time.time(), step=about["epoch"], summary=Summary(value=values))
+        event = Event(wall_time=time.time(), step=epoch["epoch"], summary=Summary(value=values))
         self._writers[stage].add_event(event)
         self._writers[stage].flush()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()

@@ -1,4 +1,4 @@
-"""`FineTuner`: a classifier that trains the end of a net, step by step, and goes on where it was interrupted."""
+"""`FineTuner`: a classifier that trains the last layers of a net, and goes on where it was interrupted."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from transfer.finetune.network import Network
 
 STOPPED = "stopped as asked; the same command goes on from here."
-SAVE_SECONDS = 30.0  # a kill loses at most so much
+SAVE_SECONDS = 30.0  # between checkpoints: a kill loses at most so much work
 AHEAD = 2  # batches that are read while the net trains
 
-# From rows (digests, views), their labels and groups to the kernel (d, classes) and bias (classes,) of a classifier.
+# From the digests, views, labels and groups of rows to the kernel (d, classes) and bias (classes,) of a classifier.
 Probe = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-# From the numbers of the classes, a share and a seed, and groups, to the rows that train and those held out.
+# From the class numbers of rows, a share, a seed and groups to the rows that train and those held out; or to None.
 InnerSplit = Callable[[np.ndarray, float, int, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
 
 
-class Stopped(LayertapError):
-    """Training was asked to stop, and has kept how far it was."""
+class TrainingStopped(LayertapError):
+    """Training was stopped from outside, and a checkpoint holds its state."""
 
     exit_code = 143  # as of a process that SIGTERM ends
 
@@ -44,46 +44,47 @@ class Stopped(LayertapError):
 class FineTuner:
     """Linear probing, then fine-tuning (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
 
-    By the rules for heads: `fit` on rows of what is kept at the cut, or on pixels, and `predict_proba`. Training rows
-    are split once more, by image: those held out choose the number of epochs. It is the last one whose log-loss is not
-    above the lowest by more than the standard error of the difference, and 0, which is the probe itself, unless the
-    lowest is below the probe's by more than that (after Breiman et al. 1984, "Classification and regression trees"):
-    on few images, or after a head that hardly errs, less is chance. Then, by the recipe, the net is trained again on
-    all rows for so many, at rates that fall to 0 by then.
+    It has the methods of a head: `fit` on activations at the cut, or on pixels, and `predict_proba`. The images to
+    train on are split once more: those held out choose the number of epochs. It is the last epoch whose log-loss is not
+    above the lowest by more than the standard error of the difference. It is 0, which means the probe itself, unless
+    the lowest log-loss is below the probe's by more than its standard error (after Breiman et al. 1984,
+    "Classification and regression trees"): smaller gains are within sampling noise. Then, unless the recipe says
+    otherwise, the net is trained again on all images for that number of epochs, at rates that fall to 0 at their end.
 
     Parameters
     ----------
     network : Network
-        It is trained in place; each fit starts from the net as it came.
+        It is trained in place; each fit starts from the weights before any training.
     probe : callable
-        See `Probe`.
+        It fits the linear classifier to start from (see `Probe`).
     recipe : Recipe
     split : callable
-        See `InnerSplit`; None from it where there are too few images.
+        It holds out images for early stopping (see `InnerSplit`), and returns None where there are too few.
     views : int
-        Rows of each image, one after another; each epoch draws one for each image, and the first is judged.
+        The number of rows of each image, one after another. An epoch draws one row of each image; scores are of the
+        first.
     folder : Path, optional
-        Where checkpoints are kept.
+        The folder of the checkpoints.
     key : str
-        What else the result depends on: the net, and the features of the probe.
+        All else that the result depends on: the net, and the features of the probe.
     progress : callable, optional
-        Called with the number of steps done and of all, early stopping left aside.
-    told : callable, optional
-        Called after each epoch with the number of the stage and an element of `stages_`.
+        It is called with the number of steps that are complete and of all, as if training did not stop early.
+    on_epoch : callable, optional
+        It is called after each epoch with the number of the stage and the epoch, an element of `stages_`.
     stopping : callable, optional
-        Tells after each step whether to stop.
+        It is called after each step, and says whether to stop.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
     stages_ : list of list of dict
-        For the choice of the number of epochs and for the training that counts: for each epoch ``epoch``, ``loss``,
-        the mean over its steps, ``steps``, the loss of each, ``rate`` and, where rows are held out, ``valid_loss`` and
-        ``valid_accuracy``.
+        For the choice of the number of epochs, and for the training that counts: a dict for each epoch, with ``epoch``;
+        ``loss``, the mean over its steps; ``steps``, the loss of each step; ``rate``; and, where images are held out,
+        ``valid_loss`` and ``valid_accuracy``.
     epochs_ : int
-        That the network was trained for.
+        The number of epochs that the network was trained for.
     seconds_ : float
-        That this took, in all processes that had a part in it.
+        The time that training took, in all processes that had a part in it.
     """
 
     reads_batches = True
@@ -100,7 +101,7 @@ class FineTuner:
         folder: Path | None = None,
         key: str = "",
         progress: Callable[[int, int], None] | None = None,
-        told: Callable[[int, dict[str, Any]], None] = lambda stage, about: None,
+        on_epoch: Callable[[int, dict[str, Any]], None] = lambda stage, epoch: None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.network = network
@@ -111,59 +112,74 @@ class FineTuner:
         self.folder = folder
         self.key = key
         self.progress = progress
-        self.told = told
+        self.on_epoch = on_epoch
         self.stopping = stopping
 
     def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
-        """Train on rows of shape (n * views, ...) and labels of shape (n * views,).
+        """Train the network, or go on where a checkpoint was written.
 
         Parameters
         ----------
+        X : lazy array of shape (n * views, ...)
+            Activations at the cut, or `PixelRows`.
+        y : ndarray of shape (n * views,)
+            The labels.
         groups : ndarray of shape (n * views,), optional
-            Equal for rows that stay together.
+            Equal for rows that stay on one side of every split.
 
         Raises
         ------
         BadData
-            When there is a single class, or the loss is no number any more.
-        Stopped
-            When it was asked to stop.
+            When there is a single class, or the loss becomes NaN or infinite.
+        TrainingStopped
+            When `stopping` said so.
         StorageFailure
             When the disk does not take a checkpoint.
         """
         labels = y[:: self.views]
         self.classes_, target = np.unique(labels, return_inverse=True)
+        self._require_classes()
+        groups = np.arange(len(labels)) if groups is None else groups[:: self.views]
+        key = self._key(X, labels, groups)
+        file = self.folder / f"{key}.npz" if self.folder else None
+        state = (checkpoint.read(file, key) if file else None) or State()
+
+        def write() -> None:
+            if file:
+                checkpoint.write(file, key, state)
+
+        self._complete(_Training(self, X, target, groups, state, write), state, target, groups)
+        self.network.weights = state.best
+        self.stages_, self.epochs_, self.seconds_ = state.stages, state.epochs, state.seconds
+        return self
+
+    def _require_classes(self) -> None:
+        """Raise BadData unless the labels hold all classes of the network."""
         if len(self.classes_) < 2:
-            raise BadData("fine-tuning tells at least 2 classes apart; the labels hold one class.")
+            raise BadData("fine-tuning needs at least 2 classes; the labels hold one class.")
         if len(self.classes_) != self.network.classes:
             raise BadData(
                 f"the images to train on are of {len(self.classes_)} of the {self.network.classes} classes; each needs "
                 "some that can be read, in the training part of every split."
             )
-        together = np.arange(len(labels)) if groups is None else groups[:: self.views]
-        key = self._key(X, labels, together)
-        file = self.folder / f"{key}.npz" if self.folder else None
-        state = (checkpoint.read(file, key) if file else None) or State()
-        run = _Run(self, X, target, together, state, lambda: checkpoint.write(file, key, state) if file else None)
 
-        images = np.arange(len(labels))
-        inner = self.split(target, self.recipe.inner, self.recipe.seed, together)
+    def _complete(self, training: _Training, state: State, target: np.ndarray, groups: np.ndarray) -> None:
+        """Choose the number of epochs, then train for so many, as far as `state` does not hold that already."""
+        images = np.arange(len(target))
+        inner = self.split(target, self.recipe.inner, self.recipe.seed, groups)
         if state.stage == 0:
             if inner is None:
                 state.epochs = self.recipe.epochs
             else:
-                run.train(*inner, self.recipe.epochs)
-                run.choose(together[inner[1]])
+                training.train(*inner, self.recipe.epochs)
+                training.choose(groups[inner[1]])
             state.stage, state.epoch, state.step, state.weights, state.optimizer = 1, 0, 0, (), ()
         if state.stage == 1:
             if inner is None or self.recipe.refit:
-                run.train(images, images[:0], state.epochs)
+                training.train(images, images[:0], state.epochs)
                 state.best = self.network.weights
             state.stage, state.weights, state.optimizer = 2, (), ()
-            run.keep()
-        self.network.weights = state.best
-        self.stages_, self.epochs_, self.seconds_ = state.stages, state.epochs, state.seconds
-        return self
+            training.save()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes)."""
@@ -171,55 +187,68 @@ class FineTuner:
 
     def _logits(self, X: Any, rows: np.ndarray) -> np.ndarray:
         size = self.recipe.batch_size
-        said = [self.network.logits(X[rows[start : start + size]]) for start in range(0, len(rows), size)]
-        return np.concatenate(said) if said else np.zeros((0, len(self.classes_)), np.float32)
+        parts = [self.network.logits(X[rows[start : start + size]]) for start in range(0, len(rows), size)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes_)), np.float32)
 
-    def _key(self, X: Any, labels: np.ndarray, together: np.ndarray) -> str:
+    def _key(self, X: Any, labels: np.ndarray, groups: np.ndarray) -> str:
+        """A digest of all that the result of a training depends on."""
         state = hashlib.sha256()
         digests, views = X.keys()
         cut = self.network.cut
-        what: list[Any] = [own_version(), keras_backend(), version("keras"), self.key, self.recipe.as_dict()]
-        what += [cut.layers, cut.trained, self.views, labels.astype(str).tolist()]
-        state.update(json.dumps(what, sort_keys=True).encode())
-        for array in (digests, views, together):
+        parts: list[Any] = [own_version(), keras_backend(), version("keras"), self.key, self.recipe.as_dict()]
+        parts += [cut.layers, cut.trained, self.views, labels.astype(str).tolist()]
+        state.update(json.dumps(parts, sort_keys=True).encode())
+        for array in (digests, views, groups):
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()[:32]
 
 
 def exceeds_its_error(values: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether a mean is above its standard error, for values of which those of a group come together."""
+    """Whether the mean of some values is above its standard error, where the values of a group depend on each other.
+
+    Parameters
+    ----------
+    values, groups : ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> exceeds_its_error(np.array([1.0, 1.1, 0.9]), np.arange(3))
+    True
+    >>> exceeds_its_error(np.array([1.0, -0.9]), np.arange(2))
+    False
+    """
     _, number = np.unique(groups, axis=0, return_inverse=True)
-    apart = np.bincount(number.reshape(-1), values - values.mean())
-    if len(apart) < 2:
+    deviations = np.bincount(number.reshape(-1), values - values.mean())
+    if len(deviations) < 2:
         return False
-    error = np.sqrt(np.square(apart).sum() * len(apart) / (len(apart) - 1)) / len(values)
+    error = np.sqrt(np.square(deviations).sum() * len(deviations) / (len(deviations) - 1)) / len(values)
     return bool(values.mean() > error)
 
 
-class _Run:
-    """One training, from wherever its state is."""
+class _Training:
+    """One training of a tuner's network, which goes on from its state."""
 
     def __init__(
         self,
         tuner: FineTuner,
         X: Any,
         target: np.ndarray,
-        together: np.ndarray,
+        groups: np.ndarray,
         state: State,
-        save: Callable[[], None],
+        write: Callable[[], None],
     ) -> None:
-        self._save = save
+        self._write = write
         self._tuner = tuner
         self._network = tuner.network
         self._recipe = tuner.recipe
         self._X = X
         self._target = target
-        self._together = together
+        self._groups = groups
         self._state = state
         self._saved = self._counted = time.monotonic()
 
     def train(self, images: np.ndarray, held_out: np.ndarray, epochs: int) -> None:
-        """Train on some images for so many epochs or, where others are held out, until their loss goes up."""
+        """Train on `images` for `epochs` epochs or, where other images are held out, until their loss rises."""
         state, recipe = self._state, self._recipe
         steps = -(-len(images) // recipe.batch_size)
         if len(state.weights):
@@ -231,61 +260,66 @@ class _Run:
             for inputs, targets in self._batches(images, steps):
                 rate = recipe.rate(state.epoch * steps + state.step, epochs * steps)
                 loss = self._network.step(inputs, targets, rate)
-                if not math.isfinite(loss):
-                    raise BadData(
-                        f"the loss is no number any more, in epoch {state.epoch + 1}, step {state.step + 1}; lower the "
-                        f"learning rate, which is {recipe.learning_rate:g}, or --clip."
-                    )
+                self._require_finite(loss)
                 state.losses.append(round(loss, 7))
                 state.step += 1
                 self._after_step(state.epoch * steps + state.step, epochs * steps)
             rate = recipe.rate((state.epoch + 1) * steps - 1, epochs * steps)
             state.epoch += 1
-            about = {"epoch": state.epoch, "loss": float(np.mean(state.losses)), "steps": state.losses, "rate": rate}
-            history.append({**about, **self._judge(held_out)})
-            self._tuner.told(state.stage, history[-1])
+            scores = {"epoch": state.epoch, "loss": float(np.mean(state.losses)), "steps": state.losses, "rate": rate}
+            history.append({**scores, **self._judge(held_out)})
+            self._tuner.on_epoch(state.stage, history[-1])
             state.losses, state.step = [], 0
-            self._keep_if_due()
+            self._save_if_due()
+
+    def _require_finite(self, loss: float) -> None:
+        """Raise BadData when the loss of a step is not a finite number."""
+        if not math.isfinite(loss):
+            raise BadData(
+                f"the loss became NaN or infinite in epoch {self._state.epoch + 1}, step {self._state.step + 1}; lower "
+                f"`learning_rate`, which is {self._recipe.learning_rate:g}, or `clip`."
+            )
 
     def _begin(self, images: np.ndarray, held_out: np.ndarray) -> None:
-        """Start from the probe."""
+        """Start from the probe, and judge it where images are held out."""
         tuner, state = self._tuner, self._state
         rows = (images[:, None] * tuner.views + np.arange(tuner.views)).reshape(-1)
-        labels, together = tuner.classes_[self._target[images]], self._together[images]
-        repeated = (np.repeat(values, tuner.views) for values in (labels, together))
+        labels, groups = tuner.classes_[self._target[images]], self._groups[images]
+        repeated = (np.repeat(values, tuner.views) for values in (labels, groups))
         self._network.reset(*tuner.probe(*self._X.keys(rows), *repeated))
         state.stages[state.stage] = []
         if len(held_out):
             state.stages[state.stage].append({"epoch": 0, **self._judge(held_out)})
 
     def _judge(self, held_out: np.ndarray) -> dict[str, float]:
-        """Log-loss and accuracy on images held out; the last epoch that is hardly worse than the best is noted.
+        """Log-loss and accuracy on images held out.
 
-        Its weights are kept where no training on all images follows.
+        The state records the last epoch that is not clearly worse than the best one, and its weights where no training
+        on all images follows.
         """
         if not len(held_out):
             return {}
         state, truth = self._state, self._target[held_out]
-        said = log_softmax(self._tuner._logits(self._X, held_out * self._tuner.views).astype(np.float64), axis=1)
-        losses = -said[np.arange(len(truth)), truth]
+        logits = self._tuner._logits(self._X, held_out * self._tuner.views).astype(np.float64)
+        losses = -log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
         loss = float(losses.mean())
         if loss < state.least:
             state.least, state.losses_of_best = loss, losses.tolist()
-        if not exceeds_its_error(losses - state.losses_of_best, self._together[held_out]):
+        if not exceeds_its_error(losses - state.losses_of_best, self._groups[held_out]):
             state.epochs, state.best = state.epoch, () if self._recipe.refit else self._network.weights
         if state.epoch == 0:
             state.probe, state.losses_of_probe = state.best, state.losses_of_best
-        return {"valid_loss": loss, "valid_accuracy": float((said.argmax(1) == truth).mean())}
+        return {"valid_loss": loss, "valid_accuracy": float((logits.argmax(1) == truth).mean())}
 
     def choose(self, groups: np.ndarray) -> None:
-        """Stay with the probe unless the best epoch is better than it by more than chance."""
+        """Return to the probe unless the best epoch is better than it by more than the standard error."""
         state = self._state
         if not exceeds_its_error(np.subtract(state.losses_of_probe, state.losses_of_best), groups):
             state.epochs, state.best = 0, state.probe
         state.probe, state.losses_of_best, state.losses_of_probe = (), [], []
 
     def _batches(self, images: np.ndarray, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What is left of the epoch, read ahead in a thread; the order depends on the seed and the epoch alone."""
+        """The rest of the epoch, read ahead in a thread; the order depends on the seed and the epoch alone."""
         state, views, size = self._state, self._tuner.views, self._recipe.batch_size
         rng = np.random.default_rng([self._recipe.seed, state.stage, state.epoch])
         order = rng.permutation(images)
@@ -303,22 +337,23 @@ class _Run:
         if tuner.progress:
             tuner.progress(done, steps)
         if tuner.stopping():
-            self._note_weights()
-            self.keep()
-            raise Stopped(STOPPED)
-        self._keep_if_due()
+            self._update_weights()
+            self.save()
+            raise TrainingStopped(STOPPED)
+        self._save_if_due()
 
-    def _keep_if_due(self) -> None:
+    def _save_if_due(self) -> None:
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            self._note_weights()
-            self.keep()
+            self._update_weights()
+            self.save()
 
-    def _note_weights(self) -> None:
+    def _update_weights(self) -> None:
+        """Copy the present weights, and the variables of the optimizer, to the state."""
         self._state.weights, self._state.optimizer = self._network.weights, self._network.optimizer
 
-    def keep(self) -> None:
-        """Write how far it is."""
+    def save(self) -> None:
+        """Write a checkpoint."""
         now = time.monotonic()
         self._state.seconds += now - self._counted
         self._saved = self._counted = now
-        self._save()
+        self._write()

@@ -45,6 +45,8 @@ def with_flags(message: str) -> str:
 
 def _flag(match: re.Match[str]) -> str:
     name, value = match[1], match[2]
+    if value == "False":
+        return _flags.get(f"no_{name}", match[0])
     flag = _flags.get(name) or _flags.get(OTHER_NAMES.get(name, ""))
     if flag is None:
         return match[0]

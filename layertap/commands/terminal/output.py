@@ -17,6 +17,8 @@ from typing import IO, Any
 from feature_cache.errors import InvalidChoice, StorageFailure, printable
 from feature_cache.files.checked import real_path
 from layertap.commands.terminal.flags import with_flags
+from layertap.units import size_text as size_text
+from layertap.units import time_text as time_text
 
 MOST_NOTES = 20  # lines of notes that a command prints
 SENTENCES = ("reason", "remarks", "notes", "message")  # keys of JSON output whose texts may name parameters
@@ -52,24 +54,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequen
 
 def shape_text(shape: Sequence[int | None]) -> str:
     return " x ".join("any" if side is None else str(side) for side in shape) or "-"
-
-
-def size_text(count: float) -> str:
-    """Bytes in decimal units, as disks are sold."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def time_text(seconds: float) -> str:
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {seconds:02d} s"
 
 
 class Progress:

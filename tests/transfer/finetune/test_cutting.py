@@ -116,5 +116,5 @@ def test_earlier_layers_learn_more_slowly():
     ],
 )
 def test_numbers_out_of_range_are_refused(name: str, value: float):
-    with pytest.raises(InvalidChoice, match=f"--{name.replace('_', '-')} is"):
+    with pytest.raises(InvalidChoice, match=f"`{name}` is"):
         Recipe(**{name: value})

@@ -12,7 +12,7 @@ from feature_cache.errors import DamagedFile, InvalidChoice
 from layertap.runs import net_config, net_of_run
 from transfer.finetune.cut import find_cut
 from transfer.finetune.recipe import Recipe
-from transfer.finetune.saved_net import keep
+from transfer.finetune.saved_net import save_net
 from transfer.nets.catalogue import Net, net_from_config
 
 
@@ -58,7 +58,7 @@ def test_the_net_that_is_kept_computes_what_was_trained(tmp_path: Path, kind: st
         return np.asarray(said).reshape(len(pixels), -1)
 
     (tmp_path / "run").mkdir()
-    kept = keep(backbone, tmp_path / "run")
+    kept = save_net(backbone, tmp_path / "run")
     again = net_from_config(net_config(kept), tmp_path / "run")
     assert again == kept
     rebuilt = Backbone(again, size)

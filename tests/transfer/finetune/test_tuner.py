@@ -23,9 +23,9 @@ from transfer.extraction.lookup import stored_features
 from transfer.extraction.request import FeatureRequest
 from transfer.finetune import checkpoint
 from transfer.finetune.cut import find_cut
-from transfer.finetune.pixel_rows import Pixels
+from transfer.finetune.pixel_rows import PixelRows
 from transfer.finetune.recipe import Recipe
-from transfer.finetune.tuner import FineTuner, Stopped, exceeds_its_error
+from transfer.finetune.tuner import FineTuner, TrainingStopped, exceeds_its_error
 from transfer.nets.catalogue import Net
 
 COUNT = 48
@@ -74,7 +74,7 @@ class Setting:
         if self.cut.layers:
             self.rows = features(stripes, cache, FeatureRequest(net, self.cut.layers, "none", size, **options))
         else:
-            self.rows = Pixels(stripes, request, readout.keys()[0])
+            self.rows = PixelRows(stripes, request, readout.keys()[0])
         self.labels = np.repeat(stripes.labels, request.views)
         self.views = request.views
         self._space = readout.space
@@ -212,7 +212,7 @@ def test_the_last_epoch_that_is_hardly_worse_than_the_best_is_chosen_if_that_is_
         said = log_softmax(tuner._logits(setting.rows, held_out).astype(np.float64), axis=1)
         return -said[np.arange(len(held_out)), truth[held_out]]
 
-    tuner = setting.tuner(recipe, told=lambda stage, about: found.append(losses()))
+    tuner = setting.tuner(recipe, on_epoch=lambda stage, about: found.append(losses()))
     tuner.classes_ = np.array(["across", "along"])
     tuner.network.reset(*setting.probe(*setting.rows.keys(rows), labels[rows]))
     found = [losses()]
@@ -259,7 +259,7 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_been(setting: Setting, tmp
     expected = whole.predict_proba(setting.rows)
     for count in stops:
         tuner = setting.tuner(recipe, folder=tmp_path, stopping=stop_after(count))
-        with pytest.raises(Stopped):
+        with pytest.raises(TrainingStopped):
             tuner.fit(setting.rows, setting.labels)
     steps: list[int] = []
     tuner = setting.tuner(recipe, folder=tmp_path, progress=lambda done, of: steps.append(done))
@@ -317,7 +317,7 @@ def test_views_are_drawn_one_for_each_image_in_each_epoch(stripes: Dataset, cach
 def test_pixels_are_what_the_net_is_given(stripes: Dataset, cache: FeatureCache):
     request = FeatureRequest(Net("glyphnet"), size=(24, 32), augmentation="v1:flip,seed=3", views=2)
     digests = features(stripes, cache, FeatureRequest(Net("glyphnet"), size=(24, 32))).keys()[0]
-    rows = Pixels(stripes, request, digests)
+    rows = PixelRows(stripes, request, digests)
     assert (rows.shape, rows.dtype, rows.nbytes) == ((2 * COUNT, 24, 32, 3), np.uint8, 2 * COUNT * 24 * 32 * 3)
     augmentation = Augmentation.from_key(request.augmentation)
     for position in (0, 5):
@@ -330,9 +330,9 @@ def test_pixels_are_what_the_net_is_given(stripes: Dataset, cache: FeatureCache)
     np.testing.assert_array_equal(some[:].pixels, rows[np.array([7, 2, 11])].pixels)
     np.testing.assert_array_equal(some[:].numbers, rows[np.array([7, 2, 11])].numbers)
     np.testing.assert_array_equal(some.keys()[1], [1, 0, 1])
-    plain = Pixels(stripes, FeatureRequest(Net("glyphnet"), size=(24, 32)), digests)
+    plain = PixelRows(stripes, FeatureRequest(Net("glyphnet"), size=(24, 32)), digests)
     np.testing.assert_array_equal(plain[:3], rows[:6:2].pixels)
-    changed = Pixels(stripes, request, digests[::-1])
+    changed = PixelRows(stripes, request, digests[::-1])
     with pytest.raises(BadImage, match="has changed since it was first read"):
         changed[:1]
 
@@ -344,7 +344,7 @@ def test_the_loss_that_is_no_number_ends_it_in_one_line(setting: Setting):
 
     recipe = Recipe(epochs=3, batch_size=8, inner=0)
     with pytest.raises(
-        BadData, match=r"no number any more, in epoch 2, step \d+; lower the learning rate, which is 0.0003"
+        BadData, match=r"became NaN or infinite in epoch 2, step \d+; lower `learning_rate`, which is 0.0003"
     ):
         setting.tuner(recipe).fit(Spoiled(setting.rows), setting.labels)
 

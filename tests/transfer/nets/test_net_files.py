@@ -19,7 +19,7 @@ from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
 from transfer.extraction.request import FeatureRequest
-from transfer.finetune.saved_net import keep
+from transfer.finetune.saved_net import save_net
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
 from transfer.nets.files.policies import in_float32
@@ -193,7 +193,7 @@ class TestHdf5:
     ) -> None:
         plain_net().save(tmp_path / "a.h5")
         backbone = Backbone(Net(str(tmp_path / "a.h5")))
-        kept = keep(backbone, tmp_path)
+        kept = save_net(backbone, tmp_path)
         [one], [other] = features_of(backbone, pixels, "gap"), features_of(Backbone(kept), pixels, "gap")
         assert kept.name.endswith("net.keras")
         np.testing.assert_array_equal(one, other)
