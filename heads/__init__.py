@@ -1,6 +1,11 @@
-"""Heads: small models trained on features, their evaluation and their runs.
+"""Heads: small models that are trained on features, and their evaluation.
 
 A head sees arrays, never images. Importing this package loads neither scikit-learn nor Keras.
+
+Examples
+--------
+>>> make_head("logistic", {"C": 0.5})
+LogisticHead(C=0.5)
 """
 
 from feature_cache.process.former_modules import register

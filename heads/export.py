@@ -1,4 +1,4 @@
-"""Fusing: a fitted head as layers of Keras, so that a net and its head become one model.
+"""A fitted head as an affine map or as layers of Keras, so that a net and its head can become one model.
 
 Keras is imported only where layers are made.
 """
@@ -19,7 +19,8 @@ from sklearn.svm import LinearSVC
 
 from feature_cache.errors import InvalidChoice
 from heads.linear.head import LinearHead
-from heads.neural.mlp import MLPHead, quiet_keras
+from heads.neural.base import quiet_keras
+from heads.neural.mlp import MLPHead
 from heads.ridge.classifier import RidgeHead
 from heads.wrappers.base import PipelineHead
 from heads.wrappers.calibration import TemperatureScaled
@@ -30,14 +31,14 @@ FUSIBLE = ("logistic", "linear", "ridge", "linear-svm", "lda", "prototypes", "ml
 
 @dataclass(frozen=True)
 class Affine:
-    """Probabilities ``softmax((X - centre) @ coef.T + intercept)``.
+    """The map from features X to the probabilities ``softmax((X - centre) @ coef.T + intercept)``.
 
     Attributes
     ----------
     coef : ndarray of shape (n_classes, d), float64
     intercept : ndarray of shape (n_classes,), float64
     centre : ndarray of shape (d,), float64
-        Subtracted first: features that are far from zero and vary little would cost float32 its digits.
+        Subtracted first, because features far from zero that vary little would lose digits in float32.
     """
 
     coef: np.ndarray
@@ -46,7 +47,7 @@ class Affine:
 
     @classmethod
     def of(cls, coef: Any, intercept: Any, centre: Any = None) -> Affine:
-        """With a row for each class, where `coef` may have one for the second of two classes."""
+        """A map with a row for each class; for two classes `coef` may have one row, which is that of the second."""
         coef = np.atleast_2d(np.asarray(coef, np.float64))
         intercept = np.broadcast_to(np.asarray(intercept, np.float64), len(coef))
         if len(coef) == 1:
@@ -54,12 +55,18 @@ class Affine:
         return cls(coef, intercept, np.zeros(coef.shape[1]) if centre is None else np.asarray(centre, np.float64))
 
     def after(self, mean: np.ndarray, matrix: np.ndarray) -> Affine:
-        """The same for features X of which this one is given ``(X - mean) @ matrix.T``; of a diagonal, that alone."""
+        """The map for features X where this one applies to ``(X - mean) @ matrix.T``.
+
+        Parameters
+        ----------
+        mean : ndarray of shape (d,)
+        matrix : ndarray of shape (m, d), or (d,) for a diagonal matrix
+        """
         coef = self.coef * matrix if matrix.ndim == 1 else self.coef @ matrix
         return Affine(coef, self.intercept - self.coef @ self.centre, np.asarray(mean, np.float64))
 
     def times(self, factor: float) -> Affine:
-        """With logits times `factor`."""
+        """The map whose logits are multiplied by `factor`."""
         return Affine(self.coef * factor, self.intercept * factor, self.centre)
 
 
@@ -68,43 +75,49 @@ def as_layers(head: Any, temperature: float = 1.0) -> list[Any]:
 
     Parameters
     ----------
+    head : head
+        A fitted head of one of the kinds in `FUSIBLE`.
     temperature : float
-        That the logarithms of the probabilities are divided by.
+        The logarithms of the probabilities are divided by it.
+
+    Returns
+    -------
+    list of keras.layers.Layer
 
     Raises
     ------
     InvalidChoice
-        When the head is not made of such layers.
+        When the head cannot be expressed by such layers.
     """
     return _layers(head, temperature)
 
 
 def affine(head: Any) -> Affine:
-    """What a fitted head does to features, as one affine map.
+    """The affine map from features to probabilities that a fitted head is.
 
     Raises
     ------
     InvalidChoice
-        When it does something else.
+        When the head is not an affine map.
     """
     return _affine(head)
 
 
 @singledispatch
 def _layers(head: Any, temperature: float) -> list[Any]:
-    """By the class of the head; those that have no way of their own are affine, or cannot be fused."""
+    """The layers for one class of heads; without an implementation of its own, a head has to be affine."""
     keras = quiet_keras()
 
-    found = affine(head).times(1 / temperature)
-    classes, width = found.coef.shape
+    whole = affine(head).times(1 / temperature)
+    classes, width = whole.coef.shape
     layers: list[Any] = []
-    centre = found.centre.astype(np.float32).astype(np.float64)
+    centre = whole.centre.astype(np.float32).astype(np.float64)
     if centre.any():
         layers.append(keras.layers.Normalization(mean=centre, variance=np.ones(width), name="centre"))
     dense = keras.layers.Dense(classes, name="logits")
     dense.build((None, width))
-    # What is lost of the centre in float32 is made up for by the intercept.
-    dense.set_weights([found.coef.T, found.intercept + found.coef @ (centre - found.centre)])
+    # The intercept compensates for the rounding of the centre to float32.
+    dense.set_weights([whole.coef.T, whole.intercept + whole.coef @ (centre - whole.centre)])
     return [*layers, dense, keras.layers.Softmax(name="probabilities")]
 
 
@@ -130,8 +143,8 @@ def _(head: MLPHead, temperature: float) -> list[Any]:
 
 @singledispatch
 def _affine(head: Any) -> Affine:
-    """By the class of the head, or of the classifier in it."""
-    known = type(head).__module__.startswith("sklearn.")  # what the user derives from it may do something else
+    """The map for one class of heads, or of classifiers inside them."""
+    known = type(head).__module__.startswith("sklearn.")  # a class that the user derives may compute something else
     if known and isinstance(head, LogisticRegression | LinearDiscriminantAnalysis | LinearSVC):
         return Affine.of(head.coef_, head.intercept_)
     raise InvalidChoice(
@@ -160,7 +173,7 @@ def _(head: Prototypes) -> Affine:
 @_affine.register
 def _(head: TemperatureScaled) -> Affine:
     classifier, factor = head.estimator_, head.inverse_temperature_
-    if factor is None:  # its own probabilities, which are a softmax for those that `_affine` knows
+    if factor is None:  # the classifier's own probabilities, which are a softmax for those that `_affine` knows
         return _affine(classifier)
     known = type(classifier).__module__.startswith("sklearn.")
     if known and isinstance(classifier, LinearClassifierMixin):
@@ -171,15 +184,15 @@ def _(head: TemperatureScaled) -> Affine:
 @_affine.register
 def _(head: PipelineHead) -> Affine:
     *steps, (_, classifier) = head.pipeline_.steps
-    found = _affine(classifier)
+    whole = _affine(classifier)
     for _, step in reversed(steps):
-        found = found.after(*_step(step))
-    return found
+        whole = whole.after(*_step(step))
+    return whole
 
 
 def _step(step: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and matrix, or its diagonal, of a step that turns X into ``(X - mean) @ matrix.T``."""
-    if type(step) is StandardScaler:  # which brings both to the dtype of the features
+    """The mean and the matrix, or its diagonal, of a step that turns X into ``(X - mean) @ matrix.T``."""
+    if type(step) is StandardScaler:  # it converts both to float32, the dtype of the features
         return step.mean_.astype(np.float32), 1 / step.scale_.astype(np.float32).astype(np.float64)
     if type(step) is PCA and not step.whiten:
         return step.mean_, step.components_

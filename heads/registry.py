@@ -1,4 +1,7 @@
-"""The heads by name, what a head is, and how one is made."""
+"""The heads by name: what a head is, and how one is made.
+
+Heads are imported only when they are made, because scikit-learn and Keras are heavy.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from feature_cache.errors import InvalidChoice, unknown
+from heads import user_code
 
-HEADS = {  # classes, or functions that make a head
+HEADS = {  # for classes: the class of each head, or a function that makes it
     "logistic": "heads.wrappers.classifiers:LogisticHead",
     "linear": "heads.linear.head:LinearHead",
     "ridge": "heads.ridge.classifier:RidgeHead",
@@ -24,7 +28,7 @@ HEADS = {  # classes, or functions that make a head
     "mlp": "heads.neural.mlp:MLPHead",
     "conv": "heads.neural.conv:ConvHead",
 }
-REGRESSORS = {  # the same for targets that are numbers
+REGRESSORS = {  # for targets that are numbers
     "ridge": "heads.ridge.regressor:RidgeRegressor",
     "linear-svm": "heads.wrappers.regressors:LinearSVMRegressor",
     "svm-rbf": "heads.wrappers.regressors:svm_rbf",
@@ -36,14 +40,14 @@ TASKS = ("classes", "regression", "multilabel")  # what a head predicts (see `he
 
 
 class Head(Protocol):
-    """A classifier of features, by scikit-learn's rules for estimators.
+    """What every head can do: it is an estimator by scikit-learn's rules, with files of its own.
 
     Heads for numbers have neither `classes_` nor `predict_proba`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Sorted; the order of the columns of `predict_proba`.
+        The classes in sorted order, which is that of the columns of `predict_proba`.
     """
 
     classes_: np.ndarray
@@ -61,19 +65,20 @@ class Head(Protocol):
 
     @classmethod
     def load(cls, folder: Path, params: dict[str, Any]) -> Self:
-        """The head that `save` wrote; no code that the files may hold is run."""
+        """The head that `save` wrote into `folder`; no code that the files may hold is run."""
 
 
 def new_head(name: str, task: str = "classes") -> Head:
-    """A head with its defaults, not yet fitted.
+    """A head with its default parameters, not fitted yet.
 
     Parameters
     ----------
     name : str
-        One of `HEADS`, or for numbers of `REGRESSORS`; a classifier of scikit-learn as ``sklearn.svm:SVC``, or a
-        regressor; or ``FILE.py:make_head``, a function of the user's that returns an estimator. That file is run.
+        One of `HEADS`, or for numbers one of `REGRESSORS`; a classifier or regressor of scikit-learn by its import
+        path, as ``sklearn.svm:SVC``; or a function of the user's own code that returns an estimator, as
+        ``FILE.py:make_head``. That file is run.
     task : str
-        One of `TASKS`. For several labels, the head is copied for each (see `heads.wrappers.multilabel`).
+        One of `TASKS`. For ``multilabel``, the head is copied for each label (see `heads.wrappers.multilabel`).
 
     Raises
     ------
@@ -83,22 +88,21 @@ def new_head(name: str, task: str = "classes") -> Head:
     if task not in TASKS:
         raise unknown("there is no task", task, TASKS)
     if task == "multilabel":
-        from heads.wrappers.multilabel import MultiLabelHead
+        from heads.wrappers.multilabel import MultiLabelHead  # loads scikit-learn
 
         return MultiLabelHead(new_head(name))
     if ":" in name or name.endswith(".py"):
-        from heads import user_code
-        from heads.wrappers import classifiers
+        from heads.wrappers import classifiers  # loads scikit-learn
 
-        found: Any = (classifiers.of_user if user_code.is_file(name) else classifiers.by_path)(name, task)
-        return found
-    module, attribute = _place(name, task).split(":")
-    made: Head = getattr(importlib.import_module(module), attribute)()
-    return made
+        wrapped: Any = (classifiers.of_user if user_code.is_file(name) else classifiers.by_path)(name, task)
+        return wrapped
+    module, attribute = _import_path(name, task).split(":")
+    head: Head = getattr(importlib.import_module(module), attribute)()
+    return head
 
 
-def _place(name: str, task: str) -> str:
-    """Where the head is made that is called `name`, as ``module:attribute``."""
+def _import_path(name: str, task: str) -> str:
+    """The module and the class, or function, that makes the head called `name`, as ``module:attribute``."""
     if task == "classes":
         if name not in HEADS:
             raise unknown("there is no head", name, HEADS, "Others are named as sklearn.svm:SVC or FILE.py:make_head.")
@@ -114,27 +118,32 @@ def _place(name: str, task: str) -> str:
 
 
 def head_class(name: str) -> type[Head]:
-    """The class of the head called `name`; see `new_head`."""
+    """The class of the head called `name` (see `new_head`)."""
     return type(new_head(name))
 
 
 def make_head(name: str, params: dict[str, Any] | None = None, task: str = "classes") -> Head:
-    """A new head, not yet fitted.
+    """A new head with these parameters, not fitted yet.
 
     Parameters
     ----------
     name, task : str
         See `new_head`.
     params : dict, optional
-        Arguments of its constructor, or of the classifier or regressor that it wraps; texts are read as JSON where that
-        is possible (``"0.1"`` is a number).
+        Arguments of the head's constructor, or of the classifier or regressor that it wraps. Strings are read as JSON
+        where that is possible, so ``"0.1"`` is a number.
 
     Raises
     ------
     InvalidChoice
-        When there is no such head or parameter, or a value is not of the parameter's type.
+        When there is no such head or parameter, or a value has the wrong type.
+
+    Examples
+    --------
+    >>> make_head("knn", {"n_neighbors": 3}).estimator.n_neighbors
+    3
     """
-    from heads.parameters import set_parameters
+    from heads.parameters import set_parameters  # loads scikit-learn
 
     head = new_head(name, task)
     set_parameters(head, name, params or {})
@@ -142,12 +151,16 @@ def make_head(name: str, params: dict[str, Any] | None = None, task: str = "clas
 
 
 def seeded(name: str, params: dict[str, Any], seed: int, task: str = "classes") -> dict[str, Any]:
-    """`params`, and `seed` for what is random in the head and not among them.
+    """`params`, with `seed` for every random parameter of the head that they do not set.
 
-    A random state that the user's own code sets stays as it is.
+    A random state that the user's own code sets is kept.
+
+    Examples
+    --------
+    >>> seeded("random-forest", {}, 7)
+    {'random_state': 7}
     """
-    from heads import user_code
-    from heads.parameters import parameters
+    from heads.parameters import parameters  # loads scikit-learn
 
     known = parameters(make_head(name, params, task))
     random = [key for key in known if key in ("seed", "random_state") or key.endswith("__random_state")]
@@ -155,8 +168,8 @@ def seeded(name: str, params: dict[str, Any], seed: int, task: str = "classes") 
 
 
 def record(name: str, head: Head) -> dict[str, Any]:
-    """What a run keeps of how `head` was made."""
-    from heads import parameters, user_code
+    """What the config.json of a run says about the head called `name`: its parameters, and the digest of its code."""
+    from heads.parameters import plain_parameters  # loads scikit-learn
 
-    kept = {"name": name, "params": parameters.plain_parameters(head)}
-    return {**kept, "code": user_code.digest(name)} if user_code.is_file(name) else kept
+    config = {"name": name, "params": plain_parameters(head)}
+    return {**config, "code": user_code.digest(name)} if user_code.is_file(name) else config

@@ -1,7 +1,7 @@
-"""The user's own heads: ``FILE.py:make_head``, run only when the user names it.
+"""Heads of the user's own code, ``FILE.py:make_head``, which is run only when the user names it.
 
-The file stands for itself: it is read once, its digest is kept in the run, and exactly the bytes that were digested are
-run. A run that was made with it says so, and is read again only when the file is named again.
+The file is read once, and exactly the bytes whose digest is recorded in the run are executed. A run with such a head is
+read only when the user names the file again.
 """
 
 from __future__ import annotations
@@ -19,34 +19,41 @@ from feature_cache.errors import InvalidChoice, UnsafeFile, first_line, unknown
 from feature_cache.files.checked import read_bytes
 from feature_cache.keys import digest_bytes
 
-FUNCTION = "make_head"
-MISTAKES = (Exception, SystemExit)  # of the user's code
-PREFIX = "layertap_head_"  # of the modules, whose names end in the digest: so types in a head's file name their code
+FUNCTION = "make_head"  # the function where none is named
+USER_ERRORS = (Exception, SystemExit)  # what the user's code may raise
+# The names of the modules end in the digest of the file, so that a type in a head's file names the code it comes from.
+PREFIX = "layertap_head_"
 
 
 def is_file(name: str) -> bool:
-    """Whether the head `name` is a file, or a function in a file."""
+    """Whether `name` stands for a file of Python, or a function in it, and not for a head of ours.
+
+    Examples
+    --------
+    >>> is_file("my_head.py:make_head"), is_file("ridge")
+    (True, False)
+    """
     return _split(name)[0].endswith(".py")
 
 
 def digest(name: str) -> str:
-    """The digest of the file.
+    """The digest of the file that `name` stands for, in hexadecimal.
 
     Raises
     ------
     InvalidChoice
-        When it cannot be read.
+        When the file cannot be read.
     """
     return digest_bytes(_content(_split(name)[0])).hex()
 
 
 def call(name: str) -> Any:
-    """Run the file, unless it has been run, and call the function.
+    """The result of the function `name`; its file is run first, unless it has been run.
 
     Raises
     ------
     InvalidChoice
-        When there is no such file or function, or its code raises anything.
+        When there is no such file or function, or its code raises an exception.
     """
     file, function = _split(name)
     module = _module(file)
@@ -55,19 +62,19 @@ def call(name: str) -> Any:
         raise unknown(f"{file} has no function", function, functions)
     try:
         return getattr(module, function)()
-    except MISTAKES as error:
-        raise InvalidChoice(f"{name} failed{_told(error, file)}") from error
+    except USER_ERRORS as error:
+        raise InvalidChoice(f"{name} failed{_explanation(error, file)}") from error
 
 
 def require_named(name: str, recorded: str, made_by: str, run: Path) -> None:
-    """Raise UnsafeFile unless the file and function `name` are those that made the head of `run`.
+    """Raise UnsafeFile unless the file and the function `name` are those that made the head of `run`.
 
     Parameters
     ----------
     recorded : str
-        The digest of the file that made it.
+        The digest of the file that made the head, according to the run.
     made_by : str
-        What the run says that made it.
+        The file and the function that made the head, according to the run.
     """
     if not is_file(name):
         raise InvalidChoice(f"`head_code` is a file of Python, FILE.py:FUNCTION; received {name!r}.")
@@ -78,7 +85,7 @@ def require_named(name: str, recorded: str, made_by: str, run: Path) -> None:
 
 
 def types_of(estimator: Any) -> list[type]:
-    """The classes of the file whose code `estimator`, or a part of it, is made of."""
+    """The classes of the user's file that `estimator` comes from, or a part of it does; none for other estimators."""
     parts = [estimator, *(estimator.get_params().values() if hasattr(estimator, "get_params") else ())]
     modules = {type(part).__module__ for part in parts} & sys.modules.keys()
     return [
@@ -91,7 +98,7 @@ def types_of(estimator: Any) -> list[type]:
 
 
 class _Source(importlib.abc.SourceLoader):
-    """A loader of bytes that have been read already; it neither reads nor writes compiled files."""
+    """A loader of source code that has been read already; it neither reads nor writes compiled files."""
 
     def __init__(self, file: str, content: bytes) -> None:
         self._file = file
@@ -105,6 +112,7 @@ class _Source(importlib.abc.SourceLoader):
 
 
 def _module(file: str) -> ModuleType:
+    """The module of the file, which is run unless the same bytes have been run before."""
     content = _content(file)
     name = PREFIX + digest_bytes(content).hex()
     if name in sys.modules:
@@ -113,32 +121,33 @@ def _module(file: str) -> ModuleType:
     spec = importlib.util.spec_from_loader(name, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # classes look there for their module
+    sys.modules[name] = module  # where the classes of the file look for their module
     try:
         loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, MISTAKES):
-            raise InvalidChoice(f"{file} cannot be run{_told(error, file)}") from error
+        if isinstance(error, USER_ERRORS):
+            raise InvalidChoice(f"{file} cannot be run{_explanation(error, file)}") from error
         raise
     return module
 
 
 def _split(name: str) -> tuple[str, str]:
-    """File and function; the function is `make_head` where none is named."""
+    """The file and the function that `name` stands for; the function is `FUNCTION` where none is named."""
     file, sign, function = name.rpartition(":")
     return (file, function) if sign and file.endswith(".py") else (name, FUNCTION)
 
 
 def _content(file: str) -> bytes:
+    """The bytes of the file."""
     try:
         return read_bytes(Path(file))
     except OSError as error:
         raise InvalidChoice(f"the file {file!r} of the head cannot be read: {error.strerror or error}.") from error
 
 
-def _told(error: BaseException, file: str) -> str:
-    """What went wrong, and in which line of `file`."""
+def _explanation(error: BaseException, file: str) -> str:
+    """The line of `file` in which `error` occurred, and its type and message, as the end of a sentence."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if isinstance(error, SyntaxError):
         lines, text = [error.lineno], error.msg

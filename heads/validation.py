@@ -9,40 +9,61 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, LayertapError
+from feature_cache.lazy_rows import LazyRows
 
-ROWS = 256  # that are read at a time
+ROWS = 256  # the rows that are read at a time
 EPS = np.finfo(np.float64).eps
 
 
 def as_rows(X: Any) -> Any:
-    """`X` as an array of rows: features of shape (n, height, width, channels) become (n, d)."""
+    """`X` as an array of flat rows: features of shape (n, height, width, channels) become (n, d).
+
+    Parameters
+    ----------
+    X : array of shape (n, ...)
+        In memory or on disk. Anything else is returned as it is, for scikit-learn to check.
+
+    Examples
+    --------
+    >>> as_rows(np.zeros((5, 2, 2, 3))).shape
+    (5, 12)
+    """
     if not hasattr(X, "shape"):
         return X
     if len(X.shape) <= 2:
-        return np.asarray(X) if hasattr(X, "batches") else X
+        return np.asarray(X) if isinstance(X, LazyRows) else X
     return np.asarray(X).reshape(X.shape[0], -1)
 
 
 def require(right: bool, name: str, value: Any, allowed: str) -> None:
-    """Raise InvalidChoice unless `right`: the parameter `name` has a `value` that is not `allowed`."""
+    """Raise InvalidChoice unless `right`.
+
+    Parameters
+    ----------
+    name, value
+        The parameter of a head, and the value that was received.
+    allowed : str
+        What is allowed, as the end of a sentence: ``"at least 1"``.
+    """
     if not right:
         raise InvalidChoice(f"{name} should be {allowed}; received {value}.")
 
 
 @contextlib.contextmanager
 def finite(features: Any) -> Iterator[None]:
-    """Where heads refuse `features` that are infinite or not numbers, say of which layer these are.
+    """A context in which the error of a head names the layer whose features are NaN or infinite.
 
-    Nothing is read unless a head raises a ValueError that is not one of ours.
+    The features are only examined when a head raises a ValueError that is not one of ours.
 
     Parameters
     ----------
     features : Features, Joined or ndarray of shape (n, ...)
+        The features that the head is given.
 
     Raises
     ------
     BadData
-        In place of a ValueError, when some are.
+        In place of a ValueError, when some features are NaN or infinite.
     """
     try:
         yield
@@ -63,12 +84,12 @@ def finite(features: Any) -> Iterator[None]:
 
 
 def as_targets(y: Any) -> np.ndarray:
-    """Targets of shape (n,) or (n, k) as float64.
+    """Targets of a regression as float64, of shape (n,) or (n, k).
 
     Raises
     ------
     BadData
-        When they are of another shape, or not all finite numbers.
+        When they are of another shape, or are not all finite numbers.
     """
     numbers = _numbers(y)
     if numbers.ndim not in (1, 2) or numbers.shape[-1] == 0:
@@ -81,9 +102,9 @@ def as_targets(y: Any) -> np.ndarray:
 
 
 def standardised(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Targets of zero mean and unit variance, their means and their standard deviations.
+    """Targets of zero mean and unit variance, with the means and standard deviations that they had.
 
-    A target that is constant but for rounding has the deviation 1, as `StandardScaler` has it.
+    A target that is constant, apart from rounding, is not divided, as in `StandardScaler`.
 
     Parameters
     ----------
@@ -91,12 +112,19 @@ def standardised(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
     Returns
     -------
-    targets, mean, spread : ndarray of the same shape, and of shape () or (k,) twice; float64
+    targets : ndarray of shape (n,) or (n, k), float64
+    mean, spread : ndarray of shape () or (k,), float64
+        The spread of a constant target is 1.
 
     Raises
     ------
     BadData
-        When they are too large for their squares.
+        When the squares of the targets exceed the range of float64.
+
+    Examples
+    --------
+    >>> [values.tolist() for values in standardised(np.array([1.0, 3.0]))]
+    [[-1.0, 1.0], 2.0, 1.0]
     """
     with np.errstate(over="ignore", invalid="ignore"):
         mean, variance = np.asarray(targets.mean(0)), np.asarray(targets.var(0))
@@ -108,11 +136,12 @@ def standardised(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _numbers(y: Any) -> np.ndarray:
+    """`y` as float64."""
     try:
-        given = np.asarray(y)
-        if given.dtype.kind in "biufO":
-            return np.asarray(given, np.float64)
-        what = "Complex data not supported: " if given.dtype.kind == "c" else ""
+        values = np.asarray(y)
+        if values.dtype.kind in "biufO":
+            return np.asarray(values, np.float64)
+        prefix = "Complex data not supported: " if values.dtype.kind == "c" else ""  # as scikit-learn says
     except (TypeError, ValueError):  # lists of several lengths, or objects that are no numbers
-        what = ""
-    raise BadData(f"{what}targets of a regression should be numbers; received something else.")
+        prefix = ""
+    raise BadData(f"{prefix}targets of a regression should be numbers; received something else.")

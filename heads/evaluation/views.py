@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from feature_cache.lazy_rows import LazyRows
 from heads.evaluation.tasks import outputs
 from heads.registry import Head
 from heads.splitting.groups import encode_groups, fit_params
@@ -68,7 +69,7 @@ class Views:
         rows, repeated = self._all(images), np.repeat(targets[images], self.count, axis=0)
         options = fit_params(head, encode_groups(np.repeat(groups[images], self.count), repeated))
         # Some heads read what they need batch by batch; the others need their rows in memory.
-        lazy = hasattr(features, "batches") and getattr(head, "reads_batches", False)
+        lazy = isinstance(features, LazyRows) and getattr(head, "reads_batches", False)
         lazy = lazy and (features.nbytes > LARGE or getattr(head, "reads_keys", False))
         with finite(features):
             return head.fit(features.take(rows) if lazy else features[rows], repeated, **options)

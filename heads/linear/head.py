@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from feature_cache.errors import BadData
+from feature_cache.lazy_rows import LazyRows
 from heads.linear.grid import Fit, best_of, train_grid
 from heads.splitting.groups import encode_groups, inner_split
 from heads.storage.npz import FILE, read_arrays
@@ -155,13 +156,13 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes)."""
         check_is_fitted(self)
-        lazy = _lazy(X)
+        lazy = isinstance(X, LazyRows)
         X = X if lazy else validate_data(self, as_rows(X), reset=False, dtype=DTYPES)
         out = np.empty((len(X), len(self.classes_)))
         size = max(1, CHUNK // self.n_features_in_)
         for start in range(0, len(X), size):
             part = X[start : start + size]
-            part = validate_data(self, _flat(part), reset=False, dtype=DTYPES) if lazy else part
+            part = validate_data(self, as_rows(part), reset=False, dtype=DTYPES) if lazy else part
             out[start : start + size] = softmax(part @ self.coef_.T + self.intercept_, axis=1)
         return out
 
@@ -198,20 +199,12 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def _rows(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         """Features and labels that have been checked; lazy features as they are, others of shape (n, d)."""
-        if not _lazy(X):
+        if not isinstance(X, LazyRows):
             return validate_data(self, as_rows(X), y, dtype=DTYPES)
-        validate_data(self, _flat(X[:1]), dtype=DTYPES)
+        validate_data(self, as_rows(X[:1]), dtype=DTYPES)
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         return X, y
-
-
-def _lazy(X: Any) -> bool:
-    return hasattr(X, "batches")
-
-
-def _flat(rows: np.ndarray) -> np.ndarray:
-    return rows.reshape(len(rows), -1)
 
 
 def _numbers(name: str, given: Any) -> list[float] | None:

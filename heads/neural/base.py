@@ -1,4 +1,4 @@
-"""`KerasHead`: what heads in Keras share: training that stops early, prediction, and files that run no code.
+"""`KerasHead`, the base of the heads in Keras: early stopping, prediction, and files from which no code is run.
 
 Keras is imported only when it is used.
 """
@@ -26,32 +26,33 @@ from heads.validation import as_rows, require
 FILE = "head.keras"
 CLASSES_FILE = "classes.npy"
 LARGEST_CONFIG = 64 * 2**20  # bytes
+# Keras's names of the parts that the models of all heads are made of.
 PARTS = frozenset({"Sequential", "InputLayer", "Normalization", "Dense", "DTypePolicy", "GlorotUniform", "Zeros"})
-ROWS = 4096  # that are predicted at once
+ROWS = 4096  # the rows that are predicted at once
 
 
 class KerasHead(ClassifierMixin, BaseEstimator):
-    """A classifier that Keras trains with Adam on cross-entropy.
+    """A classifier that Keras trains with Adam on the cross-entropy.
 
-    The weights of the epoch with the lowest loss on an inner, stratified part of the training rows are kept. Rows may
-    come in any order: those held out, and every batch, are drawn at random.
+    The final weights are those of the epoch with the lowest loss on rows that are held out of the training rows,
+    stratified by class. Rows may come in any order: the held-out rows, and every batch, are drawn at random.
 
-    A subclass stores its parameters, those below among them, and has `_build`; one whose rows have axes also has
-    `_row_shape`, and `_rows_at_once` where they are large.
+    A subclass stores its parameters, which include those below, and implements `_build`; one whose rows are maps also
+    implements `_row_shape`, and `_rows_at_once` where they are large.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
-        Values of a row, whatever its shape.
+        The number of values of a row, of whatever shape.
     model_ : keras.Sequential
-        From rows of the shape that the head was fitted to, float32, to probabilities of shape (n, n_classes).
+        The model from rows of the shape that the head was fitted to, float32, to probabilities of shape (n, n_classes).
     """
 
-    what: ClassVar[str]  # for errors: "an MLP head"
-    width: ClassVar[str]  # the parameter that is a number of units
-    parts: ClassVar[frozenset[str]]  # what its models are made of, by Keras's names
-    row_ndim: ClassVar[int] = 1  # axes of a row
+    description: ClassVar[str]  # for error messages: "an MLP head"
+    width: ClassVar[str]  # the name of the parameter that is a number of units
+    parts: ClassVar[frozenset[str]]  # Keras's names of the parts that its models are made of
+    row_ndim: ClassVar[int] = 1  # the number of axes of a row
 
     dropout: float
     learning_rate: float
@@ -67,21 +68,16 @@ class KerasHead(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that are held out together, or not at all (see `heads.splitting.groups`).
+            Equal for rows that stay together when rows are held out (see `heads.splitting.groups`).
 
         Raises
         ------
         InvalidChoice
             When a parameter is out of range.
         BadData
-            When the rows are of a kind that the head does not take.
+            When the rows have a shape that the head does not take.
         """
-        for name, least in ((self.width, 1), ("epochs", 1), ("patience", 0), ("batch_size", 1)):
-            require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
-        require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        for name in ("dropout", "inner"):
-            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
+        self._require_parameters()
         keras = quiet_keras()
         shape = self._row_shape(X)
         X, y = validate_data(self, as_rows(X), y, dtype=np.float32)
@@ -109,6 +105,15 @@ class KerasHead(ClassifierMixin, BaseEstimator):
         self.model_ = model
         return self
 
+    def _require_parameters(self) -> None:
+        """Raise InvalidChoice for a parameter that is out of range."""
+        for name, least in ((self.width, 1), ("epochs", 1), ("patience", 0), ("batch_size", 1)):
+            require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        for name in ("dropout", "inner"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
+
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each row."""
         probabilities = self.predict_proba(X)
@@ -120,17 +125,17 @@ class KerasHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         BadData
-            When the rows are of another shape than those that the head was fitted to.
+            When the rows have another shape than those that the head was fitted to.
         """
         check_is_fitted(self)
-        shape, given = _input_shape(self.model_), self._row_shape(X)
-        if -1 not in given and given != shape:
-            raise BadData(f"the head was fitted to rows of shape {shape}; received rows of shape {given}.")
+        shape, received = _input_shape(self.model_), self._row_shape(X)
+        if -1 not in received and received != shape:
+            raise BadData(f"the head was fitted to rows of shape {shape}; received rows of shape {received}.")
         X = validate_data(self, as_rows(X), reset=False, dtype=np.float32)
         X, step = X.reshape(len(X), *shape), self._rows_at_once(shape)
-        # Called directly: `model.predict` compiles a function for every model, which costs more than it saves.
-        rows = [self.model_(X[start : start + step], training=False) for start in range(0, len(X), step)]
-        return np.concatenate([quiet_keras().ops.convert_to_numpy(part) for part in rows]).astype(np.float64)
+        # The model is called directly, because `model.predict` compiles a function for every model, which takes longer.
+        parts = [self.model_(X[start : start + step], training=False) for start in range(0, len(X), step)]
+        return np.concatenate([quiet_keras().ops.convert_to_numpy(part) for part in parts]).astype(np.float64)
 
     def save(self, folder: Path) -> None:
         """Write ``head.keras`` and ``classes.npy`` into `folder`."""
@@ -141,60 +146,58 @@ class KerasHead(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, folder: Path, params: dict[str, Any]) -> Self:
-        """The head that `save` wrote, loaded in Keras's safe mode.
+        """The head that `save` wrote into `folder`, loaded in Keras's safe mode.
 
         Raises
         ------
         UnsafeFile
-            When Keras finds code in the file.
+            When the file holds code, or parts that the head does not have.
         DamagedFile
-            When it cannot be read, or is no such head.
+            When the file cannot be read, or holds something else.
         """
         keras = quiet_keras()
-
         head = cls(**params)
         try:
             with open_regular(folder / CLASSES_FILE, LARGEST_CONFIG) as stream:
                 head.classes_ = np.load(stream, allow_pickle=False)
-            _check_parts(folder / FILE, cls.parts, cls.what)
+            _check_parts(folder / FILE, cls.parts, cls.description)
             check_file(folder / FILE)
             head.model_ = keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
             shape = _input_shape(head.model_)
             if len(shape) != cls.row_ndim:
-                raise ValueError(f"it takes rows of shape {shape}, which is not {cls.what}")
+                raise ValueError(f"it takes rows of shape {shape}, which is not {cls.description}")
             head.n_features_in_ = int(np.prod(shape))
             if head.classes_.shape != tuple(head.model_.outputs[0].shape[1:]):
                 raise ValueError("its outputs are not its classes")
         except (DamagedFile, UnsafeFile):
             raise
-        except Exception as error:  # Keras raises many types for a damaged file
+        except Exception as error:  # a damaged file makes Keras raise many types
             raise DamagedFile(f"the head {folder / FILE} is not loaded: {first_line(error)}") from error
         return head
 
     def _build(self, X: np.ndarray) -> Any:
-        """A model with its initial weights, for training rows X of shape (n, *row_shape), float32."""
+        """A model with initial weights, for training rows `X` of shape (n, *row_shape), float32."""
         raise NotImplementedError
 
     def _row_shape(self, X: Any) -> tuple[int, ...]:
-        """The shape in which a model takes the rows of X, which may be what no array is; -1 is what is left."""
+        """The shape in which a model takes the rows of `X`, which may be anything; -1 is a size that `X` determines."""
         return (-1,)
 
     def _rows_at_once(self, shape: tuple[int, ...]) -> int:
-        """How many rows of this shape are predicted at once."""
+        """The number of rows of this shape that are predicted at once."""
         return ROWS
 
 
 def _input_shape(model: Any) -> tuple[int, ...]:
+    """The shape of the rows that the model takes."""
     return tuple(model.inputs[0].shape[1:])
 
 
-def _check_parts(file: Path, parts: frozenset[str], what: str) -> None:
-    """Refuse a model of other parts than these, before Keras sees it."""
+def _check_parts(file: Path, parts: frozenset[str], description: str) -> None:
+    """Refuse a model with other parts than these, before Keras opens it."""
     with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
-        if (
-            sum(entry.file_size for entry in archive.infolist())
-            > 2 * os.fstat(stream.fileno()).st_size + LARGEST_CONFIG
-        ):
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > 2 * os.fstat(stream.fileno()).st_size + LARGEST_CONFIG:
             raise DamagedFile(f"the head {file} is not loaded: it unpacks to far more than it holds.")
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise DamagedFile(f"the head {file} is not loaded: its config.json is too large.")
@@ -205,15 +208,20 @@ def _check_parts(file: Path, parts: frozenset[str], what: str) -> None:
         if isinstance(part, dict):
             name = part.get("class_name")
             if name is not None and (name not in parts or str(part.get("module")).partition(".")[0] != "keras"):
-                raise UnsafeFile(f"the head {file} is not loaded: it holds {name!r}, which is no part of {what}.")
+                raise UnsafeFile(
+                    f"the head {file} is not loaded: it holds {name!r}, which is no part of {description}."
+                )
             waiting.extend(value for key, value in part.items() if key != "compile_config")
         elif isinstance(part, list):
             waiting.extend(part)
 
 
 def quiet_keras() -> Any:
-    """Keras, imported without the greetings of its backend."""
+    """Keras, imported without the messages that its backend prints.
+
+    It is heavy, so that it is imported only by what uses it.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with native_stderr_silenced():  # TensorFlow greets everyone
+    with native_stderr_silenced():  # TensorFlow prints messages when it is imported
         import keras
     return keras

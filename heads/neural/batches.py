@@ -9,25 +9,27 @@ import numpy as np
 
 
 class FeatureBatches(keras.utils.PyDataset):
-    """Batches of features, read from disk as Keras asks for them.
+    """Batches of features and targets for Keras, which are read from disk when Keras asks for them.
 
     Parameters
     ----------
     features : array of shape (n, ...)
-        `feature_cache.Features`, or anything that takes integer arrays as an index.
+        `feature_cache.features.Features`, or any array that can be indexed by an array of integers.
     targets : ndarray of shape (n, ...), optional
-        Left out for prediction.
+        None for prediction.
     batch_size : int
-        Rows a batch; the last may be smaller.
+        The rows of a batch; the last batch may be smaller.
     shuffle : bool
-        In a new random order in every epoch, repeatable by `seed`.
+        Whether every epoch has a new random order.
+    seed : int
+        The seed of the random orders.
     workers, use_multiprocessing, max_queue_size
-        As Keras has them: batches are read ahead by `workers` threads or processes.
+        Passed to `keras.utils.PyDataset`: `workers` threads or processes read batches ahead.
 
     Raises
     ------
     ValueError
-        When `features` and `targets` do not have the same length, or there is no row in a batch.
+        When `features` and `targets` differ in length, or `batch_size` is below 1.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class FeatureBatches(keras.utils.PyDataset):
 
     def __getitem__(self, number: int) -> Any:
         rows = self._order[number * self._batch_size : (number + 1) * self._batch_size]
-        # In the order of the file within a batch, where that does not matter.
+        # Rows are read faster in the order of the file, and their order within a batch does not matter.
         rows = rows if self._random is None else np.sort(rows)
         features = self._features[rows]
         return (features,) if self._targets is None else (features, self._targets[rows])

@@ -1,4 +1,4 @@
-"""`ConvHead`: one convolution over maps of features in Keras, stopped early on an inner split."""
+"""`ConvHead`: one convolution over maps of features, in Keras."""
 
 from __future__ import annotations
 
@@ -9,45 +9,48 @@ import numpy as np
 from feature_cache.errors import BadData
 from heads.neural.base import PARTS, ROWS, KerasHead, quiet_keras
 
-AT_ONCE = 2**22  # values of maps that are read or made at a time
+AT_ONCE = 2**22  # the values of maps that are read or computed at a time
 
 
 class ConvHead(KerasHead):
-    """Standardised channels, a 3 x 3 convolution of rectified units with dropout, their mean over the map, a softmax.
+    """A classifier of feature maps: a 3 x 3 convolution of rectified units, their mean over the map, and a softmax.
 
-    For features of shape (n, height, width, channels), which all other heads flatten: it tells patterns of neighbouring
-    positions apart, wherever on the map they are. Rows of shape (n, d) are maps of one position; a head that was
-    fitted to larger maps takes them flattened, too.
+    Channels are scaled to zero mean and unit variance first, and units are dropped out. All other heads flatten
+    features of shape (n, height, width, channels); this one distinguishes patterns of neighbouring positions, wherever
+    they are on the map. Rows of shape (n, d) count as maps with a single position; a head that was fitted to larger
+    maps takes them flattened as well.
 
-    Trained with Adam on cross-entropy; the weights of the epoch with the lowest loss on an inner,
-    stratified part of the training rows are kept.
+    It is trained with Adam on the cross-entropy. The final weights are those of the epoch with the lowest loss on rows
+    that are held out of the training rows, stratified by class.
 
     Parameters
     ----------
     filters : int
-        Units of the convolution.
+        The number of units of the convolution.
     dropout : float
-        Share of units left out at each step, each at all positions of a map, 0 to 1.
+        The share of the units that are dropped at each step, at all positions of a map, from 0 to below 1.
     learning_rate : float
+        The learning rate of Adam.
     epochs : int
-        At most so many.
+        The largest number of epochs.
     patience : int
-        Epochs without a lower loss after which training stops.
+        The number of epochs without a lower loss after which training stops.
     inner : float
-        Share of the rows held out for that, 0 to 1. With fewer than two rows of some class none are
-        held out, and the loss on all rows decides.
+        The share of the training rows that is held out for early stopping, from 0 to below 1. If a class has a single
+        row, none are held out, and the loss on all rows decides.
     batch_size : int
+        The rows of a step of gradient descent.
     seed : int
-        Of the inner split, the initial weights, the order of rows and the dropout.
+        The seed of the held-out rows, the initial weights, the order of rows and the dropout.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
-        Height times width times channels.
+        The number of values of a map: height times width times channels.
     """
 
-    what = "a convolutional head"
+    description = "a convolutional head"
     width = "filters"
     parts = PARTS | {"Conv2D", "SpatialDropout2D", "GlobalAveragePooling2D"}
     row_ndim = 3
@@ -75,13 +78,13 @@ class ConvHead(KerasHead):
     def _build(self, X: np.ndarray) -> Any:
         keras = quiet_keras()
         mean, variance = _moments(X)
-        last = {"data_format": "channels_last"}  # whatever the user's keras.json says
+        last = {"data_format": "channels_last"}  # also where the user's keras.json says otherwise
         return keras.Sequential(
             [
                 keras.Input(X.shape[1:]),
                 keras.layers.Normalization(mean=mean, variance=np.maximum(variance, 1e-12)),
                 keras.layers.Conv2D(self.filters, 3, padding="same", activation="relu", **last),
-                # Leaving out whole units costs half the time of leaving out single values, for the same log-loss.
+                # Dropping whole units takes half the time of dropping single values, for the same log-loss.
                 keras.layers.SpatialDropout2D(self.dropout, **last),
                 keras.layers.GlobalAveragePooling2D(**last),
                 keras.layers.Dense(len(self.classes_), activation="softmax"),
@@ -105,9 +108,9 @@ class ConvHead(KerasHead):
 
 
 def _moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each channel over rows and positions: shape (channels,), float64."""
+    """The mean and the variance of each channel over rows and positions: shape (channels,), float64."""
     axes, count = (0, 1, 2), X[..., 0].size
     mean = X.mean(axes, dtype=np.float64)
-    step = max(1, AT_ONCE // X[0].size)  # float64 takes twice the memory of the maps
+    step = max(1, AT_ONCE // X[0].size)  # in parts, because a copy in float64 takes twice the memory of the maps
     parts = (np.square(X[start : start + step] - mean).sum(axes) for start in range(0, len(X), step))
     return mean, np.sum(list(parts), axis=0) / count

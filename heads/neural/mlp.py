@@ -1,4 +1,4 @@
-"""`MLPHead`: one hidden layer in Keras, stopped early on an inner split."""
+"""`MLPHead`: a multilayer perceptron with one hidden layer, in Keras."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from heads.neural.base import PARTS, KerasHead, quiet_keras
 
 
 class MLPHead(KerasHead):
-    """Standardised features, one hidden layer of rectified units with dropout, a softmax.
+    """A classifier with one hidden layer of rectified units, on features scaled to zero mean and unit variance.
 
-    Trained with Adam on cross-entropy; the weights of the epoch with the lowest loss on an inner,
-    stratified part of the training rows are kept.
+    It is trained with Adam on the cross-entropy. The final weights are those of the epoch with the lowest loss on rows
+    that are held out of the training rows, stratified by class.
 
     Parameters
     ----------
     hidden : int
-        Units of the hidden layer.
+        The number of units of the hidden layer.
     dropout : float
-        Share of hidden units left out at each step, 0 to 1.
+        The share of the hidden units that are dropped at each step, from 0 to below 1.
     learning_rate : float
+        The learning rate of Adam.
     epochs : int
-        At most so many.
+        The largest number of epochs.
     patience : int
-        Epochs without a lower loss after which training stops.
+        The number of epochs without a lower loss after which training stops.
     inner : float
-        Share of the rows held out for that, 0 to 1. With fewer than two rows of some class none are
-        held out, and the loss on all rows decides.
+        The share of the training rows that is held out for early stopping, from 0 to below 1. If a class has a single
+        row, none are held out, and the loss on all rows decides.
     batch_size : int
+        The rows of a step of gradient descent.
     seed : int
-        Of the inner split, the initial weights, the order of rows and the dropout.
+        The seed of the held-out rows, the initial weights, the order of rows and the dropout.
 
     Attributes
     ----------
@@ -39,7 +41,7 @@ class MLPHead(KerasHead):
     n_features_in_ : int
     """
 
-    what = "an MLP head"
+    description = "an MLP head"
     width = "hidden"
     parts = PARTS | {"Dropout"}
 

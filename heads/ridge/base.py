@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
+from feature_cache.lazy_rows import LazyRows
 from heads.ridge.chunks import RowChunks
 from heads.storage.npz import FILE, read_arrays
 from heads.validation import as_rows, require
@@ -67,9 +68,9 @@ class RidgeBase(BaseEstimator):
 
     def _checked(self, X: Any, y: Any, *, several: bool = False) -> tuple[Any, np.ndarray]:
         """Features, of which those in memory have been checked and are flat, and as many targets."""
-        if not _lazy(X):
+        if not isinstance(X, LazyRows):
             return validate_data(self, as_rows(X), y, dtype=DTYPES, multi_output=several)
-        validate_data(self, _flat(X[:1]), dtype=DTYPES)
+        validate_data(self, as_rows(X[:1]), dtype=DTYPES)
         y = y if several else column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         return X, y
@@ -77,7 +78,7 @@ class RidgeBase(BaseEstimator):
     def _values(self, X: Any) -> np.ndarray:
         """What is linear in the features: shape (n, k), float64."""
         check_is_fitted(self)
-        lazy = _lazy(X)
+        lazy = isinstance(X, LazyRows)
         X = X if lazy else validate_data(self, as_rows(X), reset=False, dtype=DTYPES)
         coef = np.atleast_2d(self.coef_)
         values = np.empty((len(X), len(coef)))
@@ -100,14 +101,6 @@ class RidgeBase(BaseEstimator):
                 raise ValueError(f"{name} is not made of finite float64 numbers")
         if arrays["alphas"].shape != arrays["loo_errors"].shape or arrays["alpha"] not in arrays["alphas"]:
             raise ValueError("its strengths do not fit each other")
-
-
-def _lazy(X: Any) -> bool:
-    return hasattr(X, "batches")
-
-
-def _flat(rows: np.ndarray) -> np.ndarray:
-    return rows.reshape(len(rows), -1)
 
 
 def _strengths(alphas: Any) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from feature_cache.errors import BadData
+from feature_cache.lazy_rows import LazyRows
 from feature_cache.process.read_ahead import map_ahead
 
 Result = TypeVar("Result")
@@ -45,7 +46,7 @@ class RowChunks:
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Positions and rows of shape (m, d), float64, a copy that may be written to."""
-        if hasattr(self._features, "batches") and self.order is None:
+        if isinstance(self._features, LazyRows) and self.order is None:
             start = 0
             for rows, _ in self._features.batches(self.chunk):
                 yield slice(start, start + len(rows)), self._flat(rows)

@@ -1,8 +1,8 @@
-"""Groups in `fit`: rows of one image, or of one patient, stay together in the splits that a head makes inside.
+"""Groups in `fit`: rows of one image, or of one patient, stay together in the splits that a head makes by itself.
 
-A head that splits its rows takes ``fit(X, y, groups=None)``, with groups of shape (n,) that are equal for rows which
-belong together. Where rows are chosen, or a temperature is learned, on copies of rows that were fitted, the choice
-falls on what learns rows by heart.
+A head that splits its training rows takes ``fit(X, y, groups=None)``, with groups of shape (n,) that are equal for rows
+which belong together. A setting or a temperature that is chosen on copies of the fitted rows would favour whatever
+memorises its training rows.
 """
 
 from __future__ import annotations
@@ -19,12 +19,19 @@ from heads.splitting.splits import Split, hold_out
 
 
 def encode_groups(groups: Any, targets: np.ndarray) -> np.ndarray | None:
-    """The groups as numbers from 0, in the order in which they come; None where each is a single row.
+    """The groups as numbers from 0, in the order of their first rows; None where every group is a single row.
 
     Parameters
     ----------
     groups : array of shape (n,) or None
+        Values of any type, equal for rows of one group.
     targets : ndarray of shape (n,) or (n, k)
+        Only their number of rows is compared with that of the groups.
+
+    Examples
+    --------
+    >>> encode_groups(["patient 7", "patient 3", "patient 7"], np.zeros(3)).tolist()
+    [0, 1, 0]
     """
     if groups is None:
         return None
@@ -35,25 +42,29 @@ def encode_groups(groups: Any, targets: np.ndarray) -> np.ndarray | None:
 
 
 def fit_params(estimator: Any, groups: np.ndarray | None) -> dict[str, np.ndarray]:
-    """What the `fit` of this estimator is given beside features and targets: groups, where it takes them."""
+    """The keyword arguments for the `fit` of `estimator`: ``groups``, where it takes them and there are any."""
     return {"groups": groups} if groups is not None and has_fit_parameter(estimator, "groups") else {}
 
 
 def inner_split(target: np.ndarray, share: float, seed: int, groups: np.ndarray | None = None) -> Split | None:
-    """A stratified split that holds out `share` of the rows and, without groups of several classes, a row of each.
+    """A stratified split of the training rows, by which a head chooses its settings or its number of epochs.
+
+    At least one row of each class is held out, unless a group has rows of several classes.
 
     Parameters
     ----------
     target : ndarray of shape (n,), int
         The number of each row's class.
+    share : float
+        The share of the rows that is held out.
     groups : ndarray of shape (n,), optional
-        As `encode_groups` gives them. Each is on one side, and counts as one row does without them.
+        As `encode_groups` gives them. Every group is on one side, and counts as a single row.
 
     Returns
     -------
     tuple of ndarray, or None
-        Positions of the rows to train on, and of those held out. None where `share` is 0, or there are too few rows, or
-        groups, for both sides to have some of every class.
+        Positions of the rows to train on, and of those held out. None where `share` is 0, or where there are too few
+        rows, or groups, for every class to be on both sides.
     """
     counts = np.bincount(target)
     if share <= 0:

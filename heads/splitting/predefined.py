@@ -1,4 +1,4 @@
-"""Splits that come with the data: a name for each row says which part it is of."""
+"""Splits that come with the data: a column names the part that each row belongs to."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ NAMES = {"training": TRAIN, "val": VALID, "validation": VALID, "dev": VALID, "te
 
 @dataclass(frozen=True, eq=False)
 class PredefinedSplit:
-    """Parts by name.
+    """The parts of a data set by their names.
 
     Parameters
     ----------
     column : str
-        Where they come from.
+        The column that the parts come from.
     parts : ndarray of shape (n,), str
-        Of each row ``train``, ``valid`` or ``test``, or the name of its fold, or ``test``; see `predefined_split`.
+        The part of each row: ``train``, ``valid`` or ``test``; or the name of its fold, or ``test``.
     names : tuple of str
-        The parts that are held out in turn; with none, the rows that are no test are split some other way.
+        The parts that are held out in turn. Where there are none, the rows outside the test part are split otherwise.
     """
 
     column: str
@@ -32,44 +32,61 @@ class PredefinedSplit:
     names: tuple[str, ...]
 
     def rows(self) -> Split:
-        """Rows that are no test, and those that are."""
+        """Positions of the rows outside the test part, and of those in it."""
         return np.flatnonzero(self.parts != TEST), np.flatnonzero(self.parts == TEST)
 
     def splits(self) -> list[Split]:
-        """One for each part that is held out; all others train, but the test."""
+        """One split for each part that is held out: all other parts but the test part train."""
         usable = self.parts != TEST
         return [
             (np.flatnonzero(usable & (self.parts != name)), np.flatnonzero(self.parts == name)) for name in self.names
         ]
 
     def count_divided(self, groups: np.ndarray) -> int:
-        """How many images are in one part, with a copy in another."""
+        """The number of rows whose group has rows in several parts.
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n,), int
+        """
         _, part = np.unique(self.parts, return_inverse=True)
         pairs = np.unique(np.stack([groups, part]), axis=1)
-        of_several = pairs[0][np.flatnonzero(np.diff(pairs[0]) == 0)]
-        return int(np.isin(groups, of_several).sum())
+        divided = pairs[0][np.flatnonzero(np.diff(pairs[0]) == 0)]
+        return int(np.isin(groups, divided).sum())
 
 
 def predefined_split(column: str, cells: np.ndarray) -> PredefinedSplit:
-    """Splits from the cells of a column, shape (n,), in any case: ``train``, ``valid`` and ``test``, or names of folds.
+    """The split that the cells of a column describe.
 
-    Without ``valid`` nothing is held out but the test. With names of folds each is held out once.
+    Parameters
+    ----------
+    column : str
+        Its name.
+    cells : ndarray of shape (n,), str
+        In lower or upper case: ``train``, ``valid`` and ``test`` (or ``training``, ``val``, ``validation``, ``dev``,
+        ``testing``); or, for every row, the name of its fold, or ``test``. Without ``valid`` only the test rows are
+        held out. Every fold is held out once.
 
     Raises
     ------
     BadData
-        When the names make no split.
+        When the names describe no split.
+
+    Examples
+    --------
+    >>> predefined_split("part", np.array(["train", "Val", "train", "test"])).splits()
+    [(array([0, 2]), array([1]))]
     """
     lower = [cell.lower() for cell in cells.tolist()]
     parts = np.array([NAMES.get(cell, cell) for cell in lower])
-    found = sorted(set(parts.tolist()) - {TEST})
-    if TRAIN in found or VALID in found:
-        if TRAIN not in found or set(found) - {TRAIN, VALID}:
-            shown = ", ".join(repr(name) for name in found[:4])
+    names = sorted(set(parts.tolist()) - {TEST})
+    if TRAIN in names or VALID in names:
+        if TRAIN not in names or set(names) - {TRAIN, VALID}:
+            shown = ", ".join(repr(name) for name in names[:4])
             raise BadData(f"the splits in {column!r} are {shown}: give train, valid and test, or a name for each fold.")
-        return PredefinedSplit(column, parts, tuple(name for name in found if name == VALID))
-    if len(found) < 2:
+        return PredefinedSplit(column, parts, tuple(name for name in names if name == VALID))
+    if len(names) < 2:
         raise BadData(
             f"the splits in {column!r} leave nothing to train on; give train and test, or at least two folds."
         )
-    return PredefinedSplit(column, parts, tuple(found))
+    return PredefinedSplit(column, parts, tuple(names))

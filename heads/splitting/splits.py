@@ -1,8 +1,8 @@
-"""Splits: which rows train and which are held out. Rows of one image content never part here.
+"""Splits: which rows train a head and which are held out. Rows of one group always stay on the same side.
 
-Two files with the same bytes share their features, so one of them in training would give the other
-away. Every split is made over distinct groups, by their label; copies go along. Where groups of images,
-of one patient, say, are to stay together as well, they count as one content (see `united`).
+Copies of an image share their features: a copy among the training rows would give away the one that is held out. So
+copies are a group, and every split is made over the distinct groups, stratified by their labels. Images of one patient,
+or pages of one file, may be a group as well (see `united`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from feature_cache.errors import BadData, InvalidChoice
 
-MANY = 1000
+MANY = 1000  # training rows from which a single inner fold is reliable enough
 
 Split = tuple[np.ndarray, np.ndarray]  # positions of the training rows, and of the held-out rows
 
 
 def united(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Contents that are equal for rows of the same image or the same group, and of those that these lead to.
+    """The smallest groups in which rows stay together that are together in `groups` or in `others`.
 
     Parameters
     ----------
@@ -29,14 +31,18 @@ def united(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n,), int
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+        Equal for rows that are linked, directly or through other rows.
 
-    content, group = (np.unique(values, return_inverse=True)[1] for values in (groups, others))
-    size = content.max() + 1 + group.max() + 1
-    links = coo_array((np.ones(len(content)), (content, content.max() + 1 + group)), (size, size))
-    return connected_components(links, directed=False)[1][content]
+    Examples
+    --------
+    >>> united(np.array([0, 0, 1, 2]), np.array(["a", "b", "b", "c"])).tolist()
+    [0, 0, 0, 1]
+    """
+    one, other = (np.unique(values, return_inverse=True)[1] for values in (groups, others))
+    first_of_others = one.max() + 1  # the nodes of a graph: all values of `groups`, then all values of `others`
+    size = first_of_others + other.max() + 1
+    links = coo_array((np.ones(len(one)), (one, first_of_others + other)), (size, size))
+    return connected_components(links, directed=False)[1][one]
 
 
 def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterator[Split]:
@@ -45,16 +51,21 @@ def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterato
     Parameters
     ----------
     labels : ndarray of shape (n,)
-        All equal where nothing is to be balanced.
+        The class of each row; all equal where there are no classes to balance.
     groups : ndarray of shape (n,)
-        Equal for rows of the same image, or group.
+        Equal for rows that stay on the same side.
+
+    Yields
+    ------
+    train, held_out : ndarray of int
+        Positions of rows.
 
     Raises
     ------
     InvalidChoice
         When `k` is below 2.
     BadData
-        When a class has fewer than `k` distinct images.
+        When a class has fewer than `k` distinct groups.
     """
     if k < 2:
         raise InvalidChoice(f"`cv` needs at least 2 folds; received {k}.")
@@ -69,7 +80,18 @@ def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterato
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *, parameter: str = "valid") -> Split:
-    """One stratified split that holds out `share` of the images, or about as many where groups are of several classes.
+    """One stratified split that holds out `share` of the images.
+
+    Where the rows of a group are of several classes, about this share is held out.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of shape (n,)
+        See `k_fold`.
+    share : float
+        Between 0 and 1.
+    parameter : str
+        The name that the caller's user knows `share` by, for error messages.
 
     Raises
     ------
@@ -104,7 +126,12 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *,
 
 
 def few_labels(labels: np.ndarray, groups: np.ndarray, per_class: int, seed: int) -> Split:
-    """`per_class` images of each class, drawn by `seed`, train; all the rest are held out.
+    """`per_class` images of each class, drawn by `seed`, for training; all others are held out.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of shape (n,)
+        See `k_fold`.
 
     Raises
     ------
@@ -125,9 +152,14 @@ def few_labels(labels: np.ndarray, groups: np.ndarray, per_class: int, seed: int
 
 
 def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int, k: int = 3) -> list[Split]:
-    """Folds of training rows, for choosing among candidates: `k`, or as many as the rarest class allows.
+    """Folds of the training rows by which candidates are compared: `k`, or as many as the rarest class allows.
 
-    With `MANY` rows or more one fold is telling enough, and only the first is returned.
+    From `MANY` rows on, one fold is reliable enough, and only the first is returned.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of shape (n,)
+        See `k_fold`; of the training rows alone.
 
     Raises
     ------
@@ -141,7 +173,7 @@ def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int, k: int = 3) -
 
 
 def _distinct(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First row of each distinct content, in row order, and for every row the number of its content."""
+    """The first row of each distinct group, in the order of the rows, and the number of every row's group."""
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
@@ -150,25 +182,27 @@ def _distinct(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(member: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Positions of all rows of the `chosen` groups."""
     return np.flatnonzero(np.isin(member, chosen))
 
 
 def _are_mixed(labels: np.ndarray, first: np.ndarray, member: np.ndarray) -> bool:
-    """Whether rows that stay together have different labels."""
+    """Whether the rows of some group have different labels."""
     return bool((labels != labels[first][member]).any())
 
 
 def _counts(labels: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes, and how many distinct groups have rows of each."""
+    """The classes, and the number of distinct groups that have rows of each class."""
     classes, column = np.unique(labels, return_inverse=True)
     pairs = np.unique(column * (member.max() + 1) + member)
     return classes, np.bincount(pairs // (member.max() + 1), minlength=len(classes))
 
 
-def _require(labels: np.ndarray, member: np.ndarray, least: int, need: str, mend: str) -> None:
+def _require(labels: np.ndarray, member: np.ndarray, least: int, need: str, remedy: str) -> None:
+    """Raise BadData where a class has fewer than `least` distinct groups."""
     classes, counts = _counts(labels, member)
     if counts.min() < least:
         rarest = int(counts.argmin())
         of_each, held = (" of each class", f"{str(classes[rarest])!r} has") if len(classes) > 1 else ("", "there are")
         once = ", as what stays together counts once" if member.max() + 1 < len(member) else ""
-        raise BadData(f"{need} at least {least} distinct images{of_each}; {held} {counts[rarest]}{once}: {mend}.")
+        raise BadData(f"{need} at least {least} distinct images{of_each}; {held} {counts[rarest]}{once}: {remedy}.")

@@ -1,4 +1,4 @@
-"""`head.npz`: the arrays that a linear head is made of."""
+"""The file `head.npz`, which holds the arrays of a linear head."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ FILE = "head.npz"
 def read_arrays(
     folder: Path, names: Iterable[str], check: Callable[[dict[str, np.ndarray]], None]
 ) -> dict[str, np.ndarray]:
-    """The arrays of these names in ``head.npz``, as `np.savez` wrote them.
+    """The arrays of these names in ``head.npz``, as `np.savez` wrote them into `folder`.
 
     Parameters
     ----------
     check : callable
-        Raises any exception for arrays that are no head.
+        Raises any exception where the arrays do not belong to a head.
 
     Raises
     ------
     DamagedFile
-        When the file cannot be read, or is no such head.
+        When the file cannot be read, or holds something else.
     """
     file = folder / FILE
     try:
         arrays = checked.read_arrays(file, names)
         check(arrays)
-    except Exception as error:  # whatever `check` raises
+    except Exception as error:  # `check` may raise any exception
         raise DamagedFile(
             f"the head {file} cannot be read ({one_line(error, with_type=True)}); train it again."
         ) from error

@@ -1,4 +1,4 @@
-"""The file of a head that is a scikit-learn pipeline, written and read by skops: no pickle, and no code from it."""
+"""The file `head.skops` of a head that is a scikit-learn pipeline: without pickle, and without code that could run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from feature_cache.files.checked import open_regular
 from heads.storage.tree_checks import TREES, check_trees
 
 FILE = "head.skops"
-LARGEST_UNPACKED, MOST_SHRUNK = 2**28, 64  # bytes, and times the size of the file
-LARGEST_SCHEMA = 256 * 2**20  # bytes of the outline of a head, uncompressed
-# Parts of scikit-learn's classifiers and regressors, and of ours, that skops does not know to be harmless: they hold
-# numbers, and functions of arrays.
-PARTS = {
+# A file may unpack to this many bytes, or to this many times its own size, whichever is more.
+LARGEST_UNPACKED, LARGEST_RATIO = 2**28, 64
+LARGEST_SCHEMA = 256 * 2**20  # bytes of schema.json, uncompressed
+# Types in classifiers and regressors of scikit-learn, and of ours, that are harmless although skops does not know them:
+# they hold numbers, and functions of arrays.
+TRUSTED_TYPES = {
     *TREES,
     "heads.wrappers.calibration.TemperatureScaled",
     "heads.wrappers.prototypes.Prototypes",
@@ -45,7 +46,7 @@ PARTS = {
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
 }
 
-# Modules of our parts in files that version 0.1 wrote, and where those parts are now.
+# The modules of our own types in files that version 0.1 wrote, and the modules that hold these types today.
 MOVED = {
     "heads.calibration": "heads.wrappers.calibration",
     "heads.prototypes": "heads.wrappers.prototypes",
@@ -59,66 +60,66 @@ def write(pipeline: Pipeline, folder: Path, own: Iterable[type] = ()) -> None:
     Parameters
     ----------
     own : iterable of type
-        Classes of the user's code that the file may hold.
+        The classes of the user's own code that the file may hold.
 
     Raises
     ------
     InvalidChoice
-        When the head holds something that could not be read back without trusting the file.
+        When the head holds a type that could not be read back without trusting the file.
     """
-    import skops.io
+    import skops.io  # heavy: it loads nearly all of scikit-learn
 
     file = folder / FILE
     try:
         skops.io.dump(pipeline, file, compression=zipfile.ZIP_DEFLATED)
-        strange = _foreign(file.read_bytes(), own)
+        untrusted = _untrusted_types(file.read_bytes(), own)
     except OSError:
         raise
-    except Exception as error:  # whatever skops raises for an object that it cannot take apart
+    except Exception as error:  # skops raises many types for objects that it cannot write
         raise InvalidChoice(f"this head cannot be kept without pickle: {type(error).__name__}: {error}.") from error
-    if strange:
+    if untrusted:
         file.unlink()
         raise InvalidChoice(
-            f"this head cannot be kept: it holds {', '.join(strange[:3])}, and only plain parts of scikit-learn and "
+            f"this head cannot be kept: it holds {', '.join(untrusted[:3])}, and only plain parts of scikit-learn and "
             "NumPy, and classes of a file given as `head`, can be read back safely."
         )
 
 
 def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) -> Pipeline:
-    """The fitted pipeline that `write` wrote.
+    """The fitted pipeline that `write` wrote into `folder`.
 
     Parameters
     ----------
     expected : Pipeline
-        One like it, not fitted: its steps have the same names and classes.
+        A pipeline that is not fitted, whose steps have the same names and classes.
     what : str
-        What the file should hold, for errors.
+        What the file should hold, for error messages.
     own : iterable of type
-        Classes of the user's code that the file may hold.
+        The classes of the user's own code that the file may hold.
 
     Raises
     ------
     UnsafeFile
-        When the file holds any other type.
+        When the file holds a type that is not trusted.
     DamagedFile
-        When it cannot be read, or is no such pipeline.
+        When the file cannot be read, or holds another pipeline.
     """
-    import skops.io
+    import skops.io  # heavy, see `write`
 
     file = folder / FILE
     own = list(own)
     try:
         _require_bounded(file)
         data = _with_moved_modules(file)
-        strange = _foreign(data, own)
-        if strange:
-            raise UnsafeFile(f"{file} holds types that may run code ({', '.join(strange[:3])}); it is not loaded.")
-        pipeline = skops.io.loads(data, trusted=sorted(PARTS) + [_name(kind) for kind in own])
+        untrusted = _untrusted_types(data, own)
+        if untrusted:
+            raise UnsafeFile(f"{file} holds types that may run code ({', '.join(untrusted[:3])}); it is not loaded.")
+        pipeline = skops.io.loads(data, trusted=sorted(TRUSTED_TYPES) + [_name(kind) for kind in own])
         alike = _outline(pipeline) == _outline(expected) and _is_fitted(pipeline)
         check_trees(pipeline)
     except UnsafeFile:
         raise
-    except Exception as error:  # whatever a damaged archive makes skops raise
+    except Exception as error:  # a damaged archive makes skops raise many types
         raise DamagedFile(
             f"the head {file} cannot be read ({one_line(error, with_type=True)}); train it again."
         ) from error
@@ -128,18 +129,18 @@ def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) 
 
 
 def _require_bounded(file: Path) -> None:
-    """Raise ValueError for an archive that would fill the memory: numbers that are not all the same shrink little."""
+    """Raise ValueError for an archive that would fill the memory: the numbers of a real head compress only a little."""
     with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
         entries = archive.infolist()
         size = os.fstat(stream.fileno()).st_size
     if any(entry.file_size > LARGEST_SCHEMA for entry in entries if entry.filename == "schema.json"):
         raise ValueError("its schema is too large")
-    if sum(entry.file_size for entry in entries) > max(LARGEST_UNPACKED, MOST_SHRUNK * size):
+    if sum(entry.file_size for entry in entries) > max(LARGEST_UNPACKED, LARGEST_RATIO * size):
         raise ValueError("it unpacks to far more than it holds")
 
 
 def _with_moved_modules(file: Path) -> bytes:
-    """The bytes of `file`, in which our own parts are named by the modules that hold them today."""
+    """The bytes of `file`, in which our own types are named by the modules that hold them today."""
     data = file.read_bytes()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         schema = archive.read("schema.json").decode()
@@ -148,18 +149,18 @@ def _with_moved_modules(file: Path) -> bytes:
             return data
         for old, new in moved.items():
             schema = schema.replace(f'"__module__": "{old}"', f'"__module__": "{new}"')
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w") as rewritten:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as rewritten:
             for entry in archive.infolist():
                 rewritten.writestr(entry, schema if entry.filename == "schema.json" else archive.read(entry))
-    return out.getvalue()
+    return buffer.getvalue()
 
 
-def _foreign(data: bytes, own: Iterable[type]) -> list[str]:
-    """The types in the file of these bytes that are not trusted."""
-    import skops.io
+def _untrusted_types(data: bytes, own: Iterable[type]) -> list[str]:
+    """The types in the file of these bytes that are neither trusted nor of the user's own code."""
+    import skops.io  # heavy, see `write`
 
-    return sorted(set(skops.io.get_untrusted_types(data=data)) - PARTS - {_name(kind) for kind in own})
+    return sorted(set(skops.io.get_untrusted_types(data=data)) - TRUSTED_TYPES - {_name(kind) for kind in own})
 
 
 def _name(kind: type) -> str:
@@ -167,21 +168,22 @@ def _name(kind: type) -> str:
 
 
 def _outline(pipeline: Any) -> list[tuple[str, type, type]] | None:
-    """Names and classes of the steps, and of the estimator that the last one may wrap; None for anything else."""
+    """The names and classes of the steps of a pipeline, and the classes that they wrap; None for anything else."""
     if not isinstance(pipeline, Pipeline):
         return None
     inner = [getattr(step, "estimator_", getattr(step, "estimator", None)) for _, step in pipeline.steps]
-    # Whether there is a copy of it for each target depends on the targets.
+    # Whether there is a copy of the estimator for each target depends on the targets, not on the head.
     inner = [one.estimator if isinstance(one, MultiOutputRegressor) else one for one in inner]
     return [(name, type(step), type(one)) for (name, step), one in zip(pipeline.steps, inner, strict=True)]
 
 
 def _is_fitted(pipeline: Pipeline) -> bool:
+    """Whether all steps are fitted, and the last one has the attributes that a head needs."""
     try:
         for _, step in pipeline.steps:
             check_is_fitted(step)
     except NotFittedError:
         return False
     last = pipeline[-1]
-    told = last.mean_.shape == last.spread_.shape if isinstance(last, RegressorMixin) else last.classes_.ndim == 1
-    return bool(pipeline.n_features_in_ > 0 and told)
+    complete = last.mean_.shape == last.spread_.shape if isinstance(last, RegressorMixin) else last.classes_.ndim == 1
+    return bool(pipeline.n_features_in_ > 0 and complete)

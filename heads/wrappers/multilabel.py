@@ -1,4 +1,4 @@
-"""`MultiLabelHead`: several labels for an image, each told by a head of its own."""
+"""`MultiLabelHead`: a head that predicts any number of labels for an image, with a copy of a classifier for each."""
 
 from __future__ import annotations
 
@@ -13,36 +13,44 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from feature_cache.errors import BadData, DamagedFile, one_line
 from feature_cache.files.checked import read_json
+from feature_cache.lazy_rows import LazyRows
 from heads.splitting.groups import encode_groups, fit_params
 from heads.validation import as_rows
 from heads.wrappers.base import FOLDS
 
 FILE = "labels.json"
-KINDS = "biuf"  # of labels
-LONG = 10  # rows with the same labels one after another: more than an image usually has views
+DTYPE_KINDS = "biuf"  # of labels: booleans, integers and floats
+LONG_RUN = 10  # this many consecutive rows with the same labels are more than the views of one image usually are
 
 
 class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
-    """A copy of a head for each label, which tells images that have it from those that do not.
+    """A head with a copy of a classifier for each label, which separates images that have it from the others.
 
-    That is binary relevance (Tsoumakas and Katakis, "Multi-label classification: an overview", International Journal
-    of Data Warehousing and Mining 3(3), 2007): labels are learned one by one, and what goes together is left to the
-    features. A label that all training rows have, or none, needs no copy: its probability is 1, or 0.
+    This is binary relevance (Tsoumakas and Katakis, "Multi-label classification: an overview", International Journal
+    of Data Warehousing and Mining 3(3), 2007): labels are learned one by one, and how they depend on each other is not
+    modelled. A label that all training rows have, or none, needs no copy: its probability is 1, or 0.
 
     Parameters
     ----------
     head : head
-        For classes (see `heads.registry`). It is cloned.
+        A classifier (see `heads.registry`); it is cloned.
 
     Attributes
     ----------
     classes_ : ndarray of shape (k,), int
-        Positions of the labels, 0 to k - 1.
+        The positions of the labels, 0 to k - 1.
     heads_ : list of (head or None)
-        Fitted, for each label; None where all rows are alike.
+        The fitted copy for each label; None where all training rows have the label, or none has it.
     shares_ : ndarray of shape (k,), float64
-        Of the training rows, those that have each label.
+        The share of the training rows that have each label.
     n_features_in_ : int
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]] * 3)
+    >>> MultiLabelHead(make_head("logistic")).fit(X, X > 0.5).predict(X[:2]).tolist()
+    [[False, False], [False, True]]
     """
 
     def __init__(self, head: Any) -> None:
@@ -50,7 +58,7 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def reads_batches(self) -> bool:
-        """Whether `fit` takes `Features` without having them in memory."""
+        """Whether `fit` reads lazy rows batch by batch, so that they need not fit into memory."""
         return getattr(self.head, "reads_batches", False)
 
     def fit(self, X: Any, y: Any, groups: np.ndarray | None = None) -> Self:
@@ -59,12 +67,12 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that belong together, for heads that take groups (see `heads.splitting.groups`).
+            Equal for rows that belong together; passed to heads that take groups (see `heads.splitting.groups`).
 
         Raises
         ------
         BadData
-            When the labels are anything else.
+            When the labels are of another shape, or have other values.
         """
         X, y = self._rows(X, reset=True), _indicators(y)
         check_consistent_length(X, y)
@@ -74,25 +82,25 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self.shares_ = has.mean(0)
         self.classes_ = np.arange(has.shape[1])
         mixed = (self.shares_ > 0) & (self.shares_ < 1)
-        if not self.reads_batches:  # those that do learn no temperature on blocks of rows
+        if not self.reads_batches:  # heads that read batches learn no temperature, which would need this order
             order = _in_thirds(has) if groups is None else _groups_in_thirds(has, groups)
             X, has, groups = X[order], has[order], None if groups is None else groups[order]
-        given = fit_params(self.head, groups)
-        self.heads_ = [clone(self.head).fit(X, has[:, j], **given) if mixed[j] else None for j in self.classes_]
+        options = fit_params(self.head, groups)
+        self.heads_ = [clone(self.head).fit(X, has[:, j], **options) if mixed[j] else None for j in self.classes_]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each label for itself: shape (n, k)."""
+        """The probability of each label, independently of the others: shape (n, k)."""
         check_is_fitted(self)
         X = self._rows(X, reset=False)
-        said = np.tile(self.shares_, (len(X), 1))
+        probabilities = np.tile(self.shares_, (len(X), 1))
         for j, head in enumerate(self.heads_):
             if head is not None:
-                said[:, j] = head.predict_proba(X)[:, 1]
-        return said
+                probabilities[:, j] = head.predict_proba(X)[:, 1]
+        return probabilities
 
     def predict(self, X: Any) -> np.ndarray:
-        """Whether each label is more likely than not: shape (n, k), of the type of the labels of `fit`."""
+        """Whether each label is more likely than not: shape (n, k), with the dtype of the labels of `fit`."""
         return (self.predict_proba(X) > 0.5).astype(self._dtype)
 
     def save(self, folder: Path) -> None:
@@ -104,59 +112,61 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 inside.mkdir()
                 head.save(inside)
         constant = {str(j): bool(self.shares_[j]) for j, head in enumerate(self.heads_) if head is None}
-        kept = {
+        content = {
             "labels": len(self.heads_),
             "constant": constant,
             "shares": self.shares_.tolist(),
             "features": int(self.n_features_in_),
             "type": self._dtype.str,
         }
-        (folder / FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, params: dict[str, Any]) -> Self:
-        """The head that `save` wrote.
+        """The head that `save` wrote into `folder`.
 
         Raises
         ------
         UnsafeFile
             When the file of a label holds types that may run code.
         DamagedFile
-            When it cannot be read, or is no such head.
+            When a file cannot be read, or holds something else.
         """
-        made = cls(params["head"])
+        loaded = cls(params["head"])
         file = folder / FILE
         try:
-            kept = read_json(file)
-            constant = {int(number): float(share) for number, share in kept["constant"].items()}
-            made.shares_ = np.array(kept["shares"], np.float64)
-            made.n_features_in_ = int(kept["features"])
-            made._dtype = np.dtype(kept["type"])
-            _check(made, int(kept["labels"]), constant)
-            made.classes_ = np.arange(len(made.shares_))
+            content = read_json(file)
+            constant = {int(number): float(share) for number, share in content["constant"].items()}
+            loaded.shares_ = np.array(content["shares"], np.float64)
+            loaded.n_features_in_ = int(content["features"])
+            loaded._dtype = np.dtype(content["type"])
+            _check(loaded, int(content["labels"]), constant)
+            loaded.classes_ = np.arange(len(loaded.shares_))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             reason = one_line(error, with_type=True)
             raise DamagedFile(f"the head {file} cannot be read ({reason}); train it again.") from error
-        own = made.head.get_params(deep=False)
-        made.heads_ = [
-            None if j in constant else type(made.head).load(_folder(folder, j), own) for j in range(len(made.classes_))
-        ]
-        for j, head in enumerate(made.heads_):
-            if head is not None and (
-                head.n_features_in_ != made.n_features_in_ or list(head.classes_) != [False, True]
-            ):
-                raise DamagedFile(f"the head {_folder(folder, j)} is not of a label of {file}; train it again.")
-        return made
+        loaded.heads_ = [loaded._load_label(folder, j, constant) for j in range(len(loaded.classes_))]
+        return loaded
+
+    def _load_label(self, folder: Path, number: int, constant: dict[int, float]) -> Any:
+        """The fitted copy for a label; None for one of the `constant` labels."""
+        if number in constant:
+            return None
+        file = _folder(folder, number)
+        head = type(self.head).load(file, self.head.get_params(deep=False))
+        if head.n_features_in_ != self.n_features_in_ or list(head.classes_) != [False, True]:
+            raise DamagedFile(f"the head {file} is not of a label of {folder / FILE}; train it again.")
+        return head
 
     def _rows(self, X: Any, *, reset: bool) -> Any:
-        """`X`, checked; in memory unless its rows are read batch by batch, and of its own shape where it has one."""
-        if hasattr(X, "batches"):
+        """`X` once it has been checked: in memory, unless the head reads batches; maps keep their shape."""
+        if isinstance(X, LazyRows):
             if self.reads_batches:
                 validate_data(self, as_rows(np.asarray(X[:1])), reset=reset, dtype=[np.float32, np.float64])
                 return X
             X = np.asarray(X)
         rows = validate_data(self, as_rows(X), reset=reset, dtype=[np.float32, np.float64])
-        return X if len(getattr(X, "shape", ())) > 2 else rows  # some heads look at maps
+        return X if len(getattr(X, "shape", ())) > 2 else rows  # some heads use the shape of maps
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -169,28 +179,34 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
 
 def _indicators(y: Any) -> np.ndarray:
-    """Labels of shape (n, k), all 0 or 1."""
+    """Labels of shape (n, k), all of them 0 or 1.
+
+    Raises
+    ------
+    BadData
+        When they are of another shape, or have other values.
+    """
     if y is None:
         raise ValueError("MultiLabelHead requires y to be passed, but the target y is None.")
-    given = np.asarray(y)
-    check_classification_targets(given)
-    if given.ndim != 2 or given.shape[1] == 0:
+    labels = np.asarray(y)
+    check_classification_targets(labels)
+    if labels.ndim != 2 or labels.shape[1] == 0:
         raise BadData(
             "Only binary classification is supported, of each label: y should be of shape (n, k), true where a row "
-            f"has the label; received {given.shape}. For classes, of which each row has one, use the head as it is."
+            f"has the label; received {labels.shape}. For classes, of which each row has one, use the head as it is."
         )
-    if given.dtype.kind not in KINDS or not np.isin(given, (0, 1)).all():
+    if labels.dtype.kind not in DTYPE_KINDS or not np.isin(labels, (0, 1)).all():
         raise BadData("each label is true or false, 1 or 0; received other values.")
-    return given
+    return labels
 
 
 def _in_thirds(labels: np.ndarray) -> np.ndarray:
-    """An order of rows in which every third of them has about as many of each combination of labels.
+    """An order of the rows in which each third of them has about the same number of every combination of labels.
 
-    Temperatures are learned on blocks of the rows of one class (see `heads.wrappers.calibration`). For a copy, rows of
-    a class have several combinations of the other labels; where rows come sorted by these, what a block holds out is
-    unlike all that is left, and a head that is right would be taken to know nothing. Rows that follow one another with
-    the same labels, as views of an image do, stay together, but where they are many.
+    Temperatures are learned on blocks of the rows of one class (see `heads.wrappers.calibration`). In the copy for a
+    label, the rows of a class have several combinations of the other labels. Where rows are sorted by these, the rows
+    of a held-out block differ from all others, and a good head would seem to know nothing. Consecutive rows with the
+    same labels, as the views of an image are, stay together unless they are many.
 
     Parameters
     ----------
@@ -198,19 +214,20 @@ def _in_thirds(labels: np.ndarray) -> np.ndarray:
     """
     combination = np.unique(labels, axis=0, return_inverse=True)[1].ravel()
     runs = np.split(np.arange(len(labels)), np.flatnonzero(np.diff(combination)) + 1)
-    pieces = [piece for run in runs for piece in (np.array_split(run, FOLDS) if len(run) > LONG else [run])]
+    pieces = [piece for run in runs for piece in (np.array_split(run, FOLDS) if len(run) > LONG_RUN else [run])]
     pieces.sort(key=lambda piece: combination[piece[0]])
     return np.concatenate([piece for fold in range(FOLDS) for piece in pieces[fold::FOLDS]])
 
 
 def _groups_in_thirds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The same of groups of rows, each by the labels of its first row; its rows follow one another."""
+    """The order of `_in_thirds` for groups, by the labels of their first rows; the rows of a group are consecutive."""
     first = np.unique(groups, return_index=True)[1]
     rank = np.argsort(_in_thirds(labels[first]))
     return np.argsort(rank[groups], kind="stable")
 
 
 def _folder(folder: Path, number: int) -> Path:
+    """The folder of the copy for a label."""
     return folder / f"label-{number:03d}"
 
 
@@ -221,5 +238,5 @@ def _check(head: MultiLabelHead, labels: int, constant: dict[int, float]) -> Non
         raise ValueError("its shares are not those of its labels")
     if constant != {j: share for j, share in enumerate(shares.tolist()) if share in (0, 1)}:
         raise ValueError("its constant labels are not those that all rows have, or none")
-    if head.n_features_in_ < 1 or head._dtype.kind not in KINDS:
+    if head.n_features_in_ < 1 or head._dtype.kind not in DTYPE_KINDS:
         raise ValueError("it has no features, or other labels than 0 and 1")

@@ -1,4 +1,4 @@
-"""`RegressorHead`: a head made of any regressor of scikit-learn, and those that have a name of their own."""
+"""The heads that are regressors of scikit-learn: `LinearSVMRegressor`, and `RegressorHead` for any other."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin
 from sklearn.multioutput import MultiOutputRegressor
-from sklearn.svm import LinearSVR
+from sklearn.svm import SVR, LinearSVR
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from heads.splitting.groups import fit_params
 from heads.validation import as_rows, as_targets, require, standardised
-from heads.wrappers.base import OfEstimator, Steps
+from heads.wrappers.base import EstimatorMixin, Steps
 from heads.wrappers.calibration import copy_for
 
-STRENGTH = 1.0
+STRENGTH = 1.0  # the default C, times the mean squared length of a row
 
 
 class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
-    """A regressor that is given targets of zero mean and unit variance, one or several.
+    """A regressor that is fitted to targets of zero mean and unit variance, one or several.
 
-    As scikit-learn's `TransformedTargetRegressor` with a `StandardScaler`, but for what it is given: an estimator that
-    takes one target is fitted once for each (`MultiOutputRegressor`), and one of the user's need not have `get_params`.
+    It differs from scikit-learn's `TransformedTargetRegressor` with a `StandardScaler` in the estimators that it takes:
+    one for a single target is fitted once for each of several (`MultiOutputRegressor`), and one of the user's own code
+    need not have `get_params`.
 
     Parameters
     ----------
     estimator : regressor
-        It is cloned. A number of neighbours above the number of rows is taken for that number.
+        It is cloned. If it has more neighbours than there are rows, all rows are neighbours.
     scale : bool
-        Without it, targets are left as they are.
+        Whether targets are scaled; otherwise they are passed on as they are.
 
     Attributes
     ----------
     estimator_ : regressor
-    mean_, spread_ : ndarray of shape () or (k,), as the targets are of shape (n,) or (n, k)
+    mean_, spread_ : ndarray of shape () for targets of shape (n,), of shape (k,) for targets of shape (n, k)
+        The means and the standard deviations of the targets.
     """
 
     def __init__(self, estimator: Any, scale: bool = True) -> None:
@@ -48,7 +50,7 @@ class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            For an estimator whose `fit` takes them (see `heads.splitting.groups`).
+            Passed to an estimator whose `fit` takes groups (see `heads.splitting.groups`).
         """
         X, y = _checked(self, X, y)
         self.mean_, self.spread_ = np.zeros(y.shape[1:]), np.ones(y.shape[1:])
@@ -56,23 +58,24 @@ class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
             y, self.mean_, self.spread_ = standardised(y)
         estimator = copy_for(self.estimator, len(X))
         several = self.mean_.size > 1
-        told = fit_params(estimator, groups)
+        options = fit_params(estimator, groups)
         if several and not _takes_several(estimator):
             estimator = MultiOutputRegressor(estimator)
-        self.estimator_ = estimator.fit(X, y if several else y.ravel(), **told)
+        self.estimator_ = estimator.fit(X, y if several else y.ravel(), **options)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Targets of shape (n,) or (n, k), as those of `fit`, float64."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float32, np.float64])
-        said = np.asarray(self.estimator_.predict(X), np.float64)
-        if said.size != len(X) * self.mean_.size or len(said) != len(X) or not np.isfinite(said).all():
+        predictions = np.asarray(self.estimator_.predict(X), np.float64)
+        right_size = predictions.size == len(X) * self.mean_.size and len(predictions) == len(X)
+        if not right_size or not np.isfinite(predictions).all():
             raise ValueError(
                 f"predict of {type(self.estimator).__name__} should return {len(X)} rows of {self.mean_.size} finite "
-                f"numbers; it returned an array of shape {said.shape}"
+                f"numbers; it returned an array of shape {predictions.shape}"
             )
-        return said.reshape(len(X), *self.mean_.shape) * self.spread_ + self.mean_
+        return predictions.reshape(len(X), *self.mean_.shape) * self.spread_ + self.mean_
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -81,9 +84,9 @@ class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
 
 
 class _RegressorSteps(RegressorMixin, Steps):
-    """Features scaled, their principal components, a regressor of standardised targets.
+    """A pipeline that scales features, takes principal components, and predicts scaled targets.
 
-    A subclass has `_regressor`, and the parameters of `Steps`.
+    A subclass stores the parameters of `Steps` and implements `_regressor`.
     """
 
     scale_targets = True
@@ -94,14 +97,14 @@ class _RegressorSteps(RegressorMixin, Steps):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            For a regressor of the user's whose `fit` takes them (see `heads.splitting.groups`).
+            Passed to a regressor of the user's own code whose `fit` takes groups (see `heads.splitting.groups`).
 
         Raises
         ------
         BadData
             When a target is not a finite number.
         InvalidChoice
-            When the regressor refuses them, or a parameter is out of range.
+            When the regressor refuses the targets, or a parameter is out of range.
         """
         X, y = _checked(self, as_rows(X), y)
         self._check()
@@ -110,12 +113,13 @@ class _RegressorSteps(RegressorMixin, Steps):
 
     def predict(self, X: Any) -> np.ndarray:
         """Targets of shape (n,) or (n, k), as those of `fit`, float64."""
-        return self._said("predict", X)
+        return self._call("predict", X)
 
     def _last_step(self, X: np.ndarray) -> Any:
         return StandardTargets(self._regressor(X), self.scale_targets)
 
     def _regressor(self, X: np.ndarray) -> Any:
+        """The regressor of a pipeline that will be fitted to `X`."""
         raise NotImplementedError
 
     def __sklearn_tags__(self) -> Any:
@@ -124,21 +128,21 @@ class _RegressorSteps(RegressorMixin, Steps):
         return tags
 
 
-class RegressorHead(OfEstimator, _RegressorSteps):
-    """Scaling, principal components, and any regressor of one or several targets.
+class RegressorHead(EstimatorMixin, _RegressorSteps):
+    """A head of any regressor of one or several targets, after scaling and principal components.
 
     Parameters
     ----------
     estimator : regressor
-        With `fit` and `predict`. It is cloned; where it takes one target, a copy is fitted for each of several. A
-        number of neighbours above the number of rows is taken for that number.
+        An object with `fit` and `predict`. It is cloned; if it takes one target, a copy is fitted for each of several.
+        If it has more neighbours than there are rows, all rows are neighbours.
     scale : bool
-        Whether features are scaled to zero mean, unit variance.
+        Whether features are scaled to zero mean and unit variance.
     pca : int or float, optional
-        Principal components to keep, as a number or as a share of the variance.
+        The principal components to keep, as a number or as a share of the variance.
     scale_targets : bool
-        Whether the regressor is given targets of zero mean, unit variance, so that its parameters mean the same in any
-        unit. Those that take positive targets alone (Poisson, gamma) need them as they are.
+        Whether the regressor is fitted to targets of zero mean and unit variance, so that its parameters mean the same
+        for targets in any unit. Regressors that take only positive targets (Poisson, gamma) need them unscaled.
 
     Attributes
     ----------
@@ -158,22 +162,24 @@ class RegressorHead(OfEstimator, _RegressorSteps):
 
 
 class LinearSVMRegressor(_RegressorSteps):
-    """scikit-learn's `LinearSVR` on features and targets scaled to zero mean, unit variance.
+    """Linear support vector regression, on features and targets scaled to zero mean and unit variance.
+
+    The regressor is scikit-learn's `LinearSVR`.
 
     Parameters
     ----------
     C : float, optional
-        Inverse strength of the regularisation. By default 1 / n_features, the same strength for narrow and wide
-        features. Of angles by which digits were turned, 0.3 / n_features explains up to 0.17 less of the variance, and
-        3 / n_features up to 0.01 more in up to three times the time.
+        The inverse strength of the regularisation. By default 1 / n_features, the same strength for narrow and for wide
+        features. For angles by which digits were rotated, 0.3 / n_features explains up to 0.17 less of the variance,
+        and 3 / n_features up to 0.01 more in up to three times the time.
     epsilon : float
-        Errors up to so many standard deviations of the target cost nothing.
+        The error, in standard deviations of the target, up to which the loss is 0.
     max_iter : int
-        Of the solver, LIBLINEAR.
+        The largest number of iterations of the solver, LIBLINEAR.
     scale : bool
-        Whether features are scaled. Where they are not, the default of C is 1 / their total variance.
+        Whether features are scaled. Without scaling, the default of C is 1 / their total variance.
     pca : int or float, optional
-        Principal components to keep, as a number or as a share of the variance.
+        The principal components to keep, as a number or as a share of the variance.
 
     Attributes
     ----------
@@ -204,26 +210,25 @@ class LinearSVMRegressor(_RegressorSteps):
         C = STRENGTH / self._mean_square(X) if self.C is None else self.C
         return LinearSVR(C=C, epsilon=self.epsilon, max_iter=self.max_iter, random_state=0)
 
-    def _is_turnable(self) -> bool:
+    def _is_rotation_invariant(self) -> bool:
         return True
 
-    def _what(self) -> str:
+    def _description(self) -> str:
         return "a fitted linear-svm head for numbers"
 
 
-# Settings were compared on features by glyphnet of scikit-learn's digits, of which each was turned by a random angle:
-# how much of the variance of angles is explained, with 60 to 1,200 images to learn from.
+# The settings below were compared on features by glyphnet of scikit-learn's digits, each rotated by a random angle: by
+# how much of the variance of the angles they explain after training on 60 to 1,200 images. A function imports its
+# estimator itself where that loads a large part of scikit-learn.
 
 
 def svm_rbf() -> RegressorHead:
-    """Support vector regression with the kernel exp(-gamma d^2)."""
-    from sklearn.svm import SVR
-
+    """A head of support vector regression with the kernel exp(-gamma d^2)."""
     return RegressorHead(SVR())
 
 
 def knn() -> RegressorHead:
-    """The 10 nearest by the angle between features, nearer ones counting more, as for classes."""
+    """A head of the 10 nearest neighbours by the angle between features, of which nearer ones count more."""
     from sklearn.neighbors import KNeighborsRegressor
 
     nearest = KNeighborsRegressor(n_neighbors=10, weights="distance", metric="cosine", algorithm="brute")
@@ -231,9 +236,9 @@ def knn() -> RegressorHead:
 
 
 def random_forest() -> RegressorHead:
-    """300 trees, each split choosing among a tenth of the features.
+    """A head of a random forest of 300 trees, in which each split chooses among a tenth of the features.
 
-    With a third, the angles below are told up to 0.04 better in three times the time.
+    With a third of the features, up to 0.04 more of the variance is explained in three times the time.
     """
     from sklearn.ensemble import RandomForestRegressor
 
@@ -241,7 +246,7 @@ def random_forest() -> RegressorHead:
 
 
 def hist_gradient_boosting() -> RegressorHead:
-    """Boosted trees of few leaves, each split choosing among a tenth of the features, as for classes."""
+    """A head of boosted trees with few leaves, in which each split chooses among a tenth of the features."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     boosted = HistGradientBoostingRegressor(
@@ -251,10 +256,11 @@ def hist_gradient_boosting() -> RegressorHead:
 
 
 def _checked(estimator: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    y = y if y is None else as_targets(y)  # that there are none, scikit-learn says
+    """Features and targets, once scikit-learn and we have checked them."""
+    y = y if y is None else as_targets(y)  # scikit-learn raises an error where there are no targets
     return validate_data(estimator, X, y, dtype=[np.float32, np.float64], multi_output=True)
 
 
 def _takes_several(estimator: Any) -> bool:
-    """Whether it is fitted to several targets at once: what the user wrote without scikit-learn has to be."""
+    """Whether `estimator` is fitted to several targets at once; one that is not of scikit-learn has to be."""
     return not isinstance(estimator, BaseEstimator) or get_tags(estimator).target_tags.multi_output

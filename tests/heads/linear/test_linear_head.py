@@ -329,7 +329,7 @@ class Lazy:
 
     def __init__(self, rows: np.ndarray) -> None:
         self._rows = rows
-        self.shape, self.dtype, self.ndim = rows.shape, rows.dtype, rows.ndim
+        self.shape, self.dtype, self.ndim, self.nbytes = rows.shape, rows.dtype, rows.ndim, rows.nbytes
         self.most = 0
 
     def __len__(self) -> int:
@@ -343,7 +343,10 @@ class Lazy:
     def __array__(self, *_: object, **__: object) -> np.ndarray:
         raise AssertionError("read as a whole")
 
-    def batches(self) -> None:
+    def take(self, positions: np.ndarray) -> None:
+        raise AssertionError
+
+    def batches(self, size: int) -> None:
         raise AssertionError
 
 
