@@ -1,13 +1,37 @@
 """Computed features on disk: what identifies them, and how they are written, found and read.
 
 The lowest room of Layertap: it imports NumPy, h5py, and what compresses and checks their bytes, and nothing
-above itself.
+above itself. Its public names are imported when they are first used, so that what needs the errors alone, such as
+``layertap --help``, waits for none of these libraries.
 """
 
-from feature_cache.cache import FeatureCache
-from feature_cache.errors import LayertapError
-from feature_cache.features import Features
-from feature_cache.space import Space
-from feature_cache.spec import FeatureSpec
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feature_cache.cache import FeatureCache
+    from feature_cache.errors import LayertapError
+    from feature_cache.features import Features
+    from feature_cache.space import Space
+    from feature_cache.spec import FeatureSpec
 
 __all__ = ["FeatureCache", "FeatureSpec", "Features", "LayertapError", "Space"]
+
+# The module that each public name comes from.
+_HOMES = {
+    "FeatureCache": "feature_cache.cache",
+    "FeatureSpec": "feature_cache.spec",
+    "Features": "feature_cache.features",
+    "LayertapError": "feature_cache.errors",
+    "Space": "feature_cache.space",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # found at once from now on
+    return value

@@ -280,7 +280,7 @@ class Space:
             raise
         except OSError as error:
             raise StorageFailure(
-                f"cannot write to the cache folder {self.folder}: {error.strerror}; choose another with --cache."
+                f"cannot write to the cache folder {self.folder}: {error.strerror}; choose another with `cache`."
             ) from error
         self.touch()
 

@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all: written aside, synced, renamed."""
+"""Files and folders that appear whole or not at all: written under a temporary name beside, synced, renamed.
+
+`replacement` is the mechanism, for whatever can be written to a path. `new_file` and `whole_folder` add to it
+what a cache and a run need: syncing, failures that say what to do, and folders that are not replaced by accident.
+"""
 
 from __future__ import annotations
 
@@ -15,41 +19,115 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
+from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure, first_line
+from feature_cache.files.checked import real_path
+from feature_cache.segments.layout import TEMPORARY
 
-from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
-from feature_cache.files.checked import open_regular, real_path
-from feature_cache.segments.layout import PAGE, TEMPORARY
-
-OTHER = "choose another folder with --out"
+OTHER = "choose another folder with `out`"
 ABANDONED_SECONDS = 24 * 3600
+NAME_CHARACTERS = 40  # of a name that are repeated in a temporary one: file systems take 255 bytes
+
+
+def temporary_path(path: Path) -> Path:
+    """A path in the folder of `path` that nothing else has, for what is being written."""
+    return path.with_name(f".{path.name[:NAME_CHARACTERS]}.{uuid.uuid4().hex}.tmp")
+
+
+@contextlib.contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """A path to write a file or a folder to, which takes the place of `path` when the block ends without an error.
+
+    What is at `path` stays there until then. When the block ends with an error, what was written is removed.
+
+    Yields
+    ------
+    Path
+        In the same folder, which must exist or be made by the block; nothing is there yet.
+
+    Raises
+    ------
+    OSError
+        When what was written cannot be moved into place; what was there is then there again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacement(folder / "notes.txt") as temporary:
+    ...     _ = temporary.write_text("complete")
+    >>> [file.name for file in folder.iterdir()]
+    ['notes.txt']
+    """
+    temporary = temporary_path(path)
+    try:
+        yield temporary
+        move_into_place(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Rename a file or a folder to `path`, where another one of its kind may be.
+
+    Raises
+    ------
+    OSError
+        When the system refuses it; what was at `path` is then there again.
+    """
+    if not temporary.is_dir() or not os.path.lexists(path):
+        temporary.rename(path)
+        return
+    old = temporary.with_suffix(".old")
+    path.rename(old)
+    try:
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # another process may have put its own there
+            old.rename(path)
+        raise
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder as far as the system lets us; it need not exist."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 class NewFile:
-    """A file to fill, which becomes `path` when it is kept and vanishes when it is discarded.
+    """A file to fill, which becomes `path` by `commit`, or leaves nothing behind by `discard`.
 
     Parameters
     ----------
+    path : Path
     what : str
-        What is in it, for messages.
+        What the file holds, for messages.
     sync : bool
-        Sync file and folder, so that what has appeared survives a loss of power; not needed for what can be
-        made again.
+        Sync file and folder, so that what has appeared survives a loss of power. This is not needed for what can be
+        computed again.
+
+    Attributes
+    ----------
+    stream : NewStream
+        Where the content is written.
 
     Raises
     ------
     StorageFailure
-        Here and below: when the folder or the disk does not take it; nothing is left behind then.
+        Here and in all methods: when the folder or the disk does not take it. Nothing is left behind then.
     """
 
     def __init__(self, path: Path, what: str = "features", *, sync: bool = True) -> None:
         self._path, self._what, self._sync = path, what, sync
-        self._aside = path.with_name(f".{path.stem[:60]}.{uuid.uuid4().hex}.tmp")
-        with self.explained():
-            self.raw = KeptFile(self._aside, "w+")
+        self._temporary = temporary_path(path)
+        with self.failures_explained():
+            self.stream = NewStream(self._temporary, "w+")
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
+    def failures_explained(self) -> Iterator[None]:
         """Discard the file and raise a StorageFailure where this block fails to write to it."""
         try:
             yield
@@ -57,188 +135,95 @@ class NewFile:
             raise
         except OSError as error:
             self.discard()
-            reason = error.strerror or str(error).splitlines()[0]
             raise StorageFailure(
-                f"cannot write {self._what} to {self._path.parent}: {reason}. What was written before is intact; "
-                "make room or choose another folder, then run the same command again."
+                f"cannot write {self._what} to {self._path.parent}: {error.strerror or first_line(error)}. What was "
+                "written before is intact; make room or choose another folder, then run the same command again."
             ) from error
 
-    def keep(self) -> None:
-        """Let it appear under its path."""
-        with self.explained():
-            self.raw.check()
+    def commit(self) -> None:
+        """Let the file appear under its path."""
+        with self.failures_explained():
+            self.stream.raise_failure()
             if self._sync:
-                os.fsync(self.raw.fileno())
-            self.raw.close()
-            self._aside.rename(self._path)
+                os.fsync(self.stream.fileno())
+            self.stream.close()
+            move_into_place(self._temporary, self._path)
             if self._sync:
-                _sync_folder(self._path.parent)
+                sync_folder(self._path.parent)
 
     def discard(self) -> None:
-        """Leave nothing behind, unless it has been kept."""
+        """Leave nothing behind of a file that has not been committed."""
         with contextlib.suppress(OSError, AttributeError):  # it may not have been opened
-            self.raw.close()
-        with contextlib.suppress(OSError):
-            self._aside.unlink()
+            self.stream.close()
+        remove(self._temporary)
 
 
 @contextlib.contextmanager
-def new_file(path: Path, what: str = "features", *, sync: bool = True) -> Iterator[KeptFile]:
-    """A `NewFile` that is kept when the block ends well, and discarded when it does not."""
+def new_file(path: Path, what: str = "features", *, sync: bool = True) -> Iterator[NewStream]:
+    """The stream of a `NewFile`, which is committed when the block ends without an error and discarded otherwise.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with new_file(folder / "notes.txt", "the notes") as stream:
+    ...     _ = stream.write(b"complete")
+    >>> (folder / "notes.txt").read_bytes()
+    b'complete'
+    """
     new = NewFile(path, what, sync=sync)
     try:
-        with new.explained():
-            yield new.raw
-            new.keep()
+        with new.failures_explained():
+            yield new.stream
+            new.commit()
     finally:
         new.discard()
-
-
-@contextlib.contextmanager
-def new_hdf5(path: Path, what: str = "features", *, sync: bool = True, align: bool = True) -> Iterator[h5py.File]:
-    """An HDF5 file to fill, as `new_file`.
-
-    Parameters
-    ----------
-    align : bool
-        Start data on pages of their own, for memory maps; chunks are better packed.
-    """
-    with new_file(path, what, sync=sync) as raw, _hdf5(raw, align) as file:
-        yield file
-
-
-def hdf5_around(raw: KeptFile) -> h5py.File:
-    """An HDF5 file around what has been written to `raw` from its second page on.
-
-    HDF5 does not create a file over what is there, and so must not see it. It then gives the second page to the
-    first dataset of at least a page; that one is to be allocated early and never filled.
-    """
-    raw.unseen = True
-    return _hdf5(raw, align=True)
-
-
-def _hdf5(raw: KeptFile, align: bool) -> h5py.File:
-    pages = {"alignment_threshold": PAGE, "alignment_interval": PAGE} if align else {}
-    return h5py.File(raw, "w", libver="v110", **pages)
-
-
-@contextlib.contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to read, without HDF5's locks.
-
-    Immutable files need none, shared and read-only folders may not have them, and HDF5 refuses a file that the
-    same process has open with other settings of them.
-    """
-    with open_regular(path) as raw, h5py.File(raw, "r") as file:
-        yield file
-
-
-def text_attribute(file: h5py.File, name: str) -> str:
-    """A text among the attributes: of fixed length where we wrote it, as only that is under HDF5's checksums."""
-    value = file.attrs[name]
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset `name`, which may be in a group.
-
-    Raises
-    ------
-    ValueError
-        When it, or its data, is not in the file itself.
-    """
-    group, _, last = name.rpartition("/")
-    where = file[group] if group else file
-    if not isinstance(where.get(last, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is not in the file itself")
-    dataset = where[last]
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} is not a dataset of the file itself")
-    return dataset
-
-
-def own_group(file: h5py.File, name: str) -> list[str]:
-    """The names in the group `name`; none where there is no such group.
-
-    Raises
-    ------
-    ValueError
-        When it is not in the file itself, or not a group.
-    """
-    link = file.get(name, getlink=True)
-    if link is None:
-        return []
-    if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Group):
-        raise ValueError(f"{name} is not in the file itself")
-    return list(file[name])
-
-
-def require_whole(dataset: h5py.Dataset) -> None:
-    """Raise ValueError unless the data lie in one piece and are all there: only then can they be read unseen."""
-    if dataset.chunks:
-        raise ValueError(f"{dataset.name} is not contiguous")
-    if dataset.size and (dataset.id.get_offset() is None or dataset.id.get_storage_size() < dataset.nbytes):
-        raise ValueError("its features are cut short")
 
 
 @contextlib.contextmanager
 def whole_folder(
     folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool, other: str = OTHER
 ) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` when the block ends well and vanishes when it does not.
+    """A folder to fill, which becomes `folder` when the block ends without an error, and is removed otherwise.
 
     Parameters
     ----------
+    folder : Path
     what : str
         What it is, for messages: ``run``.
     is_ours : callable
-        Whether a folder that exists is one, and may be replaced.
+        Whether a folder that exists is one of these, and may be replaced.
+    overwrite : bool
+        Whether it is replaced.
     other : str
-        What to do to have another, for messages.
+        What to do to choose another folder, for messages.
 
     Raises
     ------
     InvalidChoice
         When `folder` exists, unless it is ours and `overwrite` is set.
     StorageFailure
-        When it cannot be made.
+        When the folder cannot be written.
     """
     folder = real_path(folder)
     check_free(folder, what, is_ours, overwrite=overwrite, other=other)
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     for old in abandoned_folders(folder):
         shutil.rmtree(old, ignore_errors=True)
     try:
-        aside.mkdir(parents=True)
-        yield aside
-        check_free(folder, what, is_ours, overwrite=overwrite, other=other)  # again: filling it may have taken a while
-        if folder.exists():
-            old = aside.with_suffix(".old")
-            folder.rename(old)
-            aside.rename(folder)
-            shutil.rmtree(old)
-        else:
-            aside.rename(folder)
-    except (LayertapError, BrokenPipeError):  # a pipe is of whoever reads the output, and no file
+        with replacement(folder) as temporary:
+            temporary.mkdir(parents=True)
+            yield temporary
+            check_free(folder, what, is_ours, overwrite=overwrite, other=other)  # again: filling may take hours
+    except (LayertapError, BrokenPipeError):  # a pipe belongs to whoever reads the output
         raise
     except OSError as error:
         raise StorageFailure(f"cannot write the {what} {folder}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def abandoned_folders(folder: Path) -> list[Path]:
-    """What killed processes have left of a `whole_folder`: not touched for a day."""
-    pattern = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}\.(tmp|old)")
-    parent = folder.parent
-    found = [path for path in parent.iterdir() if pattern.fullmatch(path.name)] if parent.is_dir() else []
-    return [path for path in found if time.time() - path.stat().st_mtime > ABANDONED_SECONDS]
 
 
 def check_free(
     folder: Path, what: str, is_ours: Callable[[Path], bool], *, overwrite: bool, other: str = OTHER
 ) -> None:
-    """Raise InvalidChoice when a `whole_folder` cannot be written."""
+    """Raise InvalidChoice when a `whole_folder` with these parameters cannot be written."""
     if real_path(folder).is_symlink():
         raise InvalidChoice(f"{folder} is a link that leads in a circle; {other}.")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -246,7 +231,7 @@ def check_free(
     if not is_ours(folder):
         raise InvalidChoice(f"{folder} exists and is not a {what}; {other}.")
     if not overwrite:
-        raise InvalidChoice(f"the {what} {folder} exists; {other}, or replace it with --overwrite.")
+        raise InvalidChoice(f"the {what} {folder} exists; {other}, or replace it with `overwrite=True`.")
 
 
 def new_folder(folder: Path) -> None:
@@ -254,41 +239,60 @@ def new_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync the names in a folder to the disk, where its file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some shared folders cannot be synced
+            raise
+    finally:
+        os.close(handle)
+
+
+def abandoned_folders(folder: Path) -> list[Path]:
+    """What writers of a `whole_folder` that were killed have left: not touched for a day."""
+    pattern = re.compile(rf"\.{re.escape(folder.name[:NAME_CHARACTERS])}\.[0-9a-f]{{32}}\.(tmp|old)")
+    parent = folder.parent
+    found = [path for path in parent.iterdir() if pattern.fullmatch(path.name)] if parent.is_dir() else []
+    return [path for path in found if time.time() - path.stat().st_mtime > ABANDONED_SECONDS]
 
 
 def abandoned(folder: Path, age: float = ABANDONED_SECONDS) -> list[Path]:
-    """Temporary files in `folder` that nothing has written to for `age` seconds: their writers are dead."""
+    """Temporary files in `folder` that nothing has written to for `age` seconds: their writers were killed."""
     found = []
-    for aside in folder.glob(TEMPORARY):
+    for temporary in folder.glob(TEMPORARY):
         with contextlib.suppress(OSError):
-            status = aside.lstat()
+            status = temporary.lstat()
             if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > age:
-                found.append(aside)
+                found.append(temporary)
     return found
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what writers that were killed left behind more than a day ago."""
-    for aside in abandoned(folder):
-        with contextlib.suppress(OSError):
-            aside.unlink()
+    """Remove the temporary files of writers that were killed more than a day ago."""
+    for temporary in abandoned(folder):
+        remove(temporary)
 
 
-class KeptFile(io.FileIO):
-    """A file that keeps its first failed write to itself, to be raised when HDF5 has let go of it.
+class NewStream(io.FileIO):
+    """A file whose first failed write is remembered, and raised when HDF5 has let go of the file.
 
     HDF5 cannot close a file after a failed write, and takes the process down with it at exit.
     """
 
     failure: OSError | None = None
-    unseen = False  # whether the file is to look empty until the next write
+    seems_empty = False  # whether the file looks empty until the next write
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        return super().seek(0) if self.unseen and whence == os.SEEK_END else super().seek(offset, whence)
+        return super().seek(0) if self.seems_empty and whence == os.SEEK_END else super().seek(offset, whence)
 
-    def check(self) -> None:
-        """Raise the OSError of the first write that failed."""
+    def raise_failure(self) -> None:
+        """Raise the OSError of the first write that failed, if any."""
         if self.failure:
             raise self.failure
 
@@ -296,7 +300,7 @@ class KeptFile(io.FileIO):
         view = memoryview(data).cast("B")
         start = self.tell()
         done = 0
-        self.unseen = False
+        self.seems_empty = False
         while done < len(view) and self.failure is None:
             try:
                 done += os.pwrite(self.fileno(), view[done:], start + done)
@@ -313,14 +317,3 @@ class KeptFile(io.FileIO):
             except OSError as error:
                 self.failure = error
         return size
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some shared folders cannot be synced
-            raise
-    finally:
-        os.close(handle)

@@ -115,6 +115,12 @@ def read_json(path: Path, limit: int = LARGEST_TEXT) -> Any:
         raise ValueError("it is nested too deep") from error
 
 
+def require_bounded(archive: zipfile.ZipFile, most: int) -> None:
+    """Raise ValueError where the parts of an archive would take more than `most` bytes, once they are unpacked."""
+    if sum(entry.file_size for entry in archive.infolist()) > most:
+        raise ValueError("it unpacks to far more than it holds")
+
+
 def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
     """Arrays of a file that `numpy.savez` wrote: regular, not compressed, without pickled objects.
 
@@ -133,11 +139,9 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.
     with open_regular(path) as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
-                entries = archive.infolist()
-                if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                     raise ValueError("it is compressed")
-                if sum(entry.file_size for entry in entries) > os.fstat(stream.fileno()).st_size:
-                    raise ValueError("it declares more than it holds")
+                require_bounded(archive, os.fstat(stream.fileno()).st_size)
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in (arrays.files if names is None else names)}

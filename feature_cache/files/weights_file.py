@@ -16,7 +16,9 @@ from typing import IO, Any
 import h5py
 
 from feature_cache.errors import UnsafeFile
+from feature_cache.files import checked
 from feature_cache.files.checked import open_regular
+from feature_cache.files.hdf5 import has_own_data, is_in_file
 
 MOST_OBJECTS = 200_000
 # Bytes that the content of a net's file may take in any case, and for each byte of the file: more is a trap.
@@ -27,6 +29,14 @@ _LOCAL_HEADER = 30  # bytes before the name of a part of an archive
 def most_bytes(size: int) -> int:
     """How many bytes the content of a net's file of `size` bytes may take in memory."""
     return ROOM + EXPANSION * size
+
+
+def require_bounded(archive: zipfile.ZipFile, file: Path, size: int) -> None:
+    """Raise UnsafeFile where an archive of `size` bytes, which is `file` or a part of it, holds more than nets do."""
+    try:
+        checked.require_bounded(archive, most_bytes(size))
+    except ValueError as error:
+        raise UnsafeFile(f"{file} would unpack to far more than the {size:,} bytes that it has.") from error
 
 
 def check_file(file: Path) -> None:
@@ -48,10 +58,8 @@ def check_file(file: Path) -> None:
 
 
 def _check_archive(archive: zipfile.ZipFile, stream: IO[bytes], file: Path, size: int) -> None:
-    parts = archive.infolist()
-    if sum(part.file_size for part in parts) > most_bytes(size):
-        raise UnsafeFile(f"{file} would unpack to far more than the {size:,} bytes that it has.")
-    for part in parts:
+    require_bounded(archive, file, size)
+    for part in archive.infolist():
         if part.filename.endswith(".h5"):
             with _part(archive, part, stream) as inner, h5py.File(inner, "r") as store:
                 check(store, file, part.file_size)
@@ -75,8 +83,7 @@ def check(store: h5py.File, file: Path, size: int | None = None) -> None:
     while waiting:
         group = waiting.pop()
         for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
+            if not is_in_file(group, name):
                 raise UnsafeFile(f"{file} holds a link to another place ({name}); save the net again with Keras.")
             part = group[name]
             info = h5py.h5o.get_info(part.id)
@@ -88,7 +95,7 @@ def check(store: h5py.File, file: Path, size: int | None = None) -> None:
             if isinstance(part, h5py.Group):
                 waiting.append(part)
             elif isinstance(part, h5py.Dataset):
-                if part.external or part.is_virtual:
+                if not has_own_data(part):
                     raise UnsafeFile(f"{file} takes numbers from another file ({name}); save the net again with Keras.")
                 declared += math.prod(part.shape or ()) * part.dtype.itemsize
                 if declared > most:

@@ -14,7 +14,8 @@ import numpy as np
 
 from feature_cache.errors import InvalidChoice, MissingDependency, unknown
 from feature_cache.features import Features
-from feature_cache.files.atomic import new_file, new_hdf5
+from feature_cache.files.atomic import new_file
+from feature_cache.files.hdf5 import new_hdf5
 
 FORMATS = (".npy", ".npz", ".parquet", ".h5")
 PIECE_BYTES = 16 * 2**20
@@ -71,7 +72,7 @@ def _npy(features: Features, columns: Columns, file: Path) -> list[Path]:
     table = file.with_suffix(".csv")
     with new_file(file) as raw:
         _write_npy(raw, features)
-        raw.check()
+        raw.raise_failure()
         with new_file(table) as beside:  # the array appears only when its table is there
             beside.write(text.getvalue().encode("utf-8", "backslashreplace"))
     return [file, table]

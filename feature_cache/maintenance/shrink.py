@@ -164,7 +164,7 @@ def _target(
     width = features.row_bytes // features.dtype.itemsize
     if components is None or not 1 <= components <= min(width, len(features)):
         raise InvalidChoice(
-            f"pca keeps 1 to {min(width, len(features))} components here; received {components}. Give --components."
+            f"pca keeps 1 to {min(width, len(features))} components here; received {components}. Give `components`."
         )
     if width > PCA_FEATURES:
         raise InvalidChoice(f"pca takes up to {PCA_FEATURES} features, and these are {width}; pool them first.")

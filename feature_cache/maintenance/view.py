@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 
 from feature_cache.errors import MissingFeatures
-from feature_cache.files.atomic import new_hdf5
 from feature_cache.files.checked import real_path
+from feature_cache.files.hdf5 import new_hdf5
 from feature_cache.segments.layout import CODING, DIGEST, FEATURES, VIEW
 from feature_cache.space import Space
 

@@ -18,7 +18,7 @@ def require_room(size: int, what: str) -> None:
     if free is not None and size > free:
         raise BadData(
             f"{what} take {size / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; take fewer images, or "
-            "features of a smaller layer or with --pool avg."
+            "features of a smaller layer or with `pool='avg'`."
         )
 
 

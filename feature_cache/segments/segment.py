@@ -24,7 +24,7 @@ import numpy as np
 import xxhash
 
 from feature_cache.errors import DamagedFile, one_line
-from feature_cache.files.atomic import open_hdf5, own_dataset, own_group, require_whole, text_attribute
+from feature_cache.files.hdf5 import open_hdf5, own_dataset, own_group, require_whole, text_attribute
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments import compression
 from feature_cache.segments.encoding import Parameters, fits
@@ -212,7 +212,7 @@ def damaged(path: Path, reason: str) -> DamagedFile:
 
 def _advice(version: int) -> str:
     if version > FORMAT:
-        return "upgrade layertap, or choose another folder with --cache."
+        return "upgrade layertap, or choose another folder with `cache`."
     return "it was written before the first release: remove it, and extract again."
 
 

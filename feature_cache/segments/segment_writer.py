@@ -12,7 +12,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from feature_cache.files.atomic import NewFile, hdf5_around, new_hdf5
+from feature_cache.files.atomic import NewFile
+from feature_cache.files.hdf5 import hdf5_around, new_hdf5
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments import compression
 from feature_cache.segments.encoding import Parameters
@@ -166,10 +167,10 @@ class PlainSegment(NewSegment):
 
     def _keep(self, features: np.ndarray) -> None:
         data = features.reshape(-1).view(np.uint8).data
-        with self._file.explained():
-            self._file.raw.seek(self._place(self._used))
-            self._file.raw.write(data)
-            self._file.raw.check()
+        with self._file.failures_explained():
+            self._file.stream.seek(self._place(self._used))
+            self._file.stream.write(data)
+            self._file.stream.raise_failure()
         first, last = self._used // self._block_rows, (self._used + len(features)) // self._block_rows
         for number in range(first, last):  # while they are in the caches of the processor
             start = (number * self._block_rows - self._used) * self._row_bytes
@@ -183,7 +184,7 @@ class PlainSegment(NewSegment):
     def _read(self, block: int, rows: int | None = None) -> bytes:
         """A block as it is in the file, or its first rows."""
         rows = self._block_rows if rows is None else rows
-        return os.pread(self._file.raw.fileno(), rows * self._row_bytes, self._place(block * self._block_rows))
+        return os.pread(self._file.stream.fileno(), rows * self._row_bytes, self._place(block * self._block_rows))
 
     def finish(self, provenance: dict) -> Path:
         try:
@@ -192,10 +193,10 @@ class PlainSegment(NewSegment):
                 self._check[complete] = block_check(self._read(complete, rest))
             small = self._used * self._row_bytes < PAGE  # HDF5 puts these elsewhere
             rows = np.frombuffer(self._read(0, self._used), self._dtype) if small else None
-            with self._file.explained(), hdf5_around(self._file.raw) as file:
+            with self._file.failures_explained(), hdf5_around(self._file.stream) as file:
                 self._own_features(file, rows)
                 self._describe(file, self._check[: complete + bool(rest)], provenance)
-            self._file.keep()
+            self._file.commit()
         finally:
             self.discard()
         return self.path

@@ -6,12 +6,9 @@ only what is new.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import multiprocessing
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import LayertapError, StorageFailure, one_line
+from feature_cache.files.atomic import replacement
 from feature_cache.files.checked import read_arrays, real_path
 from feature_cache.process.lifeline import Lifeline, end_with, signals_blocked
 from feature_cache.version import own_version
@@ -247,17 +245,12 @@ def _key(features: Any, pair: Pair, labels: np.ndarray, splits: list[Split], vie
 
 
 def _write(file: Path, result: Result) -> None:
-    """Written aside and renamed: a result is there as a whole or not at all."""
-    handle, aside = tempfile.mkstemp(prefix=".new-", suffix=".npz", dir=file.parent)
+    """Write a result, which appears as a whole or not at all."""
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with replacement(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, summary=json.dumps(result.summary), right=result.right, loss=result.loss)
-        Path(aside).replace(file)
     except OSError as error:
         raise StorageFailure(f"cannot write the results in {file.parent}: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            Path(aside).unlink()
 
 
 def _read(file: Path, pair: Pair, images: int) -> Result | None:

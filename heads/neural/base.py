@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from feature_cache.errors import BadData, DamagedFile, UnsafeFile, first_line
-from feature_cache.files.checked import open_regular
+from feature_cache.files.checked import open_regular, require_bounded
 from feature_cache.files.weights_file import check_file
 from feature_cache.process.native_output import native_stderr_silenced
 from heads.splitting.groups import encode_groups, inner_split
@@ -196,9 +196,10 @@ def _input_shape(model: Any) -> tuple[int, ...]:
 def _check_parts(file: Path, parts: frozenset[str], description: str) -> None:
     """Refuse a model with other parts than these, before Keras opens it."""
     with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > 2 * os.fstat(stream.fileno()).st_size + LARGEST_CONFIG:
-            raise DamagedFile(f"the head {file} is not loaded: it unpacks to far more than it holds.")
+        try:
+            require_bounded(archive, 2 * os.fstat(stream.fileno()).st_size + LARGEST_CONFIG)
+        except ValueError as error:
+            raise DamagedFile(f"the head {file} is not loaded: {error}.") from error
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise DamagedFile(f"the head {file} is not loaded: its config.json is too large.")
         config = json.loads(archive.read("config.json"))

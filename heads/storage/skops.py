@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_line
+from feature_cache.files import checked
 from feature_cache.files.checked import open_regular
 from heads.storage.tree_checks import TREES, check_trees
 
@@ -131,12 +132,9 @@ def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) 
 def _require_bounded(file: Path) -> None:
     """Raise ValueError for an archive that would fill the memory: the numbers of a real head compress only a little."""
     with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
-        entries = archive.infolist()
-        size = os.fstat(stream.fileno()).st_size
-    if any(entry.file_size > LARGEST_SCHEMA for entry in entries if entry.filename == "schema.json"):
-        raise ValueError("its schema is too large")
-    if sum(entry.file_size for entry in entries) > max(LARGEST_UNPACKED, LARGEST_RATIO * size):
-        raise ValueError("it unpacks to far more than it holds")
+        if any(entry.file_size > LARGEST_SCHEMA for entry in archive.infolist() if entry.filename == "schema.json"):
+            raise ValueError("its schema is too large")
+        checked.require_bounded(archive, max(LARGEST_UNPACKED, LARGEST_RATIO * os.fstat(stream.fileno()).st_size))
 
 
 def _with_moved_modules(file: Path) -> bytes:

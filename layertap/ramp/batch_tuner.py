@@ -157,7 +157,7 @@ def cut_of(request: FeatureRequest, unfreeze_from: str) -> Cut:
         When it reads several, when there is no such layer, or when nothing before it would be kept.
     """
     if len(request.specs) > 1:
-        raise InvalidChoice("fine-tuning reads one layer; name a single one with --layer.")
+        raise InvalidChoice("fine-tuning reads one layer; name a single one with `layer`.")
     cut = find_cut(request.backbone, request.specs[0].layer, unfreeze_from)
     if not cut.layers:
         raise InvalidChoice(

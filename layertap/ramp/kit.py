@@ -227,13 +227,13 @@ def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) 
         rarest = int(counts.argmin())
         raise BadData(
             f"each class needs at least {least} different images to train on, and {str(classes[rarest])!r} has "
-            f"{counts[rarest]}: add some{', or choose fewer --folds' if folds else ''}."
+            f"{counts[rarest]}: add some{', or choose fewer `folds`' if folds else ''}."
         )
     held = int(np.ceil(VALID * counts.sum()))
     if not folds and min(held, counts.sum() - held) < len(classes):
         raise BadData(
             f"of {counts.sum()} images to train on, {held} are too few to validate with {len(classes)} classes: add "
-            "some, or choose --folds 2."
+            "some, or choose `folds=2`."
         )
 
 

@@ -11,7 +11,7 @@ from feature_cache.files.atomic import check_free, whole_folder
 from layertap.ramp.kit import CLASSIFIER_FILE, PREPROCESSOR_FILE, SUBMISSIONS, filled, literal, require_kit
 from transfer.extraction.request import FeatureRequest
 
-OTHER = "choose another --name"
+OTHER = "choose another `name`"
 
 
 def folder_of(kit: Path, name: str, *, overwrite: bool = False) -> Path:

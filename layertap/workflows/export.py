@@ -6,14 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, WrongResult
+from feature_cache.files.atomic import remove, temporary_path
 from feature_cache.files.disks import disk_failure
 from feature_cache.process.native_output import native_stderr_silenced
 from feature_cache.version import own_version
@@ -309,7 +308,7 @@ def _description(run: Run, requests: list[FeatureRequest], folder: Path) -> dict
 def _temporary_folder(targets: list[Path]) -> Iterator[Path]:
     """A folder beside the targets, to fill; it is removed at the end."""
     out = targets[0].absolute()
-    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
+    folder = temporary_path(out)
     try:
         folder.mkdir(parents=True)
         yield folder
@@ -318,7 +317,7 @@ def _temporary_folder(targets: list[Path]) -> Iterator[Path]:
     except OSError as error:
         raise StorageFailure(f"cannot write {out}: {error.strerror or error}.") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 def _move(folder: Path, targets: list[Path]) -> None:

@@ -238,7 +238,7 @@ def test_cache_folder_that_is_a_file_is_a_storage_failure(cache: FeatureCache, s
     with pytest.raises(StorageFailure) as caught:
         cache[spec].writer({})
     message = str(caught.value)
-    assert message == f"cannot write to the cache folder {folder}: Not a directory; choose another with --cache."
+    assert message == f"cannot write to the cache folder {folder}: Not a directory; choose another with `cache`."
 
 
 def test_external_link_planted_in_a_segment_is_not_followed(

@@ -113,7 +113,7 @@ def test_existing_run_is_refused(run: Path):
     with pytest.raises(InvalidChoice) as caught, runs.new_run(run):
         pytest.fail("the block was entered")
     assert str(caught.value) == (
-        f"the run {run} exists; choose another folder with --out, or replace it with --overwrite."
+        f"the run {run} exists; choose another folder with `out`, or replace it with `overwrite=True`."
     )
     assert (run / "config.json").read_bytes() == before
 

@@ -9,12 +9,12 @@ import json
 import os
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from feature_cache.errors import InvalidChoice, StorageFailure, printable
+from feature_cache.files.atomic import replacement
 from feature_cache.files.checked import real_path
 from layertap.commands.terminal.flags import with_flags
 from layertap.units import size_text as size_text
@@ -109,19 +109,18 @@ def output(file: str | None) -> Iterator[IO[str]]:
     path = real_path(Path(file))  # a link keeps pointing where it does
     if path.is_symlink():
         raise InvalidChoice(f"{file} is a link that leads in a circle; choose another file with --out.")
-    aside = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex}.tmp")
     try:
         if path.exists() and not path.is_file():  # a pipe or a device is written as it is
             with open(_writer(path), "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:  # noqa: PTH123
                 yield stream
             return
-        with aside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        with (
+            replacement(path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
+        ):
             yield stream
-        aside.replace(path)
     except OSError as error:
         raise StorageFailure(f"cannot write {path}: {error.strerror}.") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _writer(path: Path) -> int:

@@ -16,7 +16,8 @@ from cache_helpers import in_child
 
 from feature_cache import FeatureSpec, Space
 from feature_cache.errors import DamagedFile, StorageFailure
-from feature_cache.files.atomic import abandoned, new_file, new_folder, new_hdf5, open_hdf5, remove_abandoned
+from feature_cache.files.atomic import abandoned, new_file, new_folder, remove_abandoned, replacement
+from feature_cache.files.hdf5 import new_hdf5, open_hdf5
 
 DAY = 24 * 3600
 
@@ -27,7 +28,7 @@ def test_file_appears_when_all_is_written(tmp_path: Path):
         file.write(b"one ")
         assert not path.exists()
         (aside,) = tmp_path.iterdir()
-        assert re.fullmatch(r"\.result\.[0-9a-f]{32}\.tmp", aside.name)
+        assert re.fullmatch(r"\.result\.bin\.[0-9a-f]{32}\.tmp", aside.name)
         file.write(memoryview(np.arange(3, dtype=np.uint16)))
     assert path.read_bytes() == b"one \0\0\1\0\2\0"
     assert list(tmp_path.iterdir()) == [path]
@@ -95,6 +96,38 @@ def test_name_as_long_as_the_system_takes_is_taken(tmp_path: Path):
     with new_file(path) as file:
         file.write(b"x")
     assert path.exists()
+
+
+def test_folder_takes_the_place_of_an_older_one_or_leaves_it(tmp_path: Path):
+    path = tmp_path / "result"
+    for number in range(2):
+        with replacement(path) as temporary:
+            temporary.mkdir()
+            (temporary / f"{number}.txt").touch()
+            assert [file.name for file in path.glob("*")] == ["0.txt"] * number
+        assert [file.name for file in path.iterdir()] == [f"{number}.txt"]
+    with pytest.raises(ZeroDivisionError), replacement(path) as temporary:
+        temporary.mkdir()
+        raise ZeroDivisionError
+    assert [file.name for file in path.iterdir()] == ["1.txt"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_that_cannot_be_moved_into_place_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, rename = tmp_path / "result", os.rename
+    path.mkdir()
+    (path / "old.txt").touch()
+
+    def refused(source: Path, target: Path) -> None:
+        if Path(source).suffix == ".tmp":
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refused)
+    with pytest.raises(OSError, match="No space left"), replacement(path) as temporary:
+        temporary.mkdir()
+    assert [file.name for file in path.iterdir()] == ["old.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_file_and_folder_are_synced_around_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -166,7 +166,7 @@ class TestPca:
         space, *_ = fill()
         with pytest.raises(InvalidChoice) as caught:
             shrink(cache, space, "pca", components=components)
-        assert str(caught.value) == f"pca keeps 1 to 20 components here; received {components}. Give --components."
+        assert str(caught.value) == f"pca keeps 1 to 20 components here; received {components}. Give `components`."
         assert cache.spaces() == [space.folder.name]
 
     def test_no_more_components_than_rows(self, cache: FeatureCache, fill: Callable):

@@ -99,7 +99,7 @@ def test_newer_format_asks_for_an_upgrade(file: Path, spec: FeatureSpec, known: 
     with h5py.File(file, "r+" if known else "w") as opened:
         opened.attrs["layertap_format"] = 3
     assert refusal(file, spec) == (
-        f"{file} has format 3 and this Layertap reads 2; upgrade layertap, or choose another folder with --cache."
+        f"{file} has format 3 and this Layertap reads 2; upgrade layertap, or choose another folder with `cache`."
     )
 
 

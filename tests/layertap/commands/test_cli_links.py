@@ -21,7 +21,7 @@ def loop(tmp_path: Path) -> Path:
 
 
 def test_a_link_in_a_circle_is_no_place_to_write_to(loop: Path) -> None:
-    with pytest.raises(InvalidChoice, match="is a link that leads in a circle; choose another folder with --out"):
+    with pytest.raises(InvalidChoice, match="is a link that leads in a circle; choose another folder with `out`"):
         check_free(loop, "run", lambda folder: True, overwrite=True)
     with pytest.raises(InvalidChoice, match="is a link that leads in a circle"), output.output(str(loop)):
         pytest.fail("the block was entered")

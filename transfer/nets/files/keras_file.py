@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFile
-from feature_cache.files.weights_file import most_bytes
+from feature_cache.files.weights_file import require_bounded
 from transfer.nets.files import hdf5
 from transfer.nets.files.keras2 import to_keras3, with_modules
 from transfer.nets.files.kinds import kind_of
@@ -129,8 +129,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def _read_archive(file: Path, size: int) -> NetFile:
     with zipfile.ZipFile(file) as archive:
-        if sum(part.file_size for part in archive.infolist()) > most_bytes(size):
-            raise UnsafeFile(f"{file} would unpack to far more than the {size:,} bytes that it has.")
+        require_bounded(archive, file, size)
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise ValueError("config.json is too large")
         config = json.loads(archive.read("config.json"))
