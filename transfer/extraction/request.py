@@ -130,11 +130,6 @@ class FeatureRequest:
 
         return backbone_for(self.net, self.layers, self.size, self.precision)
 
-    @property
-    def backbone(self) -> Backbone:
-        """A net that is built for whoever reads this; it is not kept."""
-        return self.build()
-
 
 class SharedNet:
     """The net of a request for those who only read it: it is built when it is first needed, and shared.
