@@ -93,8 +93,9 @@ def run_one(side: str, net: str, scratch: Path, size: int) -> dict[str, float]:
 def layertap(net: str, scratch: Path, size: int) -> dict[str, float]:
     from feature_cache import FeatureCache
     from transfer.data.datasets import load
+    from transfer.engines.batch import Batch
     from transfer.engines.runner import BatchRunner
-    from transfer.extraction.batches import Batch, read_batches
+    from transfer.extraction.batches import read_batches
     from transfer.extraction.extract import extract
     from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net

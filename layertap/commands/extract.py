@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,28 +27,27 @@ if TYPE_CHECKING:
 
 
 def extract(args: argparse.Namespace) -> None:
-    from transfer.extraction import extract as extraction
-    from transfer.extraction import multi_device
+    # Inside the function: what computes features takes longer to import than the help takes to show.
+    from layertap.workflows.extract import compute_missing
     from transfer.extraction.plan import plan
 
     dataset, request, cache = shared.dataset(args), shared.request(args), shared.cache(args)
     if args.plan:
         _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
         return
-    options = {name: getattr(args, name) for name in ("batch_size", "engine", "on_error", "compress")}
-    chosen = multi_device.devices(args.devices)
-    with Progress("images", args.quiet) as progress:
-        if len(chosen) > 1:
-            report = multi_device.extract_on(chosen, dataset, request, cache, progress=progress, **options)
-        else:
-            report = extraction.extract(dataset, request, cache, progress=progress, **options)
-    listing = cache.root / f"skipped-{_plain(Path(args.data))[:60]}.csv"
-    write_skipped(listing, report.skipped)
+    options = {name: getattr(args, name) for name in ("batch_size", "engine", "devices", "on_error", "compress")}
+    report = compute_missing(dataset, request, cache, progress=partial(Progress, quiet=args.quiet), **options)
+    skipped_file = cache.root / f"skipped-{_plain(Path(args.data))[:60]}.csv"
+    write_skipped(skipped_file, report.skipped)
     print_notes(report.remarks)
     if args.json:
         print_json(asdict(report))
-        return
-    print_skipped(report.skipped, listing)
+    else:
+        print_skipped(report.skipped, skipped_file)
+        _print_report(report)
+
+
+def _print_report(report: Report) -> None:
     rate = f" ({_rate(report.images_per_second)} images/s)" if report.rows_computed else ""
     print(
         f"{report.rows_computed} rows computed, {report.rows_reused} reused, {report.rows_skipped} skipped "

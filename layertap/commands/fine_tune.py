@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from heads.splitting.splits import Split
     from transfer.data.datasets import Dataset
-    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.feature_set import FeatureSet
     from transfer.extraction.request import FeatureRequest
     from transfer.finetune.cut import Cut
     from transfer.finetune.recipe import Recipe
     from transfer.finetune.tensorboard import TensorBoardLogs
     from transfer.finetune.tuner import FineTuner
+    from transfer.nets.backbone import Backbone
 
 SPARE = 1.05  # of the disk: files are a little larger than the numbers in them
 
@@ -54,13 +55,13 @@ def fine_tune(args: argparse.Namespace) -> None:
     problem.protocol(args, dataset).divide(labels, problem.groups(args, dataset, np.arange(len(labels))))
     share_steps()
     start = _start(args, recipe)
-    cut = find_cut(
-        start.request.backbone, start.request.specs[0].layer, args.unfreeze_from, keep=not args.no_prefix_cache
-    )
+    backbone = start.request.build()
+    cut = find_cut(backbone, start.request.specs[0].layer, args.unfreeze_from, keep=not args.no_prefix_cache)
     cache = shared.cache(args)
-    tuner = _tuner(start, cut, cache, len(np.unique(labels)), recipe, out)
+    dataset = dataset.identify(cache)
+    tuner = _tuner(start, backbone, cut, cache, len(np.unique(labels)), recipe, out)
     if not args.quiet and not args.json:
-        _announce(cut, start.request, len(dataset), tuner.network.devices)
+        _announce(cut, backbone, start.request, len(dataset), tuner.network.devices)
     prefix = _prefix(start.request, cut)
     if prefix is not None:
         _require_room(dataset, prefix, cut, cache)
@@ -159,8 +160,7 @@ def _prefix(request: FeatureRequest, cut: Cut) -> FeatureRequest | None:
     return replace(request, layers=cut.layers, pooling="none") if cut.layers else None
 
 
-def _announce(cut: Cut, request: FeatureRequest, images: int, devices: int) -> None:
-    backbone = request.backbone
+def _announce(cut: Cut, backbone: Backbone, request: FeatureRequest, images: int, devices: int) -> None:
     weights = sum(
         math.prod(variable.shape)
         for name in cut.trained
@@ -220,7 +220,9 @@ def _rows(
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Recipe, out: Path) -> FineTuner:
+def _tuner(
+    start: Start, backbone: Backbone, cut: Cut, cache: FeatureCache, classes: int, recipe: Recipe, out: Path
+) -> FineTuner:
     from heads.export import affine
     from heads.registry import make_head
     from heads.splitting.groups import encode_groups, fit_params, inner_split
@@ -241,7 +243,7 @@ def _tuner(start: Start, cut: Cut, cache: FeatureCache, classes: int, recipe: Re
         return found.coef.T, found.intercept - found.coef @ found.centre
 
     readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None
-    network = Network(start.request.backbone, cut, *readout, classes, recipe, augments=augments)
+    network = Network(backbone, cut, *readout, classes, recipe, augments=augments)
     key = f"{spec.to_json()} {start.head} {sorted(start.params.items())}"
     views = start.request.views
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from heads.evaluation.cross_validation import Evaluation
     from heads.evaluation.protocol import Protocol
     from transfer.data.datasets import Dataset
-    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.feature_set import FeatureSet
     from transfer.extraction.request import FeatureRequest
     from transfer.finetune.cut import Cut
     from transfer.finetune.tuner import FineTuner
@@ -117,7 +117,7 @@ def finish(
         metrics["test"] = test
     with runs.new_run(out, overwrite=args.overwrite) as folder:
         # In float32, whatever it was trained in: weights are.
-        request = replace(plain(start.request), precision="float32", net=save_net(start.request.backbone, folder))
+        request = replace(plain(start.request), precision="float32", net=save_net(tuner.network.backbone, folder))
         seconds = trainings[-1]["seconds"]
         config = RunConfig(
             parts=(FeatureSource(request.specs[0], runs.net_config(request.net)),),

@@ -34,7 +34,7 @@ def layers(args: argparse.Namespace) -> None:
     net = tuned_net(args.net) or Net(args.net)
     if not (net.is_file or net.weights_file):
         net = replace(net, weights="none")  # shapes need no weights
-    backbone = FeatureRequest(net, size=args.size).backbone
+    backbone = FeatureRequest(net, size=args.size).build()
     from transfer.nets.costs import classifier_table, table  # after Keras
 
     infos = table(backbone)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from heads.splitting.splits import Split
     from layertap.workflows.protocol import ProtocolOptions
     from transfer.data.datasets import Dataset
-    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.feature_set import FeatureSet
     from transfer.nets.catalogue import Net
 
 CLASSES, REGRESSION, MULTILABEL = TASKS

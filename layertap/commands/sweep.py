@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from layertap.commands.terminal.output import Progress, output, print_json, prin
 if TYPE_CHECKING:
     from heads.evaluation.sweep import Pair, Result
     from transfer.data.datasets import Dataset
-    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.feature_set import FeatureSet
     from transfer.extraction.request import FeatureRequest
 
 SHOWN = 20  # rows of the table
@@ -223,18 +224,19 @@ def _features(
 ) -> tuple[dict[str, Any], FeatureSet]:
     """The features by name, and those of the first request with the images that can be read and the specs of all."""
     from feature_cache.joined import Joined
-    from transfer.extraction.extract import extract
+    from layertap.workflows.extract import compute_missing
     from transfer.extraction.lookup import stored_features
 
     cache = shared.cache(args)
+    known = dataset.identify(cache)
     requests = list({id(one.request): one.request for parts in readouts.values() for one in parts}.values())
     cached = {}
     for request in requests:
         if args.extract:
-            with Progress("images", args.quiet) as progress:
-                extract(dataset, request, cache, on_error=args.on_error, progress=progress)
+            progress = partial(Progress, quiet=args.quiet)
+            compute_missing(known, request, cache, on_error=args.on_error, progress=progress)
         try:
-            cached[id(request)] = stored_features(dataset, request, cache, on_error=args.on_error)
+            cached[id(request)] = stored_features(known, request, cache, on_error=args.on_error)
         except MissingFeatures as error:
             raise MissingFeatures(f"{error} Compute what is missing with --extract.") from error
     found: dict[str, Any] = {}
@@ -256,7 +258,7 @@ def _costs(readouts: dict[str, list[Readout]]) -> dict[str, float]:
         request = replace(one.request, net=outline, layers=tuple(dict.fromkeys((*one.request.layers, one.layer))))
         key = net.name, one.request.size
         if key not in backbones:
-            backbones[key] = request.backbone
+            backbones[key] = request.build()
     costs = {}
     for name, parts in readouts.items():
         layers: dict[tuple[Any, ...], list[str]] = {}

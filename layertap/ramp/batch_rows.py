@@ -23,10 +23,12 @@ from feature_cache.joined import Joined
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments import segment_writer
 from layertap.ramp.images import as_pixels, digests_of
+from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner, default_batch_size
 from transfer.engines.selection import choose
-from transfer.extraction.batches import Batch
-from transfer.extraction.request import FeatureRequest
+from transfer.extraction import loop
+from transfer.extraction.request import FeatureRequest, SharedNet
+from transfer.extraction.stages import FeatureWriter
 from transfer.hardware import cores
 
 # Rows of predictions that are collected before they are written, and their bytes.
@@ -46,6 +48,7 @@ class BatchRows:
 
     def __init__(self, request: FeatureRequest, cache: FeatureCache) -> None:
         self._request = request
+        self._net = SharedNet(request)
         self._spaces = [cache[spec] for spec in request.specs]
         self._size = request.specs[0].size
         self._engines: BatchRunner | None = None  # for batches of predictions, of at most so many images
@@ -243,16 +246,8 @@ class BatchRows:
         first = next(batches, None)
         if first is None:  # nothing is missing: no net is loaded
             return
-        engines, begun = BatchRunner(self._request, most=most, start=start), time.monotonic()
-        with contextlib.ExitStack() as stack:
-            writers: list[Any] = []
-            for batch, features in engines.run(itertools.chain([first], batches)):
-                if not writers:
-                    since = begun + engines.making
-                    made = [space.writer(engines.provenance, since=since) for space in self._spaces]
-                    writers = [stack.enter_context(writer) for writer in made]
-                for writer, rows in zip(writers, features, strict=True):
-                    writer.append(batch.digests, rows)
+        runner = BatchRunner(self._request, most=most, start=start, net=self._net)
+        loop.run(itertools.chain([first], batches), runner, FeatureWriter(runner, lambda: self._spaces))
         self._look()
 
     def _hold(self, digests: np.ndarray, pixels: np.ndarray, most: int) -> None:
@@ -260,7 +255,7 @@ class BatchRows:
         if self._engines is None or most > self._most:
             # OpenVINO computes a batch on one core: each gets a share. Others share a batch among all cores.
             among = len(cores()) if choose("auto", self._request.precision) == "openvino" else 1
-            self._engines, self._most = BatchRunner(self._request, most=-(-most // among)), most
+            self._engines, self._most = BatchRunner(self._request, most=-(-most // among), net=self._net), most
         begun, size = time.monotonic(), self._engines.batch_size
         starts = range(0, len(pixels), size)
         views = np.zeros(size, np.uint32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +19,7 @@ from transfer.finetune.recipe import Recipe
 
 if TYPE_CHECKING:
     from transfer.finetune.tuner import FineTuner, InnerSplit
+    from transfer.nets.backbone import Backbone
 
 FILE = "tuned.npz"
 # From features of shape (n, d), labels and groups, which are equal for images of the same pixels, to the kernel
@@ -81,8 +81,9 @@ class BatchTuner:
         LayertapError
             When the net is not to be had, or the cache cannot be written.
         """
-        request = replace(self.features.request)  # with a net of its own: it is trained in place
-        cut = cut_of(request, self.unfreeze_from)
+        request = self.features.request
+        backbone = request.build()  # of its own: it is trained in place
+        cut = cut_of(request, backbone, self.unfreeze_from)
         self._kept, read = self.features.at(cut.layers, "none"), self.features.rows
         rows, targets, contents = self._kept.of_epoch(batches, count)
         read.complete(rows, cut.layers)
@@ -97,14 +98,16 @@ class BatchTuner:
 
         labels = targets.argmax(axis=1)
         self.n_classes_, self.classes_ = targets.shape[1], np.unique(labels)
-        self._tuner = self._tuner_of(request, cut, probe).fit(rows, labels, contents)
+        self._tuner = self._tuner_of(request, backbone, cut, probe).fit(rows, labels, contents)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes) of a batch; 0 for a class that no image to train on had."""
         if self._tuner is None:  # it has been saved, or pickled
-            request = replace(self.features.request)
-            self._tuner = self._tuner_of(request, cut_of(request, self.unfreeze_from), self.probe)
+            request = self.features.request
+            backbone = request.build()
+            cut = cut_of(request, backbone, self.unfreeze_from)
+            self._tuner = self._tuner_of(request, backbone, cut, self.probe)
             self._tuner.classes_, self._tuner.network.weights = self.classes_, self._weights
         probabilities = np.zeros((len(X), self.n_classes_))
         probabilities[:, self.classes_] = self._tuner.predict_proba(self._kept(X))
@@ -130,7 +133,8 @@ class BatchTuner:
             self._weights = [found[f"weights-{number}"] for number in range(len(found) - 2)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"the tuned weights in {folder} cannot be read ({error}); train them again.") from error
-        cut = cut_of(replace(self.features.request), self.unfreeze_from)
+        request = self.features.request
+        cut = cut_of(request, request.build(), self.unfreeze_from)
         self._kept, self._tuner = self.features.at(cut.layers, "none"), None
         return self
 
@@ -138,18 +142,18 @@ class BatchTuner:
         weights = self._tuner.network.weights if self._tuner else self._weights
         return {**self.__dict__, "_tuner": None, "_weights": weights}
 
-    def _tuner_of(self, request: FeatureRequest, cut: Cut, probe: Any) -> FineTuner:
+    def _tuner_of(self, request: FeatureRequest, backbone: Backbone, cut: Cut, probe: Any) -> FineTuner:
         from transfer.finetune.network import Network  # after the net, which loads Keras quietly
         from transfer.finetune.tuner import FineTuner
 
         [spec] = request.specs
         classes = len(self.classes_)
-        network = Network(request.backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, self.recipe)
+        network = Network(backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, self.recipe)
         return FineTuner(network, probe, self.recipe, self.split)
 
 
-def cut_of(request: FeatureRequest, unfreeze_from: str) -> Cut:
-    """Where the net of `request` is cut, which reads one layer.
+def cut_of(request: FeatureRequest, backbone: Backbone, unfreeze_from: str) -> Cut:
+    """Where the net of `request`, which reads one layer, is cut.
 
     Raises
     ------
@@ -158,7 +162,7 @@ def cut_of(request: FeatureRequest, unfreeze_from: str) -> Cut:
     """
     if len(request.specs) > 1:
         raise InvalidChoice("fine-tuning reads one layer; name a single one with `layer`.")
-    cut = find_cut(request.backbone, request.specs[0].layer, unfreeze_from)
+    cut = find_cut(backbone, request.specs[0].layer, unfreeze_from)
     if not cut.layers:
         raise InvalidChoice(
             f"training {request.net.name} from {cut.trained[0]} on leaves nothing to keep; choose a later layer."

@@ -62,8 +62,7 @@ class BatchFeatures:
     ) -> None:
         layers = (layer,) if isinstance(layer, str) else tuple(layer)
         request = FeatureRequest(Net(net, weights, seed, preprocessing), layers, pool, size)
-        # By their names, and as a request of its own: where these had to be found out, the other has built the net.
-        self.request = replace(request, layers=tuple(spec.layer for spec in request.specs))
+        self.request = request.resolve()[0]  # layers by their names, also after the net's file has changed
         self.cache = cache
         self._rows: BatchRows | None = None
 

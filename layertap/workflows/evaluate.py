@@ -10,8 +10,9 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
 from heads.evaluation.tasks import task_of
+from layertap.progress import ProgressBar, progress_bars
 from layertap.runs import Run, load_run
-from layertap.workflows.inputs import ProgressBar, as_dataset, progress_bars
+from layertap.workflows.inputs import as_dataset
 from layertap.workflows.predict import apply_run
 from layertap.workflows.protocol import count_seen, identify
 from layertap.workflows.targets import CLASSES, REGRESSION, read_targets
@@ -65,7 +66,7 @@ def evaluate(
     on_error : {'fail', 'skip'}
         What to do about an unreadable image.
     progress : bool or callable
-        See `layertap.workflows.inputs.progress_bars`.
+        See `layertap.progress.progress_bars`.
 
     Returns
     -------

@@ -19,11 +19,12 @@ from feature_cache.files.atomic import new_file
 from feature_cache.joined import Joined
 from heads.evaluation.tasks import outputs as outputs_of
 from heads.validation import finite
+from layertap.progress import ProgressBar, progress_bars
 from layertap.runs import Run, load_run
-from layertap.workflows.inputs import ProgressBar, as_dataset, extracted, progress_bars
+from layertap.workflows.inputs import as_dataset, extracted
 from layertap.workflows.targets import CLASSES, MULTILABEL, REGRESSION
 from transfer.data.datasets import BUILT_IN, Dataset, Unreadable, from_files, is_dataset
-from transfer.extraction.lookup import FeatureSet
+from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.request import request_for
 
 THRESHOLD = 0.5  # the probability above which an image has a label
@@ -163,7 +164,7 @@ def predict(
     on_error : {'fail', 'skip'}
         What to do about an unreadable image.
     progress : bool or callable
-        See `layertap.workflows.inputs.progress_bars`.
+        See `layertap.progress.progress_bars`.
 
     Returns
     -------
@@ -256,6 +257,7 @@ def apply_run(run: Run, dataset: Dataset, cache: FeatureCache, on_error: str, pr
     count = run.views.count if run.views.average else 1
     notes: tuple[str, ...] = ()
     found: list[FeatureSet] = []
+    dataset = dataset.identify(cache)
     for (spec, _), net in zip(run.parts, run.nets, strict=True):
         request = request_for(spec, net, count)
         features, remarks = extracted(dataset, request, cache, on_error=on_error, progress=progress)

@@ -13,11 +13,11 @@ from feature_cache.files.digest_list import digest_keys
 from heads.evaluation.protocol import Protocol
 from heads.splitting.predefined import predefined_split
 from heads.splitting.splits import Split, united
-from layertap.workflows.inputs import ProgressBar, no_progress
+from layertap.progress import ProgressBar, no_progress
 from transfer.data.columns import texts
 from transfer.data.datasets import Dataset
 from transfer.data.groups import copy_groups, count_label_conflicts, identity_digests, near_groups, page_groups
-from transfer.extraction.lookup import FeatureSet
+from transfer.extraction.feature_set import FeatureSet
 
 EXACT, NEAR, COPIES = "exact", "near", "copies"  # what stays on one side of every split
 

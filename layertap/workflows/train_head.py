@@ -21,11 +21,12 @@ from heads.evaluation.protocol import Protocol, Trained, learning_curve, train
 from heads.evaluation.views import Views
 from heads.registry import make_head, record, seeded
 from layertap import runs
+from layertap.progress import ProgressBar, progress_bars
 from layertap.report.maps import require_method
 from layertap.report.run_pictures import RunResults, illustrate
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport
-from layertap.workflows.inputs import ProgressBar, as_dataset, progress_bars, stored
+from layertap.workflows.inputs import as_dataset, stored
 from layertap.workflows.protocol import EXACT, ProtocolOptions, find_copies, identify, parted_notes, seen_warnings
 from layertap.workflows.targets import (
     CLASSES,
@@ -37,7 +38,7 @@ from layertap.workflows.targets import (
     task_of_columns,
 )
 from transfer.data.datasets import Dataset
-from transfer.extraction.lookup import FeatureSet
+from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.request import FeatureRequest, request_of
 from transfer.nets.catalogue import Net
 
@@ -162,7 +163,7 @@ def train_head(
     overwrite : bool
         Whether a run in that folder is replaced.
     progress : bool or callable
-        See `layertap.workflows.inputs.progress_bars`.
+        See `layertap.progress.progress_bars`.
 
     Returns
     -------
@@ -245,6 +246,7 @@ def _candidates(
     on_error: str,
 ) -> _Candidates:
     """The features that the head may read, or all of them side by side."""
+    dataset = dataset.identify(cache)
     features = stored(dataset, request, cache, on_error=on_error)
     views = Views(request.views, average_views)
     sources = {spec.layer: [(spec, request.net)] for spec in request.specs}

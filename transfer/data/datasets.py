@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,10 @@ from transfer.data.arrays.images import StoredImage
 from transfer.data.dataset_html import dataset_html
 from transfer.data.folders import listing
 from transfer.data.images import ArraySource, FileSource, ImageSource
+
+if TYPE_CHECKING:
+    from feature_cache.cache import FeatureCache
+    from transfer.data.identity import IdentifiedDataset
 
 BUILT_IN = ("digits",)
 CHUNK = 4096  # images whose digests are asked for at a time
@@ -121,6 +126,19 @@ class Dataset:
             self.empty_classes,
             self.notes,
         )
+
+    def identify(self, cache: FeatureCache | DigestMemo) -> IdentifiedDataset:
+        """The same data set with the digest of every image, which is found out once and carried along.
+
+        Parameters
+        ----------
+        cache : FeatureCache or DigestMemo
+            Its memo remembers the digests of files, so that unchanged files are not read again.
+        """
+        # Here, because an `IdentifiedDataset` is a `Dataset`: its module imports this one.
+        from transfer.data.identity import identify
+
+        return identify(self, cache)
 
 
 def load(

@@ -13,7 +13,7 @@ from transfer.engines.base import Engine
 from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
 from transfer.engines.selection import choose
-from transfer.extraction.request import FeatureRequest
+from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.hardware import available_memory
 
 # What computing in less than float32 may change in a feature, as a share of the largest one.
@@ -29,6 +29,8 @@ class EngineFactory:
         See `transfer.engines.selection.choose`.
     start : tuple of str
         The layers whose outputs the inputs are; none where they are pixels.
+    net : SharedNet, optional
+        The net of the request, if it is used elsewhere too.
 
     Attributes
     ----------
@@ -43,18 +45,21 @@ class EngineFactory:
         When the net or the layer is not to be had, or the engine is not.
     """
 
-    def __init__(self, request: FeatureRequest, engine: str, start: tuple[str, ...]) -> None:
+    def __init__(
+        self, request: FeatureRequest, engine: str, start: tuple[str, ...], net: SharedNet | None = None
+    ) -> None:
         self.name = choose(engine, request.precision)
         self.note = ""
         self._must = engine == "openvino"
         self._request = request
+        self._net = net or SharedNet(request)
         # A net is converted as it is; OpenVINO then computes it in the precision that is wanted.
         self._exact = request if request.precision == "float32" else replace(request, precision="float32")
         self._start = start
         size = request.specs[0].size
         kinds = [(*size, channels) for channels in (1, 3)] if not start else []
         if not (self.name == "openvino" and any(openvino_store.is_kept(self._what(kind)) for kind in kinds)):
-            _ = self._exact.backbone  # now, so that what the net does not have is known before anything is written
+            self._net.at("float32")  # now, so that what the net does not have is known before anything is written
 
     def make(self, inputs: np.ndarray, batch_size: int, room: int | None = None) -> Engine:
         """An engine for inputs like these, and batches of `batch_size`, or of fewer if they would take too much memory.
@@ -121,7 +126,7 @@ class EngineFactory:
 
     def _model(self, request: FeatureRequest, kind: tuple[int, ...]) -> Any:
         """The cut net, built by Keras."""
-        backbone, specs = request.backbone, request.specs
+        backbone, specs = self._net.at(request.precision), request.specs
         readouts = [(backbone.find(spec.layer), spec.pooling) for spec in specs]
         if self._start:
             model = backbone.cut_from(self._start, readouts)

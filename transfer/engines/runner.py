@@ -14,10 +14,10 @@ import PIL
 from feature_cache.errors import BadData, InvalidChoice, one_line
 from feature_cache.version import own_version
 from transfer.engines.base import Engine, Pending, out_of_memory
+from transfer.engines.batch import Batch
 from transfer.engines.factory import EngineFactory
 from transfer.engines.selection import accelerated, keras_backend
-from transfer.extraction.batches import Batch
-from transfer.extraction.request import FeatureRequest
+from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.hardware import available_memory
 
 # Pixels of a batch, and the most images. OpenVINO gives each core a batch of its own, and small ones stay in the
@@ -40,6 +40,8 @@ class BatchRunner:
         See `transfer.engines.selection.choose`.
     start : tuple of str
         The layers whose outputs the inputs are (see `Backbone.cut_from`); by default they are pixels.
+    net : SharedNet, optional
+        The net of the request, if it is used elsewhere too; by default one is built where it is needed.
 
     Attributes
     ----------
@@ -62,8 +64,9 @@ class BatchRunner:
         most: int = BATCH_IMAGES,
         engine: str = "auto",
         start: tuple[str, ...] = (),
+        net: SharedNet | None = None,
     ) -> None:
-        self._maker = EngineFactory(request, engine, start)
+        self._maker = EngineFactory(request, engine, start, net)
         self._request = request
         self._room = available_memory() if batch_size is None else None
         self.batch_size = max(1, min(batch_size or default_batch_size(self.name, request.specs[0].size), most))

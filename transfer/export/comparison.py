@@ -14,8 +14,8 @@ from feature_cache.errors import BadData, BadImage
 from feature_cache.spec import FeatureSpec
 from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, pixels_for
+from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner
-from transfer.extraction.batches import Batch
 from transfer.extraction.request import FeatureRequest
 
 BATCH_SIZE = 8  # images that a whole model is given at a time

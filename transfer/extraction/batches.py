@@ -1,9 +1,8 @@
-"""Reading: images decoded in threads, a bounded number ahead, and assembled into batches in buffers used again."""
+"""Reading: images are decoded in threads, a bounded number ahead, and assembled into batches in reused buffers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -16,35 +15,19 @@ from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset
 from transfer.data.images import pixels_for
 from transfer.data.remarks import Remarks
+from transfer.engines.batch import Batch
 from transfer.extraction.lookup import Missing
 from transfer.extraction.request import FeatureRequest
 from transfer.hardware import cores
 
 # Images that a thread decodes before it reports: handing over each of many small ones would cost more than decoding.
 GROUP = 16
-# Images that are decoded ahead at the start, while the engine is made; and their bytes.
+# The number of images that are decoded ahead at the start, while the engine is built, and their bytes.
 FIRST_IMAGES = 128
 FIRST_BYTES = 64 * 2**20
 
-_Decoded = tuple[int, int, bytes, np.ndarray | BadImage]  # position, view, digest, and pixels or why there are none
-
-
-@dataclass
-class Batch:
-    """Inputs of one shape, ready for the net.
-
-    Attributes
-    ----------
-    digests : ndarray of shape (n, 16), uint8
-    views : ndarray of shape (n,), uint32
-    inputs : ndarray of shape (n, height, width, channels), uint8; or of rows of a layer, float32
-        Until the batch is released: then the next one may come to lie there.
-    """
-
-    digests: np.ndarray
-    views: np.ndarray
-    inputs: np.ndarray
-    release: Callable[[], None] = field(default=lambda: None)
+OnPixels = Callable[[bytes, np.ndarray], object]
+_Decoded = tuple[int, int, bytes, np.ndarray | BadImage]  # position, view, digest, and the pixels or the error
 
 
 def read_batches(
@@ -57,7 +40,7 @@ def read_batches(
     remarks: Remarks | None = None,
     threads: int | None = None,
     stop: bool = False,
-    on_pixels: Callable[[bytes, np.ndarray], object] | None = None,
+    on_pixels: OnPixels | None = None,
 ) -> Iterator[Batch]:
     """Decode images in threads, a bounded number ahead, and assemble batches of one channel count.
 
@@ -66,72 +49,38 @@ def read_batches(
     jobs : iterable of int
         Images and views (see `transfer.extraction.lookup.Missing`); for a single view, positions in `dataset`.
     undecodable : dict
-        Where it is noted why an image could not be decoded, by its position.
+        Receives the error of each image that could not be decoded, by its position.
     remarks : Remarks, optional
-        Where it is noted what decoding has guessed or left out.
+        Receives what decoding has guessed or left out.
     stop : bool
-        Begin with no further images once there is one such; those that are under way still come.
+        Begin with no further images once one cannot be decoded; those that are in preparation still come.
     on_pixels : callable, optional
         Called once for each image, in the thread that decodes it, with the digest of its content and its pixels.
     """
-    spec = request.specs[0]
-    augment = Augmentation.from_key(request.augmentation) if request.augmentation is not None else None
-
-    def load(position: int) -> tuple[bytes, np.ndarray]:
-        source = dataset.sources[position]
-        digest, picture = source.load()
-        pixels = pixels_for(picture, spec, str(source))
-        if remarks is not None:
-            remarks.add(picture.remarks, dataset.ids[position])
-        if on_pixels:
-            on_pixels(digest, pixels)
-        return digest, pixels
-
-    def decode(group: list[int]) -> list[_Decoded]:
-        decoded: list[_Decoded] = []
-        last, digest, plain = -1, b"", np.empty(0)
-        for job in group:
-            position, view = divmod(int(job), request.views)
-            try:
-                if position != last:  # the views of an image come one after another
-                    (digest, plain), last = load(position), position
-                pixels = augment(plain, digest, view) if augment else plain
-                decoded.append((position, view, digest, pixels))
-            except BadImage as error:
-                decoded.append((position, view, b"", error.alone()))
-        return decoded
-
+    height, width = request.specs[0].size
     threads = threads or len(cores())
     group_size = max(1, min(GROUP, batch_size // (2 * threads)))
     steady = max(2 * batch_size, 2 * threads)
-    most = max(steady, min(FIRST_IMAGES, FIRST_BYTES // (3 * spec.size[0] * spec.size[1])))
-    depth, first = -(-steady // group_size) - 1, -(-most // group_size) - 1
+    at_start = max(steady, min(FIRST_IMAGES, FIRST_BYTES // (3 * height * width)))
+    depth, first = -(-steady // group_size) - 1, -(-at_start // group_size) - 1
 
     def groups() -> Iterator[list[int]]:
         upcoming = iter(jobs)
         while not (stop and undecodable) and (group := list(islice(upcoming, group_size))):
             yield group
 
-    filling: dict[int, _Buffer] = {}
-    rings: dict[int, list[_Buffer]] = {}
+    decode, assembler = _Decoder(dataset, request, remarks, on_pixels), _Assembler(batch_size)
     for decoded in map_ahead(decode, groups(), threads=threads, depth=depth, first=first):
         for position, view, digest, pixels in decoded:
             if isinstance(pixels, BadImage):
                 undecodable[position] = pixels
-                continue
-            channels = pixels.shape[-1]
-            if channels not in filling:
-                ring = rings.setdefault(channels, [])
-                filling[channels] = ring.pop() if ring else _Buffer(batch_size, pixels.shape, ring)
-            filling[channels].add(digest, view, pixels)
-            if filling[channels].full:
-                yield filling.pop(channels).batch()
-    for buffer in filling.values():
-        yield buffer.batch()
+            elif batch := assembler.add(digest, view, pixels):
+                yield batch
+    yield from assembler.rest()
 
 
 def read_rows(spaces: Sequence[Space], missing: Missing, jobs: Iterable[int], batch_size: int) -> Iterator[Batch]:
-    """Batches of stored features, in place of images, for a net that starts from there (see `Backbone.cut_from`)."""
+    """Batches of stored features in place of images, for a net that starts at their layers (`Backbone.cut_from`)."""
     upcoming = iter(jobs)
     while some := list(islice(upcoming, batch_size)):
         digests, views = missing.keys(np.array(some))
@@ -140,14 +89,75 @@ def read_rows(spaces: Sequence[Space], missing: Missing, jobs: Iterable[int], ba
         yield Batch(digests, views, joined)
 
 
-class _Buffer:
-    """Room for a batch, which goes back to `ring` when the batch is released."""
+class _Decoder:
+    """Decodes groups of images into the pixels of their views. Several threads call it at the same time."""
 
-    def __init__(self, size: int, shape: tuple[int, ...], ring: list[_Buffer]) -> None:
+    def __init__(
+        self, dataset: Dataset, request: FeatureRequest, remarks: Remarks | None, on_pixels: OnPixels | None
+    ) -> None:
+        self._dataset = dataset
+        self._spec, self._views = request.specs[0], request.views
+        self._augment = Augmentation.from_key(request.augmentation) if request.augmentation is not None else None
+        self._remarks = remarks
+        self._on_pixels = on_pixels
+
+    def __call__(self, group: list[int]) -> list[_Decoded]:
+        decoded: list[_Decoded] = []
+        last, digest, plain = -1, b"", np.empty(0)
+        for job in group:
+            position, view = divmod(int(job), self._views)
+            try:
+                if position != last:  # the views of an image come one after another
+                    (digest, plain), last = self._load(position), position
+                pixels = self._augment(plain, digest, view) if self._augment else plain
+                decoded.append((position, view, digest, pixels))
+            except BadImage as error:
+                decoded.append((position, view, b"", error.alone()))
+        return decoded
+
+    def _load(self, position: int) -> tuple[bytes, np.ndarray]:
+        source = self._dataset.sources[position]
+        digest, picture = source.load()
+        pixels = pixels_for(picture, self._spec, str(source))
+        if self._remarks is not None:
+            self._remarks.add(picture.remarks, self._dataset.ids[position])
+        if self._on_pixels:
+            self._on_pixels(digest, pixels)
+        return digest, pixels
+
+
+class _Assembler:
+    """Collects the pixels of images into batches, one for each number of channels."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._filling: dict[int, _Buffer] = {}
+        self._free: dict[int, list[_Buffer]] = {}
+
+    def add(self, digest: bytes, view: int, pixels: np.ndarray) -> Batch | None:
+        """The batch that these pixels have filled, if they have filled one."""
+        channels = pixels.shape[-1]
+        if channels not in self._filling:
+            free = self._free.setdefault(channels, [])
+            self._filling[channels] = free.pop() if free else _Buffer(self._batch_size, pixels.shape, free)
+        buffer = self._filling[channels]
+        buffer.add(digest, view, pixels)
+        return self._filling.pop(channels).batch() if buffer.full else None
+
+    def rest(self) -> Iterator[Batch]:
+        """The batches that are not full."""
+        for buffer in self._filling.values():
+            yield buffer.batch()
+
+
+class _Buffer:
+    """Memory for a batch; it is appended to `free` when the batch is released."""
+
+    def __init__(self, size: int, shape: tuple[int, ...], free: list[_Buffer]) -> None:
         self._inputs = np.empty((size, *shape), np.uint8)
         self._digests = bytearray()
         self._views: list[int] = []
-        self._ring = ring
+        self._free = free
 
     @property
     def full(self) -> bool:
@@ -163,4 +173,4 @@ class _Buffer:
         views = np.array(self._views, np.uint32)
         self._digests.clear()
         self._views.clear()
-        return Batch(digests, views, self._inputs[: len(views)], lambda: self._ring.append(self))
+        return Batch(digests, views, self._inputs[: len(views)], lambda: self._free.append(self))

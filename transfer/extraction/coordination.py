@@ -1,35 +1,45 @@
-"""Sharing: extractions that run at the same time leave to each other what each has done."""
+"""Coordination: extractions that run at the same time do not compute the same rows."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from feature_cache.space import segment_names
+from transfer.engines import openvino_store
 from transfer.extraction.lookup import Missing
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOOK_SECONDS = 5.0
 
 
 class WorkQueue:
-    """The images still to compute; rows that other processes commit meanwhile are left out.
+    """The images that are still to be computed; rows that other processes commit meanwhile are left out.
 
-    Whenever another process is seen to have written to the same spaces, the rest is gone through from another random
-    place on, so that they work on different images. Iterating gives jobs (see `Missing`).
+    When another process has written to the same spaces, the rest is continued from another random position, so that
+    the processes work on different images. Iterating gives jobs (see `Missing`).
 
     Attributes
     ----------
     spaces : list of Space
-        As their segments were when last looked at.
+        The spaces of the features, with the segments that they had when they were last looked at.
     dropped : int
-        Jobs left out so far.
+        The number of jobs left out so far.
     """
 
     def __init__(self, missing: Missing) -> None:
         self._missing = missing
-        # By name alone: opening the segments, and sorting their keys, is for when there is something new.
+        # Only the names: segments are opened, and their keys sorted, once there are new ones.
         self._known = [{part.name for part in space.index.listed} for space in missing.spaces]
         self._looked = time.monotonic()
         self._order = missing.jobs
@@ -48,11 +58,12 @@ class WorkQueue:
             yield int(self._order[self._next - 1])
 
     def wrote(self, names: set[str]) -> None:
-        """Tell which segments this process has written."""
+        """Note the names of segments that this process has written."""
         for known in self._known:
             known |= names
 
     def _look(self) -> None:
+        """Leave out what other processes have written since the last look."""
         now = [segment_names(space.folder) for space in self.spaces]
         if all(names <= known for names, known in zip(now, self._known, strict=True)):
             return
@@ -64,3 +75,25 @@ class WorkQueue:
         if len(rest):
             rest = np.roll(rest, -int(np.random.default_rng().integers(len(rest))))
         self._order, self._next = rest, 0
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process of this user, on this machine, is inside this context for the same cache folder.
+
+    Folds that are computed at the same time have most images in common, and each computation takes all cores: so one
+    of them computes the common images, and the next finds them in the cache. (`WorkQueue` divides long work on many
+    machines; it begins when the first segment has been written.) The system releases the lock when a process ends,
+    however it ends.
+
+    On systems without locks nobody waits: work may be done twice, and the cache stays correct.
+    """
+    name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            locks = openvino_store.folder().parent / "turns"  # earlier versions lock the same files
+            locks.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((locks / name).open("w"))
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,12 +1,9 @@
-"""Extraction: the one visible loop from images to cached features."""
+"""Extraction: features that the cache lacks are computed and stored, by the loop of `transfer.extraction.loop`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,20 +11,20 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from feature_cache.segments.compression import zstandard
-from feature_cache.writer import SpaceWriter
 from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.groups import PixelDigests
+from transfer.data.identity import IdentifiedDataset
 from transfer.data.remarks import Remarks
+from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner
-from transfer.extraction import reuse
-from transfer.extraction.batches import Batch
+from transfer.extraction import loop, reuse
 from transfer.extraction.coordination import WorkQueue
-from transfer.extraction.lookup import Missing, find_missing, refusal, with_copies
-from transfer.extraction.request import FeatureRequest
-from transfer.extraction.stages import BackgroundWriter, StageTimer
+from transfer.extraction.fill import fill_from_stored
+from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
+from transfer.extraction.request import FeatureRequest, SharedNet
+from transfer.extraction.stages import FeatureWriter, StageTimer
 
 Progress = Callable[[int, int], None]  # images done, images in all
-
 
 # An extraction that took so long measures the engine's peak, for this share of the time.
 PEAK_SECONDS = 10.0
@@ -36,19 +33,19 @@ PEAK_SHARE = 0.02
 
 @dataclass(frozen=True)
 class Report:
-    """What an extraction did. Rows are counted over all spaces; computed, reused and skipped make up the total.
+    """What an extraction did. Rows are counted over all spaces: the total is computed, reused and skipped ones.
 
     Attributes
     ----------
     engine : str
         Empty where nothing was computed, as `batch_size` is 0.
     waited : dict of str to float
-        The seconds, by what was waited for: ``prepare`` (looking up what is missing, loading or converting the net),
-        ``decode`` (images to be read and decoded), ``compute`` (the engine), ``write`` (the disk).
+        Seconds by what the extraction waited for: ``prepare`` (looking up what is missing, loading or converting the
+        net), ``decode`` (images to be read and decoded), ``compute`` (the engine), ``write`` (the disk).
     peak : float
         Images a second of the engine alone, where that was measured; else 0.
     started_from : list of str
-        The stored layers that rows were computed from, where there were some.
+        The stored layers that rows were computed from; empty where they were computed from pixels.
     note : str
         Why another engine was used than the one that was chosen.
     remarks : list of str
@@ -84,8 +81,9 @@ def extract(
     compress: bool = False,
     share: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
+    net: SharedNet | None = None,
 ) -> Report:
-    """Compute what `cache` lacks of the features of `dataset`, and keep it.
+    """Compute what `cache` lacks of the features of `dataset`, and store it.
 
     Several processes, on several machines, may do this at the same time: they share the work.
 
@@ -101,150 +99,172 @@ def extract(
         What to do about an unreadable image: raise, keeping what was computed, or leave it out.
     share : (int, int)
         Compute part `share[0]` of `share[1]` equal parts of what is missing (see `transfer.extraction.multi_device`).
+    net : SharedNet, optional
+        The net of the request, if it is used elsewhere too.
 
     Raises
     ------
     BadImage
         For the first unreadable image, unless they are skipped.
     LayertapError
-        When the net or the layer is not to be had, or the cache cannot be written.
+        When the net or the layer cannot be loaded, or the cache cannot be written.
     """
+    options: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "on_error": on_error, "compress": compress}
     if request.coding:
-        options: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "on_error": on_error}
-        options |= {"compress": compress, "share": share}
-        return _extract_shrunk(dataset, request, cache, progress, **options)
+        return _extract_coded(dataset, request, cache, share=share, progress=progress, net=net, **options)
     if compress:
-        zstandard()
-    clock = StageTimer()
-    missing = find_missing(dataset, request, cache, complete=True, compress=compress)
+        zstandard()  # an error if it is not installed, before anything is computed
+    timer = StageTimer()
+    if net is None:
+        request, backbone = request.resolve()
+        net = SharedNet(request, backbone)
+    known = dataset.identify(cache)
+    fill_from_stored(known, request, cache, compress=compress)
+    missing = find_missing(known, request, cache)
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
-
     number, parts = share
     missing = replace(missing, jobs=np.array_split(missing.jobs, parts)[number])
-    clock.lap("prepare")
-    undecodable: dict[int, BadImage] = {}
-    remarks = Remarks()
-    pixels = PixelDigests(cache.memo, request.specs[0])
-    work = _Work(missing, compress, clock, progress, pixels)
-    started_from: set[str] = set()
-    try:
-        for part in reuse.divide(request, cache, missing):
-            engines = BatchRunner(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
-            read = partial(
-                part.read,
-                dataset=dataset,
-                request=request,
-                missing=missing,
-                batch_size=engines.batch_size,
-                undecodable=undecodable,
-                remarks=remarks,
-                stop=on_error == "fail",
-                on_pixels=pixels.add,
-            )
-            work.run(engines, part.jobs, read)
-            started_from |= set(part.start)
-    finally:
-        pixels.save()
-    skipped = missing.unreadable + with_copies(dataset, missing.digests, undecodable)
+    timer.lap("prepare")
+
+    extraction = _Extraction(known, request, cache, missing, net, timer, progress, **options)
+    extraction.run()
+    skipped = [*missing.unreadable, *known.with_content_of(extraction.undecodable)]
     if skipped and on_error == "fail":
         raise refusal(skipped)
-
-    total = len(dataset) * len(missing.spaces) * request.views
-    left_out = len(skipped) * len(missing.spaces) * request.views
-    seconds = clock.total
-    return Report(
-        rows_total=total,
-        rows_computed=work.computed,
-        rows_reused=total - work.computed - left_out,
-        rows_skipped=left_out,
-        seconds=round(seconds, 3),
-        images_per_second=round(work.done / seconds, 1),
-        bytes_written=work.written,
-        spaces=[str(space.folder) for space in missing.spaces],
-        engine=work.engines.name if work.engines else "",
-        batch_size=work.engines.batch_size if work.engines else 0,
-        started_from=sorted(started_from),
-        waited={what: round(waited, 3) for what, waited in clock.seconds.items()},
-        peak=round(work.engines.peak(PEAK_SHARE * seconds), 1) if work.engines and seconds > PEAK_SECONDS else 0.0,
-        note=work.engines.note if work.engines else "",
-        skipped=skipped,
-        remarks=remarks.lines(),
-    )
+    return extraction.report(skipped)
 
 
-class _Work:
-    """Computes rows and has them written.
+class _Extraction:
+    """Puts the stages of the loop together, and counts what they do.
 
     Attributes
     ----------
-    computed : int
-        Rows, over all spaces.
-    done : int
-        Images, each view counted.
-    written : int
-        Bytes.
-    engines : BatchRunner or None
-        Those that ran last.
+    undecodable : dict of int to BadImage
+        The error of each image that could not be decoded, by its position.
     """
 
     def __init__(
-        self, missing: Missing, compress: bool, clock: StageTimer, progress: Progress | None, pixels: PixelDigests
+        self,
+        dataset: IdentifiedDataset,
+        request: FeatureRequest,
+        cache: FeatureCache,
+        missing: Missing,
+        net: SharedNet,
+        timer: StageTimer,
+        progress: Progress | None,
+        *,
+        batch_size: int | None,
+        engine: str,
+        on_error: str,
+        compress: bool,
     ) -> None:
+        self._dataset, self._request, self._cache = dataset, request, cache
         self._missing = missing
-        self._compress = compress
-        self._clock = clock
+        self._net = net
+        self._timer = timer
         self._progress = progress
-        self._pixels = pixels
-        self.computed = self.done = self.written = 0
-        self._left = 0  # images that other processes have done
-        self.engines: BatchRunner | None = None
+        self._batch_size, self._engine, self._compress = batch_size, engine, compress
+        self._stop_at_error = on_error == "fail"
+        self._pixels = PixelDigests(cache.memo, request.specs[0])
+        self._remarks = Remarks()
+        self._rows = self._bytes = 0
+        self._images = 0  # each view counted
+        self._images_of_others = 0  # that other processes have computed meanwhile
+        self._started_from: set[str] = set()
+        self._runner: BatchRunner | None = None  # the last one
+        self.undecodable: dict[int, BadImage] = {}
 
-    def run(self, engines: BatchRunner, jobs: np.ndarray, read: Callable[[Iterable[int]], Iterator[Batch]]) -> None:
-        """Compute these, whose inputs `read` gives."""
-        self.engines, clock = engines, self._clock
-        todo = WorkQueue(replace(self._missing, jobs=jobs))
-        writers: list[SpaceWriter] = []
-        with ExitStack() as stack, BackgroundWriter() as behind:
-            clock.lap("prepare")
-            begun = time.monotonic()
-            for batch, features in engines.run(clock.timed("decode", read(todo))):
-                if not writers:  # only now: a net that cannot be run leaves no empty spaces
-                    how: dict[str, Any] = {"compress": self._compress, "since": begun + engines.making}
-                    made = [space.writer(engines.provenance, **how) for space in todo.spaces]
-                    writers = [stack.enter_context(writer) for writer in made]
-                clock.lap("compute")
-                for space, writer, rows in zip(todo.spaces, writers, features, strict=True):
-                    new = ~space.has(batch.digests, batch.views)
-                    behind.do(writer.append, batch.digests[new], rows[new], batch.views[new])
-                    self.computed += int(new.sum())
-                    todo.wrote(writer.written)
-                if self._pixels.is_full:
-                    behind.do(self._pixels.save)
-                clock.lap("write")
-                self.done += len(batch.digests)
-                if self._progress:
-                    self._progress(self.done + self._left + todo.dropped, len(self._missing.jobs))
-        clock.lap("write")
-        clock.move("compute", "prepare", engines.making)
-        self._left += todo.dropped
-        self.written += sum(writer.bytes_written for writer in writers)
+    def run(self) -> None:
+        """Compute and write what is missing."""
+        try:
+            for part in reuse.divide(self._request, self._cache, self._missing, self._net):
+                self._run(part)
+        finally:
+            self._pixels.save()
+
+    def _run(self, part: reuse.Part) -> None:
+        """Run the loop on images that are computed in the same way."""
+        runner = self._runner = BatchRunner(
+            self._request,
+            self._batch_size,
+            most=len(part.jobs),
+            engine=self._engine,
+            start=part.start,
+            net=self._net,
+        )
+        queue = WorkQueue(replace(self._missing, jobs=part.jobs))
+        batches = part.read(
+            queue,
+            self._dataset,
+            self._request,
+            self._missing,
+            runner.batch_size,
+            self.undecodable,
+            remarks=self._remarks,
+            stop=self._stop_at_error,
+            on_pixels=self._pixels.add,
+        )
+        writer = FeatureWriter(runner, lambda: queue.spaces, compress=self._compress)
+
+        def after_batch(batch: Batch) -> None:
+            queue.wrote(writer.segments)
+            if self._pixels.is_full:
+                writer.do(self._pixels.save)
+            self._images += len(batch.digests)
+            if self._progress:
+                done = self._images + self._images_of_others + queue.dropped
+                self._progress(done, len(self._missing.jobs))
+
+        loop.run(batches, runner, writer, self._timer, after_batch)
+        self._images_of_others += queue.dropped
+        self._rows += writer.rows
+        self._bytes += writer.bytes_written
+        self._started_from |= set(part.start)
+
+    def report(self, skipped: list[Unreadable]) -> Report:
+        """What was done, once it is."""
+        views, spaces, runner = self._request.views, self._missing.spaces, self._runner
+        total = len(self._dataset) * len(spaces) * views
+        left_out = len(skipped) * len(spaces) * views
+        seconds = self._timer.total
+        peak = runner.peak(PEAK_SHARE * seconds) if runner and seconds > PEAK_SECONDS else 0.0
+        return Report(
+            rows_total=total,
+            rows_computed=self._rows,
+            rows_reused=total - self._rows - left_out,
+            rows_skipped=left_out,
+            seconds=round(seconds, 3),
+            images_per_second=round(self._images / seconds, 1),
+            bytes_written=self._bytes,
+            spaces=[str(space.folder) for space in spaces],
+            engine=runner.name if runner else "",
+            batch_size=runner.batch_size if runner else 0,
+            started_from=sorted(self._started_from),
+            waited={stage: round(waited, 3) for stage, waited in self._timer.seconds.items()},
+            peak=round(peak, 1),
+            note=runner.note if runner else "",
+            skipped=skipped,
+            remarks=self._remarks.lines(),
+        )
 
 
-def _extract_shrunk(
-    dataset: Dataset, request: FeatureRequest, cache: FeatureCache, progress: Progress | None, **options: Any
+def _extract_coded(
+    dataset: Dataset, request: FeatureRequest, cache: FeatureCache, *, compress: bool, **options: Any
 ) -> Report:
-    """Features in a shrunk copy of a space: what it lacks is computed in full, and then encoded as the copy is."""
-    missing = find_missing(dataset, request, cache, complete=True, compress=options["compress"])
-    wanted = missing.keys(np.arange(len(dataset) * missing.views))
-    lacking = np.any([~space.has(*wanted) for space in missing.spaces], axis=0).reshape(-1, missing.views).any(1)
+    """Features in a space of coded rows: what it lacks is computed in full, and then encoded as its rows are."""
+    known = dataset.identify(cache)
+    fill_from_stored(known, request, cache, compress=compress)
+    spaces = [cache[spec] for spec in request.specs]
+    keys = keys_of(known.digests, request.views)
+    lacking = np.any([~space.has(*keys) for space in spaces], axis=0).reshape(-1, request.views).any(1)
     full = replace(request, dtype="float32", coding=None)
-    report = extract(dataset.select(lacking), full, cache, progress=progress, **options)
-    after = find_missing(dataset, request, cache, complete=True, compress=options["compress"])
-    total = len(dataset) * len(after.spaces) * request.views
+    report = extract(known.select(lacking), full, cache, compress=compress, **options)
+    fill_from_stored(known, request, cache, compress=compress)
+    total = len(known) * len(spaces) * request.views
     return replace(
         report,
         rows_total=total,
         rows_reused=total - report.rows_computed - report.rows_skipped,
-        spaces=[str(space.folder) for space in after.spaces],
+        spaces=[str(space.folder) for space in spaces],
     )

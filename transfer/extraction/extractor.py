@@ -23,23 +23,24 @@ from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingFeatur
 from transfer.data.array_like import as_dataset
 from transfer.data.datasets import Dataset
 from transfer.engines.selection import ENGINES
+from transfer.extraction.coordination import one_at_a_time
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import REMEDY, FeatureSet, stored_features
+from transfer.extraction.feature_set import FeatureSet
+from transfer.extraction.lookup import REMEDY, stored_features
 from transfer.extraction.request import FeatureRequest
-from transfer.extraction.turns import own_turn
 from transfer.nets.catalogue import Net
 
 ON_ERROR = {"fail": "fail", "nan": "skip"}  # and what that is for an extraction
-DTYPES = ("float32", "float16")  # others are made of stored features, by layertap cache shrink
+DTYPES = ("float32", "float16")  # narrower ones are encoded from stored features (layertap cache shrink)
 READ_BYTES = 2**26  # read from the cache at a time
 _ONE = (str, int, np.integer)
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):
-    """Features of images at layers of a pretrained net, computed once and kept in a cache folder.
+    """Features of images at layers of a pretrained net, computed once and stored in a cache folder.
 
     It learns nothing, and so need not be fitted. In a pipeline that is fitted again and again, by `cross_val_score` or
-    `GridSearchCV`, each image goes through the net once: rows are found by the image's content.
+    `GridSearchCV`, each image goes through the net once, because rows are looked up by the content of the image.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     batch_size : int, optional
         By default chosen from the engine and the input size; it does not change the features.
     engine : {'auto', 'keras', 'openvino'}
-        What computes them.
+        What computes the features.
     on_error : {'fail', 'nan'}
         What to do about an unreadable image: raise, or give it a row of NaN, so that rows still match labels.
 
@@ -148,7 +149,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Raises
         ------
         LayertapError
-            When the net is not to be had, a parameter has a value that is not allowed, or `X` does not hold images.
+            When the net cannot be loaded, a parameter has a value that is not allowed, or `X` does not hold images.
         """
         self._request()
         as_dataset(X)
@@ -179,7 +180,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         BadImage
             For an unreadable image, unless `on_error` is ``nan``.
         LayertapError
-            When `X` does not hold images, the net or a layer is not to be had, or the cache cannot be written.
+            When `X` does not hold images, the net or a layer cannot be loaded, or the cache cannot be written.
         """
         request = self._request()
         dataset = as_dataset(X)
@@ -187,17 +188,17 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             validate_data(self, X, reset=False, skip_check_array=True)
         cache = self._cache()
         try:
-            found = self._found(dataset, request, cache)
+            stored = self._stored(dataset, request, cache)
         except BadImage as error:
-            raise BadImage(str(error).replace(REMEDY, 'give such images rows of NaN with on_error="nan"')) from error
+            raise BadImage(str(error).replace(REMEDY, "give such images rows of NaN with `on_error='nan'`")) from error
 
-        kept = np.array(found.dataset.ids, dtype=np.int64)
-        parts = list(found.features.values())
-        widths = [math.prod(part.shape[1:]) for part in parts] if len(kept) else self._widths(request, cache)
+        readable = np.array(stored.dataset.ids, dtype=np.int64)
+        parts = list(stored.values())
+        widths = [math.prod(part.shape[1:]) for part in parts] if len(readable) else self._widths(request, cache)
         features = np.full((len(dataset), sum(widths)), np.nan, np.float32)
         for part, width, end in zip(parts, widths, np.cumsum(widths), strict=True):
             for rows, positions in part.batches(max(1, READ_BYTES // max(1, part.row_bytes))):
-                features[kept[positions], end - width : end] = rows.reshape(len(rows), -1)
+                features[readable[positions], end - width : end] = rows.reshape(len(rows), -1)
         return features
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -230,7 +231,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
     def _request(self) -> FeatureRequest:
-        """What is asked of the net, with the names of the layers."""
+        """The features that the parameters describe, with the names of the layers."""
         if self.on_error not in ON_ERROR:
             raise InvalidChoice(
                 f'on_error is "fail", or "nan" (a row of NaN for an unreadable image); received {self.on_error!r}.'
@@ -258,14 +259,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     def _cache(self) -> FeatureCache:
         return as_cache(self.cache)
 
-    def _found(self, dataset: Dataset, request: FeatureRequest, cache: FeatureCache) -> FeatureSet:
-        on_error = ON_ERROR[self.on_error]
+    def _stored(self, dataset: Dataset, request: FeatureRequest, cache: FeatureCache) -> FeatureSet:
+        """The features of `dataset`, which are computed first where the cache lacks them."""
+        on_error, known = ON_ERROR[self.on_error], dataset.identify(cache)
         with contextlib.suppress(MissingFeatures):
-            return stored_features(dataset, request, cache, on_error=on_error)
-        with own_turn(cache.root):  # another process may do the same folds at this moment
+            return stored_features(known, request, cache, on_error=on_error)
+        with one_at_a_time(cache.root):  # another process may do the same folds at this moment
             options: dict[str, Any] = {"batch_size": self.batch_size, "engine": self.engine, "on_error": on_error}
-            extract(dataset, request, cache, **options)
-        return stored_features(dataset, request, cache, on_error=on_error)
+            extract(known, request, cache, **options)
+        return stored_features(known, request, cache, on_error=on_error)
 
     def _widths(self, request: FeatureRequest, cache: FeatureCache) -> list[int]:
         """Numbers in a row of each layer: as they are in the cache, or as the net has them."""
@@ -274,10 +276,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             return [math.prod(shape) for shape in stored if shape is not None]
         # Shapes need no weights; those of a file are in the file.
         outline = request if request.net.is_file else replace(request, net=replace(request.net, weights="none"))
-        shapes = [outline.backbone.taps[layer].shape[1:] for layer in request.layers]
+        taps = outline.build().taps
+        shapes = [taps[layer].shape[1:] for layer in request.layers]
         if any(None in shape for shape in shapes):
             raise BadData(
-                f"{self.net} says how wide these features are only when it has computed some; transform first."
+                f"{self.net} has features whose width is known only once some are computed; call `transform` first."
             )
         return [
             math.prod(shape) if spec.pooling in ("flatten", "none") else int(shape[-1])
@@ -302,11 +305,11 @@ def _is_column(X: Any) -> bool:
 
 @lru_cache(maxsize=64)
 def _names(request: FeatureRequest, weights: str) -> tuple[str, ...]:
-    """The names of a request's layers; the net is built, and not kept, where it takes that to know them.
+    """The names of the layers of a request; the net is built, and dropped, where they are not known without it.
 
     Parameters
     ----------
     weights : str
         What identifies the net's weights: its file may have changed since the last time.
     """
-    return tuple(spec.layer for spec in replace(request).specs)
+    return tuple(dict.fromkeys(request.resolve()[0].layers))

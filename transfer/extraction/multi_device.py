@@ -32,7 +32,7 @@ class Device:
     cores: tuple[int, ...] = ()
 
     def take(self) -> None:
-        """Have this process compute on nothing else; before a framework is imported."""
+        """Let this process compute on nothing else. It is called before a framework is imported."""
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
         elif hasattr(os, "sched_setaffinity"):
@@ -40,20 +40,25 @@ class Device:
 
 
 def devices(count: int) -> list[Device]:
-    """So many devices: GPUs where there are some, else groups of cores.
+    """The devices that share the work: GPUs if the machine has some, else groups of cores.
+
+    Parameters
+    ----------
+    count : int
+        The number of devices.
 
     Raises
     ------
     InvalidChoice
-        When there are not so many.
+        When the machine has fewer.
     """
-    found, kind = gpus(), "GPUs"
-    if not found:
-        found, kind = [str(core) for core in cores()], "cores"
-    if count > len(found):
-        raise InvalidChoice(f"--devices {count} is more than there are: {len(found)} {kind}.")
+    names, kind = gpus(), "GPUs"
+    if not names:
+        names, kind = [str(core) for core in cores()], "cores"
+    if count > len(names):
+        raise InvalidChoice(f"`devices={count}` is more than there are: {len(names)} {kind}.")
     if kind == "GPUs":
-        return [Device(f"GPU {name}", gpu=name) for name in found[:count]]
+        return [Device(f"GPU {name}", gpu=name) for name in names[:count]]
     groups = [tuple(int(core) for core in group) for group in np.array_split(cores(), count)]
     return [Device(f"cores {', '.join(map(str, group))}", cores=group) for group in groups]
 
@@ -75,16 +80,16 @@ def extract_on(
     Parameters
     ----------
     options
-        Of `extract`.
+        The options of `extract`.
 
     Raises
     ------
     LayertapError
-        What a worker raised. The others are stopped then; what they have computed is kept.
+        The error of a worker. The others are stopped; what they have computed is kept.
     StorageFailure
         When a worker was killed.
     """
-    work = (dataset, replace(request), cache.root, options)  # a request of its own carries no net along
+    work = (dataset.identify(cache), request, cache.root, options)
     with _started(chosen, work) as workers:
         reports = _listen(workers, progress)
     return _joined(reports, request.views)
@@ -110,7 +115,7 @@ def _started(chosen: list[Device], work: tuple[Any, ...]) -> Iterator[Workers]:
                 workers[ours] = device, process
             yield workers
         except BaseException:
-            line.cut()  # they keep what they have computed, and end
+            line.cut()  # the workers store what they have computed, and end
             raise
         finally:
             for connection, (_, process) in workers.items():
@@ -128,7 +133,7 @@ def _work(
     root: Path,
     options: dict[str, Any],
 ) -> None:
-    """What a worker does: its share, of which it tells the progress and the end."""
+    """The work of a process: it computes its share, and sends its progress and its report."""
     end_with(line, keeping=True)
     device.take()
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # stopped, by people or with the process above
@@ -153,7 +158,7 @@ def _listen(workers: Workers, progress: Progress | None) -> list[Report]:
         for connection in wait([connection for connection in workers if connection not in reports]):
             assert isinstance(connection, Connection)
             try:
-                told = connection.recv()
+                message = connection.recv()
             except EOFError:
                 device, process = workers[connection]
                 process.join()
@@ -161,19 +166,19 @@ def _listen(workers: Workers, progress: Progress | None) -> list[Report]:
                     f"the worker on {device.name} ended (exit code {process.exitcode}) before its work was done. What "
                     "was computed is kept; run the same command again to go on."
                 ) from None
-            if isinstance(told, Exception):
-                raise told
-            if isinstance(told, Report):
-                reports[connection] = told
+            if isinstance(message, Exception):
+                raise message
+            if isinstance(message, Report):
+                reports[connection] = message
             else:
-                done[connection] = told
+                done[connection] = message
                 if progress:
                     progress(sum(some for some, _ in done.values()), sum(total for _, total in done.values()))
     return [reports[connection] for connection in workers]
 
 
 def _joined(reports: list[Report], views: int) -> Report:
-    """One report of all: counts are added up, waiting is the mean over those who computed."""
+    """One report of all workers: counts are added up; seconds waited are means over the workers that computed."""
     computed = sum(report.rows_computed for report in reports)
     skipped = list({problem.id: problem for report in reports for problem in report.skipped}.values())
     first = reports[0]

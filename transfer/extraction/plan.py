@@ -1,11 +1,11 @@
-"""The plan of an extraction: what is there, what is missing, and about what the rest will cost."""
+"""The plan of an extraction: what is stored, what is missing, and an estimate of what the rest will cost."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,16 +13,26 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from transfer.data.datasets import Dataset
 from transfer.engines.runner import BatchRunner
-from transfer.extraction.lookup import find_missing, refusal, with_copies
-from transfer.extraction.request import FeatureRequest
+from transfer.extraction.lookup import Missing, find_missing, refusal
+from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.extraction.reuse import Part, divide
 
-BATCHES = 4  # that the estimate is made from
+BATCHES = 4  # the number of batches that the estimate is made from
 
 
 @dataclass(frozen=True)
 class SpacePlan:
-    """One space: rows asked for, present, missing, and bytes a row (None while it is not known)."""
+    """The rows of one space.
+
+    Attributes
+    ----------
+    space : str
+        The folder of the space.
+    rows_total, rows_present, rows_missing : int
+        The rows of the data set, those that are stored (or can be filled from stored ones), and the others.
+    row_bytes : int or None
+        The size of a row; None while it is not known.
+    """
 
     space: str
     rows_total: int
@@ -38,13 +48,13 @@ class Plan:
     Attributes
     ----------
     seconds : float
-        Estimated from a few batches that were run and thrown away, and the time that it took to get there.
+        Estimated from a few batches that were computed and not stored, and from the time that preparing them took.
     bytes : int
-        That would be written.
+        The bytes that would be written.
     unreadable : int
-        Images that cannot be read; more may be found when they are decoded.
+        The number of images that cannot be read; more may be found when they are decoded.
     started_from : list of str
-        Stored layers that rows would be computed from.
+        The stored layers that rows would be computed from.
     """
 
     spaces: list[SpacePlan]
@@ -71,43 +81,68 @@ def plan(
         For the first unreadable image, as `extract` would raise it, as far as the images have been decoded; unless
         such images are skipped.
     """
-    begun = time.perf_counter()
-    missing = find_missing(dataset, request, cache, plan=True)
+    start = time.perf_counter()
+    request, backbone = request.resolve()
+    net = SharedNet(request, backbone)
+    known = dataset.identify(cache)
+    missing = find_missing(known, request, cache, count_fillable=True)
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
-    undecodable: dict[int, BadImage] = {}
-    row_shapes = [space.row_shape for space in missing.spaces]
-    started_from: list[str] = []
-    seconds = 0.0
-    for part in divide(request, cache, missing):
-        engines = BatchRunner(request, batch_size, most=len(part.jobs), engine=engine, start=part.start)
-        started_from += part.start
-
-        def run(batches: int, part: Part = part, engines: BatchRunner = engines) -> Iterator[list[np.ndarray]]:
-            size = engines.batch_size
-            batches_of = part.read(part.jobs[: batches * size], dataset, request, missing, size, undecodable)
-            return (rows for _, rows in engines.run(batches_of))
-
-        for computed in run(1):  # makes the engine, too
-            row_shapes = [known or features.shape[1:] for known, features in zip(row_shapes, computed, strict=True)]
-        ready = time.perf_counter()
-        if count := sum(len(computed[0]) for computed in run(BATCHES)):
-            now = time.perf_counter()
-            seconds += ready - begun + (now - ready) / count * len(part.jobs)
-            begun = now
-    if undecodable and on_error == "fail":
-        raise refusal(with_copies(dataset, missing.digests, undecodable))
-
-    total = (len(dataset) - len(missing.unreadable)) * request.views
-    spaces = []
-    for space, lacking, shape in zip(missing.spaces, missing.rows, row_shapes, strict=True):
-        width = None if shape is None else math.prod(shape) * np.dtype(space.spec.dtype).itemsize
-        spaces.append(SpacePlan(str(space.folder), total, total - lacking, lacking, width))
+    trial = _Trial(known, request, missing)
+    for part in divide(request, cache, missing, net):
+        runner = BatchRunner(request, batch_size, most=len(part.jobs), engine=engine, start=part.start, net=net)
+        start = trial.run(part, runner, start)
+    if trial.undecodable and on_error == "fail":
+        raise refusal(known.with_content_of(trial.undecodable))
+    spaces = _space_plans(missing, (len(known) - len(missing.unreadable)) * request.views, trial.row_shapes)
     return Plan(
         spaces=spaces,
         images_missing=len(missing.jobs),
-        seconds=round(seconds, 3),
+        seconds=round(trial.seconds, 3),
         bytes=sum(part.rows_missing * (part.row_bytes or 0) for part in spaces),
         unreadable=len(missing.unreadable),
-        started_from=started_from,
+        started_from=trial.started_from,
     )
+
+
+@dataclass
+class _Trial:
+    """Computes a few batches to learn how long the others will take, and how large their rows are."""
+
+    dataset: Dataset
+    request: FeatureRequest
+    missing: Missing
+    undecodable: dict[int, BadImage] = field(default_factory=dict)
+    started_from: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.row_shapes = [space.row_shape for space in self.missing.spaces]
+
+    def run(self, part: Part, runner: BatchRunner, start: float) -> float:
+        """Add the estimate for a part whose preparation began at `start`; return the time at which this was done."""
+        self.started_from += part.start
+        for rows in self._compute(part, runner, 1):  # the engine is made with the first batch
+            shapes = zip(self.row_shapes, rows, strict=True)
+            self.row_shapes = [shape or features.shape[1:] for shape, features in shapes]
+        ready = time.perf_counter()
+        count = sum(len(rows[0]) for rows in self._compute(part, runner, BATCHES))
+        if not count:
+            return start
+        done = time.perf_counter()
+        self.seconds += ready - start + (done - ready) / count * len(part.jobs)
+        return done
+
+    def _compute(self, part: Part, runner: BatchRunner, batches: int) -> Iterator[list[np.ndarray]]:
+        size = runner.batch_size
+        jobs = part.jobs[: batches * size]
+        inputs = part.read(jobs, self.dataset, self.request, self.missing, size, self.undecodable)
+        return (rows for _, rows in runner.run(inputs))
+
+
+def _space_plans(missing: Missing, total: int, row_shapes: Sequence[tuple[int, ...] | None]) -> list[SpacePlan]:
+    plans = []
+    for space, lacking, shape in zip(missing.spaces, missing.rows, row_shapes, strict=True):
+        width = None if shape is None else math.prod(shape) * np.dtype(space.spec.dtype).itemsize
+        plans.append(SpacePlan(str(space.folder), total, total - lacking, lacking, width))
+    return plans

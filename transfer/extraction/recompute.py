@@ -1,4 +1,4 @@
-"""Recomputing: some rows of a space are computed again and compared with what the cache holds."""
+"""Recomputing: some rows of a space are computed again and compared with those in the cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from feature_cache.errors import MissingFeatures
 from feature_cache.maintenance.shrink import parameters_of
 from feature_cache.segments import encoding
 from feature_cache.space import Space
-from transfer.data.datasets import Dataset, digests
+from transfer.data.datasets import Dataset
 from transfer.engines.runner import BatchRunner
 from transfer.extraction.batches import read_batches
 from transfer.extraction.request import request_of
@@ -22,7 +22,21 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Recomputed:
-    """Rows computed again, the largest feature and deviation among them, and how much of it is to be expected."""
+    """How rows that were computed again compare with those in the cache.
+
+    Attributes
+    ----------
+    space : str
+        The name of the space.
+    rows : int
+        The number of rows compared.
+    largest : float
+        The largest absolute feature among them.
+    deviation : float
+        The largest absolute difference; infinite where one side is NaN.
+    tolerance : float
+        The difference that another engine, batch size or machine may make.
+    """
 
     space: str
     rows: int
@@ -36,26 +50,25 @@ class Recomputed:
 
 
 def recompute(space: Space, dataset: Dataset, cache: FeatureCache, count: int, seed: int = 0) -> Recomputed:
-    """Compute `count` random images of `dataset`, among those that have a row in `space`, again.
+    """Compute `count` random images of `dataset` again, of those that have a row in `space`, and compare the rows.
 
     Raises
     ------
     MissingFeatures
-        When none of them has.
+        When none of the images has a row in `space`.
     BadData, LayertapError
-        When the net is not to be had any more.
+        When the net cannot be loaded any more.
     """
-    keys, _ = digests(dataset, cache.memo)
-    present = np.flatnonzero(space.has(keys))
+    present = np.flatnonzero(space.has(dataset.identify(cache).digests))
     if not len(present):
         raise MissingFeatures(f"none of the {len(dataset)} images of {dataset.name} has a row in {space.folder}.")
     chosen = np.sort(np.random.default_rng(seed).permutation(present)[:count])
     request = request_of(space)
     parameters = parameters_of(space)
     full = replace(request, dtype="float32", coding=None)
-    engines = BatchRunner(full, most=len(chosen))
+    runner = BatchRunner(full, most=len(chosen))
     rows, largest, deviation = 0, 0.0, 0.0
-    for batch, (computed,) in engines.run(read_batches(dataset, chosen.tolist(), full, engines.batch_size, {})):
+    for batch, (computed,) in runner.run(read_batches(dataset, chosen.tolist(), full, runner.batch_size, {})):
         cached = np.asarray(space.rows(batch.digests), np.float64)
         again = encoding.as_read(computed, space.spec, parameters)
         rows += len(again)

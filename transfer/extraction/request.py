@@ -1,4 +1,4 @@
-"""What is asked of a net: layers, pooling, input size. It becomes feature specs, if it can without Keras."""
+"""`FeatureRequest`: which features of a net are computed, by layers, pooling and input size."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ CHOICES = ("fit", "interpolation", "alpha", "pages", "window")
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """The features that are wanted of a net.
+    """The features that are to be computed by a net.
 
     Parameters
     ----------
     net : Net
     layers : tuple of str
-        Names or indices; empty for the net's customary readout.
+        Names or indices of layers; empty for the net's customary readout.
     pooling : str, optional
-        See `FeatureSpec`, as for `fit`, `interpolation`, `alpha`, `pages` and `window`; by default the net's customary
-        one.
+        See `FeatureSpec`, also for `fit`, `interpolation`, `alpha`, `pages` and `window`; by default what is customary
+        for the net.
     size : (height, width), optional
-        Of the net's input; by default the net's own.
+        The size of the net's input; by default the net's own.
     precision : {'float32', 'bfloat16', 'float16'}
-        Of the computation.
+        The precision of the computation.
     dtype, coding
         How the features are stored (see `FeatureSpec`).
     augmentation : str, optional
-        `Augmentation.key` of the views other than the first.
+        The `Augmentation.key` of the views other than the first.
     views : int
-        Of each image: view 0 is the plain image.
+        The number of views of each image; view 0 is the plain image.
 
     Raises
     ------
@@ -68,43 +68,55 @@ class FeatureRequest:
     def __post_init__(self) -> None:
         if self.views < 1 or (self.views > 1 and self.augmentation is None):
             raise InvalidChoice(
-                f"{self.views} views of an image: there is at least 1, and several need --augment to differ."
+                f"{self.views} views of an image: there is at least 1, and several need `augmentation` to differ."
             )
 
     @cached_property
     def specs(self) -> list[FeatureSpec]:
-        """One spec for each layer, without repeats; Keras is imported only where a layer's name is not given.
+        """One spec for each layer, without repeats.
+
+        Keras is imported, and the net built, only where the request does not name its layers (see `resolve`).
 
         Raises
         ------
         LayertapError
-            When the net, the layer or the size is not to be had.
+            When the net cannot be loaded, or does not have the layer or take the size.
+        """
+        names = ("pooling", "size", "precision", "dtype", "coding", "augmentation", *CHOICES)
+        fields = {name: getattr(self, name) for name in names}
+        return [self.net.spec(layer, **fields) for layer in dict.fromkeys(self.resolve()[0].layers)]
+
+    def resolve(self) -> tuple[FeatureRequest, Backbone | None]:
+        """The same request with its layers by name, and the net if it had to be built to learn them.
+
+        The names of layers are known without the net unless some are indices, or the net is a file and its readout is
+        requested. Those who need the net afterwards use the one that is returned instead of building another.
+
+        Raises
+        ------
+        LayertapError
+            When the net cannot be loaded, or does not have a layer.
+
+        Examples
+        --------
+        >>> request, backbone = FeatureRequest(Net("vgg16")).resolve()
+        >>> request.layers, backbone
+        (('block5_pool',), None)
         """
         layers = self.layers
         if not layers and self.net.info is not None:
             layers = (self.net.info.readout,)
-        if not layers or any(layer.removeprefix("-").isdigit() for layer in layers):
-            backbone = self.backbone
-            layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
-        names = ("pooling", "size", "precision", "dtype", "coding", "augmentation", *CHOICES)
-        fields = {name: getattr(self, name) for name in names}
-        return [self.net.spec(layer, **fields) for layer in dict.fromkeys(layers)]
-
-    @cached_property
-    def backbone(self) -> Backbone:
-        """The built net, which has all the layers. This imports Keras.
-
-        Raises
-        ------
-        InvalidChoice
-            When it lacks one of them.
-        """
-        return self.build()
+        if layers and not any(layer.removeprefix("-").isdigit() for layer in layers):
+            return (self if layers == self.layers else replace(self, layers=layers)), None
+        backbone = self.build()
+        layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
+        return replace(self, layers=layers), backbone
 
     def build(self) -> Backbone:
         """Build the net, which has all the layers. This imports Keras, and takes seconds for a large net.
 
-        Each call gives a net of its own, which may be trained.
+        Each call gives a net of its own, which may be trained. Those who only read it, and need it several times, keep
+        it in a `SharedNet`.
 
         Raises
         ------
@@ -112,10 +124,38 @@ class FeatureRequest:
             When the net lacks one of the layers.
         """
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with native_stderr_silenced():  # TensorFlow greets everyone
+        with native_stderr_silenced():  # TensorFlow prints a greeting when it is imported
+            # Here, because it imports Keras.
             from transfer.nets.backbone import backbone_for
 
         return backbone_for(self.net, self.layers, self.size, self.precision)
+
+
+class SharedNet:
+    """The net of a request for those who only read it: it is built when it is first needed, and shared.
+
+    Parameters
+    ----------
+    request : FeatureRequest
+    backbone : Backbone, optional
+        The net, if it has been built already.
+    """
+
+    def __init__(self, request: FeatureRequest, backbone: Backbone | None = None) -> None:
+        self._request = request
+        self._built = {} if backbone is None else {request.precision: backbone}
+
+    def at(self, precision: str) -> Backbone:
+        """The net that computes in this precision. It must not be trained.
+
+        Raises
+        ------
+        InvalidChoice
+            When the net lacks one of the layers of the request.
+        """
+        if precision not in self._built:
+            self._built[precision] = replace(self._request, precision=precision).build()
+        return self._built[precision]
 
 
 def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:
@@ -124,7 +164,7 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:
     Raises
     ------
     BadData
-        When it cannot be had: the net is not, or no longer, the one of `spec`, or this version of
+        When its features cannot be computed: the net is not, or no longer, the one of `spec`, or this version of
         Layertap makes its pixels in another way. The message names what differs.
     """
     if spec.augmentation is not None:
@@ -168,9 +208,9 @@ def request_of(space: Space, views: int = 1) -> FeatureRequest:
     Raises
     ------
     BadData
-        When the space does not say it, or its features cannot be had any more.
+        When the space does not say which net it comes from, or its features cannot be computed any more.
     LayertapError
-        When the net is not to be had.
+        When the net cannot be loaded.
     """
     nets = (part.provenance.get("net") for part in space.segments)
     try:

@@ -1,10 +1,11 @@
-"""Shortcuts: a deeper layer is computed from shallower ones of the same net, where their features are stored."""
+"""Reuse: a deeper layer is computed from shallower layers of the same net, where their features are stored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,16 +15,20 @@ from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.data.datasets import Dataset
 from transfer.data.remarks import Remarks
+from transfer.engines.batch import Batch
 from transfer.engines.selection import accelerated, keras_backend
-from transfer.extraction.batches import Batch, read_batches, read_rows
+from transfer.extraction.batches import OnPixels, read_batches, read_rows
 from transfer.extraction.lookup import Missing
-from transfer.extraction.request import FeatureRequest
+from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.nets.costs import flops
 
-# When reading beats computing is decided by these rates, low for a disk and for a processor of today.
+if TYPE_CHECKING:
+    from transfer.nets.backbone import Backbone
+
+# Whether reading is faster than computing is decided by these rates, which any disk and processor of today reaches.
 BYTES_PER_SECOND = 5e8
-FLOPS_PER_SECOND = {False: 1e11, True: 1e13}  # of a CPU, of an accelerator
-DECODE_SECONDS = 1e-3  # for an image
+FLOPS_PER_SECOND = {False: 1e11, True: 1e13}  # without and with an accelerator
+DECODE_SECONDS = 1e-3  # that decoding an image takes
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,9 @@ class Part:
     jobs : ndarray of int64
         See `transfer.extraction.lookup.Missing`.
     start : tuple of str
-        The layers that they are computed from; none where that is the pixels.
+        The layers that they are computed from; empty where they are computed from pixels.
     spaces : tuple of Space
-        Where the outputs of those are.
+        The spaces of the outputs of those layers.
     """
 
     jobs: np.ndarray
@@ -55,7 +60,7 @@ class Part:
         *,
         remarks: Remarks | None = None,
         stop: bool = False,
-        on_pixels: Callable[[bytes, np.ndarray], object] | None = None,
+        on_pixels: OnPixels | None = None,
     ) -> Iterator[Batch]:
         """Batches of inputs for some of the jobs: rows where they are stored, else pixels (see `read_batches`)."""
         if self.start:
@@ -65,49 +70,52 @@ class Part:
         )
 
 
-def divide(request: FeatureRequest, cache: FeatureCache, missing: Missing) -> list[Part]:
-    """What to compute from stored features, and what from pixels.
+def divide(request: FeatureRequest, cache: FeatureCache, missing: Missing, net: SharedNet) -> list[Part]:
+    """Divide the missing jobs into those that are computed from stored features, and those computed from pixels.
 
-    Stored layers serve where all paths from the pixels to the readouts go through them, and reading them beats
-    computing them.
+    Stored layers are used where all paths from the pixels to the readouts go through them, and where reading them is
+    faster than computing them.
     """
     stored = _stored(request, cache, missing)
     if not stored:
         return [Part(missing.jobs)] if len(missing.jobs) else []
-    backbone = request.backbone
+    start = _best_start(request, stored, net.at(request.precision))
+    spaces = tuple(stored[layer] for layer in start)
+    has_rows = np.full(len(missing.jobs), bool(start))
+    for space in spaces:
+        has_rows &= space.has(*missing.keys(missing.jobs))
+    parts = [Part(missing.jobs[has_rows], start, spaces), Part(missing.jobs[~has_rows])]
+    return [part for part in parts if len(part.jobs)]
+
+
+def _best_start(request: FeatureRequest, stored: dict[str, Space], backbone: Backbone) -> tuple[str, ...]:
+    """The stored layers that it takes least time to compute from; empty where pixels take less."""
     readouts = [backbone.find(spec.layer) for spec in request.specs]
     rate = FLOPS_PER_SECOND[accelerated(keras_backend())]
     best, least = set[str](), DECODE_SECONDS
     for layers in (*([layer] for layer in stored), list(stored)):
-        if met := backbone.frontier(layers, readouts):
-            values = sum(math.prod(stored[layer].row_shape or ()) for layer in met)
-            seconds = 4 * values / BYTES_PER_SECOND - flops(*(backbone.taps[layer] for layer in met)) / rate
+        if frontier := backbone.frontier(layers, readouts):
+            values = sum(math.prod(stored[layer].row_shape or ()) for layer in frontier)
+            seconds = 4 * values / BYTES_PER_SECOND - flops(*(backbone.taps[layer] for layer in frontier)) / rate
             if seconds < least:
-                best, least = met, seconds
-    start = tuple(sorted(best))
-    spaces = tuple(stored[layer] for layer in start)
-    there = np.full(len(missing.jobs), bool(start))
-    for space in spaces:
-        there &= space.has(*missing.keys(missing.jobs))
-    parts = [Part(missing.jobs[there], start, spaces), Part(missing.jobs[~there])]
-    return [part for part in parts if len(part.jobs)]
+                best, least = frontier, seconds
+    return tuple(sorted(best))
 
 
 def _stored(request: FeatureRequest, cache: FeatureCache, missing: Missing) -> dict[str, Space]:
     """The layers whose whole outputs are stored for some of the missing images."""
-    wanted, found = request.specs[0], {}
+    spec, stored = request.specs[0], {}
     for name in cache.spaces():
-        if name.startswith(f"{wanted.net}-"):
+        if name.startswith(f"{spec.net}-"):
             try:
                 space = cache.open(name)
             except DamagedFile:
                 continue
-            if _fits(space.spec, wanted) and space.has(*missing.keys(missing.jobs)).any():
-                found[space.spec.layer] = space
-    return found
+            if _is_whole_output(space.spec, spec) and space.has(*missing.keys(missing.jobs)).any():
+                stored[space.spec.layer] = space
+    return stored
 
 
-def _fits(stored: FeatureSpec, wanted: FeatureSpec) -> bool:
-    """Whether these are whole outputs of some layer, of the same net for the same pixels."""
-    whole = replace(wanted, layer=stored.layer, pooling="none", dtype="float32", coding=None)
-    return stored == whole
+def _is_whole_output(stored: FeatureSpec, spec: FeatureSpec) -> bool:
+    """Whether `stored` is of the whole output of some layer, of the net of `spec` and for the same pixels."""
+    return stored == replace(spec, layer=stored.layer, pooling="none", dtype="float32", coding=None)

@@ -6,6 +6,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from layertap.workflows.load_dataset import Source
     from transfer.data.datasets import Dataset
     from transfer.data.images import Decoding
-    from transfer.extraction.lookup import FeatureSet
+    from transfer.extraction.feature_set import FeatureSet
     from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
 
@@ -188,13 +189,13 @@ def extracted(
     args: argparse.Namespace, data: Dataset, wanted: FeatureRequest, where: FeatureCache, *, compress: bool = False
 ) -> FeatureSet:
     """The features in the cache, once what it lacks has been computed."""
-    from transfer.extraction.extract import extract
-    from transfer.extraction.lookup import stored_features
+    from layertap.workflows.extract import extract_features
 
-    with Progress("images", args.quiet) as progress:
-        report = extract(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
-    print_notes(report.remarks)
-    return stored_features(data, wanted, where, on_error=args.on_error)
+    progress = partial(Progress, quiet=args.quiet)
+    features = extract_features(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
+    if features.report:
+        print_notes(features.report.remarks)
+    return features
 
 
 def extract_command(args: argparse.Namespace) -> list[str]:

@@ -169,7 +169,7 @@ def _request(args: argparse.Namespace) -> FeatureRequest:
         args.layer, args.pool = [GLYPHNET_LAYER], args.pool or GLYPHNET_POOL
     request = FeatureRequest(shared.net(args), tuple(args.layer), args.pool, args.size)
     if args.layer:
-        _ = _outline(request).backbone
+        _outline(request).build()  # an error if it lacks one of the layers
     return replace(request, layers=tuple(spec.layer for spec in request.specs))
 
 
@@ -186,4 +186,5 @@ def _require_trainable(request: FeatureRequest, head: str, params: dict[str, Any
 
     rng = np.random.default_rng(0)
     affine(make_head(head, params).fit(rng.normal(size=(20, 4)), np.arange(20) % 2))
-    cut_of(_outline(request), unfreeze_from)
+    outline = _outline(request)
+    cut_of(outline, outline.build(), unfreeze_from)

@@ -28,7 +28,8 @@ from transfer.data.groups import (
 from transfer.data.images import ArraySource
 from transfer.data.pages import expand_pages
 from transfer.extraction.extract import extract
-from transfer.extraction.lookup import FeatureSet, stored_features
+from transfer.extraction.feature_set import FeatureSet
+from transfer.extraction.lookup import stored_features
 from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 

@@ -18,9 +18,10 @@ from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource
 from transfer.engines import selection
 from transfer.engines.base import Pending, out_of_memory, padded, within
+from transfer.engines.batch import Batch
 from transfer.engines.runner import BATCH_IMAGES, BatchRunner, default_batch_size
 from transfer.engines.selection import ENGINES, choose, keras_backend
-from transfer.extraction.batches import Batch, read_batches
+from transfer.extraction.batches import read_batches
 from transfer.extraction.request import FeatureRequest
 from transfer.hardware import available_memory
 from transfer.nets.catalogue import Net

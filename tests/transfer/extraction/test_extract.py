@@ -66,7 +66,7 @@ class TestComputingOnce:
         run(class_folder, request_, cache)
         dataset = datasets.load(str(class_folder))
         (batch,) = read_batches(dataset, np.arange(8), request_, 8, {})
-        expected = features_of(request_.backbone, batch.inputs, "block2_pool", pooling="avg")[0]
+        expected = features_of(request_.build(), batch.inputs, "block2_pool", pooling="avg")[0]
         found = np.stack(list(rows(class_folder, request_, cache).values()))
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
         assert len(np.unique(found, axis=0)) == 8
@@ -227,7 +227,7 @@ class TestUnreadable:
         self, class_folder: Path, request_: FeatureRequest, cache: FeatureCache
     ) -> None:
         (class_folder / "a" / "2.png").write_text("no image")
-        with pytest.raises(BadImage, match=r"2\.png is not an image .* or leave such images out with --on-error skip"):
+        with pytest.raises(BadImage, match=r"2\.png is not an image .* leave such images out with `on_error='skip'`"):
             run(class_folder, request_, cache)
         assert not cache[request_.specs[0]].segments
 

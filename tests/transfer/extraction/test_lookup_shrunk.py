@@ -16,6 +16,7 @@ from feature_cache.maintenance.shrink import parameters_of, shrink
 from transfer.data import datasets
 from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
+from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import find_missing, rows_of, stored_features
 from transfer.extraction.request import FeatureRequest, request_of
 from transfer.nets.catalogue import Net
@@ -98,7 +99,10 @@ class TestFloat16:
         with pytest.raises(MissingFeatures, match="8 of 8 rows are not in the cache"):
             stored_features(load(class_folder), HALF, cache)
         assert cache.spaces() == [REQUEST.specs[0].folder]
-        assert find_missing(load(class_folder), HALF, cache, complete=True).rows == [0]
+        assert find_missing(load(class_folder), HALF, cache, count_fillable=True).rows == [0]
+        assert cache.spaces() == [REQUEST.specs[0].folder]
+        fill_from_stored(load(class_folder).identify(cache), HALF, cache)
+        assert find_missing(load(class_folder), HALF, cache).rows == [0]
 
 
 @pytest.mark.parametrize(("kind", "components"), KINDS)

@@ -60,7 +60,7 @@ def test_views_are_the_features_of_the_augmented_pixels(
         digest, image = source.load()
         pixels = to_pixels(image, (32, 32))
         expected += [augment(pixels, digest, view) for view in range(3)]
-    expected = features_of(VIEWS.backbone, np.stack(expected), "block2_pool", pooling="avg")[0]
+    expected = features_of(VIEWS.build(), np.stack(expected), "block2_pool", pooling="avg")[0]
     found = rows(class_folder, VIEWS, cache).reshape(24, -1)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -128,7 +128,7 @@ def test_a_space_of_views_gives_its_request_again(class_folder: Path, cache: Fea
 
 
 def test_several_views_need_an_augmentation() -> None:
-    with pytest.raises(InvalidChoice, match="--augment"):
+    with pytest.raises(InvalidChoice, match="several need `augmentation`"):
         replace(PLAIN, views=2)
     with pytest.raises(InvalidChoice, match="at least 1"):
         replace(VIEWS, views=0)

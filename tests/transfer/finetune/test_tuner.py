@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ class Setting:
         request = FeatureRequest(net, size=size, **options)
         plain = FeatureRequest(net, size=size)
         self.recipe = QUICK
-        self.cut = find_cut(request.backbone, request.specs[0].layer, first, keep=keep)
+        self.cut = find_cut(request.build(), request.specs[0].layer, first, keep=keep)
         readout = features(stripes, cache, plain)
         if self.cut.layers:
             self.rows = features(stripes, cache, FeatureRequest(net, self.cut.layers, "none", size, **options))
@@ -84,9 +83,9 @@ class Setting:
         """A network of its own: training changes it."""
         from transfer.finetune.network import Network
 
-        request, spec = replace(self._request), self._request.specs[0]
+        spec = self._request.specs[0]
         readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None
-        return Network(request.backbone, self.cut, *readout, 2, recipe, augments=augments)
+        return Network(self._request.build(), self.cut, *readout, 2, recipe, augments=augments)
 
     def probe(
         self, digests: np.ndarray, views: np.ndarray, labels: np.ndarray, groups: Any = None

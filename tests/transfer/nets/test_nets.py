@@ -419,7 +419,7 @@ from transfer.nets.catalogue import Net
 from transfer.extraction.request import FeatureRequest
 for name, side in (("mobilenetv2", 32), ("vgg16", 32)):
     try:
-        FeatureRequest(Net(name), size=(side, side)).backbone
+        FeatureRequest(Net(name), size=(side, side)).build()
     except LayertapError as error:
         print(type(error).__name__, error, file=sys.stderr)
 """

@@ -18,7 +18,8 @@ from feature_cache.keys import digest_array
 from transfer.data import datasets
 from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, pixels_for
-from transfer.extraction.batches import Batch, read_batches
+from transfer.engines.batch import Batch
+from transfer.extraction.batches import read_batches
 from transfer.extraction.extract import extract
 from transfer.extraction.request import FeatureRequest
 from transfer.extraction.stages import WAITING, BackgroundWriter, StageTimer

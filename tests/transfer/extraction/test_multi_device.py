@@ -83,12 +83,12 @@ def test_a_killed_worker_is_told_and_the_rest_is_computed_by_the_next_run(tmp_pa
 def test_gpus_come_first_and_each_worker_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert [device.gpu for device in devices(2)] == ["2", "5"]
-    with pytest.raises(InvalidChoice, match="--devices 3 is more than there are: 2 GPUs"):
+    with pytest.raises(InvalidChoice, match="`devices=3` is more than there are: 2 GPUs"):
         devices(3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("transfer.extraction.multi_device.cores", lambda: [0, 1, 4, 6, 7])
     assert [device.cores for device in devices(2)] == [(0, 1, 4), (6, 7)]
-    with pytest.raises(InvalidChoice, match="--devices 6 is more than there are: 5 cores"):
+    with pytest.raises(InvalidChoice, match="`devices=6` is more than there are: 5 cores"):
         devices(6)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     Device("GPU 2", gpu="2").take()

@@ -18,7 +18,7 @@ from transfer.extraction import batches, reuse
 from transfer.extraction.extract import Report, extract
 from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.plan import plan
-from transfer.extraction.request import FeatureRequest
+from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
 
@@ -80,7 +80,7 @@ def test_the_deepest_stored_layers_are_taken_that_the_readouts_come_after(
     deepest = replace(DEEP, layers=("block4_pool",))
     for wanted, *start in ((DEEP, "block2_pool", "block3_pool"), (deepest, "block3_pool")):
         missing = find_missing(datasets.load(str(class_folder)), wanted, cache)
-        (part,) = reuse.divide(wanted, cache, missing)
+        (part,) = reuse.divide(wanted, cache, missing, SharedNet(wanted))
         assert list(part.start) == [space.spec.layer for space in part.spaces] == start
         np.testing.assert_array_equal(part.jobs, missing.jobs)
 

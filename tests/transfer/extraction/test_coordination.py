@@ -201,7 +201,7 @@ folder, who, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 dataset = datasets.load("digits").select(np.arange(count))
 request = FeatureRequest(Net("glyphnet"), ("block1_pool",), size=(int(sys.argv[4]),) * 2)
 if "BatchRunner" not in globals():
-    request.backbone  # so that both are ready at the same time
+    request.build()  # Keras is loaded, so that both are ready at the same time
 (folder / who).touch()
 end = time.monotonic() + 60
 while not (folder / "go").exists() and time.monotonic() < end:

@@ -1,0 +1,282 @@
+"""`layertap.extract`: the features of a data set at layers of a net, computed where the cache lacks them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feature_cache.cache import FeatureCache, as_cache
+from feature_cache.errors import InvalidChoice
+from layertap.progress import ProgressBar, progress_bars
+from layertap.workflows.load_dataset import Source, load_dataset
+from transfer.data.augment import Augmentation
+from transfer.data.datasets import Dataset
+from transfer.extraction import extract as extraction
+from transfer.extraction import multi_device
+from transfer.extraction.extract import Report
+from transfer.extraction.feature_set import FeatureSet
+from transfer.extraction.lookup import stored_features
+from transfer.extraction.request import FeatureRequest, SharedNet
+from transfer.nets.catalogue import NETS, Net
+from transfer.nets.files.kinds import not_taken
+
+if TYPE_CHECKING:
+    from layertap.runs import Run
+
+
+def extract(
+    data: Source,
+    net: Net | Run | str | os.PathLike[str] = "glyphnet",
+    *,
+    layers: str | int | Sequence[str | int] = (),
+    pool: str | None = None,
+    size: int | tuple[int, int] | None = None,
+    fit: str = "stretch",
+    interpolation: str = "bilinear",
+    alpha: str = "white",
+    pages: str = "first",
+    window: str | tuple[float, float] | None = None,
+    preprocessing: str | None = None,
+    precision: str = "float32",
+    dtype: str = "float32",
+    views: int = 1,
+    augment: str | None = None,
+    seed: int = 0,
+    weights: str | os.PathLike[str] | None = None,
+    cache: FeatureCache | str | os.PathLike[str] | None = None,
+    batch_size: int | None = None,
+    engine: str = "auto",
+    devices: int = 1,
+    compress: bool = False,
+    on_error: str = "fail",
+    progress: bool | ProgressBar = True,
+) -> FeatureSet:
+    """The features of images at layers of a pretrained net; only what the cache lacks is computed.
+
+    Parameters
+    ----------
+    data : Dataset, str, path or sequence of paths
+        The images: a data set, or anything that `layertap.load_dataset` takes.
+    net : Net, str, path or Run
+        One of ``layertap nets``, the path of a ``.keras`` or ``.h5`` file, or a run of `layertap.fine_tune`.
+    layers : str, int, or sequence of them
+        Names or indices of layers; by default the net's readout.
+    pool : {'avg', 'max', 'flatten', 'none'}, optional
+        What is done to the spatial axes; by default what is customary for the net.
+    size : int or (height, width), optional
+        The size of the net's input in pixels; by default the net's own.
+    fit : {'stretch', 'crop', 'pad'}
+        How images of another shape are fitted to `size`.
+    interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
+        How images are resized.
+    alpha : {'white', 'black', 'ignore'}
+        What transparent pixels are laid over; ``ignore`` drops a fourth band that is no transparency.
+    pages : {'first', 'channels'}
+        Whether the first page of a file is the image, or its pages are the channels of one image.
+    window : (low, high) or str, optional
+        The values that become black and white in images of more than 8 bits, or ``"percentiles"``: the 1st and 99th
+        of each image. By default the full range of their integers.
+    preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
+        What the net expects pixels to become; by default the net's own, and ``none`` (0 to 255) for a file.
+    precision : {'float32', 'bfloat16', 'float16'}
+        The precision of the computation.
+    dtype : {'float32', 'float16'}
+        The type that features are stored in.
+    views : int
+        The number of views of each image; the first is the plain image, and the others are augmented.
+    augment : str, optional
+        How the other views differ: ``flip,rotate=15,shift=0.1``, for instance (see `Augmentation`).
+    seed : int
+        The seed of random weights and of views.
+    weights : {'imagenet', 'none'} or path, optional
+        By default ``imagenet``, or the net's own; ``none`` are random weights, by `seed`.
+    cache : FeatureCache or path, optional
+        Where features are stored; by default ``$LAYERTAP_CACHE``, or ``./features``.
+    batch_size : int, optional
+        By default chosen for the engine and the size. It does not change the features.
+    engine : {'auto', 'keras', 'openvino'}
+        What computes the features; by default the fastest one that is right for the net and the machine.
+    devices : int
+        The number of GPUs, or of groups of cores, that share the work, each with a process of its own.
+    compress : bool
+        Whether new features are compressed.
+    on_error : {'fail', 'skip'}
+        What to do about an unreadable image: raise, keeping what was computed, or leave it out.
+    progress : bool or callable
+        Whether to show a progress bar, or what shows one (see `layertap.progress.progress_bars`).
+
+    Returns
+    -------
+    FeatureSet
+        A mapping from the name of each layer to a lazy array, of float32, with a row for each view of each image. Its
+        `dataset` has the images that were not skipped, in the order of the rows, and its `report` says what was done.
+
+    Raises
+    ------
+    BadImage
+        For an unreadable image, unless they are skipped.
+    LayertapError
+        When the net, a layer or the data set cannot be loaded, a parameter has a value that is not allowed, or the
+        cache cannot be written.
+
+    Examples
+    --------
+    >>> import layertap as lt
+    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+    >>> features
+    FeatureSet('digits' by glyphnet, in features: block4_pool (1797, 256) float32)
+    >>> features["block4_pool"][:2].shape
+    (2, 256)
+    """
+    request = FeatureRequest(
+        as_net(net, weights=weights, preprocessing=preprocessing, seed=seed),
+        tuple(str(layer) for layer in ([layers] if isinstance(layers, str | int) else layers)),
+        pool,
+        (size, size) if isinstance(size, int) else size,
+        fit,
+        interpolation,
+        precision,
+        dtype,
+        augmentation=augmentation_key(augment, views, seed),
+        views=views,
+        alpha=alpha,
+        pages=pages,
+        window=_window_text(window),
+    )
+    work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
+    return extract_features(load_dataset(data), request, as_cache(cache), on_error=on_error, progress=progress, **work)
+
+
+def extract_features(
+    dataset: Dataset,
+    request: FeatureRequest,
+    cache: FeatureCache,
+    *,
+    batch_size: int | None = None,
+    engine: str = "auto",
+    devices: int = 1,
+    compress: bool = False,
+    on_error: str = "fail",
+    progress: bool | ProgressBar = False,
+) -> FeatureSet:
+    """The features of a request, once what the cache lacks has been computed (see `extract` for the parameters)."""
+    known, net = dataset.identify(cache), None
+    if devices == 1:  # otherwise Keras is left to the processes that compute
+        request, backbone = request.resolve()
+        net = SharedNet(request, backbone)
+    options: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
+    report = compute_missing(known, request, cache, on_error=on_error, progress=progress, net=net, **options)
+    return replace(stored_features(known, request, cache, on_error=on_error), report=report)
+
+
+def compute_missing(
+    dataset: Dataset,
+    request: FeatureRequest,
+    cache: FeatureCache,
+    *,
+    devices: int = 1,
+    progress: bool | ProgressBar = False,
+    net: SharedNet | None = None,
+    **options: Any,
+) -> Report:
+    """Compute what the cache lacks of a request, on one device or several, and say what was done.
+
+    Parameters
+    ----------
+    devices, progress
+        See `extract`.
+    net : SharedNet, optional
+        The net of the request, if it is used elsewhere too.
+    options
+        Those of `transfer.extraction.extract.extract`.
+    """
+    chosen = multi_device.devices(devices)
+    with progress_bars(progress)("images") as show:
+        if len(chosen) > 1:
+            return multi_device.extract_on(chosen, dataset, request, cache, progress=show, **options)
+        return extraction.extract(dataset, request, cache, progress=show, net=net, **options)
+
+
+def as_net(
+    net: Net | Run | str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    preprocessing: str | None = None,
+    seed: int = 0,
+) -> Net:
+    """The net that a parameter names: a `Net`, a name, the path of a file, or a run of fine-tuning or its folder.
+
+    Parameters
+    ----------
+    weights : {'imagenet', 'none'} or path, optional
+    preprocessing : str, optional
+        What the net expects pixels to become.
+    seed : int
+        The seed of random weights.
+
+    Raises
+    ------
+    InvalidChoice
+        When the net has weights of its own, and others are given.
+
+    Examples
+    --------
+    >>> as_net("vgg16", weights="none", seed=1)
+    Net(name='vgg16', weights='none', seed=1, preprocessing=None)
+    """
+    if isinstance(net, str | os.PathLike):
+        name = os.fspath(net)
+        tuned = _net_in(name)
+        if tuned is None:
+            return Net(name, None if weights is None else os.fspath(weights), seed, preprocessing)
+    else:
+        tuned = net if isinstance(net, Net) else _net_in_run(net.folder)
+    if weights is not None:
+        raise InvalidChoice(f"{tuned.name} holds its own weights; leave out `weights`.")
+    return replace(tuned, preprocessing=preprocessing or tuned.preprocessing)
+
+
+def _net_in(name: str) -> Net | None:
+    """The net of a run, where `name` is a folder that may be one; None otherwise."""
+    if name.lower() in NETS or not Path(name).is_dir() or not_taken(name):
+        return None
+    return _net_in_run(Path(name))
+
+
+def _net_in_run(folder: Path | None) -> Net:
+    # Here, because it loads scikit-learn, which extraction does not need.
+    from layertap.runs import net_of_run
+
+    if folder is None:
+        raise InvalidChoice("the run has not been written to a folder, and holds no net; pass `out` when you train it.")
+    return net_of_run(folder)
+
+
+def augmentation_key(augment: str | None, views: int, seed: int) -> str | None:
+    """The part of a feature spec that says how views differ; None where there is only the plain one.
+
+    Raises
+    ------
+    InvalidChoice
+        When `augment` is given and there is only the plain view.
+
+    Examples
+    --------
+    >>> augmentation_key(None, 1, 0) is None
+    True
+    """
+    if augment is None:
+        return None
+    if views == 1:
+        raise InvalidChoice("`augment` says how views differ, and there is only the plain one; add `views`.")
+    return Augmentation.parse(augment, seed).key
+
+
+def _window_text(window: str | tuple[float, float] | None) -> str | None:
+    """A window as specs have it: whole numbers are written without a fraction, so that equal windows are equal."""
+    if window is None or isinstance(window, str):
+        return window
+    return ",".join(str(int(number)) if number == int(number) else repr(number) for number in window)

@@ -1,0 +1,103 @@
+"""`FeatureSet`: the features of a data set at one layer or several, with the images that they belong to."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from feature_cache.cache import FeatureCache
+from feature_cache.features import Features
+from feature_cache.keys import DigestMemo
+from feature_cache.spec import FeatureSpec
+from transfer.data.datasets import Unreadable
+from transfer.data.identity import IdentifiedDataset
+
+if TYPE_CHECKING:
+    from transfer.extraction.extract import Report
+    from transfer.extraction.request import FeatureRequest
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureSet(Mapping[str, Features]):
+    """Features that are stored in a cache: a mapping from the name of a layer to a lazy array.
+
+    Attributes
+    ----------
+    dataset : IdentifiedDataset
+        The images that have features, in the order of the rows; those that were skipped are left out.
+    features : dict of str to Features
+        The mapping itself. Arrays have the shape (n * views, ...): all views of an image one after another.
+    specs : tuple of FeatureSpec
+        What identifies the features of each layer.
+    cache : FeatureCache
+        Where they are stored.
+    skipped : list of Unreadable
+        Images that could not be read or decoded.
+    request : FeatureRequest, optional
+        What the features were requested by; None for those of a space that was named.
+    report : Report, optional
+        What was computed for them, if they come from an extraction.
+
+    Examples
+    --------
+    >>> features = extract("digits", "glyphnet", layers=["block4_pool"])
+    >>> features
+    FeatureSet('digits' by glyphnet, in features: block4_pool (1797, 128) float32)
+    >>> features["block4_pool"][:2].shape
+    (2, 128)
+    """
+
+    dataset: IdentifiedDataset
+    features: dict[str, Features]
+    specs: tuple[FeatureSpec, ...]
+    cache: FeatureCache
+    skipped: list[Unreadable]
+    request: FeatureRequest | None = None
+    report: Report | None = None
+
+    def __getitem__(self, layer: str) -> Features:
+        return self.features[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.features)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def digests(self) -> np.ndarray:
+        """The digests of the images: shape (n, 16), uint8."""
+        return self.dataset.digests
+
+    @property
+    def memo(self) -> DigestMemo:
+        """What remembers the digests of files and of pixels."""
+        return self.dataset.memo
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Numbers of shape (n,), int64, that are equal for copies of an image, and for the pages of one file."""
+        return self.dataset.groups(self.specs)
+
+    def __repr__(self) -> str:
+        nets = " and ".join(dict.fromkeys(spec.net for spec in self.specs))
+        layers = ", ".join(f"{layer} {array.shape} {array.dtype}" for layer, array in self.items())
+        return f"FeatureSet({self.dataset.name!r} by {nets}, in {self.cache.root}: {layers})"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: a row for each layer, with its net, its shape and its folder."""
+        heads = "".join(f"<th>{head}</th>" for head in ("layer", "net", "pooling", "shape", "dtype", "folder"))
+        rows = []
+        for spec, (layer, array) in zip(self.specs, self.items(), strict=True):
+            shape = " × ".join(map(str, array.shape))
+            cells = (layer, spec.net, spec.pooling, shape, array.dtype, array.space.folder)
+            rows.append("".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells))
+        skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
+        caption = html.escape(f"Features of {self.dataset.name}: {len(self.dataset):,} images{skipped}")
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
