@@ -109,6 +109,7 @@ def test_the_exported_model_gives_the_predictions_of_the_run(folder: Path, tuned
         tuned.export(folder / "model.bin")
 
 
+@pytest.mark.slow
 def test_training_that_was_stopped_goes_on_by_the_same_call(folder: Path, tuned: Run) -> None:
     calls = iter([False, False, True])
     with pytest.raises(TrainingStopped):
