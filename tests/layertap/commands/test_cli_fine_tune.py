@@ -178,9 +178,9 @@ def test_features_that_overflow_name_their_layer_and_a_remedy(main: Callable, mi
 def test_a_run_without_a_model_that_is_near_enough_is_complete_and_says_so(
     main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from layertap.commands import fine_tune_run
+    from layertap.workflows.fine_tuning import saving
 
-    monkeypatch.setattr(fine_tune_run, "EXPORTED", -1.0)
+    monkeypatch.setattr(saving, "TOLERANCE", -1.0)
     done = main("fine-tune", "data", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "runs/near", "--quiet")
     assert (done.status, done.stderr) == (0, "")
     [line] = [line for line in done.stdout.splitlines() if "model.keras" in line]

@@ -1,0 +1,208 @@
+"""The plan of a fine-tuning: where the net is cut, and the network that is trained; no image has been read yet."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feature_cache.cache import FeatureCache
+from feature_cache.errors import InvalidChoice, StorageFailure
+from feature_cache.files.checked import real_path
+from heads.export import affine
+from heads.registry import make_head
+from heads.splitting.groups import encode_groups, fit_params, inner_split
+from heads.validation import finite
+from layertap import runs
+from layertap.units import size_text
+from layertap.workflows.fine_tuning.start import Start
+from layertap.workflows.protocol import ProtocolOptions
+from transfer.data.datasets import Dataset, require_labels
+from transfer.extraction.lookup import find_missing
+from transfer.extraction.request import FeatureRequest
+from transfer.finetune.cut import Cut, find_cut
+from transfer.finetune.devices import share_steps
+from transfer.finetune.recipe import Recipe
+from transfer.finetune.tensorboard import TensorBoardLogs
+from transfer.finetune.tuner import FineTuner
+
+if TYPE_CHECKING:
+    from transfer.nets.backbone import Backbone
+
+DISK_FACTOR = 1.05  # files are a little larger than the numbers in them
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of a fine-tuning, besides the images and where it starts.
+
+    Parameters
+    ----------
+    out : Path
+        The folder of the run.
+    cache : FeatureCache
+        It keeps the features, and the activations of the frozen part.
+    recipe : Recipe
+        How the net is trained.
+    protocol : ProtocolOptions
+        How it is judged.
+    unfreeze_from : str
+        The first layer that is trained, by name or index; ``all``; or ``auto`` (see `find_cut`).
+    prefix_cache : bool
+        Keep the activations of the frozen part, so that it is computed once; otherwise every step computes them.
+    compress : bool
+        Compress what is kept.
+    on_error : {'fail', 'skip'}
+        What to do about an unreadable image.
+    overwrite : bool
+        Replace a run in `out`.
+    tensorboard : bool
+        Write logs for TensorBoard into the run.
+    """
+
+    out: Path
+    cache: FeatureCache
+    recipe: Recipe = field(default_factory=Recipe)
+    protocol: ProtocolOptions = field(default_factory=ProtocolOptions)
+    unfreeze_from: str = "auto"
+    prefix_cache: bool = True
+    compress: bool = False
+    on_error: str = "fail"
+    overwrite: bool = False
+    tensorboard: bool = False
+
+    @property
+    def training_folder(self) -> Path:
+        """The folder that holds the checkpoints until the run is written."""
+        out = real_path(self.out)
+        return out.with_name(f"{out.name}.training")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is about to be trained.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    start : Start
+        Its request names the layer that the head reads.
+    settings : Settings
+    cut : Cut
+        Where the net is cut.
+    prefix : FeatureRequest or None
+        The activations at the cut; None where the net is trained from the pixels on.
+    tuner : FineTuner
+        It holds the network, which is trained in place.
+    logs : TensorBoardLogs or None
+    """
+
+    dataset: Dataset
+    start: Start
+    settings: Settings
+    cut: Cut
+    prefix: FeatureRequest | None
+    tuner: FineTuner
+    logs: TensorBoardLogs | None
+
+
+def make_plan(dataset: Dataset, start: Start, settings: Settings) -> Plan:
+    """Check all that can be checked beforehand, cut the net, and build the network that is trained.
+
+    Raises
+    ------
+    InvalidChoice, BadData
+        When options contradict each other, or do not go with the net or the data.
+    MissingDependency
+        When `tensorboard` is chosen, and not installed.
+    StorageFailure
+        When the run cannot be written, or the disk is too small for the activations at the cut.
+    LayertapError
+        When the net cannot be built.
+    """
+    runs.check_free(settings.out, overwrite=settings.overwrite)
+    _require_writable(settings.out)
+    logs = TensorBoardLogs(settings.training_folder / "tensorboard") if settings.tensorboard else None
+    labels = require_labels(dataset)
+    protocol, alone = settings.protocol, np.arange(len(labels))
+    protocol.protocol(dataset).divide(labels, protocol.split_groups(dataset, alone))
+    share_steps()
+    backbone = start.request.build()
+    start = replace(start, request=_with_one_layer(start.request, backbone))
+    [spec] = start.request.specs
+    cut = find_cut(backbone, spec.layer, settings.unfreeze_from, keep=settings.prefix_cache)
+    tuner = _make_tuner(start, settings, backbone, cut, len(np.unique(labels)))
+    prefix = replace(start.request, layers=cut.layers, pooling="none") if cut.layers else None
+    if prefix is not None:
+        _require_space(dataset, prefix, cut, settings.cache)
+    return Plan(dataset, start, settings, cut, prefix, tuner, logs)
+
+
+def _require_writable(out: Path) -> None:
+    """Raise StorageFailure where the run could not be written in the end."""
+    try:
+        real_path(out).parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=real_path(out).parent):
+            pass
+    except OSError as error:
+        raise StorageFailure(f"cannot write to {out}: {error.strerror or error}; choose another `out`.") from error
+
+
+def _with_one_layer(request: FeatureRequest, backbone: Backbone) -> FeatureRequest:
+    """The same request, with the layer by its name."""
+    layers = tuple(dict.fromkeys(map(backbone.find, request.layers))) or (backbone.readout,)
+    if len(layers) > 1:
+        raise InvalidChoice("fine-tuning reads one layer; name a single one with `layers`.")
+    return replace(request, layers=layers)
+
+
+def _make_tuner(start: Start, settings: Settings, backbone: Backbone, cut: Cut, classes: int) -> FineTuner:
+    """The network, with what trains it; its probe is the head of `start`."""
+    from transfer.finetune.network import Network  # heavy: it imports Keras
+
+    [spec] = start.request.specs
+    [probe_spec] = start.probe_request.specs
+
+    def probe(
+        digests: np.ndarray, views: np.ndarray, labels: np.ndarray, groups: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        plain = views == 0
+        rows, labels = settings.cache[probe_spec].rows(digests[plain]), labels[plain]
+        head: Any = make_head(start.head, start.params)
+        with finite(rows):
+            fitted = affine(head.fit(rows[:], labels, **fit_params(head, encode_groups(groups[plain], labels))))
+        return fitted.coef.T, fitted.intercept - fitted.coef @ fitted.centre
+
+    def split(target: np.ndarray, share: float, seed: int, groups: np.ndarray) -> Any:
+        return inner_split(target, share, seed, encode_groups(groups, target))
+
+    network = Network(
+        backbone,
+        cut,
+        spec.layer,
+        spec.pooling,
+        spec.preprocessing,
+        classes,
+        settings.recipe,
+        augments=spec.augmentation is not None,
+    )
+    key = f"{spec.to_json()} {start.head} {sorted(start.params.items())}"
+    options: dict[str, Any] = {"views": start.request.views, "folder": settings.training_folder, "key": key}
+    return FineTuner(network, probe, settings.recipe, split, **options)
+
+
+def _require_space(dataset: Dataset, request: FeatureRequest, cut: Cut, cache: FeatureCache) -> None:
+    """Raise StorageFailure when the disk is too small for the activations at the cut."""
+    missing = len(find_missing(dataset, request, cache).jobs)
+    needed = DISK_FACTOR * missing * cut.width * np.dtype(request.dtype).itemsize
+    place = next(folder for folder in (cache.root.absolute(), *cache.root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise StorageFailure(
+            f"what is kept at the cut takes {size_text(needed)}, and {place} has {size_text(free)} left: choose "
+            "another `cache`, `dtype='float16'`, a later `unfreeze_from`, or `prefix_cache=False`."
+        )

@@ -1,0 +1,131 @@
+"""The rows that a net is fine-tuned on, once the cache holds all of them, and how they are split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from feature_cache.joined import Joined
+from heads.evaluation.protocol import Protocol
+from heads.splitting.splits import Split
+from layertap import runs
+from layertap.progress import ProgressBar, no_progress
+from layertap.workflows import protocol as protocols
+from layertap.workflows.fine_tuning.plan import Plan
+from transfer.data.datasets import require_labels
+from transfer.extraction.extract import extract
+from transfer.extraction.lookup import FeatureSet, stored_features
+from transfer.extraction.request import FeatureRequest
+from transfer.finetune.pixel_rows import PixelRows
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRows:
+    """What a net is trained and judged on.
+
+    Attributes
+    ----------
+    features : FeatureSet
+        The features of the plain images that the probe reads; the other arrays are in the order of its data set.
+    rows : Features, Joined or PixelRows
+        A lazy array with a row for each view of each image: the activations at the cut, or the pixels.
+    labels : ndarray of shape (n,), str
+    protocol : Protocol
+    groups : ndarray of shape (n,)
+        Equal for images that stay on one side of every split.
+    splits : list of (train, held out)
+        Positions of images.
+    fitted : ndarray of int
+        The positions of the images that the splits are made of.
+    test : ndarray of int
+        The positions of the images that are scored once, in the end; there may be none.
+    identities : ndarray of shape (n, k, 16), uint8
+        What each image is recognised by (see `transfer.data.groups.identities`).
+    seen : frozenset of bytes
+        What the images are recognised by that the net was trained on before.
+    notes, warnings : tuple of str
+        Sentences about the images and their splits, and about scores that say little.
+    """
+
+    features: FeatureSet
+    rows: Any
+    labels: np.ndarray
+    protocol: Protocol
+    groups: np.ndarray
+    splits: list[Split]
+    fitted: np.ndarray
+    test: np.ndarray
+    identities: np.ndarray
+    seen: frozenset[bytes]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def trained_on(self) -> np.ndarray:
+        """The identities of the images that the net which is kept was trained on, of shape (m, k, 16), uint8."""
+        return self.identities[self.splits[0][0] if len(self.splits) == 1 else self.fitted]
+
+
+def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRows:
+    """Extract what the cache lacks, and split the images.
+
+    Parameters
+    ----------
+    plan : Plan
+    progress : callable, optional
+        Given what is counted, a context manager that gives a callable of (done, total).
+
+    Raises
+    ------
+    BadImage
+        For an unreadable image, unless they are skipped.
+    BadData, InvalidChoice
+        When the images that can be read cannot be split so.
+    LayertapError
+        When features cannot be computed or stored.
+    """
+    features, notes = _extracted(plan, plan.start.probe_request, progress)
+    if plan.prefix is None:
+        [plain] = features.features.values()
+        rows: Any = PixelRows(features.dataset, plan.start.request, plain.keys()[0])
+    else:
+        kept, more = _extracted(plan, plan.prefix, progress, features)
+        notes += more
+        parts = list(kept.features.values())
+        rows = parts[0] if len(parts) == 1 else Joined(parts)
+    labels, options = require_labels(features.dataset), plan.settings.protocol
+    protocol = options.protocol(features.dataset)
+    copies = protocols.find_copies(features, options.together, labels, progress)
+    groups = options.split_groups(features.dataset, copies.groups)
+    splits, fitted, test = protocol.divide(labels, groups)
+    seen = runs.seen_by([plan.start.request.net])
+    identities = protocols.identify(features, progress)
+    return TrainingRows(
+        features,
+        rows,
+        labels,
+        protocol,
+        groups,
+        splits,
+        fitted,
+        test,
+        identities,
+        seen,
+        notes + copies.notes + protocols.parted_notes(protocol, groups),
+        protocols.seen_warnings(seen, identities, splits, test),
+    )
+
+
+def _extracted(
+    plan: Plan, request: FeatureRequest, progress: ProgressBar, readable: FeatureSet | None = None
+) -> tuple[FeatureSet, tuple[str, ...]]:
+    """The features of a request, once the cache holds them, and notes about the images."""
+    settings = plan.settings
+    dataset = readable.dataset if readable else plan.dataset
+    with progress("images") as show:
+        report = extract(
+            dataset, request, settings.cache, on_error=settings.on_error, compress=settings.compress, progress=show
+        )
+    return stored_features(dataset, request, settings.cache, on_error=settings.on_error), tuple(report.remarks)

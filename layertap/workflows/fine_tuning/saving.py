@@ -1,0 +1,231 @@
+"""Writing the run of a net that was fine-tuned."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import StorageFailure, WrongResult
+from feature_cache.files.digest_list import digest_keys
+from feature_cache.maintenance.lineage import extraction_seconds
+from heads.evaluation.views import Views
+from heads.linear.head import LinearHead
+from heads.registry import record
+from layertap import runs
+from layertap.report import plots
+from layertap.report.run_pictures import RunResults, illustrate
+from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
+from layertap.workflows.export import IMAGES, TOLERANCE, build_model, compare_with_run
+from layertap.workflows.fine_tuning.plan import Plan
+from layertap.workflows.fine_tuning.rows import TrainingRows
+from layertap.workflows.fine_tuning.training import Trainings
+from transfer.data.datasets import Unreadable
+from transfer.export import comparison
+from transfer.export.formats import FORMATS
+from transfer.extraction.request import FeatureRequest, request_for
+from transfer.finetune.cut import Cut
+from transfer.finetune.saved_net import save_net
+
+MODEL_FILE = "model.keras"
+# The largest differences between the probabilities of the network that was trained and those of the run that was
+# written, in float32 and in fewer bits: engines do not compute exactly the same.
+SAME, SAME_ROUNDED = 1e-3, 0.1
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A run that was written, and how its training went.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder of the run.
+    cut : Cut
+    metrics : dict
+        The content of ``metrics.json``: among others ``summary``, ``folds`` and ``trainings``.
+    epochs : int
+        The number of epochs that the net was trained for; with 0 it stayed as it was.
+    difference : float
+        How far the probabilities of ``model.keras`` are from those of the run.
+    exported : bool
+        Whether there is a ``model.keras``: it is left out where `difference` is too large.
+    skipped : tuple of Unreadable
+        The images that could not be read.
+    """
+
+    folder: Path
+    cut: Cut
+    metrics: dict[str, Any]
+    epochs: int
+    difference: float
+    exported: bool
+    skipped: tuple[Unreadable, ...]
+
+
+def save(plan: Plan, data: TrainingRows, trainings: Trainings, *, name: str | None = None) -> FineTuned:
+    """Write the run of a net that was fine-tuned, and remove its checkpoints.
+
+    Parameters
+    ----------
+    plan, data, trainings
+        See `make_plan`, `collect_rows` and `train`.
+    name : str, optional
+        What the run calls the data set; by default the data set's own name.
+
+    Raises
+    ------
+    StorageFailure
+        When the run cannot be written; the checkpoints are kept.
+    WrongResult
+        When the run that was written gives other probabilities than the network that was trained.
+    """
+    try:
+        saved = _write(plan, data, trainings, name or plan.dataset.name)
+    except StorageFailure as error:
+        raise StorageFailure(
+            f"{error} What was trained is in {plan.settings.training_folder}; make room, and the same command goes on "
+            "from there."
+        ) from error
+    _forget(plan.settings.training_folder)
+    return saved
+
+
+def _write(plan: Plan, data: TrainingRows, trainings: Trainings, name: str) -> FineTuned:
+    settings, tuner, head = plan.settings, plan.tuner, _linear_head(plan)
+    metrics = _metrics(plan, data, trainings)
+    images = data.seen.union(digest_keys(data.trained_on))
+    with runs.new_run(settings.out, overwrite=settings.overwrite) as folder:
+        net = save_net(tuner.network.backbone, folder)
+        # The run computes in float32, whatever the net was trained in: its weights are float32.
+        request = replace(plan.start.probe_request, precision="float32", net=net)
+        config = _config(plan, data, request, head, trainings, name)
+        runs.write(folder, head, config, metrics, images, net_images=images if tuner.epochs_ else data.seen)
+        plots.training_curves(folder / "training.png", tuner.stages_, f"{name}: {plan.start.request.net.name}")
+        _illustrate(folder, data, trainings, metrics, config)
+        runs.write_skipped(folder, data.features.skipped)
+        _require_same(folder, plan, data)
+        difference, exported = _write_model(folder, data)
+        logs = settings.training_folder / "tensorboard"
+        if logs.is_dir():
+            shutil.copytree(logs, folder / "tensorboard")
+    skipped = tuple(data.features.skipped)
+    return FineTuned(settings.out, plan.cut, metrics, tuner.epochs_, difference, exported, skipped)
+
+
+def _linear_head(plan: Plan) -> LinearHead:
+    """The dense layer of the network, as a head."""
+    kernel, bias = plan.tuner.network.dense.get_weights()
+    head = LinearHead()
+    head.coef_, head.intercept_ = kernel.T.astype(np.float64), bias.astype(np.float64)
+    head.classes_, head.n_features_in_ = plan.tuner.classes_, kernel.shape[0]
+    return head
+
+
+def _metrics(plan: Plan, data: TrainingRows, trainings: Trainings) -> dict[str, Any]:
+    """The content of ``metrics.json``."""
+    evaluation = trainings.evaluation
+    metrics: dict[str, Any] = {"summary": evaluation.summary(), "folds": evaluation.folds}
+    metrics["bagged"] = evaluation.bagged(data.labels)
+    metrics["trainings"] = trainings.trainings
+    metrics["extraction_seconds"] = extraction_seconds(data.rows) if plan.cut.layers else None
+    if trainings.test:
+        metrics["test"] = trainings.test
+    return metrics
+
+
+def _config(
+    plan: Plan, data: TrainingRows, request: FeatureRequest, head: LinearHead, trainings: Trainings, name: str
+) -> RunConfig:
+    """How the run was made; `request` is of the features that the head reads of the net that was tuned."""
+    start, tuner = plan.start, plan.tuner
+    seconds = trainings.trainings[-1]["seconds"]
+    return RunConfig(
+        parts=(FeatureSource(request.specs[0], runs.net_config(request.net)),),
+        task=TaskConfig(),
+        head=replace(HeadConfig(**record("linear", head)), fit_seconds=seconds),
+        fine_tuned={
+            "net": start.request.net.as_config(),
+            "probe": {"name": start.head, "params": start.params},
+            "trained": list(plan.cut.trained),
+            "cut": list(plan.cut.layers),
+            "epochs": tuner.epochs_,
+            "recipe": tuner.recipe.as_dict(),
+            "augmentation": start.request.augmentation,
+            "views": start.request.views,
+        },
+        protocol=plan.settings.protocol.to_json(data.protocol),
+        views=Views(),
+        data={"name": name, "images": len(data.labels), "classes": tuner.classes_.tolist()},
+        skipped=tuple(image.id for image in data.features.skipped),
+    )
+
+
+def _illustrate(
+    folder: Path, data: TrainingRows, trainings: Trainings, metrics: dict[str, Any], config: RunConfig
+) -> None:
+    """Draw the pictures of the run, and write its report."""
+    assert config.data is not None
+    names = tuple(np.unique(data.labels).tolist())
+    features, evaluation = next(iter(data.features.features.values())), trainings.evaluation
+    results = RunResults(
+        config.data["name"],
+        "fine-tuned",
+        data.features.dataset,
+        data.labels,
+        names,
+        features,
+        evaluation,
+        metrics,
+        config,
+    )
+    illustrate(folder, results, map_method=None)
+
+
+def _require_same(folder: Path, plan: Plan, data: TrainingRows) -> None:
+    """Raise WrongResult unless the run gives the probabilities of the network that was trained, on some images."""
+    run, request, dataset = runs.load_run(folder), plan.start.request, data.features.dataset
+    chosen = comparison.evenly_spaced(len(dataset), IMAGES)
+    pixels = comparison.readable_pixels(dataset.select(chosen), run.spec)
+    features = comparison.compute_features(pixels, [request_for(run.spec, run.nets[0])])
+    trained = plan.tuner.predict_proba(data.rows[chosen * request.views])
+    difference = comparison.largest_difference(run.head.predict_proba(features), trained)
+    full = request.precision == request.dtype == "float32"
+    if not difference <= (SAME if full else SAME_ROUNDED):
+        raise WrongResult(
+            f"the net that was written gives other probabilities than the one that was trained: they differ by up to "
+            f"{difference:.2g}. Nothing was written; please report this."
+        )
+
+
+def _write_model(folder: Path, data: TrainingRows) -> tuple[float, bool]:
+    """Write the run as one Keras model, unless its probabilities are farther from the run's than exports may be.
+
+    Returns
+    -------
+    difference : float
+        How far they are apart, on some images.
+    exported : bool
+        Whether the model was written.
+    """
+    run, file = runs.load_run(folder), folder / MODEL_FILE
+    requests, model = build_model(run)
+    FORMATS["keras"].write(model, file)
+    _, _, difference = compare_with_run(run, requests, FORMATS["keras"].read(file), data.features.dataset)
+    exported = difference <= TOLERANCE
+    if not exported:
+        file.unlink()
+    return difference, exported
+
+
+def _forget(folder: Path) -> None:
+    """Remove the checkpoints and logs of a training, and the folder unless it holds anything else."""
+    for file in folder.glob("*.npz"):
+        file.unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
