@@ -1,4 +1,4 @@
-"""The folder of `layertap explore`: images as they are and as a net sees them, and one page of all that was found."""
+"""The folder that exploring a data set writes: pictures of the images, and one page with all findings."""
 
 from __future__ import annotations
 
@@ -6,35 +6,38 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from feature_cache.files.atomic import whole_folder
 from feature_cache.files.checked import read_json
+from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import print_json
-from layertap.report import explore_report
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from transfer.data.duplicates import Copies
-    from transfer.data.survey import DatasetSurvey
+from layertap.report import explore_report, page, panels
+from layertap.report.data_plots import shapes
+from layertap.report.style import printable
+from transfer.data.augment import rotated
+from transfer.data.duplicates import Copies
+from transfer.data.survey import DatasetSurvey, pixels_as_net_input, thumbnail
+from transfer.hardware import cores
 
 PAGE, NUMBERS = "report.html", "explore.json"
 IMAGES = "Images"  # the heading of the panels
-MOST_PANELS = 24  # of classes; of more, the most frequent
-PANEL_SIDE = 4  # images
+MOST_PANELS = 24  # classes with a panel; of more classes, the most frequent
+PANEL_SIDE = 4  # images in a row of a panel
 PANEL_WIDTH = 3.4  # inches: two are side by side
-SEVERAL = 4  # images that are shown at several sizes, and rotated
+FEW = 4  # images that are shown at several sizes, and rotated
 SIDES = (8, 16, 32, 64)
 ANGLES = (0, 30, 45, 60, 75)
 MOST_PAIRS = 12
-LONGEST = 240  # pixels of an image that is shown
-MOST_ROWS = 100  # of a table of the page
+LONGEST = 240  # pixels of a side of an image
+MOST_ROWS = 100  # of a table
 MOST_CLASSES = 40  # that a notebook lists, the most frequent
 
 
 def is_report(folder: Path) -> bool:
-    """Whether `folder` is one that `write` made."""
+    """Whether a folder was written by `write`."""
     try:
         numbers = read_json(folder / NUMBERS)
     except (OSError, ValueError):
@@ -59,7 +62,20 @@ def write(
 
 
 class _Pictures:
-    """Pictures of the data set `name`, drawn into `folder`; their `files`, by heading."""
+    """The pictures of a data set.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that they are drawn into.
+    name : str
+        The name of the data set.
+
+    Attributes
+    ----------
+    files : dict of str to list of Path
+        The files by the heading that they have on the page.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -77,70 +93,58 @@ class _Pictures:
         captions: Sequence[str],
         **layout: Any,
     ) -> None:
-        """Draw images, read in threads, of which small ones are blown up so that their pixels are seen."""
-        from layertap.report import panels
-        from transfer.hardware import cores
-
+        """Draw images, which are read in threads; small ones are enlarged so that their pixels can be seen."""
         with ThreadPoolExecutor(len(cores())) as pool:
-            shown = list(pool.map(lambda read: _blown_up(read()), images))
+            shown = list(pool.map(lambda read: _enlarged(read()), images))
         panels.panel(self.add(heading, file), shown, captions, **layout)
 
 
 def _draw_shapes(pictures: _Pictures, report: dict[str, Any]) -> None:
-    from layertap.report.data_plots import shapes
-
     counts = [(one["height"], one["width"], one["count"]) for one in report["shapes"]]
     if len(counts) > 1:
         height, width = report["size"]
         shapes(pictures.add("Shapes", "shapes.png"), counts, (height, width), f"{pictures.name}: height x width")
 
 
-def _draw_classes(pictures: _Pictures, found: DatasetSurvey) -> None:
-    """Draw images of each class, or of all where there are none."""
-    import numpy as np
-
-    labels, everything = found.dataset.labels, np.arange(len(found.records))
+def _draw_classes(pictures: _Pictures, survey: DatasetSurvey) -> None:
+    """Draw images of each class, or of the whole data set where it has no labels."""
+    labels, everything = survey.dataset.labels, np.arange(len(survey.records))
     if labels is None:
         classes = [(pictures.name, everything)]
     else:
         names, counts = np.unique(labels, return_counts=True)
-        kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_PANELS])
-        classes = [(str(name), np.flatnonzero(labels == name)) for name in names[kept]]
+        most_frequent = np.sort(np.argsort(-counts, kind="stable")[:MOST_PANELS])
+        classes = [(str(name), np.flatnonzero(labels == name)) for name in names[most_frequent]]
     for number, (name, members) in enumerate(classes, 1):
         chosen = _spread(members, PANEL_SIDE**2)
         pictures.panel(
             IMAGES,
             f"images-{number:02d}.png",
-            [_thumbnail(found, position) for position in chosen],
-            [Path(found.dataset.ids[position]).name for position in chosen],
+            [_thumbnail(survey, position) for position in chosen],
+            [Path(survey.dataset.ids[position]).name for position in chosen],
             title=f"{name} ({len(members):,})",
             columns=PANEL_SIDE,
             width=PANEL_WIDTH,
         )
 
 
-def _draw_as_seen(pictures: _Pictures, found: DatasetSurvey) -> None:
-    """Draw a few images as nets of several input sizes see them, and rotated."""
-    import numpy as np
-
-    from transfer.data.augment import rotated
-    from transfer.data.survey import pixels_as_net_input
-
-    chosen, net = _spread(np.arange(len(found.records)), SEVERAL), found.size
+def _draw_as_seen(pictures: _Pictures, survey: DatasetSurvey) -> None:
+    """Draw a few images at several input sizes of nets, and rotated."""
+    chosen, net = _spread(np.arange(len(survey.records)), FEW), survey.size
     sizes = sorted({*((side, side) for side in SIDES), net}, key=lambda size: (size[0] * size[1], size))
     images: list[Callable[[], np.ndarray]] = []
     captions: list[str] = []
     for position in chosen:
-        height, width = found.records[position].shape
+        height, width = survey.records[position].shape
         images += [
-            _thumbnail(found, position),
-            *(partial(pixels_as_net_input, found, position, size) for size in sizes),
+            _thumbnail(survey, position),
+            *(partial(pixels_as_net_input, survey, position, size) for size in sizes),
         ]
         captions += [f"as it is, {height} x {width}", *(f"{high} x {wide}" for high, wide in sizes)]
     title = f"{pictures.name}: as nets of several input sizes see them"
     pictures.panel("Resolutions", "resolutions.png", images, captions, title=title, columns=len(sizes) + 1)
 
-    plain = [pixels_as_net_input(found, position, net) for position in chosen]
+    plain = [pixels_as_net_input(survey, position, net) for position in chosen]
     images = [partial(rotated, pixels, angle) for pixels in plain for angle in ANGLES]
     captions = [f"{angle}°" for _ in plain for angle in ANGLES]
     title = f"{pictures.name}: rotated, at {net[0]} x {net[1]}"
@@ -149,8 +153,6 @@ def _draw_as_seen(pictures: _Pictures, found: DatasetSurvey) -> None:
 
 def _draw_pairs(pictures: _Pictures, surveys: Sequence[DatasetSurvey], copies: Copies) -> None:
     """Draw pairs of copies: within the data set, those of different classes apart, and between the two."""
-    from layertap.report.style import printable
-
     first = len(surveys[0].records)
     exact = [(group[0], other, 1.0) for group in copies.exact for other in group[1:]]
 
@@ -158,17 +160,17 @@ def _draw_pairs(pictures: _Pictures, surveys: Sequence[DatasetSurvey], copies: C
         return (surveys[0], position) if position < first else (surveys[1], position - first)
 
     def label(position: int) -> str:
-        found, own = place(position)
-        return "" if found.dataset.labels is None else str(found.dataset.labels[own])
+        survey, own = place(position)
+        return "" if survey.dataset.labels is None else str(survey.dataset.labels[own])
 
     def draw(heading: str, file: str, chosen: Sequence[tuple[int, int, float]], title: str) -> None:
         images, captions = [], []
         for number, (left, right, alike) in enumerate(chosen[:MOST_PAIRS], 1):
             for letter, position in (("a", left), ("b", right)):
-                found, own = place(position)
-                images.append(_thumbnail(found, own))
-                told = [f"{number}{letter}: {alike:.3f}", found.dataset.ids[own], label(position)]
-                captions.append("\n".join(printable(line) for line in told if line))
+                survey, own = place(position)
+                images.append(_thumbnail(survey, own))
+                lines = [f"{number}{letter}: {alike:.3f}", survey.dataset.ids[own], label(position)]
+                captions.append("\n".join(printable(line) for line in lines if line))
         if images:
             pictures.panel(heading, file, images, captions, title=f"{pictures.name}: {title}", columns=6)
 
@@ -183,19 +185,15 @@ def _draw_pairs(pictures: _Pictures, surveys: Sequence[DatasetSurvey], copies: C
 
 def _spread(positions: np.ndarray, count: int) -> list[int]:
     """At most `count` of the positions, evenly spread."""
-    import numpy as np
-
     return positions[np.unique(np.linspace(0, len(positions) - 1, count).round().astype(int))].tolist()
 
 
-def _thumbnail(found: DatasetSurvey, position: int) -> Callable[[], np.ndarray]:
-    from transfer.data.survey import thumbnail
-
-    return partial(thumbnail, found, position, LONGEST)
+def _thumbnail(survey: DatasetSurvey, position: int) -> Callable[[], np.ndarray]:
+    return partial(thumbnail, survey, position, LONGEST)
 
 
-def _blown_up(pixels: np.ndarray) -> np.ndarray:
-    """Each pixel as a square of pixels, so that the image is about as large as one that is shown."""
+def _enlarged(pixels: np.ndarray) -> np.ndarray:
+    """An image whose pixels are squares of pixels, so that its longer side is about `LONGEST`."""
     factor = max(1, LONGEST // max(pixels.shape[:2]))
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
@@ -210,8 +208,6 @@ def findings(report: dict[str, Any]) -> list[str]:
 
 
 def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Path]]) -> None:
-    from layertap.report import page
-
     parts = _numbers(report)
     for heading, files in pictures.items():
         shown = "".join(page.image(heading, picture) for picture in files)
@@ -223,21 +219,17 @@ def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Pat
 
 def _numbers(report: dict[str, Any]) -> list[str]:
     """Counts, classes, and facts about files and pixels."""
-    from layertap.report import page
-
     parts = [f"<p>{report['images']:,} images, {report['readable']:,} of them readable.</p>"]
     if report["classes"]:
         parts += [f"<h2>Classes</h2>{_class_table(report['classes'])}"]
     if report["readable"]:
         parts += [f"<h2>Files and pixels</h2>{page.facts(explore_report.facts(report))}"]
-        parts += [f"<p>{page.text(remark)}</p>" for remark in report["remarks"]]
+        parts += [f"<p>{page.text(with_flags(remark))}</p>" for remark in report["remarks"]]
     return parts
 
 
 def _tables(report: dict[str, Any]) -> list[str]:
     """Copies, unreadable images, and what is in the other data set too."""
-    from layertap.report import page
-
     parts = [_copies("Exact copies", report["copies"]["exact"]), _copies("Near-duplicates", report["copies"]["near"])]
     parts.append(_unreadable(report["data"], report["unreadable"]))
     if against := report["against"]:
@@ -250,8 +242,6 @@ def _tables(report: dict[str, Any]) -> list[str]:
 
 
 def _class_table(classes: dict[str, int]) -> str:
-    from layertap.report import page
-
     most = max(1, *classes.values())
     rows = [
         f'<tr><th scope="row">{page.text(name)}</th>'
@@ -261,24 +251,20 @@ def _class_table(classes: dict[str, int]) -> str:
     return page.table(["class", "images"], rows)
 
 
-def _copies(heading: str, found: Sequence[dict[str, Any]]) -> str:
-    """A table of groups or pairs, those of different classes first; nothing where there are none."""
-    from layertap.report import page
-
-    if not found:
+def _copies(heading: str, groups: Sequence[dict[str, Any]]) -> str:
+    """A table of groups or pairs, those of different classes first; an empty text where there are none."""
+    if not groups:
         return ""
     rows = []
-    for one in sorted(found, key=lambda one: not one["classes_differ"])[:MOST_ROWS]:
+    for one in sorted(groups, key=lambda one: not one["classes_differ"])[:MOST_ROWS]:
         images = "; ".join(explore_report.named(image) for image in one["images"])
         rows.append(f'<tr><th scope="row">{page.text(images)}</th><td class="n">{one["alike"]:.3f}</td></tr>')
-    first = f", the first {MOST_ROWS} here" if len(found) > MOST_ROWS else ""
-    return f"<h3>{heading}: {len(found):,}{first}</h3>{page.table(['images', 'alike'], rows)}"
+    first = f", the first {MOST_ROWS} here" if len(groups) > MOST_ROWS else ""
+    return f"<h3>{heading}: {len(groups):,}{first}</h3>{page.table(['images', 'alike'], rows)}"
 
 
-def _unreadable(name: str, found: Sequence[dict[str, str]]) -> str:
-    from layertap.report import page
-
-    if not found:
+def _unreadable(name: str, images: Sequence[dict[str, str]]) -> str:
+    if not images:
         return ""
-    reasons = {one["id"]: one["reason"] for one in found[:MOST_ROWS]}
-    return f"<h3>{len(found):,} images of {page.text(name)} cannot be read</h3>{page.facts(reasons)}"
+    reasons = {one["id"]: with_flags(one["reason"]) for one in images[:MOST_ROWS]}
+    return f"<h3>{len(images):,} images of {page.text(name)} cannot be read</h3>{page.facts(reasons)}"

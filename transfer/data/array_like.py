@@ -1,6 +1,6 @@
-"""From what scikit-learn hands over as ``X`` to a data set: paths of images, or images as arrays.
+"""From the ``X`` that scikit-learn passes to an estimator to a data set: paths of images, or images as arrays.
 
-Nothing is guessed: what could be meant in two ways is refused. Neither scikit-learn nor Keras is imported.
+Input that could be meant in two ways is refused. Neither scikit-learn nor Keras is imported.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from transfer.data.arrays.images import as_uint8
 from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, FileSource, ImageSource, Picture
 
-_WANTED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"
+_ALLOWED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"
 
 
 @dataclass(frozen=True, eq=False)
 class _Pixels(ArraySource):
-    """An image that stays as it is while it is in use: its digest is computed once."""
+    """An image whose pixels do not change while it is in use, so that its digest is computed only once."""
 
     @cached_property
     def _digest(self) -> bytes:
@@ -36,7 +36,7 @@ class _Pixels(ArraySource):
 
 
 def as_dataset(X: Any) -> Dataset:
-    """The images of `X`, in order, without labels; ids are the positions. No file is opened.
+    """The images of `X` as a data set without labels, in order; the ids are the positions. No file is opened.
 
     Parameters
     ----------
@@ -48,35 +48,40 @@ def as_dataset(X: Any) -> Dataset:
     Raises
     ------
     BadData
-        For anything else, and for no image at all.
+        When `X` is anything else, or holds no image.
+
+    Examples
+    --------
+    >>> as_dataset(np.zeros((2, 8, 8), np.uint8))
+    Dataset('X', 2 images, no labels)
     """
     sources = X.sources if isinstance(X, Dataset) else tuple(_sources(X))
     if not sources:
-        raise BadData(f"X holds 0 images, and at least 1 is required; {_WANTED}.")
+        raise BadData(f"X holds 0 images, and at least 1 is required; {_ALLOWED}.")
     return Dataset("X", tuple(map(str, range(len(sources)))), sources, None)
 
 
 def _sources(X: Any) -> Iterable[ImageSource]:
     if isinstance(X, str | bytes | os.PathLike):
-        raise BadData(f"X is {X!r} alone; put the path in a list, or load a data set with transfer.data.datasets.load.")
+        raise BadData(f"X is {X!r} alone; put the path in a list, or load a data set with layertap.load_dataset.")
     if isinstance(X, list | tuple):
         return (_source(item, number) for number, item in enumerate(X))
     if hasattr(X, "toarray"):
-        raise BadData(f"X is sparse ({type(X).__name__}), and images are dense; {_WANTED}.")
+        raise BadData(f"X is sparse ({type(X).__name__}), and images are dense; {_ALLOWED}.")
     array = np.asarray(X)
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind not in "biufc":
         array = array[:, 0]
     if array.ndim == 2:
-        raise BadData(f"X is a table of {array.shape[0]} rows and {array.shape[1]} columns; {_WANTED}.")
+        raise BadData(f"X is a table of {array.shape[0]} rows and {array.shape[1]} columns; {_ALLOWED}.")
     if array.ndim == 3 and array.shape[2] in (1, 3, 4):
         raise BadData(f"X of shape {array.shape} looks like a single image; put it in a list.")
     if array.ndim == 0:
-        raise BadData(f"X is a {type(X).__name__}; {_WANTED}.")
+        raise BadData(f"X is a {type(X).__name__}; {_ALLOWED}.")
     return (_source(item, number) for number, item in enumerate(array))
 
 
 def _source(item: Any, number: int) -> ImageSource:
-    """The image at position `number` of X."""
+    """The source of the image at position `number` of X."""
     if isinstance(item, list | tuple | np.ndarray) and len(item) == 1 and not np.ndim(item[0]):
         item = item[0]  # a row of a table of one column
     if isinstance(item, str | os.PathLike) and "\0" not in str(item):
@@ -86,13 +91,13 @@ def _source(item: Any, number: int) -> ImageSource:
     if hasattr(item, "load") and hasattr(item, "stamp"):
         source: ImageSource = item
         return source
-    raise BadData(f"item {number} of X is {repr(item)[:60]}; {_WANTED}.")
+    raise BadData(f"item {number} of X is {repr(item)[:60]}; {_ALLOWED}.")
 
 
 def _checked_image(image: np.ndarray, name: str) -> np.ndarray:
-    """The same image as uint8, of shape (height, width), or (height, width, 3 or 4)."""
+    """An image as uint8 of shape (height, width), (height, width, 3) or (height, width, 4)."""
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)) or not image.size:
-        raise BadData(f"{name} has the shape {image.shape}; {_WANTED}.")
+        raise BadData(f"{name} has the shape {image.shape}; {_ALLOWED}.")
     return as_uint8(image, name)

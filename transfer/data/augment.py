@@ -15,7 +15,7 @@ from feature_cache.errors import DamagedFile, InvalidChoice, unknown
 
 _VERSION = "v1"  # part of the key: raise it with any change that can alter a pixel of a view
 _FLAGS = ("flip", "vflip")
-# The largest value of each, and what messages say of it.
+# The largest value of each option, and how messages describe its values.
 _RANGES = {
     "rotate": (180.0, "a number of degrees from 0 to 180"),
     "shift": (0.5, "a share of the sides from 0 to 0.5"),
@@ -23,25 +23,26 @@ _RANGES = {
     "brightness": (1.0, "a number from 0 to 1"),
     "contrast": (1.0, "a number from 0 to 1"),
 }
-NUMBERS = 8  # that say how a view is made (see `Augmentation.numbers`)
-# Where the place (x, y) of the new image comes from: (a x + b y + c, d x + e y + f), from the corner of the image.
+NUMBERS = 8  # that describe a view (see `Augmentation.numbers`)
+# a to f, where the point (x, y) of the view shows the point (a x + b y + c, d x + e y + f) of the image; the origin is
+# the corner of the image.
 _Source = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What varies at random from one view of an image to the next, and how far.
+    """The random changes that make the views of an image, and their limits.
 
-    Views are numbered. View 0 is the image as it is; any other depends on the seed, the image's digest
-    and the view's number alone. All random numbers are drawn for every view, used or not, so that
-    adding ``brightness=0.1`` leaves each view its geometry.
+    Views are numbered. View 0 is the image itself; every other view depends on the seed, the image's digest and the
+    view's number alone. All random numbers are drawn for every view, used or not, so that adding ``brightness=0.1``
+    does not change the geometry of a view.
 
     Attributes
     ----------
     flip, vflip : bool
         Mirror left to right, and top to bottom, each with probability 1/2.
     rotate : float, 0 to 180
-        Turn about the centre by an angle uniform in [-rotate, rotate], in degrees.
+        Rotate about the centre by an angle uniform in [-rotate, rotate], in degrees.
     shift : float, 0 to 0.5
         Move by shares of the height and of the width, each uniform in [-shift, shift].
     zoom : float, 0 to 0.9
@@ -55,7 +56,12 @@ class Augmentation:
     Raises
     ------
     InvalidChoice
-        For a value that is not a number, or out of its range.
+        When a value is not a number, or out of its range.
+
+    Examples
+    --------
+    >>> Augmentation(flip=True, rotate=15).key
+    'v1:flip,rotate=15,seed=0'
     """
 
     flip: bool = False
@@ -75,33 +81,33 @@ class Augmentation:
 
     @classmethod
     def parse(cls, text: str, seed: int = 0) -> Augmentation:
-        """The augmentation that a user asks for, such as ``flip,rotate=15,shift=0.1``.
+        """The augmentation of a text such as ``flip,rotate=15,shift=0.1``.
 
         Raises
         ------
         InvalidChoice
-            When `text` is none, or one that does nothing.
+            When `text` describes no augmentation, or one that changes nothing.
         """
-        found: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         for part in text.split(","):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if name not in (*_FLAGS, *_RANGES):
                 raise unknown("there is no augmentation", name, (*_FLAGS, *_RANGES))
-            if name in found:
+            if name in options:
                 raise InvalidChoice(f"{name} is given twice in {text!r}; give it once.")
             if name in _FLAGS and equals:
                 raise InvalidChoice(f"{name} takes no value; received {part.strip()!r}.")
             if name in _RANGES and not value:
                 raise InvalidChoice(f"{name} needs {_RANGES[name][1]}; received {part.strip()!r}.")
-            found[name] = value or True
-        augmentation = cls(**found, seed=seed)
+            options[name] = value or True
+        augmentation = cls(**options, seed=seed)
         if augmentation == cls(seed=seed):
             raise InvalidChoice(f"the augmentation {text!r} does nothing; give a value above 0, or no augmentation.")
         return augmentation
 
     @property
     def key(self) -> str:
-        """Canonical text, one for equal augmentations: ``v1:brightness=0.1,flip,rotate=15,seed=0``."""
+        """The canonical text, the same for equal augmentations: ``v1:brightness=0.1,flip,rotate=15,seed=0``."""
         used = {name: value for name, value in dataclasses.asdict(self).items() if value or name == "seed"}
         parts = [name if name in _FLAGS else f"{name}={str(used[name]).removesuffix('.0')}" for name in sorted(used)]
         return f"{_VERSION}:{','.join(parts)}"
@@ -113,31 +119,31 @@ class Augmentation:
         Raises
         ------
         DamagedFile
-            When no augmentation of this version has it.
+            When it is not the key of an augmentation of this version.
         """
         parts = [part.partition("=") for part in key.removeprefix(f"{_VERSION}:").split(",")]
-        found: dict[str, Any] = {name: value if equals else True for name, equals, value in parts}
+        options: dict[str, Any] = {name: value if equals else True for name, equals, value in parts}
         try:
-            augmentation = cls(**{**found, "seed": int(found["seed"])})
+            augmentation = cls(**{**options, "seed": int(options["seed"])})
             if augmentation.key == key:
                 return augmentation
-        except (KeyError, TypeError, ValueError):  # of any text that is not a key
+        except (KeyError, TypeError, ValueError):  # the text is not a key
             pass
         raise DamagedFile(f"{key!r} is not the key of an augmentation of this version of Layertap.")
 
     def __call__(self, pixels: np.ndarray, digest: bytes, view: int) -> np.ndarray:
-        """View number `view` of an image.
+        """The view of an image that has the number `view`.
 
-        The geometry is one affine transform about the centre, resampled once, bilinearly; views that are
-        only mirrored are not resampled. Where the transform reaches beyond the image, its border pixels
-        go on outwards: reflections would show parts of an object twice.
+        The geometry is one affine transform about the centre, resampled once, bilinearly; views that are only mirrored
+        are not resampled. Beyond the image, its border pixels are repeated: reflections would show parts of an object
+        twice.
 
         Parameters
         ----------
         pixels : ndarray of shape (height, width, 1) or (height, width, 3), uint8
-            As a net is given them, already of its size.
+            The pixels that a net is given, already of its input size.
         digest : bytes
-            What identifies the image.
+            The digest that identifies the image.
         view : int
 
         Returns
@@ -146,7 +152,7 @@ class Augmentation:
         """
         if view == 0:
             return np.ascontiguousarray(pixels)
-        flip, vflip, source, brightness, contrast = self._drawn(digest, view, *pixels.shape[:2])
+        flip, vflip, source, brightness, contrast = self._sample(digest, view, *pixels.shape[:2])
         pixels = pixels[:: -1 if vflip else 1, :: -1 if flip else 1]
         if self.rotate or self.shift or self.zoom:
             pixels = _move(pixels, source)
@@ -155,17 +161,17 @@ class Augmentation:
         return np.ascontiguousarray(pixels)
 
     def numbers(self, digest: bytes, view: int, height: int, width: int) -> np.ndarray:
-        """What a view of an image of that size is made by, for `transfer.finetune.augment_layer.Augment`.
+        """The numbers that describe a view of an image of this size, for `transfer.finetune.augment_layer.Augment`.
 
         Returns
         -------
         ndarray of shape (8,), float32
-            Where the place (x, y) of the view comes from, (a x + b y + c, d x + e y + f), in pixels from the centre
-            of the first: a, b, c, d, e, f. Then the factors of the brightness and of the contrast.
+            a, b, c, d, e, f, where the point (x, y) of the view shows the point (a x + b y + c, d x + e y + f) of the
+            image, in pixels from the centre of the first pixel. Then the factors of brightness and contrast.
         """
         if view == 0:
             return np.array([1, 0, 0, 0, 1, 0, 1, 1], np.float32)
-        flip, vflip, source, brightness, contrast = self._drawn(digest, view, height, width)
+        flip, vflip, source, brightness, contrast = self._sample(digest, view, height, width)
         matrix = np.reshape(source, (2, 3))
         matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5  # from the corner of the first pixel to its centre
         for row, mirrored, side in ((0, flip, width), (1, vflip, height)):
@@ -173,8 +179,8 @@ class Augmentation:
                 matrix[row] = np.array([0, 0, side - 1]) - matrix[row]
         return np.array([*matrix.reshape(-1), brightness, contrast], np.float32)
 
-    def _drawn(self, digest: bytes, view: int, height: int, width: int) -> tuple[bool, bool, _Source, float, float]:
-        """Whether a view is mirrored either way, how it is moved then, and its brightness and contrast."""
+    def _sample(self, digest: bytes, view: int, height: int, width: int) -> tuple[bool, bool, _Source, float, float]:
+        """The random choices of a view: both mirrorings, the transform, the factors of brightness and contrast."""
         content = f"{self.seed}:{view}:".encode() + digest
         philox = np.random.Philox(key=int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "little"))
         flip, vflip, *others = np.random.Generator(philox).random(8).tolist()
@@ -186,7 +192,7 @@ class Augmentation:
 
 
 def rotated(pixels: np.ndarray, degrees: float) -> np.ndarray:
-    """`pixels`, rotated counter-clockwise about their centre as ``rotate`` turns them."""
+    """The image, rotated counter-clockwise about its centre as `Augmentation.rotate` does it."""
     height, width, _ = pixels.shape
     return _move(pixels, _source(height, width, math.radians(degrees), 1.0, 0.0, 0.0))
 
@@ -203,7 +209,7 @@ def _in_range(name: str, value: Any) -> float:
 
 
 def _source(height: int, width: int, angle: float, factor: float, down: float, right: float) -> _Source:
-    """Scale by `factor` and turn by `angle` (radians, counter-clockwise) about the centre, then shift."""
+    """The transform that scales by `factor` and rotates by `angle` (radians) about the centre, and then shifts."""
     a, b = math.cos(angle) / factor, math.sin(angle) / factor
     left = width / 2 - a * width * (0.5 + right) + b * height * (0.5 + down)
     top = height / 2 - b * width * (0.5 + right) - a * height * (0.5 + down)
@@ -211,7 +217,7 @@ def _source(height: int, width: int, angle: float, factor: float, down: float, r
 
 
 def _move(pixels: np.ndarray, source: _Source) -> np.ndarray:
-    """Resample once, bilinearly, the border pixels going on outwards."""
+    """The transformed image, resampled once, bilinearly; beyond the image its border pixels are repeated."""
     height, width, channels = pixels.shape
     a, b, left, c, d, top = source
     x, y = np.array([[0, width, 0, width], [0, 0, height, height]])
@@ -219,13 +225,13 @@ def _move(pixels: np.ndarray, source: _Source) -> np.ndarray:
     north, south = _overhang(c * x + d * y + top, height)
     padded = np.pad(pixels, ((north, south), (west, east), (0, 0)), mode="edge")
     image = Image.fromarray(padded[..., 0] if channels == 1 else padded)
-    within = (a, b, left + west, c, d, top + north)
-    moved = image.transform((width, height), Image.Transform.AFFINE, within, Image.Resampling.BILINEAR)
+    padded_source = (a, b, left + west, c, d, top + north)
+    moved = image.transform((width, height), Image.Transform.AFFINE, padded_source, Image.Resampling.BILINEAR)
     return np.asarray(moved).reshape(pixels.shape)
 
 
 def _overhang(corners: np.ndarray, side: int) -> tuple[int, int]:
-    """How many pixels the corners of the new image lie beyond either end of a side of the old one."""
+    """How many pixels the corners of the new image lie beyond the two ends of a side of the old image."""
     return max(0, math.ceil(-corners.min())), max(0, math.ceil(corners.max() - side))
 
 

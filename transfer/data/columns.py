@@ -1,7 +1,7 @@
-"""Columns of a CSV file beside the class: numbers to predict, several labels of an image, groups, splits.
+"""The columns of a table: numbers to predict, several labels of an image, groups, splits.
 
-Each function takes a data set and the names of columns, and raises InvalidChoice where the data set has none of that
-name, and BadData where a cell is not what the column should hold.
+Each function takes a data set and the names of columns. It raises InvalidChoice where the data set has no column of
+that name, and BadData where a cell does not hold what the function reads.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from feature_cache.errors import BadData, InvalidChoice, unknown
 from transfer.data.datasets import Dataset
 
 YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")
-OPPOSITE = "-1"  # no, in columns of 1 and -1 alone; elsewhere it may say that nobody knows
-LEFT_OUT = ("", "none", "-")  # cells of a single column that name no label
+OPPOSITE = "-1"  # means no in columns of 1 and -1 alone; elsewhere it may mean that the answer is unknown
+LEFT_OUT = ("", "none", "-")  # cells that name no label, in a single column of labels
 MISSING = ("nan", "<na>")
 MEND = "mend it, or leave the row out"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -33,7 +33,14 @@ _ITEM = re.compile(
 
 
 def texts(dataset: Dataset, name: str) -> np.ndarray:
-    """The cells of a column: shape (n,), str, none empty."""
+    """The cells of a column, none of them empty: shape (n,), str.
+
+    Examples
+    --------
+    >>> data = Dataset("table", ("a", "b"), (None, None), None, {"patient": np.array(["7", "8"], object)})
+    >>> texts(data, "patient").tolist()
+    ['7', '8']
+    """
     values = _column(dataset, name)
     if (values == "").any():
         raise _bad(dataset, name, int(np.argmax(values == "")), "is empty")
@@ -43,34 +50,48 @@ def texts(dataset: Dataset, name: str) -> np.ndarray:
 def numbers(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
     """Numbers of one column, shape (n,), or of several, shape (n, k); float64, all finite.
 
-    Where a column has decimal commas (``3,5``; see `decimal_commas`), these are read as such.
+    Where the numbers of a column have decimal commas (``3,5``; see `decimal_commas`), these are read as such.
+
+    Examples
+    --------
+    >>> data = Dataset("table", ("a", "b"), (None, None), None, {"age": np.array(["3,5", "4"], object)})
+    >>> numbers(data, ["age"]).tolist()
+    [3.5, 4.0]
     """
     return np.stack([_numbers(dataset, name) for name in names], axis=-1).squeeze(-1 if len(names) == 1 else ())
 
 
 def decimal_commas(dataset: Dataset, names: Sequence[str]) -> list[str]:
-    """Those of the columns whose numbers have a comma before their fractions.
+    """The columns among `names` whose numbers have a comma before their fractions.
 
-    A comma before three digits alone may as well stand between thousands: if all of a column do, it is none of these.
+    A comma before exactly three digits may also separate thousands: a column where every comma does so is not listed.
     """
     return [name for name in names if _has_decimal_commas(_column(dataset, name).tolist())]
 
 
 def label_sets(dataset: Dataset, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Which labels each image has.
+    """The labels of each image, where an image may have several.
 
     Parameters
     ----------
     names : sequence of str
-        A column for each label, with 1 where the image has it and 0 or nothing where not, or 1 and -1 alone; or one
-        column that lists the labels of an image, with ``;``, ``|`` or ``,`` between them, or spaces if no cell has one
-        of these; or as lists of Python, NumPy or JSON: ``['a', 'b']``, ``['a' 'b']``, ``["a", "b"]``.
+        A column for each label, with 1 where the image has the label and 0 or nothing where it has not, or with 1 and
+        -1 alone. Or one column that lists the labels of an image, separated by ``;``, ``|`` or ``,``, or by spaces if
+        no cell has one of these; or written as lists of Python, NumPy or JSON: ``['a', 'b']``, ``['a' 'b']``,
+        ``["a", "b"]``.
 
     Returns
     -------
     member : ndarray of shape (n, k), bool
     labels : tuple of str
-        The k labels, sorted, or the columns in their order.
+        The names of the k labels: sorted, or the columns in their order.
+
+    Examples
+    --------
+    >>> data = Dataset("table", ("a", "b"), (None, None), None, {"tags": np.array(["cat;dog", "dog"], object)})
+    >>> member, labels = label_sets(data, ["tags"])
+    >>> labels, member.tolist()
+    (('cat', 'dog'), [[True, True], [False, True]])
     """
     cells = _column(dataset, names[0]).tolist()
     if len(names) > 1 or {_plain(cell) for cell in cells} <= {*YES, *NO, OPPOSITE}:
@@ -100,7 +121,7 @@ def _column(dataset: Dataset, name: str) -> np.ndarray:
 
 
 def _listed(dataset: Dataset, name: str, row: int, cell: str) -> list[str]:
-    """The items of a list as a program writes it."""
+    """The items of a list that is written as a program writes it."""
     if cell.lower() in LEFT_OUT:
         return []
     if not _LIST.fullmatch(cell):
@@ -147,7 +168,7 @@ def _has_decimal_commas(cells: list[str]) -> bool:
 
 
 def _no_number(cell: str) -> tuple[str, str]:
-    """What is wrong with a cell that should be a number, and what to do."""
+    """The problem of a cell that should be a number, and the remedy."""
     if not cell:
         return "is empty", MEND
     if cell.endswith("%"):
@@ -169,5 +190,5 @@ def _plain(cell: str) -> str:
     return cell.lower().removesuffix(".0")
 
 
-def _bad(dataset: Dataset, name: str, row: int, what: str, remedy: str = MEND) -> BadData:
-    return BadData(f"{dataset.name}: the column {name!r} {what} for {dataset.ids[row]!r}; {remedy}.")
+def _bad(dataset: Dataset, name: str, row: int, problem: str, remedy: str = MEND) -> BadData:
+    return BadData(f"{dataset.name}: the column {name!r} {problem} for {dataset.ids[row]!r}; {remedy}.")

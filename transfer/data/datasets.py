@@ -1,7 +1,7 @@
-"""Data sets: where images come from, their ids and their labels.
+"""Data sets: the sources of images, their ids and their labels.
 
-`load` accepts what ``DATA`` may be on the command line: ``digits``, a folder with a subfolder per class, a flat folder,
-a RAMP kit, a CSV file with an image folder, or a file of arrays.
+`load` finds out what a path is: a folder with a subfolder for each class, a flat folder, a RAMP kit, a CSV file with an
+image folder, or a file of arrays. ``digits`` is built in.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transfer.data.identity import IdentifiedDataset
 
 BUILT_IN = ("digits",)
-CHUNK = 4096  # images whose digests are asked for at a time
+CHUNK = 4096  # images that are submitted to the threads at a time
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,24 +155,28 @@ def load(
     Parameters
     ----------
     data : str
-        ``digits``, a folder, a CSV file, an ``.npz`` file or an IDX file. A RAMP kit's folder stands for the images of
-        its ``data/train.csv``. For what arrays may be see `transfer.data.arrays.loading`, for tables
-        `transfer.data.tables`.
+        ``digits``, a folder, a CSV file, or a file of arrays. The folder of a RAMP kit stands for the images of its
+        ``data/train.csv``. `transfer.data.arrays.loading` describes arrays, `transfer.data.tables` describes tables.
     images : str, optional
-        The folder of a CSV's images; by default ``imgs`` beside it if there is one, or its own folder.
+        The folder of the images of a CSV file; by default ``imgs`` beside it if there is one, or its own folder.
     class_column, id_column : str
-        The CSV's columns. A CSV without the class column has no labels.
+        Columns of a CSV file. A file without the class column has no labels.
     split : str, optional
-        Which part of a data set that comes divided, such as ``train``, ``val`` or ``test``.
+        The part of a data set that comes divided, such as ``train``, ``val`` or ``test``.
     value_range : (float, float), optional
         The numbers of black and white in arrays whose dtype does not say them.
 
     Raises
     ------
     InvalidChoice
-        When there is nothing of that name, or the CSV lacks a column that was asked for.
+        When nothing has that name, or the CSV file lacks a column that the caller names.
     BadData
-        When it holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder.
+        When the data set holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder.
+
+    Examples
+    --------
+    >>> load("digits").ids[0]
+    'digit-0000'
     """
     path = Path(data)
     if data in BUILT_IN:
@@ -201,22 +205,22 @@ def load(
 
 
 def is_dataset(file: Path) -> bool:
-    """Whether `file` is, by its name, a data set and not an image."""
+    """Whether a file is a data set and not an image, by its name."""
     return tables.is_known(file) or loading.is_known(file)
 
 
 def from_files(paths: Sequence[Path]) -> Dataset:
-    """A data set of these image files, without labels; ids are the paths as given."""
+    """A data set of image files, without labels; the ids are the paths."""
     return Dataset("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
 
 
 def require_labels(dataset: Dataset, least: int = 2) -> np.ndarray:
-    """The labels of `dataset`, at least `least` classes of them.
+    """The labels of `dataset`, which has at least `least` classes.
 
     Raises
     ------
     BadData
-        When there are none, or too few classes.
+        When there are no labels, or too few classes.
     """
     if dataset.labels is None and dataset.columns:
         raise BadData(_without_classes(dataset))
@@ -231,7 +235,7 @@ def require_labels(dataset: Dataset, least: int = 2) -> np.ndarray:
 
 
 def _without_classes(dataset: Dataset) -> str:
-    """What to do about a table without labels, by its columns."""
+    """The message about a table without labels, with what its columns could be used for."""
     flags = [name for name, cells in dataset.columns.items() if set(cells) <= {"0", "1", "0.0", "1.0"}]
     text = f"{dataset.name} has no labels; name the column of the classes with `class_column`"
     if len(flags) > 1:
@@ -241,7 +245,16 @@ def _without_classes(dataset: Dataset) -> str:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that could not be read, and why: in one line beside its id, and in a sentence that names the file."""
+    """An image that cannot be read.
+
+    Attributes
+    ----------
+    id : str
+    reason : str
+        Why it cannot be read, without the name of the file.
+    message : str
+        The same as a sentence that names the file.
+    """
 
     id: str
     reason: str
@@ -249,15 +262,22 @@ class Unreadable:
 
 
 def digests(dataset: Dataset, memo: DigestMemo, threads: int = 4) -> tuple[np.ndarray, list[Unreadable]]:
-    """The content digest of every image; files not changed since the last time are not read.
+    """The content digest of every image; files that have not changed since the last time are not read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    memo : DigestMemo
+        The memo that knows the digests of files, and is given those that it lacks.
+    threads : int
 
     Returns
     -------
     digests : ndarray of shape (n, 16), uint8
-        Zeros for the unreadable.
+        The digest of an unreadable image is all zeros.
     unreadable : list of Unreadable
-        Files that are missing, empty or not images at all. A file that is damaged further inside
-        is found out only when it is decoded.
+        Files that are missing, empty or not images at all. Damage further inside a file shows only when the image is
+        decoded.
     """
     seen = time.time_ns()
     stamps = [source.stamp() for source in dataset.sources]
@@ -272,15 +292,15 @@ def digests(dataset: Dataset, memo: DigestMemo, threads: int = 4) -> tuple[np.nd
         except BadImage as error:
             return error
 
-    unknown_yet = []
+    to_read = []
     for position, stamp in enumerate(stamps):
         if stamp and stamp[0] in known:
             out[position] = np.frombuffer(known[stamp[0]], np.uint8)
         else:
-            unknown_yet.append(position)
+            to_read.append(position)
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(unknown_yet), CHUNK):
-            chunk = unknown_yet[start : start + CHUNK]
+        for start in range(0, len(to_read), CHUNK):
+            chunk = to_read[start : start + CHUNK]
             for position, result in zip(chunk, pool.map(compute, chunk), strict=True):
                 if isinstance(result, BadImage):
                     unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
@@ -294,7 +314,7 @@ def digests(dataset: Dataset, memo: DigestMemo, threads: int = 4) -> tuple[np.nd
 
 
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # scikit-learn is slow to import, and no other data set needs it
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # values are 0 to 16
@@ -322,21 +342,21 @@ def _table(path: Path, table: tables.Table) -> Dataset:
     return Dataset(str(path), table.ids, table.sources, table.labels, table.columns, notes=table.notes)
 
 
-def _arrays(path: Path, found: loading.Arrays) -> Dataset:
-    digits = len(str(len(found.images) - 1))
-    ids = tuple(f"{number:0{digits}d}" for number in range(len(found.images)))
-    sources = tuple(StoredImage(found.images, number, f"image {name} of {path}") for number, name in enumerate(ids))
-    return Dataset(str(path), ids, sources, found.labels, notes=found.notes)
+def _arrays(path: Path, arrays: loading.Arrays) -> Dataset:
+    digits = len(str(len(arrays.images) - 1))
+    ids = tuple(f"{number:0{digits}d}" for number in range(len(arrays.images)))
+    sources = tuple(StoredImage(arrays.images, number, f"image {name} of {path}") for number, name in enumerate(ids))
+    return Dataset(str(path), ids, sources, arrays.labels, notes=arrays.notes)
 
 
 def _folder(path: Path, split: str | None, value_range: tuple[float, float] | None) -> Dataset:
-    found = listing.read(path, split)
-    if found.holds_arrays:
-        return _arrays(found.path, loading.read(found.path, found.split, value_range))
-    _require_unused(f"{found.path} is a folder of images", None, value_range)
-    sources = tuple(FileSource(found.path / name) for name in found.ids)
+    folder = listing.read(path, split)
+    if folder.holds_arrays:
+        return _arrays(folder.path, loading.read(folder.path, folder.split, value_range))
+    _require_unused(f"{folder.path} is a folder of images", None, value_range)
+    sources = tuple(FileSource(folder.path / name) for name in folder.ids)
     return Dataset(
-        str(found.path), found.ids, sources, found.labels, empty_classes=found.empty_classes, notes=found.notes
+        str(folder.path), folder.ids, sources, folder.labels, empty_classes=folder.empty_classes, notes=folder.notes
     )
 
 

@@ -141,7 +141,7 @@ def link_near_duplicates(hashes: np.ndarray, grays: np.ndarray) -> tuple[np.ndar
     total : int
         The number of pairs.
     """
-    # SciPy's graphs take a tenth of a second to import, and most commands look for no near-duplicates.
+    # SciPy's graphs are slow to import, and most commands look for no near-duplicates.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

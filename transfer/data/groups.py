@@ -192,7 +192,7 @@ def merge_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
     >>> merge_groups(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 3])).tolist()
     [0, 0, 0, 1, 2]
     """
-    # SciPy's graphs take a tenth of a second to import, and not every command groups images.
+    # SciPy's graphs are slow to import, and not every command groups images.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""Files that hold several images: each page as an image of its own."""
+"""Options on how the files of a data set are read: pages as images of their own, and the limit on pixels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transfer.hardware import cores
 
 
 def expand_pages(dataset: Dataset) -> Dataset:
-    """The data set with an image for each page of a file that holds several.
+    """The data set with one image for each page of a file that holds several pages.
 
-    Its id is ``FILE#PAGE``, the first page being 0; the label and the columns are those of the file. Smaller copies of
-    other pages, and masks, which TIFFs mark as such, are left out. The header of every file is read. Files that cannot
-    be read stay one image each.
+    The id of a page is ``FILE#PAGE``, counted from 0; its label and columns are those of the file. Pages that a TIFF
+    marks as smaller copies or masks of other pages are left out. The header of every file is read. A file that cannot
+    be read stays one image.
     """
     with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-pages") as pool:
         numbers = list(pool.map(_pages, dataset.sources))
@@ -44,7 +44,7 @@ def expand_pages(dataset: Dataset) -> Dataset:
 
 
 def with_max_pixels(dataset: Dataset, max_pixels: int) -> Dataset:
-    """The data set with another limit on the pixels of an image that are decoded."""
+    """The data set with another limit on the number of pixels that are decoded of an image."""
     sources = tuple(
         replace(source, max_pixels=max_pixels) if isinstance(source, FileSource) else source
         for source in dataset.sources
@@ -53,10 +53,10 @@ def with_max_pixels(dataset: Dataset, max_pixels: int) -> Dataset:
 
 
 def _pages(source: ImageSource) -> list[int]:
-    """The numbers of the pages that are images; 0 alone where there is nothing to tell apart."""
+    """The numbers of the pages that are images; 0 alone for a source that is not a file of several pages."""
     if not isinstance(source, FileSource) or source.page is not None:
         return [0]
     try:
         return source.load()[1].page_numbers
-    except BadImage:  # reported when the image is read
+    except BadImage:  # it is reported when the image is read
         return [0]

@@ -1,4 +1,4 @@
-"""What decoding has guessed or left out, gathered over the images of a data set, by many threads."""
+"""Remarks on decoding, of what was guessed or left out, collected by many threads over the images of a data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass
 class _Kind:
-    """Remarks that differ in their numbers alone: how many images they are true of, and the one to be shown."""
+    """Remarks that differ in nothing but numbers: the one to be shown, and the number of images that they hold for."""
 
     remark: str
     image: str
@@ -20,9 +20,18 @@ class _Kind:
 
 
 class Remarks:
-    """Remarks on images, of each kind one, with how many images it is true of.
+    """Remarks on images: one of each kind, with the number of images that it holds for.
 
-    Of those that differ in numbers alone the one with the largest is kept, as that of the depth that serves for all.
+    Of remarks that differ in nothing but numbers, the one with the largest numbers is shown: the depth that it names
+    serves for all these images.
+
+    Examples
+    --------
+    >>> remarks = Remarks()
+    >>> remarks.add(["of its 2 pages the first is read"], "a.tif")
+    >>> remarks.add(["of its 3 pages the first is read"], "b.tif")
+    >>> remarks.lines()
+    ['b.tif and 1 more image, some with smaller numbers: of its 3 pages the first is read.']
     """
 
     def __init__(self) -> None:
@@ -30,7 +39,7 @@ class Remarks:
         self._kinds: dict[str, _Kind] = {}
 
     def add(self, remarks: list[str], image: str) -> None:
-        """Add remarks on the image of this id."""
+        """Add remarks on the image whose id is `image`."""
         if not remarks:
             return
         with self._lock:
@@ -54,7 +63,7 @@ def _numbers(remark: str) -> list[int]:
 
 
 def _and_more(kind: _Kind) -> str:
-    """How many other images a remark is true of."""
+    """The number of other images that a remark holds for, as a part of its sentence."""
     if kind.images == 1:
         return ""
     others = f" and {kind.images - 1:,} more image{'s' * (kind.images > 2)}"

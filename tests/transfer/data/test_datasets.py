@@ -181,7 +181,7 @@ class TestCsv:
 
     def test_missing_id_column_lists_the_columns(self, kit: Path) -> None:
         (kit / "train.csv").write_text("file,class\n0.png,ant\n")
-        with pytest.raises(InvalidChoice, match=r"has no id column 'id'; allowed: file, class\. Name it with --id-col"):
+        with pytest.raises(InvalidChoice, match=r"has no id column 'id'; allowed: file, class\. Name it with `id_col"):
             datasets.load(str(kit / "train.csv"))
         assert datasets.load(str(kit / "train.csv"), id_column="file").ids == ("0.png",)
 

@@ -14,6 +14,7 @@ from skimage.data import astronaut
 
 from transfer.data import datasets, duplicates
 from transfer.data.duplicates import Copies
+from transfer.data.image_hash import difference_hash
 from transfer.data.survey import survey
 
 
@@ -120,7 +121,7 @@ class TestNearPairs:
         rng = np.random.default_rng(0)
         kinds = rng.integers(0, 256, (9, 32, 32))[rng.integers(0, 9, 60)]
         grays = np.clip(kinds + rng.normal(0, 6, kinds.shape), 0, 255).astype(np.uint8)
-        hashes = np.stack([duplicates.difference_hash(Image.fromarray(gray)) for gray in grays])
+        hashes = np.stack([difference_hash(Image.fromarray(gray)) for gray in grays])
         return hashes, grays.reshape(60, -1)
 
     def test_blocks_find_what_comparing_all_pairs_finds(

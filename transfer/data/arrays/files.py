@@ -1,6 +1,6 @@
-"""Arrays in files: ``.npz``, ``.npy`` and IDX. What they declare is checked before anything is read or held in memory.
+"""Arrays in files: ``.npz``, ``.npy`` and IDX. Declared sizes are checked before anything is read into memory.
 
-Nothing pickled is read. Each array can be pickled itself, as the place where it is.
+No pickled content is read. The objects here can be sent to other processes, since they only say where an array is.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 from feature_cache.errors import BadData, first_line
 from transfer.hardware import host_memory
 
-MOST_SHRUNK = 100  # how many times as large as a large compressed file its content may be
+MOST_SHRUNK = 100  # times the size of a large compressed file that its content may have
 _LARGE = 2**28  # bytes
-_DEFLATE = 1032  # bytes that a byte of a zip or gzip file can stand for at most
-_CHUNK = 2**24  # bytes that are unpacked at a time
+_DEFLATE = 1032  # the most bytes that a byte of a zip or gzip file can unpack to
+_CHUNK = 2**24  # bytes unpacked at a time
 _HEADINGS = ("label", "labels", "class", "target", "y")
 
 
@@ -36,7 +36,7 @@ class StoredArray(Protocol):
     def dtype(self) -> np.dtype: ...
 
     def read(self) -> np.ndarray:
-        """The array; BadData where it is damaged, pickled, or does not fit into memory."""
+        """The array; raises BadData where it is damaged, pickled, or does not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class NpzMember:
 
 @dataclass(frozen=True)
 class NpyFile:
-    """An ``.npy`` file, which is mapped into memory and read as it is used."""
+    """The array of an ``.npy`` file, which is mapped into memory: its parts are read when they are used."""
 
     file: Path
     shape: tuple[int, ...]
@@ -109,7 +109,7 @@ class IdxFile:
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file of one label a line, under a heading or without."""
+    """A text file with one label in each line, perhaps below a heading."""
 
     file: Path
     shape: tuple[int, ...]
@@ -125,9 +125,9 @@ def npz(file: Path) -> dict[str, StoredArray]:
     Raises
     ------
     BadData
-        When it is damaged, or an array is not as long as it declares.
+        When the file is damaged, or an array is not as long as it declares.
     """
-    found: dict[str, StoredArray] = {}
+    arrays: dict[str, StoredArray] = {}
     with _reading(file, "an .npz file without pickled objects"):
         if not zipfile.is_zipfile(file):  # NumPy would take it for a pickle
             raise ValueError("it is no whole zip archive")
@@ -141,8 +141,8 @@ def npz(file: Path) -> dict[str, StoredArray]:
                     start = stream.tell()
                 if not dtype.hasobject and start + math.prod(shape) * dtype.itemsize != info.file_size:
                     raise ValueError(f"{name} is not as long as its shape {shape} says")
-                found[name] = NpzMember(file, info.filename, shape, dtype)
-    return found
+                arrays[name] = NpzMember(file, info.filename, shape, dtype)
+    return arrays
 
 
 def npy(file: Path) -> NpyFile:
@@ -151,7 +151,7 @@ def npy(file: Path) -> NpyFile:
     Raises
     ------
     BadData
-        When it is damaged, is not as long as it declares, or holds Python objects.
+        When the file is damaged, is not as long as it declares, or holds Python objects.
     """
     with _reading(file, "an .npy file without pickled objects"), file.open("rb") as stream:
         shape, fortran, dtype = _header(stream)
@@ -171,7 +171,7 @@ def idx(file: Path, ndim: int) -> IdxFile:
     Raises
     ------
     BadData
-        When it does not begin as such a file does.
+        When the file does not begin as an IDX file does.
     """
     with _reading(file, "an IDX file"), _open(file) as stream:
         head = stream.read(4 + 4 * ndim)
@@ -189,7 +189,7 @@ def text(file: Path) -> TextFile:
     Raises
     ------
     BadData
-        When it is no text in UTF-8, or has several columns.
+        When the file is no text in UTF-8, or has several columns.
     """
     return TextFile(file, (len(_lines(file)),))
 
@@ -220,7 +220,7 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _require_room(file: Path, size: int) -> None:
-    """Refuse what takes more memory than there is, and small files that would grow out of all proportion."""
+    """Raise BadData where an array needs more memory than is free, or a small file would unpack to a huge one."""
     packed = file.stat().st_size
     if size > _LARGE and size > MOST_SHRUNK * packed:
         raise BadData(
@@ -251,6 +251,6 @@ def _open(file: Path) -> IO[bytes]:
 def _reading(file: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # a damaged file may lead the decoder to any
+    except Exception as error:  # a damaged file may make a reader raise any error
         reason = first_line(error).rstrip(".")
         raise BadData(f"cannot read {file} as {what}: {reason}.") from error

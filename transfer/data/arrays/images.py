@@ -1,14 +1,14 @@
-"""From arrays of images of any shape and dtype to images of uint8, 0 black and 255 white.
+"""From arrays of images of any shape and dtype to uint8 images, in which 0 is black and 255 is white.
 
-Images are uint8; uint16, of which the full range from 0 to 65535 is scaled to 0 to 255; bool, which are 0 and 255; or
-floats from 0 to 1. What other floats and integers mean, their dtype does not say: with a range (low, high) they are
-mapped linearly, low to 0 and high to 255, and numbers beyond it are refused, never cut off.
+uint8 is taken as it is; uint16 is scaled from its full range, 0 to 65535; bool becomes 0 and 255; floats are from 0 to
+1. Other floats and integers do not say what is black and white. They need a range (low, high): low becomes 0, high
+becomes 255, and numbers beyond the range are refused, never cut off.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,11 +17,13 @@ import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.data.arrays.files import IdxFile, NpyFile, StoredArray
-from transfer.data.images import EIGHT_BIT, ArraySource, Picture
+from transfer.data.images import ArraySource, Picture
+from transfer.data.images.levels import row_slices, stretch
 
-SHADES = "shades are uint8 from 0 to 255, or floats from 0 to 1"
+_ALLOWED = "shades are uint8 from 0 to 255, or floats from 0 to 1"
 CHANNELS = (1, 3, 4)
-_AT_ONCE = 2**22  # numbers that are converted at a time
+# Ranges that images are often scaled to: the first that holds all numbers is proposed.
+_LIKELY = ((0, 1), (-1, 1), (0, 255), (0, 4095), (0, 65535))
 
 Range = tuple[float, float]
 
@@ -29,23 +31,32 @@ Range = tuple[float, float]
 def to_images(
     stored: StoredArray, name: str, value_range: Range | None
 ) -> tuple[Sequence[np.ndarray], tuple[str, ...]]:
-    """The images of an array, which error messages call `name`.
+    """The images of an array.
+
+    Parameters
+    ----------
+    stored : StoredArray
+    name : str
+        The name of the array in messages.
+    value_range : (float, float) or None
+        The numbers that are black and white.
 
     Returns
     -------
     images : sequence of ndarray of shape (height, width), (height, width, 3) or (height, width, 4), uint8
-        Those of an ``.npy`` file are read when they are asked for.
+        Images of an ``.npy`` file are read when they are used.
     notes : tuple of str
+        What was guessed, a sentence each.
 
     Raises
     ------
     BadData
-        When the shape is not that of images, or the numbers have no meaning, or are beyond the range.
+        When the shape is not that of images, the numbers have no meaning as levels, or are beyond the range.
     InvalidChoice
-        When there is a range, and the dtype has its own.
+        When a range is passed and the dtype has a range of its own.
     """
     if stored.dtype.hasobject:
-        stored.read()  # which is refused
+        stored.read()  # raises BadData
     axes = (0, 1, 2) if isinstance(stored, IdxFile) and all(stored.shape) else _axes(stored.shape, name)
     notes: tuple[str, ...] = ()
     if axes == (0, 2, 3, 1):
@@ -65,25 +76,30 @@ def to_images(
         out = np.ascontiguousarray(values)
     else:
         out = np.empty(values.shape, np.uint8)
-        for start in _starts(values):
+        for start in row_slices(values):
             out[start] = convert(values[start], value_range)
     return list(out[..., 0] if out.ndim == 4 and out.shape[3] == 1 else out), notes
 
 
 def convert(values: np.ndarray, value_range: Range | None = None) -> np.ndarray:
-    """Numbers that were checked, as uint8."""
+    """Checked numbers as levels of uint8.
+
+    Examples
+    --------
+    >>> convert(np.array([0.0, 0.5, 1.0])).tolist()
+    [0, 128, 255]
+    >>> convert(np.array([-1.0, 0.0, 1.0]), (-1, 1)).tolist()
+    [0, 128, 255]
+    """
     if value_range:
-        low, high = value_range
-        mapped: np.ndarray = np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
-        return mapped
+        return stretch(values, *value_range, half_to_even=True)
     if values.dtype == np.uint8:
         return values
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype.kind == "u":
-        return EIGHT_BIT[values]
-    scaled: np.ndarray = np.rint(values.astype(np.float32) * 255).astype(np.uint8)
-    return scaled
+        return stretch(values, 0, 65535)
+    return stretch(values, 0, 1, half_to_even=True, compute_dtype=np.float32)
 
 
 def as_uint8(image: np.ndarray, name: str) -> np.ndarray:
@@ -92,23 +108,28 @@ def as_uint8(image: np.ndarray, name: str) -> np.ndarray:
     Raises
     ------
     BadData
-        For other numbers. The message calls the image `name`.
+        When the image holds other numbers. The message names the image `name`.
+
+    Examples
+    --------
+    >>> as_uint8(np.array([[0.0, 1.0]]), "image").tolist()
+    [[0, 255]]
     """
     if image.dtype == np.uint8:
         return image
     if image.dtype.kind != "f":
-        raise BadData(f"{name} holds {image.dtype}; {SHADES}: convert it first.")
+        raise BadData(f"{name} holds {image.dtype}; {_ALLOWED}: convert it first.")
     lowest, highest = image.min(), image.max()
     if not np.isfinite([lowest, highest]).all():
-        raise BadData(f"{name} holds NaN or infinity; {SHADES}.")
+        raise BadData(f"{name} holds NaN or infinity; {_ALLOWED}.")
     if lowest < 0 or highest > 1:
-        # The range of one image does not say what its floats mean: a dark one of 0 to 255 may well end at 1.
-        raise BadData(f"{name} holds floats from {lowest:g} to {highest:g}; {SHADES}: convert it first.")
+        # The range of one image does not say what its floats mean: a dark image with levels up to 255 may end at 1.
+        raise BadData(f"{name} holds floats from {lowest:g} to {highest:g}; {_ALLOWED}: convert it first.")
     return convert(image)
 
 
 class StoredImage(ArraySource):
-    """An image of a sequence, which is asked for it whenever it is used."""
+    """An image of a sequence, from which it is read whenever it is used."""
 
     images: Sequence[np.ndarray]
     position: int
@@ -130,7 +151,7 @@ class StoredImage(ArraySource):
 
 @dataclass(frozen=True)
 class _MappedImages(Sequence[np.ndarray]):
-    """The images of an ``.npy`` file, each read when it is asked for."""
+    """The images of an ``.npy`` file, each of which is read when it is used."""
 
     stored: NpyFile
     axes: tuple[int, ...]
@@ -148,14 +169,14 @@ class _MappedImages(Sequence[np.ndarray]):
         return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the mapped file, which would be copied."""
+        """The state without the mapped array, which pickling would copy."""
         return {"stored": self.stored, "axes": self.axes, "value_range": self.value_range}
 
 
 def _axes(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """The order of the axes that makes them (n, height, width) or (n, height, width, channels)."""
+    """The order of the axes that makes the shape (n, height, width) or (n, height, width, channels)."""
     if all(shape[1:]):
-        if len(shape) == 3 and shape[2] not in CHANNELS:  # else it looks like a single image
+        if len(shape) == 3 and shape[2] not in CHANNELS:  # otherwise it may be a single image
             return (0, 1, 2)
         if len(shape) == 4:
             first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
@@ -175,14 +196,14 @@ def _axes(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 def _check_numbers(values: np.ndarray, name: str, value_range: Range | None) -> None:
     dtype = values.dtype
     if dtype.kind not in "biuf":
-        raise BadData(f"{name} holds {dtype}, which are no numbers that could be shades; {SHADES}.")
+        raise BadData(f"{name} holds {dtype}, which are no numbers that could be shades; {_ALLOWED}.")
     own = dtype.kind == "b" or (dtype.kind == "u" and dtype.itemsize <= 2)
     if not values.size or (own and not value_range):
         return
-    bounds = [(values[start].min(), values[start].max()) for start in _starts(values)]
+    bounds = [(values[start].min(), values[start].max()) for start in row_slices(values)]
     lowest, highest = min(low for low, _ in bounds), max(high for _, high in bounds)
     if dtype.kind == "f" and not np.isfinite(bounds).all():
-        raise BadData(f"{name} holds NaN or infinity; {SHADES}, or within a range.")
+        raise BadData(f"{name} holds NaN or infinity; {_ALLOWED}, or within a range.")
     if value_range:
         low, high = value_range
         if not math.isfinite(high - low) or not 0 < 255 / (high - low) < math.inf:
@@ -204,9 +225,9 @@ def _check_numbers(values: np.ndarray, name: str, value_range: Range | None) -> 
 
 
 def _dark(values: np.ndarray, name: str) -> tuple[str, ...]:
-    """A sentence where all images are so dark that the highest number of their dtype will hardly be their white."""
+    """A note, where all images are so dark that the largest number of their dtype is hardly their white."""
     white = np.iinfo(values.dtype).max
-    highest = max(int(values[start].max()) for start in _starts(values))
+    highest = max(int(values[start].max()) for start in row_slices(values))
     if highest * 4 > white:
         return ()
     text = f"{name} holds {values.dtype.name} up to {highest}, where {white} is white, and so the images are dark"
@@ -215,13 +236,3 @@ def _dark(values: np.ndarray, name: str) -> tuple[str, ...]:
         f"add `value_range=(0, {likely})` if that is white" if white > 255 else "scale them to 255 if that is too dark"
     )
     return (f"{text}; {hint}.",)
-
-
-# Ranges that images are often scaled to: the first that holds all numbers is proposed.
-_LIKELY = ((0, 1), (-1, 1), (0, 255), (0, 4095), (0, 65535))
-
-
-def _starts(values: np.ndarray) -> Iterator[slice]:
-    """Slices along the first axis, of about as many numbers each."""
-    step = max(1, _AT_ONCE // max(1, math.prod(values.shape[1:])))
-    return (slice(start, start + step) for start in range(0, len(values), step))

@@ -1,20 +1,20 @@
 """Data sets that are arrays: an ``.npz``, ``.npy`` or IDX file, or a folder of such files.
 
-Which array holds images and which labels, and of which part of the data, is told by their names (`_parse`): ``X`` and
+The names of the arrays say which of them holds images and which holds labels, and of which part of the data: ``X`` and
 ``y``, ``images`` and ``labels``, ``x_train`` and ``y_train``, ``val_images`` and ``val_labels``, and MNIST's
-``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``. Of several parts one is read: the one that is named, or
-else the one without a name, or the training part; what is not read is noted. For shapes and numbers see
-`transfer.data.arrays.images`. Labels are whole numbers, booleans or texts of shape (n,) or (n, 1); nothing pickled is
-read.
+``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``. One part is read: the one that the user names, or else the
+part without a name, or the training part; the arrays that are not read are noted. For shapes and numbers see
+`transfer.data.arrays.images`. Labels are whole numbers, booleans or texts of shape (n,) or (n, 1). No pickled content
+is read.
 
-The arrays of an ``.npy`` file are read as they are used; all others are held in memory.
+The images of an ``.npy`` file are read when they are used; all other arrays are held in memory.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,18 +26,26 @@ from transfer.data.arrays import files
 from transfer.data.arrays.files import IdxFile, NpyFile, StoredArray, TextFile
 from transfer.data.arrays.images import Range, to_images
 
-# Words of a name that say what an array holds, the likelier first.
+# Words in a name that say what an array holds, the likelier first.
 IMAGES = ("x", "images", "image", "imgs", "img", "pixels", "data")
 LABELS = ("y", "labels", "label", "lbls", "lbl", "targets", "target")
 _FILLERS = {"set", "array", "class"}
-_GLUED = re.compile(r"([xy])(train|training|tr|val|valid|dev|test|te)")  # xtrain
+_GLUED = re.compile(r"([xy])(train|training|tr|val|valid|dev|test|te)")  # names such as xtrain
 _IDX = re.compile(r"[-.]idx(\d)-ubyte(\.gz)?$", re.IGNORECASE)
-_MOST = 8  # arrays that a message lists
+_MOST_LISTED = 8  # arrays in a message
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images, each uint8 of shape (height, width), (height, width, 3) or (height, width, 4), and their labels."""
+    """Images and their labels.
+
+    Attributes
+    ----------
+    images : sequence of ndarray of shape (height, width), (height, width, 3) or (height, width, 4), uint8
+    labels : ndarray of shape (n,), str, or None
+    notes : tuple of str
+        What was guessed or not read, a sentence each.
+    """
 
     images: Sequence[np.ndarray]
     labels: np.ndarray | None
@@ -45,15 +53,15 @@ class Arrays:
 
 
 class _Name(NamedTuple):
-    """What the name of an array says: ``train_images`` holds the images of the part ``train``."""
+    """The meaning of an array's name: ``train_images`` holds the images of the part ``train``."""
 
     role: tuple[str, ...]  # IMAGES or LABELS
-    part: str  # empty where none is named
-    rank: int  # of the word, the likelier the lower
+    part: str  # empty where the name has none
+    rank: int  # place of the word in `role`: the lower, the likelier
 
 
 def is_known(file: Path) -> bool:
-    """Whether `file` is named like one that can be read here."""
+    """Whether `file` has the name of a file of arrays."""
     return file.suffix.lower() in (".npz", ".npy") or _IDX.search(file.name) is not None
 
 
@@ -63,9 +71,9 @@ def read(path: Path, split: str | None = None, value_range: Range | None = None)
     Raises
     ------
     InvalidChoice
-        When there is no such split, or a range is given and not needed.
+        When there is no such split, or a range is passed and not needed.
     BadData
-        When it is damaged, or does not hold what is described above.
+        When a file is damaged, or does not hold images as this module describes them.
     """
     if path.is_dir():
         return _read_folder(path, split, value_range)
@@ -82,18 +90,18 @@ def _read_folder(folder: Path, split: str | None, value_range: Range | None) -> 
     npy = [file for file in paths if file.suffix.lower() == ".npy"]
     if any(_is_idx_images(file) for file in idx):
         stored: dict[str, StoredArray] = {}
-        for file in idx:  # a file before the same one compressed
+        for file in idx:  # a plain file comes before its compressed copy
             name = re.sub(r"\.gz$", "", file.name, flags=re.IGNORECASE)
             if name not in stored:
                 stored[name] = files.idx(file, _axes(file))
         return _choose(stored, str(folder), split, value_range)
     if npy:
-        kept: dict[str, StoredArray] = {file.stem: files.npy(file) for file in npy}
-        large = [file for file in npy if len(kept[file.stem].shape) > 2]
+        arrays: dict[str, StoredArray] = {file.stem: files.npy(file) for file in npy}
+        large = [file for file in npy if len(arrays[file.stem].shape) > 2]
         if len(large) == 1 and not _parse(large[0].stem):  # cells.npy and cells_labels.npy
             return read(large[0], split, value_range)
-        texts = {file.stem: files.text(file) for file in _texts(folder) if file.stem not in kept}
-        return _choose({**texts, **kept}, str(folder), split, value_range)
+        texts = {file.stem: files.text(file) for file in _texts(folder) if file.stem not in arrays}
+        return _choose({**texts, **arrays}, str(folder), split, value_range)
     if len(paths) == 1:
         return read(paths[0], split, value_range)
     if not paths:
@@ -102,12 +110,13 @@ def _read_folder(folder: Path, split: str | None, value_range: Range | None) -> 
     if split is None:
         training = [name for name in names if split_names.split_of(Path(name).stem) == "train"]
         if len(training) != 1:
-            raise BadData(f"{folder} holds several files of arrays ({', '.join(names[:_MOST])}); give one of them.")
-        found = read(folder / training[0], None, value_range)
+            raise BadData(
+                f"{folder} holds several files of arrays ({', '.join(names[:_MOST_LISTED])}); give one of them."
+            )
+        arrays_read = read(folder / training[0], None, value_range)
         rest = ", ".join(name for name in names if name not in training)
-        return Arrays(
-            found.images, found.labels, (*found.notes, f"of {folder}, {training[0]} is read; not read: {rest}.")
-        )
+        note = f"of {folder}, {training[0]} is read; not read: {rest}."
+        return replace(arrays_read, notes=(*arrays_read.notes, note))
     stems = {Path(name).stem: name for name in names}
     return read(folder / stems[split_names.choose(split, list(stems), str(folder))], None, value_range)
 
@@ -133,21 +142,21 @@ def _choose(stored: Mapping[str, StoredArray], what: str, split: str | None, val
             label_key = other
     if stored[image_key].shape[:1] == (0,):
         raise BadData(f"{what} holds 0 images in {image_key}; there must be at least 1.")
-    found, notes = to_images(stored[image_key], f"{image_key} of {what}", value_range)
+    image_list, notes = to_images(stored[image_key], f"{image_key} of {what}", value_range)
     classes = None
     if label_key is not None:
-        classes = _labels(stored[label_key].read(), len(found), f"{label_key} of {what}")
+        classes = _labels(stored[label_key].read(), len(image_list), f"{label_key} of {what}")
     rest = [key for key in stored if key not in (image_key, label_key)]
     if split is None and rest:
         others = [name for name in images if name and name != part]
         hint = f"; `split` chooses another part ({', '.join(split_names.in_order(others))})" if others else ""
         used = image_key if label_key is None else f"{image_key} with {label_key}"
-        notes = (*notes, f"of {what}, {used} is read; not read: {', '.join(rest[:_MOST])}{_more(rest)}{hint}.")
-    return Arrays(found, classes, notes)
+        notes = (*notes, f"of {what}, {used} is read; not read: {', '.join(rest[:_MOST_LISTED])}{_more(rest)}{hint}.")
+    return Arrays(image_list, classes, notes)
 
 
 def _part(parts: list[str], what: str, split: str | None) -> str:
-    """The part that is asked for; without that the one without a name, the training part or the only one."""
+    """The part that `split` means; without a split the part without a name, the training part, or the only part."""
     named = [part for part in parts if part]
     training = [part for part in named if split_names.split_of(part) == "train"]
     if split is not None:
@@ -164,12 +173,12 @@ def _part(parts: list[str], what: str, split: str | None) -> str:
 
 
 def _by_part(names: Mapping[str, _Name | None], role: tuple[str, ...]) -> dict[str, str]:
-    """The array of this role of each part, the one of the likeliest name."""
-    found: dict[str, tuple[int, str]] = {}
+    """The array of this role in each part: the one with the likeliest name."""
+    best: dict[str, tuple[int, str]] = {}
     for key, name in names.items():
-        if name and name.role == role and (name.part not in found or name.rank < found[name.part][0]):
-            found[name.part] = name.rank, key
-    return {part: key for part, (_, key) in found.items()}
+        if name and name.role == role and (name.part not in best or name.rank < best[name.part][0]):
+            best[name.part] = name.rank, key
+    return {part: key for part, (_, key) in best.items()}
 
 
 def _parse(key: str) -> _Name | None:
@@ -188,7 +197,7 @@ def _is_part(part: str) -> bool:
 
 
 def _with_labels_beside(file: Path, value_range: Range | None) -> Arrays:
-    """The images of an ``.npy`` or IDX file, with the labels in the file beside it that is named alike."""
+    """The images of an ``.npy`` or IDX file, and the labels from a file beside it with a matching name."""
     is_idx = _IDX.search(file.name) is not None
     if is_idx and not _is_idx_images(file):
         raise BadData(f"{file} is not named as images; name the file of the images, such as train-images-idx3-ubyte.")
@@ -197,17 +206,17 @@ def _with_labels_beside(file: Path, value_range: Range | None) -> Arrays:
         raise BadData(f"{file} holds images of {stored.shape[1]} x {stored.shape[2]} pixels; they must have some.")
     if not stored.shape or not stored.shape[0]:
         raise BadData(f"{file} holds 0 images; there must be at least 1.")
-    found, notes = to_images(stored, str(file), value_range)
+    images, notes = to_images(stored, str(file), value_range)
     beside = _labels_beside(file, is_idx)
     if beside is None:
-        return Arrays(found, None, notes)
+        return Arrays(images, None, notes)
     labels: StoredArray = files.idx(beside, 1) if is_idx else _npy_or_text(beside)
-    if labels.shape[:1] != (len(found),):
+    if labels.shape[:1] != (len(images),):
         if isinstance(labels, TextFile):  # a list of the classes
-            note = f"{beside} has {labels.shape[0]} lines for {len(found)} images and is not read as their labels."
-            return Arrays(found, None, (*notes, note))
-        raise BadData(f"{file} holds {len(found)} images, and {beside.name} beside it {labels.shape[0]} labels.")
-    return Arrays(found, _labels(labels.read(), len(found), str(beside)), notes)
+            note = f"{beside} has {labels.shape[0]} lines for {len(images)} images and is not read as their labels."
+            return Arrays(images, None, (*notes, note))
+        raise BadData(f"{file} holds {len(images)} images, and {beside.name} beside it {labels.shape[0]} labels.")
+    return Arrays(images, _labels(labels.read(), len(images), str(beside)), notes)
 
 
 def _npy_or_text(file: Path) -> StoredArray:
@@ -215,13 +224,13 @@ def _npy_or_text(file: Path) -> StoredArray:
 
 
 def _texts(folder: Path) -> list[Path]:
-    """Text files that are named as labels."""
+    """The text files in a folder that have a name for labels."""
     names = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in (".txt", ".csv")]
     return [file for file in names if (name := _parse(file.stem)) and name.role == LABELS and file.is_file()]
 
 
 def _labels_beside(file: Path, is_idx: bool) -> Path | None:
-    """The likeliest file of labels: the one of the same kind, of the same part or of the same name and a word more."""
+    """The likeliest file of labels: of the same part, or of the same name with one more word; best of the same kind."""
     own = _parse(_stem(file))
     part = own.part if own and own.role == IMAGES else "_".join(split_names.words(_stem(file)))
     if is_idx:
@@ -229,12 +238,12 @@ def _labels_beside(file: Path, is_idx: bool) -> Path | None:
     else:
         npy = (other for other in file.parent.iterdir() if other.suffix.lower() == ".npy")
         others = [*npy, *_texts(file.parent)]
-    found = []
+    candidates = []
     for other in others:
         name = _parse(_stem(other))
         if name and name.role == LABELS and name.part == part and other.is_file():
-            found.append((other.suffix.lower() != file.suffix.lower(), name.rank, other))
-    return min(found)[2] if found else None
+            candidates.append((other.suffix.lower() != file.suffix.lower(), name.rank, other))
+    return min(candidates)[2] if candidates else None
 
 
 def _stem(file: Path) -> str:
@@ -252,7 +261,7 @@ def _axes(file: Path) -> int:
 
 
 def _labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
-    """Labels as texts, shape (n,)."""
+    """Labels as texts of shape (n,)."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (count,):
@@ -273,9 +282,9 @@ def _labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
 
 
 def _listed(stored: Mapping[str, StoredArray]) -> str:
-    parts = [f"{key} {array.shape}" for key, array in list(stored.items())[:_MOST]]
+    parts = [f"{key} {array.shape}" for key, array in list(stored.items())[:_MOST_LISTED]]
     return (", ".join(parts) + _more(list(stored))) or "nothing"
 
 
 def _more(names: list[str]) -> str:
-    return f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""

@@ -1,7 +1,7 @@
-"""What the names of files and folders say: which are images, which lie beside images, and which are litter.
+"""Names of files and folders: which are images, which are other files beside images, and which are litter.
 
-Images are recognised by their content. Names are asked first, so that no file has to be opened only to find out that it
-is none.
+Images are recognised by their content. Names are checked first, so that no file is opened only to see that it is no
+image.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 
 from feature_cache.errors import printable
 
-# What programs and systems leave behind. Other names that begin with a dot are passed over, too, as hidden.
+# Files and folders that programs and systems leave behind. Other names that begin with a dot are hidden.
 _LITTER = {
     name.lower(): name
     for name in (
@@ -24,15 +24,15 @@ _LITTER = {
         *(".ipynb_checkpoints", "__pycache__", ".cache"),
     )
 }
-_LITTER_ENDS = (":zone.identifier", ".lrdata")  # of Windows beside downloads, of Lightroom
-# A file of such a name is an image, or was meant to be one: where it cannot be read, that is an error.
+_LITTER_ENDS = (":zone.identifier", ".lrdata")  # Windows writes the first beside downloads, Lightroom the second
+# A file with such a name is meant to be an image: it is an error where it cannot be read.
 _IMAGES = """
 .png .apng .jpg .jpeg .jpe .jfif .gif .bmp .dib .tif .tiff .webp .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .ico
 .cur .icns .jp2 .j2k .jpc .jpf .jpx .j2c .jxl .avif .avifs .heic .heif .heics .heifs .hif .mpo .pcx .dcx .sgi .rgb
 .rgba .bw .ras .xbm .xpm .dds .psd .qoi .msp .im .fits .fit .svg .eps .wmf .emf .dcm .dng .cr2 .cr3 .nef .arw .raf
 .orf .rw2
 """
-# A file of such a name lies beside images and is none.
+# A file with such a name is no image.
 _SIDECARS = """
 .txt .csv .tsv .json .jsonl .xml .yaml .yml .toml .ini .cfg .conf .md .rst .html .htm .css .js .log .pdf .doc .docx
 .odt .rtf .tex .xls .xlsx .ods .ppt .pptx .py .ipynb .m .r .sh .bat .mat .npy .npz .pkl .pickle .pt .pth .ckpt .h5
@@ -46,7 +46,13 @@ SIDECAR_SUFFIXES = frozenset(_SIDECARS.split())
 
 
 def litter(name: str) -> str | None:
-    """What a file or folder that a program or the system left behind is called in a note; None for all others."""
+    """The name in notes of a file or folder that a program or system left behind; None for all others.
+
+    Examples
+    --------
+    >>> litter("thumbs.db"), litter("cat.jpg")
+    ('Thumbs.db', None)
+    """
     lower = name.lower()
     if lower.startswith("._"):
         return "._*"
@@ -58,13 +64,25 @@ def litter(name: str) -> str | None:
 
 
 def suffix(name: str) -> str:
-    """The ending of a file's name in lower case, with its dot, or nothing."""
+    """The extension of a file's name in lower case with its dot, or an empty text.
+
+    Examples
+    --------
+    >>> suffix("a.JPG"), suffix(".hidden")
+    ('.jpg', '')
+    """
     stem, dot, ending = name.rpartition(".")
     return (dot + ending).lower() if stem else ""
 
 
 def counted(kinds: Counter[str], most: int = 8) -> str:
-    """``61 (60 .xml, 1 .txt)``: how many, the most frequent first, and how many of other kinds."""
+    """A count and the most frequent kinds.
+
+    Examples
+    --------
+    >>> counted(Counter({".xml": 60, ".txt": 1}))
+    '61 (60 .xml, 1 .txt)'
+    """
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     parts = [f"{count:,} {printable(kind)}" for kind, count in ordered[:most]]
     if rest := ordered[most:]:

@@ -1,11 +1,10 @@
 """Folders of images: which files in them are images, of which classes, and of which split.
 
-**Classes and splits.** The subfolders of a folder are its classes, and what lies below one, in folders by year or
-camera too, is of that class. Subfolders that are splits by their names (`transfer.data.split_names`) are never
-taken for classes: one of them is chosen, and read as a folder of its own. Splits below each class (``cats/train``,
-``cats/test``) are chosen alike.
+The subfolders of a folder are its classes, and every image below a subfolder, in folders by year or camera too, is of
+that class. Subfolders whose names are those of splits (`transfer.data.split_names`) are never classes: one of them is
+chosen and read as a folder of its own. Splits below each class (``cats/train``, ``cats/test``) are chosen alike.
 
-Which files are images, and which links are followed, is told in `transfer.data.folders.walk`.
+`transfer.data.folders.walk` decides which files are images, and which links are followed.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from transfer.data.folders.walk import Tree, folders_in, some, top, walk
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder holds.
+    """The images of a folder and their classes.
 
     Attributes
     ----------
     path : Path
-        The folder itself, or that of the split that was chosen.
+        The folder itself, or the folder of the chosen split.
     ids : tuple of str
-        Of the images: their paths below `path`, with slashes.
+        The paths of the images below `path`, with slashes.
     labels : ndarray of shape (n,), str, or None
     empty_classes : tuple of str
         Names of class folders that hold no file.
     notes : tuple of str
     split : str or None
-        The split that is still to be chosen.
+        The split that is still to be chosen, in a folder of arrays.
     holds_arrays : bool
-        Whether there are files of arrays in it, and no image.
+        Whether the folder holds files of arrays, and no image.
     """
 
     path: Path
@@ -59,14 +58,14 @@ def read(folder: Path, split: str | None = None) -> Folder:
     InvalidChoice
         When there is no such split, or there are no splits at all.
     BadData
-        When it holds no image, is divided into splits and none is named, or mixes layouts.
+        When the folder holds no image, is divided into splits and no split is named, or mixes layouts.
     """
-    while isinstance(found := _read(folder, split), tuple):
-        folder, split = found
-    return found
+    while isinstance(result := _read(folder, split), tuple):
+        folder, split = result
+    return result
 
 
-# A folder to be read in place of another, and the split of it that is still to be chosen.
+# A folder to be read instead of another one, and its split that is still to be chosen.
 _Instead = tuple[Path, str | None]
 
 
@@ -109,9 +108,9 @@ def _split_folder(folder: Path, parts: list[str], split: str | None) -> Path:
 
 
 def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | None:
-    """What is in the only subfolder, where that is a split, or divided into splits, and no class."""
+    """The folder to read where the only subfolder is no class but a split, or is divided into splits."""
     inner = name
-    while True:  # data/archive/chest
+    while True:  # the images may be as deep as data/archive/chest
         if split_names.find(folders_in(folder / inner)):
             return folder / inner, split
         if posixpath.basename(inner).lower() in split_names.IMAGE_FOLDERS:
@@ -122,14 +121,14 @@ def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | 
         inner = f"{inner}/{below[0]}"
     below = tree.folders.get(name, [])
     if below and split_names.split_of(name) and split_names.split_of(name) == split_names.split_of(folder.name):
-        return folder / name, split  # an archive that holds itself: seg_train/seg_train/street
+        return folder / name, split  # an archive may hold a folder of its own name: seg_train/seg_train/street
     if split_names.is_plain(name) and (below or split):
         return _split_folder(folder, [name], split), None
     return None
 
 
 def _require_classes(folder: Path, tops: list[str]) -> None:
-    """Refuse images and what belongs to them, each in a folder, as classes."""
+    """Raise BadData where the folders are no classes: one of images, and others of files that belong to them."""
     images = [name for name in tops if name.lower() in split_names.IMAGE_FOLDERS]
     beside = [name for name in tops if name.lower() in split_names.BESIDE_IMAGES]
     if images and beside and len(images) + len(beside) == len(tops):
@@ -170,9 +169,9 @@ def _loose(folder: Path, loose: list[str]) -> BadData:
 
 
 def _divided(tree: Tree) -> dict[str, list[str]]:
-    """The folders that are divided into splits, at any depth, and their splits."""
-    found = {folder: split_names.find(names) for folder, names in tree.folders.items() if folder}
-    return {folder: found[folder] for folder in sorted(found) if found[folder]}
+    """The folders that are divided into splits, at any depth, and the names of their splits."""
+    parts = {folder: split_names.find(names) for folder, names in tree.folders.items() if folder}
+    return {folder: parts[folder] for folder in sorted(parts) if parts[folder]}
 
 
 def _choose_below(folder: Path, divided: dict[str, list[str]], tree: Tree, split: str | None) -> tuple[str, ...]:
@@ -201,7 +200,7 @@ def _require_no_split(split: str | None, what: str) -> None:
 
 
 def _doubts(folder: Path, tops: list[str], tree: Tree, divided: bool) -> list[str]:
-    """What might have been meant otherwise."""
+    """Notes on a layout that may have been meant in another way."""
     if divided:
         return []
     below = {name: tree.folders.get(name, []) for name in tops}

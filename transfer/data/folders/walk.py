@@ -1,11 +1,10 @@
-"""All files below a folder: which are images, which lie beside images, and which are litter.
+"""All files below a folder: which are images, which are other files, and which are litter.
 
-**What is no image.** Hidden files, litter, and files that by their names lie beside images
-(`transfer.data.folders.file_names`) are passed over and counted. A file that is called an image stays one, whether it
-can be read or not. Only a file whose name says nothing is looked into: text is passed over, everything else is an
-image.
+Hidden files, litter, and files with the names of other kinds (`transfer.data.folders.file_names`) are skipped and
+counted. A file with the name of an image is one, whether it can be read or not. Only a file whose name says nothing is
+opened: text is skipped, everything else is an image.
 
-**Links** to folders are followed, wherever they lead, but each real folder is read once, and first where it really is.
+Links to folders are followed, wherever they lead, but each real folder is read once, and at its real place first.
 """
 
 from __future__ import annotations
@@ -24,108 +23,143 @@ from transfer.data.arrays import loading
 from transfer.data.folders import file_names
 from transfer.data.images import FileSource
 
-_MOST = 3  # names of a list that a message shows
-_HEAD = 512  # bytes that tell text from other content
+_MOST_NAMES = 3  # of a list in a message
+_HEAD = 512  # bytes by which text is recognised
 
 
 @dataclass
 class Tree:
-    """All that is below a folder. Paths are relative to it and have slashes."""
+    """The files and folders below a folder. Paths are relative to it and have slashes.
+
+    Attributes
+    ----------
+    images, arrays : list of str
+    tops : list of str
+        The folders directly in the folder.
+    beside : set of str
+        Those of `tops` that hold files which are no images.
+    litter, sidecars : Counter
+        The number of skipped files, by their names in notes and by their extensions.
+    links : list of str
+        Links that are not followed.
+    """
 
     images: list[str] = field(default_factory=list)
     arrays: list[str] = field(default_factory=list)
-    tops: list[str] = field(default_factory=list)  # folders directly in it
-    beside: set[str] = field(default_factory=set)  # those of them that hold files which are no images
+    tops: list[str] = field(default_factory=list)
+    beside: set[str] = field(default_factory=set)
     litter: Counter[str] = field(default_factory=Counter)
     sidecars: Counter[str] = field(default_factory=Counter)
-    links: list[str] = field(default_factory=list)  # not followed
+    links: list[str] = field(default_factory=list)
 
     @cached_property
     def folders(self) -> dict[str, list[str]]:
-        """The names of the folders in each folder, of those alone that hold images, however deep."""
-        found: dict[str, set[str]] = {}
+        """The names of the folders in each folder, where they hold images at any depth."""
+        names: dict[str, set[str]] = {}
         for folder in self.holders:
             while folder:
                 holder, _, name = folder.rpartition("/")
-                found.setdefault(holder, set()).add(name)
+                names.setdefault(holder, set()).add(name)
                 folder = holder
-        return {folder: sorted(found[folder]) for folder in sorted(found)}
+        return {folder: sorted(names[folder]) for folder in sorted(names)}
 
     @cached_property
     def holders(self) -> frozenset[str]:
-        """The folders that hold images directly; empty is the root."""
+        """The folders that hold images directly; the empty text is the root."""
         return frozenset(name.rpartition("/")[0] for name in self.images)
 
     def notes(self, folder: Path) -> tuple[str, ...]:
-        """What was passed over, in a line for each reason."""
-        found = []
+        """Notes on what was skipped, one for each reason."""
+        notes = []
         if self.litter:
-            found.append(
+            notes.append(
                 f"passed over in {folder}, as hidden or left behind by a program or system: "
                 f"{file_names.counted(self.litter)}."
             )
         if self.sidecars:
-            found.append(f"passed over in {folder}, as no images by their names: {file_names.counted(self.sidecars)}.")
+            notes.append(f"passed over in {folder}, as no images by their names: {file_names.counted(self.sidecars)}.")
         if self.links:
-            found.append(
+            notes.append(
                 f"links in {folder} that lead round in a circle, or to a folder that is read already, are not followed "
                 f"({len(self.links):,}): {some(sorted(self.links))}."
             )
-        return tuple(found)
+        return tuple(notes)
 
 
 def walk(root: Path) -> Tree:
-    """All that is below `root`; of the files only those are opened whose names do not say what they are.
+    """The files and folders below `root`; only files whose names do not say what they are are opened.
 
     Raises
     ------
     BadData
         When a folder cannot be read.
     """
-    tree = Tree()
-    real_root = os.path.realpath(root)
-    visited = {real_root}
-    folders = [("", real_root)]  # the path below the root with a slash after it, and where it really is
-    links: list[tuple[str, str, str]] = []  # a key to sort by, the path below the root, and where the link really is
-    while folders or links:
-        if not folders:
-            _, below, holder = heapq.heappop(links)
-            real = os.path.realpath(root / below)
-            if real in visited or _is_in(holder, real) or _is_in(real_root, real):
-                tree.links.append(below)
-                continue
-            visited.add(real)
-            folders.append((f"{below}/", real))
-        start, real = folders.pop()
-        for entry in _entries(root / start):
-            name = start + entry.name
-            if kind := file_names.litter(entry.name):
-                tree.litter[kind] += 1
-                continue
-            what = _kind(entry)
-            if what == "folder":
-                inner = f"{real.rstrip(os.sep)}{os.sep}{entry.name}"
-                if entry.is_symlink():
-                    heapq.heappush(links, (_order(name), name, real))
-                elif inner in visited:
-                    tree.links.append(name)
-                else:
-                    visited.add(inner)
-                    folders.append((f"{name}/", inner))
-                if not start:
-                    tree.tops.append(name)
-            elif what == "file":
-                _sort(tree, entry, name)
-            else:
-                tree.sidecars["pipes or devices"] += 1
+    walker = _Walker(root)
+    while (folder := walker.next_folder()) is not None:
+        walker.read(*folder)
+    tree = walker.tree
     tree.images.sort(key=_order)
     tree.arrays.sort(key=_order)
     tree.tops.sort()
     return tree
 
 
+class _Walker:
+    """A walk through the folders below `root`, in which each real folder is read once: links come last."""
+
+    def __init__(self, root: Path) -> None:
+        self.tree = Tree()
+        self._root = root
+        self._real_root = os.path.realpath(root)
+        self._visited = {self._real_root}
+        self._folders = [("", self._real_root)]  # the path below the root with a slash after it, and the real path
+        # A key to sort by, the path below the root, and the real path of the folder that holds the link.
+        self._links: list[tuple[str, str, str]] = []
+
+    def next_folder(self) -> tuple[str, str] | None:
+        """The next folder to read: its path below the root, and its real path; None at the end."""
+        while not self._folders:
+            if not self._links:
+                return None
+            _, path, holder = heapq.heappop(self._links)
+            real = os.path.realpath(self._root / path)
+            if real in self._visited or _is_in(holder, real) or _is_in(self._real_root, real):
+                self.tree.links.append(path)
+                continue
+            self._visited.add(real)
+            return f"{path}/", real
+        return self._folders.pop()
+
+    def read(self, start: str, real: str) -> None:
+        """Sort the entries of a folder, and put its subfolders on the list."""
+        for entry in _entries(self._root / start):
+            name = start + entry.name
+            if kind := file_names.litter(entry.name):
+                self.tree.litter[kind] += 1
+                continue
+            kind = _kind(entry)
+            if kind == "folder":
+                self._add_folder(entry, name, real)
+                if not start:
+                    self.tree.tops.append(name)
+            elif kind == "file":
+                _sort(self.tree, entry, name)
+            else:
+                self.tree.sidecars["pipes or devices"] += 1
+
+    def _add_folder(self, entry: os.DirEntry[str], name: str, real: str) -> None:
+        inner = f"{real.rstrip(os.sep)}{os.sep}{entry.name}"
+        if entry.is_symlink():
+            heapq.heappush(self._links, (_order(name), name, real))
+        elif inner in self._visited:
+            self.tree.links.append(name)
+        else:
+            self._visited.add(inner)
+            self._folders.append((f"{name}/", inner))
+
+
 def _sort(tree: Tree, entry: os.DirEntry[str], name: str) -> None:
-    """Put a file where it belongs by its name, or, where that says nothing, by its first bytes."""
+    """Count a file as image, array or other file: by its name or, where that says nothing, by its first bytes."""
     suffix = file_names.suffix(entry.name)
     if suffix not in file_names.IMAGE_SUFFIXES:
         is_array = loading.is_known(Path(entry.name))
@@ -148,7 +182,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """``folder``, ``file`` or ``other``; a link that leads nowhere is a file, which is reported when it is read."""
+    """``folder``, ``file`` or ``other``; a link to nothing is a file, which is reported when it is read."""
     if not entry.is_symlink():
         return "folder" if entry.is_dir() else "file" if entry.is_file() else "other"
     try:
@@ -159,7 +193,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a file begins as text does and is no image; some images are text, such as PPM with plain numbers."""
+    """Whether a file begins like a text and is no image; images can be texts, such as a PPM of plain numbers."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -182,9 +216,9 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def some(names: list[str]) -> str:
-    """The first of `names`, and how many more there are."""
-    first = ", ".join(map(printable, names[:_MOST]))
-    return first + (f" and {len(names) - _MOST:,} more" if len(names) > _MOST else "")
+    """The first of `names`, and the number of the others."""
+    first = ", ".join(map(printable, names[:_MOST_NAMES]))
+    return first + (f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else "")
 
 
 def top(name: str) -> str:
@@ -193,7 +227,7 @@ def top(name: str) -> str:
 
 
 def _order(name: str) -> str:
-    """Sorts folder by folder: a slash comes before all other characters."""
+    """A key that sorts paths folder by folder: a slash comes before all other characters."""
     return name.replace("/", "\0")
 
 

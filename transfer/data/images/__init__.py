@@ -6,7 +6,6 @@ these files, and their digests change: their old rows in a cache are not found a
 """
 
 from transfer.data.images.cost import MAX_PIXELS
-from transfer.data.images.levels import EIGHT_BIT
 from transfer.data.images.options import DEFAULT, Decoding, decoding_of
 from transfer.data.images.picture import ARRAY, Picture
 from transfer.data.images.pixels import pixels_for, read_pixels, thumbnail, to_pixels
@@ -15,7 +14,6 @@ from transfer.data.images.sources import ArraySource, FileSource, ImageSource, r
 __all__ = [
     "ARRAY",
     "DEFAULT",
-    "EIGHT_BIT",
     "MAX_PIXELS",
     "ArraySource",
     "Decoding",

@@ -1,4 +1,4 @@
-"""The warnings of decoders that write to the terminal by themselves: what is wrong with an image is in its error."""
+"""Decoders that write warnings to the terminal are silenced: the error of an image says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 @cache
 def silence_libtiff() -> None:
-    """Have the libtiff that Pillow decodes with write no warnings and errors to stderr, in all of this process."""
-    with contextlib.suppress(OSError, AttributeError):  # a Pillow that holds no libtiff, or does not show it
-        decoders = ctypes.CDLL(_imaging.__file__)  # looks up what it is linked to, too
+    """Keep the libtiff that Pillow uses from writing warnings and errors to stderr, in the whole process."""
+    with contextlib.suppress(OSError, AttributeError):  # this Pillow has no libtiff, or hides it
+        decoders = ctypes.CDLL(_imaging.__file__)  # symbols of the libraries that it is linked with are found, too
         for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
             setter = getattr(decoders, name)
             setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p

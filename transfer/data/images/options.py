@@ -1,4 +1,4 @@
-"""What a user may choose about how stored values become pixels, beside size, fit and interpolation."""
+"""A user's choices of how stored values become pixels, in addition to size, fit and interpolation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from feature_cache.errors import unknown
 from feature_cache.spec import ALPHAS, PAGES, window_limits
 
-BACKGROUND = {"white": 255, "black": 0}  # the level of what transparency is laid over, by `Decoding.alpha`
+BACKGROUND = {"white": 255, "black": 0}  # the level behind transparent pixels, by `Decoding.alpha`
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Decoding:
     Parameters
     ----------
     alpha : {'white', 'black', 'ignore'}
-        What transparency is laid over; ``ignore`` takes a fourth band for no transparency, and drops it.
+        The background that transparent pixels are laid over; ``ignore`` drops a fourth band, which is then not taken
+        for transparency.
     pages : {'first', 'channels'}
         Whether the first page of a file is the image, or its pages are the channels of one image.
     window : str, optional
@@ -29,6 +30,11 @@ class Decoding:
     ------
     InvalidChoice
         For other values.
+
+    Examples
+    --------
+    >>> Decoding(window="0,4095").limits
+    (0.0, 4095.0)
     """
 
     alpha: str = "white"
@@ -43,7 +49,7 @@ class Decoding:
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """The values of black and white where the window names them."""
+        """The values of black and white, where the window names them; None otherwise."""
         return window_limits(self.window)
 
 
@@ -51,7 +57,7 @@ DEFAULT = Decoding()
 
 
 class DecodingFields(Protocol):
-    """What a `FeatureRequest` and a `FeatureSpec` have in common: all that shapes pixels but the size."""
+    """The fields of a `FeatureRequest` and a `FeatureSpec` that say how images are decoded."""
 
     @property
     def alpha(self) -> str: ...
@@ -61,6 +67,6 @@ class DecodingFields(Protocol):
     def window(self) -> str | None: ...
 
 
-def decoding_of(choices: DecodingFields) -> Decoding:
+def decoding_of(fields: DecodingFields) -> Decoding:
     """The part of a feature spec, or of a request, that says how images are decoded."""
-    return Decoding(choices.alpha, choices.pages, choices.window)
+    return Decoding(fields.alpha, fields.pages, fields.window)

@@ -1,4 +1,4 @@
-"""An image that Pillow opened, and the one place where what it stores becomes gray or colour of 8 bits."""
+"""Images that Pillow opens: what they store becomes gray or colour of 8 bits here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from PIL import Image
 
 from feature_cache.errors import BadImage
 from feature_cache.spec import PERCENTILES
-from transfer.data.images import cost
-from transfer.data.images.levels import remark_on, to_eight_bit
+from transfer.data.images.channels import MOST_CHANNELS, gray_or_rgb, pages_as_channels
+from transfer.data.images.cost import MAX_PIXELS, check_cost
+from transfer.data.images.levels import remark_on_range, to_eight_bit
 from transfer.data.images.options import BACKGROUND, DEFAULT, Decoding
 from transfer.data.images.strips import AT_ONCE, SIDEWAYS, Strips, transposed, upright
-from transfer.data.images.tiff import NO_DATA, REDUCED, SUBFILE_TYPE, TiffPicture, first_three, no_data_of, page_numbers
+from transfer.data.images.tiff import NO_DATA, REDUCED, SUBFILE_TYPE, TiffPicture, no_data_of, page_numbers
 from transfer.data.images.transparency import has_key_of_other_bits, is_invisible, mend_key, to_gray_or_rgb
 from transfer.data.images.truncation import share_of
 
-ARRAY = "array"  # the format of an image that no file holds
+ARRAY = "array"  # the format of an image that does not come from a file
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 DEEP = (*SIXTEEN_BIT, "I", "F")
-_BITS = {"1": 1, "I": 32, "F": 32}  # of a channel in each of Pillow's modes; in others 16 or 8
-# An alpha channel of which a smaller share is wholly opaque or wholly transparent is perhaps none.
+_BITS = {"1": 1, "I": 32, "F": 32}  # bits of a channel in these modes of Pillow; 16 or 8 in others
+# Where a smaller share of an alpha channel is fully opaque or fully transparent, it may hold something else.
 _PLAIN_ALPHA = 0.5
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 class Picture(Protocol):
-    """An image whose header has been read.
+    """An image whose header has been read, and whose pixels have perhaps not been decoded yet.
 
     Attributes
     ----------
     format, mode : str
-        As Pillow calls them; `format` is ``array`` where there is no file.
+        Pillow's names; `format` is ``array`` where there is no file.
     bits : int
-        Of a channel, as stored.
+        The bits of a channel, as stored.
     pages : int
-        How many images the file holds.
+        The number of images that the file holds.
     page_numbers : list of int
-        Those, from 0 on, that are no smaller copies and no masks of others; 0 alone where none is left.
+        The numbers of the pages, from 0 on, without smaller copies and masks of other pages; 0 alone if none is left.
     shape : (height, width)
-        Once it is upright.
+        The shape of the upright image.
     recipe : int
-        The version of our own recipe since which the pixels of such a file are what they are.
+        The version of Layertap's recipe since which the pixels of such a file have been what they are now.
     remarks : list of str
         What decoding has guessed or left out, each as a sentence without a full stop.
     """
@@ -64,37 +65,41 @@ class Picture(Protocol):
     @property
     def shape(self) -> tuple[int, int]: ...
 
-    def upright(
-        self, decoding: Decoding = ..., least: tuple[int, int] | None = ..., name: str = ...
+    def decode(
+        self, decoding: Decoding = ..., min_size: tuple[int, int] | None = ..., name: str = ...
     ) -> Image.Image | Strips:
-        """Decode it, to gray or colour of 8 bits, turned by its orientation.
+        """The upright image in gray or colour of 8 bits.
 
         Parameters
         ----------
         decoding : Decoding
-        least : (height, width), optional
-            What is needed: a JPEG may be decoded at a half, a quarter or an eighth that is no smaller. By default it
-            is decoded whole.
+        min_size : (height, width), optional
+            The size that is needed. A JPEG may be decoded at a half, a quarter or an eighth of its size that is no
+            smaller. By default the image is decoded at its full size.
+        name : str
+            The name of the image in messages.
 
         Raises
         ------
         Exception
-            BadImage where it is beyond the limits, or holds values of no fixed range; whatever the decoder raises
-            where it is damaged.
+            BadImage where the image exceeds the limits, or holds values of no fixed range; whatever the decoder raises
+            where the file is damaged.
         """
 
 
 class PillowPicture:
-    """See `Picture`.
+    """A `Picture` that Pillow decodes.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Perhaps with its header alone decoded.
+        The opened image, of which perhaps only the header has been read.
     encoded : bytes or None
-        Of the file.
+        The content of the file.
     page : int or None
-        That `image` has been set to, where a certain one is meant.
+        The page that `image` has been set to, where one page is meant and not the file.
+    max_pixels : int
+        The most pixels that are decoded.
     """
 
     def __init__(
@@ -103,7 +108,7 @@ class PillowPicture:
         encoded: bytes | None = None,
         *,
         page: int | None = None,
-        max_pixels: int = cost.MAX_PIXELS,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._image = image
         self._encoded = encoded
@@ -118,20 +123,19 @@ class PillowPicture:
         self._signed = self.mode == "L" and _SIGNED in _as_tuple(self._tags.get(_SAMPLE_FORMAT))
         self._white = _white_of(image)
         self._deep_bits = 12 if _as_tuple(self._tags.get(_BITS_PER_SAMPLE)) == (12,) else 16
-        # Before it is decoded: Pillow turns a TIFF as it loads it.
+        # Read before the image is decoded, because Pillow transposes a TIFF while it loads it.
         self._orientation = _orientation(image) if self.format in ("JPEG", "TIFF") else None
-        turned_twice = self.format == "TIFF" and self._orientation in range(2, 9)
+        transposed_twice = self.format == "TIFF" and self._orientation in range(2, 9)
         key_ignored = self.mode in SIXTEEN_BIT and "transparency" in image.info
         self._mends_key = has_key_of_other_bits(image, self.bits)
-        once_wrong = turned_twice or key_ignored or self._inverted or self._signed or self._deep_bits < 16
-        once_wrong = once_wrong or self._mends_key
-        self.recipe = 2 if once_wrong else 1
+        was_wrong = transposed_twice or key_ignored or self._inverted or self._signed or self._deep_bits < 16
+        self.recipe = 2 if was_wrong or self._mends_key else 1
 
     @property
     def pages(self) -> int:
         try:
             return int(getattr(self._image, "n_frames", 1))
-        except Exception:  # damage after the first page, which may be sound
+        except Exception:  # there is damage after the first page, which may itself be sound
             return 1
 
     @property
@@ -143,21 +147,21 @@ class PillowPicture:
     def shape(self) -> tuple[int, int]:
         width, height = self._image.size
         if self.format == "TIFF" and self._tags.get(_ORIENTATION, 1) in SIDEWAYS:
-            return height, width  # its size is given as it will be
+            return height, width  # Pillow reports the size of the upright image here
         orientation = _orientation(self._image) if self._orientation is None else self._orientation
         return (width, height) if orientation in SIDEWAYS else (height, width)
 
-    def upright(
-        self, decoding: Decoding = DEFAULT, least: tuple[int, int] | None = None, name: str = "image"
+    def decode(
+        self, decoding: Decoding = DEFAULT, min_size: tuple[int, int] | None = None, name: str = "image"
     ) -> Image.Image | Strips:
-        """See `Picture`."""
-        self._prepare(least, name)
+        """The upright image in gray or colour of 8 bits; see `Picture.decode`."""
+        self._prepare(min_size, name)
         self._remark_on_pages(decoding)
         image = self._image
         if decoding.pages == "channels" and self._page is None and self.pages > 1:
             return transposed(self._pages_as_channels(decoding, name), _orientation(image))
         if decoding.window is not None and self.bits == 16 and self.mode not in DEEP:
-            return self._deep_colour(name).upright(decoding, least, name)
+            return self._deep_colour(name).decode(decoding, min_size, name)
         self._load(name)
         if self._mends_key:
             self._mends_key = False
@@ -177,17 +181,18 @@ class PillowPicture:
             reason = share_of(self._encoded)
             raise BadImage(f"{name} {reason}.", reason) from error
 
-    def _prepare(self, least: tuple[int, int] | None, name: str) -> None:
-        """Have no more decoded than is needed, and refuse what would take too much."""
+    def _prepare(self, min_size: tuple[int, int] | None, name: str) -> None:
+        """Set the decoder to decode no more than is needed, and refuse an image that would cost too much."""
         image, full = self._image, self._image.size
-        if least is not None and self.format == "JPEG":
-            image.draft(None, least if self._orientation in SIDEWAYS else least[::-1])  # None: keep the mode
+        if min_size is not None and self.format == "JPEG":
+            # None keeps the mode.
+            image.draft(None, min_size if self._orientation in SIDEWAYS else min_size[::-1])
         reduced = 1
-        if least is not None and self.format == "JPEG2000" and full[0] * full[1] > self._max_pixels:
-            halvings = max(0, min(full[0] // least[1], full[1] // least[0]).bit_length() - 1)
+        if min_size is not None and self.format == "JPEG2000" and full[0] * full[1] > self._max_pixels:
+            halvings = max(0, min(full[0] // min_size[1], full[1] // min_size[0]).bit_length() - 1)
             reduced = 2**halvings
             image.reduce = halvings  # type: ignore[method-assign, assignment]
-        cost.check(
+        check_cost(
             image.width // reduced,
             image.height // reduced,
             name=name,
@@ -195,32 +200,32 @@ class PillowPicture:
             mode=self.mode,
             format="PPM plain" if _is_plain_ppm(image) else self.format,
             encoded=len(self._encoded or b""),
-            besides=_coefficients(image, full),
-            turned=self.format == "TIFF" and self._orientation in range(2, 9),
+            buffers=_coefficients(image, full),
+            transposed=self.format == "TIFF" and self._orientation in range(2, 9),
         )
 
     def _eight_bit(self, image: Image.Image, decoding: Decoding, name: str) -> Image.Image:
-        """A deep image as one of mode L."""
+        """An image of more than 8 bits as one of mode L."""
         width, height = image.size
         key = image.info.get("transparency")
-        levels, most = np.empty((height, width), np.uint8), 0
-        # Some rows at a time, but for percentiles, which are of all.
+        levels, largest = np.empty((height, width), np.uint8), 0
+        # A strip of rows at a time, except for percentiles, which need all values.
         step = height if decoding.window == PERCENTILES else max(1, AT_ONCE // width)
         for start in range(0, height, step):
             stop = min(start + step, height)
             values = np.asarray(image if stop - start == height else image.crop((0, start, width, stop)))
             if self._white and decoding.window is not None:
-                values = np.rint(values * (self._white / 65535)).astype(np.int32)  # as they are stored
+                values = np.rint(values * (self._white / 65535)).astype(np.int32)  # the values as stored
             part = self._levels(values, decoding, name)
             if isinstance(key, int) and decoding.alpha in BACKGROUND:
                 part[values == key] = BACKGROUND[decoding.alpha]
             levels[start:stop] = part
-            most = max(most, int(values.max())) if self.mode in SIXTEEN_BIT else 0
-        self._remark(remark_on(most, self._deep_bits, decoding))
+            largest = max(largest, int(values.max())) if self.mode in SIXTEEN_BIT else 0
+        self._remark(remark_on_range(largest, self._deep_bits, decoding))
         return Image.fromarray(levels)
 
     def _levels(self, values: np.ndarray, decoding: Decoding, name: str) -> np.ndarray:
-        """Stored values that are no levels of gray yet, as levels from 0 to 255."""
+        """Stored values as levels of gray from 0 to 255."""
         if self._signed:
             values = values.view(np.int8)
         bits = 8 if self._signed else self._deep_bits
@@ -228,10 +233,10 @@ class PillowPicture:
         return to_eight_bit(values, bits, decoding, name, inverted=self._inverted, no_data=no_data)
 
     def _pages_as_channels(self, decoding: Decoding, name: str) -> Image.Image:
-        """One gray or colour image of the first pages, each of one channel."""
+        """One gray or colour image whose channels are the first pages."""
         channels = []
         count = self.pages
-        for page in range(min(count, 3)):
+        for page in range(min(count, MOST_CHANNELS)):
             self._image.seek(page)
             self._image.load()
             part = self._image
@@ -241,15 +246,12 @@ class PillowPicture:
             if part.mode in DEEP or self._signed:
                 part = Image.fromarray(self._levels(np.asarray(part), decoding, name))
             channels.append(np.asarray(part.convert("L")))
-        if len({channel.shape for channel in channels}) > 1:
-            reason = "holds pages of several sizes, which cannot be the channels of one image"
-            raise BadImage(f"{name} {reason}.", reason)
-        if count != 3:
-            self._remark(f"of its {count} pages {'the first three' if count > 2 else 'both'} are taken as colours")
-        return Image.fromarray(first_three(np.stack(channels, axis=-1)))
+        pixels, remark = pages_as_channels(channels, count, name)
+        self._remark(remark)
+        return Image.fromarray(gray_or_rgb(pixels))
 
     def _deep_colour(self, name: str) -> TiffPicture:
-        """The same image read with all its bits, of which Pillow keeps 8."""
+        """The same image, read by tifffile with all its bits: Pillow keeps 8 of them."""
         if self.format != "TIFF" or self._encoded is None:
             reason = f"is a {self.format} of 16-bit colours, of which 8 bits are read: a window needs it as TIFF"
             raise BadImage(f"{name} {reason}.", reason)
@@ -272,11 +274,11 @@ class PillowPicture:
             self._remark(f"of its {self.pages} pages the first alone is read (`pages` can be all or channels)")
 
     def _second_is_reduced(self) -> bool:
-        """Whether what follows the first page is that page again, smaller, as viewers keep it."""
+        """Whether the second page is a smaller copy of the first one, which viewers store there."""
         try:
             self._image.seek(1)
             return bool(int(self._image.tag_v2.get(SUBFILE_TYPE, 0)) & REDUCED)  # type: ignore[attr-defined]
-        except Exception:  # damage after the first page
+        except Exception:  # there is damage after the first page
             return True
         finally:
             self._image.seek(0)
@@ -305,26 +307,27 @@ class PillowPicture:
 
 
 def _bits(image: Image.Image) -> int:
-    tiles = getattr(image, "tile", None)  # how the file stores the pixels
-    if tiles and image.format in ("PNG", "TIFF"):  # 16-bit colour, of which Pillow keeps 8 bits; 4-bit palettes
+    """The bits of a channel, as stored: also of 16-bit colours, of which Pillow keeps 8, and of 4-bit palettes."""
+    tiles = getattr(image, "tile", None)  # Pillow's description of how the file stores the pixels
+    if tiles and image.format in ("PNG", "TIFF"):
         arguments = tiles[0][3]
-        found = re.search(r";(\d+)", arguments if isinstance(arguments, str) else str(arguments[0]))
-        if found:
-            return int(found[1])
+        match = re.search(r";(\d+)", arguments if isinstance(arguments, str) else str(arguments[0]))
+        if match:
+            return int(match[1])
     return 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none that makes sense."""
+    """The EXIF orientation, 1 to 8; 1 where the file has none, or one of no meaning."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata does not matter, damaged pixels do
+    except Exception:  # damaged metadata is no reason to refuse an image whose pixels are sound
         return 1
     return value if isinstance(value, int) else 1
 
 
 def _white_of(image: Image.Image) -> int | None:
-    """The largest value of a PGM of more than 8 bits, where it is one that Pillow scales to 16 bits as it decodes."""
+    """The value of white in a PGM of more than 8 bits, where Pillow scales the values to 16 bits; None otherwise."""
     tiles = getattr(image, "tile", None)
     if image.format != "PPM" or image.mode != "I" or not tiles or not isinstance(tiles[0][3], tuple):
         return None
@@ -342,8 +345,8 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _coefficients(image: Image.Image, size: tuple[int, int]) -> int:
-    """Bytes of what a progressive JPEG of this full size keeps from pass to pass: 2 for each stored value."""
-    layers = getattr(image, "layer", None)  # of each: name, horizontal and vertical sampling, table
+    """The bytes that the decoder of a progressive JPEG of this full size keeps from pass to pass: 2 for each value."""
+    layers = getattr(image, "layer", None)  # name, horizontal and vertical sampling, and table of each component
     if not layers or not (image.info.get("progressive") or image.info.get("progression")):
         return 0
     samples = [across * down for _, across, down, _ in layers]

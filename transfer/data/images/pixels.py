@@ -27,15 +27,23 @@ def read_pixels(
     interpolation: str = "bilinear",
     decoding: Decoding = DEFAULT,
 ) -> tuple[bytes, np.ndarray]:
-    """The digest of an image and its pixels, upright; by default as large as it is.
+    """The digest of an image, and its pixels, upright; by default at the size that it has.
 
-    See `to_pixels` for the parameters and errors.
+    For the parameters and errors see `to_pixels`.
 
     Returns
     -------
     digest : bytes
-        Of the content, 16 of them.
+        The digest of the content, 16 bytes.
     pixels : ndarray of shape (height, width, 1) or (height, width, 3), uint8
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transfer.data.images import ArraySource
+    >>> _, pixels = read_pixels(ArraySource(np.zeros((8, 6, 3), np.uint8), "black"), (4, 4))
+    >>> pixels.shape
+    (4, 4, 3)
     """
     digest, picture = source.load()
     return digest, to_pixels(picture, size, fit, interpolation, str(source), decoding)
@@ -51,7 +59,7 @@ def thumbnail(source: ImageSource, longest: int, decoding: Decoding = DEFAULT) -
 
 
 def pixels_for(picture: Picture, spec: FeatureSpec, name: str) -> np.ndarray:
-    """The pixels of `picture` that features of `spec` are computed from; see `to_pixels`."""
+    """The pixels that features of `spec` are computed from; see `to_pixels`."""
     return to_pixels(picture, spec.size, spec.fit, spec.interpolation, name, decoding_of(spec))
 
 
@@ -73,12 +81,13 @@ def to_pixels(
     ----------
     picture : Picture or PIL.Image.Image
     size : (height, width), or None
-        None for the size that it has.
+        The size of the result; None keeps the size of the image.
     fit : {'stretch', 'crop', 'pad'}
-        Change the proportions, cut the longer side about the centre, or fill with black.
+        How an image of another shape is fitted: by changing its proportions, by cutting its longer side on both
+        ends, or by filling up with black.
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
     name : str
-        What error messages call the image.
+        The name of the image in messages.
     decoding : Decoding
 
     Returns
@@ -88,21 +97,26 @@ def to_pixels(
     Raises
     ------
     BadImage
-        When the image is truncated, beyond the limits, or of values of no fixed range.
+        When the image is damaged, exceeds the limits, or holds values of no fixed range.
+
+    Examples
+    --------
+    >>> to_pixels(Image.new("L", (30, 20), 7), (4, 4)).shape
+    (4, 4, 1)
     """
     if isinstance(picture, Image.Image):
         picture = PillowPicture(picture)
-    least = size
-    if size is not None and fit == "crop":  # the shorter side decides
-        least = (max(size), max(size))
+    min_size = size
+    if size is not None and fit == "crop":  # the longer side is cut, and so the shorter side has to be large enough
+        min_size = (max(size), max(size))
     try:
-        image = picture.upright(decoding, least, name)
+        image = picture.decode(decoding, min_size, name)
         if size is None:
             return as_array(image.whole() if isinstance(image, Strips) else image)
         return as_array(_fitted(image, size, fit, _RESAMPLING[interpolation]))
     except BadImage:
         raise
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # a damaged file may make a decoder raise any error
         reason = f"cannot be decoded ({reason_of(error)})"
         raise BadImage(f"{name} {reason}.", reason) from error
 

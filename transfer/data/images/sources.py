@@ -19,32 +19,32 @@ from transfer.data.images.cost import MAX_BYTES, MAX_PIXELS
 from transfer.data.images.opening import open_picture
 from transfer.data.images.picture import Picture, PillowPicture
 
-# The file whose pages are being read: each page needs all of its bytes, and their digest.
+# The content of the file whose pages are being read, and its digest: each page needs both.
 _LATEST: dict[FileStamp, tuple[bytes, bytes]] = {}
 _LOCK = threading.Lock()
 
 
 class ImageSource(Protocol):
-    """Something that an image can be read from."""
+    """An object that an image can be read from."""
 
     def load(self) -> tuple[bytes, Picture]:
         """The digest of the content, and the image, of which perhaps only the header has been decoded."""
 
     def stamp(self) -> FileStamp | None:
-        """Path, size and time of a file; None for what is not a file."""
+        """Path, size and time of the last change of a file; None where there is no file."""
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """An image file, recognised by its content, whatever its name.
+    """An image file, whose format is recognised by its content and not by its name.
 
     Parameters
     ----------
     path : Path
     page : int, optional
-        Of a file that holds several, the first being 0.
+        The number of a page, from 0, where the image is one page of a file.
     max_pixels : int
-        The most that are decoded (see `transfer.data.images.cost`).
+        The most pixels that are decoded (see `transfer.data.images.cost`).
     """
 
     path: Path
@@ -57,7 +57,7 @@ class FileSource:
         Raises
         ------
         BadImage
-            When it is missing, no file, too large, empty, or no image that is known.
+            When the file is missing, too large, empty, not a regular file, or of no known format.
         """
         encoded, file_digest = self._content()
         if not encoded:
@@ -66,13 +66,13 @@ class FileSource:
             picture = open_picture(encoded, page=self.page, max_pixels=self.max_pixels)
         except BadImage as error:
             raise BadImage(f"{self.path} {error.reason}.", error.reason) from error
-        except Exception as error:  # decoders raise whatever a damaged file leads them to
+        except Exception as error:  # a damaged file may make a decoder raise any error
             reason = f"not an image that can be read ({reason_of(error)})"
             raise BadImage(f"{self.path} is {reason}.", reason) from error
         return self._digest(file_digest or digest_bytes(encoded), picture.recipe), picture
 
     def _content(self) -> tuple[bytes, bytes | None]:
-        """The bytes of the file and, where it is read page by page, their digest, which are kept for the next one."""
+        """The bytes of the file and, where it is read page by page, their digest; both are kept for the next page."""
         status = None if self.page is None else FileSource(self.path).stamp()
         if status is None:
             return self._read(), None
@@ -84,16 +84,16 @@ class FileSource:
             return _LATEST[status]
 
     def _digest(self, digest: bytes, recipe: int) -> bytes:
-        """That of the file, or one of its own: of a later page, or where pixels were once made otherwise."""
+        """The digest of the image: that of the file, or another for a later page and for files of a later recipe."""
         parts = [f"page {self.page}"] * bool(self.page) + [f"recipe {recipe}"] * (recipe > 1)
         return digest_bytes(digest + ", ".join(parts).encode()) if parts else digest
 
     def _read(self) -> bytes:
         try:
             with open_regular(self.path) as stream:
-                size, most = os.fstat(stream.fileno()).st_size, MAX_BYTES * max(1.0, self.max_pixels / MAX_PIXELS)
-                if size > most:
-                    reason = f"{size / 1e9:.1f} GB large, where {most / 1e9:.1f} GB are allowed"
+                size, max_size = os.fstat(stream.fileno()).st_size, MAX_BYTES * max(1.0, self.max_pixels / MAX_PIXELS)
+                if size > max_size:
+                    reason = f"{size / 1e9:.1f} GB large, where {max_size / 1e9:.1f} GB are allowed"
                     reason += "; raise `max_pixels`"
                     raise BadImage(f"the image {self.path} is {reason}.", reason)
                 return stream.read()
@@ -115,7 +115,7 @@ class FileSource:
         except (OSError, ValueError):
             return None
         name = str(self.path.absolute()) + (f"#{self.page}" if self.page else "")
-        # A file that is moved over another keeps its modification time; its status changes.
+        # A file that was moved over another keeps its time of modification, but the time of its status changes.
         return name, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
     def __str__(self) -> str:
@@ -134,22 +134,22 @@ class ArraySource:
         return digest_array(self.pixels), PillowPicture(Image.fromarray(self.pixels))
 
     def stamp(self) -> FileStamp | None:
-        """None: it is no file."""
+        """None, because there is no file."""
         return None
 
     def __str__(self) -> str:
         return self.name
 
 
-# What decoders raise where a damaged header leads them to something that they did not expect.
-_OF_PROGRAMS = (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, UnicodeError, struct.error)
+# Errors that a decoder raises where a damaged header leads it to values that it did not expect.
+_UNEXPECTED = (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, UnicodeError, struct.error)
 
 
 def reason_of(error: Exception) -> str:
-    """Why a file could not be decoded, in a line that does not name it."""
+    """Why a file could not be decoded, in one line that does not name the file."""
     if isinstance(error, Image.DecompressionBombError):
         return "more pixels than are decoded; raise `max_pixels`"
-    if isinstance(error, _OF_PROGRAMS):
+    if isinstance(error, _UNEXPECTED):
         return "its header is damaged"
     text = first_line(error)
     if text == "Truncated File Read":

@@ -1,9 +1,9 @@
-"""Turning, converting and resizing large images a strip at a time, so that no needless copy of one is in memory.
+"""Transposing, converting and resizing large images a strip at a time, so that no second copy is in memory.
 
 Pillow resizes in two passes, along the rows and along the columns, and rounds to 8 bits after each. A pass along the
 rows can be done for some rows at a time. Where Pillow would take the columns first, which depends on the shapes, single
-values differ by 1, or by more where bicubic and lanczos overshoot: this is for images of which a turned or converted
-copy would not fit into the memory allowed.
+values differ by 1, or by more where bicubic and lanczos overshoot. That is why strips are used only for images of which
+a transposed or converted copy would exceed the memory that is allowed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 
 from transfer.data.images.cost import bytes_in_memory
 
-# What brings an image of each EXIF orientation upright.
+# The transposition that brings an image of each EXIF orientation upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -26,34 +26,34 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = (5, 6, 7, 8)
-# Orientations whose first upright row is the last stored row, or column.
+# Orientations whose first upright row is the last stored row or column.
 _FROM_THE_END = (3, 4, 7, 8)
-AT_ONCE = 2**24  # an image of no more pixels is turned and resized at once
-STRIP_PIXELS = 2**22  # of a larger one
+AT_ONCE = 2**24  # an image of at most so many pixels is transposed and resized in one piece
+STRIP_PIXELS = 2**22  # pixels of a strip of a larger image
 
-_WHOLE_BYTES = 950_000_000  # that an image may take together with its turned and converted copy
+_WHOLE_BYTES = 950_000_000  # the most that an image and its transposed and converted copy may take together
 
 Box = tuple[float, float, float, float]
 
 
 def transposed(image: Image.Image, orientation: int) -> Image.Image:
-    """An image of this EXIF orientation, upright."""
+    """The upright version of an image of this EXIF orientation."""
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def upright(
     image: Image.Image, orientation: int, convert: Callable[[Image.Image], Image.Image]
 ) -> Image.Image | Strips:
-    """An image in gray or colour of 8 bits, turned by its orientation: in one piece unless it is too large for that.
+    """The upright version of an image in gray or colour of 8 bits: in one piece unless it is too large for that.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        As it is stored, decoded; not deeper than 8 bits.
+        The decoded image as it is stored, of at most 8 bits.
     orientation : int
-        By EXIF.
+        The EXIF orientation.
     convert : callable
-        From a part of the stored image to gray or colour of 8 bits.
+        A function from a part of the stored image to gray or colour of 8 bits.
     """
     if image.width * image.height <= AT_ONCE:
         return transposed(convert(image), orientation)
@@ -65,16 +65,16 @@ def upright(
 
 
 class Strips:
-    """A large image, upright: it has of Pillow's images what resizing needs.
+    """A large upright image, with those methods of Pillow's images that resizing needs.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        As it is stored, decoded.
+        The decoded image as it is stored.
     orientation : int
-        By EXIF.
+        The EXIF orientation.
     convert : callable
-        From a part of the stored image to gray or colour of 8 bits.
+        A function from a part of the stored image to gray or colour of 8 bits.
     """
 
     def __init__(self, image: Image.Image, orientation: int, convert: Callable[[Image.Image], Image.Image]) -> None:
@@ -88,7 +88,7 @@ class Strips:
     def resize(
         self, size: tuple[int, int], resample: Image.Resampling | None = None, box: Box | None = None
     ) -> Image.Image:
-        """What `PIL.Image.Image.resize` gives of the whole upright image."""
+        """The whole upright image, resized as `PIL.Image.Image.resize` does it."""
         resample = Image.Resampling.BICUBIC if resample is None else resample
         left, top, right, bottom = box or (0, 0, *self.size)
         rows = Image.new(self.mode, (size[0], self.height))
@@ -105,7 +105,7 @@ class Strips:
         return whole
 
     def _strips(self) -> Iterator[tuple[int, Image.Image]]:
-        """Some rows of the upright image after others, each with the number of its first one."""
+        """The strips of the upright image from the top, each with the number of its first row."""
         stored_width, stored_height = self._image.size
         rows = max(1, STRIP_PIXELS // self.width)
         for start in range(0, self.height, rows):

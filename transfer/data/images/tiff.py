@@ -13,36 +13,37 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadImage
-from transfer.data.images import cost
-from transfer.data.images.levels import remark_on, to_eight_bit
+from transfer.data.images.channels import MOST_CHANNELS, gray_or_rgb, pages_as_channels
+from transfer.data.images.cost import MAX_PIXELS, check_cost
+from transfer.data.images.levels import remark_on_range, to_eight_bit
 from transfer.data.images.options import BACKGROUND, DEFAULT, Decoding
 from transfer.data.images.strips import SIDEWAYS, Strips, upright
 
 _GRAY = ("MINISBLACK", "MINISWHITE")
 _DEFLATE = (8, 32946)
 _ASSOCIATED = 1
-_ALPHA = (_ASSOCIATED, 2)  # extra samples that are associated and unassociated alpha
-SUBFILE_TYPE, NO_DATA = 254, 42113  # tags; the second is GDAL's
-REDUCED = 1  # a smaller copy of another page
-_NO_IMAGE = REDUCED | 4  # bits of NewSubfileType: a smaller copy of another page, and a mask of one
+_ALPHA = (_ASSOCIATED, 2)  # kinds of extra samples: associated and unassociated alpha
+SUBFILE_TYPE, NO_DATA = 254, 42113  # numbers of tags; the second is defined by GDAL
+REDUCED = 1  # the bit of NewSubfileType that marks a smaller copy of another page
+_NO_IMAGE = REDUCED | 4  # with the bit that marks a mask of another page
 
 
 class TiffPicture:
-    """See `transfer.data.images.picture.Picture`.
+    """A `transfer.data.images.picture.Picture` that tifffile decodes.
 
     Raises
     ------
     BadImage
-        For what is no TIFF, or none of pixels that are understood. The message does not name the file.
+        When the page does not exist. The message does not name the file.
     """
 
     format = "TIFF"
     recipe = 1
 
-    def __init__(self, stream: io.BytesIO, *, page: int | None = None, max_pixels: int = cost.MAX_PIXELS) -> None:
-        import tifffile  # few images need it, and its import would be a twentieth of ours
+    def __init__(self, stream: io.BytesIO, *, page: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        import tifffile  # few images need it, and it takes a twentieth of the time that Layertap takes to import
 
-        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is for us to say
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own messages say what is wrong with a file
         self._stream = stream
         self._max_pixels = max_pixels
         self._file = tifffile.TiffFile(stream)
@@ -81,17 +82,17 @@ class TiffPicture:
         tag = self._page.tags.get(274)
         return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
 
-    def upright(
-        self, decoding: Decoding = DEFAULT, least: tuple[int, int] | None = None, name: str = "image"
+    def decode(
+        self, decoding: Decoding = DEFAULT, min_size: tuple[int, int] | None = None, name: str = "image"
     ) -> Image.Image | Strips:
-        """See `transfer.data.images.picture.Picture`."""
+        """The upright image in gray or colour of 8 bits; see `transfer.data.images.picture.Picture.decode`."""
         self._check(name)
         if decoding.pages == "channels" and not self._one_page and self.pages > 1:
             values, alpha = self._pages_as_channels(name), None
         else:
             values, alpha = self._colours_and_alpha(self._values(self._page, name), name)
         if values.dtype == np.uint16:
-            self._remark(remark_on(int(values.max()), self.bits, decoding))
+            self._remark(remark_on_range(int(values.max()), self.bits, decoding))
         bits = self.bits if values.dtype.kind == "u" and self.bits != 8 else 16
         pixels = values if values.dtype == np.uint8 else self._eight_bit(values, bits, decoding, name)
         if self._kind == "MINISWHITE":
@@ -100,7 +101,7 @@ class TiffPicture:
             share = alpha[..., None].astype(np.float32) / np.iinfo(alpha.dtype).max
             colours = pixels if self._is_premultiplied else pixels * share
             pixels = np.rint(np.minimum(colours + BACKGROUND[decoding.alpha] * (1 - share), 255)).astype(np.uint8)
-        image = Image.fromarray(first_three(pixels))
+        image = Image.fromarray(gray_or_rgb(pixels))
         return upright(image, self._orientation, lambda part: part)
 
     def _eight_bit(self, values: np.ndarray, bits: int, decoding: Decoding, name: str) -> np.ndarray:
@@ -112,22 +113,22 @@ class TiffPicture:
         return [int(kind) for kind in self._page.extrasamples[:1]] == [_ASSOCIATED]
 
     def _check(self, name: str) -> None:
-        """Refuse what would take too much, or is not understood."""
+        """Refuse an image that would cost too much, or whose kind of numbers is not read."""
         page = self._page
         width, height = int(page.imagewidth), int(page.imagelength)
         if page.dtype is None or page.dtype.kind not in "uif" or len(page.shape) not in (2, 3):
             reason = f"is {self.description}, which is not read; save it as 8- or 16-bit gray or RGB"
             raise BadImage(f"{name} {reason}.", reason)
-        held = width * height * self.bands * page.dtype.itemsize
-        # As stored, scaled as float64 in parts, and as 8 bits.
-        cost.check(
+        stored = width * height * self.bands * page.dtype.itemsize
+        # The values as stored and a copy of them, parts scaled as float64, and the 8-bit result.
+        check_cost(
             width,
             height,
             name=name,
             max_pixels=self._max_pixels,
             mode="L",
             format="TIFF",
-            besides=2 * held + len(self._stream.getbuffer()) + 8 * width * height * min(self.bands, 3),
+            buffers=2 * stored + len(self._stream.getbuffer()) + 8 * width * height * min(self.bands, 3),
         )
 
     def _values(self, page: Any, name: str) -> np.ndarray:
@@ -154,7 +155,7 @@ class TiffPicture:
         return np.moveaxis(values, 0, -1) if axes.startswith("S") else values
 
     def _colours_and_alpha(self, values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """The bands that are gray or colours, and the one that is transparency, if one is marked so."""
+        """The bands that are gray or colours, and the band that is marked as transparency, or None."""
         colours = 3 if self._kind == "RGB" else 1
         if self._kind not in (*_GRAY, "RGB"):
             reason = f"is {self.description}, which is not read; save it as 8- or 16-bit gray or RGB"
@@ -163,7 +164,7 @@ class TiffPicture:
         alpha = None
         if len(extra) and extra[0] in _ALPHA and values.shape[-1] > colours and values.dtype.kind == "u":
             alpha = values[..., colours]
-        elif colours == 1 and self.bands >= 3:  # bands of a satellite's or a camera's image, not marked as colours
+        elif colours == 1 and self.bands >= 3:  # a satellite or a camera did not mark its bands as colours
             colours = 3
         left = self.bands - colours - (alpha is not None)
         if left or (colours == 3 and self._kind != "RGB"):
@@ -172,13 +173,10 @@ class TiffPicture:
         return values[..., :colours], alpha
 
     def _pages_as_channels(self, name: str) -> np.ndarray:
-        count = self.pages
-        channels = [self._values(page, name) for page in self._file.pages[: min(count, 3)]]
-        if len({(channel.shape, channel.dtype) for channel in channels}) > 1 or channels[0].shape[-1] != 1:
-            reason = "holds pages of several sizes or of several bands, which cannot be the channels of one image"
-            raise BadImage(f"{name} {reason}.", reason)
-        self._remark(f"of its {count} pages {'the first three' if count > 2 else 'both'} are taken as colours")
-        return np.concatenate(channels, axis=-1)
+        pages = [self._values(page, name) for page in self._file.pages[:MOST_CHANNELS]]
+        values, remark = pages_as_channels(pages, self.pages, name)
+        self._remark(remark)
+        return values
 
     def _remark(self, text: str | None) -> None:
         if text:
@@ -186,7 +184,7 @@ class TiffPicture:
 
 
 def no_data_of(text: Any) -> float | None:
-    """The value that stands for no value, by GDAL's tag; None where there is none."""
+    """The value that marks missing data, by the text of GDAL's tag; None where the tag is missing or no number."""
     try:
         return float(str(text).strip("\0 "))
     except ValueError:
@@ -194,34 +192,25 @@ def no_data_of(text: Any) -> float | None:
 
 
 def no_page(page: int, count: int) -> BadImage:
-    """The error of a page that a file does not have."""
+    """The error for a page that a file does not have."""
     reason = f"has no page {page}: it holds {count} image{'s' * (count != 1)}, and the first is page 0"
     return BadImage(reason, reason)
 
 
 def page_numbers(encoded: bytes, count: int) -> list[int]:
-    """The pages of a TIFF but for smaller copies and masks of others; all `count` where damage hides these."""
-    import tifffile
+    """The pages of a TIFF without smaller copies and masks of others; all `count` pages if damage hides the marks."""
+    import tifffile  # few images need it, and its import is slow
 
     try:
         with tifffile.TiffFile(io.BytesIO(encoded)) as file:
             kinds = [int(page.subfiletype) for page in file.pages]
-    except Exception:  # of one page among others, which is told when it is read
+    except Exception:  # one page is damaged, which is reported when that page is read
         return list(range(count))
     return [number for number, kind in enumerate(kinds) if not kind & _NO_IMAGE] or [0]
 
 
-def first_three(pixels: np.ndarray) -> np.ndarray:
-    """Gray (height, width) of one channel, or colour (height, width, 3) of more; a missing blue one is black."""
-    if pixels.shape[-1] == 1:
-        return np.ascontiguousarray(pixels[..., 0])
-    if pixels.shape[-1] == 2:
-        pixels = np.concatenate([pixels, np.zeros_like(pixels[..., :1])], axis=-1)
-    return np.ascontiguousarray(pixels[..., :3])
-
-
 def _segments(page: Any, stream: io.BytesIO) -> Iterator[tuple[bytes, int]]:
-    """Each compressed strip or tile, and the bytes that it may hold."""
+    """Each compressed strip or tile, and the most bytes that it may unpack to."""
     size = math.prod(page.chunks) * max(1, page.bitspersample // 8) + 64
     whole = stream.getbuffer()
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):

@@ -1,4 +1,4 @@
-"""Transparency: what is laid over what, and which colour stands for it."""
+"""Transparency: alpha channels, and single values of a PNG that are transparent."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
 def mend_key(image: Image.Image, bits: int) -> str | None:
-    """Have the transparent value of a PNG be one of the values that Pillow decodes: it keeps the one that is stored.
+    """Change the transparent value of a PNG from a stored value to a decoded one: Pillow keeps the stored value.
 
     Parameters
     ----------
+    image : PIL.Image.Image
+        Its `info` is changed.
     bits : int
-        Of a channel, as stored: gray of 2 and 4 bits is spread over 8, and of 16-bit colours 8 bits are kept.
+        The bits of a channel, as stored: gray of 2 and 4 bits is spread over 8, and of 16-bit colours 8 bits are kept.
 
     Returns
     -------
     str or None
-        What is to be said of it.
+        A remark, where other values become transparent too.
     """
     key = image.info.get("transparency")
     if image.mode == "L" and bits in (2, 4) and isinstance(key, int):
@@ -43,7 +45,7 @@ def is_invisible(image: Image.Image) -> bool:
 
 
 def to_gray_or_rgb(image: Image.Image, alpha: str) -> Image.Image:
-    """An image of 8 bits or fewer as one of mode L or RGB, transparency laid over what `alpha` says."""
+    """An image of at most 8 bits as one of mode L or RGB, with the background that `alpha` names behind it."""
     if image.mode == "1":
         transparent = image.info.get("transparency")
         image = image.convert("L")
@@ -64,7 +66,7 @@ def to_gray_or_rgb(image: Image.Image, alpha: str) -> Image.Image:
         if alpha == "ignore":
             return straight.convert("L" if gray else "RGB")
         level = BACKGROUND[alpha]
-        below = Image.new(straight.mode, straight.size, (level,) * (len(straight.getbands()) - 1) + (255,))
-        below.paste(straight, mask=straight.getchannel("A"))
-        return below.convert("L" if gray else "RGB")
+        background = Image.new(straight.mode, straight.size, (level,) * (len(straight.getbands()) - 1) + (255,))
+        background.paste(straight, mask=straight.getchannel("A"))
+        return background.convert("L" if gray else "RGB")
     return image.convert("RGB")

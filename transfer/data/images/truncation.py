@@ -1,4 +1,4 @@
-"""How much of a JPEG that was cut off is there, and what a JPEG is that cannot be read.
+"""How much is left of a JPEG that was cut off, and the kind of a JPEG that cannot be read.
 
 The markers are those of ITU-T T.81, Annex B.
 """
@@ -15,15 +15,15 @@ _END, _SCAN, _FRAMES = 0xD9, 0xDA, (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 _PROCESSES = {0xC3: "a lossless JPEG", 0xC5: "a hierarchical JPEG", 0xC6: "a hierarchical JPEG", 0xF7: "a JPEG-LS file"}
 _PROCESSES |= {0xC7: "a hierarchical JPEG", 0xCB: "a lossless JPEG", 0xCF: "a hierarchical JPEG"}
-_ALL_FRAMES = {*_PROCESSES, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # but for tables
-_COEFFICIENTS = 64  # of a block
+_ALL_FRAMES = {*_PROCESSES, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # these three mark tables
+_COEFFICIENTS = 64  # coefficients of a block
 
 
 def share_of(encoded: bytes) -> str:
-    """What is there of a JPEG that ends too early, as the end of a sentence that begins with the image."""
+    """How much is left of a JPEG that ends too early, as the end of a sentence that begins with the image."""
     frame, scans = _scans(encoded)
     if frame == _PROGRESSIVE:
-        whole = scans[:-1]  # the file ends within the last one that has begun
+        whole = scans[:-1]  # the file ends within the last scan
         exactness: dict[tuple[int, int], float] = {}
         for scan in whole:
             for component in scan.components:
@@ -38,7 +38,7 @@ def share_of(encoded: bytes) -> str:
 
 
 def other_process(encoded: bytes) -> str | None:
-    """What a JPEG is by its frame that decoders of photographs do not read; None for one that they do, or none."""
+    """The kind of a JPEG that decoders of photographs do not read, by its frame; None for all other files."""
     place = 2
     while encoded[:2] == b"\xff\xd8" and place < len(encoded) - 4 and encoded[place] == 0xFF:
         marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4])
@@ -50,7 +50,7 @@ def other_process(encoded: bytes) -> str | None:
 
 
 class _Scan(NamedTuple):
-    """A pass: the coefficients, from `first` to `last`, of some components, perhaps without their low bits."""
+    """One pass of a progressive JPEG: coefficients `first` to `last` of some components, perhaps without low bits."""
 
     components: list[int]
     first: int
@@ -59,13 +59,13 @@ class _Scan(NamedTuple):
 
 
 def _scans(encoded: bytes) -> tuple[int, list[_Scan]]:
-    """The kind of frame, and each scan that has begun."""
+    """The kind of the frame, and all scans that have begun."""
     place, frame = 2, 0
     order: dict[int, int] = {}
     scans: list[_Scan] = []
     while 0 <= place < len(encoded) - 4:
         if encoded[place] != 0xFF or encoded[place + 1] in (0, 0xFF) or 0xD0 <= encoded[place + 1] <= 0xD8:
-            place = encoded.find(b"\xff", place + 1)  # data of a scan
+            place = encoded.find(b"\xff", place + 1)  # this is the data of a scan
             continue
         marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4])
         body = encoded[place + 4 : place + 2 + length]
@@ -80,7 +80,7 @@ def _scans(encoded: bytes) -> tuple[int, list[_Scan]]:
 
 
 def _rows(encoded: bytes) -> float:
-    """The share of rows above the even area that a decoder puts in place of what is missing."""
+    """The share of rows that are left: a decoder fills the missing ones with an even area at the bottom."""
     image = Image.open(io.BytesIO(encoded + bytes((0xFF, _END))), formats=["JPEG"])
     image.draft(None, (1, 1))
     pixels = np.asarray(image.convert("RGB")).astype(int)

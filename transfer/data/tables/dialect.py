@@ -1,7 +1,7 @@
-"""From the bytes of a CSV file to rows of cells: its encoding and delimiter are found out, and nothing is converted.
+"""From the bytes of a CSV file to rows of cells: the encoding and the delimiter are recognised, cells stay texts.
 
-A file is read as a stream, a line at a time, and no line may be longer than `LINE_LIMIT`: memory stays bounded whatever
-the file holds.
+A file is read as a stream, a line at a time, and no line may be longer than `LINE_LIMIT`, so that the memory is bounded
+whatever the file holds.
 """
 
 from __future__ import annotations
@@ -16,34 +16,36 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from feature_cache.errors import BadData
+from transfer.file_signatures import kind_by_signature
 
 LINE_LIMIT = 2**24  # characters: an image of 2000 x 2000 pixels in cells has fewer
-SAMPLE_LINES, SAMPLE_CHARACTERS = 40, 2**20  # that the delimiter is found out by
+SAMPLE_LINES, SAMPLE_CHARACTERS = 40, 2**20  # the sample by which the delimiter is recognised
 DELIMITERS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
-# Files of other kinds that go by the name of a table, by their first bytes.
+# Files of other kinds that go by the name of a table, by their signature.
 _OTHERS = {
-    b"PK\x03\x04": "an Excel workbook or another zip archive; save the sheet as CSV, or unpack the archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV",
-    b"\x1f\x8b": "compressed by gzip; unpack it first",
-    b"BZh": "compressed by bzip2; unpack it first",
-    b"\xfd7zXZ": "compressed by xz; unpack it first",
-    b"\x28\xb5\x2f\xfd": "compressed by Zstandard; unpack it first",
-    b"PAR1": "a Parquet file; save the table as CSV",
-    b"ARROW1": "an Arrow file; save the table as CSV",
-    b"\x89HDF": "an HDF5 file; save the table as CSV",
-    b"SQLite format 3": "an SQLite database; save the table as CSV",
-    b"%PDF": "a PDF document; save the table as CSV",
-    b"{\\rtf": "a document in RTF; save the table as CSV",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"\x93NUMPY": "a NumPy array",
-    b"version https://git-lfs": "a pointer of Git LFS, not the table itself; fetch it with git lfs pull",
+    "ZIP": "an Excel workbook or another zip archive; save the sheet as CSV, or unpack the archive",
+    "OLE2": "an old Excel workbook; save the sheet as CSV",
+    "gzip": "compressed by gzip; unpack it first",
+    "bzip2": "compressed by bzip2; unpack it first",
+    "xz": "compressed by xz; unpack it first",
+    "Zstandard": "compressed by Zstandard; unpack it first",
+    "Parquet": "a Parquet file; save the table as CSV",
+    "Arrow": "an Arrow file; save the table as CSV",
+    "HDF5": "an HDF5 file; save the table as CSV",
+    "SQLite": "an SQLite database; save the table as CSV",
+    "PDF": "a PDF document; save the table as CSV",
+    "RTF": "a document in RTF; save the table as CSV",
+    "PNG": "a PNG image",
+    "JPEG": "a JPEG image",
+    "GIF": "a GIF image",
+    "NumPy array": "a NumPy array",
+    "Git LFS pointer": "a pointer of Git LFS, not the table itself; fetch it with git lfs pull",
+    "HTML": "a web page or XML, perhaps the page of an error; download the table again",
+    "XML": "a web page or XML, perhaps the page of an error; download the table again",
 }
-_WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
 _JSON = re.compile(rb'\s*(\[\s*)?\{\s*("|\})')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own way to name the delimiter
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel may name the delimiter in such a first line
 _MARKS = {
     codecs.BOM_UTF8: ("utf-8-sig", "UTF-8"),
     codecs.BOM_UTF32_LE: ("utf-32", "UTF-32"),
@@ -54,12 +56,21 @@ _MARKS = {
 
 
 def other_kind(head: bytes) -> str | None:
-    """What a file that begins with `head` is, if it is of another kind than a table, and what to do about it."""
-    for start, kind in _OTHERS.items():
-        if head.startswith(start):
-            return kind
-    if _WEB_PAGE.match(head):
-        return "a web page or XML, perhaps the page of an error; download the table again"
+    """The kind of a file that is no table, and what to do about it; None where its first bytes do not show it.
+
+    Parameters
+    ----------
+    head : bytes
+        The first bytes of the file, 4096 of them if there are so many.
+
+    Examples
+    --------
+    >>> other_kind(b"id,class")
+    >>> other_kind(b"%PDF-1.7")
+    'a PDF document; save the table as CSV'
+    """
+    if kind := _OTHERS.get(kind_by_signature(head) or ""):
+        return kind
     if _JSON.match(head):
         return "JSON; save the table as CSV"
     return None
@@ -75,9 +86,9 @@ class CsvFile:
     encoding : str
     delimiter, quote : str
     first_line : int
-        That holds cells: 2 where Excel's ``sep=;`` comes before them.
+        The number of the first line that holds cells: 2 where Excel's ``sep=;`` is in the first one.
     notes : tuple of str
-        What was guessed, in sentences.
+        What was guessed, a sentence each.
     """
 
     file: Path
@@ -88,12 +99,12 @@ class CsvFile:
     notes: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Every row that is not blank, the header first, and the number of the line that it begins in.
+        """The rows that are not blank, the header first, each with the number of the line that it begins in.
 
         Raises
         ------
         BadData
-            When a line is too long or holds what no text does, or a quotation mark is never closed.
+            When a line is too long or holds a zero byte, or a quotation mark is never closed.
         """
         with _open(self.file, self.encoding) as stream:
             lines = _Lines(stream, self.file)
@@ -128,7 +139,13 @@ class CsvFile:
         )
 
     def _left_open(self, text: Sequence[str]) -> bool:
-        """Whether the file ends within quotation marks, by its last row."""
+        """Whether the file ends inside quotation marks.
+
+        Parameters
+        ----------
+        text : sequence of str
+            The lines of its last row.
+        """
         try:
             list(self._reader(iter(text), strict=True))
         except csv.Error as error:
@@ -138,7 +155,15 @@ class CsvFile:
 
 @dataclass
 class _Lines:
-    """The lines of a text, none too long; `recent` are those since it was last emptied."""
+    """The lines of a text, which may not be too long.
+
+    Attributes
+    ----------
+    number : int
+        The number of the last line that was read.
+    recent : list of str
+        The lines that were read since this list was last emptied.
+    """
 
     stream: TextIO
     file: Path
@@ -164,17 +189,18 @@ class _Lines:
 
 
 def recognised(file: Path, names: Sequence[str]) -> CsvFile:
-    """`file` with its encoding and delimiter.
+    """A CSV file with its encoding and delimiter, which are guessed from its content.
 
     Parameters
     ----------
+    file : Path
     names : sequence of str
-        Of columns that its header should have; the delimiter with which it has most of them is the likeliest.
+        Columns that the header should have: the delimiter with which it has most of them is the likeliest.
 
     Raises
     ------
     BadData
-        When it cannot be read, or is no text.
+        When the file cannot be read, or is no text.
     """
     encoding, encoding_name = _encoding(file)
     with _open(file, encoding) as stream:
@@ -187,26 +213,24 @@ def recognised(file: Path, names: Sequence[str]) -> CsvFile:
             if len(sample) == SAMPLE_LINES or size > SAMPLE_CHARACTERS:
                 break
         else:
-            sample.append("\n")  # the last row is whole
+            sample.append("\n")  # the end of the file was reached, and so the last row is complete
     usual = "," if file.suffix.lower() == ".csv" else "\t"
-    separator = _SEPARATOR_LINE.fullmatch(sample[0])
-    if separator:
-        found = CsvFile(file, encoding, separator[1], first_line=2)
+    quote, first_line, ways = '"', 1, []
+    if separator := _SEPARATOR_LINE.fullmatch(sample[0]):
+        delimiter, first_line = separator[1], 2
     else:
-        by_score = {_score(sample, delimiter, names, usual): delimiter for delimiter in DELIMITERS}
-        found = CsvFile(file, encoding, by_score[max(by_score)])
-        if _single_quoted(sample[0], found.delimiter):
-            found = CsvFile(file, encoding, found.delimiter, "'")
-    ways = []
-    if found.delimiter != usual and not separator:
-        ways.append(f"with {DELIMITERS[found.delimiter]} between its cells")
-    if found.quote != '"':
-        ways.append("with ' as quotation mark")
+        by_score = {_score(sample, candidate, names, usual): candidate for candidate in DELIMITERS}
+        delimiter = by_score[max(by_score)]
+        if delimiter != usual:
+            ways.append(f"with {DELIMITERS[delimiter]} between its cells")
+        if _single_quoted(sample[0], delimiter):
+            quote = "'"
+            ways.append("with ' as quotation mark")
     if encoding_name != "UTF-8":
         ways.append(f"as {encoding_name}")
     doubt = "" if encoding_name.startswith("UTF") else ", as it is no UTF-8; save it so if texts look wrong"
     notes = (f"{file} is read {', '.join(ways)}{doubt}.",) if ways else ()
-    return CsvFile(file, encoding, found.delimiter, found.quote, found.first_line, notes)
+    return CsvFile(file, encoding, delimiter, quote, first_line, notes)
 
 
 def _open(file: Path, encoding: str) -> TextIO:
@@ -217,7 +241,7 @@ def _open(file: Path, encoding: str) -> TextIO:
 
 
 def _encoding(file: Path) -> tuple[str, str]:
-    """The codec that reads all of `file`, and its name for people."""
+    """The codec that can read all of the file, and the name of the encoding in messages."""
     try:
         with file.open("rb") as stream:
             head = stream.read(4096)
@@ -228,14 +252,14 @@ def _encoding(file: Path) -> tuple[str, str]:
                 if head.startswith(mark):
                     return (codec, name) if _decodes(file, codec) else _refuse(file, f"ends or breaks off as {name}")
             even, odd = head[::2].count(0), head[1::2].count(0)
-            if even + odd and abs(even - odd) > len(head) // 3:  # text of two bytes a character, without a mark
+            if even + odd and abs(even - odd) > len(head) // 3:  # two bytes a character, without a mark
                 codec = "utf-16-be" if even > odd else "utf-16-le"
                 return (codec, "UTF-16") if _decodes(file, codec) else _refuse(file, "is no text")
             if 0 in head:
                 _refuse(file, "holds zero bytes: it is no text")
         if _decodes(file, "utf-8"):
             return "utf-8", "UTF-8"
-        if b"\r" in head and b"\n" not in head:  # Excel on a Mac ends its lines so, and writes in that encoding
+        if b"\r" in head and b"\n" not in head:  # as Excel for Mac writes
             return "mac_roman", "Mac Roman"
         return ("cp1252", "Windows-1252") if _decodes(file, "cp1252") else ("latin-1", "Latin-1")
     except OSError as error:
@@ -253,7 +277,7 @@ def _decodes(file: Path, codec: str) -> bool:
             while block := stream.read(2**20):
                 decoder.decode(block)
                 if 0 in block and codec.startswith("utf-8"):
-                    return True  # the line that holds it is named when it is read
+                    return True  # the line with the zero byte is reported when it is read
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             return False
@@ -261,7 +285,7 @@ def _decodes(file: Path, codec: str) -> bool:
 
 
 def _score(sample: list[str], delimiter: str, names: Sequence[str], usual: str) -> tuple[int, bool, bool, int]:
-    """How well `delimiter` suits: known columns, rows of equal length, whether it is the usual one, columns."""
+    """How well a delimiter suits: known columns, rows of equal length, whether it is usual, number of columns."""
     try:
         rows = list(csv.reader(sample, delimiter=delimiter, skipinitialspace=delimiter != "\t"))
     except csv.Error:
@@ -274,7 +298,13 @@ def _score(sample: list[str], delimiter: str, names: Sequence[str], usual: str) 
 
 
 def clean_name(text: str) -> str:
-    """The name of a column in a line, without what is round it: spaces of any kind, marks of byte order, quotes."""
+    """The name of a column without what surrounds it: white space, marks of byte order, quotation marks.
+
+    Examples
+    --------
+    >>> clean_name(' "class" ')
+    'class'
+    """
     name = _CONTROL.sub(" ", text).strip().strip("\ufeff\u200b").strip()
     while len(name) > 1 and name[0] == name[-1] and name[0] in "\"'`":
         name = name[1:-1].strip()

@@ -1,9 +1,9 @@
 r"""From the ids of a table to the files of its images, by the names in the image folder; no file is opened.
 
-An id that is the path of a file below the folder is that file. What is left over is looked for by the longest end of
-its path that is one below the folder: with ``\\`` for ``/``, in another case of letters, without its extension, or with
-folders in front that are not there; and then as the end of the path of a file in a subfolder. Only what fits a single
-file is taken, and whatever leads out of the folder is refused. Paths are texts here, as a table may have a million.
+An id that is the path of a file below the folder is that file. Other ids are searched for by the longest end of their
+path that is a path below the folder: with ``\\`` for ``/``, in another case of letters, without an extension, or with
+leading folders that do not exist; and then as the end of the path of a file in a subfolder. Only a single match is
+taken, and a path that leads out of the folder is refused. Paths are texts here, since a table may have a million.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from feature_cache.errors import BadData
 from transfer.data import split_names
@@ -24,121 +25,173 @@ from transfer.data.folders.file_names import IMAGE_SUFFIXES, suffix
 from transfer.data.images import FileSource
 from transfer.data.tables.missing import MissingFile
 
-MOST_FILES = 4_000_000  # that are looked through for what an id may mean
+MOST_FILES = 4_000_000  # that are searched for what an id may mean
 MOST_CANDIDATES = 1000
-LONGEST = 4096  # characters of an id that is looked for
+LONGEST = 4096  # characters of an id that is searched for
 _FILE, _LINK, _FOLDER = range(3)
-_PAGE = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)  # stack.tif#3, where no file has that name
+_PAGE = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)  # stack.tif#3 is a page, where no file has that name
 _DOTS = {"", ".", ".."}
 _PREFIX = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?|[a-z]:", re.IGNORECASE)  # https://host/, file:///, C:
 
 
 def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource], list[str]]:
-    """The file of each id, and sentences about those that are no path of a file as they stand.
+    """The image file of each id, and notes on ids that are not the path of a file as they are written.
 
-    What is not found at all is a `MissingFile`.
+    Parameters
+    ----------
+    table : Path
+        The file of the table, for messages.
+    ids : sequence of str
+    folder : Path
+        The image folder.
+
+    Returns
+    -------
+    sources : list of FileSource
+        An id for which there is no file has a `MissingFile`.
+    notes : list of str
 
     Raises
     ------
     BadData
-        When an id leads out of the folder or fits several files, two ids fit one file, or none is there.
+        When an id leads out of the folder or matches several files, two ids match one file, or no file exists.
     """
-    inside = _Folder(str(folder), table)
-    paths: list[str | None] = [inside.exact(name) for name in ids]
-    pages: list[int | None] = [None] * len(ids)
-    for row in [row for row, path in enumerate(paths) if path is None]:
-        if (named := _PAGE.fullmatch(ids[row])) and (path := inside.exact(named[1])):
-            paths[row], pages[row] = path, int(named[2])
-    lost = [row for row, path in enumerate(paths) if path is None]
-    if not lost:
-        return [FileSource(Path(path), page) for path, page in zip(paths, pages, strict=True) if path is not None], []
+    image_folder = _Folder(str(folder), table)
+    matches = [_exact_match(image_folder, name) for name in ids]
+    unmatched = [row for row, match in enumerate(matches) if match is None]
+    if not unmatched:
+        return [FileSource(Path(match.path), match.page) for match in matches if match], []
+    search = _Search(table, ids, folder, image_folder)
+    for row in unmatched:
+        matches[row] = search.match(ids[row])
+    search.require_clear()
+    _require_one_each(table, ids, matches)
+    return search.sources(matches), search.notes()
 
-    index = _Index(inside.path)
-    ways: Counter[str] = Counter()
-    example: tuple[str, str] | None = None
-    missing: list[str] = []
-    several: list[tuple[str, list[str]]] = []
-    for row in lost:
-        fits, way = index.search(ids[row])
-        if not fits and (named := _PAGE.fullmatch(ids[row])):
-            (fits, way), pages[row] = index.search(named[1]), int(named[2])
+
+class _Match(NamedTuple):
+    """The file of an id, and the page of it where the id names one."""
+
+    path: str
+    page: int | None = None
+
+
+def _exact_match(image_folder: _Folder, name: str) -> _Match | None:
+    """The file that an id is the path of, or the page of a file; None where there is no such file."""
+    if path := image_folder.exact(name):
+        return _Match(path)
+    if (named := _PAGE.fullmatch(name)) and (path := image_folder.exact(named[1])):
+        return _Match(path, int(named[2]))
+    return None
+
+
+class _Search:
+    """The search for the files of ids that are no exact paths: what was found, and how, for notes and errors."""
+
+    def __init__(self, table: Path, ids: Sequence[str], folder: Path, image_folder: _Folder) -> None:
+        self._table, self._ids, self._folder, self._image_folder = table, ids, folder, image_folder
+        self._index = _Index(image_folder.path)
+        self._ways: Counter[str] = Counter()
+        self._example: tuple[str, str] | None = None
+        self._missing: list[str] = []
+        self._ambiguous: list[tuple[str, list[str]]] = []
+
+    def match(self, name: str) -> _Match | None:
+        """The only file that an id may mean; None where there are several, or none.
+
+        Raises
+        ------
+        BadData
+            When the id leads out of the folder.
+        """
+        page = None
+        fits, way = self._index.search(name)
+        if not fits and (named := _PAGE.fullmatch(name)):
+            (fits, way), page = self._index.search(named[1]), int(named[2])
         if len(fits) == 1:
-            paths[row] = posixpath.join(folder, fits[0])
-            if fits[0] in index.links:
-                inside.require_below(ids[row], paths[row])
-            ways[way] += 1
-            example = example or (ids[row], fits[0])
-        elif inside.leads_out(ids[row]):
-            raise inside.refusal(ids[row])
-        elif fits:
-            several.append((ids[row], fits))
+            path = posixpath.join(self._folder, fits[0])
+            if fits[0] in self._index.links:
+                self._image_folder.require_below(name, path)
+            self._ways[way] += 1
+            self._example = self._example or (name, fits[0])
+            return _Match(path, page)
+        if self._image_folder.leads_out(name):
+            raise self._image_folder.refusal(name)
+        if fits:
+            self._ambiguous.append((name, fits))
         else:
-            missing.append(ids[row])
-    if several:
-        name, fits = several[0]
-        more = f" ({len(several)} such ids)" if len(several) > 1 else ""
-        raise BadData(
-            f"{table}: {name!r} could be {' or '.join(fits[:3])} in {folder}{more}; write the path below the folder, "
-            "or name another folder with `images`."
-        )
-    if len(missing) == len(ids):
-        raise BadData(
-            f"{table}: none of its {len(ids)} images is in the folder {folder}; the first is {missing[0]!r}"
-            f"{_cause(index, missing[0])}. Name the folder of the images with `images`."
-        )
-    _require_one_each(table, ids, paths, pages)
-    notes = []
-    if example:
-        by = ", ".join(f"{way} ({count})" for way, count in ways.most_common())
-        notes.append(
-            f"{sum(ways.values())} of {len(ids)} ids in {table} name no file in {folder} as they are; found {by}, "
-            f"such as {example[1]} for {example[0]!r}."
-        )
-    cause = _cause(index, missing[0]) if missing else ""
-    message = f"{len(missing)} of {len(ids)} ids in {table} name no file in {folder}"
-    message += f", the first is {missing[0][:300]!r}{cause}" if missing else ""
-    sources: list[FileSource] = []
-    for name, path, page in zip(ids, paths, pages, strict=True):
-        if path is None:
-            reason = "no such file" + (cause if name == missing[0] else "")
-            sources.append(MissingFile(Path(folder, name), message=message, reason=reason))
-        else:
-            sources.append(FileSource(Path(path), page))
-    return sources, notes
+            self._missing.append(name)
+        return None
+
+    def require_clear(self) -> None:
+        """Raise BadData where an id matches several files, or no id matches any."""
+        if self._ambiguous:
+            name, fits = self._ambiguous[0]
+            more = f" ({len(self._ambiguous)} such ids)" if len(self._ambiguous) > 1 else ""
+            raise BadData(
+                f"{self._table}: {name!r} could be {' or '.join(fits[:3])} in {self._folder}{more}; write the path "
+                "below the folder, or name another folder with `images`."
+            )
+        if len(self._missing) == len(self._ids):
+            raise BadData(
+                f"{self._table}: none of its {len(self._ids)} images is in the folder {self._folder}; the first is "
+                f"{self._missing[0]!r}{self._cause()}. Name the folder of the images with `images`."
+            )
+
+    def notes(self) -> list[str]:
+        if not self._example:
+            return []
+        ways = ", ".join(f"{way} ({count})" for way, count in self._ways.most_common())
+        return [
+            f"{self._ways.total()} of {len(self._ids)} ids in {self._table} name no file in {self._folder} as they "
+            f"are; found {ways}, such as {self._example[1]} for {self._example[0]!r}."
+        ]
+
+    def sources(self, matches: Sequence[_Match | None]) -> list[FileSource]:
+        cause = self._cause() if self._missing else ""
+        message = f"{len(self._missing)} of {len(self._ids)} ids in {self._table} name no file in {self._folder}"
+        message += f", the first is {self._missing[0][:300]!r}{cause}" if self._missing else ""
+        sources: list[FileSource] = []
+        for name, match in zip(self._ids, matches, strict=True):
+            if match:
+                sources.append(FileSource(Path(match.path), match.page))
+                continue
+            reason = "no such file" + (cause if name == self._missing[0] else "")
+            sources.append(MissingFile(Path(self._folder, name), message=message, reason=reason))
+        return sources
+
+    def _cause(self) -> str:
+        """A clause on why the first missing file may be missing."""
+        if not self._index.count:
+            return ", and the folder holds no files"
+        near = self._index.near(self._missing[0])
+        return f" ({near})" if near else ""
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder; unlike `Path.is_dir` also where its name is too long, or a link leads to itself."""
+    """Whether a path is a folder. `Path.is_dir` raises where a name is too long or a link leads to itself."""
     return posixpath.isdir(path)
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is an image by its name."""
+    """Whether a file has the name of an image."""
     return suffix(name) in IMAGE_SUFFIXES
 
 
-def _require_one_each(
-    table: Path, ids: Sequence[str], paths: Sequence[str | None], pages: Sequence[int | None]
-) -> None:
-    """Raise BadData where two ids have come to the same file, or page of one."""
-    seen: dict[tuple[str, int | None], str] = {}
-    for name, path, page in zip(ids, paths, pages, strict=True):
-        other = seen.setdefault((path, page), name) if path is not None else name
-        if other != name:
-            raise BadData(f"{table}: {other!r} and {name!r} would both be {path}; write the paths of their files.")
-
-
-def _cause(index: _Index, name: str) -> str:
-    """A clause on why there may be no file of that name."""
-    if not index.count:
-        return ", and the folder holds no files"
-    near = index.near(name)
-    return f" ({near})" if near else ""
+def _require_one_each(table: Path, ids: Sequence[str], matches: Sequence[_Match | None]) -> None:
+    """Raise BadData where two ids match the same file, or the same page of a file."""
+    first: dict[_Match, str] = {}
+    for name, match in zip(ids, matches, strict=True):
+        other = first.setdefault(match, name) if match else name
+        if match and other != name:
+            raise BadData(
+                f"{table}: {other!r} and {name!r} would both be {match.path}; write the paths of their files."
+            )
 
 
 @dataclass
 class _Folder:
-    """The image folder: what lies directly under the paths that ids give. Each of its folders is listed once."""
+    """The image folder, in which ids are looked up as paths. Each of its folders is listed only once."""
 
     folder: str
     table: Path
@@ -149,15 +202,15 @@ class _Folder:
         self.path = os.path.realpath(self.folder)
 
     def exact(self, name: str) -> str | None:
-        """The path of the file that `name` is the path of, below the folder; None where there is none.
+        """The path of the file whose path below the folder is `name`; None where there is no such file.
 
         Raises
         ------
         BadData
-            When it is there, and is a link that leads out of the folder.
+            When the file is a link that leads out of the folder.
         """
         path = f"{self.folder}/{name}"
-        if not _DOTS.isdisjoint(name.split("/")):  # absolute, or by way of other folders
+        if not _DOTS.isdisjoint(name.split("/")):  # an absolute path, or one with . or ..
             path = posixpath.join(self.folder, name)
             real = os.path.realpath(path)
             return path if self._is_below(real) and posixpath.isfile(real) else None
@@ -174,8 +227,8 @@ class _Folder:
         return path if kind == _FILE else None
 
     def leads_out(self, name: str) -> bool:
-        """Whether an id that `exact` has not found is the path of something outside."""
-        if _DOTS.isdisjoint(name.split("/")):  # the folder that it would be in is inside
+        """Whether an id without an exact match is a path outside the folder."""
+        if _DOTS.isdisjoint(name.split("/")):  # without . and .. it stays inside
             return False
         return not self._is_below(os.path.realpath(posixpath.join(self.folder, name)))
 
@@ -193,7 +246,7 @@ class _Folder:
         return real == self.path or real.startswith(self.path.rstrip("/") + "/")
 
     def _listing(self, parent: str) -> dict[str, int] | None:
-        """What a folder holds; None where it lies outside."""
+        """The entries of a folder and their kinds; None where the folder is outside."""
         path = posixpath.join(self.folder, parent)
         if not self._is_below(os.path.realpath(path)):
             return None
@@ -209,7 +262,7 @@ def _kind(entry: os.DirEntry[str]) -> int:
 
 
 class _Index:
-    """All files below a folder, by their path without extension, in small letters."""
+    """All files below a folder, by their path without extension in small letters."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -222,7 +275,7 @@ class _Index:
             self._by_path.setdefault(_key(posixpath.splitext(path)[0]), []).append(path)
 
     def search(self, name: str) -> tuple[list[str], str]:
-        """The files that an id may mean, as paths below the folder, and how they were found; one if it is clear."""
+        """The files that an id may mean, as paths below the folder, and the way in which they were found."""
         parts = _parts(name)
         keys = _keys(parts[-1]) if parts else set()
         if keys.isdisjoint(self._names):
@@ -248,7 +301,7 @@ class _Index:
         return _narrowed(sorted(fits), whole), "in subfolders"
 
     def near(self, name: str) -> str:
-        """A clause on a file that may be meant, but is not taken."""
+        """A clause on a file that may be meant but does not match."""
         parts = _parts(name)
         if not parts:
             return ""
@@ -259,15 +312,15 @@ class _Index:
             place = "in another folder" if same else "with another extension"
             return f"{others[0]} is there, {place}"
         if stem.isdecimal():
-            wanted = stem.lstrip("0")
-            numbers = (paths[0] for key, paths in self._names.items() if key.isdecimal() and key.lstrip("0") == wanted)
+            number = stem.lstrip("0")
+            numbers = (paths[0] for key, paths in self._names.items() if key.isdecimal() and key.lstrip("0") == number)
             if path := next(numbers, None):
                 return f"{path} is there: the table has lost the zeros in front"
         return ""
 
     @property
     def _names(self) -> dict[str, list[str]]:
-        """The same files by their name without extension."""
+        """The files by their name without folder and extension."""
         if not self._by_name:
             for paths in self._by_path.values():
                 for path in paths:
@@ -275,25 +328,25 @@ class _Index:
         return self._by_name
 
     def _at(self, path: str) -> list[str]:
-        """The files at that path below the folder but for the case of letters; or that are so without extension."""
+        """The files whose path equals `path` but for the case of letters, or does so without its extension."""
         key = _key(path)
         same = [other for other in self._by_path.get(_key(posixpath.splitext(path)[0]), []) if _key(other) == key]
         return _narrowed(same or self._by_path.get(key, []), path)
 
     def _is_other_part(self, dropped: str) -> bool:
-        """Whether a folder in front of an id is another part of the data than this folder: ``test/`` for ``train``."""
+        """Whether a leading folder of an id names another part of the data than this folder, such as test and train."""
         parts = {split_names.split_of(name) for name in (posixpath.basename(self.folder), dropped)}
         return len(parts) == 2 and None not in parts
 
     def _walk(self) -> Iterator[str]:
         """The path of every file below the folder; links to folders are not followed."""
-        waiting, count = [""], 0
-        while waiting:
-            parent = waiting.pop()
+        folders, count = [""], 0
+        while folders:
+            parent = folders.pop()
             try:
                 with os.scandir(posixpath.join(self.folder, parent)) as listing:
                     entries = sorted((entry.name, _kind(entry)) for entry in listing)
-            except OSError:  # a folder that may not be listed holds nothing that could be read
+            except OSError:  # the files of a folder that cannot be listed cannot be read either
                 continue
             count += len(entries)
             if count > MOST_FILES:
@@ -304,7 +357,7 @@ class _Index:
             for name, kind in entries:
                 path = f"{parent}/{name}" if parent else name
                 if kind == _FOLDER:
-                    waiting.append(path)
+                    folders.append(path)
                     continue
                 if kind == _LINK:
                     self.links.add(path)
@@ -312,7 +365,7 @@ class _Index:
 
 
 def _parts(name: str) -> list[str]:
-    """The path that an id names, without drive, host, and what points to the folder itself."""
+    """The parts of the path that an id names, without drive and host, and without . and .. ."""
     if len(name) > LONGEST:
         return []
     if "://" in name:
@@ -330,7 +383,7 @@ def _key(text: str) -> str:
 
 
 def _narrowed(paths: list[str], spelled: str) -> list[str]:
-    """Those spelled alike, or that have the name of an image, where that leaves a single one."""
+    """The only path that is spelled like the id, or that has the name of an image; all paths if there is no such."""
     for suits in (
         lambda path: path == spelled or posixpath.splitext(path)[0] == spelled,
         is_image_name,
@@ -342,7 +395,7 @@ def _narrowed(paths: list[str], spelled: str) -> list[str]:
 
 
 def _way(parts: list[str], path: str) -> str:
-    """In which way `path` is found by the path that an id names."""
+    """The way in which the path that an id names matches `path`; empty where they are equal."""
     named = "/".join(parts)
     if path == named:
         return ""

@@ -1,4 +1,4 @@
-"""The labels of a table: cells of the class column as classes, and what may be wrong with them."""
+"""The labels of a table: the cells of the class column, and doubts about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from feature_cache.errors import BadData
 
 MISSING = ("nan", "NaN", "-nan", "<NA>", "NaT")  # as pandas and NumPy write what is missing
-DOUBTFUL = ("NA", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "none")  # or a class of that name
+DOUBTFUL = ("NA", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "none")  # missing, or a class of that name
 _LIST = re.compile(r"\[.*\]", re.DOTALL)
 _WHOLE = re.compile(r"(-?\d+)(\.0*)?")
 
@@ -20,36 +20,74 @@ _WHOLE = re.compile(r"(-?\d+)(\.0*)?")
 def classes(
     file: Path, column: str, cells: Sequence[str], ids: Sequence[str], lines: Sequence[int]
 ) -> tuple[np.ndarray | None, list[str]]:
-    """The class of each row, shape (n,), str, or None where the column is empty; and sentences on what was guessed.
+    """The class of each row, and notes on what was guessed.
 
     Whole numbers that are written as floats (``3.0``) in every cell are classes without the fraction.
+
+    Parameters
+    ----------
+    file : Path
+    column : str
+        The name of the column.
+    cells, ids : sequence of str
+        The cell and the id of each row.
+    lines : sequence of int
+        The line of each row in the file.
+
+    Returns
+    -------
+    labels : ndarray of shape (n,), str, or None
+        None where the column is empty.
+    notes : list of str
 
     Raises
     ------
     BadData
         When some labels are missing.
+
+    Examples
+    --------
+    >>> classes(Path("a.csv"), "class", ["1.0", "2.0"], ["a", "b"], [2, 3])[0].tolist()
+    ['1', '2']
     """
-    missing = [row for row, cell in enumerate(cells) if not cell or cell in MISSING]
-    if len(missing) == len(cells):
+    if not any(cell and cell not in MISSING for cell in cells):
         return None, [f"the column {column!r} of {file} is empty: its images have no labels."]
-    if missing:
-        kinds = Counter(cells[row] or "empty" for row in missing)
-        shown = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
-        row = missing[0]
-        raise BadData(
-            f"{file}: {len(missing)} of {len(cells)} images have no label, the first is {ids[row]!r} in line "
-            f"{lines[row]} ({shown}); give them one, or leave them out."
-        )
-    notes = []
+    _require_complete(file, cells, ids, lines)
     counts = Counter(cells)
+    whole = _whole_numbers(counts)
+    notes = _doubts(file, column, counts)
+    if whole:
+        cells = [whole[cell] for cell in cells]
+        shown = next(cell for cell in counts if "." in cell)
+        notes.insert(
+            0, f"the column {column!r} of {file} holds whole numbers as floats: {shown} is the class {whole[shown]}."
+        )
+    return np.array(cells), notes
+
+
+def _require_complete(file: Path, cells: Sequence[str], ids: Sequence[str], lines: Sequence[int]) -> None:
+    missing = [row for row, cell in enumerate(cells) if not cell or cell in MISSING]
+    if not missing:
+        return
+    kinds = Counter(cells[row] or "empty" for row in missing)
+    shown = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+    row = missing[0]
+    raise BadData(
+        f"{file}: {len(missing)} of {len(cells)} images have no label, the first is {ids[row]!r} in line "
+        f"{lines[row]} ({shown}); give them one, or leave them out."
+    )
+
+
+def _whole_numbers(counts: Counter[str]) -> dict[str, str]:
+    """Each cell without its fraction, where all are whole numbers and some are written as floats; else empty."""
     matches = {cell: _WHOLE.fullmatch(cell) for cell in counts}
     whole = {cell: match[1] for cell, match in matches.items() if match}
-    if len(whole) == len(counts) and any("." in cell for cell in counts):
-        shown = next(cell for cell in counts if "." in cell)
-        notes.append(
-            f"the column {column!r} of {file} holds whole numbers as floats: {shown} is the class {whole[shown]}."
-        )
-        cells = [whole[cell] for cell in cells]
+    return whole if len(whole) == len(counts) and any("." in cell for cell in counts) else {}
+
+
+def _doubts(file: Path, column: str, counts: Counter[str]) -> list[str]:
+    """Notes on classes that may be mistakes."""
+    notes = []
     doubtful = [f"{counts[cell]} of {cell!r}" for cell in DOUBTFUL if cell in counts]
     if doubtful:
         notes.append(
@@ -61,10 +99,10 @@ def classes(
             f"the column {column!r} of {file} holds lists such as {listed[:60]}; each is a class of its own, unless "
             f"`multilabel={column!r}` takes what they hold for labels."
         )
-    alike: dict[str, str] = {}
+    first: dict[str, str] = {}
     for cell in sorted(counts):
-        other = alike.setdefault(cell.casefold(), cell)
+        other = first.setdefault(cell.casefold(), cell)
         if other != cell:
             notes.append(f"the classes {other!r} and {cell!r} in {file} differ by the case of letters alone.")
             break
-    return np.array(cells), notes
+    return notes

@@ -19,17 +19,17 @@ PIXEL_CLASS_COLUMN = "label"
 
 @dataclass(frozen=True)
 class Table:
-    """What a CSV file says of its images.
+    """The images of a CSV file, with their ids, labels and columns.
 
     Attributes
     ----------
     ids : tuple of str
-        As they are written, or the numbers of the rows where pixels are in the cells and there are no ids.
+        The ids as written, or the numbers of the rows of a table that holds pixels and no ids.
     sources : tuple of ImageSource
-        Files, each below the image folder or a link from there to a file that is; or arrays.
+        Files below the image folder, or arrays.
     labels : ndarray of shape (n,), str, or None
     columns : dict of str to ndarray of shape (n,), object
-        All of them but pixels, by name.
+        All columns but those of pixels, by name.
     notes : tuple of str
         What was guessed, a sentence each.
     """
@@ -42,16 +42,16 @@ class Table:
 
 
 def kit_file(folder: Path, part: str = "train") -> Path | None:
-    """``data/train.csv`` of a RAMP kit, or another part of it; None where `folder` is no kit or lacks it.
+    """The path of ``data/train.csv`` in a RAMP kit, or of another part; None where `folder` is no kit or lacks it.
 
-    The kit's ``problem.py`` shows that it is one, and is not run.
+    A folder with a ``problem.py`` is a kit; that file is not run.
     """
     file = folder / "data" / f"{part}.csv"
     return file if (folder / "problem.py").is_file() and file.is_file() else None
 
 
 def other_kind(file: Path) -> str | None:
-    """What a file that is no table is by its first bytes, and what to do about it; None where they do not tell."""
+    """The kind of a file that is no table, and what to do about it; None where its first bytes do not show it."""
     try:
         with file.open("rb") as stream:
             return dialect.other_kind(stream.read(4096))
@@ -60,7 +60,7 @@ def other_kind(file: Path) -> str | None:
 
 
 def is_known(file: Path) -> bool:
-    """Whether `file` is named like a table; a ``.txt`` that is an image or the like is none."""
+    """Whether a file has the name of a table; a ``.txt`` file must not be an image or of another kind."""
     suffix = file.suffix.lower()
     if suffix == ".txt":
         return file.is_file() and other_kind(file) is None
@@ -75,7 +75,7 @@ def read(
     split: str | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> Table:
-    """The rows of a CSV file; for the parameters and errors see `transfer.data.datasets.load`."""
+    """The table of a CSV file; for the parameters and errors see `transfer.data.datasets.load`."""
     source = dialect.recognised(file, (id_column, class_column, PIXEL_CLASS_COLUMN))
     first = next(source.rows(), (0, []))[1]
     header, notes = rows.column_names(file, first, (id_column, class_column))
@@ -104,7 +104,7 @@ def read(
 
 
 def _about_names(file: Path, names: Sequence[str]) -> str:
-    """A sentence on how the cells of a table of pixels without a header are read."""
+    """A note on how the cells of a table of pixels without a header are read."""
     if PIXEL_CLASS_COLUMN not in names:
         return f"{file} has no header; all of its cells are read as pixels."
     place, other = ("first", "last") if names[0] == PIXEL_CLASS_COLUMN else ("last", "first")
@@ -116,7 +116,7 @@ def _about_names(file: Path, names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns of classes and of ids, as they are asked for."""
+    """The names of the columns of classes and of ids, as the caller passes them."""
 
     classes: str
     ids: str
@@ -152,9 +152,9 @@ def _of_pixels(
 ) -> Table:
     places = set(where.positions)
     others = [name for place, name in enumerate(header) if place not in places]
-    for name, usual, what in ((names.classes, "class", "class"), (names.ids, "id", "id")):
+    for name, usual, kind in ((names.classes, "class", "class"), (names.ids, "id", "id")):
         if name != usual and name not in others:
-            raise unknown(f"{file} has no {what} column", name, _shown(others))
+            raise unknown(f"{file} has no {kind} column", name, _shown(others))
     images, cells, lines, shape = pixels.read(file, even, header, where, value_range)
     table = rows.Body(file, others, cells, lines)
     dark = pixels.dark(images) if value_range is None else ""
@@ -176,7 +176,7 @@ def _of_pixels(
 
 
 def _class_of_pixels(file: Path, columns: dict[str, np.ndarray], names: Columns) -> tuple[str, list[str]]:
-    """The column of the classes in a table of pixels: as it is called, ``label``, or the only one; and sentences."""
+    """The column of the classes in a table of pixels: the named one, ``label``, or the only one; and notes."""
     if names.classes in columns:
         return names.classes, []
     others = [name for name in columns if name != names.ids and name.lower() not in rows.SPLIT_COLUMNS]
@@ -219,7 +219,7 @@ def _without_ids(file: Path, header: Sequence[str], id_column: str, row: Sequenc
     Parameters
     ----------
     row : sequence of str
-        What follows the header.
+        The row after the header.
     """
     named = [name for name in header if name]
     words = " ".join(named).split()
@@ -243,5 +243,5 @@ def _without_ids(file: Path, header: Sequence[str], id_column: str, row: Sequenc
 
 
 def _shown(names: Iterable[str]) -> list[str]:
-    """The names of columns that an error compares and shows: not a million, and none of a million characters."""
+    """The names of columns that an error compares and shows: a limited number of them, of limited length."""
     return [name[:60] for name in islice(names, 1000) if name]

@@ -1,4 +1,4 @@
-"""Images that a table names and that are not there."""
+"""Images that a table names and whose files do not exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from transfer.data.images import FileSource
 
 @dataclass(frozen=True)
 class MissingFile(FileSource):
-    """An image that a table names and that is not there: reading it fails with a message about all such ids."""
+    """An image that a table names and whose file does not exist: reading it raises an error about all such ids.
+
+    Attributes
+    ----------
+    message : str
+        A sentence about all missing files, without a full stop.
+    reason : str
+        The reason for this image.
+    """
 
     message: str = ""
     reason: str = ""
@@ -20,4 +28,4 @@ class MissingFile(FileSource):
         raise BadImage(f"{self.message}.", self.reason)
 
     def stamp(self) -> None:
-        """None: it is no file."""
+        """None, because there is no file."""

@@ -1,13 +1,13 @@
-"""Images as the cells of a table: a column for each pixel, or a column that lists the pixels of an image.
+"""Images in the cells of a table: a column for each pixel, or a column that lists the pixels of an image.
 
 Columns of pixels are numbered, row by row from the upper left corner (``pixel0`` ... ``pixel783``, ``0`` ... ``783``),
-or named by row and column (``1x1`` ... ``28x28``). A table of whole numbers without a header, of 784 or 785 cells say,
-is one too, with the class in the first of 785, or
-the last (see `without_header`). The column ``pixels`` lists an image in each cell, with spaces between
-the numbers, as in FER2013. Numbers are whole, from 0 (black) to 255, or of the range that is given.
+or named by row and column (``1x1`` ... ``28x28``). A table of whole numbers without a header, with 784 or 785 cells for
+instance, holds pixels too; the class is the first of 785 cells, or the last (see `without_header`). The column
+``pixels`` lists an image in each cell, with spaces between the numbers, as in FER2013. Numbers are whole, from 0
+(black) to 255, or in the range that the user names.
 
-A square number of pixels is a square gray image, three times a square a square RGB image: channels stand last or first
-in each, whichever makes neighbouring pixels more alike, by a fifth at least over all images.
+A square number of pixels makes a square gray image; three times a square number makes a square RGB image. Its channels
+are last or first: the order in which neighbouring pixels are more alike, if the difference is at least a fifth.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 
 from feature_cache.errors import BadData
 
-LEAST = 16  # columns: fewer numbered ones are something else
+LEAST = 16  # pixels: fewer numbered columns are something else
 LISTS = "pixels"
 NAMES = ("pixel", "pixels", "px", "pix")
-CLEARLY = 0.8  # one order of channels is taken if neighbours differ by so much less than in the other
+CLEARLY = 0.8  # of the roughness in one order of channels, which the other order must not exceed
 _NUMBERED = re.compile(r"(.*?)[_ .-]?(\d{1,7})")
 _GRID = re.compile(r"(.*?)(\d{1,5})\s*x\s*(\d{1,5})", re.IGNORECASE)
 _VALUES = {str(value): value for value in range(256)}
@@ -33,14 +33,14 @@ _VALUES = {str(value): value for value in range(256)}
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the pixels of an image stand in a row.
+    """The place of an image's pixels in a row.
 
     Attributes
     ----------
     positions : tuple of int
-        Columns, in the order of the pixels; a single one lists them all.
+        The numbers of the columns, in the order of the pixels; one column where a cell lists all pixels.
     shape : (height, width), optional
-        Where the names say it.
+        The shape of the image, where the names of the columns say it.
     lists : bool
         Whether a single cell holds all pixels.
     """
@@ -51,16 +51,22 @@ class Layout:
 
 
 def layout(header: Sequence[str], row: Sequence[str], has_ids: bool, others: Sequence[str] = ()) -> Layout | None:
-    """Where a table with this header holds pixels; None if it holds none.
+    """The place of the pixels in a table with this header; None if it holds no pixels.
 
     Parameters
     ----------
+    header : sequence of str
     row : sequence of str
-        The first row: a column ``pixels`` may as well hold how many there are.
+        The first row: a column named ``pixels`` may also hold the number of pixels.
     has_ids : bool
-        Whether it has a column of ids: then other numbered columns than of pixels by name are numbers about images.
+        Whether the table has a column of ids: numbered columns are then pixels only if their name says so.
     others : sequence of str
-        Columns that are no pixels, whatever they are called.
+        Columns that are no pixels, whatever their names are.
+
+    Examples
+    --------
+    >>> layout(["label", *(f"pixel{number}" for number in range(784))], ["0"] * 785, False).positions[:2]
+    (1, 2)
     """
     lower = [name.lower() for name in header]
     if LISTS in lower and len(_listed(row[lower.index(LISTS)])) >= LEAST:
@@ -94,16 +100,17 @@ def _listed(cell: str) -> list[str]:
 
 
 def without_header(cells: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> list[str] | None:
-    """The names of the columns where the first row of a table holds pixels already: ``label``, ``pixel0`` ...
+    """Names for the columns of a table whose first row holds pixels already: ``label``, ``pixel0`` ...
 
-    None where it is a header, or the number of cells is not that of the pixels of a square image. Where there is a cell
-    more, the class is in the first, or in the last if the first is the same in all of `rows`: a corner of the images.
+    None where the first row is a header, or the number of cells is not that of a square image. Where there is one cell
+    more, the first cell is the class; or the last cell, if the first is the same in all of `rows`, as a corner of the
+    images may be.
     """
     count = len(cells)
     if count < LEAST or not all(cell.strip() in _VALUES for cell in cells):
         return None
     if [int(cell) for cell in cells] in (list(range(count)), list(range(1, count + 1))):
-        return None  # the numbers of columns
+        return None  # these are the numbers of columns
     if _side(count):
         return [f"pixel{number}" for number in range(count)]
     if not _side(count - 1):
@@ -123,21 +130,22 @@ def read(
     where: Layout,
     value_range: tuple[float, float] | None,
 ) -> tuple[np.ndarray, list[list[str]], list[int], str]:
-    """The images of a table, the cells that are no pixels, the lines, and how the images were read.
+    """The images of a table, and its other cells.
 
     Returns
     -------
     images : ndarray of shape (n, height, width) or (n, height, width, 3), uint8
     others : list of list of str
-        Rows of the other columns, in the order of the header.
+        The rows of the other columns, in the order of the header.
     lines : list of int
+        The line that each row begins in.
     shape : str
-        Such as ``28 x 28 pixels``.
+        A description such as ``28 x 28 pixels``.
 
     Raises
     ------
     BadData
-        When a cell is no number in the range, or the shape of the images cannot be told.
+        When a cell is no number in the range, or the shape of the images is unclear.
     """
     values = bytearray()
     others: list[list[str]] = []
@@ -146,7 +154,7 @@ def read(
     pixels = set(where.positions)
     rest = [position for position in range(len(header)) if position not in pixels]
     first, last = where.positions[0], where.positions[-1] + 1
-    together = not where.lists and where.positions == tuple(range(first, last))
+    contiguous = not where.lists and where.positions == tuple(range(first, last))
     for line, cells in rows:
         if where.lists:
             numbers = _listed(cells[first])
@@ -154,7 +162,7 @@ def read(
             if len(numbers) != count:
                 raise BadData(f"{file}, line {line}, lists {len(numbers)} pixels, and the first row {count}.")
         else:
-            numbers = cells[first:last] if together else [cells[position] for position in where.positions]
+            numbers = cells[first:last] if contiguous else [cells[position] for position in where.positions]
         try:
             if value_range is not None:
                 raise KeyError
@@ -172,7 +180,7 @@ def read(
 def _converted(
     file: Path, line: int, cells: Sequence[str], names: Sequence[str], value_range: tuple[float, float] | None
 ) -> bytes:
-    """The numbers of a row as bytes, where some are not plainly 0 to 255."""
+    """The numbers of a row as bytes, where some are not written as whole numbers from 0 to 255."""
     low, high = value_range or (0.0, 255.0)
     numbers = np.array([_number(cell) for cell in cells])
     wrong = ~((low <= numbers) & (numbers <= high))  # NaN, too
@@ -224,13 +232,13 @@ def _shaped(file: Path, values: np.ndarray, shape: tuple[int, int] | None) -> tu
 
 
 def _roughness(images: np.ndarray) -> float:
-    """How much neighbouring pixels differ, on average over the first images."""
-    some = images[:1000].astype(np.int16)
-    return float(np.abs(np.diff(some, axis=1)).mean() + np.abs(np.diff(some, axis=2)).mean())
+    """The mean difference of neighbouring pixels in the first images."""
+    sample = images[:1000].astype(np.int16)
+    return float(np.abs(np.diff(sample, axis=1)).mean() + np.abs(np.diff(sample, axis=2)).mean())
 
 
 def _side(count: float) -> int:
-    """The side of a square of `count` pixels; 0 where there is none."""
+    """The side of a square of `count` pixels; 0 where there is no such square."""
     if count < LEAST or count != int(count):
         return 0
     side = math.isqrt(int(count))
@@ -238,7 +246,7 @@ def _side(count: float) -> int:
 
 
 def dark(images: np.ndarray) -> str:
-    """A clause where all images are so dark that 255 will hardly be their white."""
+    """A clause for a note, where all images are so dark that 255 is hardly their white; otherwise empty."""
     highest = int(images.max(initial=0))
     return (
         f", none of them above {highest} (add `value_range=(0, {highest or 1})` if that is white)"

@@ -1,4 +1,4 @@
-"""Rows of a table: the names of its columns, rows of equal length, those of a part, and none twice."""
+"""The rows of a table: names of columns, rows of equal length, the rows of one part, no row twice."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.data import split_names
-from transfer.data.tables import dialect
+from transfer.data.tables.dialect import DELIMITERS, clean_name
 
-MOST_CELLS = 50_000_000  # beside pixels: as many take about 3 GB
+MOST_CELLS = 50_000_000  # without pixels; so many take about 3 GB
 MOST_COLUMNS = 1_000_000
-SPLIT_COLUMNS = ("split", "set", "subset", "partition", "usage")  # that may say which part a row is of
-Numbered = Iterator[tuple[int, list[str]]]  # the line that a row begins in, and its cells
+SPLIT_COLUMNS = (
+    "split",
+    "set",
+    "subset",
+    "partition",
+    "usage",
+)  # columns that may name parts
+Numbered = Iterator[tuple[int, list[str]]]  # the number of the line that a row begins in, and its cells
 
 
 @dataclass(frozen=True)
@@ -37,16 +43,16 @@ class Body:
         return Body(self.file, self.header, [self.cells[n] for n in chosen], [self.lines[n] for n in chosen])
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Each column that has a name: shape (n,), object."""
+        """The columns that have a name: arrays of shape (n,), object."""
         values = zip(*self.cells, strict=True)
         return {name: np.array(cells, object) for name, cells in zip(self.header, values, strict=True) if name}
 
 
 def column_names(file: Path, cells: Sequence[str], needed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names of the columns, and sentences; empty for columns that have none, and for those with the same name."""
+    """The names of the columns, and notes; a column has the name ``""`` where its name is missing or repeated."""
     if len(cells) > MOST_COLUMNS:
         raise BadData(f"{file} has {len(cells)} columns, more than {MOST_COLUMNS}: no table of images.")
-    names = [dialect.clean_name(cell) for cell in cells]
+    names = [clean_name(cell) for cell in cells]
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     for name in twice:
         if name in needed:
@@ -59,7 +65,7 @@ def column_names(file: Path, cells: Sequence[str], needed: Sequence[str]) -> tup
 
 
 def same_name(file: Path, header: Sequence[str], name: str) -> tuple[str, list[str]]:
-    """The column that `name` means: itself, or the only one that differs from it by case or spaces; and sentences."""
+    """The column that `name` means: itself, or the only one that differs by case or spaces; and notes."""
     if name in header:
         return name, []
     alike = [other for other in header if _letters(other) == _letters(name)]
@@ -73,12 +79,12 @@ def _letters(name: str) -> str:
 
 
 def even(file: Path, rows: Numbered, header: Sequence[str], delimiter: str) -> Numbered:
-    """Rows of as many cells as the header has; what stands after them may be empty.
+    """The rows that have as many cells as the header; further cells are dropped where they are empty.
 
     Raises
     ------
     BadData
-        In the end, where there are other rows.
+        After the last row, where some rows have another length.
     """
     width, equal, uneven, first = len(header), 0, 0, (0, 0)
     for line, cells in rows:
@@ -94,11 +100,11 @@ def even(file: Path, rows: Numbered, header: Sequence[str], delimiter: str) -> N
         line, count = first
         more = f" ({_counted(uneven - 1, 'more row')} of another length than the header)" if uneven > 1 else ""
         mend = (
-            f"put quotation marks round a cell that holds {dialect.DELIMITERS.get(delimiter, delimiter)}"
+            f"put quotation marks round a cell that holds {DELIMITERS.get(delimiter, delimiter)}"
             if count > width
             else "add what is missing, with nothing between delimiters for an empty cell"
         )
-        if count > width and equal < 2:  # of the header itself; row names as R writes them, or lines before the header
+        if count > width and equal < 2:  # the header may be wrong: R writes no name for the column of row names
             mend = f"its first line should name every column, the one of row names too; or {mend}"
         raise BadData(
             f"{file}, line {line}, has {_counted(count, 'cell')}, and the header {_counted(width, 'column')}{more}; "
@@ -107,12 +113,12 @@ def even(file: Path, rows: Numbered, header: Sequence[str], delimiter: str) -> N
 
 
 def body(file: Path, rows: Iterable[tuple[int, list[str]]], header: Sequence[str]) -> Body:
-    """All rows."""
+    """All rows of a table as its body."""
     most = MOST_CELLS // len(header)
     cells: list[list[str]] = []
     lines: list[int] = []
     for line, row in rows:
-        cells.append([sys.intern(cell.strip()) for cell in row])  # what occurs often is kept once
+        cells.append([sys.intern(cell.strip()) for cell in row])  # repeated texts share their memory
         lines.append(line)
         if len(cells) > most:
             raise BadData(f"{file} has over {most} rows of {len(header)} columns, too many; leave out columns or rows.")
@@ -120,12 +126,12 @@ def body(file: Path, rows: Iterable[tuple[int, list[str]]], header: Sequence[str
 
 
 def part(table: Body, split: str | None, class_column: str) -> tuple[list[int], list[str]]:
-    """The rows of a part of the data, by the column that says which, all if none is asked for; and sentences.
+    """The positions of the rows of one split, or of all rows without a split; and notes.
 
     Raises
     ------
     InvalidChoice
-        When there is no such part, or no such column.
+        When there is no such part, or no column that says which part a row belongs to.
     """
     every = list(range(len(table.cells)))
     names = [name.lower() for name in table.header]
@@ -153,34 +159,34 @@ def part(table: Body, split: str | None, class_column: str) -> tuple[list[int], 
 
 
 def distinct(table: Body, id_column: str, class_column: str) -> tuple[Body, list[str]]:
-    """The table without rows that repeat another, so that no id is there twice; and sentences.
+    """The table without rows that repeat another row, so that each id occurs once; and notes.
 
     Raises
     ------
     BadData
-        When an id is empty, or rows of an id differ.
+        When an id is empty, or two rows of the same id differ.
     """
     place = table.header.index(id_column)
     seen: dict[str, int] = {}
-    kept = []
+    unique = []
     for number, row in enumerate(table.cells):
         name = row[place]
         if not name:
             raise BadData(f"{table.file}, line {table.lines[number]}: the id is empty.")
         other = seen.setdefault(name, number)
         if other == number:
-            kept.append(number)
+            unique.append(number)
         elif table.cells[other] != row:
             raise _different(table, name, other, number, class_column)
-    if len(kept) == len(table.cells):
+    if len(unique) == len(table.cells):
         return table, []
-    return table.select(kept), [
-        f"{len(table.cells) - len(kept)} rows of {table.file} repeat another; they are left out."
+    return table.select(unique), [
+        f"{len(table.cells) - len(unique)} rows of {table.file} repeat another; they are left out."
     ]
 
 
 def _different(table: Body, name: str, one: int, two: int, class_column: str) -> BadData:
-    """The error for two rows of an id that are not the same."""
+    """The error for two different rows of the same id."""
     first, second = table.cells[one], table.cells[two]
     columns = [n for n, cells in enumerate(zip(first, second, strict=True)) if cells[0] != cells[1]]
     column = next((n for n in columns if table.header[n] == class_column), columns[0])
@@ -191,5 +197,5 @@ def _different(table: Body, name: str, one: int, two: int, class_column: str) ->
     )
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

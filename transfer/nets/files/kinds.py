@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from transfer.file_signatures import kind_by_signature
+
 NET_SUFFIXES = (".keras", ".h5", ".hdf5")
-# What begins so.
-_SIGNATURES = (
-    (b"\x89HDF\r\n\x1a\n", "HDF5"),
-    (b"PK\x03\x04", "ZIP"),
-    (b"PK\x05\x06", "ZIP"),
-    (b"\x80\x02", "a pickle"),
-    (b"\x80\x04", "a pickle"),
-    (b"\x1f\x8b", "a gzip archive"),
-)
+# What messages call the kinds that a file of a net may be of, or be taken for.
+_NAMES = {"HDF5": "HDF5", "ZIP": "ZIP", "pickle": "a pickle", "gzip": "a gzip archive"}
 _KERAS = "Load it in Keras and save the net with model.save('name.keras')"
 _REBUILD = "Build the same net in Keras, give it these weights, and save it with model.save('name.keras')"
 # Kinds of files by their suffix, and what their owner can do.
@@ -42,8 +37,8 @@ _OTHERS = {
 def kind_of(file: Path) -> str:
     """What a file begins as: ``HDF5``, ``ZIP`` or another kind, in words; empty where that is not known."""
     with file.open("rb") as stream:
-        begin = stream.read(8)
-    return next((kind for signature, kind in _SIGNATURES if begin.startswith(signature)), "")
+        kind = kind_by_signature(stream.read(64))
+    return _NAMES.get(kind or "", "")
 
 
 def not_taken(name: str) -> str | None:
