@@ -1,7 +1,7 @@
-"""Evaluation: fit a head on each split's training rows and score it on the rows held out.
+"""Cross-validation: a head is fitted to the training rows of each split and scored on the rows that are held out.
 
-Where several sets of features are offered (layers, say), or several values of parameters, each split chooses among
-them by inner folds of its own training rows; the rows held out play no part in it.
+Where there are several sets of features, such as layers, or several values of parameters, each split chooses among them
+by inner folds of its own training rows; the held-out rows play no part in the choice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_GRID: tuple[dict[str, Any], ...] = ({},)
 
 @dataclass(frozen=True)
 class Choice:
-    """What inner folds have chosen: a set of features by its name, and parameters of the head."""
+    """The choice of inner folds: a set of features by its name, and parameters of the head."""
 
     features: str
     params: dict[str, Any]
@@ -35,18 +35,18 @@ class Choice:
 
 @dataclass
 class Evaluation:
-    """Scores of a head over splits, and its predictions on the rows held out.
+    """The scores of a head on splits, and its predictions for the rows that were held out.
 
     Attributes
     ----------
     folds : list of dict
-        For each split: ``features``, which set was chosen, ``params``, which parameters of a grid, and for
-        ``train`` and ``valid`` the scores of `heads.evaluation.metrics` with ``fit_seconds`` and ``predict_seconds``.
+        For each split: ``features``, the chosen set; ``params``, the chosen parameters of a grid; and ``train`` and
+        ``valid``, the scores of `heads.evaluation.metrics` with ``fit_seconds`` and ``predict_seconds``.
     truth, predicted : list of ndarray
-        For each split: the targets of the rows held out, and what was predicted.
+        For each split: the targets of the held-out rows, and the predicted targets.
     rows, outputs : list of ndarray
-        For each split: the positions of the rows held out, and their probabilities, a column for each class, or the
-        numbers that were predicted.
+        For each split: the positions of the held-out rows, and their probabilities, with a column for each class, or
+        the numbers that were predicted.
     """
 
     folds: list[dict[str, Any]] = field(default_factory=list)
@@ -56,9 +56,9 @@ class Evaluation:
     outputs: list[np.ndarray] = field(default_factory=list)
 
     def summary(self) -> dict[str, dict[str, dict[str, float | None]]]:
-        """Mean and standard deviation over the splits of every score, for ``train`` and ``valid``.
+        """The mean and the standard deviation of every score over the splits, for ``train`` and ``valid``.
 
-        A score that some splits do not define is that of the others; where none does, both are None.
+        Splits that do not define a score are left out; where no split does, both are None.
         """
         return {
             part: {
@@ -69,14 +69,14 @@ class Evaluation:
         }
 
     def bagged(self, targets: np.ndarray) -> list[dict[str, Any]]:
-        """Scores after 1, 2, ... splits of the mean of what they predict (see `heads.evaluation.metrics.bagged`)."""
+        """The scores of the mean predictions of the first 1, 2, ... splits (see `heads.evaluation.metrics.bagged`)."""
         task = task_of(targets)
         return bagged(
             targets, zip(self.rows, self.outputs, strict=True), partial(task.score, task.all_classes(targets))
         )
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Truth and predictions of all rows held out, split after split."""
+        """The targets and the predicted targets of all held-out rows, split after split."""
         return np.concatenate(self.truth), np.concatenate(self.predicted)
 
 
@@ -97,17 +97,32 @@ def evaluate(
     Parameters
     ----------
     candidates : mapping of str to array of shape (n * views.count, ...)
-        Sets of features of the same images. With more than one, each split chooses.
+        Sets of features of the same images, by name. If there are several, each split chooses one.
     targets : ndarray of shape (n,) or (n, k)
-        See `heads.evaluation.tasks`.
+        The targets (see `heads.evaluation.tasks`).
     groups : ndarray of shape (n,)
-        See `heads.splitting.splits`.
+        Equal for images that stay together (see `heads.splitting.splits`).
+    splits : iterable of (train, held_out)
+        Positions of images.
     new_head : callable
-        Gives a head that has not been fitted, by the parameters of the grid.
+        Returns a head that is not fitted, given parameters of the grid.
+    seed : int
+        The seed of the inner folds.
+    views : Views
+        How the views of images are used.
     grid : sequence of dict
-        Parameters; with more than one, each split chooses.
+        Parameters of the head. If there are several, each split chooses one.
     progress : callable, optional
-        Called with the number of splits done.
+        Called with the number of splits that are done.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> X, y = np.arange(8.0)[:, None], np.repeat(["low", "high"], 4)
+    >>> splits = [(np.array([0, 1, 2, 5, 6, 7]), np.array([3, 4]))]
+    >>> result = evaluate({"pixels": X}, y, np.arange(8), splits, lambda: make_head("ridge"))
+    >>> result.summary()["valid"]["accuracy"]
+    {'mean': 1.0, 'std': 0.0}
     """
     evaluation = Evaluation()
     task = task_of(targets)
@@ -144,7 +159,15 @@ def choose(
     views: Views = PLAIN,
     grid: Sequence[dict[str, Any]] = NO_GRID,
 ) -> Choice:
-    """The candidate whose head is the best over inner folds of `rows` (see `heads.evaluation.tasks.Task.quality`)."""
+    """The candidate with the best head on inner folds of `rows` (see `heads.evaluation.tasks.Task.quality`).
+
+    Parameters
+    ----------
+    rows : ndarray of shape (m,), int
+        The positions of the training images.
+    candidates, targets, groups, new_head, seed, views, grid
+        See `evaluate`.
+    """
     choices = [Choice(name, params) for name in candidates for params in grid]
     if len(choices) == 1:
         return choices[0]
@@ -158,14 +181,15 @@ def choose(
         scores = []
         for train, held_out in folds:
             head = views.fit(new_head(**choice.params), features, targets, train, groups)
-            said = views.outputs(head, features, held_out)
-            scores.append(task.score(task.classes_of(head), targets[held_out], said))
+            outputs = views.outputs(head, features, held_out)
+            scores.append(task.score(task.classes_of(head), targets[held_out], outputs))
         return task.quality(scores)
 
     return max(choices, key=quality)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result of `work`, and the seconds that it took."""
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start

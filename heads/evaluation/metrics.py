@@ -1,4 +1,4 @@
-"""What is measured of a head's predictions: of classes, of numbers, and of several labels at once."""
+"""The scores of predictions: of classes, of numbers, and of several labels."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ from typing import Any
 
 import numpy as np
 
-NLL_FLOOR = 1e-15  # probabilities are clipped here before the logarithm, so that one certain mistake is finite
-BINS = 15  # of confidence, as in Guo et al. 2017
-TOP = 5
-COLUMNS_AT_ONCE = 64
+NLL_FLOOR = 1e-15  # the smallest probability whose logarithm is taken, so that the loss of one mistake is finite
+BINS = 15  # the number of bins of confidence, as in Guo et al. 2017
+TOP = 5  # the number of most probable classes for the top-5 accuracy
+COLUMNS_AT_ONCE = 64  # the number of columns of probabilities that are copied at a time
 
 
 def score(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """How good predicted probabilities of classes are.
+    """The scores of predicted probabilities of classes.
 
     Parameters
     ----------
     classes : ndarray of shape (k,)
-        Sorted; those of the head.
+        The sorted classes of the head.
     labels : ndarray of shape (n,)
-        The truth. A label that the head does not know counts as a mistake, with the floor for its
-        probability.
+        The true classes. A class that the head does not know counts as a mistake, with the smallest probability,
+        `NLL_FLOOR`.
     probabilities : ndarray of shape (n, k)
 
     Returns
     -------
     dict
-        ``accuracy`` and ``balanced_accuracy`` (the mean of the recalls of the classes present), both
-        0 to 1; ``nll``, the mean negative natural logarithm of the probability of the true class;
-        ``ece``, the expected calibration error (see `reliability`); ``roc_auc`` (see `roc_auc`), None
-        where it is not defined; with more than 5 classes ``top_5``, the share of rows whose true class is
-        among the 5 most probable, the first ones among equals; ``n``, the number of rows.
+        ``accuracy`` and ``balanced_accuracy`` (the mean recall of the classes that occur), from 0 to 1; ``nll``, the
+        mean negative natural logarithm of the probability of the true class; ``ece``, the expected calibration error
+        (see `reliability`); ``roc_auc`` (see `roc_auc`), None where it is not defined; with more than 5 classes
+        ``top_5``, the share of rows whose true class is among the 5 most probable ones, the first ones among equals;
+        and ``n``, the number of rows.
+
+    Examples
+    --------
+    >>> score(np.array(["a", "b"]), np.array(["a", "b"]), np.array([[0.9, 0.1], [0.6, 0.4]]))["accuracy"]
+    0.5
     """
     right = classes[np.argmax(probabilities, axis=1)] == labels
     present, member = np.unique(labels, return_inverse=True)
@@ -57,11 +62,11 @@ def score(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) ->
 
 
 def roc_auc(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Mean over the classes of the area under the ROC curve of each class against all the rest.
+    """The mean area under the ROC curve of each class against all others.
 
-    The area is the chance that a row of the class gets a higher probability of it than a row of another
-    one, ties counting half (Hanley and McNeil 1982), and comes from ranks. Only classes with rows of both
-    kinds count; rows with a label that the head does not know are of none of its classes.
+    The area is the chance that a row of the class gets a higher probability of it than a row of another class, where
+    equal probabilities count half (Hanley and McNeil 1982); it is computed from ranks. A class counts if some rows are
+    of it and some are not. Rows with a label that the head does not know are of none of its classes.
 
     Returns
     -------
@@ -73,7 +78,7 @@ def roc_auc(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) 
     counts = np.bincount(column[known], minlength=len(classes))
     rows_of = np.split(order, np.cumsum(counts))
     areas = []
-    for start in range(0, len(classes), COLUMNS_AT_ONCE):  # blocks of columns: one alone would be read across all rows
+    for start in range(0, len(classes), COLUMNS_AT_ONCE):  # reading a single column would read all of them
         block = np.array(probabilities[:, start : start + COLUMNS_AT_ONCE].T, order="C")  # a copy, to be sorted
         for number, values in enumerate(block, start):
             positives = values[rows_of[number]]
@@ -88,16 +93,16 @@ def roc_auc(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often a head is right when it is so and so sure.
+    """How often a head is right, by the confidence of its predictions.
 
     Attributes
     ----------
     edges : ndarray of shape (bins + 1,)
-        Bin ``b`` holds the confidences above ``edges[b]``, up to and with ``edges[b + 1]``.
+        Bin ``b`` holds confidences above ``edges[b]``, up to and including ``edges[b + 1]``.
     count : ndarray of shape (bins,), int
-        Rows in each bin.
+        The number of rows in each bin.
     confidence, accuracy : ndarray of shape (bins,)
-        Their mean confidence, and the share of them that is right; NaN in an empty bin.
+        The mean confidence of the rows in each bin, and the share of them that is right; NaN in an empty bin.
     """
 
     edges: np.ndarray
@@ -107,15 +112,15 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: the mean over all rows of their bin's |accuracy - confidence|."""
+        """The expected calibration error: the mean of |accuracy - confidence| of the bins, weighted by their rows."""
         return float(np.nansum(self.count * np.abs(self.accuracy - self.confidence)) / self.count.sum())
 
 
 def reliability(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> Reliability:
-    """Accuracy by confidence, which is the probability of the class predicted, in bins of equal width.
+    """The accuracy by confidence, which is the probability of the predicted class, in bins of equal width.
 
-    Naeini et al., "Obtaining well calibrated probabilities using Bayesian binning" (AAAI 2015), for the
-    predicted class as in Guo et al., "On calibration of modern neural networks" (ICML 2017).
+    See Naeini et al., "Obtaining well calibrated probabilities using Bayesian binning" (AAAI 2015), and, for the
+    predicted class, Guo et al., "On calibration of modern neural networks" (ICML 2017).
     """
     edges = np.linspace(0, 1, bins + 1)
     confidence = probabilities.max(1).astype(np.float64)
@@ -133,23 +138,23 @@ def bagged(
     folds: Iterable[tuple[np.ndarray, np.ndarray]],
     measure: Callable[[np.ndarray, np.ndarray], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Scores of predictions that are averaged over splits, as RAMP combines the folds of a submission.
+    """The scores of predictions that are averaged over splits, as RAMP combines the folds of a submission.
 
     Parameters
     ----------
     labels : ndarray of shape (n, ...)
-        The truth of all rows.
+        The targets of all rows.
     folds : iterable of (rows, predictions)
-        For each split: positions of distinct rows that were held out, and what was predicted of them, say
-        probabilities of shape (m, k), columns in the same order in all splits (see `with_columns_of`).
+        For each split: the positions of its held-out rows, each of them once, and their predictions, such as
+        probabilities of shape (m, k). The columns are in the same order in all splits (see `with_columns_of`).
     measure : callable
-        Given truth and mean predictions, gives scores: ``functools.partial(score, classes)``.
+        Returns scores for targets and mean predictions: ``functools.partial(score, classes)``.
 
     Returns
     -------
     list of dict
-        The scores after 1, 2, ... splits, each over the rows that have been predicted so far: the mean of
-        the predictions by those splits that held the row out.
+        The scores after 1, 2, ... splits, each over the rows that some split so far has held out. The prediction of a
+        row is the mean over those splits.
     """
     scores = []
     times = np.zeros(len(labels), np.int64)
@@ -166,7 +171,10 @@ def bagged(
 
 
 def with_columns_of(classes: np.ndarray, own: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities of the classes `own`, (n, j), as those of `classes`, (n, k), all sorted; 0 for the others."""
+    """Probabilities of the classes `own`, (n, j), with a column for each of `classes`, (n, k), which may be 0.
+
+    Both lists of classes are sorted, and `classes` holds all of `own`.
+    """
     columns, _ = _columns(classes, own)
     whole = np.zeros((len(probabilities), len(classes)), probabilities.dtype)
     whole[:, columns] = probabilities
@@ -174,21 +182,23 @@ def with_columns_of(classes: np.ndarray, own: np.ndarray, probabilities: np.ndar
 
 
 def per_class(classes: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-    """How each class fares.
+    """The scores of each class.
 
     Parameters
     ----------
+    classes : ndarray of shape (k,)
     labels, predicted : ndarray of shape (n,)
-        Labels that are not among the `classes` count against the precision of what was predicted for them.
+        The true and the predicted classes. Rows with a label outside `classes` lower the precision of the class that is
+        predicted for them.
 
     Returns
     -------
     list of dict
-        For each class: ``class``; ``precision``, the share of what was predicted to be of it that is;
-        ``recall``, the share of its rows that were found; ``f1``, their harmonic mean; ``support``, the
-        number of its rows. None where a share is of nothing.
+        For each class: ``class``; ``precision``, the share of the predictions of this class that are right;
+        ``recall``, the share of the rows of this class that are predicted right; ``f1``, their harmonic mean; and
+        ``support``, the number of its rows. A share of no rows is None.
     """
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support  # heavy, and not needed where nothing is scored
 
     *shares, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
     rows = zip(
@@ -198,16 +208,16 @@ def per_class(classes: np.ndarray, labels: np.ndarray, predicted: np.ndarray) ->
 
 
 def per_label(labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-    """How each of several labels fares: as `per_class`, of truth and predictions of shape (n, k), bool."""
-    both, said, support = (truth & predicted).sum(0), predicted.sum(0), truth.sum(0)
+    """The scores of each of several labels, as of `per_class`; truth and predictions have the shape (n, k), bool."""
+    right, positives, support = (truth & predicted).sum(0), predicted.sum(0), truth.sum(0)
     with np.errstate(invalid="ignore"):
-        shares = [both / said, both / support, 2 * both / (said + support)]
+        shares = [right / positives, right / support, 2 * right / (positives + support)]
     rows = zip(labels, *[[_or_none(value) for value in share] for share in shares], support.tolist(), strict=True)
     return [dict(zip(("class", "precision", "recall", "f1", "support"), row, strict=True)) for row in rows]
 
 
 def confusion(classes: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Counts of shape (k, k), int64: true class by row, predicted class by column."""
+    """The confusion matrix: counts of shape (k, k), int64, with true classes as rows, predicted ones as columns."""
     index = {label: number for number, label in enumerate(classes.tolist())}
     counts = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(counts, ([index[label] for label in labels.tolist()], [index[label] for label in predicted.tolist()]), 1)
@@ -215,13 +225,13 @@ def confusion(classes: np.ndarray, labels: np.ndarray, predicted: np.ndarray) ->
 
 
 def most_wrong(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, most: int = 24) -> np.ndarray:
-    """Positions of the rows whose class was mistaken, those with the surest mistakes first; `most` of them."""
+    """Positions of the rows with a wrong class, the most confident mistakes first; at most `most`."""
     wrong = np.flatnonzero(classes[np.argmax(probabilities, axis=1)] != labels)
     return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:most]
 
 
 def score_regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    """How near predicted numbers are.
+    """The scores of predicted numbers.
 
     Parameters
     ----------
@@ -230,11 +240,12 @@ def score_regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]
     Returns
     -------
     dict
-        ``rmse``, root mean squared error, and ``mae``, mean absolute error, in the unit of the truth;
-        ``r2``, the share of the variance that is explained, None for fewer than 2 rows, and 1 or 0 where
-        the truth is constant and was met or not; each the mean over the k columns; ``n``.
+        ``rmse``, the root mean squared error, and ``mae``, the mean absolute error, in the unit of the truth; and
+        ``r2``, the share of the variance that is explained: None for fewer than 2 rows, and where the truth is
+        constant, 1 if it is predicted exactly and 0 otherwise. Each is the mean over the k columns. ``n`` is the number
+        of rows.
     """
-    from sklearn import metrics
+    from sklearn import metrics  # heavy, see `per_class`
 
     return {
         "rmse": float(metrics.root_mean_squared_error(truth, predicted)),
@@ -245,34 +256,34 @@ def score_regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]
 
 
 def score_multilabel(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """How good predicted probabilities of labels are, of which a row has any number.
+    """The scores of predicted probabilities of labels, of which a row may have any number.
 
     Parameters
     ----------
     truth : ndarray of shape (n, k), bool
     probabilities : ndarray of shape (n, k)
-        Of each label for itself. Above 0.5 it is predicted.
+        The probability of each label, independently of the others. A label is predicted where it is above 0.5.
 
     Returns
     -------
     dict
-        ``subset_accuracy``, the share of rows with all labels right; ``f1_micro``, of all decisions pooled,
-        and ``f1_macro``, the mean over the labels that were given or predicted at all;
-        ``average_precision``, the mean over the labels that some row has; ``nll``, the mean log-loss over
-        rows and labels; ``n``. None where there is nothing to take a mean of.
+        ``subset_accuracy``, the share of rows whose labels are all right; ``f1_micro``, the F1 score of all decisions
+        together, and ``f1_macro``, its mean over the labels that occur or are predicted; ``average_precision``, the
+        mean over the labels that occur; ``nll``, the mean log-loss over rows and labels; and ``n``, the number of rows.
+        A mean over no labels is None.
     """
-    from sklearn.metrics import average_precision_score
+    from sklearn.metrics import average_precision_score  # heavy, see `per_class`
 
     truth = np.asarray(truth, bool)
     predicted = probabilities > 0.5
     both, either = 2 * (truth & predicted).sum(0), truth.sum(0) + predicted.sum(0)
-    at_all = either > 0
+    occurs = either > 0
     precisions = [average_precision_score(truth[:, i], probabilities[:, i]) for i in np.flatnonzero(truth.any(0))]
     of_truth = np.where(truth, probabilities, 1 - np.asarray(probabilities, np.float64))
     return {
         "subset_accuracy": float((truth == predicted).all(1).mean()),
-        "f1_micro": float(both.sum() / either.sum()) if at_all.any() else None,
-        "f1_macro": float((both[at_all] / either[at_all]).mean()) if at_all.any() else None,
+        "f1_micro": float(both.sum() / either.sum()) if occurs.any() else None,
+        "f1_macro": float((both[occurs] / either[occurs]).mean()) if occurs.any() else None,
         "average_precision": float(np.mean(precisions)) if precisions else None,
         "nll": float(-np.log(np.clip(of_truth, NLL_FLOOR, 1)).mean()),
         "n": len(truth),
@@ -280,7 +291,13 @@ def score_multilabel(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, 
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> dict[str, float | None]:
-    """``mean`` and ``std`` of those values that are defined; None for both where none is."""
+    """The ``mean`` and the ``std`` of the values that are not None; both are None where there are no such values.
+
+    Examples
+    --------
+    >>> mean_and_deviation([1.0, None, 3.0])
+    {'mean': 2.0, 'std': 1.0}
+    """
     defined = [value for value in values if value is not None]
     if not defined:
         return {"mean": None, "std": None}
@@ -288,7 +305,10 @@ def mean_and_deviation(values: Sequence[float | None]) -> dict[str, float | None
 
 
 def _columns(classes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The position of each label among the sorted `classes`, and whether it is there; any position if not."""
+    """The position of each label among the sorted `classes`, and whether it is one of them.
+
+    The position of a label that is not among them means nothing.
+    """
     column = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
     return column, classes[column] == labels
 

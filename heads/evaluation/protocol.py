@@ -1,4 +1,4 @@
-"""Training: the protocol that judges a head, and the head that is kept at the end."""
+"""The protocol of a training: how images are split, how a head is scored, and the head that is fitted at the end."""
 
 from __future__ import annotations
 
@@ -21,23 +21,32 @@ from heads.splitting.splits import Split
 
 @dataclass(frozen=True)
 class Protocol:
-    """How rows are split; of `cv`, `valid`, `per_class` and the held-out names of `predefined` one counts.
+    """How images are split, by one of `cv`, `valid`, `per_class` and the parts that `predefined` holds out.
 
     Parameters
     ----------
     cv : int, optional
-        Stratified folds.
+        The number of stratified folds.
     valid : float, optional
-        Share that is held out.
+        The share of the images that is held out; 0.2 where nothing else is chosen.
     per_class : int, optional
-        Labelled images of each class, drawn `draws` times; all others are held out.
+        The number of labelled images of each class to train on; all others are held out.
+    draws : int
+        How many times the images of `per_class` are drawn.
     seed : int
+        The seed of all random choices.
     test : float, optional
-        Share that is set aside before anything else, and scored once with the head that is kept.
+        The share of the images that is set aside first, and scored once with the final head.
     repeats : int
-        Times that all folds are made, each time by another seed.
+        How many times the folds of `cv` are made, each time with another seed.
     predefined : PredefinedSplit, optional
-        Splits that came with the data.
+        The splits that come with the data.
+
+    Examples
+    --------
+    >>> labels = np.repeat(["cat", "dog"], 6)
+    >>> [(len(train), len(held_out)) for train, held_out in Protocol(cv=3).splits(labels, np.arange(12))]
+    [(8, 4), (8, 4), (8, 4)]
     """
 
     cv: int | None = None
@@ -50,29 +59,43 @@ class Protocol:
     predefined: PredefinedSplit | None = None
 
     def divide(self, targets: np.ndarray, groups: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
-        """The splits, the rows that they are made of, and the rows set aside for the test (`heads.splitting.splits`).
+        """The splits, the rows that they divide, and the test rows.
+
+        Parameters
+        ----------
+        targets : ndarray of shape (n,) or (n, k)
+        groups : ndarray of shape (n,)
+            Equal for rows that stay together (see `heads.splitting.splits`).
+
+        Returns
+        -------
+        splits : list of (train, held_out)
+            Positions of rows.
+        rows, test_rows : ndarray of int
+            The test rows are in no split.
 
         Raises
         ------
         InvalidChoice, BadData
-            When the rows cannot be split so.
+            When the rows cannot be split in this way.
         """
         labels = task_of(targets).strata(targets)
-        rows, aside = np.arange(len(labels)), np.arange(0)
+        rows, test_rows = np.arange(len(labels)), np.arange(0)
         if self.predefined is not None:
-            rows, aside = self.predefined.rows()
+            rows, test_rows = self.predefined.rows()
             if self.predefined.names:
-                return self.predefined.splits(), rows, aside
+                return self.predefined.splits(), rows, test_rows
         elif self.test is not None:
-            rows, aside = splits.hold_out(labels, groups, self.test, self.seed, parameter="test")
-        made = self._splits(labels[rows], groups[rows])
-        return [(rows[train], rows[held_out]) for train, held_out in made], rows, aside
+            rows, test_rows = splits.hold_out(labels, groups, self.test, self.seed, parameter="test")
+        parts = self._splits(labels[rows], groups[rows])
+        return [(rows[train], rows[held_out]) for train, held_out in parts], rows, test_rows
 
     def splits(self, targets: np.ndarray, groups: np.ndarray) -> list[Split]:
-        """The splits alone."""
+        """The splits of `divide`."""
         return self.divide(targets, groups)[0]
 
     def _splits(self, labels: np.ndarray, groups: np.ndarray) -> list[Split]:
+        """The splits of the rows that are not test rows."""
         if self.cv is not None:
             seeds = range(self.seed, self.seed + self.repeats)
             return [split for seed in seeds for split in splits.k_fold(labels, groups, self.cv, seed)]
@@ -81,11 +104,11 @@ class Protocol:
         return [splits.hold_out(labels, groups, 0.2 if self.valid is None else self.valid, self.seed)]
 
     def as_dict(self) -> dict[str, Any]:
-        """What was chosen, for JSON."""
+        """The parameters that are set, as config.json records them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         predefined = values.pop("predefined")
         if predefined is not None:
-            values["given"] = predefined.column  # the name that runs have for it since version 0.1
+            values["given"] = predefined.column  # the key in all runs since version 0.1
         if self.repeats == 1:
             del values["repeats"]
         return {key: value for key, value in values.items() if value is not None}
@@ -93,16 +116,20 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Trained:
-    """A head fitted on all rows but those of the test, and how heads like it did on the splits.
+    """A head that is fitted to all rows but the test rows, and the scores of such heads on the splits.
 
     Attributes
     ----------
+    head : Head
     features : str
-        The candidate that it was fitted on.
+        The name of the set of features that the head was fitted to.
     params : dict
-        What was chosen of the grid.
+        The parameters that were chosen from the grid.
+    fit_seconds : float
+    evaluation : Evaluation
+        The scores on the splits.
     test : dict or None
-        Scores on the rows set aside (see `heads.evaluation.metrics`), with ``fit_seconds`` and ``predict_seconds``.
+        The scores on the test rows (see `heads.evaluation.metrics`), with ``fit_seconds`` and ``predict_seconds``.
     """
 
     head: Head
@@ -125,52 +152,56 @@ def train(
     *,
     grid: Sequence[dict[str, Any]] = NO_GRID,
 ) -> Trained:
-    """Judge the head called `name` by `protocol`, then fit it on all rows but those of the test.
+    """Score the head called `name` on the splits of `protocol`, then fit it to all rows but the test rows.
 
     Parameters
     ----------
     candidates : mapping of str to array of shape (n * views.count, ...)
-        Sets of features of the same images; every split, and the fit on all rows, chooses one by inner
-        folds of its own training rows (see `heads.evaluation.cross_validation`).
-    grid
-        See `heads.evaluation.cross_validation.evaluate`; it adds to `params`.
+        Sets of features of the same images, by name. Every split, and the final fit, chooses one by inner folds of its
+        own training rows (see `heads.evaluation.cross_validation`).
     targets : ndarray of shape (n,) or (n, k)
-        See `heads.evaluation.tasks`.
+        The targets (see `heads.evaluation.tasks`).
     groups : ndarray of shape (n,)
-        See `heads.splitting.splits`.
+        Equal for images that stay together (see `heads.splitting.splits`).
+    name, params
+        The head and its parameters (see `heads.registry.make_head`).
     progress : callable, optional
-        Called with the number of splits done and of all.
+        Called with the number of splits that are done, and of all splits.
+    views : Views
+        How the views of images are used.
+    grid : sequence of dict
+        Parameters among which every split chooses, in addition to `params`.
     """
     task = task_of(targets)
 
     def new_head(**chosen: Any) -> Head:
         return make_head(name, {**(params or {}), **chosen}, task.name)
 
-    made, rows, aside = protocol.divide(targets, groups)
+    parts, rows, test_rows = protocol.divide(targets, groups)
     evaluation = evaluate(
         candidates,
         targets,
         groups,
-        made,
+        parts,
         new_head,
         seed=protocol.seed,
         views=views,
         grid=grid,
-        progress=progress and (lambda done: progress(done, len(made))),
+        progress=progress and (lambda done: progress(done, len(parts))),
     )
     choice = choose(candidates, targets, groups, rows, new_head, protocol.seed, views, grid)
     features = candidates[choice.features]
     start = time.perf_counter()
     head = views.fit(new_head(**choice.params), features, targets, rows, groups)
-    fitted = time.perf_counter() - start
+    fit_seconds = time.perf_counter() - start
     test = None
-    if len(aside):
+    if len(test_rows):
         start = time.perf_counter()
-        outputs = views.outputs(head, features, aside)
-        seconds = time.perf_counter() - start
-        test = task.score(task.classes_of(head), targets[aside], outputs)
-        test |= {"fit_seconds": fitted, "predict_seconds": seconds}
-    return Trained(head, choice.features, choice.params, fitted, evaluation, test)
+        outputs = views.outputs(head, features, test_rows)
+        predict_seconds = time.perf_counter() - start
+        test = task.score(task.classes_of(head), targets[test_rows], outputs)
+        test |= {"fit_seconds": fit_seconds, "predict_seconds": predict_seconds}
+    return Trained(head, choice.features, choice.params, fit_seconds, evaluation, test)
 
 
 def learning_curve(
@@ -184,29 +215,40 @@ def learning_curve(
     views: Views = PLAIN,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Scores by the number of labelled images per class, each over the draws of `protocol`.
+    """The scores by the number of labelled images per class, each over the draws of `protocol`.
+
+    Parameters
+    ----------
+    features : array of shape (n * views.count, ...)
+    labels, groups : ndarray of shape (n,)
+    counts : sequence of int
+        Numbers of labelled images of each class.
+    protocol, name, params, views, progress
+        See `train`.
 
     Returns
     -------
     list of dict
-        For each of `counts`: ``per_class`` and, as in `Evaluation.summary`, the scores of the images held out.
+        For each of `counts`: ``per_class``, and the scores of the held-out images as in `Evaluation.summary`.
     """
     points: list[dict[str, Any]] = []
     for number, count in enumerate(counts):
         predefined = protocol.predefined and replace(protocol.predefined, names=())  # whose test rows stay set aside
-        made = replace(protocol, cv=None, valid=None, per_class=count, predefined=predefined).splits(labels, groups)
+        drawing = replace(protocol, cv=None, valid=None, per_class=count, predefined=predefined)
+        parts = drawing.splits(labels, groups)
         evaluation = evaluate(
             {name: features},
             labels,
             groups,
-            made,
+            parts,
             lambda: make_head(name, params),
             views=views,
-            progress=progress and partial(_shifted, progress, number * len(made), len(counts) * len(made)),
+            progress=progress and partial(_shifted, progress, number * len(parts), len(counts) * len(parts)),
         )
         points.append({"per_class": count, **evaluation.summary()["valid"]})
     return points
 
 
 def _shifted(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    """Report the splits that are done, after `before` others."""
     progress(before + done, total)

@@ -1,7 +1,7 @@
-"""Sweep: many sets of features and many heads judged on the same splits, in parallel processes.
+"""Sweep: many sets of features and many heads are scored on the same splits, in parallel processes.
 
-Each result is kept in a file named by what it is a result of, so that a sweep that was interrupted, or grows, computes
-only what is new.
+Each result has a file whose name is a digest of everything that it depends on. So a sweep that was interrupted, or that
+is repeated with more pairs, computes only the results that are missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from heads.registry import make_head
 from heads.splitting.splits import Split
 from heads.threads import limited
 
-DRAWS = 1000  # bootstrap samples
+DRAWS = 1000  # the number of bootstrap samples
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class Result:
-    """How a pair did.
+    """The scores of a pair.
 
     Attributes
     ----------
+    pair : Pair
     summary : dict
-        See `Evaluation.summary`; empty where it failed.
+        See `Evaluation.summary`; empty where the pair failed.
     right, loss : ndarray of shape (n,)
-        For each image that was held out: whether its class was found, the mean over the splits that held it out; and
-        its log-loss. NaN for the others.
+        For each image that was held out: the share of the splits that held it out and predicted it right; and its mean
+        log-loss. NaN for all other images.
     error : str
-        Why it failed, if it did.
+        The reason why the pair failed; empty where it did not.
     """
 
     pair: Pair
@@ -67,7 +68,7 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        """Mean over the splits; below all others where it failed."""
+        """The mean accuracy over the splits; -1 where the pair failed."""
         return -1.0 if self.error else float(self.summary["valid"]["accuracy"]["mean"])
 
 
@@ -77,33 +78,67 @@ def sweep(
     labels: np.ndarray,
     groups: np.ndarray,
     protocol: Protocol,
-    folder: Path,
+    folder: Path | None = None,
     *,
     views: Views | None = None,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
-    """Judge every pair on the splits of `protocol`.
+    """Score every pair on the splits of `protocol`.
 
     Parameters
     ----------
     features : mapping of str to Features
-        Of the same images; each process opens them itself, and maps their files.
+        Features of the same images, by name. Each process opens their files itself, and maps them into memory.
+    pairs : sequence of Pair
     labels, groups : ndarray of shape (n,)
-        See `heads.splitting.splits`.
-    folder : Path
-        Where results are kept.
+        The classes of the images, and values that are equal for images that stay together (see
+        `heads.splitting.splits`).
+    protocol : Protocol
+    folder : Path, optional
+        The folder of the results. Results that it holds already are not computed again.
+    views : Views, optional
+        How the views of images are used; by default there is one view.
     jobs : int
-        Processes; each uses one thread.
+        The number of processes; each of them uses one thread.
     progress : callable, optional
-        Called with the number of pairs done and of all.
+        Called with the number of pairs that are done, and of all pairs.
 
     Returns
     -------
     list of Result
-        The best first, by accuracy and then by log-loss; what failed comes last.
+        The best first, by accuracy and then by log-loss; pairs that failed come last.
+
+    Raises
+    ------
+    StorageFailure
+        When the folder cannot be written, or a process is killed.
     """
     views = views or Views()
+    splits = protocol.splits(labels, groups)
+    files: dict[Pair, Path] = {}
+    if folder is not None:
+        folder = _result_folder(folder)
+        files = {pair: folder / f"{_key(features[pair.features], pair, labels, splits, views)}.npz" for pair in pairs}
+    results = {pair: result for pair, file in files.items() if (result := _read(file, pair, len(labels))) is not None}
+    missing = [pair for pair in dict.fromkeys(pairs) if pair not in results]
+    total = len(results) + len(missing)
+    if progress and results:
+        progress(len(results), total)
+    arguments = [(features[pair.features], pair, labels, groups, splits, views) for pair in missing]
+    for result in _evaluated(arguments, min(jobs, len(arguments))):
+        results[result.pair] = result
+        if files and not result.error:
+            _write(files[result.pair], result)
+        if progress:
+            progress(len(results), total)
+    # Processes end in any order, which must not decide between equal results.
+    in_order = [results[pair] for pair in dict.fromkeys(pairs)]
+    return sorted(in_order, key=lambda result: (-result.accuracy, np.nanmean(result.loss), result.error))
+
+
+def _result_folder(folder: Path) -> Path:
+    """The folder of the results, which is made if it does not exist."""
     try:
         folder = real_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,54 +146,42 @@ def sweep(
         raise StorageFailure(
             f"cannot keep results in {folder}: {error.strerror or error}; choose another folder with `out`."
         ) from error
-    splits = protocol.splits(labels, groups)
-    files = {pair: folder / f"{_key(features[pair.features], pair, labels, splits, views)}.npz" for pair in pairs}
-    results = {pair: result for pair, file in files.items() if (result := _read(file, pair, len(labels))) is not None}
-    missing = [pair for pair in files if pair not in results]
-    if progress and results:
-        progress(len(results), len(files))
-    arguments = [(features[pair.features], pair, labels, groups, splits, views) for pair in missing]
-    for result in _judged(arguments, min(jobs, len(arguments))):
-        results[result.pair] = result
-        if not result.error:
-            _write(files[result.pair], result)
-        if progress:
-            progress(len(results), len(files))
-    in_order = [results[pair] for pair in files]  # processes end in any order, which must not decide between equals
-    return sorted(in_order, key=lambda result: (-result.accuracy, np.nanmean(result.loss), result.error))
+    return folder
 
 
 def unbiased(results: Sequence[Result], groups: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """The accuracy to expect of the best of several results.
+    """The accuracy to expect of the best of several results on new images.
 
-    The best score of many is too good, because it was chosen for being high. Bootstrap bias-corrected cross-validation
+    The best score of many is too high, because it was chosen for being high. Bootstrap bias-corrected cross-validation
     (Tsamardinos, Greasidou and Borboudakis 2018, "Bootstrapping the out-of-sample predictions for efficient and
-    accurate cross-validation") chooses on samples of the images held out, and scores what was chosen on the images left
-    out of the sample. The choice is that of `sweep`, by accuracy and then by log-loss, and goes by the sample alone:
-    what is still equal is drawn at random. To take the first in the order of `results` instead would prefer what is
-    best on all images, those left out among them: of 60 results that guess on 30 images, 0.527 in place of 0.5.
+    accurate cross-validation") chooses a result on a sample of the held-out images, and scores it on the images outside
+    the sample. The choice is that of `sweep`, by accuracy and then by log-loss, from the sample alone: results that are
+    still equal are drawn at random. To take the first of them in the order of `results` would prefer what is best on
+    all images, including those outside the sample: for 60 results that guess on 30 images, 0.527 instead of 0.5.
 
-    Predictions are bootstrapped, heads are not fitted again. A head that predicts an image of the sample was fitted on
-    the labels of images that are left out, and so a chance agreement of features and labels counts on both sides. That
-    part of the optimism stays, and shrinks as images are added. With shuffled labels of two classes and 60 results of
-    ridge and nearest neighbours by 5 folds, 0.54 is expected on 30 images, 0.53 on 60 and 0.51 on 120, where 0.5 is
-    right and choosing by inner folds gives 0.50.
+    Predictions are bootstrapped; heads are not fitted again. A head that predicts an image of the sample was fitted to
+    the labels of images outside it, so a chance agreement of features and labels counts on both sides. That part of the
+    optimism remains, and is smaller with more images. With shuffled labels of two classes and 60 results of ridge and
+    nearest neighbours by 5 folds, the expectation is 0.54 for 30 images, 0.53 for 60 and 0.51 for 120, where 0.5 is
+    right and a choice by inner folds gives 0.50.
 
     Parameters
     ----------
     results : sequence of Result
-        Those that failed are passed over.
+        Results that failed are ignored.
     groups : ndarray of shape (n,)
-        Images of equal content are drawn together.
+        Images of a group are drawn together.
+    seed : int
+        The seed of the samples.
 
     Returns
     -------
     dict
-        ``accuracy``, the mean over the samples, and ``low`` and ``high``, between which 95 % of them are. Where all
-        images held out have one content, there is nothing to choose on: the mean of all results, between 0 and 1.
+        ``accuracy``, the mean over the samples, and ``low`` and ``high``, between which 95 % of the samples are. Where
+        all held-out images are one group, no choice is possible: the mean of all results, between 0 and 1.
     """
-    judged = [result for result in results if not result.error]
-    right, loss = (np.stack([getattr(one, name) for one in judged], axis=1) for name in ("right", "loss"))
+    valid = [result for result in results if not result.error]
+    right, loss = (np.stack([getattr(one, name) for one in valid], axis=1) for name in ("right", "loss"))
     held_out = ~np.isnan(right).any(1)
     right, loss = right[held_out], loss[held_out]
     distinct, member = np.unique(groups[held_out], return_inverse=True)
@@ -168,22 +191,22 @@ def unbiased(results: Sequence[Result], groups: np.ndarray, seed: int = 0) -> di
     scores: list[float] = []
     while len(scores) < DRAWS:
         weight = np.bincount(rng.integers(len(distinct), size=len(distinct)), minlength=len(distinct))[member]
-        if weight.all():  # few images: the sample may leave none out
+        if weight.all():  # a sample of few images may contain all of them
             continue
-        sums = -(weight @ right).round(9), (weight @ loss).round(9)  # rounded, so that equal ones are equal
-        chosen = np.lexsort((rng.random(len(judged)), sums[1], sums[0]))[0]
+        sums = -(weight @ right).round(9), (weight @ loss).round(9)  # rounding errors must not decide
+        chosen = np.lexsort((rng.random(len(valid)), sums[1], sums[0]))[0]
         scores.append(float(right[weight == 0, chosen].mean()))
     low, high = np.percentile(scores, [2.5, 97.5])
     return {"accuracy": float(np.mean(scores)), "low": float(low), "high": float(high)}
 
 
-def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
-    """Results as they come, from so many processes."""
+def _evaluated(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
+    """The results of `_evaluate_pair` for each tuple of arguments, in any order, from this number of processes."""
     if jobs <= 1:
         for one in arguments:
-            yield _judge(*one)
+            yield _evaluate_pair(*one)
         return
-    # Processes of their own, not forks: the threads of BLAS and Keras do not survive a fork.
+    # The processes are spawned, not forked, because the threads of BLAS and Keras do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with (
         Lifeline(context) as line,
@@ -191,23 +214,23 @@ def _judged(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
     ):
         try:
             with signals_blocked():
-                futures = [pool.submit(_judge, *one) for one in arguments]
-            for done in as_completed(futures):
-                yield done.result()
+                futures = [pool.submit(_evaluate_pair, *one) for one in arguments]
+            for future in as_completed(futures):
+                yield future.result()
         except BrokenProcessPool as error:
             raise StorageFailure(
                 "a process of the sweep was killed, perhaps for want of memory. What it had judged is kept: run the "
                 "same sweep again, with fewer `jobs`."
             ) from error
-        except BaseException:  # the pool would wait until its processes have finished what they compute
+        except BaseException:  # without this, the pool would wait until its processes have finished their work
             line.cut()
             raise
 
 
-def _judge(
+def _evaluate_pair(
     features: Any, pair: Pair, labels: np.ndarray, groups: np.ndarray, splits: list[Split], views: Views
 ) -> Result:
-    """Evaluate one pair, in one thread."""
+    """Score one pair, in one thread."""
     empty = np.full(len(labels), np.nan)
     try:
         with limited(1, openmp=True):
@@ -219,7 +242,7 @@ def _judge(
                 lambda: make_head(pair.head, dict(pair.params)),
                 views=views,
             )
-    except (LayertapError, ValueError, MemoryError) as error:  # one pair that cannot be is no end of the others
+    except (LayertapError, ValueError, MemoryError) as error:  # the other pairs go on
         return Result(pair, {}, empty, empty, one_line(error))
     column = np.searchsorted(np.unique(labels), labels)
     right, loss, times = np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(labels))
@@ -234,11 +257,11 @@ def _judge(
 
 
 def _key(features: Any, pair: Pair, labels: np.ndarray, splits: list[Split], views: Views) -> str:
-    """What identifies a result: the rows, the head, the labels, the splits and the version of Layertap."""
+    """The digest of everything that a result depends on: features, head, labels, splits and version of Layertap."""
     state = hashlib.sha256()
     code = user_code.digest(pair.head) if user_code.is_file(pair.head) else ""
-    what = [own_version(), features.digest, pair.head, code, dict(pair.params), views.count, views.average]
-    state.update(json.dumps(what, sort_keys=True).encode())
+    settings = [own_version(), features.digest, pair.head, code, dict(pair.params), views.count, views.average]
+    state.update(json.dumps(settings, sort_keys=True).encode())
     for array in (np.asarray(features.keys()[0]), labels.astype(str), *(rows for split in splits for rows in split)):
         state.update(np.ascontiguousarray(array).tobytes())
     return state.hexdigest()[:32]
@@ -254,7 +277,7 @@ def _write(file: Path, result: Result) -> None:
 
 
 def _read(file: Path, pair: Pair, images: int) -> Result | None:
-    """The result in a file, for this number of images; None where there is none that can be read."""
+    """The result in a file, for this number of images; None where there is no such file, or it cannot be read."""
     try:
         arrays = read_arrays(file, ("summary", "right", "loss"))
         summary = json.loads(str(arrays["summary"]))

@@ -1,7 +1,7 @@
-"""Tasks: what a head predicts, and how that is scored. The type of the targets tells which.
+"""Tasks: what a head predicts, and how predictions are scored. The dtype of the targets determines the task.
 
-classes      shape (n,), text or integers: each image is of one class
-regression   shape (n,) or (n, k), float: numbers
+classes      shape (n,), strings or integers: each image has one class
+regression   shape (n,) or (n, k), float: each image has one number or several
 multilabel   shape (n, k), bool: each image has any number of labels
 """
 
@@ -17,7 +17,7 @@ from heads.registry import Head
 
 
 class Task:
-    """What is asked of the outputs of heads: probabilities where they have them, numbers otherwise.
+    """The base of all tasks: how the outputs of heads, which are probabilities or numbers, are scored.
 
     Attributes
     ----------
@@ -28,46 +28,50 @@ class Task:
     name: str
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
-        """By what splits are balanced: shape (n,)."""
+        """The values by which splits are stratified: shape (n,)."""
         return np.zeros(len(targets), np.int64)
 
     def score(self, classes: np.ndarray | None, truth: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
-        """The scores of what was said of some rows (see `heads.evaluation.metrics`).
+        """The scores of the outputs for some rows (see `heads.evaluation.metrics`).
 
         Parameters
         ----------
         classes : ndarray or None
-            Those that columns of the outputs are of (see `classes_of`).
+            The classes of the columns of the outputs (see `classes_of`).
+        truth : ndarray of shape (n,) or (n, k)
+            The targets of the rows.
+        outputs : ndarray of shape (n, ...)
+            Probabilities or numbers.
         """
         raise NotImplementedError
 
     def quality(self, scores: Sequence[dict[str, Any]]) -> tuple[float, float]:
-        """What is the higher the better the scores of some folds are."""
+        """A number, and one that decides between equals, that are higher for better scores of the folds."""
         raise NotImplementedError
 
     def predicted(self, classes: np.ndarray | None, outputs: np.ndarray) -> np.ndarray:
-        """What the outputs amount to: targets of the same shape as the truth."""
+        """The targets that the outputs predict, in the shape of the truth."""
         return outputs
 
     def worst(self, classes: np.ndarray | None, truth: np.ndarray, outputs: np.ndarray, most: int) -> np.ndarray:
-        """Positions of the rows that were mistaken, the surest mistakes first; `most` of them."""
+        """Positions of the rows with wrong predictions, the most confident mistakes first; at most `most`."""
         raise NotImplementedError
 
     def classes_of(self, head: Head) -> np.ndarray | None:
-        """The classes that the columns of the head's outputs are of; None where they are no classes."""
+        """The classes of the columns of the head's outputs; None where there are no classes."""
         return None
 
     def all_classes(self, targets: np.ndarray) -> np.ndarray | None:
-        """The same of outputs as `whole` makes them."""
+        """The classes of the columns of outputs that `whole` returns; None where there are no classes."""
         return None
 
     def whole(self, targets: np.ndarray, classes: np.ndarray | None, outputs: np.ndarray) -> np.ndarray:
-        """Outputs with a column for every class of `targets`, 0 for those that the head did not know."""
+        """Outputs with a column for every class of `targets`, filled with 0 for classes that the head does not know."""
         return outputs
 
 
 class Classes(Task):
-    """Classification: by accuracy, ties by log-loss."""
+    """Classification: heads are compared by accuracy, and by log-loss where accuracies are equal."""
 
     name = "classes"
 
@@ -97,7 +101,7 @@ class Classes(Task):
 
 
 class Regression(Task):
-    """Numbers: by the share of the variance that is explained, which is the same in any unit."""
+    """Numbers: heads are compared by the share of the variance that they explain, which does not depend on the unit."""
 
     name = "regression"
 
@@ -109,12 +113,12 @@ class Regression(Task):
 
     def worst(self, classes: np.ndarray | None, truth: np.ndarray, outputs: np.ndarray, most: int) -> np.ndarray:
         spread = truth.std(0)
-        far = np.abs(truth - outputs) / np.where(spread > 0, spread, 1)
-        return np.argsort(-far.reshape(len(far), -1).max(1), kind="stable")[:most]
+        errors = np.abs(truth - outputs) / np.where(spread > 0, spread, 1)
+        return np.argsort(-errors.reshape(len(errors), -1).max(1), kind="stable")[:most]
 
 
 class MultiLabel(Task):
-    """Several labels: by average precision, which needs no threshold; ties by log-loss."""
+    """Several labels: heads are compared by average precision, which needs no threshold, and then by log-loss."""
 
     name = "multilabel"
 
@@ -128,26 +132,34 @@ class MultiLabel(Task):
         return outputs > 0.5
 
     def worst(self, classes: np.ndarray | None, truth: np.ndarray, outputs: np.ndarray, most: int) -> np.ndarray:
-        sureness = np.where(truth != (outputs > 0.5), np.abs(outputs - 0.5), -1).max(1)
-        order = np.argsort(-sureness, kind="stable")[:most]
-        return order[sureness[order] >= 0]
+        confidence = np.where(truth != (outputs > 0.5), np.abs(outputs - 0.5), -1).max(1)  # -1: all labels are right
+        order = np.argsort(-confidence, kind="stable")[:most]
+        return order[confidence[order] >= 0]
 
 
 def task_of(targets: np.ndarray) -> Task:
-    """The task that targets of this type make."""
+    """The task of targets with this dtype.
+
+    Examples
+    --------
+    >>> task_of(np.array([0.5, 1.5])).name
+    'regression'
+    """
     return Regression() if targets.dtype.kind == "f" else MultiLabel() if targets.dtype.kind == "b" else Classes()
 
 
 def outputs(head: Any, X: Any) -> np.ndarray:
-    """Probabilities of a head that has them, its predictions otherwise."""
-    said: np.ndarray = (head.predict_proba if hasattr(head, "predict_proba") else head.predict)(X)
-    return said
+    """The probabilities that the head predicts for `X`, or its predictions, where it has no probabilities."""
+    predictions: np.ndarray = (head.predict_proba if hasattr(head, "predict_proba") else head.predict)(X)
+    return predictions
 
 
 def _known(classes: np.ndarray | None) -> np.ndarray:
+    """The classes, which are known in every classification."""
     assert classes is not None, "classification has classes"
     return classes
 
 
 def _mean(scores: Sequence[dict[str, Any]], name: str) -> float:
+    """The mean of a score over folds; 0 where no fold defines it."""
     return metrics.mean_and_deviation([one[name] for one in scores])["mean"] or 0.0

@@ -1,4 +1,4 @@
-"""Views: several rows of features for each image, which train together and never fall on both sides of a split."""
+"""Views: several rows of features for each image, which are never divided by a split."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from heads.registry import Head
 from heads.splitting.groups import encode_groups, fit_params
 from heads.validation import finite
 
-LARGE = 2**28  # bytes of features that are read at a time, where they need not all be in memory
+LARGE = 2**28  # features with more bytes than this are read in parts, where a head allows it
 
 
 @dataclass(frozen=True)
 class Views:
-    """How the rows of images are used, of which each has `count`, one after another; the first is the plain image.
+    """How the views of images are used: each image has `count` consecutive rows, of which the first is the plain image.
 
-    A head is fitted on all views of its training images. It is judged on plain images, or on the mean of what it says
-    of all views of an image (test-time augmentation, Krizhevsky et al. 2012).
+    A head is fitted to all views of its training images. It predicts from the plain image, or predicts the mean over
+    all views of an image (test-time augmentation, Krizhevsky et al. 2012).
 
     Parameters
     ----------
     count : int
+        The number of views of an image.
     average : bool
+        Whether predictions are averaged over views.
 
     Raises
     ------
     TypeError, ValueError
-        When they are something else.
+        When a parameter has another type, or `count` is below 1.
     """
 
     count: int = 1
@@ -51,41 +53,42 @@ class Views:
         images: np.ndarray | None = None,
         groups: np.ndarray | None = None,
     ) -> Head:
-        """Fit `head` on all views of these images.
+        """Fit `head` to all views of some images.
 
-        A head that takes groups is told which rows are of one content, where any has several.
+        A head whose `fit` takes groups is given those of the rows, where any group has several rows.
 
         Parameters
         ----------
         features : array of shape (n_images * count, ...)
         targets : ndarray of shape (n_images,) or (n_images, k)
         images : ndarray of shape (m,), optional
-            Positions; all images by default.
+            The positions of the images; by default all of them.
         groups : ndarray of shape (n_images,), optional
-            See `heads.splitting.splits`; by default each image is one of its own.
+            Equal for images that stay together (see `heads.splitting.splits`); by default every image is a group.
         """
         images = np.arange(len(targets)) if images is None else images
         groups = np.arange(len(targets)) if groups is None else groups
-        rows, repeated = self._all(images), np.repeat(targets[images], self.count, axis=0)
+        rows, repeated = self._rows(images), np.repeat(targets[images], self.count, axis=0)
         options = fit_params(head, encode_groups(np.repeat(groups[images], self.count), repeated))
-        # Some heads read what they need batch by batch; the others need their rows in memory.
+        # Some heads read the features batch by batch; the others need all of them in memory.
         lazy = isinstance(features, LazyRows) and getattr(head, "reads_batches", False)
         lazy = lazy and (features.nbytes > LARGE or getattr(head, "reads_keys", False))
         with finite(features):
             return head.fit(features.take(rows) if lazy else features[rows], repeated, **options)
 
     def outputs(self, head: Head, features: Any, images: np.ndarray) -> np.ndarray:
-        """Probabilities of these images, (m, n_classes), or the numbers that are predicted, (m,) or (m, k)."""
-        rows = self._all(images) if self.average else images * self.count
+        """The probabilities of these images, (m, n_classes), or the numbers that are predicted, (m,) or (m, k)."""
+        rows = self._rows(images) if self.average else images * self.count
         step = max(1, LARGE // max(1, getattr(features, "nbytes", 0) // max(1, len(features))))
         starts = range(0, max(1, len(rows)), step)
         with finite(features):
-            said = np.concatenate([outputs(head, features[rows[start : start + step]]) for start in starts])
-        return self.mean(said) if self.average else said
+            predictions = np.concatenate([outputs(head, features[rows[start : start + step]]) for start in starts])
+        return self.mean(predictions) if self.average else predictions
 
-    def mean(self, said: np.ndarray) -> np.ndarray:
-        """Mean over the views of each image: shape (m * count, ...) to (m, ...)."""
-        return said.reshape(-1, self.count, *said.shape[1:]).mean(1)
+    def mean(self, predictions: np.ndarray) -> np.ndarray:
+        """The mean over the views of each image: shape (m * count, ...) to (m, ...)."""
+        return predictions.reshape(-1, self.count, *predictions.shape[1:]).mean(1)
 
-    def _all(self, images: np.ndarray) -> np.ndarray:
+    def _rows(self, images: np.ndarray) -> np.ndarray:
+        """The positions of the rows of all views of these images."""
         return (images[:, None] * self.count + np.arange(self.count)).reshape(-1)

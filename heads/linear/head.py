@@ -1,4 +1,4 @@
-"""`LinearHead`: softmax regression that chooses its regularisation among many strengths, trained in the same passes."""
+"""`LinearHead`: softmax regression that chooses the strength of its regularisation by held-out rows."""
 
 from __future__ import annotations
 
@@ -22,60 +22,67 @@ from heads.splitting.groups import encode_groups, inner_split
 from heads.storage.npz import FILE, read_arrays
 from heads.validation import as_rows, require
 
-# In steps of 4. On 49 problems, steps of 2 and a wider range chose heads no more accurate, steps of 16 worse ones.
+# The default strengths. On 49 problems, steps of 2 and a wider range did not choose more accurate heads; steps of 16
+# chose worse ones.
 STRENGTHS = tuple(4.0**power for power in range(3, -6, -1))
-# L-BFGS ends where the loss can be expected to fall by no more than this share: in the grid, where accuracies are
+# L-BFGS stops where the loss is expected to fall by no more than these shares of it: in the grid, whose accuracies have
 # settled by then, and when the chosen setting is trained on all rows.
 GRID_TOLERANCE, TOLERANCE = 1e-3, 1e-5
-RANGE = 1e-12, 1e12  # of strengths and rates
+RANGE = 1e-12, 1e12  # the smallest and the largest strength or rate
 DTYPES = [np.float32, np.float64]
-CHUNK = 2**22  # numbers that are read together for predictions
+CHUNK = 2**22  # the values of features that are read at a time for predictions
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):
-    """L2-regularised softmax regression on features scaled to zero mean, unit variance; it finds its own settings.
+    """L2-regularised softmax regression that chooses its own settings, on features of zero mean and unit variance.
 
-    All settings are trained together on a part of the training rows, one pass of the features serving all of them,
-    and scored on the inner rest; the most accurate (see `heads.linear.grid.best_of`) is trained again on all rows.
-    Strengths that only overfit more and more are given up on the way. Features from a cache are read batch by batch,
-    and need not fit into memory.
+    All settings are trained at the same time on a part of the training rows, so that one pass over the features serves
+    all of them, and are scored on the rest. The most accurate one (see `heads.linear.grid.best_of`) is trained again on
+    all rows. Strengths that only overfit more and more are abandoned earlier. Features from a cache are read batch by
+    batch, and need not fit into memory.
 
     Parameters
     ----------
     strengths : float or sequence of float, optional
-        Strengths to choose among: ``strength * n_features / 2`` times the sum of squared weights is added to the sum of
-        the log-losses, so that a strength means the same for narrow and wide features; ``1 / (strength * n_features)``
-        is scikit-learn's C for three classes and more (see `heads.linear.grid.Fit`), and 0.25 the default of
-        `LogisticHead`. By default 64 to 1 / 1024, in steps of 4.
+        The strengths to choose among: ``strength * n_features / 2`` times the sum of squared weights is added to the
+        sum of the log-losses, so that a strength means the same for narrow and for wide features.
+        ``1 / (strength * n_features)`` is scikit-learn's C for three classes and more (see `heads.linear.grid.Fit`), so
+        that 0.25 is the default of `LogisticHead`. By default 64 to 1 / 1024, in steps of 4.
     learning_rates : float or sequence of float, optional
-        Where they are given, every strength is trained with every rate by stochastic gradient descent, with momentum
-        and rates that fall along a cosine. By default L-BFGS trains every strength, which needs no rate.
+        With rates, every strength is trained with every rate by stochastic gradient descent, with momentum and rates
+        that fall along a cosine. By default every strength is trained by L-BFGS, which needs no rate.
     epochs : int
-        Passes over the features: at most so many for L-BFGS, just so many for gradient descent.
+        The number of passes over the features: the largest number for L-BFGS, the exact one for gradient descent.
     inner : float
-        Share of the rows that settings are scored on, 0 to 1. On 52 problems a quarter chose heads that fell behind the
-        best of the grid by 0.08 points of accuracy, 0.15 by 0.12, a half by 0.10. With fewer than two rows of some
-        class, or groups of rows, none are held out: the middle strength is taken, and the rate with the lowest loss on
-        all rows.
+        The share of the rows on which settings are scored, from 0 to below 1. On 52 problems the chosen heads fell
+        behind the best of the grid by 0.08 points of accuracy with a quarter, by 0.12 with 0.15, and by 0.10 with a
+        half. If a class has a single row, or group of rows, none are held out: the middle strength is taken, and the
+        rate with the lowest loss on all rows.
     batch_size : int
-        Rows of a step of gradient descent.
+        The number of rows of a step of gradient descent.
     seed : int
-        Of the inner split, and of the order of rows in gradient descent.
+        The seed of the held-out rows, and of the order of rows in gradient descent.
     class_weight : dict, "balanced" or None
-        Weights of the classes in the loss, as scikit-learn has them.
+        The weights of the classes in the loss, as in scikit-learn.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
     coef_ : ndarray of shape (n_classes, n_features), float64
     intercept_ : ndarray of shape (n_classes,), float64
-        The two make a dense layer for features as they come, not scaled.
+        The two are a dense layer for features that are not scaled.
     n_features_in_ : int
     scores_ : list of dict
-        For each setting ``strength``, ``learning_rate``, ``epochs``, and on the inner rows ``accuracy`` and
-        ``log_loss`` (0 and infinity where it diverged). Empty where there was nothing to choose.
+        For each setting ``strength``, ``learning_rate`` and ``epochs``, and on the held-out rows ``accuracy`` and
+        ``log_loss`` (0 and infinity where it diverged). It is empty where there was nothing to choose.
     chosen_ : dict
-        ``strength`` and ``learning_rate`` that the head was trained with.
+        The ``strength`` and the ``learning_rate`` that the head was trained with.
+
+    Examples
+    --------
+    >>> X, y = np.array([[0.0], [1.0], [8.0], [9.0]] * 4), np.array(["a", "a", "b", "b"] * 4)
+    >>> LinearHead().fit(X, y).predict(np.array([[0.5]])).tolist()
+    ['a']
     """
 
     reads_batches = True
@@ -104,7 +111,14 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that are held out together, or not at all (see `heads.splitting.groups`).
+            Equal for rows that stay together when rows are held out (see `heads.splitting.groups`).
+
+        Raises
+        ------
+        BadData
+            When there is only one class.
+        InvalidChoice
+            When a parameter is out of range.
         """
         strengths, rates = self._settings()
         X, y = self._rows(X, y)
@@ -113,16 +127,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self.classes_, target = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise BadData("a linear head needs rows of at least 2 classes; received 1 class.")
-        sample_weight = None
-        if self.class_weight is not None:
-            sample_weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)[target].astype(
-                np.float32
-            )
         train = partial(
             train_grid,
             [X],
             target,
-            sample_weight=sample_weight,
+            sample_weight=self._sample_weight(y, target),
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=self.seed,
@@ -138,15 +147,22 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             best = best_of(fits)
             strengths = [best.strength]
             if best.learning_rate is None:
-                start = best  # which L-BFGS has not far to go from; gradient descent takes its passes from zeros
+                start = best  # L-BFGS needs few passes from there; gradient descent starts from zeros again
             else:
                 rates = [best.learning_rate]
-        judged = rows if rates is not None and len(rates) > 1 else rows[:0]
-        [fits] = train(rows, judged, strengths=strengths, learning_rates=rates, tolerance=TOLERANCE, start=start)
+        scored = rows if rates is not None and len(rates) > 1 else rows[:0]
+        [fits] = train(rows, scored, strengths=strengths, learning_rates=rates, tolerance=TOLERANCE, start=start)
         best = min(fits, key=lambda fit: fit.log_loss)
         self.chosen_ = _summary(best)
         self.coef_, self.intercept_ = best.dense()
         return self
+
+    def _sample_weight(self, y: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+        """The weight of each row in the loss, by its class; None where all weights are 1."""
+        if self.class_weight is None:
+            return None
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        return weights[target].astype(np.float32)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each row."""
@@ -167,19 +183,19 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         return out
 
     def save(self, folder: Path) -> None:
-        """Write ``head.npz`` into `folder`: what predicts, without the scores of the grid."""
+        """Write ``head.npz`` into `folder`: the classes and the dense layer, without the scores of the grid."""
         check_is_fitted(self)
         classes = np.array(self.classes_.tolist()) if self.classes_.dtype == object else self.classes_
         np.savez(folder / FILE, classes=classes, coef=self.coef_, intercept=self.intercept_)
 
     @classmethod
     def load(cls, folder: Path, params: dict[str, Any]) -> Self:
-        """The head that `save` wrote.
+        """The head that `save` wrote into `folder`.
 
         Raises
         ------
         DamagedFile
-            When it cannot be read, or is no such head.
+            When the file cannot be read, or holds something else.
         """
         arrays = read_arrays(folder, ("classes", "coef", "intercept"), lambda arrays: _check(**arrays))
         head = cls(**params)
@@ -189,7 +205,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         return head
 
     def _settings(self) -> tuple[list[float], list[float] | None]:
-        """Strengths and rates as lists, once all parameters have been checked."""
+        """The strengths and the rates as lists, once all parameters have been checked."""
         for name, least in (("epochs", 1 if self.learning_rates is not None else 2), ("batch_size", 1)):
             require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
         require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
@@ -198,7 +214,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         return strengths or list(STRENGTHS), _numbers("learning_rates", self.learning_rates)
 
     def _rows(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """Features and labels that have been checked; lazy features as they are, others of shape (n, d)."""
+        """Features and labels that have been checked: lazy rows as they are, others of shape (n, d)."""
         if not isinstance(X, LazyRows):
             return validate_data(self, as_rows(X), y, dtype=DTYPES)
         validate_data(self, as_rows(X[:1]), dtype=DTYPES)
@@ -207,21 +223,22 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         return X, y
 
 
-def _numbers(name: str, given: Any) -> list[float] | None:
-    """The values of a parameter that may be one number or several."""
-    if given is None:
+def _numbers(name: str, value: Any) -> list[float] | None:
+    """The values of a parameter that may be one number or several, once they have been checked."""
+    if value is None:
         return None
     try:
-        values = np.atleast_1d(given)
+        values = np.atleast_1d(value)
     except ValueError:  # lists of several lengths
         values = np.empty(0)
     least, most = RANGE
     right = values.ndim == 1 and values.size > 0 and values.dtype.kind in "iuf"
-    require(right and bool(np.all((values >= least) & (values <= most))), name, given, f"from {least:g} to {most:g}")
+    require(right and bool(np.all((values >= least) & (values <= most))), name, value, f"from {least:g} to {most:g}")
     return values.astype(np.float64).tolist()
 
 
 def _summary(fit: Fit, *more: str) -> dict[str, Any]:
+    """The setting of `fit`, and more of its attributes, by name."""
     return {name: getattr(fit, name) for name in ("strength", "learning_rate", *more)}
 
 

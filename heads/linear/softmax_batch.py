@@ -1,9 +1,9 @@
-"""What a batch of rows gives many softmax layers at once: their losses, gradients and right answers.
+"""The losses, gradients and correct predictions of many softmax layers at once, for a batch of rows.
 
-Weights have the shape (S, k, d + 1): S settings of k classes, for features scaled to zero mean and unit variance, the
-intercepts in the last column. The settings lie one below the other, so that a batch takes two products of matrices for
-all of them. In the logits, of shape (S, k, m), rows run along the last axis: the softmax then works on whole lines of
-memory, several times faster than across ten classes.
+Weights have the shape (S, k, d + 1): S settings of k classes, for features scaled to zero mean and unit variance, with
+the intercepts in the last column. All settings together are one matrix, so that a batch takes two matrix products. In
+the logits, of shape (S, k, m), rows are along the last axis: the softmax is then computed on contiguous memory, several
+times faster than across ten classes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from heads.threads import blas_threads, limited
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Rows that are worked on together: many enough for products of matrices, few enough for the caches of a processor.
-# Sums are over such pieces in their order, so that results do not depend on the number of threads.
+# The number of rows that are processed together: enough for fast matrix products, and few enough for the caches of a
+# processor. Sums are taken over such pieces in their order, so that results do not depend on the number of threads.
 PIECE = 512
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What brings features to zero mean and unit variance: ``(X - mean) * factor``.
+    """The scale that gives features zero mean and unit variance: ``(X - mean) * factor``.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Scale:
         ValueError
             When a feature is not finite.
         """
-        # Values near their mean leave float32 its digits.
+        # Values near zero, less a rough mean, keep their digits in float32.
         shift = _as_matrix(features, rows[:PIECE]).mean(0, dtype=np.float64).astype(np.float32)
 
         def moments(part: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ class Scale:
         mean = (shift + mean).astype(np.float32)
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
             raise ValueError("Input X contains NaN, infinity or a value too large for dtype('float32').")
-        # What differs by rounding alone is constant, and of no use.
+        # Features that differ only by rounding are constant, and are ignored.
         constant = deviation <= 1e-6 * np.abs(mean)
         return cls(mean, np.where(constant, 0, 1 / np.where(constant, 1, deviation)).astype(np.float32))
 
@@ -84,10 +84,10 @@ def loss_and_gradient(
     Parameters
     ----------
     X : ndarray of shape (m, d + 1), float32
-        As `Scale.apply` gives them.
+        Rows as `Scale.apply` returns them.
     target : ndarray of shape (m,), int
     sample_weight : ndarray of shape (m,), float32, optional
-        Weights of the rows.
+        The weights of the rows.
 
     Returns
     -------
@@ -106,19 +106,20 @@ def loss_and_gradient(
 
 
 def hits_and_losses(weights: np.ndarray, X: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """How many of some rows each setting gets right, and the sum of its log-losses: shape (2, S), float64."""
+    """The number of rows that each setting predicts right, and the sum of its log-losses: shape (2, S), float64."""
     logits = _logits(weights, X)
     right = (logits.argmax(1) == target).sum(1)
     return np.stack([right, _exponentials(logits, target)[0].sum(1, dtype=np.float64)])
 
 
 def _logits(weights: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """The logits of all settings: shape (S, k, m)."""
     settings, k, width = weights.shape
     return (weights.reshape(-1, width) @ X.T).reshape(settings, k, len(X))
 
 
 def _exponentials(logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log-losses and sums of exponentials, each of shape (S, m); `logits` become the exponentials."""
+    """Log-losses and sums of exponentials, each of shape (S, m); `logits` are replaced by the exponentials."""
     logits -= logits.max(1, keepdims=True)
     chosen = logits[:, target, np.arange(len(target))]
     np.exp(logits, out=logits)
@@ -137,10 +138,10 @@ def pieces(rows: np.ndarray, size: int = PIECE) -> list[np.ndarray]:
 
 
 class WorkerThreads:
-    """Threads, one for each core that BLAS would use, and BLAS kept to one core while they work.
+    """Threads, one for each core that BLAS would use, while BLAS itself is limited to one core.
 
-    Reading, scaling and the softmax then run on all cores, not only the products of matrices; and no thread spins
-    while it waits for others, which costs tens of times the work where other processes want the cores as well.
+    So reading, scaling and the softmax run on all cores, not only the matrix products. No thread waits actively for
+    others, which takes many times longer than the work where other processes use the cores as well.
     """
 
     def __enter__(self) -> WorkerThreads:

@@ -1,8 +1,8 @@
-"""How weights are found: of one setting by L-BFGS, a pass at a time, or of many at once by steps, a batch at a time.
+"""The solvers: L-BFGS for one setting, pass by pass, and gradient descent for many settings at once, batch by batch.
 
-Weights have the shape (k, d + 1): a row for each class, of features scaled to zero mean and unit variance, and the
-intercept last. The loss is the mean log-loss of the softmax plus penalty / 2 times the sum of squared weights without
-the intercepts.
+The weights of a setting have the shape (k, d + 1): a row for each class, for features scaled to zero mean and unit
+variance, with the intercept last. The loss is the mean log-loss of the softmax plus penalty / 2 times the sum of the
+squared weights without the intercepts.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh
 
-MEMORY = 5  # steps that L-BFGS remembers
-DECREASE = 1e-4  # share of the decrease promised by the slope that a step must bring (Armijo)
-NOISE = 1e-6  # relative; below it, losses in float32 do not tell which is lower
-SHORTEST = 1e-3
+MEMORY = 5  # the number of steps that L-BFGS remembers
+DECREASE = 1e-4  # the share of the decrease expected from the slope that a step has to reach (Armijo's condition)
+NOISE = 1e-6  # relative differences of losses below this are rounding errors of float32
+SHORTEST = 1e-3  # the shortest step, as a share of the full one
 MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """The main axes of scaled features, in which the loss is far steeper than in the others.
+    """A low-rank preconditioner: the main axes of scaled features, along which the loss is far steeper than elsewhere.
 
-    The more the steepest axis differs from the flattest, the more passes L-BFGS takes; variances of the features of
-    nets differ by 10,000 times. Along the axes kept here that is divided out: a low-rank preconditioner, of a sample of
-    the rows and not of a sketch as in Frangella, Tropp and Udell (2023).
+    The more the steepest axis differs from the flattest, the more passes L-BFGS takes, and the variances of the
+    features of nets differ by a factor of 10,000. The gradient is divided by the curvature along the main axes. They
+    come from a sample of the rows, not from a sketch as in Frangella, Tropp and Udell (2023).
 
     Attributes
     ----------
     axes : ndarray of shape (r, d), float32
     variances : ndarray of shape (r,), float32
-        Along the axes, descending.
+        The variances along the axes, in descending order.
     """
 
     axes: np.ndarray
@@ -40,7 +40,7 @@ class Curvature:
 
     @classmethod
     def of(cls, sample: np.ndarray, rank: int) -> Curvature:
-        """The axes of some scaled rows of shape (m, d)."""
+        """The main axes of a sample of scaled rows, of shape (m, d)."""
         m, d = sample.shape
         side = min(m, d)
         gram = (sample.T @ sample if d <= m else sample @ sample.T) / m
@@ -51,9 +51,9 @@ class Curvature:
         return cls(np.ascontiguousarray(axes, np.float32), variances.astype(np.float32))
 
     def precondition(self, gradient: np.ndarray, penalty: float) -> np.ndarray:
-        """`gradient`, of shape (k, d + 1), divided by the curvature of the loss where all weights are zero."""
+        """`gradient`, of shape (k, d + 1), divided by the curvature that the loss has where all weights are zero."""
         k = len(gradient)
-        steepness = (1 - 1 / k) / k  # of a softmax that holds all classes for equally likely
+        steepness = (1 - 1 / k) / k  # the curvature of a softmax for which all classes are equally likely
         flattest = steepness * self.variances[-1] + penalty
         out = gradient / np.float32(flattest)
         out[:, -1] = gradient[:, -1] / np.float32(steepness)
@@ -63,23 +63,28 @@ class Curvature:
 
 
 class Lbfgs:
-    """L-BFGS (Liu and Nocedal 1989) that is told the loss at `point` and moves `point`, until it is `done`.
+    """L-BFGS (Liu and Nocedal 1989) as an object that takes the loss at `point` and moves `point`, until it is `done`.
 
     Parameters
     ----------
     start : ndarray of shape (k, d + 1), float32
         The first point.
+    penalty : float
+        See the module.
+    curvature : Curvature
+        The preconditioner.
     tolerance : float
-        It is done where the loss can be expected to fall by no more than this share.
+        The solver is done where the loss is expected to fall by no more than this share of it.
 
     Attributes
     ----------
     point : ndarray of shape (k, d + 1), float32
-        Where the loss is to be computed next.
+        The point at which the loss has to be computed next.
     best : ndarray of shape (k, d + 1), float32
-        Where it was lowest.
+        The point with the lowest loss.
+    done : bool
     passes : int
-        How often it was told.
+        The number of points so far.
     """
 
     def __init__(self, start: np.ndarray, penalty: float, curvature: Curvature, tolerance: float) -> None:
@@ -94,7 +99,7 @@ class Lbfgs:
         self._pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
 
     def update(self, loss: float, gradient: np.ndarray) -> None:
-        """Take the mean log-loss at `point` and its gradient, which is altered."""
+        """Take the mean log-loss at `point` and its gradient, which is changed in place."""
         self.passes += 1
         weights = self.point[:, :-1]
         loss += self._penalty / 2 * _dot(weights, weights)
@@ -108,12 +113,14 @@ class Lbfgs:
         self._aim()
 
     def _remember(self, step: np.ndarray, change: np.ndarray) -> None:
+        """Store a step, and the change of the gradient that it brought."""
         along = _dot(step, change)
         if along > 0:
             self._pairs = [*self._pairs[1 - MEMORY :], (step, change, along)]
             self._scale = along / _dot(change, self._curvature.precondition(change, self._penalty))
 
     def _aim(self) -> None:
+        """Choose the next direction and take a full step."""
         direction = self._gradient.copy()
         shares = []
         for step, change, along in reversed(self._pairs):
@@ -124,28 +131,29 @@ class Lbfgs:
             direction -= np.float32(share + _dot(change, direction) / along) * step
         self._slope, self._step, self._direction = _dot(self._gradient, direction), 1.0, direction
         self.point = self.best + direction
-        # Half the slope is the decrease to be expected of a loss that is a parabola.
+        # The decrease that is expected of a loss that is a parabola is half the slope.
         self.done = not -self._slope / 2 > self._tolerance * self._loss
 
     def _shorten(self, loss: float) -> None:
-        """A shorter step: to the bottom of the parabola through what is known of this one."""
+        """Take a shorter step: to the minimum of the parabola that fits the losses and the slope."""
         excess = loss - self._loss - self._step * self._slope
-        bottom = -self._slope * self._step / (2 * excess) if excess < math.inf else 0.0
-        self._step *= min(0.5, max(0.1, bottom))
+        minimum = -self._slope * self._step / (2 * excess) if excess < math.inf else 0.0
+        self._step *= min(0.5, max(0.1, minimum))
         self.point = self.best + np.float32(self._step) * self._direction
-        self.done = self._step < SHORTEST  # only rounding is left
+        self.done = self._step < SHORTEST  # differences are only rounding errors then
 
 
 class Nesterov:
-    """Gradient descent with Nesterov's momentum, whose rates fall to nought along a cosine (Loshchilov, Hutter 2017).
+    """Gradient descent with Nesterov's momentum, with rates that fall to 0 along a cosine (Loshchilov, Hutter 2017).
 
     Parameters
     ----------
     weights : ndarray of shape (S, k, d + 1), float32
-        Altered by each step.
+        The weights of all settings; each step changes them in place.
     penalties, rates : ndarray of shape (S,)
+        The penalty and the initial rate of each setting.
     steps : int
-        That will be taken.
+        The total number of steps.
     """
 
     def __init__(self, weights: np.ndarray, penalties: np.ndarray, rates: np.ndarray, steps: int) -> None:
@@ -155,7 +163,7 @@ class Nesterov:
         self._steps, self._taken = steps, 0
 
     def step(self, gradient: np.ndarray) -> None:
-        """A step down the gradient of the mean log-loss, of shape (S, k, d + 1), which is altered."""
+        """Take a step down the gradient of the mean log-loss, of shape (S, k, d + 1), which is changed in place."""
         rates = self._rates * (1 + math.cos(math.pi * self._taken / self._steps)) / 2
         self._taken += 1
         gradient *= rates[:, None, None].astype(np.float32)
@@ -163,7 +171,7 @@ class Nesterov:
         self._velocity -= gradient
         gradient -= np.float32(MOMENTUM) * self._velocity
         self._weights -= gradient
-        # The penalty's share of the step is taken where it ends (a proximal step): any penalty is stable then.
+        # The penalty is applied at the end of the step (a proximal step), which is stable for any penalty.
         shrink = 1 / (1 + rates * self._penalties / (1 - MOMENTUM))
         self._weights[:, :, :-1] *= shrink[:, None, None].astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""What the ridge heads share: strengths, rows from memory or from a cache, and the file of a head."""
+"""`RidgeBase`, the base of the ridge heads: their parameters, the checks of rows, and the file of a head."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from heads.ridge.chunks import RowChunks
 from heads.storage.npz import FILE, read_arrays
 from heads.validation import as_rows, require
 
-STRENGTHS = 1e-30, 1e30  # beyond, squares of what is divided by them overflow
+STRENGTHS = 1e-30, 1e30  # with others, the squares of numbers that are divided by a strength overflow
 DTYPES = [np.float32, np.float64]
 
 
 class RidgeBase(BaseEstimator):
-    """A head that is linear in the features, fitted by `heads.ridge.path`.
+    """A head that is a linear function of the features, fitted by `heads.ridge.path`.
 
     Attributes
     ----------
     n_features_in_ : int
     coef_, intercept_ : ndarray
-        For features as they come.
+        The linear function of features that are neither centred nor scaled.
     """
 
     reads_batches = True
-    # What is kept of a fitted head: its attributes, and how many axes they have.
+    # The attributes of a fitted head that its file holds, with the numbers of axes that they may have.
     DIMENSIONS: ClassVar[dict[str, tuple[int, ...]]]
 
     coef_: np.ndarray
@@ -42,18 +42,18 @@ class RidgeBase(BaseEstimator):
     def save(self, folder: Path) -> None:
         """Write ``head.npz`` into `folder`."""
         check_is_fitted(self)
-        np.savez(folder / FILE, **self._kept())
+        np.savez(folder / FILE, **self._arrays())
 
     @classmethod
     def load(cls, folder: Path, params: dict[str, Any]) -> Self:
-        """The head that `save` wrote.
+        """The head that `save` wrote into `folder`.
 
         Raises
         ------
         DamagedFile
-            When it cannot be read, or is no such head.
+            When the file cannot be read, or holds something else.
         """
-        arrays = read_arrays(folder, cls.DIMENSIONS, cls._check_kept)
+        arrays = read_arrays(folder, cls.DIMENSIONS, cls._check_arrays)
         head = cls(**params)
         for name, value in arrays.items():
             setattr(head, f"{name}_", value if value.ndim else float(value))
@@ -61,13 +61,13 @@ class RidgeBase(BaseEstimator):
         return head
 
     def _settings(self) -> tuple[np.ndarray | None, bool]:
-        """Strengths as an array of shape (m,), None for the default; and whether features are scaled."""
+        """The strengths as an array of shape (m,), None for the default; and whether features are scaled."""
         alphas = _strengths(self.alphas)
         require(isinstance(self.scale, bool | np.bool_), "scale", self.scale, "true or false")
         return alphas, bool(self.scale)
 
     def _checked(self, X: Any, y: Any, *, several: bool = False) -> tuple[Any, np.ndarray]:
-        """Features, of which those in memory have been checked and are flat, and as many targets."""
+        """Features and targets that have been checked: lazy rows as they are, others of shape (n, d)."""
         if not isinstance(X, LazyRows):
             return validate_data(self, as_rows(X), y, dtype=DTYPES, multi_output=several)
         validate_data(self, as_rows(X[:1]), dtype=DTYPES)
@@ -76,7 +76,7 @@ class RidgeBase(BaseEstimator):
         return X, y
 
     def _values(self, X: Any) -> np.ndarray:
-        """What is linear in the features: shape (n, k), float64."""
+        """The linear function of the features: shape (n, k), float64."""
         check_is_fitted(self)
         lazy = isinstance(X, LazyRows)
         X = X if lazy else validate_data(self, as_rows(X), reset=False, dtype=DTYPES)
@@ -87,12 +87,13 @@ class RidgeBase(BaseEstimator):
             values[part] = rows @ coef.T + self.intercept_
         return values
 
-    def _kept(self) -> dict[str, Any]:
+    def _arrays(self) -> dict[str, Any]:
+        """The arrays that the file of the head holds, by name."""
         return {name: getattr(self, f"{name}_") for name in self.DIMENSIONS}
 
     @classmethod
-    def _check_kept(cls, arrays: dict[str, np.ndarray]) -> None:
-        """Raise ValueError unless these are the parts of a fitted head; a subclass checks that they fit each other."""
+    def _check_arrays(cls, arrays: dict[str, np.ndarray]) -> None:
+        """Raise ValueError unless each array may belong to a fitted head; a subclass checks that they match."""
         for name, value in arrays.items():
             axes = cls.DIMENSIONS[name]
             if value.ndim not in axes:
@@ -104,15 +105,15 @@ class RidgeBase(BaseEstimator):
 
 
 def _strengths(alphas: Any) -> np.ndarray | None:
-    """Strengths as an array of shape (m,), in the order in which they came; None for the default."""
+    """The strengths as an array of shape (m,), in the order of `alphas`; None for the default."""
     if alphas is None:
         return None
     try:
-        given = np.atleast_1d(alphas)
+        values = np.atleast_1d(alphas)
     except ValueError:  # lists of several lengths
-        given = np.empty(0, object)
-    numbers = given.ndim == 1 and given.size > 0 and given.dtype.kind in "iuf"
+        values = np.empty(0, object)
+    numbers = values.ndim == 1 and values.size > 0 and values.dtype.kind in "iuf"
     least, most = STRENGTHS
-    right = numbers and bool(np.all((given >= least) & (given <= most)))
+    right = numbers and bool(np.all((values >= least) & (values <= most)))
     require(right, "alphas", alphas, f"numbers from {least:g} to {most:g}")
-    return given.astype(np.float64)
+    return values.astype(np.float64)

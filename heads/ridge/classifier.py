@@ -1,4 +1,4 @@
-"""`RidgeHead`: ridge regression to the classes, its strength and temperature chosen by leave-one-out in closed form."""
+"""`RidgeHead`: ridge classification whose strength and temperature are chosen by exact leave-one-out predictions."""
 
 from __future__ import annotations
 
@@ -16,45 +16,51 @@ from heads.ridge.chunks import RowChunks
 from heads.ridge.path import solve
 from heads.splitting.groups import encode_groups
 
-TEMPERATURES = 1e-3, 1e3  # decision values are about -1 to 1
+TEMPERATURES = 1e-3, 1e3  # the range of temperatures; decision values are between about -1 and 1
 
 
 class RidgeHead(ClassifierMixin, RidgeBase):
-    """Least squares with an L2 penalty, from features to a column of -1 and 1 for each class (one for two classes).
+    """Ridge regression from features to a column of -1 and 1 for each class (one column for two classes).
 
-    The coefficients are those of scikit-learn's ``RidgeClassifierCV``: all strengths are solved exactly and the one
-    with the smallest mean squared leave-one-out error is kept (see `heads.ridge.path`). Probabilities are the softmax
-    of the decision values divided by one temperature, which minimises the log-loss of the leave-one-out decision
-    values at that strength (temperature scaling: Guo et al., "On calibration of modern neural networks", 2017), so
-    that no row has to be held out for it. Rows of one group are left out together, for both (see `heads.ridge.groups`).
-    With a single row of each class, which takes its class along when it is left
-    out, nothing is known of held-out rows, and all probabilities are nearly the same.
+    The coefficients are those of scikit-learn's ``RidgeClassifierCV``: all strengths are solved exactly, and the one
+    with the smallest mean squared leave-one-out error is chosen (see `heads.ridge.path`). Probabilities are the softmax
+    of the decision values divided by a temperature, which minimises the log-loss of the leave-one-out decision values
+    at that strength (temperature scaling: Guo et al., "On calibration of modern neural networks", 2017), so no row has
+    to be held out for it. Rows of one group are left out together, for both choices (see `heads.ridge.groups`). With a
+    single row of each class, a fit without the row does not know its class, and all probabilities are nearly the same.
 
-    `Features` from a cache are never in memory as a whole: `fit` reads them three times in chunks (four where there
-    are fewer rows than features), and needs a few matrices of shape (d, d), or (n, n) if that is smaller, and of
-    shape (n, n_classes) besides.
+    Features from a cache are never in memory as a whole: `fit` reads them three times in chunks (four times where there
+    are fewer rows than features). It needs memory for a few matrices of shape (d, d), or (n, n) if that is smaller, and
+    of shape (n, n_classes).
 
     Parameters
     ----------
     alphas : float or sequence of float, optional
-        Strengths of the penalty, 1e-30 to 1e30. By default 20 from 1e-5 to 1e3 times the mean eigenvalue of the scatter
-        matrix of the features (of the kernel of the rows, where these are fewer), evenly in the logarithm.
+        The strengths of the penalty, from 1e-30 to 1e30. By default 20 strengths, evenly spaced in the logarithm, from
+        1e-5 to 1e3 times the mean eigenvalue of the scatter matrix of the features (of the kernel of the rows, where
+        these are fewer).
     scale : bool
-        Divide features by their standard deviation, as a ``StandardScaler`` before it would. On letters, glyphnet's
-        held-out script, with 3 labels or more per class, it lowered accuracies by up to 0.02 and raised none by more
-        than 0.002.
+        Whether features are divided by their standard deviation. On letters, glyphnet's held-out script, with 3 labels
+        or more per class, scaling lowered accuracies by up to 0.02 and raised none by more than 0.002.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
     coef_, intercept_ : ndarray of shape (k, n_features) and (k,)
-        For features as they come; k is n_classes, or 1 of two classes, for the second of them.
+        For features that are neither centred nor scaled; k is n_classes, or 1 for two classes: the second of them.
     alphas_, loo_errors_ : ndarray of shape (n_alphas,)
-        Strengths and their mean squared leave-one-out errors.
+        The strengths, and their mean squared leave-one-out errors.
     alpha_ : float
         The strength with the smallest error.
     temperature_ : float
+        The temperature of the softmax.
+
+    Examples
+    --------
+    >>> X, y = np.array([[0.0], [1.0], [8.0], [9.0]]), np.array(["a", "a", "b", "b"])
+    >>> RidgeHead().fit(X, y).predict(np.array([[0.5]])).tolist()
+    ['a']
     """
 
     DIMENSIONS = {
@@ -74,6 +80,13 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         ----------
         groups : ndarray of shape (n,), optional
             Equal for rows that are left out together (see `heads.splitting.groups`).
+
+        Raises
+        ------
+        BadData
+            When there is only one class, or a feature is not finite.
+        InvalidChoice
+            When a parameter is out of range.
         """
         alphas, scale = self._settings()
         X, y = self._checked(X, y)
@@ -92,7 +105,7 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Values of shape (n, n_classes), or (n,) for two classes: above 0 for the second."""
+        """Decision values of shape (n, n_classes), or (n,) for two classes: above 0 for the second class."""
         values = self._values(X)
         return values[:, 0] if len(self.classes_) == 2 else values
 
@@ -106,13 +119,13 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         values = self.decision_function(X)
         return softmax(_logits(values.reshape(len(values), -1)) / self.temperature_, axis=1)
 
-    def _kept(self) -> dict[str, Any]:
+    def _arrays(self) -> dict[str, Any]:
         classes = np.array(self.classes_.tolist()) if self.classes_.dtype == object else self.classes_
-        return super()._kept() | {"classes": classes}
+        return super()._arrays() | {"classes": classes}
 
     @classmethod
-    def _check_kept(cls, arrays: dict[str, np.ndarray]) -> None:
-        super()._check_kept(arrays)
+    def _check_arrays(cls, arrays: dict[str, np.ndarray]) -> None:
+        super()._check_arrays(arrays)
         classes, coef = arrays["classes"], arrays["coef"]
         if classes.dtype.kind not in "biufSU" or not np.array_equal(np.unique(classes), classes):
             raise ValueError("its classes are not sorted labels")
@@ -124,30 +137,30 @@ class RidgeHead(ClassifierMixin, RidgeBase):
 
 
 def _logits(values: np.ndarray) -> np.ndarray:
-    """Decision values (n, k) with a column for each class: of two classes, the first has 0 and the second the value."""
+    """Decision values with a column for each class; of two classes the first has 0, the second the decision value."""
     return np.hstack([np.zeros_like(values), values]) if values.shape[1] == 1 else values
 
 
 def _temperature(logits: np.ndarray, member: np.ndarray) -> float:
-    """The temperature with the least log-loss of ``softmax(logits / temperature)``.
+    """The temperature with the smallest log-loss of ``softmax(logits / temperature)``.
 
-    By Laplace's rule of succession a mistake in 1 of n + 2 is expected even where none was made; without it, rows
-    that are all told apart would make any head as certain as numbers allow.
+    By Laplace's rule of succession a mistake in 1 of n + 2 rows is expected even where there was none. Otherwise, rows
+    that are all predicted right would lead to the lowest temperature that is allowed.
 
     Parameters
     ----------
     logits : ndarray of shape (n, n_classes)
     member : ndarray of shape (n,)
-        Column of the true class.
+        The column of the true class.
     """
     below = logits - logits.max(1, keepdims=True)
-    doubt = 1 / (len(below) + 2)
-    of_truth = (1 - doubt) * below[np.arange(len(below)), member].mean() + doubt * below.mean()
+    error_rate = 1 / (len(below) + 2)
+    of_truth = (1 - error_rate) * below[np.arange(len(below)), member].mean() + error_rate * below.mean()
 
     def log_loss(logarithm: float) -> float:
-        # The exponentials are of numbers up to 0, with a 0 in each row: nothing overflows, no logarithm is of 0.
+        # The exponents are at most 0, and each row has a 0: nothing overflows, and no logarithm of 0 is taken.
         slope = np.exp(-logarithm)
         return float(np.log(np.exp(below * slope).sum(1)).mean() - slope * of_truth)
 
-    found = minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    best = minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(best.x))

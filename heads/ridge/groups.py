@@ -1,8 +1,8 @@
 """Errors of ridge regression on groups of rows that are left out together, in closed form.
 
-The rows of a group g that are left out are predicted with the errors (I - H_gg)^-1 r_g, where r_g are their residuals
-with the group and H_gg = Z_g (L + aI)^-1 Z_g' + 1/n is their block of the hat matrix (see `heads.ridge.path`): the
-residuals of a fit without the group. For a group of one row it is the formula of `heads.ridge.path`.
+The errors of a group g by a fit without it are (I - H_gg)^-1 r_g, where r_g are its residuals by the fit with it, and
+H_gg = Z_g (L + aI)^-1 Z_g' + 1/n is its block of the hat matrix (see `heads.ridge.path`). For a group of one row this
+is the formula of `heads.ridge.path`.
 
 References: R. D. Cook, S. Weisberg, "Residuals and influence in regression", 1982; T. Pahikkala, J. Boberg,
 T. Salakoski, "Fast n-fold cross-validation for regularized least-squares", SCAI 2006.
@@ -14,19 +14,19 @@ import numpy as np
 
 
 class PrimalGroups:
-    """Groups of as many rows each, rotated to the eigenvectors of the features.
+    """Groups of the same size, whose rows are rotated to the eigenvectors of the features.
 
-    A group of more rows than features, s > d, is solved by its d x d Gram matrix: with V = [Z_g D^1/2, 1/sqrt(n)] and
-    H_gg = VV', it is (I - VV')^-1 = I + V (I - V'V)^-1 V'.
+    A group with more rows than features, s > d, is solved by its d x d Gram matrix: with D = (L + aI)^-1,
+    V = [Z_g D^1/2, 1/sqrt(n)] and H_gg = VV', the inverse is (I - VV')^-1 = I + V (I - V'V)^-1 V'.
 
     Parameters
     ----------
     rotated : ndarray of shape (p, d)
-        Group after group.
+        The rows, group after group.
     size : int
-        Rows of each group.
+        The number of rows of each group.
     count : int
-        Rows of all groups, n.
+        The number of all rows of the fit, n.
     """
 
     def __init__(self, rotated: np.ndarray, size: int, count: int) -> None:
@@ -39,55 +39,69 @@ class PrimalGroups:
             self._rows = np.concatenate([groups, np.full((len(groups), size, 1), np.sqrt(self._share))], axis=2)
             self._gram = self._rows.mT @ self._rows
 
-    def errors(self, residuals: np.ndarray, shrink: np.ndarray, least: float) -> np.ndarray:
-        """The residuals (p, k) of rows in the fit as those of fits without their group.
+    def errors(self, residuals: np.ndarray, shrinkage: np.ndarray, least: float) -> np.ndarray:
+        """The errors of rows by fits without their group, from their residuals by the fit with all rows.
 
         Parameters
         ----------
-        shrink : ndarray of shape (d,)
+        residuals : ndarray of shape (p, k)
+        shrinkage : ndarray of shape (d,)
             1 / (L + a).
         least : float
-            That no eigenvalue of I - H_gg is below.
+            A lower bound of the eigenvalues of I - H_gg.
+
+        Returns
+        -------
+        ndarray of shape (p, k)
         """
-        given = residuals.reshape(*self._shape[:2], -1)
+        right_side = residuals.reshape(*self._shape[:2], -1)
         if self._tall:
-            root = np.sqrt(np.append(shrink, 1))
+            root = np.sqrt(np.append(shrinkage, 1))
             blocks = np.eye(len(root)) - root[:, None] * self._gram * root
-            found = given + self._rows @ (
-                root[:, None] * _solved(blocks, root[:, None] * (self._rows.mT @ given), least)
-            )
+            inner = _solve(blocks, root[:, None] * (self._rows.mT @ right_side), least)
+            errors = right_side + self._rows @ (root[:, None] * inner)
         else:
-            blocks = -self._share - (self._rows * shrink) @ self._rows.mT
+            blocks = -self._share - (self._rows * shrinkage) @ self._rows.mT
             np.einsum("gii->gi", blocks)[...] += 1
-            found = _solved(blocks, given, least)
-        return found.reshape(residuals.shape)
+            errors = _solve(blocks, right_side, least)
+        return errors.reshape(residuals.shape)
 
 
 class DualGroups:
-    """The same by eigenvectors of the kernel, of which I - H_gg is a (U_g (L + aI)^-1 U_g'): nothing cancels.
+    """Groups of the same size, whose rows are those of the eigenvectors of the kernel.
 
-    Residuals are divided by the strength a, and so are the eigenvalues that `least` bounds.
+    I - H_gg is a (U_g (L + aI)^-1 U_g'), in which nothing cancels. Residuals are divided by the strength a, and so are
+    the eigenvalues that `least` bounds.
 
     Parameters
     ----------
-    vectors : ndarray of shape (p, n - 1)
-        Of all but the constant one, for rows group after group.
+    eigvecs : ndarray of shape (p, n - 1)
+        The rows, group after group, of all eigenvectors but the constant one.
+    size : int
+        The number of rows of each group.
     """
 
-    def __init__(self, vectors: np.ndarray, size: int) -> None:
-        self._vectors = vectors.reshape(-1, size, vectors.shape[1])
+    def __init__(self, eigvecs: np.ndarray, size: int) -> None:
+        self._eigvecs = eigvecs.reshape(-1, size, eigvecs.shape[1])
 
-    def errors(self, residuals: np.ndarray, shrink: np.ndarray, least: float) -> np.ndarray:
-        """See `PrimalGroups.errors`."""
-        blocks = (self._vectors * shrink) @ self._vectors.mT
-        return _solved(blocks, residuals.reshape(*blocks.shape[:2], -1), least).reshape(residuals.shape)
+    def errors(self, residuals: np.ndarray, shrinkage: np.ndarray, least: float) -> np.ndarray:
+        """The errors of rows by fits without their group (see `PrimalGroups.errors`)."""
+        blocks = (self._eigvecs * shrinkage) @ self._eigvecs.mT
+        return _solve(blocks, residuals.reshape(*blocks.shape[:2], -1), least).reshape(residuals.shape)
 
 
-def _solved(blocks: np.ndarray, given: np.ndarray, least: float) -> np.ndarray:
-    """The inverse of each block (g, s, s), whose eigenvalues are at least `least` but for rounding, times (g, s, k)."""
+def _solve(blocks: np.ndarray, right_sides: np.ndarray, least: float) -> np.ndarray:
+    """The solutions of linear systems with positive definite matrices.
+
+    Parameters
+    ----------
+    blocks : ndarray of shape (g, s, s)
+        The matrices. Their eigenvalues are at least `least`, apart from rounding.
+    right_sides : ndarray of shape (g, s, k)
+    """
     try:
         np.linalg.cholesky(blocks)
-        return np.linalg.solve(blocks, given)
+        return np.linalg.solve(blocks, right_sides)
     except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(blocks)
-        return vectors @ (vectors.mT @ given / np.maximum(values, least)[..., None])
+        eigvals, eigvecs = np.linalg.eigh(blocks)
+        return eigvecs @ (eigvecs.mT @ right_sides / np.maximum(eigvals, least)[..., None])

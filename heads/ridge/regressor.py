@@ -1,4 +1,4 @@
-"""`RidgeRegressor`: ridge regression to numbers, its strength chosen by leave-one-out in closed form."""
+"""`RidgeRegressor`: ridge regression whose strength is chosen by exact leave-one-out predictions."""
 
 from __future__ import annotations
 
@@ -16,33 +16,40 @@ from heads.validation import as_targets, standardised
 
 
 class RidgeRegressor(RegressorMixin, RidgeBase):
-    """Least squares with an L2 penalty, to one target or several.
+    """Ridge regression to one target or several.
 
-    All strengths are solved exactly, and the one with the smallest mean squared leave-one-out error is kept (see
-    `heads.ridge.path`). Targets are brought to unit variance before and coefficients back after, so that each counts
-    the same in the choice, whatever it is measured in; it is that of scikit-learn's ``RidgeCV`` on such targets.
+    All strengths are solved exactly, and the one with the smallest mean squared leave-one-out error is chosen (see
+    `heads.ridge.path`). Targets are scaled to unit variance for the fit, so that each of them counts the same in the
+    choice, whatever its unit; the result is that of scikit-learn's ``RidgeCV`` on such targets.
 
-    `Features` from a cache are never in memory as a whole: see `heads.ridge.classifier`.
+    Features from a cache are never in memory as a whole (see `heads.ridge.classifier`).
 
     Parameters
     ----------
     alphas : float or sequence of float, optional
-        Strengths of the penalty, 1e-30 to 1e30. By default 20 from 1e-5 to 1e3 times the mean eigenvalue of the scatter
-        matrix of the features (of the kernel of the rows, where these are fewer), evenly in the logarithm.
+        The strengths of the penalty, from 1e-30 to 1e30. By default 20 strengths, evenly spaced in the logarithm, from
+        1e-5 to 1e3 times the mean eigenvalue of the scatter matrix of the features (of the kernel of the rows, where
+        these are fewer).
     scale : bool
-        Divide features by their standard deviation, as a ``StandardScaler`` before it would.
+        Whether features are divided by their standard deviation.
 
     Attributes
     ----------
     n_features_in_ : int
     coef_ : ndarray of shape (n_features,) for targets of shape (n,), (k, n_features) for those of shape (n, k)
-        For features, and targets, as they come.
+        For features that are neither centred nor scaled, and targets in their own units.
     intercept_ : float or ndarray of shape (k,)
     alphas_, loo_errors_ : ndarray of shape (n_alphas,)
-        Strengths and their mean squared leave-one-out errors, as shares of the variance of the targets: 1 less an error
-        is the share that is explained of rows left out, on average over the targets.
+        The strengths, and their mean squared leave-one-out errors as shares of the variance of the targets: 1 less an
+        error is the share of the variance of left-out rows that is explained, averaged over the targets.
     alpha_ : float
         The strength with the smallest error.
+
+    Examples
+    --------
+    >>> X = np.arange(6.0)[:, None]
+    >>> round(float(RidgeRegressor().fit(X, 2 * X[:, 0] + 1).predict(np.array([[10.0]]))[0]), 2)
+    21.0
     """
 
     DIMENSIONS = {"coef": (1, 2), "intercept": (0, 1), "alphas": (1,), "loo_errors": (1,), "alpha": (0,)}
@@ -58,7 +65,7 @@ class RidgeRegressor(RegressorMixin, RidgeBase):
         Raises
         ------
         BadData
-            When a target is not a finite number, or there is a single row.
+            When a target or a feature is not finite, or there is a single row.
         """
         alphas, scale = self._settings()
         X, y = self._checked(X, y if y is None else as_targets(y), several=True)
@@ -79,8 +86,8 @@ class RidgeRegressor(RegressorMixin, RidgeBase):
         return values[:, 0] if self.coef_.ndim == 1 else values
 
     @classmethod
-    def _check_kept(cls, arrays: dict[str, np.ndarray]) -> None:
-        super()._check_kept(arrays)
+    def _check_arrays(cls, arrays: dict[str, np.ndarray]) -> None:
+        super()._check_arrays(arrays)
         coef, intercept = arrays["coef"], arrays["intercept"]
         if coef.size == 0 or coef.shape[:-1] != intercept.shape:
             raise ValueError("its coefficients do not fit its intercepts")

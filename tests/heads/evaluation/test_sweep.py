@@ -62,8 +62,8 @@ def test_every_pair_is_judged_as_it_would_be_alone(features: dict, tmp_path: Pat
 
 def test_what_is_known_is_not_judged_again(features: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(features, tmp_path, PAIRS[:2])
-    judge, judged = sweep._judge, []
-    monkeypatch.setattr(sweep, "_judge", lambda *arguments: judged.append(arguments[1]) or judge(*arguments))
+    judge, judged = sweep._evaluate_pair, []
+    monkeypatch.setattr(sweep, "_evaluate_pair", lambda *arguments: judged.append(arguments[1]) or judge(*arguments))
     again = run(features, tmp_path)
     assert judged == PAIRS[2:]
     assert scores(first) == [row for row in scores(again) if row[0] != PAIRS[2]]
@@ -89,8 +89,8 @@ def test_a_head_of_the_users_own_is_judged_again_when_its_file_has_changed(
 ) -> None:
     file = tmp_path / "own.py"
     code = "from sklearn.naive_bayes import GaussianNB\n\ndef make_head():\n    return GaussianNB({})\n"
-    pair, judge, judged = Pair("clear", f"{file}:make_head"), sweep._judge, []
-    monkeypatch.setattr(sweep, "_judge", lambda *arguments: judged.append(1) or judge(*arguments))
+    pair, judge, judged = Pair("clear", f"{file}:make_head"), sweep._evaluate_pair, []
+    monkeypatch.setattr(sweep, "_evaluate_pair", lambda *arguments: judged.append(1) or judge(*arguments))
     for content, times in (("", 1), ("", 1), ("var_smoothing=1e-3", 2)):
         file.write_text(code.replace("{}", content))
         (result,) = run(features, tmp_path, [pair])
