@@ -182,9 +182,9 @@ def test_new_images_and_submissions_get_the_same_scores(
     assert spaces(tmp_path) == remaining
 
 
-@pytest.mark.parametrize("name", ["heads", "tuned"])
-def test_submissions_find_what_they_import(shared: Path, name: str) -> None:
+@pytest.mark.parametrize("name, shape", [("heads", (32, 32, 3)), ("tuned", (16, 16, 3))])
+def test_submissions_find_what_they_import(shared: Path, name: str, shape: tuple[int, ...]) -> None:
     submission = shared / "kit" / "submissions" / name
+    for_images = runpy.run_path(str(submission / "image_preprocessor.py"))  # which workflows load first
+    assert for_images["transform"](np.zeros((9, 12), np.uint8)).shape == shape
     assert runpy.run_path(str(submission / "batch_classifier.py"))["BatchClassifier"]()
-    transform = runpy.run_path(str(submission / "image_preprocessor.py"))["transform"]
-    assert transform(np.zeros((9, 12), np.uint8)).shape == ((32, 32, 3) if name == "heads" else (16, 16, 3))
