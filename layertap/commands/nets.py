@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from layertap.commands.arguments.shared import tuned_net
@@ -33,7 +33,7 @@ def layers(args: argparse.Namespace) -> None:
 
     net = tuned_net(args.net) or Net(args.net)
     if not (net.is_file or net.weights_file):
-        net = replace(net, weights="none")  # shapes need no weights
+        net = net.without_weights()
     backbone = FeatureRequest(net, size=args.size).build()
     from transfer.nets.costs import classifier_table, table  # after Keras
 

@@ -37,7 +37,7 @@ def stored(dataset: Dataset, request: FeatureRequest, cache: FeatureCache, *, on
     try:
         return stored_features(dataset, request, cache, on_error=on_error)
     except MissingFeatures:
-        net = request.net if request.net.is_file else replace(request.net, weights="none")  # names need no weights
+        net = request.net.without_weights()
         with contextlib.suppress(ModuleNotFoundError):
             replace(request, net=net).build()
         raise

@@ -98,7 +98,7 @@ class EngineFactory:
             if not difference <= TOLERANCE * scale:
                 raise InvalidChoice(
                     f"{self._request.net.name} in {self._request.precision} gives other features than in float32 (they "
-                    f"differ by {difference:.3g} and reach {scale:.3g}); use another --precision."
+                    f"differ by {difference:.3g} and reach {scale:.3g}); use another `precision`."
                 )
 
     def _converted(self, kind: tuple[int, ...]) -> Any:
@@ -110,7 +110,7 @@ class EngineFactory:
         except CannotConvert as error:
             name = self._request.net.name
             if self._must:
-                raise InvalidChoice(f"OpenVINO cannot run {name}: {error}; use --engine keras.") from error
+                raise InvalidChoice(f"OpenVINO cannot run {name}: {error}; use `engine='keras'`.") from error
             self.name, self.note = "keras", f"OpenVINO cannot run {name} ({error}); Keras runs it"
             return None
 
@@ -143,5 +143,5 @@ class EngineFactory:
         if memory is not None and least > memory:
             raise InvalidChoice(
                 f"one image takes {least / 2**30:,.1f} GiB in the largest layer of {self._request.net.name}, and "
-                f"{memory / 2**30:,.1f} GiB of memory are free; choose a smaller input with --size, or another net."
+                f"{memory / 2**30:,.1f} GiB of memory are free; choose a smaller `size`, or another net."
             )

@@ -181,7 +181,7 @@ class BatchRunner:
             raise
         if self._request.precision == "float16" and not all(np.isfinite(rows).all() for rows in features):
             raise InvalidChoice(
-                f"features of {self._request.net.name} are beyond the range of float16; use --precision bfloat16."
+                f"features of {self._request.net.name} are beyond the range of float16; use `precision='bfloat16'`."
             )
         if self._sample is None:
             self._sample = batch.inputs.copy()

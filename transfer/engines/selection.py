@@ -36,10 +36,10 @@ def choose(engine: str, precision: str = "float32") -> str:
         if backend != "tensorflow":
             raise InvalidChoice(
                 f"OpenVINO converts nets by way of TensorFlow, and the Keras backend is {backend}; "
-                "set KERAS_BACKEND=tensorflow, or use --engine keras."
+                "set KERAS_BACKEND=tensorflow, or use `engine='keras'`."
             )
         if not _has(precision):
-            raise InvalidChoice(f"OpenVINO does not compute in {precision} on this processor; use --engine keras.")
+            raise InvalidChoice(f"OpenVINO does not compute in {precision} on this processor; use `engine='keras'`.")
     if engine != "auto":
         return engine
     if backend == "tensorflow" and find_spec("openvino") and find_spec("tensorflow") and not has_gpu():

@@ -275,7 +275,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         if None not in stored:
             return [math.prod(shape) for shape in stored if shape is not None]
         # Shapes need no weights; those of a file are in the file.
-        outline = request if request.net.is_file else replace(request, net=replace(request.net, weights="none"))
+        outline = replace(request, net=request.net.without_weights())
         taps = outline.build().taps
         shapes = [taps[layer].shape[1:] for layer in request.layers]
         if any(None in shape for shape in shapes):

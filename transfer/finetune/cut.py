@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from feature_cache.errors import InvalidChoice
 from transfer.extraction.reuse import BYTES_PER_SECOND, FLOPS_PER_SECOND
 from transfer.nets.costs import flops
+from transfer.nets.keras_graph import inputs_of, operation_of
 
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
@@ -85,7 +86,7 @@ def find_cut(backbone: Backbone, readout: str, unfreeze_from: str, *, keep: bool
     (('block3_pool',), ('block4_conv1', 'block4_conv2'))
     """
     for tensor in backbone.taps.values():  # the file of a net may say otherwise
-        if hasattr(operation := tensor._keras_history.operation, "trainable"):
+        if hasattr(operation := operation_of(tensor), "trainable"):
             operation.trainable = True
     graph = _Graph(backbone, readout)
     weighted = [name for name in graph.names if graph.weights(name)]
@@ -148,7 +149,7 @@ class _Graph:
 
     def operation(self, name: str) -> Any:
         """The operation that computes the output of a layer."""
-        return self._backbone.taps[name]._keras_history.operation
+        return operation_of(self._backbone.taps[name])
 
     def weights(self, name: str) -> list[Any]:
         """The variables of a layer that can be trained; plain operations have none."""
@@ -202,9 +203,7 @@ class _Graph:
 
 
 def _inputs(tensor: Any) -> list[Any]:
-    history = tensor._keras_history
-    inputs: list[Any] = history.operation._inbound_nodes[history.node_index].input_tensors
-    return inputs
+    return inputs_of(tensor)
 
 
 def _ancestors(tensor: Any) -> set[int]:

@@ -18,6 +18,7 @@ from transfer.finetune.pixel_rows import AugmentInputs
 from transfer.finetune.recipe import Recipe
 from transfer.hardware import cores
 from transfer.nets.backbone import Backbone
+from transfer.nets.keras_graph import operation_of
 from transfer.nets.loading import customary_settings
 
 CHANNELS = 3
@@ -293,7 +294,7 @@ def _onednn_threads() -> int:
 
 
 def _operation(backbone: Backbone, name: str) -> Any:
-    return backbone.taps[name]._keras_history.operation
+    return operation_of(backbone.taps[name])
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:

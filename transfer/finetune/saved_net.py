@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transfer.nets.catalogue import NET_FILE, WEIGHTS_FILE, Net
+from transfer.nets.keras_graph import all_layers
 
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
@@ -29,8 +30,8 @@ def save_net(backbone: Backbone, folder: Path) -> Net:
 
     net = backbone.net
     plain = build(net, backbone.size, top=backbone.top)
-    for layer, tuned in zip(plain._flatten_layers(), backbone.model._flatten_layers(), strict=True):
-        if not list(layer._flatten_layers(include_self=False)) and layer.weights:
+    for layer, tuned in zip(all_layers(plain), all_layers(backbone.model), strict=True):
+        if not list(all_layers(layer, itself=False)) and layer.weights:
             layer.set_weights(_merged(tuned))
     if net.is_file:
         plain.save(folder / NET_FILE)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
 
 from feature_cache.errors import BadData, InvalidChoice, first_line, unknown
 from transfer.nets.catalogue import Net, sides_text
+from transfer.nets.keras_graph import all_layers, has_graph, inputs_of, operation_of, run_graph
 from transfer.nets.loading import build, customary_settings
 from transfer.nets.preprocessing import Normalise
 
@@ -56,7 +56,7 @@ class Backbone:
         net.check_size(self.size)
         self.model = build(net, self.size, top=top)
         if precision != "float32":
-            for layer in self.model._flatten_layers():
+            for layer in all_layers(self.model):
                 layer.dtype_policy = f"mixed_{precision}"
         if len(self.model.inputs) != 1 or len(self.model.inputs[0].shape) != 4:
             inputs = self.model.inputs
@@ -73,7 +73,7 @@ class Backbone:
             _trace(self.model, self.input, "", self.taps)
         except ValueError as error:  # dense layers after a Flatten, say, take one size only
             raise InvalidChoice(
-                f"{net.name} does not take images of {self.size[0]} x {self.size[1]} pixels; leave out --size, "
+                f"{net.name} does not take images of {self.size[0]} x {self.size[1]} pixels; leave out `size`, "
                 f"or choose another ({first_line(error)})."
             ) from error
 
@@ -88,7 +88,7 @@ class Backbone:
             return self.net.info.readout
         maps, weighted = [], False
         for name, tensor in self.taps.items():
-            weighted = weighted or bool(getattr(tensor._keras_history.operation, "weights", ()))
+            weighted = weighted or bool(getattr(operation_of(tensor), "weights", ()))
             if len(tensor.shape) == 4 and (weighted or not self.model.weights):
                 maps.append(name)
         return maps[-1] if maps else list(self.taps)[-2:][0]
@@ -138,7 +138,7 @@ class Backbone:
                 "with the channels last."
             )
         if self.channels != 3 and preprocessing in ("torch", "caffe"):
-            raise InvalidChoice(f"--preprocessing {preprocessing} is for colour; {self.net.name} takes one channel.")
+            raise InvalidChoice(f"`preprocessing='{preprocessing}'` is for colour; {self.net.name} takes one channel.")
         pixels = keras.Input((*self.size, channels), dtype="uint8", name="pixels")
         preprocessed = Normalise(preprocessing, self.channels, name="normalise")(pixels)
         return keras.Model(pixels, self._between([self.input], [preprocessed], readouts))
@@ -192,8 +192,7 @@ class Backbone:
             if id(tensor) in names:
                 met.add(names[id(tensor)])
                 continue
-            history = tensor._keras_history
-            open_ += history.operation._inbound_nodes[history.node_index].input_tensors
+            open_ += inputs_of(tensor)
         return met
 
     def _between(self, start: list[Any], inputs: list[Any], readouts: Sequence[tuple[str, str]]) -> list[Any]:
@@ -211,8 +210,8 @@ class Backbone:
 
     def _is_used_again(self, output: Any) -> bool:
         """Whether the layer that `output` comes from has other outputs, too."""
-        layer = output._keras_history.operation
-        return any(tap is not output and tap._keras_history.operation is layer for tap in self.taps.values())
+        layer = operation_of(output)
+        return any(tap is not output and operation_of(tap) is layer for tap in self.taps.values())
 
     def _from_inputs(self, start: list[Any], after: list[Any]) -> tuple[list[Any], list[Any]]:
         """Inputs that stand for the tensors `start`, and what `after` are when they are computed from these.
@@ -241,7 +240,7 @@ def backbone_for(
     named = [layer for layer in layers if not _is_index(layer)]
     top = False
     if net.info is not None and net.info.builder and any(layer != net.info.readout for layer in named):
-        outline = replace(net, weights="none")  # names are looked up before weights are fetched
+        outline = net.without_weights()  # names are looked up before weights are fetched
         backbone = Backbone(outline, size, precision=precision)
         top = not all(layer in backbone.taps for layer in named)
         if top:
@@ -265,7 +264,7 @@ def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any], given: Ma
 
     def step(operation: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if _has_graph(operation) and len(args) == 1 and not isinstance(args[0], (list, tuple, dict)):
+            if has_graph(operation) and len(args) == 1 and not isinstance(args[0], (list, tuple, dict)):
                 output = _trace(operation, args[0], f"{prefix}{operation.name}/", taps, given)
             else:
                 output = operation(*args, **kwargs)
@@ -279,16 +278,7 @@ def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any], given: Ma
 
         return call
 
-    graph = model._functional if isinstance(model, keras.Sequential) else model
-    return graph._run_through_graph(
-        inputs, operation_fn=step, call_fn=lambda call, *args, **kwargs: call(*args, **kwargs)
-    )
-
-
-def _has_graph(operation: Any) -> bool:
-    if isinstance(operation, keras.Sequential):
-        return getattr(operation, "_functional", None) is not None
-    return isinstance(operation, keras.Model) and hasattr(operation, "_run_through_graph")
+    return run_graph(model, inputs, step)
 
 
 def _pool(tensor: Any, pooling: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -146,12 +146,12 @@ class Net:
             if not Path(self.name).is_file():
                 raise InvalidChoice(f"there is no net file {self.name!r}.")
             if self.weights is not None:
-                raise InvalidChoice(f"{self.name} holds its own weights; leave out --weights.")
+                raise InvalidChoice(f"{self.name} holds its own weights; leave out `weights`.")
         elif self.weights == "imagenet" and self.name.lower() == "glyphnet":
-            raise InvalidChoice("glyphnet has no ImageNet weights; leave out --weights, or use --weights none.")
+            raise InvalidChoice("glyphnet has no ImageNet weights; leave out `weights`, or use `weights='none'`.")
         elif self.weights not in (None, "imagenet", "none") and not Path(self.weights).is_file():
             raise InvalidChoice(
-                f"--weights is 'imagenet', 'none' or a weights file, and there is no file {self.weights!r}."
+                f"`weights` is 'imagenet', 'none' or a weights file, and there is no file {self.weights!r}."
             )
 
     @property
@@ -176,6 +176,13 @@ class Net:
     @property
     def has_random_weights(self) -> bool:
         return self.weights == "none"
+
+    def without_weights(self) -> Net:
+        """The same architecture without pretrained weights, for what does not depend on them: names, shapes, costs.
+
+        It has random weights, which need not be fetched. A file is read with its own weights.
+        """
+        return self if self.is_file else replace(self, weights="none")
 
     @cached_property
     def weights_id(self) -> str:
@@ -226,7 +233,7 @@ class Net:
                 f"the net {self.name} takes no images: its input is {sides_text(shape)}, not height x width x channels."
             )
         if shape is None or shape[0] is None or shape[1] is None:
-            raise BadData(f"the net {self.name} takes images of any size; choose one with --size.")
+            raise BadData(f"the net {self.name} takes images of any size; choose one with `size`.")
         return shape[0], shape[1]
 
     def check_size(self, size: tuple[int, int]) -> None:
@@ -234,12 +241,12 @@ class Net:
         if max(size) > LONGEST_SIDE or size[0] * size[1] > LARGEST_SIZE:
             raise InvalidChoice(
                 f"an input of {size[0]} x {size[1]} pixels for {self.name} is too large: at most {LONGEST_SIDE:,} a "
-                f"side and {LARGEST_SIZE:,} in all are computed. Choose a smaller one with --size."
+                f"side and {LARGEST_SIZE:,} in all are computed. Choose a smaller one with `size`."
             )
         if self.info is not None and min(size) < self.info.min_size:
             raise InvalidChoice(
                 f"{self.info.name} needs images of at least {self.info.min_size} x {self.info.min_size} pixels; "
-                f"received --size {size[0]}x{size[1]}."
+                f"received `size='{size[0]}x{size[1]}'`."
             )
 
     def spec(

@@ -8,6 +8,8 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from transfer.nets.keras_graph import has_graph, node_of, nodes_of, operation_of, operations_of
+
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
@@ -48,7 +50,7 @@ def table(backbone: Backbone) -> list[LayerInfo]:
     ancestry = _Ancestry()
     rows = []
     for index, (name, tensor) in enumerate(backbone.taps.items()):
-        operation = tensor._keras_history.operation
+        operation = operation_of(tensor)
         inlined = operation.name != name.rsplit("/", 1)[-1].split(":")[0]  # a nested model, listed before by its parts
         shape = tuple(tensor.shape[1:])
         size = math.prod(side or 0 for side in shape)
@@ -85,10 +87,10 @@ def working_bytes(model: Any) -> int:
     """Bytes at float32 of the inputs and outputs of the largest operation of a functional model, for one image."""
     most, open_ = 0, [model]
     while open_:
-        for operation in open_.pop().operations:
-            if hasattr(operation, "_run_through_graph"):
+        for operation in operations_of(open_.pop()):
+            if has_graph(operation):
                 open_.append(operation)
-            for node in operation._inbound_nodes:
+            for node in nodes_of(operation):
                 tensors = [*node.input_tensors, *node.outputs]
                 most = max(most, sum(4 * math.prod(side or 1 for side in tensor.shape[1:]) for tensor in tensors))
     return most
@@ -106,14 +108,13 @@ class _Ancestry:
         return sum(cost for number, cost in enumerate(self._cost) if cost and reached >> number & 1)
 
     def _reach(self, tensor: Any) -> int:
-        history = tensor._keras_history
-        node = history.operation._inbound_nodes[history.node_index]
+        node = node_of(tensor)
         if id(node) not in self._before:
             reached = 0
             for source in node.input_tensors:
                 reached |= self._reach(source)
             self._before[id(node)] = reached | 1 << len(self._cost)
-            self._cost.append(_flops(history.operation, node))
+            self._cost.append(_flops(operation_of(tensor), node))
         return self._before[id(node)]
 
 

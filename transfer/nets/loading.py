@@ -24,6 +24,7 @@ from transfer.nets.catalogue import Net, keras_models_folder
 from transfer.nets.files.keras_file import NetFile, needs_code, read_net_file
 from transfer.nets.files.kinds import described_by_suffix
 from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
+from transfer.nets.keras_graph import has_graph
 from transfer.nets.random_weights import portable_draws
 
 # A file may describe so many weights, and so many more for each of its bytes: float32 takes 4 bytes each.
@@ -116,7 +117,7 @@ def _misplaced(file: Path) -> str | None:
         return f"it is {described[0]}, and Keras reads weights from .weights.h5 and .h5 files."
     with contextlib.suppress(LayertapError):
         read_net_file(file)
-        return f"it is a whole net of its own. Give it as the net: --net {file}"
+        return f"it is a whole net of its own. Give it as the net: `net='{file}'`"
     return None
 
 
@@ -133,8 +134,8 @@ def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
         name = text.split("URL fetch failure on ", 1)[1].split(":", 2)[1].split()[0].rsplit("/", 1)[-1]
         raise WeightsUnavailable(
             f"the ImageNet weights of {net.name} are not on this machine and cannot be fetched. Keras looks for "
-            f"{keras_models_folder() / name}: put that file there, or give a weights file with --weights FILE, or "
-            "use --net glyphnet, whose weights are included."
+            f"{keras_models_folder() / name}: put that file there, or give a weights file as `weights=FILE`, or "
+            "use `net='glyphnet'`, whose weights are included."
         ) from error
 
 
@@ -155,8 +156,7 @@ def _load_file(file: Path) -> keras.Model:
         if isinstance(error, LayertapError):
             raise
         raise _cannot_load(found, error) from error
-    graph = isinstance(model, keras.Sequential) or hasattr(model, "_run_through_graph")
-    if not (graph and getattr(model, "built", False)):
+    if not (has_graph(model) and getattr(model, "built", False)):
         raise BadData(f"the net {file} is not a built Functional or Sequential model, so it has no layers to cut at.")
     return model
 

@@ -175,7 +175,7 @@ def _request(args: argparse.Namespace) -> FeatureRequest:
 
 def _outline(request: FeatureRequest) -> FeatureRequest:
     """The same of a net that has its layers, and needs no weights for them."""
-    return request if request.net.is_file else replace(request, net=replace(request.net, weights="none"))
+    return replace(request, net=request.net.without_weights())
 
 
 def _require_trainable(request: FeatureRequest, head: str, params: dict[str, Any], unfreeze_from: str) -> None:

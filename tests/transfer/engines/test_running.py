@@ -354,7 +354,7 @@ class TestWhatOpenVinoCannotRun:
             with pytest.raises(InvalidChoice) as caught:
                 features_by_image(BatchRunner(lacking, 2, engine="openvino"), dataset, lacking)
             assert str(caught.value).startswith(f"OpenVINO cannot run {lacking.net.name}: ")
-            assert str(caught.value).endswith("; use --engine keras.")
+            assert str(caught.value).endswith("; use `engine='keras'`.")
             assert "\n" not in str(caught.value)
 
     def test_the_reason_names_the_operation(self, lacking: FeatureRequest) -> None:
@@ -397,7 +397,7 @@ class TestWhatOpenVinoCannotRun:
         inputs = keras.Input((16, 16, 1))
         net = save_net(keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs)), preprocessing="torch")
         wanted = FeatureRequest(net, ("conv",))
-        with pytest.raises(InvalidChoice, match="^--preprocessing torch is for colour"):
+        with pytest.raises(InvalidChoice, match="^`preprocessing='torch'` is for colour"):
             features_by_image(BatchRunner(wanted, 2, engine=engine), random_images(3, side=16), wanted)
 
 

@@ -44,7 +44,7 @@ def test_options_reach_the_spec() -> None:
 def test_wrong_options_are_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidChoice, match=r"no pooling 'agv'; did you mean 'avg'"):
         _ = FeatureRequest(Net("glyphnet"), pooling="agv").specs
-    with pytest.raises(InvalidChoice, match="at least 16 x 16 pixels; received --size 8x8"):
+    with pytest.raises(InvalidChoice, match="at least 16 x 16 pixels; received `size='8x8'`"):
         _ = FeatureRequest(Net("glyphnet"), size=(8, 8)).specs
 
 

@@ -113,7 +113,7 @@ class TestHdf5:
         with h5py.File(tmp_path / "other.h5", "w") as store:
             store["x"] = np.zeros(3)
         for name in ("w.weights.h5", "legacy.h5"):
-            with pytest.raises(InvalidChoice, match=rf"{name} holds weights without the net.*--weights FILE"):
+            with pytest.raises(InvalidChoice, match=rf"{name} holds weights without the net.*`weights=FILE`"):
                 Backbone(Net(str(tmp_path / name)))
         with pytest.raises(InvalidChoice, match=r"other\.h5 is an HDF5 file that holds no net"):
             Backbone(Net(str(tmp_path / "other.h5")))

@@ -61,7 +61,7 @@ class TestNames:
 
     def test_a_net_file_takes_no_other_weights(self, save_net: SaveNet) -> None:
         net = save_net(small_net())
-        with pytest.raises(InvalidChoice, match="holds its own weights; leave out --weights"):
+        with pytest.raises(InvalidChoice, match="holds its own weights; leave out `weights`"):
             Net(net.name, "none")
 
     def test_every_net_takes_its_customary_size_and_refuses_less_than_its_smallest(self) -> None:
@@ -70,7 +70,7 @@ class TestNames:
             net.check_size(net.default_size())
             net.check_size((info.min_size, info.min_size))
             least = f"{info.name} needs images of at least {info.min_size} x {info.min_size} pixels"
-            with pytest.raises(InvalidChoice, match=f"{least}; received --size {info.min_size}x{info.min_size - 1}"):
+            with pytest.raises(InvalidChoice, match=f"{least}; received `size='{info.min_size}x{info.min_size - 1}'`"):
                 net.check_size((info.min_size, info.min_size - 1))
 
 
@@ -112,7 +112,7 @@ class TestIdentity:
 
     def test_a_file_that_takes_any_size_asks_for_one(self, save_net: SaveNet) -> None:
         net = save_net(small_net(None))
-        with pytest.raises(BadData, match="takes images of any size; choose one with --size"):
+        with pytest.raises(BadData, match="takes images of any size; choose one with `size`"):
             net.default_size()
         assert Backbone(net, (12, 10)).taps["conv"].shape == (None, 10, 8, 2)
 
@@ -434,7 +434,7 @@ for name, side in (("mobilenetv2", 32), ("vgg16", 32)):
         assert "the ImageNet weights of mobilenetv2 are not on this machine and cannot be fetched" in errors[0]
         name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
         assert f"Keras looks for {tmp_path / 'models' / name}: put that file there" in errors[0]
-        assert "--weights FILE" in errors[0]
+        assert "`weights=FILE`" in errors[0]
         assert f"{tmp_path / 'models'}/vgg16" in errors[1]
         assert done.stdout == "", "stdout is for the results"
         assert done.stderr.splitlines() == errors, "and stderr for one line about each"

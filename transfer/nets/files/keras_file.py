@@ -146,7 +146,7 @@ def _without_net(file: Path) -> str:
     if hdf5.holds_weights(file):
         return (
             f"{file} holds weights without the net that they belong to. Give the net by its name, and this file as its "
-            "weights: --net NAME --weights FILE; or save the whole net with model.save('name.keras')."
+            "weights, `net=NAME` and `weights=FILE`; or save the whole net with model.save('name.keras')."
         )
     return f"{file} is an HDF5 file that holds no net; save one with model.save('name.keras')."
 

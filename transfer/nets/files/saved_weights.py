@@ -14,6 +14,7 @@ import numpy as np
 from feature_cache.errors import BadData
 from feature_cache.files.weights_file import check
 from transfer.nets.files.keras2 import layer_orders, plain_name
+from transfer.nets.keras_graph import all_layers
 
 
 def load_hdf5_weights(model: keras.Model, file: Path) -> None:
@@ -117,6 +118,6 @@ def _end(path: str, parts: int) -> str:
 
 def _finalize(layer: Any) -> None:
     """Let layers such as Normalization make what they compute with from what they were given."""
-    for part in layer._flatten_layers():
+    for part in all_layers(layer):
         if hasattr(part, "finalize_state"):
             part.finalize_state()
