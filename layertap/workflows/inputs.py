@@ -1,4 +1,4 @@
-"""What workflows take in several forms: data sets, caches, features and progress bars."""
+"""What several workflows need: data sets, features from the cache, and progress bars."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import MissingFeatures
-from transfer.data.datasets import Dataset, load
+from layertap.workflows.load_dataset import Source, load_dataset
+from transfer.data.datasets import Dataset
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import FeatureSet, stored_features
 
@@ -44,9 +44,9 @@ def progress_bars(progress: bool | ProgressBar) -> ProgressBar:
     return no_progress if isinstance(progress, bool) else progress
 
 
-def as_dataset(data: Dataset | str | Path) -> Dataset:
-    """`data`, or the data set that it names (see `transfer.data.datasets.load`)."""
-    return data if isinstance(data, Dataset) else load(str(data))
+def as_dataset(data: Source) -> Dataset:
+    """`data`, or the data set that `layertap.load_dataset` makes of it."""
+    return load_dataset(data)
 
 
 def stored(dataset: Dataset, request: FeatureRequest, cache: FeatureCache, *, on_error: str) -> FeatureSet:
