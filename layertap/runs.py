@@ -71,7 +71,7 @@ class TrainingReport:
     skipped : tuple of Unreadable
         The images that were left out.
     notes, warnings : tuple of str
-        Sentences about the data, and about scores that say little.
+        Sentences about the data, and about scores that are too good to be relied on.
     """
 
     features: str
@@ -212,7 +212,7 @@ class Run:
         return run_fragment(repr(self).strip("<>"), summary, {file.stem.capitalize(): file for file in pictures})
 
 
-# The scores that tell most, by task.
+# The scores that `repr` shows, by task.
 HEADLINES = {
     "classes": ("accuracy", "nll"),
     "regression": ("r2", "rmse"),

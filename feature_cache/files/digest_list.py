@@ -1,4 +1,4 @@
-"""Files of digests: a sorted NumPy array of shape (n, 16), uint8, that says which images something was made of."""
+"""Files of digests: sorted NumPy arrays of shape (n, 16), uint8, that identify images."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ PASS = "net", "weights", "size", "fit", "interpolation", "preprocessing", "preci
 
 @dataclass(frozen=True)
 class Used:
-    """Rows of a space: how many, and the digest that identifies them (`Features.digest`)."""
+    """Rows of a space: their number, and the digest that identifies them (`Features.digest`)."""
 
     space: str
     rows: int
@@ -65,7 +65,7 @@ def used(features: Features) -> Used:
 
 
 def extraction_seconds(features: Any) -> float | None:
-    """How long computing these rows took, or None where some segment does not tell.
+    """How long computing these rows took, or None where a segment does not record it.
 
     Layers that only differ in name and pooling are taken to come from one pass, which took as long as the longest.
 

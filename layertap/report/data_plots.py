@@ -1,4 +1,4 @@
-"""Plots of a data set. They are here for the style of all pictures, and see numbers, as those of heads do."""
+"""Plots of the shapes of the images of a data set."""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ def feature_map(
     features, method, seed, every
         See `project`, and what it raises.
     """
-    found = project(features, method, seed, every)
-    names = np.array([str(label) for label in labels])[found.rows]
+    projection = project(features, method, seed, every)
+    names = np.array([str(label) for label in labels])[projection.rows]
     counts = Counter(names.tolist())
     coloured = sorted(sorted(counts), key=lambda name: -counts[name])[:MOST_CLASSES]
     others = len(counts) - len(coloured)
@@ -100,7 +100,7 @@ def feature_map(
     with picture(file, WIDTH, 5.2 + 0.17 * -(-len(style) // columns), title) as figure:
         axes = figure.subplots()
         order = np.random.default_rng(seed).permutation(len(names))  # no class lies on top of all others
-        x, y = found.points.T
+        x, y = projection.points.T
         rest = order[~np.isin(names[order], coloured)]
         if others:
             axes.scatter(x[rest], y[rest], s=size / 3, color=OTHERS, linewidths=0)
@@ -114,7 +114,7 @@ def feature_map(
         if others:
             axes.scatter([], [], s=28, color=OTHERS, linewidths=0, label=f"{others:,} other classes")
         axes.set_aspect("equal", adjustable="datalim")
-        axes.set(xlabel=found.axes[0], ylabel=found.axes[1], xticks=[], yticks=[])
+        axes.set(xlabel=projection.axes[0], ylabel=projection.axes[1], xticks=[], yticks=[])
         drawn = "" if len(names) == len(labels) else f"{len(names):,} of {len(labels):,} images"
         axes.set_title(drawn, fontsize=8, loc="right")
         figure.legend(loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.2)

@@ -33,11 +33,11 @@ th, td { padding: .22rem .7rem .22rem 0; border-bottom: 1px solid var(--line); t
   vertical-align: top; font-weight: normal; overflow-wrap: anywhere; }
 thead th { color: var(--gray); vertical-align: bottom; }
 tbody th { min-width: 7rem; max-width: 24rem; }
-.made { columns: 19rem 2; column-gap: 2rem; }
-.made section { break-inside: avoid; padding-top: .1px; }
-.made table { width: 100%; }
-.made h3 { margin-top: .6rem; }
-.made th { width: 50%; min-width: 0; color: var(--gray); }
+.settings { columns: 19rem 2; column-gap: 2rem; }
+.settings section { break-inside: avoid; padding-top: .1px; }
+.settings table { width: 100%; }
+.settings h3 { margin-top: .6rem; }
+.settings th { width: 50%; min-width: 0; color: var(--gray); }
 .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; padding-left: .7rem; }
 .bar { background: linear-gradient(to right, var(--bar) calc(var(--share) * 100%), transparent 0) padding-box;
   border-left: .8rem solid transparent; print-color-adjust: exact; min-width: 4.5rem; }

@@ -1,4 +1,4 @@
-"""Panels of small images with captions. Images are arrays here: whoever asks for a panel has read them."""
+"""Panels of small images with captions. Images are arrays here, which the caller has read."""
 
 from __future__ import annotations
 

@@ -204,11 +204,11 @@ def _apart(numbers: Sequence[int]) -> list[int]:
     """Those of the `numbers` that have room for their own label on a logarithmic axis."""
     ordered = sorted(set(numbers))
     room = np.log(ordered[-1] / ordered[0]) / 16
-    kept = ordered[:1]
+    spaced = ordered[:1]
     for number in ordered[1:]:
-        if np.log(number / kept[-1]) >= room:
-            kept.append(number)
-    return kept
+        if np.log(number / spaced[-1]) >= room:
+            spaced.append(number)
+    return spaced
 
 
 def predictions(file: Path, truth: np.ndarray, predicted: np.ndarray, names: Sequence[str], title: str) -> None:
@@ -229,12 +229,12 @@ def predictions(file: Path, truth: np.ndarray, predicted: np.ndarray, names: Seq
         places = figure.subplots(rows, columns, squeeze=False).reshape(-1)
         for axes in places[len(shown) :]:
             axes.remove()
-        for axes, (name, true, said) in zip(places, shown, strict=False):
-            low, high = min(true.min(), said.min()), max(true.max(), said.max())
+        for axes, (name, true, estimated) in zip(places, shown, strict=False):
+            low, high = min(true.min(), estimated.min()), max(true.max(), estimated.max())
             edge = 0.04 * (high - low) or 1.0
             axes.plot([low - edge, high + edge], [low - edge, high + edge], color=GRAY, linewidth=0.8)
             size = float(np.clip(6000 / len(true), 4, 24))
-            axes.scatter(true, said, s=size, color=BLUE, alpha=0.5, linewidths=0)
+            axes.scatter(true, estimated, s=size, color=BLUE, alpha=0.5, linewidths=0)
             axes.set(xlim=(low - edge, high + edge), ylim=(low - edge, high + edge), aspect="equal")
             axes.set(xlabel=f"true {label(name, 2.0)}", ylabel="predicted")
             grid(axes)
@@ -269,7 +269,7 @@ def tradeoff(
 ) -> None:
     """Draw quality against cost, with a line through the choices that no other one beats (see `pareto`).
 
-    These are named where there is room; if there are few, so are the others.
+    The points on the line are named where there is room for it; the others only where there are few of them.
     """
     x, y = np.asarray(cost, np.float64), np.asarray(quality, np.float64)
     front = pareto(x, y)
@@ -288,11 +288,11 @@ def tradeoff(
         _name(figure, axes, x, y, names, front, others if len(names) <= MOST_LABELLED else others[:0])
 
 
-def _logarithmic(axis: Axis, span: float) -> None:
-    """Numbers along an axis on which the largest is `span` times the smallest."""
+def _logarithmic(axis: Axis, ratio: float) -> None:
+    """Numbers along an axis on which the largest is `ratio` times the smallest."""
     from matplotlib.ticker import LogLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 300 else (1,)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 300 else (1,)))
     axis.set_major_formatter("{x:,.10g}")
 
 
@@ -305,7 +305,7 @@ def _name(
     front: np.ndarray,
     others: np.ndarray,
 ) -> None:
-    """Write the names of points as near as they cover no point, line or name; where there is no room, none."""
+    """Write the name of each point close to it, where it covers no point, line or other name; leave out the others."""
     from matplotlib.transforms import Bbox
 
     arrange(figure, for_good=True)

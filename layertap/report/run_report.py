@@ -77,7 +77,7 @@ def write_report(
         "<h2>Scores</h2>",
         _scores(scores),
         "<h2>How it was made</h2>",
-        '<div class="made">',
+        '<div class="settings">',
         *(
             f"<section><h3>{text(heading)}</h3>{facts(values)}</section>"
             for heading, values in settings.items()

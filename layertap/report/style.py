@@ -26,7 +26,7 @@ COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 MARKERS = ("o", "^", "s", "D", "v", "P")  # one for each round of the colours
-# The others are asked for what the first one lacks, where they are installed.
+# The others supply the characters that the first one lacks, where they are installed.
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Arial Unicode MS", "Noto Sans")
 NOT_DRAWN = ("Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp")  # categories of Unicode: controls, halves, unassigned ones
 STYLE = {

@@ -13,6 +13,7 @@ from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
 from layertap.runs import Run, load_run
 from layertap.workflows.inputs import as_dataset
+from layertap.workflows.load_dataset import Source
 from layertap.workflows.predict import apply_run
 from layertap.workflows.protocol import count_seen, identify
 from layertap.workflows.targets import CLASSES, REGRESSION, read_targets
@@ -34,7 +35,7 @@ class Evaluation:
     skipped : tuple of Unreadable
         The images that were left out, with the reasons.
     notes, warnings : tuple of str
-        Sentences about how the data was read, and about scores that say little.
+        Sentences about how the data was read, and about scores that are too good to be relied on.
     """
 
     scores: dict[str, Any]
@@ -47,7 +48,7 @@ class Evaluation:
 
 def evaluate(
     run: Run | str | Path,
-    data: Dataset | str | Path,
+    data: Source,
     *,
     cache: FeatureCache | str | Path | None = None,
     on_error: str = "fail",
@@ -59,7 +60,7 @@ def evaluate(
     ----------
     run : Run, str or Path
         The run, or its folder.
-    data : Dataset, str or Path
+    data : Dataset, or what `layertap.load_dataset` takes
         Images, with the targets that the run predicts.
     cache : FeatureCache, str or Path, optional
         The cache, or its folder.

@@ -1,17 +1,17 @@
-"""What workflows take in several forms: data sets, caches and features."""
+"""What several workflows need: data sets, and features from the cache."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import MissingFeatures
 from layertap.progress import ProgressBar
 from layertap.workflows.extract import extract_features
-from transfer.data.datasets import Dataset, load
+from layertap.workflows.load_dataset import Source, load_dataset
+from transfer.data.datasets import Dataset
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from transfer.extraction.request import FeatureRequest
 
 
-def as_dataset(data: Dataset | str | Path) -> Dataset:
-    """`data`, or the data set that it names (see `transfer.data.datasets.load`)."""
-    return data if isinstance(data, Dataset) else load(str(data))
+def as_dataset(data: Source) -> Dataset:
+    """`data`, or the data set that `layertap.load_dataset` makes of it."""
+    return load_dataset(data)
 
 
 def stored(dataset: Dataset, request: FeatureRequest, cache: FeatureCache, *, on_error: str) -> FeatureSet:

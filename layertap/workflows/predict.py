@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from heads.validation import finite
 from layertap.progress import ProgressBar, progress_bars
 from layertap.runs import Run, load_run
 from layertap.workflows.inputs import as_dataset, extracted
+from layertap.workflows.load_dataset import Source
 from layertap.workflows.targets import CLASSES, MULTILABEL, REGRESSION
 from transfer.data.datasets import BUILT_IN, Dataset, Unreadable, from_files, is_dataset
 from transfer.extraction.feature_set import FeatureSet
@@ -145,7 +147,7 @@ class Predictions:
 
 def predict(
     run: Run | str | Path,
-    images: Dataset | str | Path | Sequence[str | Path],
+    images: Source,
     *,
     cache: FeatureCache | str | Path | None = None,
     on_error: str = "fail",
@@ -157,8 +159,8 @@ def predict(
     ----------
     run : Run, str or Path
         The run, or its folder.
-    images : Dataset, str, Path or sequence of str or Path
-        A data set, or image files.
+    images : Dataset, or what `layertap.load_dataset` takes
+        Image files, or one data set.
     cache : FeatureCache, str or Path, optional
         The cache, or its folder.
     on_error : {'fail', 'skip'}
@@ -194,7 +196,7 @@ def predict(
     )
 
 
-def image_dataset(images: Dataset | str | Path | Sequence[str | Path]) -> Dataset:
+def image_dataset(images: Source) -> Dataset:
     """A data set of `images`, which may be one already, or name one, or be image files.
 
     Raises
@@ -204,7 +206,7 @@ def image_dataset(images: Dataset | str | Path | Sequence[str | Path]) -> Datase
     """
     if isinstance(images, Dataset):
         return images
-    paths = [images] if isinstance(images, (str, Path)) else list(images)
+    paths = [images] if isinstance(images, str | os.PathLike) else list(images)
     if names_dataset(paths):
         return as_dataset(paths[0])
     for path in map(Path, paths):
@@ -214,7 +216,7 @@ def image_dataset(images: Dataset | str | Path | Sequence[str | Path]) -> Datase
     return from_files([Path(path) for path in paths])
 
 
-def names_dataset(paths: Sequence[str | Path]) -> bool:
+def names_dataset(paths: Sequence[str | os.PathLike[str]]) -> bool:
     """Whether `paths` name a single data set, and not image files."""
     if len(paths) != 1:
         return False
@@ -256,18 +258,18 @@ def apply_run(run: Run, dataset: Dataset, cache: FeatureCache, on_error: str, pr
     """
     count = run.views.count if run.views.average else 1
     notes: tuple[str, ...] = ()
-    found: list[FeatureSet] = []
+    feature_sets: list[FeatureSet] = []
     dataset = dataset.identify(cache)
     for (spec, _), net in zip(run.parts, run.nets, strict=True):
         request = request_for(spec, net, count)
         features, remarks = extracted(dataset, request, cache, on_error=on_error, progress=progress)
-        found.append(features)
+        feature_sets.append(features)
         notes += remarks
-    if not len(found[0].dataset):
+    if not len(feature_sets[0].dataset):
         raise InvalidChoice(f"none of the {len(dataset)} images can be read.")
-    parts = [one.features[spec.layer] for one, (spec, _) in zip(found, run.parts, strict=True)]
+    parts = [each.features[spec.layer] for each, (spec, _) in zip(feature_sets, run.parts, strict=True)]
     outputs, seconds = _outputs(run, parts[0] if len(parts) == 1 else Joined(parts))
-    return Applied(found[0], outputs, seconds, notes)
+    return Applied(feature_sets[0], outputs, seconds, notes)
 
 
 def _outputs(run: Run, rows: Any) -> tuple[np.ndarray, float]:

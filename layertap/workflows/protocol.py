@@ -24,7 +24,7 @@ EXACT, NEAR, COPIES = "exact", "near", "copies"  # what stays on one side of eve
 
 @dataclass(frozen=True)
 class ProtocolOptions:
-    """The options that say how heads are judged, by their names on the command line and in Python.
+    """The options for judging heads, by their names on the command line and in Python.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class ProtocolOptions:
     repeats : int
         How many times the folds of `cv` are made, each time by another seed.
     test : float, optional
-        The share of the images that is set apart first and scored once, with the head that is kept.
+        The share of the images that is set apart first, and scored once with the final head.
     splits : str, optional
         The column that holds the parts ``train``, ``valid`` and ``test``, or the name of each image's fold.
     groups : str, optional

@@ -27,6 +27,7 @@ from layertap.report.run_pictures import RunResults, illustrate
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport
 from layertap.workflows.inputs import as_dataset, stored
+from layertap.workflows.load_dataset import Source
 from layertap.workflows.protocol import EXACT, ProtocolOptions, find_copies, identify, parted_notes, seen_warnings
 from layertap.workflows.targets import (
     CLASSES,
@@ -71,7 +72,7 @@ class _Candidates:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What is to be learned, and how heads are judged at it."""
+    """The targets to learn, and the protocol by which heads are judged."""
 
     targets: Targets
     protocol: Protocol
@@ -90,7 +91,7 @@ class _Problem:
 
 
 def train_head(
-    data: Dataset | str | Path,
+    data: Source,
     features: FeatureRequest,
     head: str | None = None,
     *,
@@ -125,7 +126,7 @@ def train_head(
 
     Parameters
     ----------
-    data : Dataset, str or Path
+    data : Dataset, or what `layertap.load_dataset` takes
         The images and their targets.
     features : FeatureRequest
         The features that the head reads, which are in the cache already. Of several layers every split chooses one, by
@@ -260,13 +261,13 @@ def _candidates(
     parts = [sources[layer][0] for layer in names]
     for space in beside:
         other = request_of(cache.open(space), request.views)
-        found = stored(dataset, other, cache, on_error=on_error)
-        if found.dataset.ids != features.dataset.ids:
+        others = stored(dataset, other, cache, on_error=on_error)
+        if others.dataset.ids != features.dataset.ids:
             raise InvalidChoice(
                 f"{space} lacks other images than the rest; extract with `on_error='skip'`, or mend them."
             )
-        joined += found.features.values()
-        features = replace(features, specs=(*features.specs, *found.specs))
+        joined += others.features.values()
+        features = replace(features, specs=(*features.specs, *others.specs))
         parts += [(spec, other.net) for spec in other.specs]
         names.append(space)
     all_names = "+".join(names)
@@ -277,7 +278,7 @@ def _candidates(
 def _problem(
     candidates: _Candidates, task: str, columns: Sequence[str], options: ProtocolOptions, bars: ProgressBar
 ) -> _Problem:
-    """What is to be learned of the images that can be read, and how they are split."""
+    """The targets of the images that can be read, and how these are split."""
     features = candidates.features
     targets = read_targets(features.dataset, task, columns)
     protocol = options.protocol(features.dataset)

@@ -38,7 +38,7 @@ COLUMNS = {
 
 
 def print_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:
-    """Print notes about the data, and warnings about scores that say little, on stderr."""
+    """Print notes about the data, and warnings about scores that are too good to be relied on, on stderr."""
     print_notes(notes)
     for warning in warnings:
         print(f"warning: {with_flags(warning)}", file=sys.stderr)

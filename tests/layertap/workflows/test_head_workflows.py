@@ -1,0 +1,247 @@
+"""Training, scoring and predicting from Python: numbers and files as from the command line, and nothing is printed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feature_cache.cache import FeatureCache
+from feature_cache.errors import InvalidChoice, MissingFeatures
+from layertap.runs import Run, Score, load_run
+from layertap.workflows.evaluate import evaluate
+from layertap.workflows.predict import predict
+from layertap.workflows.train_head import train_head
+from transfer.data.datasets import Dataset, digests, load
+from transfer.extraction.request import FeatureRequest
+from transfer.nets.catalogue import Net
+
+LAYERS = ("block3_pool", "block4_pool")
+REQUEST = FeatureRequest(Net("glyphnet"), LAYERS)
+OF_THE_CLOCK = ("fit_seconds", "predict_seconds", "extraction_seconds")
+
+
+def write_images(folder: Path, number: int = 40) -> Path:
+    """A table of images with a class, numbers, labels and groups; two images are copies with different classes."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for image in range(number):
+        shade = 150 if image % 2 else 0
+        pixels = rng.integers(shade, shade + 100, (8, 8), np.uint8) if image != 3 else np.zeros((8, 8), np.uint8)
+        pixels = np.zeros((8, 8), np.uint8) if image == 2 else pixels
+        Image.fromarray(pixels).save(folder / f"{image}.png")
+        mean = float(pixels.mean())
+        rows.append([f"{image}.png", ["dark", "light"][image % 2], mean, f"{mean / 7:.3f}".replace(".", ","),
+                     ("x", "y", "x;y")[image % 3], image // 4])  # fmt: skip
+    with (folder / "table.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["id", "class", "mean", "seventh", "tags", "patient"], *rows])
+    return folder / "table.csv"
+
+
+def fill(cache: FeatureCache, dataset: Dataset, layer: str) -> None:
+    """Rows of features for the images of `dataset`, so that no net has to be built."""
+    found, _ = digests(dataset, cache.memo)
+    found, first = np.unique(found, axis=0, return_index=True)
+    rng = np.random.default_rng(len(layer) + int(layer[5]))
+    signal = np.array([float(value) for value in dataset.columns["mean"][first]])[:, None] / 50
+    with cache[Net("glyphnet").spec(layer)].writer({}) as writer:
+        writer.append(found, (signal + rng.standard_normal((len(first), 8))).astype(np.float32))
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """A table of images in the working folder, whose features are in ``./features``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAYERTAP_CACHE", raising=False)
+    write_images(tmp_path)
+    dataset = load("table.csv")
+    for layer in LAYERS:
+        fill(FeatureCache(Path("features")), dataset, layer)
+    return dataset
+
+
+def command_line(*words: str) -> None:
+    """Run a command in this process."""
+    import cli
+
+    layers = [word for layer in LAYERS for word in ("--layer", layer)] if words[0] == "train-head" else []
+    assert cli.main([*words, *layers, "--quiet"]) == 0
+
+
+def without_times(content: Any) -> Any:
+    """JSON without what the clock has measured."""
+    if isinstance(content, dict):
+        return {key: without_times(value) for key, value in content.items() if key not in OF_THE_CLOCK}
+    return [without_times(value) for value in content] if isinstance(content, list) else content
+
+
+def read(file: str) -> Any:
+    return json.loads(Path(file).read_text(encoding="utf-8"))
+
+
+CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "classes": (
+        ["--head", "ridge", "--cv", "3", "--test", "0.2", "--seed", "4"],
+        {"head": "ridge", "cv": 3, "test": 0.2, "seed": 4},
+    ),
+    "grid": (
+        ["--grid", "C=0.1,10", "--valid", "0.3", "--curve", "1,3", "--join"],
+        {"grid": {"C": ["0.1", "10"]}, "valid": 0.3, "curve": [1, 3], "join": True},
+    ),
+    "numbers": (
+        ["--regression", "mean,seventh", "--cv", "2", "--groups", "patient"],
+        {"regression": ["mean", "seventh"], "cv": 2, "groups": "patient"},
+    ),
+    "labels": (
+        ["--multilabel", "tags", "--cv", "2", "--repeats", "2", "--param", "C=0.5"],
+        {"multilabel": ["tags"], "cv": 2, "repeats": 2, "params": {"C": 0.5}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_is_that_of_the_command_line(data: Dataset, case: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words, options = CASES[case]
+    request = replace(REQUEST, net=Net("glyphnet", seed=options.get("seed", 0)))  # --seed is that of the net, too
+    run = train_head(data, request, out="python", **options)
+    assert capfd.readouterr() == ("", "")
+    command_line("train-head", "table.csv", *words, "--out", "command", "--json")
+    printed = json.loads(capfd.readouterr().out)
+    assert without_times(run.metrics) == without_times(read("command/metrics.json"))
+    assert without_times(printed) == {"run": "command", "spec": read("command/config.json")["spec"],
+                                      **without_times(run.metrics)}  # fmt: skip
+    mine, theirs = (without_times(read(f"{name}/config.json")) for name in ("python", "command"))
+    for config in (mine, theirs):
+        del config["digest"], config["files"]
+    assert mine == theirs
+    assert list(read("python/config.json")) == list(read("command/config.json"))
+    assert {file.name for file in Path("python").iterdir()} == {file.name for file in Path("command").iterdir()}
+
+    command_line("predict", "command", "table.csv", "--out", "command.csv")
+    predictions = predict(run, data)
+    predictions.to_csv("python.csv")
+    assert Path("python.csv").read_text() == Path("command.csv").read_text()
+    assert predictions.outputs.shape == (len(data), len(run.targets))
+
+    command_line("evaluate", "command", "table.csv", "--json")
+    printed = json.loads(capfd.readouterr().out)
+    assert without_times(evaluate(run, data).scores) == without_times(printed["test"])
+
+
+@pytest.fixture
+def run(data: Dataset) -> Run:
+    return train_head(data, REQUEST, head="ridge", cv=4, out="run")
+
+
+def test_a_run_that_is_loaded_is_the_one_that_was_trained(data: Dataset, run: Run) -> None:
+    loaded = load_run("run")
+    assert loaded.config == run.config
+    assert loaded.metrics == run.metrics
+    assert loaded.classes == run.classes == ("dark", "light")
+    assert loaded.report is None
+    np.testing.assert_array_equal(predict(loaded, data).outputs, predict(run, data).outputs)
+
+
+def test_scores_are_means_over_the_splits(run: Run) -> None:
+    accuracies = [fold["valid"]["accuracy"] for fold in run.metrics["folds"]]
+    assert run.scores["accuracy"].mean == pytest.approx(np.mean(accuracies))
+    assert run.scores["accuracy"].std == pytest.approx(np.std(accuracies))
+    assert str(Score(0.93756, 0.01)) == "0.9376 ± 0.0100"
+    assert str(Score(0.5, 0.0)) == "0.5000"
+    assert str(Score(None, None)) == "-"
+
+
+def test_a_run_shows_what_it_is(run: Run) -> None:
+    text = repr(run)
+    assert text.startswith("<Run run: ridge on glyphnet/block")
+    assert f"2 classes; accuracy {run.scores['accuracy']}, nll" in text
+    page = run._repr_html_()
+    assert page.count("<img") == len(list(Path("run").glob("*.png"))) >= 3
+    assert "balanced accuracy" in page
+
+
+def test_a_run_need_not_be_written(data: Dataset, run: Run) -> None:
+    before = {file for file in Path().rglob("*") if "digests" not in file.name}
+    unsaved = train_head(data, REQUEST, head="ridge", cv=4)
+    assert {file for file in Path().rglob("*") if "digests" not in file.name} == before
+    assert unsaved.folder is None
+    assert without_times(unsaved.metrics) == without_times(run.metrics)
+    np.testing.assert_array_equal(unsaved.predict(data).probabilities, run.predict(data).probabilities)
+    assert "not written" in repr(unsaved)
+    assert "<img" not in unsaved._repr_html_()
+
+
+def test_images_are_predicted_by_their_paths(run: Run, data: Dataset) -> None:
+    predictions = run.predict(["4.png", "5.png"])
+    assert predictions.ids == ("4.png", "5.png")
+    assert predictions.classes == ["dark", "light"]
+    np.testing.assert_allclose(predictions.probabilities.sum(1), 1)
+    np.testing.assert_allclose(predictions.probabilities, run.predict(data).probabilities[4:6])
+    assert predictions.to_json()["predictions"][0]["class"] == "dark"
+    with pytest.raises(InvalidChoice, match="take `probabilities`"):
+        _ = predictions.numbers
+    with pytest.raises(InvalidChoice, match="the image 'none.png' does not exist"):
+        run.predict(["none.png"])
+
+
+def test_an_evaluation_warns_of_images_that_the_head_has_seen(run: Run, data: Dataset) -> None:
+    evaluation = run.evaluate("table.csv")
+    assert evaluation.images == len(data) == 40
+    assert evaluation.warnings == ("run was trained on 40 of these 40 images: their scores say little.",)
+    assert evaluation.scores["accuracy"] > 0.9
+
+
+def test_what_was_noticed_is_in_the_report(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run.report is not None
+    assert run.report.notes == (
+        "2 images have an exact copy of another class; one of the labels is likely wrong "
+        "(layertap explore shows them).",
+    )
+    assert run.report.warnings == ()
+    assert run.report.images == 40
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head": "forest"}, "there is no head 'forest'"),
+        ({"regression": ["mean"], "per_class": 2}, "`per_class` is about classes; leave it out with `regression`"),
+        ({"repeats": 2}, "add `cv=K`"),
+        ({"cv": 1}, "`cv` needs at least 2 folds"),
+        ({"groups": "patient", "curve": [1]}, "`groups` keeps images together"),
+        ({"map": "t-sne"}, "there is no map by 't-sne'"),
+    ],
+    ids=str,
+)
+def test_mistakes_name_parameters(data: Dataset, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidChoice, match=message) as caught:
+        train_head(data, REQUEST, **options)
+    assert "--" not in str(caught.value)
+
+
+def test_features_that_are_missing_are_an_error(data: Dataset) -> None:
+    with pytest.raises(MissingFeatures, match="40 of 40 rows are not in the cache empty"):
+        train_head(data, FeatureRequest(Net("glyphnet"), LAYERS[:1]), cache="empty")
+
+
+def test_progress_is_shown_by_what_is_passed(data: Dataset, run: Run) -> None:
+    import contextlib
+    from collections import Counter
+    from collections.abc import Iterator
+
+    counts: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+        yield lambda done, total: counts.update([f"{what} {done}/{total}"])
+
+    train_head(data, REQUEST, head="ridge", cv=2, progress=bar)
+    assert {f"splits {done}/2" for done in (1, 2)} <= counts.keys()
