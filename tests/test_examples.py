@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import cli
 from examples import notebook
 
 ROOT = Path(__file__).parent.parent
@@ -34,30 +33,6 @@ def test_the_python_of_readme_runs(tmp_path: Path) -> None:
     assert extraction.startswith("(1797, ")
     assert float(transformer) > 0.95
     assert len(blocks) == 2
-
-
-def test_the_options_of_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide.md").read_text()
-    cache = ("list", "info", "verify", "compact", "prune", "shrink", "export", "view", "merge")
-    commands = [
-        ["explore"],
-        ["extract"],
-        ["train-head"],
-        ["fine-tune"],
-        ["sweep"],
-        ["evaluate"],
-        ["predict"],
-        ["export"],
-        *(["cache", name] for name in cache),
-        *(["ramp", name] for name in ("kit", "init", "test", "leaderboard")),
-    ]
-    for command in commands:
-        with pytest.raises(SystemExit):
-            cli.main([*command, "--help-all"])
-    helps = capsys.readouterr().out
-    readme = re.sub(r"ramp-test .*", "", readme)  # not ours
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme)):
-        assert option in helps, option
 
 
 @pytest.mark.slow
