@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import layertap
 from layertap.commands.arguments.commands import parser as command_parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,12 +27,12 @@ LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 SETUP = 'layertap() { "$PYTHON" -P -m cli "$@"; }\n'  # as the installed program, but from this checkout
 
 
-def blocks(page: Path, language: str) -> list[str]:
+def blocks(page: str, language: str) -> list[str]:
     """The blocks of code of a page in one language."""
-    return [text for name, text in BLOCK.findall(page.read_text(encoding="utf-8")) if name == language]
+    return [text for name, text in BLOCK.findall(page) if name == language]
 
 
-def commands_of(page: Path) -> Iterator[list[str]]:
+def commands_of(page: str) -> Iterator[list[str]]:
     """The words of each command line of a page that runs `layertap`, without ``layertap`` and without redirections."""
     text = "\n".join(blocks(page, "bash") + blocks(page, ""))
     for line in text.replace("\\\n", " ").splitlines():
@@ -73,15 +74,22 @@ def reference(hooks: Any) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_are_accepted(page: Path) -> None:
-    for words in commands_of(page):
+    assert_accepted(page.read_text(encoding="utf-8"))
+
+
+def assert_accepted(page: str) -> int:
+    """The number of commands on a page, all of which the parser takes."""
+    commands = list(commands_of(page))
+    for words in commands:
         try:
             command_parser().parse_args(words)
         except SystemExit as stopped:
             assert stopped.code == 0, f"layertap {shlex.join(words)}"
+    return len(commands)
 
 
 def test_many_commands_are_shown() -> None:
-    assert sum(1 for page in PAGES for _ in commands_of(page)) > 40
+    assert sum(1 for page in PAGES for _ in commands_of(page.read_text(encoding="utf-8"))) > 40
 
 
 def test_the_options_that_pages_name_exist() -> None:
@@ -116,6 +124,16 @@ def test_a_page_that_loads_files_from_the_network_is_warned_of(caplog: pytest.Lo
     assert caplog.messages == ["index.md loads https://x.org/a.js", "index.md loads https://x.org/a.css"]
 
 
+def test_the_examples_of_the_reference_are_accepted(reference: str) -> None:
+    assert assert_accepted(reference) > 10
+
+
+def test_the_python_reference_has_every_public_name() -> None:
+    page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    named = re.findall(r"^::: layertap\.(\w+)$", page, re.MULTILINE)
+    assert sorted(named) == sorted(set(layertap.__all__) - {"__version__"})
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
@@ -124,7 +142,7 @@ def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
 
 def run_blocks(page: str, folder: Path, language: str = "bash") -> str:
     """Run all blocks of a page, in one shell or one program, in `folder`; what they print."""
-    text = "\n".join(blocks(DOCS / page, language))
+    text = "\n".join(blocks((DOCS / page).read_text(encoding="utf-8"), language))
     command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euc", SETUP + text]
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
