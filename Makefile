@@ -2,6 +2,7 @@
 # make demo      the main job: features of real digits, and heads trained on them
 # make test      the tests;  make test-slow: those that take minutes;  make test-jax: without TensorFlow
 # make lint      ruff and mypy
+# make docs      the documentation, in site/; a broken link is an error
 # make bench     the benchmarks
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 # Tests of transfer that are of images and tables: no backend has a part in them.
 NO_BACKEND := --ignore=tests/transfer/data
 
-.PHONY: install demo test test-slow test-jax lint bench clean
+.PHONY: install demo test test-slow test-jax lint docs bench clean
 
 install: .venv/installed
 
@@ -22,7 +23,7 @@ install: .venv/installed
 		{ echo "This Python lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[tensorflow,compression,parquet,onnx,dev]'
+		--editable '.[tensorflow,compression,parquet,onnx,dev,docs]'
 	touch $@
 
 demo: install
@@ -50,6 +51,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: install
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.cache
@@ -58,4 +62,4 @@ bench: install
 	$(BIN)/python -m benchmarks.ramp
 
 clean:
-	rm -rf .venv .venv-jax build *.egg-info features demo mnist_ramp
+	rm -rf .venv .venv-jax build *.egg-info features demo mnist_ramp site

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import cli
 from examples import notebook
 
 ROOT = Path(__file__).parent.parent
@@ -31,33 +30,11 @@ def test_the_python_of_readme_runs(tmp_path: Path) -> None:
     for number, block in enumerate(blocks):
         (tmp_path / f"example {number}.py").write_text(block)
     extraction, transformer = (run(tmp_path, f"example {number}.py") for number in range(2))
-    assert extraction.startswith("(1797, ")
+    shape, accuracy = extraction.splitlines()
+    assert shape == "(1797, 256)"
+    assert float(accuracy) > 0.98
     assert float(transformer) > 0.95
     assert len(blocks) == 2
-
-
-def test_the_options_of_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide.md").read_text()
-    cache = ("list", "info", "verify", "compact", "prune", "shrink", "export", "view", "merge")
-    commands = [
-        ["explore"],
-        ["extract"],
-        ["train-head"],
-        ["fine-tune"],
-        ["sweep"],
-        ["evaluate"],
-        ["predict"],
-        ["export"],
-        *(["cache", name] for name in cache),
-        *(["ramp", name] for name in ("kit", "init", "test", "leaderboard")),
-    ]
-    for command in commands:
-        with pytest.raises(SystemExit):
-            cli.main([*command, "--help-all"])
-    helps = capsys.readouterr().out
-    readme = re.sub(r"ramp-test .*", "", readme)  # not ours
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme)):
-        assert option in helps, option
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""RAMP challenges (see docs/guide.md): kits are run, submissions written and judged.
+"""RAMP challenges (see docs/topics/ramp.md): kits are run, submissions written and judged.
 
 A kit or a submission imports what it uses of Layertap from this package alone. Each name is imported when it is first
 used, so that a `problem.py` loads neither a net nor a head.

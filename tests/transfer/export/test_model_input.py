@@ -1,4 +1,4 @@
-"""What an exported model is fed with is what features are computed from, and the guide's recipes do work."""
+"""The input of an exported model has the pixels that features are computed from, and the documented programs run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transfer.extraction.extract import extract
 from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
-GUIDE = Path(__file__).resolve().parents[3] / "docs" / "guide.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "topics" / "export.md"
 SIDES = (24, 32)
 EXIF_ORIENTATION = 0x0112
 
@@ -72,8 +72,8 @@ def images(tmp_path: Path, rng: np.random.Generator) -> dict[str, Path]:
 
 
 def block_with(word: str) -> str:
-    """The block of Python in the guide that has this word."""
-    found = [block for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL) if word in block]
+    """The block of Python on the page about export that has this word."""
+    found = [block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if word in block]
     return str(found[0])
 
 
@@ -113,7 +113,7 @@ def test_a_model_that_is_fed_so_gives_the_features_of_an_extraction(
 
 
 @pytest.mark.parametrize("function", ["read_for_model", "read_simple"])
-def test_the_recipes_of_the_guide_run_as_they_are(
+def test_the_programs_on_the_page_run_as_they_are(
     function: str,
     images: dict[str, Path],
     about: dict[str, Any],
@@ -129,7 +129,7 @@ def test_the_recipes_of_the_guide_run_as_they_are(
     Path("model.keras.json").write_text(json.dumps(about))
     Path("new.jpg").write_bytes(images["plain-large.jpg"].read_bytes())
     names: dict[str, Any] = {}
-    exec(compile(block_with(function), "guide", "exec"), names)  # noqa: S102
+    exec(compile(block_with(function), "export.md", "exec"), names)  # noqa: S102
     expected = keras.ops.convert_to_numpy(model(read_for_model("new.jpg", about)))[0]
     assert capsys.readouterr().out.strip() == str(dict(zip("abc", expected.tolist(), strict=True)))
     for name, path in images.items():
