@@ -11,8 +11,10 @@ import numpy as np
 
 from feature_cache.errors import StorageFailure
 from feature_cache.process.read_ahead import read_ahead
+from feature_cache.representation import html_table, shape_text
 from feature_cache.segments.row_store import TRIES, Gone
 from feature_cache.spec import FeatureSpec
+from feature_cache.units import size_text
 
 
 class Source(Protocol):
@@ -47,6 +49,24 @@ class Features:
     space : Space
     digests, views : ndarray of shape (n, 16), uint8, and (n,), uint32
         The keys of the rows, all in `space`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from feature_cache import FeatureCache, FeatureSpec
+    >>> spec = FeatureSpec(net="example", weights="random-0", layer="last", size=(32, 32))
+    >>> space = FeatureCache(tempfile.mkdtemp())[spec]
+    >>> digests = np.arange(48, dtype=np.uint8).reshape(3, 16)  # of three images
+    >>> with space.writer({}) as writer:
+    ...     writer.append(digests, np.eye(3, dtype=np.float32))
+    >>> features = space.again().rows(digests[::-1])
+    >>> features  # doctest: +ELLIPSIS
+    <Features of example/last, avg: 3 x 3, float32; ...example-last-avg-...>
+    >>> features[:2]
+    array([[0., 0., 1.],
+           [0., 1., 0.]], dtype=float32)
+    >>> features[features[:, 0] > 0].shape
+    (1, 3)
     """
 
     def __init__(self, space: Source, digests: np.ndarray, views: np.ndarray) -> None:
@@ -119,6 +139,26 @@ class Features:
             raise ValueError("features are on disk: an array of them is always a copy.")
         rows = self._rows(np.arange(len(self)))
         return rows if dtype is None else rows.astype(dtype, copy=False)
+
+    def __repr__(self) -> str:
+        spec = self.space.spec
+        return (
+            f"<Features of {spec.net}/{spec.layer}, {spec.pooling}: {shape_text(self.shape)}, {self.dtype}; "
+            f"{self.space.folder}>"
+        )
+
+    def _repr_html_(self) -> str:
+        spec = self.space.spec
+        rows = [
+            ("net", f"{spec.net}, {spec.weights}"),
+            ("layer", spec.layer),
+            ("pooling", spec.pooling),
+            ("shape", shape_text(self.shape)),
+            ("dtype", self.dtype),
+            ("size", size_text(self.nbytes)),
+            ("folder", self.space.folder),
+        ]
+        return html_table("Features", rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes open the files themselves."""

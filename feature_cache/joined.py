@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.features import Features
+from feature_cache.representation import shape_text
 
 
 class Joined:
@@ -38,6 +39,10 @@ class Joined:
         self.shape = len(parts[0]), sum(int(np.prod(part.shape[1:], dtype=np.int64)) for part in parts)
         self.dtype = np.result_type(*(part.dtype for part in parts))
         self.ndim = 2
+
+    def __repr__(self) -> str:
+        sides = " + ".join(f"{part.space.spec.net}/{part.space.spec.layer}" for part in self.parts)
+        return f"<Joined features of {sides}: {shape_text(self.shape)}, {self.dtype}>"
 
     @property
     def digest(self) -> str:

@@ -10,24 +10,55 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import DamagedFile, MissingFeatures, StorageFailure
+from feature_cache.errors import DamagedFile, LayertapError, MissingFeatures, StorageFailure, one_line
 from feature_cache.features import Features
 from feature_cache.files.atomic import new_file, new_folder, remove_abandoned
 from feature_cache.files.checked import read_text
+from feature_cache.representation import shape_text
 from feature_cache.segments import encoding, index, segment
 from feature_cache.segments.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, Listed
 from feature_cache.segments.layout import SEGMENTS, SPEC_FILE, USED_FILE
 from feature_cache.segments.row_store import TRIES, Gone, RowStore
 from feature_cache.spec import FeatureSpec
+from feature_cache.units import size_text
 from feature_cache.writer import SpaceWriter
 
 
 @dataclass(frozen=True)
 class Space:
-    """The rows of one spec: a snapshot of the folder's complete segments when first looked at."""
+    """The rows of one spec: a snapshot of the complete segments that its folder holds when it is first looked at.
+
+    Parameters
+    ----------
+    folder : Path
+        It need not exist.
+    spec : FeatureSpec
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from feature_cache import FeatureCache
+    >>> spec = FeatureSpec(net="example", weights="random-0", layer="last", size=(32, 32))
+    >>> space = FeatureCache(tempfile.mkdtemp())[spec]
+    >>> digests = np.arange(48, dtype=np.uint8).reshape(3, 16)  # of three images
+    >>> with space.writer({}) as writer:
+    ...     writer.append(digests[:2], np.ones((2, 5), np.float32))
+    >>> space = space.again()
+    >>> space  # doctest: +ELLIPSIS
+    <Space example-last-avg-...: 2 rows of 5, float32, ... kB; ...>
+    >>> space.has(digests).tolist()
+    [True, True, False]
+    """
 
     folder: Path
     spec: FeatureSpec
+
+    def __repr__(self) -> str:
+        try:
+            rows = f"{len(self):,} rows of {shape_text(self.row_shape or ())}, {self.dtype}, {size_text(self.nbytes)}"
+        except (LayertapError, OSError) as error:
+            rows = one_line(error)
+        return f"<Space {self.spec.folder}: {rows}; {self.folder.parent}>"
 
     @cached_property
     def index(self) -> KeyIndex:

@@ -79,6 +79,18 @@ class FeatureSpec:
     ------
     InvalidChoice
         For a value outside the allowed ones.
+
+    Examples
+    --------
+    >>> spec = FeatureSpec(net="vgg16", weights="imagenet", layer="block5_pool", size=(224, 224))
+    >>> spec.folder  # doctest: +ELLIPSIS
+    'vgg16-block5_pool-avg-...'
+    >>> spec == FeatureSpec.from_json(spec.to_json())
+    True
+    >>> FeatureSpec(net="vgg16", weights="imagenet", layer="block5_pool", size=(224, 224), fit="fill")
+    Traceback (most recent call last):
+        ...
+    feature_cache.errors.InvalidChoice: there is no fit 'fill'; allowed: stretch, crop, pad.
     """
 
     net: str
