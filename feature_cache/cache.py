@@ -55,7 +55,7 @@ class FeatureCache:
 
     @property
     def memo(self) -> DigestMemo:
-        """What is known of the digests of files on this machine."""
+        """The memo of the digests of files on this machine."""
         return DigestMemo(self.root / MEMO_FILE)
 
     def __getitem__(self, spec: FeatureSpec) -> Space:
@@ -92,7 +92,7 @@ class FeatureCache:
         Raises
         ------
         InvalidChoice
-            When there is none.
+            When there is no space of this name.
         """
         names = self.spaces()
         if not names:
@@ -107,7 +107,7 @@ class FeatureCache:
         Raises
         ------
         InvalidChoice
-            When there is none.
+            When there is no space of this name.
         DamagedFile
             When its spec cannot be read.
         """

@@ -1,4 +1,4 @@
-"""`Features`: rows of a space, in the order asked for, read from disk on use."""
+"""`Features`: rows of a space in a requested order, read from disk when they are used."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Features:
     def __init__(self, space: Source, digests: np.ndarray, views: np.ndarray) -> None:
         self._digests = digests
         self._views = views
-        self._at = space, space.locate(digests, views)  # together: a thread may look them up anew
+        self._at = space, space.locate(digests, views)  # one attribute, since another thread may look the rows up again
         self.shape: tuple[int, ...] = (len(digests), *(space.row_shape or ()))
         self.dtype = space.dtype
 
@@ -97,7 +97,7 @@ class Features:
 
     @property
     def digest(self) -> str:
-        """What identifies these rows in whatever order: hexadecimal BLAKE2b of the spec and the distinct keys."""
+        """The digest that identifies these rows in any order: hexadecimal BLAKE2b of the spec and the distinct keys."""
         views = np.ascontiguousarray(self._views, "<u4")[:, None].view(np.uint8)
         keys = np.unique(np.concatenate([self._digests, views], axis=1), axis=0)
         return hashlib.blake2b(self.space.spec.to_json().encode() + keys.tobytes(), digest_size=16).hexdigest()
@@ -176,7 +176,7 @@ class Features:
         shuffle : bool
             In random order, the same for the same `seed`.
         prefetch : int
-            Batches that a thread reads ahead; 0 reads each when it is asked for.
+            The number of batches that a thread reads ahead; 0 reads each when it is requested.
 
         Yields
         ------

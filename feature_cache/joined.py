@@ -21,7 +21,7 @@ class Joined:
     Parameters
     ----------
     parts : sequence of Features
-        Of the same keys in the same order.
+        All of the same keys in the same order.
 
     Raises
     ------
@@ -46,7 +46,7 @@ class Joined:
 
     @property
     def digest(self) -> str:
-        """What identifies these rows (see `Features.digest`)."""
+        """The digest that identifies these rows (see `Features.digest`)."""
         return hashlib.blake2b("".join(part.digest for part in self.parts).encode(), digest_size=16).hexdigest()
 
     def keys(self, positions: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:

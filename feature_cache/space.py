@@ -1,4 +1,4 @@
-"""A space: all segments of one feature spec, found, read and added to."""
+"""`Space`: all segments of one feature spec, as they are listed, read and added to."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Space:
 
     @cached_property
     def index(self) -> KeyIndex:
-        """Which rows there are. Only segments that the index file does not know are opened.
+        """The keys of all rows. Only segments that the index file does not list are opened.
 
         Raises
         ------
@@ -74,29 +74,30 @@ class Space:
             raise DamagedFile(f"{self.folder} holds features of another spec than its name says; move it away.")
         for _ in range(TRIES):
             with contextlib.suppress(FileNotFoundError):  # compacted between listing and opening: list again
-                return self._look()
+                return self._updated_index()
         raise StorageFailure(f"{self.folder} changes too fast to be read.")
 
-    def _look(self) -> KeyIndex:
+    def _updated_index(self) -> KeyIndex:
+        """The stored index, brought up to date with the segments that are in the folder now."""
         files = _segment_files(self.folder)
-        kept = index.load(self.folder, self.spec.to_json()) if files else KeyIndex.of([])
-        known = [number for number, part in enumerate(kept.listed) if files.get(part.name) == (part.size, part.mtime)]
-        names = {kept.listed[number].name for number in known}
+        stored = index.load(self.folder, self.spec.to_json()) if files else KeyIndex.of([])
+        known = [number for number, part in enumerate(stored.listed) if files.get(part.name) == (part.size, part.mtime)]
+        names = {stored.listed[number].name for number in known}
         fresh = [segment.read(self.folder / name, self.spec) for name in sorted(files.keys() - names)]
-        dropped = len(kept.listed) - len(known)
+        dropped = len(stored.listed) - len(known)
         if not fresh and not dropped:
-            return kept
-        starts = kept.starts
-        found = KeyIndex.of(
+            return stored
+        starts = stored.starts
+        updated = KeyIndex.of(
             [
-                (kept.listed[n], kept.digests[starts[n] : starts[n + 1]], kept.views[starts[n] : starts[n + 1]])
+                (stored.listed[n], stored.digests[starts[n] : starts[n + 1]], stored.views[starts[n] : starts[n + 1]])
                 for n in known
             ]
             + [(Listed(part.path.name, *part.stamp, len(part)), part.digests, part.views) for part in fresh]
         )
         if len(fresh) + dropped >= STALE_SEGMENTS or sum(map(len, fresh)) >= STALE_ROWS:
-            found.save(self.folder, self.spec.to_json())
-        return found
+            updated.save(self.folder, self.spec.to_json())
+        return updated
 
     @cached_property
     def _store(self) -> RowStore:
@@ -133,7 +134,7 @@ class Space:
         Raises
         ------
         Gone
-            When one is not there any more.
+            When a segment has been removed.
         DamagedFile
             When one cannot be read.
         """
@@ -141,12 +142,12 @@ class Space:
 
     @cached_property
     def row_shape(self) -> tuple[int, ...] | None:
-        """Shape of one row, or None while there is none."""
+        """Shape of one row, or None while the space is empty."""
         part = self.any_segment()
         return None if part is None else part.row_shape
 
     def any_segment(self) -> segment.Segment | None:
-        """One of the segments that have rows, opened, or None while there is none.
+        """One of the segments that have rows, opened, or None while the space is empty.
 
         Raises
         ------
@@ -163,7 +164,7 @@ class Space:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the rows as they are read; codes are decoded."""
+        """The dtype of the rows as they are read; codes are decoded."""
         return encoding.decoded_dtype(self.spec)
 
     @property
@@ -172,7 +173,7 @@ class Space:
         return sum(part.size for part in self.index.listed)
 
     def has(self, digests: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
-        """Which rows are here: a boolean array of shape (n,) for digests of shape (n, 16)."""
+        """Which rows are in the space: a boolean array of shape (n,), for digests of shape (n, 16)."""
         return self.index.find(digests, _views(digests, views)) >= 0
 
     def rows(self, digests: np.ndarray, views: np.ndarray | None = None) -> Features:
@@ -218,12 +219,12 @@ class Space:
         return ids
 
     def seconds(self, digests: np.ndarray, views: np.ndarray | None = None) -> float | None:
-        """How long computing these rows took: the time of their segments, by the share of its rows that are asked for.
+        """How long computing these rows took: the time of each segment, in proportion to its rows that are among these.
 
         Returns
         -------
         float or None
-            None where a segment does not tell, or is gone.
+            None where a segment does not record its time, or has been removed.
 
         Raises
         ------
@@ -255,7 +256,7 @@ class Space:
         Raises
         ------
         Gone
-            When a segment is not there any more.
+            When a segment has been removed.
         DamagedFile
             When a segment or a row is not as it was written.
         """
@@ -294,7 +295,7 @@ class Space:
         return SpaceWriter(self.folder, self.spec, provenance, **options)
 
     def create(self) -> None:
-        """Make the folder and what describes it, if they are not there yet.
+        """Make the folder and its `spec.json`, unless they exist.
 
         Raises
         ------
@@ -316,7 +317,7 @@ class Space:
         self.touch()
 
     def touch(self) -> None:
-        """Note that the space is in use, if its folder can be written."""
+        """Record that the space is in use, if its folder can be written."""
         with contextlib.suppress(OSError):
             (self.folder / USED_FILE).touch()
 
@@ -357,12 +358,12 @@ def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
         When one vanishes meanwhile.
     """
     names = segment_names(folder)
-    for _ in range(TRIES):  # a listing may miss a file that comes, and one that goes, while it is made
+    for _ in range(TRIES):  # a listing may miss a file that appears or disappears while it is read
         before, names = names, segment_names(folder)
         if names == before:
             break
     else:
-        names |= before  # one that has gone raises, and everything is looked at anew
+        names |= before  # a file that has been removed raises, and the caller lists the folder again
     return {name: segment.file_stamp(folder / name) for name in sorted(names)}
 
 
