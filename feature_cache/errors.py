@@ -1,8 +1,8 @@
 """The exceptions that Layertap raises on purpose.
 
-Each is also the built-in type that a caller would expect. A message is one line that says what was
-asked, what was received or is allowed, and what to do next. The command line prints it and exits
-with `exit_code`: 2 for something the user can mend in the command or the data, 1 for a failure.
+Each is also the built-in type that a caller expects. A message is one line that says what was requested, what was
+received or is allowed, and what to do next. It names a parameter in backticks, for which the command line prints the
+flag. The command line exits with `exit_code`: 2 where the user can change the command or the data, 1 for a failure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BadImage(BadData):
     Attributes
     ----------
     reason : str
-        Why, where the image is named already.
+        Why the file cannot be read, for messages that name the image elsewhere.
     """
 
     def __init__(self, message: str, reason: str | None = None) -> None:
@@ -41,12 +41,12 @@ class BadImage(BadData):
         self.reason = message if reason is None else reason
 
     def alone(self) -> BadImage:
-        """The same without its traceback, which keeps the image alive."""
+        """A copy of this error without its traceback, which would keep the image in memory."""
         return BadImage(str(self), self.reason)
 
 
 class MissingFeatures(LayertapError, LookupError):
-    """Rows that were asked for and are not in the cache."""
+    """Rows that were requested and are not in the cache."""
 
 
 class UnsafeFile(LayertapError, ValueError):
@@ -74,13 +74,13 @@ class StorageFailure(LayertapError, OSError):
 
 
 class WrongResult(LayertapError, ArithmeticError):
-    """Something made that computes other numbers than it should."""
+    """A converted or exported model that computes other numbers than it should."""
 
     exit_code = 1
 
 
 def printable(text: str) -> str:
-    """`text`, which may come from a file, without what a terminal would act on: line ends, codes and the like."""
+    """`text`, which may come from a file, with escapes for what a terminal would act on: line ends, colour codes."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
@@ -134,21 +134,30 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
-def unknown(kind: str, asked: str, allowed: Iterable[str], hint: str = "") -> InvalidChoice:
+def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> InvalidChoice:
     """The error for an unknown name, with the nearest allowed ones.
 
     Parameters
     ----------
     kind : str
-        What was looked for, as the start of a sentence: ``"there is no net"``.
+        The start of the sentence: ``"there is no net"``.
+    name : str
+        The unknown name.
+    allowed : iterable of str
+        The known names.
     hint : str
-        What to do next, a clause without a full stop.
+        What to do next, as a sentence.
+
+    Examples
+    --------
+    >>> str(unknown("there is no net", "vg16", ["vgg16", "resnet50"]))
+    "there is no net 'vg16'; did you mean 'vgg16'?"
     """
     allowed = list(allowed)
     by_lower = {name.lower(): name for name in allowed}
-    near = [by_lower[name] for name in difflib.get_close_matches(asked.lower(), by_lower, n=3, cutoff=0.6)]
+    near = [by_lower[name] for name in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
     if near:
         guess = f"; did you mean {' or '.join(repr(name) for name in near)}?"
     else:
         guess = f"; allowed: {', '.join(allowed)}." if len(allowed) <= 12 else "."
-    return InvalidChoice(f"{kind} {asked[:LONGEST]!r}{guess}" + (f" {hint}" if hint else ""))
+    return InvalidChoice(f"{kind} {name[:LONGEST]!r}{guess}" + (f" {hint}" if hint else ""))

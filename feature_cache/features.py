@@ -1,4 +1,4 @@
-"""`Features`: rows of a space, in the order asked for, read from disk on use."""
+"""`Features`: rows of a space in a requested order, read from disk when they are used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from feature_cache.errors import StorageFailure
 from feature_cache.process.read_ahead import read_ahead
+from feature_cache.representation import html_table, shape_text
 from feature_cache.segments.row_store import TRIES, Gone
 from feature_cache.spec import FeatureSpec
+from feature_cache.units import size_text
 
 
 class Source(Protocol):
@@ -47,12 +49,30 @@ class Features:
     space : Space
     digests, views : ndarray of shape (n, 16), uint8, and (n,), uint32
         The keys of the rows, all in `space`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from feature_cache import FeatureCache, FeatureSpec
+    >>> spec = FeatureSpec(net="example", weights="random-0", layer="last", size=(32, 32))
+    >>> space = FeatureCache(tempfile.mkdtemp())[spec]
+    >>> digests = np.arange(48, dtype=np.uint8).reshape(3, 16)  # of three images
+    >>> with space.writer({}) as writer:
+    ...     writer.append(digests, np.eye(3, dtype=np.float32))
+    >>> features = space.again().rows(digests[::-1])
+    >>> features  # doctest: +ELLIPSIS
+    <Features of example/last, avg: 3 x 3, float32; ...example-last-avg-...>
+    >>> features[:2]
+    array([[0., 0., 1.],
+           [0., 1., 0.]], dtype=float32)
+    >>> features[features[:, 0] > 0].shape
+    (1, 3)
     """
 
     def __init__(self, space: Source, digests: np.ndarray, views: np.ndarray) -> None:
         self._digests = digests
         self._views = views
-        self._at = space, space.locate(digests, views)  # together: a thread may look them up anew
+        self._at = space, space.locate(digests, views)  # one attribute, since another thread may look the rows up again
         self.shape: tuple[int, ...] = (len(digests), *(space.row_shape or ()))
         self.dtype = space.dtype
 
@@ -77,7 +97,7 @@ class Features:
 
     @property
     def digest(self) -> str:
-        """What identifies these rows in whatever order: hexadecimal BLAKE2b of the spec and the distinct keys."""
+        """The digest that identifies these rows in any order: hexadecimal BLAKE2b of the spec and the distinct keys."""
         views = np.ascontiguousarray(self._views, "<u4")[:, None].view(np.uint8)
         keys = np.unique(np.concatenate([self._digests, views], axis=1), axis=0)
         return hashlib.blake2b(self.space.spec.to_json().encode() + keys.tobytes(), digest_size=16).hexdigest()
@@ -120,6 +140,26 @@ class Features:
         rows = self._rows(np.arange(len(self)))
         return rows if dtype is None else rows.astype(dtype, copy=False)
 
+    def __repr__(self) -> str:
+        spec = self.space.spec
+        return (
+            f"<Features of {spec.net}/{spec.layer}, {spec.pooling}: {shape_text(self.shape)}, {self.dtype}; "
+            f"{self.space.folder}>"
+        )
+
+    def _repr_html_(self) -> str:
+        spec = self.space.spec
+        rows = [
+            ("net", f"{spec.net}, {spec.weights}"),
+            ("layer", spec.layer),
+            ("pooling", spec.pooling),
+            ("shape", shape_text(self.shape)),
+            ("dtype", self.dtype),
+            ("size", size_text(self.nbytes)),
+            ("folder", self.space.folder),
+        ]
+        return html_table("Features", rows)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes open the files themselves."""
         return Features, (self.space.again(), self._digests, self._views)
@@ -136,7 +176,7 @@ class Features:
         shuffle : bool
             In random order, the same for the same `seed`.
         prefetch : int
-            Batches that a thread reads ahead; 0 reads each when it is asked for.
+            The number of batches that a thread reads ahead; 0 reads each when it is requested.
 
         Yields
         ------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.features import Features
+from feature_cache.representation import shape_text
 
 
 class Joined:
@@ -20,7 +21,7 @@ class Joined:
     Parameters
     ----------
     parts : sequence of Features
-        Of the same keys in the same order.
+        All of the same keys in the same order.
 
     Raises
     ------
@@ -39,9 +40,13 @@ class Joined:
         self.dtype = np.result_type(*(part.dtype for part in parts))
         self.ndim = 2
 
+    def __repr__(self) -> str:
+        sides = " + ".join(f"{part.space.spec.net}/{part.space.spec.layer}" for part in self.parts)
+        return f"<Joined features of {sides}: {shape_text(self.shape)}, {self.dtype}>"
+
     @property
     def digest(self) -> str:
-        """What identifies these rows (see `Features.digest`)."""
+        """The digest that identifies these rows (see `Features.digest`)."""
         return hashlib.blake2b("".join(part.digest for part in self.parts).encode(), digest_size=16).hexdigest()
 
     def keys(self, positions: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:

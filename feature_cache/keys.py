@@ -1,4 +1,4 @@
-"""What identifies a row: the digest of an image's content, and the number of the view of it; digests of pixels."""
+"""Keys of rows: the digest of an image's content, and the number of the view of it; digests of pixels."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def row_keys(digests: np.ndarray, views: np.ndarray) -> list[bytes]:
 class DigestMemo:
     """Remembers the digests of files by path, size and time, so that a second look reads nothing.
 
-    Beside them it remembers the digests of pixels, by what they were made from and how, so that they are not decoded
-    again. It only ever saves work: where its file cannot be used, nothing is remembered. A table that earlier versions
-    called ``memo`` is not read: what identifies some kinds of files has changed since.
+    It also remembers the digests of pixels, by the digest of the file and the way of decoding, so that images are not
+    decoded again. The memo only saves work: where its file cannot be used, nothing is remembered. A table that earlier
+    versions called ``memo`` is not read, since the digests of some kinds of files have changed.
     """
 
     def __init__(self, file: Path) -> None:
@@ -79,27 +79,27 @@ class DigestMemo:
 
     def recall(self, stamps: Iterable[FileStamp]) -> dict[str, bytes]:
         """The digests of the files that have not changed since they were remembered, by path."""
-        wanted = {path: (size, mtime) for path, size, mtime in stamps if _is_text(path)}
+        stamped = {path: (size, mtime) for path, size, mtime in stamps if _is_text(path)}
         if not self._file.exists():
             return {}
         found = {}
         try:
             with self._opened() as store:
                 query = "SELECT path, size, mtime, digest FROM digests WHERE path IN ({})"
-                for path, size, mtime, digest in _select(store, query, list(wanted)):
-                    if wanted.get(path) == (size, mtime) and _is_digest(digest):  # a damaged index finds others
+                for path, size, mtime, digest in _select(store, query, list(stamped)):
+                    if stamped.get(path) == (size, mtime) and _is_digest(digest):  # a damaged index finds others
                         found[path] = digest
         except (sqlite3.Error, OSError, TypeError, UnicodeError):
             return {}
         return found
 
     def remember(self, digests: dict[FileStamp, bytes], seen: int | None = None) -> None:
-        """Keep the digests of files that had been quiet long enough to be trusted.
+        """Remember the digests of files that had not changed for long enough to be trusted.
 
         Parameters
         ----------
         seen : int, optional
-            When the stamps were taken, in nanoseconds since the epoch; by default now.
+            When the stamps were read, in nanoseconds since the epoch; by default now.
         """
         now = time.time_ns() if seen is None else seen
         settled = [
@@ -120,26 +120,26 @@ class DigestMemo:
             return
 
     def recall_pixels(self, pixel_key: str, digests: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The digests of pixels that have been remembered, by the digests of what they were made from.
+        """The digests of pixels that have been remembered, by the digests of the images that they were decoded from.
 
         Parameters
         ----------
         pixel_key : str
-            How they were made (see `FeatureSpec.pixel_key`).
+            Identifies the way of decoding (see `FeatureSpec.pixel_key`).
         """
-        wanted = set(digests)
-        if not wanted or not self._file.exists():
+        requested = set(digests)
+        if not requested or not self._file.exists():
             return {}
         try:
             with self._opened() as store:
                 query = "SELECT digest, pixels FROM pixels WHERE pixel_key = ? AND digest IN ({})"
-                found = dict(_select(store, query, list(wanted), pixel_key))
+                found = dict(_select(store, query, list(requested), pixel_key))
         except (sqlite3.Error, OSError, UnicodeError):
             return {}
-        return {name: pixels for name, pixels in found.items() if name in wanted and _is_digest(pixels)}
+        return {name: pixels for name, pixels in found.items() if name in requested and _is_digest(pixels)}
 
     def remember_pixels(self, pixel_key: str, pixels: Mapping[bytes, bytes]) -> None:
-        """Keep the digests of pixels, by the digests of what they were made from (see `recall_pixels`)."""
+        """Remember the digests of pixels, by the digests of their images (see `recall_pixels`)."""
         if not pixels:
             return
         try:
@@ -190,7 +190,7 @@ def _is_text(path: str) -> bool:
 def _select(
     store: sqlite3.Connection, query: str, values: Sequence[str | bytes], *first: str, chunk: int = 500
 ) -> Iterator[tuple]:
-    """The rows of a query whose ``{}`` stands for a list of values, which come after the parameters in `first`."""
+    """The rows of a query in which ``{}`` stands for a list of `values`; its parameters in `first` come before them."""
     for start in range(0, len(values), chunk):
         part = values[start : start + chunk]
         yield from store.execute(query.format(",".join("?" * len(part))), (*first, *part))

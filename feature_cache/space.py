@@ -1,4 +1,4 @@
-"""A space: all segments of one feature spec, found, read and added to."""
+"""`Space`: all segments of one feature spec, as they are listed, read and added to."""
 
 from __future__ import annotations
 
@@ -10,28 +10,59 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import DamagedFile, MissingFeatures, StorageFailure
+from feature_cache.errors import DamagedFile, LayertapError, MissingFeatures, StorageFailure, one_line
 from feature_cache.features import Features
 from feature_cache.files.atomic import new_file, new_folder, remove_abandoned
 from feature_cache.files.checked import read_text
+from feature_cache.representation import shape_text
 from feature_cache.segments import encoding, index, segment
 from feature_cache.segments.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, Listed
 from feature_cache.segments.layout import SEGMENTS, SPEC_FILE, USED_FILE
 from feature_cache.segments.row_store import TRIES, Gone, RowStore
 from feature_cache.spec import FeatureSpec
+from feature_cache.units import size_text
 from feature_cache.writer import SpaceWriter
 
 
 @dataclass(frozen=True)
 class Space:
-    """The rows of one spec: a snapshot of the folder's complete segments when first looked at."""
+    """The rows of one spec: a snapshot of the complete segments that its folder holds when it is first looked at.
+
+    Parameters
+    ----------
+    folder : Path
+        It need not exist.
+    spec : FeatureSpec
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from feature_cache import FeatureCache
+    >>> spec = FeatureSpec(net="example", weights="random-0", layer="last", size=(32, 32))
+    >>> space = FeatureCache(tempfile.mkdtemp())[spec]
+    >>> digests = np.arange(48, dtype=np.uint8).reshape(3, 16)  # of three images
+    >>> with space.writer({}) as writer:
+    ...     writer.append(digests[:2], np.ones((2, 5), np.float32))
+    >>> space = space.again()
+    >>> space  # doctest: +ELLIPSIS
+    <Space example-last-avg-...: 2 rows of 5, float32, ... kB; ...>
+    >>> space.has(digests).tolist()
+    [True, True, False]
+    """
 
     folder: Path
     spec: FeatureSpec
 
+    def __repr__(self) -> str:
+        try:
+            rows = f"{len(self):,} rows of {shape_text(self.row_shape or ())}, {self.dtype}, {size_text(self.nbytes)}"
+        except (LayertapError, OSError) as error:
+            rows = one_line(error)
+        return f"<Space {self.spec.folder}: {rows}; {self.folder.parent}>"
+
     @cached_property
     def index(self) -> KeyIndex:
-        """Which rows there are. Only segments that the index file does not know are opened.
+        """The keys of all rows. Only segments that the index file does not list are opened.
 
         Raises
         ------
@@ -43,29 +74,30 @@ class Space:
             raise DamagedFile(f"{self.folder} holds features of another spec than its name says; move it away.")
         for _ in range(TRIES):
             with contextlib.suppress(FileNotFoundError):  # compacted between listing and opening: list again
-                return self._look()
+                return self._updated_index()
         raise StorageFailure(f"{self.folder} changes too fast to be read.")
 
-    def _look(self) -> KeyIndex:
+    def _updated_index(self) -> KeyIndex:
+        """The stored index, brought up to date with the segments that are in the folder now."""
         files = _segment_files(self.folder)
-        kept = index.load(self.folder, self.spec.to_json()) if files else KeyIndex.of([])
-        known = [number for number, part in enumerate(kept.listed) if files.get(part.name) == (part.size, part.mtime)]
-        names = {kept.listed[number].name for number in known}
+        stored = index.load(self.folder, self.spec.to_json()) if files else KeyIndex.of([])
+        known = [number for number, part in enumerate(stored.listed) if files.get(part.name) == (part.size, part.mtime)]
+        names = {stored.listed[number].name for number in known}
         fresh = [segment.read(self.folder / name, self.spec) for name in sorted(files.keys() - names)]
-        dropped = len(kept.listed) - len(known)
+        dropped = len(stored.listed) - len(known)
         if not fresh and not dropped:
-            return kept
-        starts = kept.starts
-        found = KeyIndex.of(
+            return stored
+        starts = stored.starts
+        updated = KeyIndex.of(
             [
-                (kept.listed[n], kept.digests[starts[n] : starts[n + 1]], kept.views[starts[n] : starts[n + 1]])
+                (stored.listed[n], stored.digests[starts[n] : starts[n + 1]], stored.views[starts[n] : starts[n + 1]])
                 for n in known
             ]
             + [(Listed(part.path.name, *part.stamp, len(part)), part.digests, part.views) for part in fresh]
         )
         if len(fresh) + dropped >= STALE_SEGMENTS or sum(map(len, fresh)) >= STALE_ROWS:
-            found.save(self.folder, self.spec.to_json())
-        return found
+            updated.save(self.folder, self.spec.to_json())
+        return updated
 
     @cached_property
     def _store(self) -> RowStore:
@@ -102,7 +134,7 @@ class Space:
         Raises
         ------
         Gone
-            When one is not there any more.
+            When a segment has been removed.
         DamagedFile
             When one cannot be read.
         """
@@ -110,12 +142,12 @@ class Space:
 
     @cached_property
     def row_shape(self) -> tuple[int, ...] | None:
-        """Shape of one row, or None while there is none."""
+        """Shape of one row, or None while the space is empty."""
         part = self.any_segment()
         return None if part is None else part.row_shape
 
     def any_segment(self) -> segment.Segment | None:
-        """One of the segments that have rows, opened, or None while there is none.
+        """One of the segments that have rows, opened, or None while the space is empty.
 
         Raises
         ------
@@ -132,7 +164,7 @@ class Space:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the rows as they are read; codes are decoded."""
+        """The dtype of the rows as they are read; codes are decoded."""
         return encoding.decoded_dtype(self.spec)
 
     @property
@@ -141,7 +173,7 @@ class Space:
         return sum(part.size for part in self.index.listed)
 
     def has(self, digests: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
-        """Which rows are here: a boolean array of shape (n,) for digests of shape (n, 16)."""
+        """Which rows are in the space: a boolean array of shape (n,), for digests of shape (n, 16)."""
         return self.index.find(digests, _views(digests, views)) >= 0
 
     def rows(self, digests: np.ndarray, views: np.ndarray | None = None) -> Features:
@@ -187,12 +219,12 @@ class Space:
         return ids
 
     def seconds(self, digests: np.ndarray, views: np.ndarray | None = None) -> float | None:
-        """How long computing these rows took: the time of their segments, by the share of its rows that are asked for.
+        """How long computing these rows took: the time of each segment, in proportion to its rows that are among these.
 
         Returns
         -------
         float or None
-            None where a segment does not tell, or is gone.
+            None where a segment does not record its time, or has been removed.
 
         Raises
         ------
@@ -224,7 +256,7 @@ class Space:
         Raises
         ------
         Gone
-            When a segment is not there any more.
+            When a segment has been removed.
         DamagedFile
             When a segment or a row is not as it was written.
         """
@@ -263,7 +295,7 @@ class Space:
         return SpaceWriter(self.folder, self.spec, provenance, **options)
 
     def create(self) -> None:
-        """Make the folder and what describes it, if they are not there yet.
+        """Make the folder and its `spec.json`, unless they exist.
 
         Raises
         ------
@@ -285,7 +317,7 @@ class Space:
         self.touch()
 
     def touch(self) -> None:
-        """Note that the space is in use, if its folder can be written."""
+        """Record that the space is in use, if its folder can be written."""
         with contextlib.suppress(OSError):
             (self.folder / USED_FILE).touch()
 
@@ -326,12 +358,12 @@ def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
         When one vanishes meanwhile.
     """
     names = segment_names(folder)
-    for _ in range(TRIES):  # a listing may miss a file that comes, and one that goes, while it is made
+    for _ in range(TRIES):  # a listing may miss a file that appears or disappears while it is read
         before, names = names, segment_names(folder)
         if names == before:
             break
     else:
-        names |= before  # one that has gone raises, and everything is looked at anew
+        names |= before  # a file that has been removed raises, and the caller lists the folder again
     return {name: segment.file_stamp(folder / name) for name in sorted(names)}
 
 

@@ -21,14 +21,14 @@ PAGES = ("first", "channels")
 PERCENTILES = "percentiles"
 PRECISIONS = ("float32", "bfloat16", "float16")
 DTYPES = ("float32", "float16", "int8")
-# What is in the place of a net for images that a transform has left, and the dtypes that these may have besides.
+# The name that stands for a net in the spec of transformed images, and the further dtypes that these may have.
 TRANSFORM = "transform"
 IMAGE_DTYPES = ("uint8", "uint16", "int32", "int64", "float64")
 
 # The version of the recipe that makes pixels (decoding, conversion of modes, resizing). Any change
 # that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
 PIXEL_RECIPE = 1
-# Fields that caches of earlier versions do not know.
+# Fields that were added after the first caches were written; they are left out of the JSON at their defaults.
 _LATER = ("coding", "alpha", "pages", "window")
 # The fields of a spec that say what is done with pixels; all others shape the pixels themselves.
 _AFTER_PIXELS = {"net", "weights", "layer", "pooling", "preprocessing", "augmentation", "precision", "dtype", "coding"}
@@ -38,7 +38,7 @@ LARGEST_SIZE = 2**26
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
-    """What identifies a set of features; two equal specs mean the same numbers.
+    """Everything that shapes the numbers of a set of features: two equal specs mean the same numbers.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class FeatureSpec:
     layer : str
         The layer that is read out, ``outer/inner`` inside nested models.
     pooling : {'avg', 'max', 'flatten', 'none'}
-        What is done to the spatial axes.
+        How the spatial axes are pooled.
     size : (int, int)
         Height and width of the net's input, in pixels.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}
@@ -58,27 +58,41 @@ class FeatureSpec:
         How an image of another shape is fitted to `size`.
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
     alpha : {'white', 'black', 'ignore'}
-        What transparency is laid over; ``ignore`` drops a band that is marked as transparency.
+        The background behind transparent pixels; ``ignore`` drops the alpha channel.
     pages : {'first', 'channels'}
         Whether the first page of a file is the image, or its pages are the image's channels.
     window : str or None
         The stored values that become black and white, ``LOW,HIGH`` or ``percentiles``, in images of more than 8 bits;
         None for the full range of their integers.
-    transform, augmentation : str or None
-        Digest of the user's transform; parameters and seed of the augmentation.
+    transform : str or None
+        The digest of the user's transform.
+    augmentation : str or None
+        The parameters and the seed of the augmentation.
     precision : {'float32', 'bfloat16', 'float16'}
-        Of the computation; below float32 as in Keras's mixed precision, with weights in float32.
+        The precision of the computation; below float32 as in Keras's mixed precision, with weights in float32.
     dtype : {'float32', 'float16', 'int8'}
-        Of the stored features; of images that a transform has left, also one of `IMAGE_DTYPES`.
+        The dtype of the stored features; for transformed images also one of `IMAGE_DTYPES`.
     coding : str or None
         Codes or coordinates that the features were turned into afterwards (see `feature_cache.segments.encoding`).
     recipe : int
-        `PIXEL_RECIPE` when the features were computed.
+        The value of `PIXEL_RECIPE` when the features were computed.
 
     Raises
     ------
     InvalidChoice
         For a value outside the allowed ones.
+
+    Examples
+    --------
+    >>> spec = FeatureSpec(net="vgg16", weights="imagenet", layer="block5_pool", size=(224, 224))
+    >>> spec.folder  # doctest: +ELLIPSIS
+    'vgg16-block5_pool-avg-...'
+    >>> spec == FeatureSpec.from_json(spec.to_json())
+    True
+    >>> FeatureSpec(net="vgg16", weights="imagenet", layer="block5_pool", size=(224, 224), fit="fill")
+    Traceback (most recent call last):
+        ...
+    feature_cache.errors.InvalidChoice: there is no fit 'fill'; allowed: stretch, crop, pad.
     """
 
     net: str
@@ -127,8 +141,8 @@ class FeatureSpec:
     def to_json(self) -> str:
         """Canonical JSON: the same text for equal specs.
 
-        A field that is added in a later version has to be left out at its default, or every cache
-        there is would be lost.
+        A field that is added in a later version must be left out at its default, or no existing cache would be
+        found any more.
         """
         values = dataclasses.asdict(self)
         for name in _LATER:
@@ -159,7 +173,7 @@ class FeatureSpec:
 
     @property
     def pixel_key(self) -> str:
-        """16 hexadecimal digits for what shapes the pixels that the net is given; equal for all its layers."""
+        """16 hexadecimal digits that identify the pixels of the net's input; they are equal for all its layers."""
         values = {name: value for name, value in json.loads(self.to_json()).items() if name not in _AFTER_PIXELS}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""`SpaceWriter`: collects rows and commits them as segments, in a thread of its own."""
+"""`SpaceWriter` collects rows and commits them as segments, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class SpaceWriter:
     Parameters
     ----------
     provenance : dict
-        Kept with every segment: versions, engine, when. Anything that JSON can hold.
+        Stored with every segment: versions, engine, date, and whatever else JSON can hold.
     compress : bool
         See `feature_cache.segments.segment_writer.write`.
     parameters : dict of str to ndarray, optional
-        Of the codes that rows are stored as (see `feature_cache.segments.encoding`).
+        The parameters of the codes that rows are stored as (see `feature_cache.segments.encoding`).
     since : float, optional
-        When the work on the rows began, by `time.monotonic`; now by default. Segments keep how long their rows took.
+        When the work on the rows began, by `time.monotonic`; by default now. Segments record how long their rows took.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class SpaceWriter:
         self._wait()
 
     def _hand_over(self) -> None:
-        """Let the thread finish the segment that was begun, once it has finished the one before."""
+        """Let the thread finish the current segment, once it has finished the one before."""
         self._wait()
         new, self._new = self._new, None
         if new is None:

@@ -1,4 +1,4 @@
-"""Reading files that others may have put there: regular files alone, of a bounded size, and never waiting for one."""
+"""Reading files of unknown origin: only regular files, of a bounded size, and without waiting for a pipe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS = (
 
 
 class UnusableFile(OSError):
-    """A path that leads to something else than a regular file, or to one that is too large."""
+    """A path that leads to something other than a regular file, or to a file that is too large."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ def read_bytes(path: Path, limit: int = LARGEST_TEXT) -> bytes:
     """
     with open_regular(path, limit) as stream:
         size = os.fstat(stream.fileno()).st_size
-        content = stream.read(min(size, limit) + 1)  # Python allocates all that is asked for at once
+        content = stream.read(min(size, limit) + 1)  # Python allocates the whole size that is requested at once
     if len(content) > size:  # it is growing
         raise UnusableFile("it grew while it was read")
     return content
@@ -99,7 +99,7 @@ def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:
 
 
 def read_json(path: Path, limit: int = LARGEST_TEXT) -> Any:
-    """What a regular file of JSON holds.
+    """The content of a regular file of JSON.
 
     Raises
     ------
@@ -127,14 +127,14 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.
     Parameters
     ----------
     names : iterable of str, optional
-        Those to read; all by default.
+        The names of the arrays to read; by default all.
 
     Raises
     ------
     OSError
         As for `open_regular`.
     ValueError
-        When it is no such file, or lacks an array. No more is read than the file holds.
+        When the file is of another kind, or lacks an array. No more is read than the file holds.
     """
     with open_regular(path) as stream:
         try:

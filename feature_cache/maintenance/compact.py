@@ -15,13 +15,13 @@ from feature_cache.segments.row_store import TRIES, Gone
 from feature_cache.segments.segment import Segment
 from feature_cache.space import Space
 
-# Of the segments that are made; those of less than half of it are small.
+# The size of the segments that are written; a segment of less than half of it counts as small.
 SEGMENT_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did; bytes are those of the files."""
+    """The result of a compaction; bytes are those of the files."""
 
     rows: int
     copies_dropped: int
@@ -41,7 +41,8 @@ def compact(space: Space, *, compress: bool | None = None) -> Compaction:
     Parameters
     ----------
     compress : bool, optional
-        Store everything compressed, or everything plain; by default each new segment like most of its sources.
+        Whether everything is stored compressed, or everything plain; by default each new segment is stored as most of
+        its sources are.
 
     Raises
     ------
@@ -108,19 +109,19 @@ def _rewrite(space: Space, ids: np.ndarray, sources: list[Segment], compress: bo
 
 
 def _common(provenances: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all of these say, and that they were merged."""
-    kept = {
+    """The entries that all of these share, with a note that the segments were merged."""
+    common = {
         key: value for key, value in provenances[0].items() if all(other.get(key) == value for other in provenances)
     }
-    kept.setdefault("net", next((each["net"] for each in provenances if each.get("net")), None))
-    kept.pop("seconds", None)
+    common.setdefault("net", next((each["net"] for each in provenances if each.get("net")), None))
+    common.pop("seconds", None)
     seconds = [one for each in provenances if isinstance(one := each.get("seconds"), int | float)]
     if len(seconds) == len(provenances):
-        kept["seconds"] = round(sum(seconds), 3)
+        common["seconds"] = round(sum(seconds), 3)
     rounding = [each["rounding"] for each in provenances if "rounding" in each]
     if rounding:
-        kept["rounding"] = {name: max(each[name] for each in rounding) for name in rounding[0]}
-    return {**kept, "finished": segment_writer.timestamp(), "compacted_from": len(provenances)}
+        common["rounding"] = {name: max(each[name] for each in rounding) for name in rounding[0]}
+    return {**common, "finished": segment_writer.timestamp(), "compacted_from": len(provenances)}
 
 
 def _age(part: Segment) -> tuple[str, str]:

@@ -60,7 +60,7 @@ class Citation(Used):
 
 
 def used(features: Features) -> Used:
-    """What to record of the rows that a run uses."""
+    """The record of the rows that a run uses."""
     return Used(features.space.folder.name, len(features), features.digest)
 
 

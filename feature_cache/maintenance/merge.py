@@ -18,7 +18,7 @@ from feature_cache.segments.row_store import Gone
 
 @dataclass
 class Merge:
-    """What was taken over; `refused` are damaged files, with the reason."""
+    """The result of a merge: what was copied; `refused` names damaged files, with the reason."""
 
     spaces: list[str] = field(default_factory=list)
     segments: int = 0

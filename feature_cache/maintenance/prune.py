@@ -15,7 +15,7 @@ from feature_cache.maintenance.lineage import citations
 from feature_cache.segments.layout import INDEX_FILE, SEGMENTS, SET_ASIDE, SPEC_FILE, TEMPORARY, USED_FILE
 from feature_cache.space import last_used
 
-# Nothing writes to a temporary file as slowly as this: whoever did is dead.
+# No writer pauses for as long as this: a temporary file that has not changed since belongs to a dead process.
 DEAD_SECONDS = 3600
 DAY = 24 * 3600
 
@@ -50,7 +50,7 @@ def candidates(
     max_bytes: float | None = None,
     cited: bool = False,
 ) -> list[Removal]:
-    """What these criteria select; nothing is removed.
+    """The spaces and files that these criteria select for removal; nothing is removed.
 
     Temporary files that nothing has written to for an hour, and segments that were set aside, are always among them.
 
@@ -63,12 +63,12 @@ def candidates(
     max_bytes : float, optional
         The least recently used spaces, until the others have no more bytes than this.
     cited : bool
-        Whether spaces that kept runs used will be removed too; otherwise they count as staying.
+        Whether spaces that existing runs use will be removed too; otherwise their size counts as remaining.
 
     Raises
     ------
     InvalidChoice
-        When there is no space of a given name, or it is a link to elsewhere.
+        When there is no space of one of the names, or it is a link to another place.
     """
     for name in spaces:
         if cache.folder(name).is_symlink():
@@ -85,13 +85,8 @@ def candidates(
             if days > older_than:
                 reasons.setdefault(name, f"not used for {days:.0f} days")
     if max_bytes is not None:
-        going = {name for name in reasons if cited or name not in runs}
-        left = sum(_bytes(_own_files(cache.root / name)) for name in used if name not in going)
-        for name in sorted(used, key=used.__getitem__):
-            if left > max_bytes and name not in reasons:
-                reasons[name] = "over the budget, least recently used"
-                if cited or name not in runs:
-                    left -= _bytes(_own_files(cache.root / name))
+        staying = frozenset() if cited else runs.keys()
+        reasons |= _over_budget(cache, used, max_bytes, reasons.keys(), staying)
     found = []
     for name in sorted(reasons):
         files = _own_files(cache.root / name)
@@ -104,6 +99,30 @@ def candidates(
             if files:
                 found.append(Removal(folder.name, what, files, _bytes(files)))
     return found
+
+
+def _over_budget(
+    cache: FeatureCache, used: dict[str, float], most: float, chosen: Collection[str], staying: Collection[str]
+) -> dict[str, str]:
+    """The least recently used spaces, with the reason, until those that are left have at most `most` bytes.
+
+    Parameters
+    ----------
+    used : dict of str to float
+        When each space was last used.
+    chosen : collection of str
+        Spaces that are selected already.
+    staying : collection of str
+        Spaces that are not removed, though they may be selected.
+    """
+    sizes = {name: _bytes(_own_files(cache.root / name)) for name in used}
+    left = sum(size for name, size in sizes.items() if name not in chosen or name in staying)
+    reasons = {}
+    for name in sorted(used, key=used.__getitem__):
+        if left > most and name not in chosen:
+            reasons[name] = "over the budget, least recently used"
+            left -= 0 if name in staying else sizes[name]
+    return reasons
 
 
 def remove(removals: Collection[Removal]) -> None:
@@ -126,7 +145,7 @@ def remove(removals: Collection[Removal]) -> None:
 
 
 def _own_files(folder: Path) -> list[Path]:
-    """The files of a space that the cache has made; segments first, what describes them last."""
+    """The files of a space that the cache has written: segments first, the files that describe them last."""
     patterns = (SEGMENTS, SET_ASIDE, TEMPORARY, INDEX_FILE, USED_FILE, SPEC_FILE)
     return [file for pattern in patterns for file in _files(folder, pattern)]
 

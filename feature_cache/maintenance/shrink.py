@@ -124,10 +124,10 @@ def complete(
     """
     target, base = cache[spec], cache[base_spec(spec)]
     views = np.zeros(len(digests), np.uint32) if views is None else views
-    wanted = ~target.has(digests, views) & base.has(digests, views)
-    if not wanted.any():
+    missing = ~target.has(digests, views) & base.has(digests, views)
+    if not missing.any():
         return 0
-    ids = np.unique(base.locate(digests[wanted], views[wanted]))
+    ids = np.unique(base.locate(digests[missing], views[missing]))
     rows = base.rows(base.index.digests[ids], base.index.views[ids])
     return _add(target, rows, parameters_of(target), None, compress)[0]
 

@@ -31,7 +31,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was read of a space, in rows and bytes of files, and the segments that are damaged."""
+    """The result of a verification: the rows and bytes that were read of a space, and its damaged segments."""
 
     space: str
     segments: int

@@ -1,1 +1,1 @@
-"""What concerns the process: memory at hand, worker processes, and the output of native libraries."""
+"""The process itself: its memory, its worker processes and threads, its modules, and what native libraries print."""

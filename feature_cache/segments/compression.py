@@ -115,7 +115,7 @@ def decompress(chunk: bytes, size: int) -> bytes:
     if not hasattr(_own, "decompressor"):
         _own.decompressor = zstd.ZstdDecompressor()
     try:
-        # What a chunk declares is made room for: it must be what its block has, before anything is decompressed.
+        # Memory is allocated for the size that a chunk declares, so that size is compared with its block's first.
         if zstd.frame_content_size(chunk) == size:
             raw: bytes = _own.decompressor.decompress(chunk, max_output_size=size)
             if len(raw) == size:

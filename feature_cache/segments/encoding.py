@@ -57,7 +57,7 @@ class Rounding:
 
 
 def decoded_dtype(spec: FeatureSpec) -> np.dtype:
-    """Of the rows of `spec` as they are read."""
+    """The dtype of the rows of `spec` as they are read."""
     return np.dtype("float32" if spec.dtype == "int8" else spec.dtype)
 
 

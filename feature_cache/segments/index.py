@@ -1,7 +1,7 @@
 """The index of a space: which rows its segments hold, so that a look-up need not open them.
 
-It is kept in a file beside the segments, and made again from them whenever that file is missing,
-damaged or behind. Segments never change, so a name, a size and a time tell that one is still the same.
+The index is stored in a file beside the segments, and rebuilt from them whenever that file is missing, damaged or out
+of date. Segments never change, so an unchanged name, size and time mean an unchanged segment.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from feature_cache.files.checked import LARGEST_TEXT, open_regular
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments.layout import FORMAT, INDEX_FILE
 
-# The file is written again when this many segments, or rows, would otherwise be read anew each time.
+# The file is rewritten when this many segments, or rows, would otherwise have to be read at every look-up.
 STALE_SEGMENTS = 8
 STALE_ROWS = 200_000
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What the index knows of a segment: enough to tell that the file is still the same."""
+    """The name, size and time of a segment's file, by which a change would show, and the number of its rows."""
 
     name: str
     size: int
@@ -79,7 +79,7 @@ class KeyIndex:
         return short[order], order
 
     def find(self, digests: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """The id of each key, -1 for those that are not here.
+        """The id of each key, and -1 for keys that are not in the space.
 
         Parameters
         ----------
@@ -94,13 +94,13 @@ class KeyIndex:
         if not len(self) or not len(digests):
             return found
         short, ids = self._sorted
-        wanted = _short_keys(digests, views)
-        pending = np.argsort(wanted)  # in order: the search stays in the processor's caches
-        places = np.searchsorted(short, wanted[pending])
+        keys = _short_keys(digests, views)
+        pending = np.argsort(keys)  # in order: the search stays in the processor's caches
+        places = np.searchsorted(short, keys[pending])
         # Different keys may have one short key, by chance or by malice: then the next places are tried.
         while len(pending):
             same = places < len(short)
-            same[same] = short[places[same]] == wanted[pending[same]]
+            same[same] = short[places[same]] == keys[pending[same]]
             pending, places = pending[same], places[same]
             candidates = ids[places]
             equal = (self.digests[candidates] == digests[pending]).all(1) & (self.views[candidates] == views[pending])
@@ -110,7 +110,7 @@ class KeyIndex:
 
     @cached_property
     def first(self) -> np.ndarray:
-        """For each id, the least id with the same key; itself where there is no copy before it."""
+        """For each id, the smallest id with the same key: itself, unless an earlier row is a copy."""
         first = np.arange(len(self))
         short, ids = self._sorted
         like_next = short[1:] == short[:-1]
@@ -120,11 +120,11 @@ class KeyIndex:
 
     @property
     def distinct(self) -> np.ndarray:
-        """The ids of all different keys, in order."""
+        """The ids of all distinct keys, in ascending order."""
         return np.flatnonzero(self.first == np.arange(len(self)))
 
     def save(self, folder: Path, spec: str) -> None:
-        """Keep the index in `folder`, if that can be written."""
+        """Store the index in `folder`, if the folder can be written."""
         listed = [[part.name, part.size, part.mtime, part.rows] for part in self.listed]
         head = json.dumps({"layertap_format": FORMAT, "spec": spec, "segments": listed}).encode()
         parts = [len(head).to_bytes(8, "little"), head, self.digests.tobytes(), self.views.astype("<u4").tobytes()]
@@ -135,10 +135,10 @@ class KeyIndex:
 
 
 def load(folder: Path, spec: str) -> KeyIndex:
-    """The index kept in `folder`; an empty one where there is none that can be used.
+    """The index that is stored in `folder`; an empty index where no usable one is stored.
 
-    It is a plain file, not HDF5, so that nothing but its head is parsed before its checksum is seen to agree. Its
-    size follows from its head: a file of holes is not read.
+    The file is plain, not HDF5, so that only its head is parsed before its checksum is compared. Its size must be
+    the one that follows from its head, so that a sparse file is not read.
     """
     try:
         with open_regular(folder / INDEX_FILE) as stream:
@@ -188,7 +188,7 @@ def _listed(head: dict[str, Any], spec: str) -> tuple[Listed, ...]:
 
 
 def _short_keys(digests: np.ndarray, views: np.ndarray) -> np.ndarray:
-    """64 bits of each key: digests are evenly spread, and the views of an image are told apart."""
+    """64 bits of each key: digests are evenly distributed, and each view of an image gets another value."""
     heads = np.ascontiguousarray(digests[:, :8]).view("<u8").reshape(-1)
     return heads + views.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 

@@ -30,7 +30,7 @@ CODING = "coding"
 # Rows are checked in blocks of about this size, and compressed in chunks of one block: large enough that the
 # cost of a call does not count, small enough that a single random row does not cost much more than itself.
 BLOCK_BYTES = 16384
-# What a reader takes, far above what is ever written: rows of a segment, bytes of a row and of a block of several.
+# The most that a reader accepts, far above what is ever written: rows of a segment, bytes of a row and of a block.
 LARGEST_SEGMENT_ROWS = 2**26
 LARGEST_ROW = 2**30
 LARGEST_BLOCK = 64 * BLOCK_BYTES

@@ -21,12 +21,12 @@ from feature_cache.segments.mapping import Window, map_file
 from feature_cache.segments.segment import Segment, damaged
 from feature_cache.spec import FeatureSpec
 
-# How often a space is looked at anew when its segments are compacted meanwhile.
+# How many times a space is looked up again when its segments are compacted at the same time.
 TRIES = 10
 
 
 class Gone(Exception):
-    """A segment is no longer what the index says: it was compacted, set aside or removed. Look it up anew."""
+    """A segment is not what the index says any more: it was compacted, set aside or removed: look up again."""
 
 
 class RowStore:
@@ -35,9 +35,10 @@ class RowStore:
     Parameters
     ----------
     folder : Path
-        Of the space.
+        The folder of the space.
+    spec : FeatureSpec
     index : KeyIndex
-        Which segments there are and what they hold.
+        The segments of the space, and the keys of their rows.
     """
 
     def __init__(self, folder: Path, spec: FeatureSpec, index: KeyIndex) -> None:

@@ -126,18 +126,8 @@ def _read(path: Path, stamp: tuple[int, int], file: h5py.File, spec: FeatureSpec
     coding = {name: own_dataset(file, f"{CODING}/{name}") for name in own_group(file, CODING)}
     if not features.shape:
         raise ValueError("features has no rows")
-    n, block_rows = features.shape[0], int(check.attrs["rows_per_block"])
-    row_bytes = math.prod(features.shape[1:]) * features.dtype.itemsize
-    if n > LARGEST_SEGMENT_ROWS or row_bytes > LARGEST_ROW:
-        raise ValueError(f"it declares {n:,} rows of {row_bytes:,} bytes")
-    if digest.shape != (n, DIGEST_BYTES) or digest.dtype != np.uint8 or view.shape != (n,) or view.dtype != np.uint32:
-        raise ValueError("its columns do not fit together")
-    if block_rows * row_bytes > max(LARGEST_BLOCK, row_bytes):
-        raise ValueError(f"it declares blocks of {block_rows:,} rows")
-    if block_rows < 1 or check.shape != (-(-n // block_rows),) or check.dtype != np.uint64:
-        raise ValueError("its checks do not fit its rows")
-    if features.dtype != np.dtype(spec.dtype):
-        raise ValueError(f"its features are {features.dtype}")
+    block_rows = int(check.attrs["rows_per_block"])
+    _require_consistent(spec, features, digest, view, check, block_rows)
     if sum(dataset.nbytes for dataset in coding.values()) > LARGEST_ROW:
         raise ValueError("its codes are too large")
     for column in (digest, view, check, *coding.values()):
@@ -174,8 +164,30 @@ def _read(path: Path, stamp: tuple[int, int], file: h5py.File, spec: FeatureSpec
     )
 
 
+def _require_consistent(
+    spec: FeatureSpec,
+    features: h5py.Dataset,
+    digest: h5py.Dataset,
+    view: h5py.Dataset,
+    check: h5py.Dataset,
+    block_rows: int,
+) -> None:
+    """Raise ValueError unless the shapes and dtypes of a segment fit together, before any of it is read."""
+    n, row_bytes = features.shape[0], math.prod(features.shape[1:]) * features.dtype.itemsize
+    if n > LARGEST_SEGMENT_ROWS or row_bytes > LARGEST_ROW:
+        raise ValueError(f"it declares {n:,} rows of {row_bytes:,} bytes")
+    if digest.shape != (n, DIGEST_BYTES) or digest.dtype != np.uint8 or view.shape != (n,) or view.dtype != np.uint32:
+        raise ValueError("its columns do not fit together")
+    if block_rows * row_bytes > max(LARGEST_BLOCK, row_bytes):
+        raise ValueError(f"it declares blocks of {block_rows:,} rows")
+    if block_rows < 1 or check.shape != (-(-n // block_rows),) or check.dtype != np.uint64:
+        raise ValueError("its checks do not fit its rows")
+    if features.dtype != np.dtype(spec.dtype):
+        raise ValueError(f"its features are {features.dtype}")
+
+
 def _provenance(text: str) -> dict[str, Any]:
-    """What a segment says of its making, without what is not of the type that we write: it shapes no row."""
+    """The provenance of a segment, without entries of other types than are written; it affects no row."""
     provenance = json.loads(text)
     if not isinstance(provenance, dict):
         raise ValueError("its provenance is not an object")
@@ -197,7 +209,7 @@ def _is_number(value: Any) -> bool:
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """What tells a file from another of the same name: its size, and when it was last changed."""
+    """The size of a file and the time of its last change, by which it differs from another of the same name."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""Making a segment: plain rows go to its file as they come, compressed ones when it is complete."""
+"""Writing a segment: plain rows go to its file as they come, compressed ones when the segment is complete."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write(
     coding: Parameters | None = None,
     compress: bool = False,
 ) -> Path:
-    """Write one segment aside, sync it and rename it: it appears whole or not at all.
+    """Write one segment, which appears whole or not at all (see `feature_cache.files.atomic`).
 
     Parameters
     ----------
@@ -88,9 +88,9 @@ class NewSegment(ABC):
     Parameters
     ----------
     like : ndarray of shape (n, *row_shape)
-        Shape and dtype of rows as they are stored.
+        An array with the shape and dtype of rows as they are stored.
     room : int
-        The most rows that it takes.
+        The most rows that the segment takes.
     """
 
     def __init__(self, folder: Path, spec: FeatureSpec, like: np.ndarray, room: int, coding: Parameters | None) -> None:
@@ -110,7 +110,7 @@ class NewSegment(ABC):
         return self._used == self._room
 
     def take(self, digests: np.ndarray, features: np.ndarray, views: np.ndarray) -> int:
-        """Take as many of these rows as there is room for, and say how many.
+        """Take as many of these rows as there is room for, and return their number.
 
         Raises
         ------
@@ -118,19 +118,19 @@ class NewSegment(ABC):
             When the disk does not take them; the segment is discarded then.
         """
         count = min(len(features), self._room - self._used)
-        here = slice(self._used, self._used + count)
-        self._digests[here], self._views[here] = digests[:count], views[:count]
-        self._keep(np.ascontiguousarray(features[:count]))
+        new = slice(self._used, self._used + count)
+        self._digests[new], self._views[new] = digests[:count], views[:count]
+        self._store(np.ascontiguousarray(features[:count]))
         self._used += count  # only now: what an interruption cuts short does not count
         return count
 
     @abstractmethod
-    def _keep(self, features: np.ndarray) -> None:
-        """Keep these rows after those that there are."""
+    def _store(self, features: np.ndarray) -> None:
+        """Store these rows after those that the segment has."""
 
     @abstractmethod
     def finish(self, provenance: dict) -> Path:
-        """Let the segment appear, under its path.
+        """Complete the segment, which then appears under its path.
 
         Raises
         ------
@@ -139,10 +139,10 @@ class NewSegment(ABC):
         """
 
     def discard(self) -> None:  # noqa: B027  # there may be nothing to do
-        """Leave nothing behind of a segment that is not finished."""
+        """Remove what has been written of a segment that is not finished."""
 
     def _describe(self, file: h5py.File, check: np.ndarray, provenance: dict) -> None:
-        """Write all but the features."""
+        """Write everything but the features: keys, checks, codes and attributes."""
         digests, views = self._digests[: self._used], self._views[: self._used]
         file.create_dataset(DIGEST, data=digests)
         file.create_dataset(VIEW, data=views)
@@ -158,14 +158,14 @@ class NewSegment(ABC):
 
 
 class PlainSegment(NewSegment):
-    """Rows lie in one piece, for memory maps, and go to the file as they come: no other copy of them is made."""
+    """A segment whose rows lie in one piece, for memory maps; they go to the file as they come."""
 
     def __init__(self, folder: Path, spec: FeatureSpec, like: np.ndarray, room: int, coding: Parameters | None) -> None:
         super().__init__(folder, spec, like, room, coding)
         self._check = np.empty(-(-room // self._block_rows), np.uint64)
         self._file = NewFile(self.path)
 
-    def _keep(self, features: np.ndarray) -> None:
+    def _store(self, features: np.ndarray) -> None:
         data = features.reshape(-1).view(np.uint8).data
         with self._file.failures_explained():
             self._file.stream.seek(self._place(self._used))
@@ -178,11 +178,11 @@ class PlainSegment(NewSegment):
             self._check[number] = block_check(data[start:stop] if start >= 0 else self._read(number))
 
     def _place(self, row: int) -> int:
-        """Where a row starts in the file."""
+        """The byte of the file at which a row starts."""
         return PAGE + row * self._row_bytes
 
     def _read(self, block: int, rows: int | None = None) -> bytes:
-        """A block as it is in the file, or its first rows."""
+        """The bytes of a block in the file, or of its first rows."""
         rows = self._block_rows if rows is None else rows
         return os.pread(self._file.stream.fileno(), rows * self._row_bytes, self._place(block * self._block_rows))
 
@@ -202,7 +202,7 @@ class PlainSegment(NewSegment):
         return self.path
 
     def _own_features(self, file: h5py.File, rows: np.ndarray | None) -> None:
-        """Create the dataset of the rows: around those that are in the file already, or of these."""
+        """Create the dataset of the rows: around the bytes that are in the file already, or from `rows`."""
         shape = (self._used, *self._row_shape)
         if rows is not None:
             file.create_dataset(FEATURES, data=rows.reshape(shape))
@@ -220,13 +220,13 @@ class PlainSegment(NewSegment):
 
 
 class CompressedSegment(NewSegment):
-    """Rows are collected in memory, and compressed by threads when the segment is complete."""
+    """A segment whose rows are collected in memory, and compressed by threads when it is complete."""
 
     def __init__(self, folder: Path, spec: FeatureSpec, like: np.ndarray, room: int, coding: Parameters | None) -> None:
         super().__init__(folder, spec, like, room, coding)
         self._features = np.empty((room, *self._row_shape), self._dtype)  # the system gives the memory as it is filled
 
-    def _keep(self, features: np.ndarray) -> None:
+    def _store(self, features: np.ndarray) -> None:
         self._features[self._used : self._used + len(features)] = features
 
     def finish(self, provenance: dict) -> Path:

@@ -182,18 +182,13 @@ def write_kit(
             written = csv.writer(stream, lineterminator="\n")
             written.writerow(["id", "class", *["group"] * with_groups])
             written.writerows(sorted(rows))  # in the random order of the names
-    made, imports = WORKFLOWS[workflow]
-    if grouped or folds:
-        kind = "StratifiedGroupKFold" if grouped else "StratifiedKFold"
-        how = f"n_splits={folds or min(round(1 / VALID), counts.min())}, shuffle=True, random_state={seed}"
-    else:
-        kind, how = "StratifiedShuffleSplit", f"n_splits=1, test_size={VALID}, random_state={seed}"
-    cv = (GROUPED_CV if grouped else PLAIN_CV).format(f"{kind}({how})", "" if folds else "[:1]")
     about = {"title": title, "n_classes": len(classes), "n_train": len(parts[0]), "n_test": len(parts[1])}
+    made, imports = WORKFLOWS[workflow]
+    splitter, cv = _cross_validation(grouped, folds, int(counts.min()), seed)
     problem = filled(
         "problem",
         **{**about, "title": literal(title)},
-        imports=f"from sklearn.model_selection import {kind}{imports}",
+        imports=f"from sklearn.model_selection import {splitter}{imports}",
         class_names="".join(f"\n    {literal(str(name))}," for name in classes),
         workflow=made,
         cv=cv,
@@ -209,6 +204,25 @@ def write_kit(
         (start / CLASSIFIER_FILE, filled("starting_batch_classifier")),
     ):
         file.write_text(text, encoding="utf-8")
+
+
+def _cross_validation(grouped: bool, folds: int | None, least: int, seed: int) -> tuple[str, str]:
+    """The splitter of scikit-learn that `get_cv` uses, and the lines of `get_cv`.
+
+    Parameters
+    ----------
+    grouped : bool
+        Whether some images have copies, which stay together.
+    least : int
+        The images of the rarest class.
+    """
+    if grouped or folds:
+        splitter = "StratifiedGroupKFold" if grouped else "StratifiedKFold"
+        options = f"n_splits={folds or min(round(1 / VALID), least)}, shuffle=True, random_state={seed}"
+    else:
+        splitter, options = "StratifiedShuffleSplit", f"n_splits=1, test_size={VALID}, random_state={seed}"
+    lines = GROUPED_CV if grouped else PLAIN_CV
+    return splitter, lines.format(f"{splitter}({options})", "" if folds else "[:1]")
 
 
 def keep_submissions(old: Path, new: Path) -> None:

@@ -96,7 +96,7 @@ def test_folder_that_is_not_a_run_is_refused_even_to_overwrite(tmp_path: Path):
         with pytest.raises(InvalidChoice) as caught, runs.new_run(tmp_path / "photos", overwrite=overwrite):
             pytest.fail("the block was entered")
         assert str(caught.value) == (
-            f"{tmp_path / 'photos'} exists and is not a run; choose another folder with --out."
+            f"{tmp_path / 'photos'} exists and is not a run; choose another folder with `out`."
         )
     assert names(tmp_path / "photos") == {"cat.png"}
 

@@ -21,9 +21,9 @@ def compact(args: argparse.Namespace) -> None:
     from feature_cache.maintenance.compact import compact
 
     cache = shared.cache(args)
-    done = {name: compact(cache.open(name), compress=args.compress) for name in args.space or cache.spaces()}
+    results = {name: compact(cache.open(name), compress=args.compress) for name in args.space or cache.spaces()}
     if args.json:
-        print_json({"spaces": [{"space": name, **asdict(result)} for name, result in done.items()]})
+        print_json({"spaces": [{"space": name, **asdict(result)} for name, result in results.items()]})
         return
     cells = [
         (
@@ -33,7 +33,7 @@ def compact(args: argparse.Namespace) -> None:
             f"{result.segments_before} -> {result.segments_after}",
             f"{size_text(result.bytes_before)} -> {size_text(result.bytes_after)}",
         )
-        for name, result in done.items()
+        for name, result in results.items()
     ]
     print_table(("space", "rows", "copies dropped", "segments", "size"), cells)
 
@@ -42,9 +42,11 @@ def prune(args: argparse.Namespace) -> None:
     from feature_cache.maintenance.prune import candidates, remove
 
     cache = shared.cache(args)
-    found = candidates(cache, spaces=args.space, older_than=args.older_than, max_bytes=args.max_size, cited=args.cited)
-    kept = [removal for removal in found if removal.cited_by and not args.cited]
-    chosen = [removal for removal in found if removal not in kept]
+    removals = candidates(
+        cache, spaces=args.space, older_than=args.older_than, max_bytes=args.max_size, cited=args.cited
+    )
+    kept = [removal for removal in removals if removal.cited_by and not args.cited]
+    chosen = [removal for removal in removals if removal not in kept]
     if args.json and not args.yes:
         print_json({"removed": [], "would_remove": _listed(chosen), "kept": _listed(kept)})
         return
@@ -67,19 +69,19 @@ def merge(args: argparse.Namespace) -> int:
     if not other.spaces():
         raise InvalidChoice(f"{args.other} is not a cache folder, or holds no features.")
     with Progress("segments", args.quiet) as progress:
-        done = merge(shared.cache(args), other, progress)
+        merged = merge(shared.cache(args), other, progress)
     if args.json:
-        print_json(asdict(done))
-        return 1 if done.refused else 0
-    for reason in done.refused:
+        print_json(asdict(merged))
+        return 1 if merged.refused else 0
+    for reason in merged.refused:
         print(f"layertap: not taken over: {reason}", file=sys.stderr)
     print(
-        f"{done.rows:,} rows in {done.segments} segments taken over ({size_text(done.bytes)}), "
-        f"{done.already_here} segments were here already."
+        f"{merged.rows:,} rows in {merged.segments} segments taken over ({size_text(merged.bytes)}), "
+        f"{merged.already_here} segments were here already."
     )
-    for name in done.spaces:
+    for name in merged.spaces:
         print(f"  {name}")
-    return 1 if done.refused else 0
+    return 1 if merged.refused else 0
 
 
 def _print_removals(chosen: list[Removal], kept: list[Removal]) -> None:

@@ -16,6 +16,7 @@ from layertap.commands.terminal.output import Progress, print_json, print_table,
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from feature_cache.maintenance.shrink import Shrunk
+    from feature_cache.segments.segment import Segment
     from feature_cache.space import Space
     from transfer.data.datasets import Dataset
     from transfer.extraction.recompute import Recomputed
@@ -52,17 +53,7 @@ def info(args: argparse.Namespace) -> None:
 
     cache = shared.cache(args)
     space = cache.open(args.space)
-    segments: list[dict[str, Any]] = [
-        {
-            "file": part.path.name,
-            "rows": len(part),
-            "bytes": part.stamp[0],
-            "compressed": part.chunks is not None,
-            "bytes_uncompressed": len(part) * part.row_bytes,
-            "provenance": part.provenance,
-        }
-        for part in space.segments
-    ]
+    segments = [_description(segment) for segment in space.segments]
     rows, stored = sum(part["rows"] for part in segments), sum(part["bytes_uncompressed"] for part in segments)
     head = {
         "space": args.space,
@@ -77,7 +68,22 @@ def info(args: argparse.Namespace) -> None:
     }
     if args.json:
         print_json({**head, "segments": segments})
-        return
+    else:
+        _print_info(space, head, segments)
+
+
+def _description(segment: Segment) -> dict[str, Any]:
+    return {
+        "file": segment.path.name,
+        "rows": len(segment),
+        "bytes": segment.stamp[0],
+        "compressed": segment.chunks is not None,
+        "bytes_uncompressed": len(segment) * segment.row_bytes,
+        "provenance": segment.provenance,
+    }
+
+
+def _print_info(space: Space, head: dict[str, Any], segments: list[dict[str, Any]]) -> None:
     copies = f" and {head['copies']:,} copies of some" if head["copies"] else ""
     row = shape_text(space.row_shape or ())
     print(f"{len(space):,} rows of {row}, {space.spec.dtype}{copies}, last used {head['last_used']}")
@@ -87,6 +93,11 @@ def info(args: argparse.Namespace) -> None:
     print()
     print_table(("", ""), [(key, value) for key, value in head["spec"].items() if value is not None], left=(0, 1))
     print()
+    _print_segments(segments)
+
+
+def _print_segments(segments: list[dict[str, Any]]) -> None:
+    """Print a table of segments; the columns after the third are left out where they are empty."""
     cells = [
         (
             part["file"],
@@ -115,7 +126,7 @@ def verify(args: argparse.Namespace) -> int:
         raise InvalidChoice("--recompute N and --images DATA go together.")
     cache = shared.cache(args)
     dataset = shared.optional_dataset(args)
-    done: list[verification.Verification] = []
+    verified: list[verification.Verification] = []
     unreadable: list[str] = []
     for name in args.space or cache.spaces():
         try:
@@ -125,17 +136,17 @@ def verify(args: argparse.Namespace) -> int:
             unreadable.append(name)
             continue
         with Progress("bytes", args.quiet) as progress:
-            done.append(verification.verify(space, progress))
+            verified.append(verification.verify(space, progress))
         if args.repair:
-            verification.set_aside(space, done[-1].damaged)
+            verification.set_aside(space, verified[-1].damaged)
     if not args.json:
-        _print_verification(args, done)
+        _print_verification(args, verified)
     results = _recompute(args, cache, dataset) if dataset is not None else []
     if args.json:
         recomputed = [{**asdict(result), "agrees": result.agrees} for result in results]
-        found = {"spaces": [asdict(each) for each in done], "recomputed": recomputed}
-        print_json({**found, "unreadable": unreadable} if unreadable else found)
-    left = any(each.damaged for each in done) and not args.repair
+        report = {"spaces": [asdict(each) for each in verified], "recomputed": recomputed}
+        print_json({**report, "unreadable": unreadable} if unreadable else report)
+    left = any(each.damaged for each in verified) and not args.repair
     return 1 if left or unreadable or not all(result.agrees for result in results) else 0
 
 
@@ -164,13 +175,13 @@ def _recompute(args: argparse.Namespace, cache: FeatureCache, dataset: Dataset) 
     return results
 
 
-def _print_verification(args: argparse.Namespace, done: list[Any]) -> None:
-    cells = [(v.space, v.segments, f"{v.rows:,}", size_text(v.bytes), len(v.damaged) or "-") for v in done]
+def _print_verification(args: argparse.Namespace, verified: list[Any]) -> None:
+    cells = [(v.space, v.segments, f"{v.rows:,}", size_text(v.bytes), len(v.damaged) or "-") for v in verified]
     print_table(("space", "segments", "rows", "read", "damaged"), cells)
-    for verification in done:
+    for verification in verified:
         for damage in verification.damaged:
             print(f"{verification.space}/{damage.file} {damage.reason}")
-    if any(verification.damaged for verification in done):
+    if any(verification.damaged for verification in verified):
         print(
             "Set aside; the next extract computes their rows again."
             if args.repair

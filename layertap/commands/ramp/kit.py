@@ -26,6 +26,11 @@ GLYPHNET_LAYER, GLYPHNET_POOL = "block3_pool", "flatten"
 
 def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands `kit` and `init`."""
+    _add_kit(subparsers, adding)
+    _add_init(subparsers, adding)
+
+
+def _add_kit(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
     sub = adding(subparsers, "kit", "layertap.commands.ramp.kit:kit", "make a RAMP kit of a labelled data set")
     sub.add_argument("out", metavar="OUT", help="folder to write")
     sub.add_argument("--data", required=True, metavar="DATA", help="digits, a folder, or a CSV file")
@@ -50,6 +55,8 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
     options.add_seed(sub)
     options.add_quiet(sub)
 
+
+def _add_init(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
     sub = adding(
         subparsers, "init", "layertap.commands.ramp.kit:init", "write a submission that reads the features of a net"
     )

@@ -20,10 +20,12 @@ from typing import Any
 from feature_cache.errors import BadData, MissingDependency
 from feature_cache.files.checked import read_bytes
 from feature_cache.spec import PIXEL_RECIPE
-from feature_cache.version import own_version
 
-OUR_OWN = ("feature_cache", "heads", "layertap", "transfer")  # what they make of pixels has versions
-FITTED_RECIPE = 2  # that of `layertap.ramp.images.fitted`: raise it with any change that can alter a pixel
+OUR_OWN = ("feature_cache", "heads", "layertap", "transfer")  # packages whose effect on pixels has versions of its own
+FITTED_RECIPE = 2  # the version of `layertap.ramp.images.fitted`: raise it with any change that can alter a pixel
+# The first version of Layertap from which on everything else that a transform may call makes the same of an image.
+# The version that is installed would do as well, but every new one would have all transformed images made again.
+ALIKE_SINCE = "0.1.0"
 
 
 class BadSubmission(BadData):
@@ -140,7 +142,7 @@ def _add(source: bytes, state: Any, seen: set[str]) -> None:
             continue
         state.update(name.encode() + b"\0")
         if name in OUR_OWN:
-            state.update(f"{own_version()} {PIXEL_RECIPE} {FITTED_RECIPE}".encode())
+            state.update(f"{ALIKE_SINCE} {PIXEL_RECIPE} {FITTED_RECIPE}".encode())
             continue
         try:
             spec = importlib.util.find_spec(name)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pickle
+import sys
 
 import numpy as np
 import pytest
 
 import layertap.ramp
 from layertap.ramp import StartingClassifier, fit_head, hold_out, make_head
+from layertap.ramp.transforms import code_loading
 
 # What the kits and submissions of version 0.1 import.
 FORMER = {
@@ -70,3 +73,10 @@ def test_images_held_out_have_no_copy_among_those_that_train() -> None:
     train, held_out = split
     assert not np.intersect1d(GROUPS[train], GROUPS[held_out]).size
     assert sorted([*train, *held_out]) == list(range(len(GROUPS)))
+
+
+def test_transformed_images_of_version_0_1_are_found_again() -> None:
+    source = b"from transfer.ramp.pixels import fitted\n\n\ndef transform(x):\n    return fitted(x, (8, 8))\n"
+    state = hashlib.sha256(sys.version.encode() + len(source).to_bytes(8, "little") + source)
+    state.update(b"transfer\0" + b"0.1.0 1 2")
+    assert code_loading.digest(source) == state.hexdigest()
