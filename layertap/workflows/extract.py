@@ -124,12 +124,13 @@ def extract(
 
     Examples
     --------
+    >>> import tempfile
     >>> import layertap as lt
-    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
-    >>> features
-    FeatureSet('digits' by glyphnet, in features: block4_pool (1797, 256) float32)
-    >>> features["block4_pool"][:2].shape
-    (2, 256)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     features = lt.extract("digits", "glyphnet", layers=["block4_pool"], cache=folder, progress=False)
+    ...     first = features["block4_pool"][:2]
+    >>> features["block4_pool"].shape, first.shape
+    ((1797, 256), (2, 256))
     """
     request = FeatureRequest(
         as_net(net, weights=weights, preprocessing=preprocessing, seed=seed),

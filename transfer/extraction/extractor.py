@@ -91,8 +91,17 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     Examples
     --------
-    >>> model = make_pipeline(FeatureExtractor("vgg16", "block5_pool"), LogisticRegression())
-    >>> model.fit(paths, classes)
+    >>> import tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> images, classes = load_digits().images.astype(np.uint8)[:99] * 15, load_digits().target[:99]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = make_pipeline(FeatureExtractor("glyphnet", "block4_pool", cache=folder), RidgeClassifier())
+    ...     _ = model.fit(images, classes)
+    ...     score = model.score(images, classes)
+    >>> score
+    1.0
     """
 
     def __init__(
@@ -312,4 +321,4 @@ def _names(request: FeatureRequest, weights: str) -> tuple[str, ...]:
     weights : str
         What identifies the net's weights: its file may have changed since the last time.
     """
-    return tuple(dict.fromkeys(request.resolve()[0].layers))
+    return tuple(spec.layer for spec in request.specs)

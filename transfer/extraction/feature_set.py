@@ -45,11 +45,13 @@ class FeatureSet(Mapping[str, Features]):
 
     Examples
     --------
-    >>> features = extract("digits", "glyphnet", layers=["block4_pool"])
-    >>> features
-    FeatureSet('digits' by glyphnet, in features: block4_pool (1797, 128) float32)
-    >>> features["block4_pool"][:2].shape
-    (2, 128)
+    >>> import tempfile
+    >>> import layertap as lt
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     features = lt.extract("digits", "glyphnet", layers=["block4_pool"], cache=folder, progress=False)
+    ...     first = features["block4_pool"][:2]
+    >>> list(features), features["block4_pool"].shape, first.shape
+    (['block4_pool'], (1797, 256), (2, 256))
     """
 
     dataset: IdentifiedDataset
