@@ -33,15 +33,15 @@ class FeatureSet(Mapping[str, Features]):
     features : dict of str to Features
         The mapping itself. Arrays have the shape (n * views, ...): all views of an image one after another.
     specs : tuple of FeatureSpec
-        What identifies the features of each layer.
+        The specs that identify the features of each layer.
     cache : FeatureCache
-        Where they are stored.
+        The cache in which they are stored.
     skipped : list of Unreadable
         Images that could not be read or decoded.
     request : FeatureRequest, optional
-        What the features were requested by; None for those of a space that was named.
+        The request that the features belong to; None if a space was read by its name.
     report : Report, optional
-        What was computed for them, if they come from an extraction.
+        The report of the extraction that computed them, if there was one.
 
     Examples
     --------
