@@ -32,7 +32,7 @@ def progress_bar(what: str) -> Iterator[Progress]:
 
     def show(done: int, total: int) -> None:
         if not bars:
-            bars.append(tqdm(desc=what, leave=False))
+            bars.append(tqdm(desc=what, total=total, leave=False))
         bars[0].total = total
         bars[0].update(done - bars[0].n)
 

@@ -62,7 +62,7 @@ class BatchFeatures:
     ) -> None:
         layers = (layer,) if isinstance(layer, str) else tuple(layer)
         request = FeatureRequest(Net(net, weights, seed, preprocessing), layers, pool, size)
-        self.request = request.resolve()[0]  # layers by their names, also after the net's file has changed
+        self.request = replace(request, layers=tuple(spec.layer for spec in request.specs))
         self.cache = cache
         self._rows: BatchRows | None = None
 

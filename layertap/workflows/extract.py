@@ -65,7 +65,7 @@ def extract(
     layers : str, int, or sequence of them
         Names or indices of layers; by default the net's readout.
     pool : {'avg', 'max', 'flatten', 'none'}, optional
-        What is done to the spatial axes; by default what is customary for the net.
+        The reduction of the spatial axes; by default the customary one of the net.
     size : int or (height, width), optional
         The size of the net's input in pixels; by default the net's own.
     fit : {'stretch', 'crop', 'pad'}
@@ -73,14 +73,14 @@ def extract(
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
         How images are resized.
     alpha : {'white', 'black', 'ignore'}
-        What transparent pixels are laid over; ``ignore`` drops a fourth band that is no transparency.
+        The background of transparent pixels; ``ignore`` drops a fourth band that is no transparency.
     pages : {'first', 'channels'}
         Whether the first page of a file is the image, or its pages are the channels of one image.
     window : (low, high) or str, optional
         The values that become black and white in images of more than 8 bits, or ``"percentiles"``: the 1st and 99th
         of each image. By default the full range of their integers.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
-        What the net expects pixels to become; by default the net's own, and ``none`` (0 to 255) for a file.
+        The scaling of pixels that the net expects; by default the net's own, and ``none`` (0 to 255) for a file.
     precision : {'float32', 'bfloat16', 'float16'}
         The precision of the computation.
     dtype : {'float32', 'float16'}
@@ -92,21 +92,22 @@ def extract(
     seed : int
         The seed of random weights and of views.
     weights : {'imagenet', 'none'} or path, optional
-        By default ``imagenet``, or the net's own; ``none`` are random weights, by `seed`.
+        The weights of the net: by default ``imagenet``, or the net's own; ``none`` are random ones, by `seed`.
     cache : FeatureCache or path, optional
-        Where features are stored; by default ``$LAYERTAP_CACHE``, or ``./features``.
+        The folder in which features are stored; by default ``$LAYERTAP_CACHE``, or ``./features``.
     batch_size : int, optional
-        By default chosen for the engine and the size. It does not change the features.
+        The number of images that are computed together; by default chosen for the engine and the size. It does not
+        change the features.
     engine : {'auto', 'keras', 'openvino'}
-        What computes the features; by default the fastest one that is right for the net and the machine.
+        The engine that computes the features; by default the fastest one that is right for the net and the machine.
     devices : int
         The number of GPUs, or of groups of cores, that share the work, each with a process of its own.
     compress : bool
         Whether new features are compressed.
     on_error : {'fail', 'skip'}
-        What to do about an unreadable image: raise, keeping what was computed, or leave it out.
+        Whether an unreadable image is an error, after which what was computed is kept, or is left out.
     progress : bool or callable
-        Whether to show a progress bar, or what shows one (see `layertap.progress.progress_bars`).
+        Whether a progress bar is shown, or a function that shows one (see `layertap.progress.progress_bars`).
 
     Returns
     -------
@@ -117,19 +118,20 @@ def extract(
     Raises
     ------
     BadImage
-        For an unreadable image, unless they are skipped.
+        If an image is unreadable, unless such images are skipped.
     LayertapError
         When the net, a layer or the data set cannot be loaded, a parameter has a value that is not allowed, or the
         cache cannot be written.
 
     Examples
     --------
+    >>> import tempfile
     >>> import layertap as lt
-    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
-    >>> features
-    FeatureSet('digits' by glyphnet, in features: block4_pool (1797, 256) float32)
-    >>> features["block4_pool"][:2].shape
-    (2, 256)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     features = lt.extract("digits", "glyphnet", layers=["block4_pool"], cache=folder, progress=False)
+    ...     first = features["block4_pool"][:2]
+    >>> features["block4_pool"].shape, first.shape
+    ((1797, 256), (2, 256))
     """
     request = FeatureRequest(
         as_net(net, weights=weights, preprocessing=preprocessing, seed=seed),
@@ -213,7 +215,7 @@ def as_net(
     ----------
     weights : {'imagenet', 'none'} or path, optional
     preprocessing : str, optional
-        What the net expects pixels to become.
+        The scaling of pixels that the net expects.
     seed : int
         The seed of random weights.
 

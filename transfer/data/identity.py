@@ -30,9 +30,10 @@ def identify(dataset: Dataset, cache: FeatureCache | DigestMemo) -> IdentifiedDa
 
     Examples
     --------
+    >>> from transfer.data.datasets import load
     >>> known = identify(load("digits"), FeatureCache("features"))
-    >>> known.digests.shape
-    (1797, 16)
+    >>> known.digests.shape, known.unreadable
+    ((1797, 16), ())
     """
     if isinstance(dataset, IdentifiedDataset):
         return dataset

@@ -49,7 +49,7 @@ class Report:
     note : str
         Why another engine was used than the one that was chosen.
     remarks : list of str
-        What decoding has guessed or left out, a sentence each.
+        Sentences about what decoding has guessed or left out.
     """
 
     rows_total: int
@@ -90,13 +90,14 @@ def extract(
     Parameters
     ----------
     batch_size : int, optional
-        By default chosen from the engine and the input size. It does not change the features.
+        The number of images that are computed together; by default chosen from the engine and the input size. It does
+        not change the features.
     engine : {'auto', 'keras', 'openvino'}
-        What computes them (see `transfer.engines.selection`).
+        The engine that computes the features (see `transfer.engines.selection`).
     compress : bool
         Whether new segments are compressed.
     on_error : {'fail', 'skip'}
-        What to do about an unreadable image: raise, keeping what was computed, or leave it out.
+        Whether an unreadable image is an error, after which what was computed is kept, or is left out.
     share : (int, int)
         Compute part `share[0]` of `share[1]` equal parts of what is missing (see `transfer.extraction.multi_device`).
     net : SharedNet, optional
@@ -105,7 +106,7 @@ def extract(
     Raises
     ------
     BadImage
-        For the first unreadable image, unless they are skipped.
+        If an image is unreadable, unless such images are skipped.
     LayertapError
         When the net or the layer cannot be loaded, or the cache cannot be written.
     """

@@ -49,38 +49,39 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     layer : str, int, or sequence of them, optional
         Names or indices of layers, whose flattened features are put side by side; by default the net's readout.
     pool : {'avg', 'max', 'flatten', 'none'}, optional
-        What is done to the spatial axes; by default what is customary for the net.
+        The reduction of the spatial axes; by default the customary one of the net.
     size : int or (height, width), optional
-        Of the net's input, in pixels; by default the net's own.
+        The size of the net's input, in pixels; by default the net's own.
     weights : {'imagenet', 'none'} or path, optional
-        By default ``imagenet``, or the net's own; ``none`` are random ones, by `seed`.
+        The weights of the net: by default ``imagenet``, or the net's own; ``none`` are random ones, by `seed`.
     image_fit : {'stretch', 'crop', 'pad'}
         How an image of another shape is fitted to `size`: ``--fit`` of the command line. (An attribute ``fit`` would
         hide the method.)
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
         How it is resized.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
-        What the net expects pixels to become; by default the net's own.
+        The scaling of pixels that the net expects; by default the net's own.
     precision : {'float32', 'bfloat16', 'float16'}
-        Of the computation.
+        The precision of the computation.
     dtype : {'float32', 'float16'}
-        Of the features in the cache; `transform` gives float32.
+        The type of the features in the cache; `transform` returns float32.
     alpha : {'white', 'black', 'ignore'}
-        What transparency is laid over; ``ignore`` drops a band that is marked as transparency.
+        The background of transparent pixels; ``ignore`` drops a band that is marked as transparency.
     pages : {'first', 'channels'}
         Whether the first page of a file is the image, or its pages are the image's channels.
     window : str, optional
         ``LOW,HIGH`` or ``percentiles``: the values that become black and white in images of more than 8 bits.
     seed : int
-        Of random weights.
+        The seed of random weights.
     cache : path, optional
         The cache folder; by default ``$LAYERTAP_CACHE``, or ``./features``.
     batch_size : int, optional
-        By default chosen from the engine and the input size; it does not change the features.
+        The number of images that are computed together; by default chosen from the engine and the input size. It does
+        not change the features.
     engine : {'auto', 'keras', 'openvino'}
-        What computes the features.
+        The engine that computes the features.
     on_error : {'fail', 'nan'}
-        What to do about an unreadable image: raise, or give it a row of NaN, so that rows still match labels.
+        Whether an unreadable image is an error, or gets a row of NaN, so that rows still match labels.
 
     Attributes
     ----------
@@ -91,8 +92,17 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     Examples
     --------
-    >>> model = make_pipeline(FeatureExtractor("vgg16", "block5_pool"), LogisticRegression())
-    >>> model.fit(paths, classes)
+    >>> import tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> images, classes = load_digits().images.astype(np.uint8)[:99] * 15, load_digits().target[:99]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = make_pipeline(FeatureExtractor("glyphnet", "block4_pool", cache=folder), RidgeClassifier())
+    ...     _ = model.fit(images, classes)
+    ...     score = model.score(images, classes)
+    >>> score
+    1.0
     """
 
     def __init__(
@@ -142,7 +152,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X
-            As for `transform`.
+            Images, as for `transform`.
         y
             Ignored.
 
@@ -178,7 +188,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Raises
         ------
         BadImage
-            For an unreadable image, unless `on_error` is ``nan``.
+            If an image is unreadable, unless `on_error` is ``nan``.
         LayertapError
             When `X` does not hold images, the net or a layer cannot be loaded, or the cache cannot be written.
         """
@@ -310,6 +320,6 @@ def _names(request: FeatureRequest, weights: str) -> tuple[str, ...]:
     Parameters
     ----------
     weights : str
-        What identifies the net's weights: its file may have changed since the last time.
+        The identity of the net's weights, whose file may have changed since the last call.
     """
-    return tuple(dict.fromkeys(request.resolve()[0].layers))
+    return tuple(spec.layer for spec in request.specs)

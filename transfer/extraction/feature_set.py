@@ -33,23 +33,25 @@ class FeatureSet(Mapping[str, Features]):
     features : dict of str to Features
         The mapping itself. Arrays have the shape (n * views, ...): all views of an image one after another.
     specs : tuple of FeatureSpec
-        What identifies the features of each layer.
+        The specs that identify the features of each layer.
     cache : FeatureCache
-        Where they are stored.
+        The cache in which they are stored.
     skipped : list of Unreadable
         Images that could not be read or decoded.
     request : FeatureRequest, optional
-        What the features were requested by; None for those of a space that was named.
+        The request that the features belong to; None if a space was read by its name.
     report : Report, optional
-        What was computed for them, if they come from an extraction.
+        The report of the extraction that computed them, if there was one.
 
     Examples
     --------
-    >>> features = extract("digits", "glyphnet", layers=["block4_pool"])
-    >>> features
-    FeatureSet('digits' by glyphnet, in features: block4_pool (1797, 128) float32)
-    >>> features["block4_pool"][:2].shape
-    (2, 128)
+    >>> import tempfile
+    >>> import layertap as lt
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     features = lt.extract("digits", "glyphnet", layers=["block4_pool"], cache=folder, progress=False)
+    ...     first = features["block4_pool"][:2]
+    >>> list(features), features["block4_pool"].shape, first.shape
+    (['block4_pool'], (1797, 256), (2, 256))
     """
 
     dataset: IdentifiedDataset

@@ -32,7 +32,7 @@ class Missing:
     Attributes
     ----------
     digests : ndarray of shape (n, 16), uint8
-        Of every image; zeros for the unreadable.
+        The digest of every image; zeros for the unreadable.
     jobs : ndarray of int64
         ``position * views + view``, for one image of each distinct content and each of its views that some space lacks.
     rows : list of int
@@ -87,14 +87,14 @@ def stored_features(
     Parameters
     ----------
     on_error : {'fail', 'skip'}
-        What to do about an unreadable image.
+        Whether an unreadable image is an error or is left out.
 
     Raises
     ------
     BadImage
-        For an unreadable image, unless they are skipped.
+        If an image is unreadable, unless such images are skipped.
     MissingFeatures
-        When some readable image has no row.
+        If an image that can be read has no row.
     """
     spaces = [cache[spec] for spec in request.specs]
     features = _read_spaces(dataset.identify(cache), spaces, cache, on_error, request.views)
@@ -107,7 +107,7 @@ def rows_of(dataset: Dataset, space: Space, cache: FeatureCache) -> FeatureSet:
     Raises
     ------
     MissingFeatures
-        When some readable image has no row.
+        If an image that can be read has no row.
     """
     return _read_spaces(dataset.identify(cache), [space], cache, "skip", 1)
 

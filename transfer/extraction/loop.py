@@ -1,6 +1,6 @@
 """The extraction loop: batches of images are read and decoded, computed, and written.
 
-What it consists of is put together by those who run it: `transfer.extraction.extract` for the images of a data set, and
+Its parts are put together by the modules that run it: `transfer.extraction.extract` for the images of a data set, and
 `layertap.ramp.batch_rows` for the images that a RAMP workflow has transformed.
 """
 
@@ -28,20 +28,20 @@ def run(
     Parameters
     ----------
     batches : iterable of Batch
-        What is read and decoded (see `transfer.extraction.batches`).
+        Inputs of the net, read and decoded as they are taken (see `transfer.extraction.batches`).
     runner : BatchRunner
-        What computes: the engine.
+        The stage that computes, by an engine.
     writer : FeatureWriter
-        What writes; it is opened and closed here.
+        The stage that writes; it is opened and closed here.
     timer : StageTimer, optional
-        What counts the seconds that the loop waits for each stage.
+        A counter of the seconds that the loop waits for each stage.
     after_batch : callable
-        Called with each batch once its features have been handed to the writer.
+        A function that is called with each batch once its features have been handed to the writer.
 
     Raises
     ------
     LayertapError
-        When a stage fails. What was computed before that is written.
+        If a stage fails. What was computed before is written.
     """
     timer = timer or StageTimer()
     with writer:

@@ -50,7 +50,7 @@ def devices(count: int) -> list[Device]:
     Raises
     ------
     InvalidChoice
-        When the machine has fewer.
+        If the machine has fewer devices.
     """
     names, kind = gpus(), "GPUs"
     if not names:
@@ -74,8 +74,8 @@ def extract_on(
 ) -> Report:
     """As `transfer.extraction.extract.extract`, with a worker process for each device.
 
-    Where this is called from a script, that has to be under ``if __name__ == "__main__":``, since Python starts new
-    processes by importing the script.
+    A script has to call this under ``if __name__ == "__main__":``, since Python starts new processes by importing the
+    script.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def extract_on(
     LayertapError
         The error of a worker. The others are stopped; what they have computed is kept.
     StorageFailure
-        When a worker was killed.
+        If a worker was killed.
     """
     work = (dataset.identify(cache), request, cache.root, options)
     with _started(chosen, work) as workers:

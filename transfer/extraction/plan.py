@@ -78,8 +78,7 @@ def plan(
     Raises
     ------
     BadImage
-        For the first unreadable image, as `extract` would raise it, as far as the images have been decoded; unless
-        such images are skipped.
+        If an image is unreadable, as far as the images have been decoded, and unless such images are skipped.
     """
     start = time.perf_counter()
     request, backbone = request.resolve()

@@ -47,7 +47,7 @@ class FeatureRequest:
     Raises
     ------
     InvalidChoice
-        For several views without an augmentation.
+        If there are several views and no augmentation.
     """
 
     net: Net
@@ -80,7 +80,7 @@ class FeatureRequest:
         Raises
         ------
         LayertapError
-            When the net cannot be loaded, or does not have the layer or take the size.
+            When the net cannot be loaded, lacks the layer, or does not take the size.
         """
         names = ("pooling", "size", "precision", "dtype", "coding", "augmentation", *CHOICES)
         fields = {name: getattr(self, name) for name in names}
@@ -95,7 +95,7 @@ class FeatureRequest:
         Raises
         ------
         LayertapError
-            When the net cannot be loaded, or does not have a layer.
+            When the net cannot be loaded, or lacks a layer.
 
         Examples
         --------

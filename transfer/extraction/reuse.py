@@ -38,7 +38,7 @@ class Part:
     Attributes
     ----------
     jobs : ndarray of int64
-        See `transfer.extraction.lookup.Missing`.
+        Images and views (see `transfer.extraction.lookup.Missing`).
     start : tuple of str
         The layers that they are computed from; empty where they are computed from pixels.
     spaces : tuple of Space

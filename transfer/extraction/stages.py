@@ -67,7 +67,7 @@ class FeatureWriter:
     Parameters
     ----------
     runner : BatchRunner
-        What computes the features; segments keep its provenance.
+        The runner that computes the features; segments keep its provenance.
     spaces : callable
         The spaces of the features, in the order of the specs, as they are known at the time.
     compress : bool

@@ -59,21 +59,21 @@ def missing(*spaces: Space, positions: np.ndarray | None = None) -> Missing:
 
 class TestTodo:
     def test_alone_it_gives_every_position_once_in_order(self, cache: FeatureCache) -> None:
-        wanted = np.arange(N)[::3]
-        assert list(WorkQueue(missing(cache[SPEC], positions=wanted))) == wanted.tolist()
+        positions = np.arange(N)[::3]
+        assert list(WorkQueue(missing(cache[SPEC], positions=positions))) == positions.tolist()
 
     def test_nothing_missing_is_nothing_to_do(self, cache: FeatureCache) -> None:
         assert list(WorkQueue(missing(cache[SPEC], positions=np.arange(0)))) == []
 
     def test_own_segments_do_not_change_the_order(self, cache: FeatureCache, look_at_once: None) -> None:
-        todo = WorkQueue(missing(cache[SPEC]))
+        queue = WorkQueue(missing(cache[SPEC]))
         given = []
-        for position in todo:
+        for position in queue:
             given.append(position)
             if len(given) % 10 == 0:
-                todo.wrote(commit(cache[SPEC], given[-10:]))
+                queue.wrote(commit(cache[SPEC], given[-10:]))
         assert given == list(range(N))
-        assert todo.dropped == 0
+        assert queue.dropped == 0
 
     def test_segments_that_were_there_before_do_not_change_the_order(
         self, cache: FeatureCache, look_at_once: None
@@ -82,29 +82,29 @@ class TestTodo:
         assert list(WorkQueue(missing(cache[SPEC], positions=np.arange(3, N)))) == list(range(3, N))
 
     def test_what_another_commits_is_left_out_and_counted(self, cache: FeatureCache, look_at_once: None) -> None:
-        todo = WorkQueue(missing(cache[SPEC]))
-        upcoming = iter(todo)
+        queue = WorkQueue(missing(cache[SPEC]))
+        upcoming = iter(queue)
         given = [next(upcoming) for _ in range(10)]
         commit(cache[SPEC], range(20, 50))
         given += list(upcoming)
         assert sorted(given) == [*range(20), *range(50, N)]
-        assert todo.dropped == 30
-        assert todo.spaces[0].has(keys([20])).all()
+        assert queue.dropped == 30
+        assert queue.spaces[0].has(keys([20])).all()
 
     def test_all_that_is_left_may_be_done_by_another(self, cache: FeatureCache, look_at_once: None) -> None:
-        todo = WorkQueue(missing(cache[SPEC]))
-        upcoming = iter(todo)
+        queue = WorkQueue(missing(cache[SPEC]))
+        upcoming = iter(queue)
         next(upcoming)
         commit(cache[SPEC], range(N))
         assert list(upcoming) == []
-        assert todo.dropped == N - 1
+        assert queue.dropped == N - 1
 
     def test_what_was_given_out_is_not_given_again_after_another_wrote(
         self, cache: FeatureCache, look_at_once: None
     ) -> None:
-        todo = WorkQueue(missing(cache[SPEC]))
+        queue = WorkQueue(missing(cache[SPEC]))
         given = []
-        for position in todo:
+        for position in queue:
             given.append(position)
             if len(given) % 7 == 0:
                 commit(cache[SPEC], [N + len(given)])
@@ -113,8 +113,8 @@ class TestTodo:
     def test_two_that_see_each_other_go_on_from_different_places(self, cache: FeatureCache, look_at_once: None) -> None:
         starts = set()
         for _ in range(8):
-            todo = WorkQueue(missing(cache[SPEC]))
-            upcoming = iter(todo)
+            queue = WorkQueue(missing(cache[SPEC]))
+            upcoming = iter(queue)
             next(upcoming)
             commit(cache[SPEC], [N + 1])
             rest = list(upcoming)
@@ -125,14 +125,14 @@ class TestTodo:
 
     def test_a_position_stays_until_every_space_has_it(self, cache: FeatureCache, look_at_once: None) -> None:
         one, two = cache[SPEC], cache[replace(SPEC, layer="m")]
-        todo = WorkQueue(missing(one, two))
-        upcoming = iter(todo)
+        queue = WorkQueue(missing(one, two))
+        upcoming = iter(queue)
         given = [next(upcoming)]
         commit(one, range(30))
         commit(two, range(20, N))
         given += list(upcoming)
         assert sorted(given) == [*range(20), *range(30, N)]
-        assert [space.has(keys([25])).all() for space in todo.spaces] == [True, True]
+        assert [space.has(keys([25])).all() for space in queue.spaces] == [True, True]
 
     def test_looking_that_takes_longer_than_the_time_between_looks_does_not_go_on_for_ever(
         self, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
@@ -146,18 +146,18 @@ class TestTodo:
         assert sorted(WorkQueue(missing(cache[SPEC]))) == list(range(N))
 
     def test_it_looks_no_more_often_than_it_should(self, cache: FeatureCache) -> None:
-        todo = WorkQueue(missing(cache[SPEC]))
+        queue = WorkQueue(missing(cache[SPEC]))
         commit(cache[SPEC], range(10, 30))
-        assert list(todo) == list(range(N))  # five seconds are not over
-        assert todo.dropped == 0
+        assert list(queue) == list(range(N))  # five seconds are not over
+        assert queue.dropped == 0
 
     def test_a_compaction_by_another_does_no_harm(self, cache: FeatureCache, look_at_once: None) -> None:
-        todo = WorkQueue(missing(cache[SPEC]))
+        queue = WorkQueue(missing(cache[SPEC]))
         given = []
-        for position in todo:
+        for position in queue:
             given.append(position)
             if len(given) in (10, 20):
-                todo.wrote(commit(cache[SPEC], given[-10:]))
+                queue.wrote(commit(cache[SPEC], given[-10:]))
             if len(given) == 25:
                 compact(cache[SPEC])
         assert sorted(given) == list(range(N))

@@ -263,13 +263,13 @@ class TestForms:
 class TestUnreadable:
     def test_a_missing_file_is_one_line_that_names_it(self, files: list[Path]) -> None:
         files[2].unlink()
-        with pytest.raises(BadImage, match=r"^cannot read the image .*2\.png: No such file.*on_error=\"nan\"\.$"):
+        with pytest.raises(BadImage, match=r"^cannot read the image .*2\.png: No such file.*`on_error='nan'`\.$"):
             small().fit_transform(files)
 
     @pytest.mark.parametrize("how", ["no image", "damaged"])
     def test_a_corrupted_file_is_one_line_that_names_it(self, files: list[Path], how: str) -> None:
         files[4].write_bytes(b"no image" if how == "no image" else files[4].read_bytes()[:-40])
-        with pytest.raises(LayertapError, match=r"4\.png (is not|cannot be).*rows of NaN with on_error=\"nan\"\.$"):
+        with pytest.raises(LayertapError, match=r"4\.png (is not|cannot be).*rows of NaN with `on_error='nan'`\.$"):
             small().transform(files)
 
     def test_it_may_be_a_row_of_nan_so_that_rows_match_labels(self, files: list[Path], computed: list[int]) -> None:
@@ -337,7 +337,7 @@ class TestNames:
         extractor = small(["block3_pool", "block4_pool"], pool=pool)
         before = extractor.get_feature_names_out()
         assert len(before) == extractor.transform(digits.sources[:3]).shape[1]
-        monkeypatch.setattr(FeatureRequest, "backbone", property(lambda _: pytest.fail("the net was built")))
+        monkeypatch.setattr(FeatureRequest, "build", lambda _: pytest.fail("the net was built"))
         np.testing.assert_array_equal(extractor.get_feature_names_out(), before)
 
 
@@ -422,7 +422,7 @@ class TestEstimator:
     def test_fit_opens_no_file_and_builds_no_net(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: FeatureCache
     ) -> None:
-        monkeypatch.setattr(FeatureRequest, "backbone", property(lambda _: pytest.fail("the net was built")))
+        monkeypatch.setattr(FeatureRequest, "build", lambda _: pytest.fail("the net was built"))
         small().fit([tmp_path / "not there.png"])
         assert not cache.root.exists()
 

@@ -58,7 +58,7 @@ def test_what_is_computed_is_in_the_spaces_once_the_loop_is_done(spaces: list[Sp
     assert writer.segments == {file.name for file in spaces[0].folder.parent.rglob("*.h5")}
     for space in spaces:
         np.testing.assert_array_equal(space.again().rows(batch_of(7, 1).digests)[:], [[7], [1]])
-    assert sum(timer.seconds.values()) == pytest.approx(timer.total, abs=0.05)
+    assert 0 < sum(timer.seconds.values()) <= timer.total
 
 
 def test_rows_that_a_space_has_are_not_written_again(spaces: list[Space]) -> None:

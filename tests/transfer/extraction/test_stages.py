@@ -1,4 +1,4 @@
-"""The extraction loop's parts: work done behind it, its clock, and batches in buffers that are used again."""
+"""The parts of the extraction loop: writing in a thread, the timer, and batches in reused buffers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from transfer.nets.catalogue import Net
 WANTED = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 
 
-class TestBehind:
+class TestBackgroundWriter:
     def test_calls_are_done_in_their_order_one_at_a_time_and_all_before_the_end(self) -> None:
         done: list[int] = []
         busy = threading.Lock()
@@ -39,16 +39,16 @@ class TestBehind:
             done.append(number)
             busy.release()
 
-        with BackgroundWriter() as behind:
+        with BackgroundWriter() as writer:
             for number in range(40):
-                behind.do(call, number)
+                writer.do(call, number)
         assert done == list(range(40))
 
     def test_the_loop_goes_on_while_a_call_is_done(self) -> None:
         go, done = threading.Event(), []
-        with BackgroundWriter() as behind:
-            behind.do(go.wait, 5)
-            behind.do(done.append, 1)
+        with BackgroundWriter() as writer:
+            writer.do(go.wait, 5)
+            writer.do(done.append, 1)
             assert done == []
             go.set()
         assert done == [1]
@@ -56,13 +56,13 @@ class TestBehind:
     def test_a_bounded_number_of_calls_waits(self) -> None:
         go, handed_over = threading.Event(), []
 
-        def hand_over(behind: BackgroundWriter) -> None:
+        def hand_over(writer: BackgroundWriter) -> None:
             for number in range(3 * WAITING):
-                behind.do(go.wait, 5)
+                writer.do(go.wait, 5)
                 handed_over.append(number)
 
-        with BackgroundWriter() as behind:
-            loop = threading.Thread(target=hand_over, args=(behind,))
+        with BackgroundWriter() as writer:
+            loop = threading.Thread(target=hand_over, args=(writer,))
             loop.start()
             time.sleep(0.2)
             assert 1 < len(handed_over) <= WAITING
@@ -75,11 +75,11 @@ class TestBehind:
             raise OSError("the disk is full")
 
         done: list[int] = []
-        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as behind:
-            behind.do(fail)
+        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as writer:
+            writer.do(fail)
             for number in range(WAITING + 1):
                 time.sleep(0.01)
-                behind.do(done.append, number)
+                writer.do(done.append, number)
             pytest.fail("the error has not been raised")
 
     def test_the_error_of_the_last_call_is_raised_at_the_end(self) -> None:
@@ -88,9 +88,9 @@ class TestBehind:
         def fail() -> None:
             raise OSError("the disk is full")
 
-        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as behind:
-            behind.do(done.append, 1)
-            behind.do(fail)
+        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as writer:
+            writer.do(done.append, 1)
+            writer.do(fail)
         assert done == [1]
 
     def test_what_came_after_an_error_is_not_done(self) -> None:
@@ -98,9 +98,9 @@ class TestBehind:
             raise OSError("the disk is full")
 
         later = threading.Event()
-        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as behind:
-            behind.do(fail)
-            behind.do(later.set)
+        with pytest.raises(OSError, match="the disk is full"), BackgroundWriter() as writer:
+            writer.do(fail)
+            writer.do(later.set)
             later.wait(0.5)
         assert not later.is_set()
 
@@ -109,18 +109,18 @@ class TestBehind:
             raise OSError
 
         before = set(threading.enumerate())
-        with pytest.raises(OSError), BackgroundWriter() as behind:
-            behind.do(fail)
-        with pytest.raises(KeyboardInterrupt), BackgroundWriter() as behind:
-            behind.do(time.sleep, 0.01)
+        with pytest.raises(OSError), BackgroundWriter() as writer:
+            writer.do(fail)
+        with pytest.raises(KeyboardInterrupt), BackgroundWriter() as writer:
+            writer.do(time.sleep, 0.01)
             raise KeyboardInterrupt
         assert set(threading.enumerate()) <= before
 
     def test_what_was_handed_over_is_done_when_the_loop_is_interrupted(self) -> None:
         done: list[int] = []
-        with pytest.raises(KeyboardInterrupt), BackgroundWriter() as behind:
+        with pytest.raises(KeyboardInterrupt), BackgroundWriter() as writer:
             for number in range(3):
-                behind.do(done.append, number)
+                writer.do(done.append, number)
             raise KeyboardInterrupt
         assert done == [0, 1, 2]
 
@@ -131,33 +131,33 @@ def slowly(count: int, seconds: float) -> Iterator[int]:
         yield number
 
 
-class TestClock:
+class TestStageTimer:
     def test_laps_sum_to_the_total(self) -> None:
-        clock = StageTimer()
+        timer = StageTimer()
         for what in ("prepare", "compute", "write", "compute"):
             time.sleep(0.01)
-            clock.lap(what)
-        assert sum(clock.seconds.values()) == pytest.approx(clock.total, abs=0.01)
-        assert clock.seconds["compute"] >= 0.02
-        assert clock.seconds["decode"] == 0
+            timer.lap(what)
+        assert sum(timer.seconds.values()) == pytest.approx(timer.total, abs=0.01)
+        assert timer.seconds["compute"] >= 0.02
+        assert timer.seconds["decode"] == 0
 
     def test_time_is_counted_for_what_was_waited_for(self) -> None:
-        clock = StageTimer()
-        for _ in clock.timed("decode", slowly(5, 0.02)):
+        timer = StageTimer()
+        for _ in timer.timed("decode", slowly(5, 0.02)):
             time.sleep(0.005)  # in the engine, which asks for the next
-        clock.lap("write")
-        assert clock.seconds["decode"] >= 0.1
-        assert 0.025 <= clock.seconds["compute"] < clock.seconds["decode"]
-        assert sum(clock.seconds.values()) == pytest.approx(clock.total, abs=0.01)
+        timer.lap("write")
+        assert timer.seconds["decode"] >= 0.1
+        assert 0.025 <= timer.seconds["compute"] < timer.seconds["decode"]
+        assert sum(timer.seconds.values()) == pytest.approx(timer.total, abs=0.01)
 
     def test_the_time_until_it_is_known_that_there_is_no_more_counts_too(self) -> None:
         def ends_late() -> Iterator[int]:
             yield 1
             time.sleep(0.05)
 
-        clock = StageTimer()
-        assert list(clock.timed("decode", ends_late())) == [1]
-        assert clock.seconds["decode"] >= 0.05
+        timer = StageTimer()
+        assert list(timer.timed("decode", ends_late())) == [1]
+        assert timer.seconds["decode"] >= 0.05
 
     def test_an_error_passes_and_its_time_is_counted(self) -> None:
         def fails() -> Iterator[int]:
@@ -165,21 +165,21 @@ class TestClock:
             raise OSError("gone")
             yield 1
 
-        clock = StageTimer()
+        timer = StageTimer()
         with pytest.raises(OSError, match="gone"):
-            list(clock.timed("decode", fails()))
-        assert clock.seconds["decode"] >= 0.03
+            list(timer.timed("decode", fails()))
+        assert timer.seconds["decode"] >= 0.03
 
     def test_moving_changes_no_sum_and_takes_no_more_than_there_is(self) -> None:
-        clock = StageTimer()
+        timer = StageTimer()
         time.sleep(0.01)
-        clock.lap("compute")
-        before = sum(clock.seconds.values())
-        clock.move("compute", "prepare", 0.004)
-        assert clock.seconds["prepare"] == pytest.approx(0.004)
-        clock.move("compute", "prepare", 100)
-        assert clock.seconds["compute"] == 0
-        assert sum(clock.seconds.values()) == pytest.approx(before)
+        timer.lap("compute")
+        before = sum(timer.seconds.values())
+        timer.move("compute", "prepare", 0.004)
+        assert timer.seconds["prepare"] == pytest.approx(0.004)
+        timer.move("compute", "prepare", 100)
+        assert timer.seconds["compute"] == 0
+        assert sum(timer.seconds.values()) == pytest.approx(before)
 
 
 def random_images(count: int, colour: Callable[[int], bool] = lambda number: False) -> Dataset:
