@@ -92,7 +92,7 @@ class _Problem:
 
 def train_head(
     data: Source,
-    features: FeatureRequest,
+    features: FeatureSet | FeatureRequest,
     head: str | None = None,
     *,
     params: Mapping[str, Any] | None = None,
@@ -128,9 +128,9 @@ def train_head(
     ----------
     data : Dataset, or what `layertap.load_dataset` takes
         The images and their targets.
-    features : FeatureRequest
-        The features that the head reads, which are in the cache already. Of several layers every split chooses one, by
-        inner folds of its training images.
+    features : FeatureSet or FeatureRequest
+        The features that the head reads: what `layertap.extract` returns, or a request of features that are in the
+        cache already. Of several layers every split chooses one, by inner folds of its training images.
     head : str, optional
         A name of `heads.HEADS`; a classifier or regressor of scikit-learn, as ``sklearn.svm:SVC``; or
         ``FILE.py:make_head``, a function that returns an estimator: that file is executed. By default ``logistic`` for
@@ -156,7 +156,7 @@ def train_head(
     name : str, optional
         What the run calls the data set; by default the data set's own name.
     cache : FeatureCache, str or Path, optional
-        The cache, or its folder.
+        The cache, or its folder; by default that of the `features`, or the default cache.
     on_error : {'fail', 'skip'}
         What to do about an unreadable image.
     out : str or Path, optional
@@ -179,14 +179,12 @@ def train_head(
     Examples
     --------
     >>> import tempfile
-    >>> from transfer.data.datasets import load
-    >>> from transfer.extraction.extract import extract
-    >>> from transfer.nets.catalogue import Net
-    >>> digits, request = load("digits"), FeatureRequest(Net("glyphnet"), ("block1_pool",))
+    >>> import layertap as lt
+    >>> digits = lt.load_dataset("digits")
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = extract(digits, request, FeatureCache(folder))
-    ...     run = train_head(digits, request, "ridge", cv=3, cache=folder)
-    >>> run.scores["accuracy"].mean > 0.8
+    ...     features = lt.extract(digits, "glyphnet", layers=["block4_pool"], cache=folder, progress=False)
+    ...     run = lt.train_head(digits, features, "ridge", cv=3, progress=False)
+    >>> run.scores["accuracy"].mean > 0.9
     True
     """
     task, columns = task_of_columns(regression, multilabel)
@@ -200,7 +198,8 @@ def train_head(
     dataset, bars = as_dataset(data), progress_bars(progress)
     read_targets(dataset, task, columns)  # a mistake in the options shows before any work
     options.protocol(dataset)
-    candidates = _candidates(dataset, features, as_cache(cache), join, beside, average_views, on_error)
+    store = features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache)
+    candidates = _candidates(dataset, features, store, join, beside, average_views, on_error)
     problem = _problem(candidates, task, columns, options, bars)
     trained = _train(candidates, problem, choice, bars)
     metrics = _metrics(candidates, problem, choice, trained, bars)
@@ -216,7 +215,7 @@ def train_head(
     if out is None:
         return Run(None, config, trained.head, report, metrics)
     _write(Path(out), overwrite, candidates, problem, trained, metrics, config, map)
-    runs.record_use(Path(out), as_cache(cache).root, candidates.rows)
+    runs.record_use(Path(out), store.root, candidates.rows)
     return Run(Path(out), config, trained.head, report)
 
 
@@ -239,7 +238,7 @@ def _choose_head(
 
 def _candidates(
     dataset: Dataset,
-    request: FeatureRequest,
+    features: FeatureSet | FeatureRequest,
     cache: FeatureCache,
     join: bool,
     beside: Sequence[str],
@@ -247,6 +246,11 @@ def _candidates(
     on_error: str,
 ) -> _Candidates:
     """The features that the head may read, or all of them side by side."""
+    if isinstance(features, FeatureSet):
+        dataset, request = _with_digests(dataset, features), _request(features)
+        on_error = "skip" if features.skipped else on_error
+    else:
+        request = features
     dataset = dataset.identify(cache)
     features = stored(dataset, request, cache, on_error=on_error)
     views = Views(request.views, average_views)
@@ -273,6 +277,26 @@ def _candidates(
     all_names = "+".join(names)
     whole: dict[str, Any] = {all_names: Joined(joined)}
     return _Candidates(replace(features, features=whole), {all_names: parts}, views)
+
+
+def _request(features: FeatureSet) -> FeatureRequest:
+    """The request that gave these features.
+
+    Raises
+    ------
+    InvalidChoice
+        When they come from a space that was named, which does not record its net.
+    """
+    if features.request is None:
+        raise InvalidChoice("these features do not record their net; take those that layertap.extract returns.")
+    return features.request
+
+
+def _with_digests(dataset: Dataset, features: FeatureSet) -> Dataset:
+    """`dataset` with the digests that `features` have of its images, where these are the very same ones."""
+    if dataset.sources is not features.dataset.sources:
+        return dataset
+    return replace(features.dataset, labels=dataset.labels, columns=dataset.columns)
 
 
 def _problem(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_data import blobs
 
 from feature_cache import FeatureSpec
 from feature_cache.errors import DamagedFile, InvalidChoice, StorageFailure, UnsafeFile
@@ -19,6 +19,9 @@ from heads.evaluation.views import Views
 from heads.wrappers.classifiers import LogisticHead
 from layertap import runs
 from layertap.run_config import RunConfig, TaskConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "heads"))  # so that this file can be run alone
+from toy_data import blobs  # noqa: E402
 
 SPEC = FeatureSpec(net="test", weights="none", layer="a", size=(8, 16), pooling="none", fit="pad")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ import pytest
 from PIL import Image
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import InvalidChoice, MissingFeatures
+from feature_cache.errors import InvalidChoice
 from layertap.runs import Run, Score, load_run
 from layertap.workflows.evaluate import evaluate
 from layertap.workflows.predict import predict
 from layertap.workflows.train_head import train_head
 from transfer.data.datasets import Dataset, digests, load
+from transfer.extraction.lookup import stored_features
 from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 
@@ -55,16 +58,33 @@ def fill(cache: FeatureCache, dataset: Dataset, layer: str) -> None:
         writer.append(found, (signal + rng.standard_normal((len(first), 8))).astype(np.float32))
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """A folder with a table of images, their features in ``features``, and a run; and that run."""
+    folder = tmp_path_factory.mktemp("work")
+    with contextlib.chdir(folder):
+        dataset = load(write_images(Path()).name)
+        for layer in LAYERS:
+            fill(FeatureCache(Path("features")), dataset, layer)
+        return folder, train_head(dataset, REQUEST, head="ridge", cv=4, out="run", progress=False)
+
+
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """A table of images in the working folder, whose features are in ``./features``."""
-    monkeypatch.chdir(tmp_path)
+def folder(trained: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder, which is the working folder."""
     monkeypatch.delenv("LAYERTAP_CACHE", raising=False)
-    write_images(tmp_path)
-    dataset = load("table.csv")
-    for layer in LAYERS:
-        fill(FeatureCache(Path("features")), dataset, layer)
-    return dataset
+    monkeypatch.chdir(trained[0])
+    return trained[0]
+
+
+@pytest.fixture
+def data(folder: Path) -> Dataset:
+    return load("table.csv")
+
+
+@pytest.fixture
+def run(trained: tuple[Path, Run], folder: Path) -> Run:
+    return trained[1]
 
 
 def command_line(*words: str) -> None:
@@ -82,8 +102,8 @@ def without_times(content: Any) -> Any:
     return [without_times(value) for value in content] if isinstance(content, list) else content
 
 
-def read(file: str) -> Any:
-    return json.loads(Path(file).read_text(encoding="utf-8"))
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -105,39 +125,38 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
 }
 
+SLOW = ("grid", "labels")
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_run_is_that_of_the_command_line(data: Dataset, case: str, capfd: pytest.CaptureFixture[str]) -> None:
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
+def test_a_run_is_that_of_the_command_line(
+    data: Dataset, case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     words, options = CASES[case]
+    python, command = tmp_path / "python", tmp_path / "command"
     request = replace(REQUEST, net=Net("glyphnet", seed=options.get("seed", 0)))  # --seed is that of the net, too
-    run = train_head(data, request, out="python", **options)
+    run = train_head(data, request, out=python, progress=False, **options)
     assert capfd.readouterr() == ("", "")
-    command_line("train-head", "table.csv", *words, "--out", "command", "--json")
-    printed = json.loads(capfd.readouterr().out)
-    assert without_times(run.metrics) == without_times(read("command/metrics.json"))
-    assert without_times(printed) == {"run": "command", "spec": read("command/config.json")["spec"],
-                                      **without_times(run.metrics)}  # fmt: skip
-    mine, theirs = (without_times(read(f"{name}/config.json")) for name in ("python", "command"))
-    for config in (mine, theirs):
-        del config["digest"], config["files"]
-    assert mine == theirs
-    assert list(read("python/config.json")) == list(read("command/config.json"))
-    assert {file.name for file in Path("python").iterdir()} == {file.name for file in Path("command").iterdir()}
+    command_line("train-head", "table.csv", *words, "--out", str(command), "--json")
+    printed = without_times(json.loads(capfd.readouterr().out))
+    config, expected = read(python / "config.json"), read(command / "config.json")
+    assert without_times(run.metrics) == without_times(read(command / "metrics.json"))
+    assert printed == {"run": str(command), "spec": expected["spec"], **without_times(run.metrics)}
+    assert list(config) == list(expected)
+    for content in (config, expected):
+        del content["digest"], content["files"]
+    assert without_times(config) == without_times(expected)
+    assert {file.name for file in python.iterdir()} == {file.name for file in command.iterdir()}
 
-    command_line("predict", "command", "table.csv", "--out", "command.csv")
-    predictions = predict(run, data)
-    predictions.to_csv("python.csv")
-    assert Path("python.csv").read_text() == Path("command.csv").read_text()
+    command_line("predict", str(command), "table.csv", "--out", str(tmp_path / "command.csv"))
+    predictions = predict(run, data, progress=False)
+    predictions.to_csv(tmp_path / "python.csv")
+    assert (tmp_path / "python.csv").read_text() == (tmp_path / "command.csv").read_text()
     assert predictions.outputs.shape == (len(data), len(run.targets))
 
-    command_line("evaluate", "command", "table.csv", "--json")
-    printed = json.loads(capfd.readouterr().out)
-    assert without_times(evaluate(run, data).scores) == without_times(printed["test"])
-
-
-@pytest.fixture
-def run(data: Dataset) -> Run:
-    return train_head(data, REQUEST, head="ridge", cv=4, out="run")
+    command_line("evaluate", str(command), "table.csv", "--json")
+    printed = without_times(json.loads(capfd.readouterr().out))
+    assert without_times(evaluate(run, data, progress=False).scores) == printed["test"]
 
 
 def test_a_run_that_is_loaded_is_the_one_that_was_trained(data: Dataset, run: Run) -> None:
@@ -146,7 +165,9 @@ def test_a_run_that_is_loaded_is_the_one_that_was_trained(data: Dataset, run: Ru
     assert loaded.metrics == run.metrics
     assert loaded.classes == run.classes == ("dark", "light")
     assert loaded.report is None
-    np.testing.assert_array_equal(predict(loaded, data).outputs, predict(run, data).outputs)
+    np.testing.assert_array_equal(
+        predict(loaded, data, progress=False).outputs, predict(run, data, progress=False).outputs
+    )
 
 
 def test_scores_are_means_over_the_splits(run: Run) -> None:
@@ -169,21 +190,22 @@ def test_a_run_shows_what_it_is(run: Run) -> None:
 
 def test_a_run_need_not_be_written(data: Dataset, run: Run) -> None:
     before = {file for file in Path().rglob("*") if "digests" not in file.name}
-    unsaved = train_head(data, REQUEST, head="ridge", cv=4)
+    unsaved = train_head(data, REQUEST, head="ridge", cv=4, progress=False)
     assert {file for file in Path().rglob("*") if "digests" not in file.name} == before
     assert unsaved.folder is None
     assert without_times(unsaved.metrics) == without_times(run.metrics)
-    np.testing.assert_array_equal(unsaved.predict(data).probabilities, run.predict(data).probabilities)
+    probabilities = [one.predict(data, progress=False).probabilities for one in (unsaved, run)]
+    np.testing.assert_array_equal(*probabilities)
     assert "not written" in repr(unsaved)
     assert "<img" not in unsaved._repr_html_()
 
 
 def test_images_are_predicted_by_their_paths(run: Run, data: Dataset) -> None:
-    predictions = run.predict(["4.png", "5.png"])
+    predictions = run.predict(["4.png", "5.png"], progress=False)
     assert predictions.ids == ("4.png", "5.png")
     assert predictions.classes == ["dark", "light"]
     np.testing.assert_allclose(predictions.probabilities.sum(1), 1)
-    np.testing.assert_allclose(predictions.probabilities, run.predict(data).probabilities[4:6])
+    np.testing.assert_allclose(predictions.probabilities, run.predict(data, progress=False).probabilities[4:6])
     assert predictions.to_json()["predictions"][0]["class"] == "dark"
     with pytest.raises(InvalidChoice, match="take `probabilities`"):
         _ = predictions.numbers
@@ -192,13 +214,13 @@ def test_images_are_predicted_by_their_paths(run: Run, data: Dataset) -> None:
 
 
 def test_an_evaluation_warns_of_images_that_the_head_has_seen(run: Run, data: Dataset) -> None:
-    evaluation = run.evaluate("table.csv")
+    evaluation = run.evaluate("table.csv", progress=False)
     assert evaluation.images == len(data) == 40
     assert evaluation.warnings == ("run was trained on 40 of these 40 images: their scores say little.",)
     assert evaluation.scores["accuracy"] > 0.9
 
 
-def test_what_was_noticed_is_in_the_report(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_was_noticed_is_in_the_report(run: Run) -> None:
     assert run.report is not None
     assert run.report.notes == (
         "2 images have an exact copy of another class; one of the labels is likely wrong "
@@ -206,7 +228,6 @@ def test_what_was_noticed_is_in_the_report(run: Run, capfd: pytest.CaptureFixtur
     )
     assert run.report.warnings == ()
     assert run.report.images == 40
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -217,26 +238,32 @@ def test_what_was_noticed_is_in_the_report(run: Run, capfd: pytest.CaptureFixtur
         ({"repeats": 2}, "add `cv=K`"),
         ({"cv": 1}, "`cv` needs at least 2 folds"),
         ({"groups": "patient", "curve": [1]}, "`groups` keeps images together"),
+        ({"out": "."}, "choose another folder with `out`"),
         ({"map": "t-sne"}, "there is no map by 't-sne'"),
     ],
     ids=str,
 )
 def test_mistakes_name_parameters(data: Dataset, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidChoice, match=message) as caught:
-        train_head(data, REQUEST, **options)
+        train_head(data, REQUEST, progress=False, **options)
     assert "--" not in str(caught.value)
 
 
-def test_features_that_are_missing_are_an_error(data: Dataset) -> None:
-    with pytest.raises(MissingFeatures, match="40 of 40 rows are not in the cache empty"):
-        train_head(data, FeatureRequest(Net("glyphnet"), LAYERS[:1]), cache="empty")
+def test_features_that_were_extracted_know_their_cache_and_their_net(
+    folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load(str(folder / "table.csv"))
+    features = stored_features(data, REQUEST, FeatureCache(folder / "features"))
+    monkeypatch.chdir(tmp_path)
+    again = train_head(data, features, head="ridge", cv=4, progress=False)
+    assert without_times(again.metrics) == without_times(run.metrics)
+    assert (again.config.parts, again.config.rows) == (run.config.parts, run.config.rows)
+    assert list(tmp_path.iterdir()) == []
+    relabelled = replace(data, labels=np.array(["odd", "even"] * 20))
+    assert train_head(relabelled, features, head="ridge", cv=4, progress=False).classes == ("even", "odd")
 
 
 def test_progress_is_shown_by_what_is_passed(data: Dataset, run: Run) -> None:
-    import contextlib
-    from collections import Counter
-    from collections.abc import Iterator
-
     counts: Counter[str] = Counter()
 
     @contextlib.contextmanager
