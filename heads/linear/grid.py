@@ -132,7 +132,7 @@ def train_grid(
             feature_fits.append(FeatureFits(features, scale, fits))
         width = sum(len(each.scale.mean) + 1 for each in feature_fits)
         if learning_rates is None and 4 * width * (len(train) + len(held_out)) <= KEPT_BYTES:
-            feature_fits = [replace(each, kept={}) for each in feature_fits]
+            feature_fits = [replace(each, cached={}) for each in feature_fits]
         if learning_rates is None:
             _minimise(feature_fits, objective, np.sort(held_out), epochs, tolerance)
         else:
@@ -163,21 +163,21 @@ def best_of(fits: Sequence[Fit]) -> Fit:
 
 @dataclass(frozen=True)
 class FeatureFits:
-    """A set of features, and the fits of all settings to it; `kept` holds scaled rows, where they stay in memory."""
+    """A set of features, and the fits of all settings to it; `cached` holds scaled rows, where they stay in memory."""
 
     features: Any
     scale: Scale
     fits: list[Fit]
-    kept: dict[bytes, np.ndarray] | None = None
+    cached: dict[bytes, np.ndarray] | None = None
 
     def scaled(self, rows: np.ndarray) -> np.ndarray:
         """These rows, scaled (see `Scale.apply`)."""
-        if self.kept is None:
+        if self.cached is None:
             return self.scale.apply(self.features, rows)
         key = rows.tobytes()
-        if key not in self.kept:
-            self.kept[key] = self.scale.apply(self.features, rows)
-        return self.kept[key]
+        if key not in self.cached:
+            self.cached[key] = self.scale.apply(self.features, rows)
+        return self.cached[key]
 
     def weights(self) -> np.ndarray:
         """The weights of all fits: shape (S, k, d + 1)."""

@@ -2,7 +2,7 @@
 
 Copies of an image share their features: a copy among the training rows would give away the one that is held out. So
 copies are a group, and every split is made over the distinct groups, stratified by their labels. Images of one patient,
-or pages of one file, may be a group as well (see `united`).
+or pages of one file, may be a group as well.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from feature_cache.errors import BadData, InvalidChoice
@@ -19,30 +17,6 @@ from feature_cache.errors import BadData, InvalidChoice
 MANY = 1000  # training rows from which a single inner fold is reliable enough
 
 Split = tuple[np.ndarray, np.ndarray]  # positions of the training rows, and of the held-out rows
-
-
-def united(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The smallest groups in which rows stay together that are together in `groups` or in `others`.
-
-    Parameters
-    ----------
-    groups, others : ndarray of shape (n,)
-
-    Returns
-    -------
-    ndarray of shape (n,), int
-        Equal for rows that are linked, directly or through other rows.
-
-    Examples
-    --------
-    >>> united(np.array([0, 0, 1, 2]), np.array(["a", "b", "b", "c"])).tolist()
-    [0, 0, 0, 1]
-    """
-    one, other = (np.unique(values, return_inverse=True)[1] for values in (groups, others))
-    first_of_others = one.max() + 1  # the nodes of a graph: all values of `groups`, then all values of `others`
-    size = first_of_others + other.max() + 1
-    links = coo_array((np.ones(len(one)), (one, first_of_others + other)), (size, size))
-    return connected_components(links, directed=False)[1][one]
 
 
 def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterator[Split]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_cache.errors import InvalidChoice
-from layertap.commands import problem
 from layertap.commands.arguments import shared
 from layertap.commands.terminal import signals
 from layertap.commands.terminal.output import Progress, print_json, print_skipped
@@ -63,7 +62,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         out=Path(args.out),
         cache=shared.cache(args),
         recipe=Recipe(**recipe, refit=not args.no_refit),
-        protocol=problem.options(args),
+        protocol=shared.protocol_options(args),
         unfreeze_from=args.unfreeze_from,
         prefix_cache=not args.no_prefix_cache,
         compress=args.compress,

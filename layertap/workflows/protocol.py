@@ -12,11 +12,18 @@ from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.files.digest_list import digest_keys
 from heads.evaluation.protocol import Protocol
 from heads.splitting.predefined import predefined_split
-from heads.splitting.splits import Split, united
+from heads.splitting.splits import Split
 from layertap.progress import ProgressBar, no_progress
 from transfer.data.columns import texts
 from transfer.data.datasets import Dataset
-from transfer.data.groups import copy_groups, count_label_conflicts, identity_digests, near_groups, page_groups
+from transfer.data.groups import (
+    copy_groups,
+    count_label_conflicts,
+    identity_digests,
+    merge_groups,
+    near_groups,
+    page_groups,
+)
 from transfer.extraction.feature_set import FeatureSet
 
 EXACT, NEAR, COPIES = "exact", "near", "copies"  # what stays on one side of every split
@@ -116,8 +123,11 @@ together='exact', curve=(), seed=1)
                     f"all images of {dataset.name} are pages of one file, which stay together; add "
                     "`together='copies'` to have them on both sides of a split."
                 )
-            copies = united(copies, files)
-        return united(copies, texts(dataset, self.groups)) if self.groups else copies
+            copies = merge_groups(copies, files)
+        if not self.groups:
+            return copies
+        column = np.unique(texts(dataset, self.groups), return_inverse=True)[1]
+        return merge_groups(copies, column)
 
     def to_json(self, protocol: Protocol) -> dict[str, Any]:
         """`protocol` as a run records it."""

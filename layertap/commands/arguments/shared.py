@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from layertap.commands.terminal.output import Progress, print_notes
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from layertap.workflows.load_dataset import Source
+    from layertap.workflows.protocol import ProtocolOptions
     from transfer.data.datasets import Dataset
     from transfer.data.images import Decoding
     from transfer.extraction.feature_set import FeatureSet
@@ -226,3 +227,11 @@ def extract_command(args: argparse.Namespace) -> list[str]:
     if as_cache(args.cache) != default_cache():
         words += ["--cache", args.cache]
     return [str(word) for word in words]
+
+
+def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
+    """The options of a protocol among the arguments of a command."""
+    from layertap.workflows.protocol import ProtocolOptions  # which loads scikit-learn
+
+    chosen = {field.name: getattr(args, field.name) for field in fields(ProtocolOptions) if hasattr(args, field.name)}
+    return ProtocolOptions(**chosen)

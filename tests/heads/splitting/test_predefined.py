@@ -6,7 +6,7 @@ import pytest
 from feature_cache.errors import BadData
 from heads.evaluation.protocol import Protocol
 from heads.splitting.predefined import predefined_split
-from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold, united
+from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold
 
 
 def parts(text: str) -> np.ndarray:
@@ -52,26 +52,18 @@ def test_equal_images_in_several_parts_are_counted():
     assert splits.count_divided(np.array([0, 1, 0, 3, 0])) == 0
 
 
-def test_contents_and_groups_lead_to_each_other():
-    together = united(np.array([0, 0, 1, 2, 3, 4]), np.array(["a", "b", "b", "c", "d", "c"]))
-    assert len(set(together[:3])) == 1
-    assert together[3] == together[5]
-    assert len(set(together.tolist())) == 3
-
-
 @pytest.mark.parametrize("pure", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_groups_never_part(pure: bool, seed: int):
     rng = np.random.default_rng(seed)
     groups = rng.integers(40, size=300)
     labels = (groups % 3 if pure else rng.integers(3, size=300)).astype(str)
-    together = united(np.arange(300), groups)
     splits = [
-        *k_fold(labels, together, 5, seed),
-        hold_out(labels, together, 0.2, seed),
-        hold_out(labels, together, 0.8, 1),
+        *k_fold(labels, groups, 5, seed),
+        hold_out(labels, groups, 0.2, seed),
+        hold_out(labels, groups, 0.8, 1),
     ]
-    splits += inner_folds(labels, together, seed)
+    splits += inner_folds(labels, groups, seed)
     for train, held_out in splits:
         assert not set(groups[train]) & set(groups[held_out])
         assert sorted([*train, *held_out]) == list(range(300))

@@ -1,0 +1,164 @@
+"""Readouts: the layers of several nets whose features a sweep judges, their names, and what they cost."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from feature_cache.errors import InvalidChoice
+from layertap.workflows.extract import as_net
+from transfer.extraction.request import FeatureRequest
+from transfer.nets.catalogue import Net
+from transfer.nets.costs import flops
+
+if TYPE_CHECKING:
+    from layertap.runs import Run
+
+Size = tuple[int, int]
+NamedNet = Union[Net, "Run", str, Path]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A layer of a net, with the request that its features belong to."""
+
+    request: FeatureRequest
+    layer: str
+
+    @property
+    def pixels_and_pooling(self) -> tuple[Any, ...]:
+        """The pooling and the input size, which are the same for all layers that are joined."""
+        return self.request.pooling, self.request.size
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names of the layer: without its net, and with it."""
+        return self.layer, f"{self.request.net.name}:{self.layer}"
+
+
+def requests_of(nets: Sequence[NamedNet], weights: str | None, seed: int) -> dict[str, FeatureRequest]:
+    """A request for features of each net, by the name of the net.
+
+    Parameters
+    ----------
+    nets : sequence of str, Path, Net or Run
+        See `layertap.workflows.extract.as_net`.
+    weights, seed
+        The weights of nets that are named, and the seed of random weights.
+    """
+    requests = {}
+    for net in nets:
+        built = as_net(net, weights=weights, seed=seed)
+        requests[str(net) if isinstance(net, str | Path) else built.name] = FeatureRequest(built)
+    return requests
+
+
+def all_readouts(
+    requests: Mapping[str, FeatureRequest],
+    layers: Sequence[str],
+    pools: Sequence[str],
+    sizes: Sequence[Size],
+    join: Sequence[str],
+) -> dict[str, list[Readout]]:
+    """The features that a sweep judges, by name: a list of one readout, or of those that are joined.
+
+    Parameters
+    ----------
+    requests : mapping of str to FeatureRequest
+        A request for each net, by its name.
+    layers : sequence of str
+        Layers of the net; of several nets, each as ``NET:LAYER``. A net without any has its usual readout.
+    pools, sizes : sequence
+        Poolings and input sizes, in all combinations; by default those of the requests.
+    join : sequence of str
+        Layers whose features are also judged side by side, as ``L+M``.
+
+    Raises
+    ------
+    InvalidChoice
+        When a layer belongs to no net, or those to be joined are not among the layers.
+    """
+    layers_of = _layers_of_nets(list(requests), layers)
+    singles: list[Readout] = []
+    all_sizes: Sequence[Size | None] = sizes or [None]
+    all_pools: Sequence[str | None] = pools or [None]
+    for (net, base), size, pool in itertools.product(requests.items(), all_sizes, all_pools):
+        request = replace(
+            base,
+            layers=layers_of[net] or base.layers,
+            pooling=base.pooling if pool is None else pool,
+            size=base.size if size is None else size,
+        )
+        singles += [Readout(request, spec.layer) for spec in request.specs]
+    several = {"net": len(requests) > 1, "size": len(sizes) > 1, "pool": len(pools) > 1}
+    named = {_name([readout], several): [readout] for readout in singles}
+    for text in join:
+        for joined in _joined(text, singles, several["net"]):
+            named[_name(joined, several)] = joined
+    return named
+
+
+def _layers_of_nets(nets: Sequence[str], layers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The layers of each net."""
+    layers_of: dict[str, tuple[str, ...]] = dict.fromkeys(nets, ())
+    for layer in layers:
+        net, colon, name = layer.partition(":")
+        if colon and net in layers_of:
+            layers_of[net] += (name,)
+        elif len(nets) == 1:
+            layers_of[nets[0]] += (layer,)
+        else:
+            raise InvalidChoice(
+                f"`layers={layer!r}`: of several nets, name one as NET:LAYER, NET one of {', '.join(nets)}."
+            )
+    return layers_of
+
+
+def _joined(text: str, singles: Sequence[Readout], several_nets: bool) -> list[list[Readout]]:
+    """The readouts that ``L+M`` joins, for each combination of pooling and size."""
+    names, all_joined = text.split("+"), []
+    for key in dict.fromkeys(readout.pixels_and_pooling for readout in singles):
+        parts = [[one for one in singles if one.pixels_and_pooling == key and name in one.names] for name in names]
+        if len(names) < 2 or any(len(part) != 1 for part in parts):
+            known = ", ".join(dict.fromkeys(one.names[several_nets] for one in singles))
+            raise InvalidChoice(f"`join={text!r}`: give two or more of {known}, with + between them.")
+        all_joined.append([part[0] for part in parts])
+    return all_joined
+
+
+def _name(readouts: Sequence[Readout], several: dict[str, bool]) -> str:
+    """A name that contains whatever differs within the sweep."""
+    request = readouts[0].request
+    text = "+".join(one.names[several["net"]] for one in readouts)
+    text += f" {request.pooling}" if several["pool"] else ""
+    return text + (f" {request.size[0]}x{request.size[1]}" if several["size"] and request.size else "")
+
+
+def costs(readouts: dict[str, list[Readout]]) -> dict[str, float]:
+    """The cost of computing each of the features: billions of operations of the nets for an image.
+
+    The nets are built, without their weights.
+
+    Parameters
+    ----------
+    readouts : dict
+        See `all_readouts`.
+    """
+    backbones: dict[tuple[Any, ...], Any] = {}
+    for one in itertools.chain.from_iterable(readouts.values()):
+        net = one.request.net
+        outline = net if net.is_file else replace(net, weights="none")  # the cost does not depend on the weights
+        request = replace(one.request, net=outline, layers=tuple(dict.fromkeys((*one.request.layers, one.layer))))
+        key = net.name, one.request.size
+        if key not in backbones:
+            backbones[key] = request.build()
+    gflops = {}
+    for name, parts in readouts.items():
+        layers: dict[tuple[Any, ...], list[str]] = {}
+        for one in parts:
+            layers.setdefault((one.request.net.name, one.request.size), []).append(one.layer)
+        gflops[name] = sum(flops(*(backbones[key].taps[layer] for layer in of)) for key, of in layers.items()) / 1e9
+    return gflops
