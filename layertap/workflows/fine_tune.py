@@ -157,6 +157,7 @@ def _start(
 
 
 def _request_of(features: FeatureSet | FeatureRequest) -> FeatureRequest:
+    """The request that gives the features."""
     if isinstance(features, FeatureRequest):
         return features
     request: FeatureRequest | None = getattr(features, "request", None)

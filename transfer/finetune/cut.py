@@ -202,6 +202,7 @@ class _Graph:
 
 
 def _inputs(tensor: Any) -> list[Any]:
+    """The tensors that a tensor is computed from."""
     history = tensor._keras_history
     inputs: list[Any] = history.operation._inbound_nodes[history.node_index].input_tensors
     return inputs

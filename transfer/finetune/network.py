@@ -38,6 +38,7 @@ class InferenceMode(keras.layers.Layer):
         self.model = model
 
     def call(self, inputs: Any) -> Any:
+        """The output of the model."""
         return keras.tree.flatten(self.model(inputs, training=False))[0]
 
 
@@ -57,6 +58,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         self.shares = list(shares)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update a variable by its share of the learning rate."""
         share = self.shares[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * share)
 
@@ -293,6 +295,7 @@ def _onednn_threads() -> int:
 
 
 def _operation(backbone: Backbone, name: str) -> Any:
+    """The layer or operation that computes the output of this name."""
     return backbone.taps[name]._keras_history.operation
 
 
