@@ -17,7 +17,7 @@ from feature_cache.files.disks import disk_failure
 from feature_cache.process.native_output import native_stderr_silenced
 from feature_cache.version import own_version
 from layertap.runs import Run, load_run
-from layertap.workflows.inputs import as_dataset
+from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.datasets import Dataset
 from transfer.export import comparison, formats
 from transfer.export.formats import Format
@@ -82,7 +82,7 @@ def export(
     out: str | Path,
     *,
     to: str | None = None,
-    data: Dataset | str | Path | None = None,
+    data: Source | None = None,
     overwrite: bool = False,
 ) -> Exported:
     """Write a run as one model, once its probabilities are those of the run.
@@ -95,7 +95,7 @@ def export(
         The file or folder to write. ``{out}.json`` beside it names the classes.
     to : {'keras', 'onnx', 'openvino', 'saved-model'}, optional
         The format; by default the suffix of `out` decides: ``.keras``, ``.onnx``, ``.xml``, or none for a SavedModel.
-    data : Dataset or what `load_dataset` takes, optional
+    data : Dataset, or anything that `layertap.load_dataset` takes, optional
         Images to compare the model with the run on; random ones by default.
     overwrite : bool
         Replace a model that exists.
@@ -127,7 +127,7 @@ def export(
     _check_free(targets, name, overwrite=overwrite)
     formats.require(name)
     run = run if isinstance(run, Run) else load_run(run)
-    dataset = None if data is None else as_dataset(data)
+    dataset = None if data is None else load_dataset(data)
     if run.task.name != "classes":
         raise InvalidChoice(
             f"the run {run.folder} is one of {run.task.name}, and only classifiers are exported so far."
