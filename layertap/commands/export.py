@@ -28,9 +28,9 @@ def export(args: argparse.Namespace) -> None:
 
 def _print(exported: Exported, run: str) -> None:
     height, width = exported.description["size"]
-    classes = len(exported.description["classes"])
+    classes, compared = len(exported.description["classes"]), exported.compared
     print(
         f"{exported.model}: images of {height} x {width} x 3 pixels to probabilities of {classes} classes.\n"
-        f"On {exported.images} {exported.source} they differ by at most {exported.difference:.1g} from those of {run}. "
+        f"On {compared.images} {compared.source} they differ by at most {compared.difference:.1g} from those of {run}. "
         f"{exported.files[-1]} names the classes."
     )

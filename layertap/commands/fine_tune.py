@@ -54,6 +54,8 @@ def fine_tune(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
+    """The options of a fine-tuning by the arguments of the command."""
+    # Heavy: it imports scikit-learn.
     from layertap.workflows.fine_tuning.plan import Settings
     from transfer.finetune.recipe import Recipe
 
@@ -80,6 +82,7 @@ def _start(args: argparse.Namespace) -> Start:
     InvalidChoice
         When both a run and features are named.
     """
+    # Heavy: they import scikit-learn.
     from layertap.runs import load_run
     from layertap.workflows.fine_tuning.start import start_from_features, start_from_run
 
@@ -146,7 +149,7 @@ def _print_net(tuned: FineTuned, out: str) -> None:
 
 def _print_model(tuned: FineTuned, out: str) -> None:
     """Print how near the exported model is to the run, or why there is none."""
-    from layertap.workflows.fine_tuning.saving import TOLERANCE
+    from layertap.workflows.fine_tuning.saving import TOLERANCE  # heavy: it imports scikit-learn
 
     if tuned.exported:
         print(f"The probabilities of model.keras differ by at most {tuned.difference:.1g} from those of the run.")

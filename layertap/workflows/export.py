@@ -11,19 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, WrongResult
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, WrongResult, one_line
 from feature_cache.files.atomic import remove, temporary_path
 from feature_cache.files.disks import disk_failure
 from feature_cache.process.native_output import native_stderr_silenced
 from feature_cache.version import own_version
-from layertap import runs
-from layertap.runs import Run
-from transfer.data import datasets
+from layertap.runs import Run, load_run
+from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.datasets import Dataset
 from transfer.export import comparison, formats
 from transfer.export.formats import Format
 from transfer.extraction.request import FeatureRequest, request_for
-from transfer.nets.catalogue import net_from_config
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +31,25 @@ IMAGES = 32  # most images that two models are compared on
 TOLERANCE = 1e-4
 # The fields that the parts of joined features must share, so that one net gives them all.
 SHARED = ("net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe", "alpha", "pages", "window")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The comparison of a model with its run.
+
+    Attributes
+    ----------
+    images : int
+        How many images the two were compared on.
+    source : str
+        Where these images came from: ``random images``, or ``images of`` a data set.
+    difference : float
+        The largest difference between the probabilities of the two (see `largest_difference`).
+    """
+
+    images: int
+    source: str
+    difference: float
 
 
 @dataclass(frozen=True)
@@ -46,19 +63,13 @@ class Exported:
     description : dict
         The content of the description file: among others ``classes``, ``size``, the feature spec, ``difference`` and
         the digests of the other files.
-    images : int
-        How many images the model was compared with the run on.
-    source : str
-        Where these images came from: ``random images``, or ``images of`` a data set.
-    difference : float
-        The largest difference between the probabilities of the model and those of the run.
+    compared : Comparison
+        How near the model is to the run.
     """
 
     files: tuple[Path, ...]
     description: dict[str, Any]
-    images: int
-    source: str
-    difference: float
+    compared: Comparison
 
     @property
     def model(self) -> Path:
@@ -71,7 +82,7 @@ def export(
     out: str | Path,
     *,
     to: str | None = None,
-    data: Dataset | str | Path | None = None,
+    data: Source | None = None,
     overwrite: bool = False,
 ) -> Exported:
     """Write a run as one model, once its probabilities are those of the run.
@@ -84,7 +95,7 @@ def export(
         The file or folder to write. ``{out}.json`` beside it names the classes.
     to : {'keras', 'onnx', 'openvino', 'saved-model'}, optional
         The format; by default the suffix of `out` decides: ``.keras``, ``.onnx``, ``.xml``, or none for a SavedModel.
-    data : Dataset or what `load_dataset` takes, optional
+    data : Dataset, or anything that `layertap.load_dataset` takes, optional
         Images to compare the model with the run on; random ones by default.
     overwrite : bool
         Replace a model that exists.
@@ -106,7 +117,7 @@ def export(
 
     Examples
     --------
-    >>> export("runs/photos", "model.onnx").difference  # doctest: +SKIP
+    >>> export("runs/photos", "model.onnx").compared.difference  # doctest: +SKIP
     2.4e-07
     """
     out = Path(out)
@@ -115,8 +126,8 @@ def export(
     targets = _targets(out, name, chosen)
     _check_free(targets, name, overwrite=overwrite)
     formats.require(name)
-    run = run if isinstance(run, Run) else runs.load_run(run)
-    dataset = datasets.load(str(data)) if isinstance(data, (str, Path)) else data
+    run = run if isinstance(run, Run) else load_run(run)
+    dataset = None if data is None else load_dataset(data)
     if run.task.name != "classes":
         raise InvalidChoice(
             f"the run {run.folder} is one of {run.task.name}, and only classifiers are exported so far."
@@ -124,19 +135,19 @@ def export(
     requests, model = build_model(run)
     with _temporary_folder(targets) as folder:
         written = _written(chosen, model, folder / targets[0].name, name)
-        source, images, difference = compare_with_run(run, requests, written, dataset)
-        _require_near(run, chosen, difference, f"{images} {source}")
+        compared = compare_with_run(run, requests, written, dataset)
+        _require_near(run, chosen, compared)
         description = {
             **_description(run, requests, folder),
             "format": name,
             "settings": chosen.settings,
-            "checked_on": f"{images} {source}",
-            "difference": difference,
+            "checked_on": f"{compared.images} {compared.source}",
+            "difference": compared.difference,
         }
         (folder / targets[-1].name).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         _check_free(targets, name, overwrite=overwrite)  # again: converting a net may take a while
         _move(folder, targets)
-    return Exported(tuple(targets), description, images, source, difference)
+    return Exported(tuple(targets), description, compared)
 
 
 def build_model(run: Run) -> tuple[list[FeatureRequest], keras.Model]:
@@ -173,7 +184,7 @@ def build_model(run: Run) -> tuple[list[FeatureRequest], keras.Model]:
 
 def compare_with_run(
     run: Run, requests: list[FeatureRequest], predict: formats.Predict, dataset: Dataset | None
-) -> tuple[str, int, float]:
+) -> Comparison:
     """Compare the probabilities of a model with those of its run.
 
     Parameters
@@ -187,12 +198,7 @@ def compare_with_run(
 
     Returns
     -------
-    source : str
-        Where the images came from.
-    images : int
-        How many there were.
-    difference : float
-        See `largest_difference`.
+    Comparison
     """
     if dataset is None:
         source, images = "random images", comparison.random_images(IMAGES, run.spec.size)
@@ -201,8 +207,8 @@ def compare_with_run(
         images = dataset.select(comparison.evenly_spaced(len(dataset), IMAGES))
     pixels = comparison.readable_pixels(images, run.spec)
     expected = run.head.predict_proba(comparison.compute_features(pixels, requests))
-    found = comparison.predict_in_batches(predict, comparison.as_rgb(pixels))
-    return source, len(pixels), comparison.largest_difference(found, expected)
+    probabilities = comparison.predict_in_batches(predict, comparison.as_rgb(pixels))
+    return Comparison(len(pixels), source, comparison.largest_difference(probabilities, expected))
 
 
 def _format_of(out: Path) -> str:
@@ -255,7 +261,7 @@ def _requests(run: Run) -> list[FeatureRequest]:
         raise InvalidChoice(
             f"the run {name} predicts by the mean over views, which is not exported; train it without averaging."
         )
-    return [request_for(spec, net_from_config(net, run.folder)) for spec, net in run.parts]
+    return [request_for(spec, net) for spec, net in zip(specs, run.nets, strict=True)]
 
 
 def _written(chosen: Format, model: keras.Model, path: Path, name: str) -> formats.Predict:
@@ -268,18 +274,18 @@ def _written(chosen: Format, model: keras.Model, path: Path, name: str) -> forma
     except Exception as error:  # converters raise many types for an operation that they do not know
         if full := disk_failure(error, path.parent):
             raise OSError(0, full) from error
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InvalidChoice(f"the net cannot be converted to {name} ({reason}); use `to='keras'`.") from error
+        raise InvalidChoice(f"the net cannot be converted to {name} ({one_line(error)}); use `to='keras'`.") from error
 
 
-def _require_near(run: Run, chosen: Format, difference: float, images: str) -> None:
+def _require_near(run: Run, chosen: Format, compared: Comparison) -> None:
     """Raise WrongResult when the probabilities of a model are too far from those of its run."""
-    if difference <= TOLERANCE:
+    if compared.difference <= TOLERANCE:
         return
     advice = f" {chosen.advice}." if chosen.advice else ""
     raise WrongResult(
         f"the exported model gives other probabilities than the run {run.folder}: they differ by up to "
-        f"{difference:.2g}, and may by {TOLERANCE:g}, on {images}; nothing was written.{advice}"
+        f"{compared.difference:.2g}, and may by {TOLERANCE:g}, on {compared.images} {compared.source}; nothing was "
+        f"written.{advice}"
     )
 
 

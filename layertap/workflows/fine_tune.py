@@ -11,16 +11,15 @@ from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import InvalidChoice, unknown
 from layertap.progress import ProgressBar, progress_bars
 from layertap.runs import Run, TrainingReport, load_run
+from layertap.workflows.extract import augmentation_key
 from layertap.workflows.fine_tuning.plan import Settings, make_plan
 from layertap.workflows.fine_tuning.rows import collect_rows
 from layertap.workflows.fine_tuning.saving import save
 from layertap.workflows.fine_tuning.start import Start, start_from_features, start_from_run
 from layertap.workflows.fine_tuning.training import train
-from layertap.workflows.inputs import as_dataset
+from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.protocol import ProtocolOptions
-from transfer.data.augment import Augmentation
-from transfer.data.datasets import Dataset
-from transfer.extraction.lookup import FeatureSet
+from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.request import FeatureRequest
 from transfer.finetune.recipe import Recipe
 
@@ -29,7 +28,7 @@ PROTOCOL = tuple(field.name for field in fields(ProtocolOptions))
 
 
 def fine_tune(
-    data: Dataset | str | Path,
+    data: Source,
     features: FeatureSet | FeatureRequest | None = None,
     *,
     from_head: Run | str | Path | None = None,
@@ -55,7 +54,7 @@ def fine_tune(
 
     Parameters
     ----------
-    data : Dataset or what `load_dataset` takes
+    data : Dataset, or anything that `layertap.load_dataset` takes
         Images with classes.
     features : FeatureSet or FeatureRequest, optional
         The features of one layer, as `extract` returns them; a ridge classifier is fitted on them first.
@@ -112,7 +111,7 @@ def fine_tune(
     """
     settings = Settings(
         out=Path(out),
-        cache=as_cache(getattr(features, "cache", None) if cache is None else cache),
+        cache=features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache),
         recipe=Recipe(seed=seed, **_take(options, RECIPE)),
         protocol=ProtocolOptions(seed=seed, **_take(options, PROTOCOL)),
         unfreeze_from=unfreeze_from,
@@ -124,10 +123,12 @@ def fine_tune(
     )
     if options:
         raise unknown("fine_tune has no option", next(iter(options)), (*RECIPE, *PROTOCOL))
-    plan = make_plan(as_dataset(data), _start(features, from_head, views, augment, seed), settings)
+    plan = make_plan(load_dataset(data), _start(features, from_head, views, augment, seed), settings)
     bars = progress_bars(progress)
     rows = collect_rows(plan, bars)
-    tuned = save(plan, rows, train(plan, rows, bars, stopping), name=None if isinstance(data, Dataset) else str(data))
+    tuned = save(
+        plan, rows, train(plan, rows, bars, stopping), name=str(data) if isinstance(data, (str, Path)) else None
+    )
     layer = plan.start.request.layers[0]
     report = TrainingReport(layer, {}, len(rows.labels), tuned.skipped, rows.notes, rows.warnings)
     return replace(load_run(tuned.folder), report=report)
@@ -149,20 +150,17 @@ def _start(
         return start_from_features(_request_of(features), seed)
     if features is not None:
         raise InvalidChoice("the run names the features that its head reads; leave out `features` or `from_head`.")
-    if augment is not None and views == 1:
-        raise InvalidChoice("`augment` names how views differ, and there is only the plain one; add `views`.")
     run = from_head if isinstance(from_head, Run) else load_run(from_head)
-    augmentation = None if augment is None else Augmentation.parse(augment, seed).key
-    return start_from_run(run, views=views, augmentation=augmentation)
+    return start_from_run(run, views=views, augmentation=augmentation_key(augment, views, seed))
 
 
 def _request_of(features: FeatureSet | FeatureRequest) -> FeatureRequest:
+    """The request that gives the features."""
     if isinstance(features, FeatureRequest):
         return features
-    request: FeatureRequest | None = getattr(features, "request", None)
-    if request is None:
+    if features.request is None:
         raise InvalidChoice("these `features` do not name their net; pass what `extract` returned, or a request.")
-    return request
+    return features.request
 
 
 def _take(options: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

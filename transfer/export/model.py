@@ -34,6 +34,7 @@ def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], 
 
     Examples
     --------
+    >>> from transfer.nets.catalogue import Net
     >>> backbone = Backbone(Net("glyphnet"))
     >>> pixels_to_features(backbone, [("block4_pool", "avg")], "tf").output.shape
     (None, 256)

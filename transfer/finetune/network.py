@@ -39,6 +39,7 @@ class InferenceMode(keras.layers.Layer):
         self.model = model
 
     def call(self, inputs: Any) -> Any:
+        """The output of the model."""
         return keras.tree.flatten(self.model(inputs, training=False))[0]
 
 
@@ -58,6 +59,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         self.shares = list(shares)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update a variable by its share of the learning rate."""
         share = self.shares[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * share)
 

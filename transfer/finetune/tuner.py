@@ -186,6 +186,7 @@ class FineTuner:
         return softmax(self._logits(X, np.arange(len(X))).astype(np.float64), axis=1)
 
     def _logits(self, X: Any, rows: np.ndarray) -> np.ndarray:
+        """Logits of shape (m, n_classes) of some rows of `X`."""
         size = self.recipe.batch_size
         parts = [self.network.logits(X[rows[start : start + size]]) for start in range(0, len(rows), size)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes_)), np.float32)
@@ -333,6 +334,7 @@ class _Training:
         yield from read_ahead(map(read, range(state.step, steps)), AHEAD)
 
     def _after_step(self, done: int, steps: int) -> None:
+        """Show progress, and write a checkpoint where training is to stop or the last one is old."""
         tuner = self._tuner
         if tuner.progress:
             tuner.progress(done, steps)

@@ -22,6 +22,7 @@ from layertap.units import size_text
 from layertap.workflows.fine_tuning.start import Start
 from layertap.workflows.protocol import ProtocolOptions
 from transfer.data.datasets import Dataset, require_labels
+from transfer.data.identity import IdentifiedDataset
 from transfer.extraction.lookup import find_missing
 from transfer.extraction.request import FeatureRequest
 from transfer.finetune.cut import Cut, find_cut
@@ -88,7 +89,8 @@ class Plan:
 
     Attributes
     ----------
-    dataset : Dataset
+    dataset : IdentifiedDataset
+        All images, with their digests.
     start : Start
         Its request names the layer that the head reads.
     settings : Settings
@@ -101,7 +103,7 @@ class Plan:
     logs : TensorBoardLogs or None
     """
 
-    dataset: Dataset
+    dataset: IdentifiedDataset
     start: Start
     settings: Settings
     cut: Cut
@@ -137,9 +139,10 @@ def make_plan(dataset: Dataset, start: Start, settings: Settings) -> Plan:
     cut = find_cut(backbone, spec.layer, settings.unfreeze_from, keep=settings.prefix_cache)
     tuner = _make_tuner(start, settings, backbone, cut, len(np.unique(labels)))
     prefix = replace(start.request, layers=cut.layers, pooling="none") if cut.layers else None
+    known = dataset.identify(settings.cache)
     if prefix is not None:
-        _require_space(dataset, prefix, cut, settings.cache)
-    return Plan(dataset, start, settings, cut, prefix, tuner, logs)
+        _require_space(known, prefix, cut, settings.cache)
+    return Plan(known, start, settings, cut, prefix, tuner, logs)
 
 
 def _require_writable(out: Path) -> None:
@@ -195,7 +198,7 @@ def _make_tuner(start: Start, settings: Settings, backbone: Backbone, cut: Cut, 
     return FineTuner(network, probe, settings.recipe, split, **options)
 
 
-def _require_space(dataset: Dataset, request: FeatureRequest, cut: Cut, cache: FeatureCache) -> None:
+def _require_space(dataset: IdentifiedDataset, request: FeatureRequest, cut: Cut, cache: FeatureCache) -> None:
     """Raise StorageFailure when the disk is too small for the activations at the cut."""
     missing = len(find_missing(dataset, request, cache).jobs)
     needed = DISK_FACTOR * missing * cut.width * np.dtype(request.dtype).itemsize

@@ -13,10 +13,11 @@ from heads.splitting.splits import Split
 from layertap import runs
 from layertap.progress import ProgressBar, no_progress
 from layertap.workflows import protocol as protocols
+from layertap.workflows.extract import extract_features
 from layertap.workflows.fine_tuning.plan import Plan
 from transfer.data.datasets import require_labels
-from transfer.extraction.extract import extract
-from transfer.extraction.lookup import FeatureSet, stored_features
+from transfer.data.identity import IdentifiedDataset
+from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.request import FeatureRequest
 from transfer.finetune.pixel_rows import PixelRows
 
@@ -86,12 +87,12 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
     LayertapError
         When features cannot be computed or stored.
     """
-    features, notes = _extracted(plan, plan.start.probe_request, progress)
+    features, notes = _extracted(plan, plan.dataset, plan.start.probe_request, progress)
     if plan.prefix is None:
         [plain] = features.features.values()
         rows: Any = PixelRows(features.dataset, plan.start.request, plain.keys()[0])
     else:
-        kept, more = _extracted(plan, plan.prefix, progress, features)
+        kept, more = _extracted(plan, features.dataset, plan.prefix, progress)
         notes += more
         parts = list(kept.features.values())
         rows = parts[0] if len(parts) == 1 else Joined(parts)
@@ -119,13 +120,11 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
 
 
 def _extracted(
-    plan: Plan, request: FeatureRequest, progress: ProgressBar, readable: FeatureSet | None = None
+    plan: Plan, dataset: IdentifiedDataset, request: FeatureRequest, progress: ProgressBar
 ) -> tuple[FeatureSet, tuple[str, ...]]:
     """The features of a request, once the cache holds them, and notes about the images."""
     settings = plan.settings
-    dataset = readable.dataset if readable else plan.dataset
-    with progress("images") as show:
-        report = extract(
-            dataset, request, settings.cache, on_error=settings.on_error, compress=settings.compress, progress=show
-        )
-    return stored_features(dataset, request, settings.cache, on_error=settings.on_error), tuple(report.remarks)
+    features = extract_features(
+        dataset, request, settings.cache, compress=settings.compress, on_error=settings.on_error, progress=progress
+    )
+    return features, tuple(features.report.remarks) if features.report else ()

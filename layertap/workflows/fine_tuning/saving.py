@@ -96,6 +96,7 @@ def save(plan: Plan, data: TrainingRows, trainings: Trainings, *, name: str | No
 
 
 def _write(plan: Plan, data: TrainingRows, trainings: Trainings, name: str) -> FineTuned:
+    """Write the run, and compare it with the network that was trained."""
     settings, tuner, head = plan.settings, plan.tuner, _linear_head(plan)
     metrics = _metrics(plan, data, trainings)
     images = data.seen.union(digest_keys(data.trained_on))
@@ -215,11 +216,11 @@ def _write_model(folder: Path, data: TrainingRows) -> tuple[float, bool]:
     run, file = runs.load_run(folder), folder / MODEL_FILE
     requests, model = build_model(run)
     FORMATS["keras"].write(model, file)
-    _, _, difference = compare_with_run(run, requests, FORMATS["keras"].read(file), data.features.dataset)
-    exported = difference <= TOLERANCE
+    compared = compare_with_run(run, requests, FORMATS["keras"].read(file), data.features.dataset)
+    exported = compared.difference <= TOLERANCE
     if not exported:
         file.unlink()
-    return difference, exported
+    return compared.difference, exported
 
 
 def _forget(folder: Path) -> None:

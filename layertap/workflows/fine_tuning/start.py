@@ -75,5 +75,6 @@ def start_from_run(run: Run, *, views: int = 1, augmentation: str | None = None)
 
 
 def _require_full(request: FeatureRequest) -> None:
+    """Raise InvalidChoice for a shrunk copy of features."""
     if request.coding is not None:
         raise InvalidChoice("fine-tuning cannot start from a shrunk copy of features; name the full ones.")

@@ -56,6 +56,7 @@ class _Recorder:
         self.trainings: list[dict[str, Any]] = []
 
     def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> FineTuner:
+        """Train the network (see `FineTuner.fit`)."""
         self.begin()
         tuner = self.tuner.fit(X, y, groups)
         self.trainings.append({"epochs": tuner.epochs_, "seconds": tuner.seconds_, "stages": tuner.stages_})
@@ -103,6 +104,7 @@ def train(
 
 
 def _train_on_splits(recorder: _Recorder, data: TrainingRows, views: Views) -> Trainings:
+    """Train and judge the network on each split, then on all images where there are several splits."""
     head: Any = lambda: recorder  # noqa: E731  # `evaluate` makes a head for each split
     tuner: Any = recorder.tuner
     evaluation = evaluate({"fine-tuned": data.rows}, data.labels, data.groups, data.splits, head, views=views)

@@ -98,7 +98,7 @@ def test_the_exported_model_gives_the_predictions_of_the_run(folder: Path, tuned
     exported = tuned.export(folder / "model.keras", data=folder / "data")
     assert isinstance(exported, Exported)
     assert exported.files == (folder / "model.keras", folder / "model.keras.json")
-    assert exported.difference <= 1e-4 and exported.images == 20
+    assert exported.compared.difference <= 1e-4 and exported.compared.images == 20
     images = sorted((folder / "data").rglob("*.png"))
     pixels = np.concatenate([read_for_model(image, exported.description) for image in images])
     expected = tuned.predict(images, cache=folder / "features").probabilities
