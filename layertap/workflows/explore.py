@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.files.atomic import check_free
+from layertap.progress import ProgressBar, progress_bars
 from layertap.report import explore_pictures, explore_report
-from layertap.workflows.inputs import ProgressBar, progress_bars
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data import tables
 from transfer.data.datasets import Dataset
@@ -96,7 +96,7 @@ def explore(
     overwrite : bool
         Whether to replace a report that `out` holds already.
     progress : bool or callable
-        See `layertap.workflows.inputs.progress_bars`.
+        See `layertap.progress.progress_bars`.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def explore(
     --------
     >>> import layertap as lt
     >>> digits = lt.load_dataset("digits")
-    >>> lt.explore(digits.select(digits.labels == "0"), size=(8, 8))
+    >>> lt.explore(digits.select(digits.labels == "0"), size=(8, 8), progress=False)
     Survey('digits', 178 images, 0 unreadable, 1 classes, 0 groups of copies, 0 pairs of near-duplicates)
     """
     folder = None if out is None else Path(out)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from feature_cache.errors import BadImage
-from transfer.data.datasets import Dataset
+from transfer.data.dataset import Dataset
 from transfer.data.images import FileSource, ImageSource
 from transfer.hardware import cores
 
