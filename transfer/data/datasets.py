@@ -94,7 +94,13 @@ def is_dataset(file: Path) -> bool:
 
 
 def from_files(paths: Sequence[Path]) -> Dataset:
-    """A data set of image files, without labels; the ids are the paths."""
+    """A data set of image files, without labels; the ids are the paths.
+
+    Examples
+    --------
+    >>> from_files([Path("a.jpg"), Path("b.jpg")])
+    Dataset('files', 2 images, no labels)
+    """
     return Dataset("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
 
 
@@ -105,6 +111,11 @@ def require_labels(dataset: Dataset, least: int = 2) -> np.ndarray:
     ------
     BadData
         When there are no labels, or too few classes.
+
+    Examples
+    --------
+    >>> require_labels(load("digits"))[:3].tolist()
+    ['0', '1', '2']
     """
     if dataset.labels is None and dataset.columns:
         raise BadData(_without_classes(dataset))
