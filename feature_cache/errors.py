@@ -8,6 +8,7 @@ flag. The command line exits with `exit_code`: 2 where the user can change the c
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 LONGEST = 300  # characters of a name that is quoted
@@ -79,11 +80,32 @@ class WrongResult(LayertapError, ArithmeticError):
     exit_code = 1
 
 
-def printable(text: str) -> str:
-    """`text`, which may come from a file, with escapes for what a terminal would act on: line ends, colour codes."""
+def printable(content: object) -> str:
+    """A text in one line, without characters that a terminal would act on or that no font can draw.
+
+    Parameters
+    ----------
+    content : object
+        Any object; its text may come from a file.
+
+    Returns
+    -------
+    str
+        Control characters, line ends, halves of surrogate pairs and the like are escape sequences.
+
+    Examples
+    --------
+    >>> printable("two\\nlines")
+    'two\\\\nlines'
+    """
+    text = str(content)
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(one if _is_printable(one) else one.encode("unicode_escape").decode() for one in text)
+
+
+def _is_printable(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"  # spaces of all widths
 
 
 def one_line(error: BaseException, *, with_type: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import BadImage
@@ -26,8 +27,8 @@ def explore(args: argparse.Namespace) -> None:
     options |= {"alpha": decoding.alpha, "window": decoding.window, "pages": decoding.pages}
     if args.size:
         options["size"] = args.size
-    with Progress("images", args.quiet) as progress:
-        survey = workflow.explore(shared.dataset(args), against=_against(args), progress=progress, **options)
+    progress = partial(Progress, quiet=args.quiet)
+    survey = workflow.explore(shared.dataset(args), against=_against(args), progress=progress, **options)
     if args.json:
         print_json(survey.report)
     else:

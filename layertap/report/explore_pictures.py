@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from feature_cache.errors import printable
 from feature_cache.files.atomic import whole_folder
 from feature_cache.files.checked import read_json
 from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import print_json
 from layertap.report import explore_report, page, panels
 from layertap.report.data_plots import shapes
-from layertap.report.style import printable
 from transfer.data.augment import rotated
 from transfer.data.duplicates import Copies
 from transfer.data.survey import DatasetSurvey, pixels_as_net_input, thumbnail
@@ -54,7 +54,7 @@ def write(
         if report["readable"]:
             _draw_shapes(pictures, report)
             _draw_classes(pictures, surveys[0])
-            _draw_as_seen(pictures, surveys[0])
+            _draw_input_sizes(pictures, surveys[0])
             _draw_pairs(pictures, surveys, copies)
         with (folder / NUMBERS).open("w", encoding="utf-8") as stream:
             print_json(report, stream)
@@ -128,7 +128,7 @@ def _draw_classes(pictures: _Pictures, survey: DatasetSurvey) -> None:
         )
 
 
-def _draw_as_seen(pictures: _Pictures, survey: DatasetSurvey) -> None:
+def _draw_input_sizes(pictures: _Pictures, survey: DatasetSurvey) -> None:
     """Draw a few images at several input sizes of nets, and rotated."""
     chosen, net = _spread(np.arange(len(survey.records)), FEW), survey.size
     sizes = sorted({*((side, side) for side in SIDES), net}, key=lambda size: (size[0] * size[1], size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from layertap.commands.terminal.output import size_text
+from layertap.units import size_text
 from transfer.data.duplicates import Copies
 from transfer.data.survey import DatasetSurvey, summary
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import BadData
+from feature_cache.errors import BadData, printable
 from feature_cache.files.atomic import new_file
-from layertap.report.style import DOTS_PER_INCH, PIXELS_PER_INCH, printable
+from layertap.report.style import DOTS_PER_INCH, PIXELS_PER_INCH
 
 MOST_ITEMS = 12  # of a list
 STYLE = """

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from layertap.report.style import INK, WIDTH, fitted, picture, printable
+from feature_cache.errors import printable
+from layertap.report.style import INK, WIDTH, fitted, picture
 
 MOST_MISTAKES = 24
 MISTAKES_IN_A_ROW = 6

@@ -7,11 +7,12 @@ long as it is drawn.
 from __future__ import annotations
 
 import contextlib
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from feature_cache.errors import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,6 @@ COLOURS = (
 MARKERS = ("o", "^", "s", "D", "v", "P")  # one for each round of the colours
 # The others supply the characters that the first one lacks, where they are installed.
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Arial Unicode MS", "Noto Sans")
-NOT_DRAWN = ("Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp")  # categories of Unicode: controls, halves, unassigned ones
 STYLE = {
     "text.parse_math": False,  # a class may be called "$"
     "text.color": INK,
@@ -75,14 +75,6 @@ def picture(file: Path, width: float, height: float, title: str, *, arranged: bo
         figure.suptitle(fitted(title, width - 0.4, 10, "start"), x=0.02, ha="left", va="top", fontsize=10, **place)
         yield figure
         canvas.print_png(file)  # savefig would draw it twice
-
-
-def printable(text: object) -> str:
-    """`text` in one line; what no font can draw, such as half of a surrogate pair, as an escape sequence."""
-    return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in NOT_DRAWN else character
-        for character in str(text)
-    )
 
 
 def shortened(text: object, most: int, part: Part = "middle") -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from feature_cache.files.atomic import check_free
+from layertap.progress import ProgressBar, progress_bars
 from layertap.report import explore_pictures, explore_report
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data import tables
@@ -17,8 +17,6 @@ from transfer.data.datasets import Dataset
 from transfer.data.duplicates import Copies, find_copies
 from transfer.data.images import Decoding
 from transfer.data.survey import SIZE, DatasetSurvey, survey
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,7 +73,7 @@ def explore(
     pages: str = "first",
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: bool | ProgressBar = True,
 ) -> Survey:
     """Look at every image of a data set once: shapes, modes, file sizes, levels, copies and damage.
 
@@ -97,8 +95,8 @@ def explore(
         A folder to write, with pictures and one page that shows them all.
     overwrite : bool
         Whether to replace a report that `out` holds already.
-    progress : callable, optional
-        Called with the number of images done, and the number of all images.
+    progress : bool or callable
+        See `layertap.progress.progress_bars`.
 
     Raises
     ------
@@ -111,7 +109,7 @@ def explore(
     --------
     >>> import layertap as lt
     >>> digits = lt.load_dataset("digits")
-    >>> lt.explore(digits.select(digits.labels == "0"), size=(8, 8))
+    >>> lt.explore(digits.select(digits.labels == "0"), size=(8, 8), progress=False)
     Survey('digits', 178 images, 0 unreadable, 1 classes, 0 groups of copies, 0 pairs of near-duplicates)
     """
     folder = None if out is None else Path(out)
@@ -120,7 +118,7 @@ def explore(
     start, decoding = time.monotonic(), Decoding(alpha, pages, window)
     other = kit_test_set(data) if against is None else against
     loaded = [load_dataset(source) for source in (data, other) if source is not None]
-    surveys = _surveys(loaded, size, decoding, progress)
+    surveys = [_survey(dataset, size, decoding, progress_bars(progress)) for dataset in loaded]
     copies = find_copies(*surveys)
     report = explore_report.report(surveys, copies)
     report["seconds"] = round(time.monotonic() - start, 3)
@@ -136,17 +134,6 @@ def kit_test_set(data: Source) -> Path | None:
     return tables.kit_file(Path(data), "test")
 
 
-def _surveys(
-    datasets: list[Dataset], size: tuple[int, int], decoding: Decoding, progress: Progress | None
-) -> list[DatasetSurvey]:
-    total, done, surveys = sum(map(len, datasets)), 0, []
-    for dataset in datasets:
-        report = None if progress is None else _offset(progress, done, total)
-        surveys.append(survey(dataset, size, decoding=decoding, progress=report))
-        done += len(dataset)
-    return surveys
-
-
-def _offset(progress: Progress, before: int, total: int) -> Progress:
-    """`progress` of all data sets, to be called with the progress of one of them, `before` images after the start."""
-    return lambda done, _: progress(before + done, total)
+def _survey(dataset: Dataset, size: tuple[int, int], decoding: Decoding, bars: ProgressBar) -> DatasetSurvey:
+    with bars("images") as show:
+        return survey(dataset, size, decoding=decoding, progress=show)

@@ -17,7 +17,7 @@ import numpy as np
 from feature_cache.errors import BadData
 from feature_cache.keys import digest_array
 from transfer.data.arrays.images import as_uint8
-from transfer.data.datasets import Dataset
+from transfer.data.dataset import Dataset
 from transfer.data.images import ArraySource, FileSource, ImageSource, Picture
 
 _ALLOWED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"

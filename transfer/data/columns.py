@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
-from transfer.data.datasets import Dataset
+from transfer.data.dataset import Dataset
 
 YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")
 OPPOSITE = "-1"  # means no in columns of 1 and -1 alone; elsewhere it may mean that the answer is unknown

@@ -6,139 +6,23 @@ image folder, or a file of arrays. ``digits`` is built in.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
-from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
 from transfer.data import split_names, tables
 from transfer.data.arrays import loading
 from transfer.data.arrays.images import StoredImage
-from transfer.data.dataset_html import dataset_html
+from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
-from transfer.data.images import ArraySource, FileSource, ImageSource
+from transfer.data.image_collection import Unreadable, digests
+from transfer.data.images import ArraySource, FileSource
 
-if TYPE_CHECKING:
-    from feature_cache.cache import FeatureCache
-    from transfer.data.identity import IdentifiedDataset
+__all__ = ["BUILT_IN", "Dataset", "Unreadable", "digests", "from_files", "is_dataset", "load", "require_labels"]
 
 BUILT_IN = ("digits",)
-CHUNK = 4096  # images that are submitted to the threads at a time
-
-
-@dataclass(frozen=True, repr=False)
-class Dataset:
-    """Images with their ids and, perhaps, labels. No image is read until its pixels are needed.
-
-    Attributes
-    ----------
-    name : str
-        The name or path that the data set was loaded by.
-    ids : tuple of str
-        Unique: the path below the folder, the id in a table, or the number of the image in an array.
-    sources : tuple of ImageSource
-        What each image is read from.
-    labels : ndarray of shape (n,), str, or None
-    columns : mapping of str to ndarray of shape (n,), object
-        The columns of a table, by name (see `transfer.data.columns`).
-    empty_classes : tuple of str
-        Names of class folders that hold no file.
-    notes : tuple of str
-        What was guessed, skipped, or read in another way than its owner may mean: a sentence each.
-
-    Examples
-    --------
-    >>> digits = load("digits")
-    >>> digits
-    Dataset('digits', 1,797 images, 10 classes)
-    >>> digits.labels[:3].tolist()
-    ['0', '1', '2']
-    """
-
-    name: str
-    ids: tuple[str, ...]
-    sources: tuple[ImageSource, ...]
-    labels: np.ndarray | None
-    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    empty_classes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, position: int) -> ImageSource:
-        """The source of an image: what scikit-learn takes to split a data set."""
-        return self.sources[position]
-
-    def __repr__(self) -> str:
-        parts = [repr(self.name), f"{len(self):,} image{'s' * (len(self) != 1)}"]
-        counts = self.class_counts
-        parts.append("no labels" if counts is None else f"{len(counts):,} class{'es' * (len(counts) != 1)}")
-        if self.columns:
-            parts.append(f"{len(self.columns):,} column{'s' * (len(self.columns) != 1)}")
-        return f"Dataset({', '.join(parts)})"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: classes, their counts and a few small pictures."""
-        return dataset_html(self.name, self.ids, self.sources, self.labels, self.class_counts)
-
-    @property
-    def class_counts(self) -> dict[str, int] | None:
-        """The number of images of each class, by its name, in the order of the names; None without labels.
-
-        Examples
-        --------
-        >>> load("digits").class_counts["0"]
-        178
-        """
-        if self.labels is None:
-            return None
-        names, counts = np.unique(self.labels, return_counts=True)
-        present = dict(zip(names.tolist(), counts.tolist(), strict=True))
-        return {name: present.get(name, 0) for name in sorted({*present, *self.empty_classes})}
-
-    def select(self, chosen: np.ndarray) -> Dataset:
-        """The data set of some of the images.
-
-        Parameters
-        ----------
-        chosen : ndarray of int, the positions of the images, or ndarray of shape (n,), bool
-
-        Examples
-        --------
-        >>> digits = load("digits")
-        >>> digits.select(digits.labels == "7")
-        Dataset('digits', 179 images, 1 class)
-        """
-        positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-        return Dataset(
-            self.name,
-            tuple(self.ids[i] for i in positions),
-            tuple(self.sources[i] for i in positions),
-            None if self.labels is None else self.labels[positions],
-            {name: values[positions] for name, values in self.columns.items()},
-            self.empty_classes,
-            self.notes,
-        )
-
-    def identify(self, cache: FeatureCache | DigestMemo) -> IdentifiedDataset:
-        """The same data set with the digest of every image, which is found out once and carried along.
-
-        Parameters
-        ----------
-        cache : FeatureCache or DigestMemo
-            Its memo remembers the digests of files, so that unchanged files are not read again.
-        """
-        # Here, because an `IdentifiedDataset` is a `Dataset`: its module imports this one.
-        from transfer.data.identity import identify
-
-        return identify(self, cache)
 
 
 def load(
@@ -210,7 +94,13 @@ def is_dataset(file: Path) -> bool:
 
 
 def from_files(paths: Sequence[Path]) -> Dataset:
-    """A data set of image files, without labels; the ids are the paths."""
+    """A data set of image files, without labels; the ids are the paths.
+
+    Examples
+    --------
+    >>> from_files([Path("a.jpg"), Path("b.jpg")])
+    Dataset('files', 2 images, no labels)
+    """
     return Dataset("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
 
 
@@ -221,6 +111,11 @@ def require_labels(dataset: Dataset, least: int = 2) -> np.ndarray:
     ------
     BadData
         When there are no labels, or too few classes.
+
+    Examples
+    --------
+    >>> require_labels(load("digits"))[:3].tolist()
+    ['0', '1', '2']
     """
     if dataset.labels is None and dataset.columns:
         raise BadData(_without_classes(dataset))
@@ -241,76 +136,6 @@ def _without_classes(dataset: Dataset) -> str:
     if len(flags) > 1:
         return f"{text}, or take columns of 0 and 1 as labels with `multilabel={','.join(flags[:8])!r}`."
     return f"{text}: it has {', '.join(list(dataset.columns)[:12])}."
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """An image that cannot be read.
-
-    Attributes
-    ----------
-    id : str
-    reason : str
-        Why it cannot be read, without the name of the file.
-    message : str
-        The same as a sentence that names the file.
-    """
-
-    id: str
-    reason: str
-    message: str
-
-
-def digests(dataset: Dataset, memo: DigestMemo, threads: int = 4) -> tuple[np.ndarray, list[Unreadable]]:
-    """The content digest of every image; files that have not changed since the last time are not read.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    memo : DigestMemo
-        The memo that knows the digests of files, and is given those that it lacks.
-    threads : int
-
-    Returns
-    -------
-    digests : ndarray of shape (n, 16), uint8
-        The digest of an unreadable image is all zeros.
-    unreadable : list of Unreadable
-        Files that are missing, empty or not images at all. Damage further inside a file shows only when the image is
-        decoded.
-    """
-    seen = time.time_ns()
-    stamps = [source.stamp() for source in dataset.sources]
-    known = memo.recall(stamp for stamp in stamps if stamp)
-    out = np.zeros((len(dataset), DIGEST_BYTES), np.uint8)
-    unreadable: list[Unreadable] = []
-    fresh: dict[FileStamp, bytes] = {}
-
-    def compute(position: int) -> bytes | BadImage:
-        try:
-            return dataset.sources[position].load()[0]
-        except BadImage as error:
-            return error
-
-    to_read = []
-    for position, stamp in enumerate(stamps):
-        if stamp and stamp[0] in known:
-            out[position] = np.frombuffer(known[stamp[0]], np.uint8)
-        else:
-            to_read.append(position)
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(to_read), CHUNK):
-            chunk = to_read[start : start + CHUNK]
-            for position, result in zip(chunk, pool.map(compute, chunk), strict=True):
-                if isinstance(result, BadImage):
-                    unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
-                    continue
-                out[position] = np.frombuffer(result, np.uint8)
-                if stamp := stamps[position]:
-                    fresh[stamp] = result
-            memo.remember(fresh, seen)
-            fresh.clear()
-    return out, unreadable
 
 
 def _digits() -> Dataset:

@@ -17,8 +17,8 @@ import numpy as np
 from feature_cache.errors import BadImage
 from feature_cache.keys import DIGEST_BYTES, DigestMemo, digest_bytes, digest_pixels
 from feature_cache.spec import FeatureSpec
-from transfer.data.datasets import Dataset
 from transfer.data.duplicates import link_near_duplicates
+from transfer.data.image_collection import ImageCollection
 from transfer.data.image_hash import GRAY_SIDE
 from transfer.data.images import FileSource, ImageSource, decoding_of, pixels_for
 from transfer.data.survey import survey
@@ -68,7 +68,7 @@ class PixelDigests:
 
 
 def copy_groups(
-    dataset: Dataset,
+    dataset: ImageCollection,
     digests: np.ndarray,
     specs: Iterable[FeatureSpec],
     memo: DigestMemo,
@@ -82,7 +82,7 @@ def copy_groups(
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : ImageCollection
     digests : ndarray of shape (n, 16), uint8
         The digest of each image's content.
     specs : iterable of FeatureSpec
@@ -107,7 +107,7 @@ def copy_groups(
 
 
 def pixel_digests(
-    dataset: Dataset,
+    dataset: ImageCollection,
     digests: np.ndarray,
     spec: FeatureSpec,
     memo: DigestMemo,
@@ -152,7 +152,7 @@ def pixel_digests(
 
 
 def identity_digests(
-    dataset: Dataset,
+    dataset: ImageCollection,
     digests: np.ndarray,
     specs: Iterable[FeatureSpec],
     memo: DigestMemo,
@@ -233,13 +233,13 @@ class NearGroups:
 
 
 def near_groups(
-    dataset: Dataset, copies: np.ndarray, spec: FeatureSpec, progress: Callable[[int, int], None] | None = None
+    dataset: ImageCollection, copies: np.ndarray, spec: FeatureSpec, progress: Callable[[int, int], None] | None = None
 ) -> NearGroups:
     """Groups of near-duplicates: an image, its near-duplicates, the near-duplicates of these, and so on.
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : ImageCollection
     copies : ndarray of shape (n,), int
         Group numbers of copies (see `copy_groups`).
     spec : FeatureSpec
@@ -259,7 +259,7 @@ def near_groups(
     return NearGroups(groups, pairs, int(sizes[grown].sum()), int(grown.sum()), int(sizes[grown].max(initial=0)))
 
 
-def page_groups(dataset: Dataset) -> np.ndarray:
+def page_groups(dataset: ImageCollection) -> np.ndarray:
     """Group numbers of shape (n,), int64, from 0 on: equal for the pages of one file.
 
     Slices of one volume and frames of one film look alike, though no two of them are equal.

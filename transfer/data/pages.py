@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from feature_cache.errors import BadImage
-from transfer.data.datasets import Dataset
+from transfer.data.dataset import Dataset
 from transfer.data.images import FileSource, ImageSource
 from transfer.hardware import cores
 
@@ -19,6 +19,16 @@ def expand_pages(dataset: Dataset) -> Dataset:
     The id of a page is ``FILE#PAGE``, counted from 0; its label and columns are those of the file. Pages that a TIFF
     marks as smaller copies or masks of other pages are left out. The header of every file is read. A file that cannot
     be read stays one image.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from transfer.data.datasets import from_files
+    >>> pages = [Image.new("L", (8, 8)) for _ in range(3)]
+    >>> pages[0].save("stack.tif", save_all=True, append_images=pages[1:])
+    >>> expand_pages(from_files([Path("stack.tif")])).ids
+    ('stack.tif#0', 'stack.tif#1', 'stack.tif#2')
     """
     with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-pages") as pool:
         numbers = list(pool.map(_pages, dataset.sources))
@@ -44,7 +54,15 @@ def expand_pages(dataset: Dataset) -> Dataset:
 
 
 def with_max_pixels(dataset: Dataset, max_pixels: int) -> Dataset:
-    """The data set with another limit on the number of pixels that are decoded of an image."""
+    """The data set with another limit on the number of pixels that are decoded of an image.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from transfer.data.datasets import from_files
+    >>> with_max_pixels(from_files([Path("a.jpg")]), 1_000_000)[0].max_pixels
+    1000000
+    """
     sources = tuple(
         replace(source, max_pixels=max_pixels) if isinstance(source, FileSource) else source
         for source in dataset.sources

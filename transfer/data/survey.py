@@ -17,7 +17,7 @@ from PIL import Image
 
 from feature_cache.errors import BadImage
 from transfer.data import images
-from transfer.data.datasets import Dataset, Unreadable
+from transfer.data.image_collection import ImageCollection, Unreadable
 from transfer.data.image_hash import GRAY_SIDE, HASH_BITS, difference_hash
 from transfer.data.images import DEFAULT, Decoding, ImageSource, to_pixels
 from transfer.data.remarks import Remarks
@@ -63,7 +63,7 @@ class DatasetSurvey:
 
     Attributes
     ----------
-    dataset : Dataset
+    dataset : ImageCollection
         The images that can be read.
     records : list of ImageRecord
         One record for each of them.
@@ -84,7 +84,7 @@ class DatasetSurvey:
         What decoding has guessed or left out, a sentence each.
     """
 
-    dataset: Dataset
+    dataset: ImageCollection
     records: list[ImageRecord]
     grays: np.ndarray
     hashes: np.ndarray
@@ -100,7 +100,7 @@ class DatasetSurvey:
 
 
 def survey(
-    dataset: Dataset,
+    dataset: ImageCollection,
     size: tuple[int, int] = SIZE,
     *,
     decoding: Decoding = DEFAULT,
@@ -111,7 +111,7 @@ def survey(
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : ImageCollection
     size : (height, width)
         The input size of a net.
     decoding : Decoding
@@ -141,7 +141,7 @@ def survey(
 class _Collector:
     """What is kept of the images of a data set: `decode` is called by many threads, `add` and `result` by one."""
 
-    def __init__(self, dataset: Dataset, size: tuple[int, int], decoding: Decoding) -> None:
+    def __init__(self, dataset: ImageCollection, size: tuple[int, int], decoding: Decoding) -> None:
         self._dataset = dataset
         self._size = size
         self._decoding = decoding

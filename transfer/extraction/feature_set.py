@@ -14,8 +14,8 @@ from feature_cache.cache import FeatureCache
 from feature_cache.features import Features
 from feature_cache.keys import DigestMemo
 from feature_cache.spec import FeatureSpec
+from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Unreadable
-from transfer.data.identity import IdentifiedDataset
 
 if TYPE_CHECKING:
     from transfer.extraction.extract import Report

@@ -10,7 +10,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.maintenance.shrink import base_spec
 from feature_cache.maintenance.shrink import complete as encode_rows
 from feature_cache.spec import FeatureSpec
-from transfer.data.identity import IdentifiedDataset
+from transfer.data.dataset import IdentifiedDataset
 from transfer.extraction.lookup import keys_of
 from transfer.extraction.request import FeatureRequest
 

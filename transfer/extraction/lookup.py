@@ -15,8 +15,8 @@ from feature_cache.errors import BadImage, MissingFeatures
 from feature_cache.maintenance.shrink import base_spec
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
+from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
-from transfer.data.identity import IdentifiedDataset
 from transfer.data.images import pixels_for
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.request import FeatureRequest

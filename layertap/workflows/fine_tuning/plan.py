@@ -21,8 +21,8 @@ from layertap import runs
 from layertap.units import size_text
 from layertap.workflows.fine_tuning.start import Start
 from layertap.workflows.protocol import ProtocolOptions
+from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, require_labels
-from transfer.data.identity import IdentifiedDataset
 from transfer.extraction.lookup import find_missing
 from transfer.extraction.request import FeatureRequest
 from transfer.finetune.cut import Cut, find_cut

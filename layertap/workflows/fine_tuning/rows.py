@@ -15,8 +15,8 @@ from layertap.progress import ProgressBar, no_progress
 from layertap.workflows import protocol as protocols
 from layertap.workflows.extract import extract_features
 from layertap.workflows.fine_tuning.plan import Plan
+from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import require_labels
-from transfer.data.identity import IdentifiedDataset
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.request import FeatureRequest
 from transfer.finetune.pixel_rows import PixelRows

@@ -12,9 +12,10 @@ import pytest
 from matplotlib.figure import Figure
 from pictures import AWKWARD, drawn, figures
 
+from feature_cache.errors import printable
 from heads.evaluation.metrics import Reliability, reliability
 from layertap.report import plots
-from layertap.report.style import fitted, printable, shortened
+from layertap.report.style import fitted, shortened
 
 
 def counts(k: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage, InvalidChoice
 from layertap.progress import Progress, progress_bar, progress_bars
 from layertap.workflows.extract import as_net, extract
-from transfer.data import identity
+from transfer.data import dataset as dataset_module
 from transfer.data.datasets import Dataset, load
 from transfer.data.images import ArraySource
 from transfer.extraction.extract import extract as compute
@@ -42,13 +42,13 @@ def cache(tmp_path: Path) -> FeatureCache:
 def identified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of images of each data set whose digests are asked for."""
     calls: list[int] = []
-    digests = identity.digests
+    digests = dataset_module.digests
 
     def counted(dataset: Dataset, memo: object) -> object:
         calls.append(len(dataset))
         return digests(dataset, memo)
 
-    monkeypatch.setattr(identity, "digests", counted)
+    monkeypatch.setattr(dataset_module, "digests", counted)
     return calls
 
 

@@ -103,9 +103,16 @@ def stretch(
         if values.dtype == np.uint16 and (low, high) == (0, 65535):
             result[...] = _LEVEL_OF_16_BITS[part]
         elif high > low:
-            scaled = np.clip((part.astype(compute_dtype) - low) * (255 / (high - low)), 0, 255)
-            scaled = np.nan_to_num(scaled, copy=False, nan=0.0)
-            result[...] = np.rint(scaled) if half_to_even else np.floor(scaled + 0.5)
+            scaled = part.astype(compute_dtype)  # a copy, which the steps below change in place
+            scaled -= low
+            scaled *= 255 / (high - low)
+            np.nan_to_num(np.clip(scaled, 0, 255, out=scaled), copy=False, nan=0.0)
+            if half_to_even:
+                np.rint(scaled, out=scaled)
+            else:
+                scaled += 0.5
+                np.floor(scaled, out=scaled)
+            result[...] = scaled
         if inverted:
             np.subtract(255, result, out=result)
     return levels

@@ -50,7 +50,15 @@ def read_pixels(
 
 
 def thumbnail(source: ImageSource, longest: int, decoding: Decoding = DEFAULT) -> np.ndarray:
-    """An image in its proportions, with no side above `longest`: (height, width, 1 or 3), uint8."""
+    """An image in its proportions, with no side above `longest`: (height, width, 1 or 3), uint8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transfer.data.images import ArraySource
+    >>> thumbnail(ArraySource(np.zeros((40, 20), np.uint8), "black"), 10).shape
+    (10, 5, 1)
+    """
     _, picture = source.load()
     height, width = picture.shape
     share = min(1.0, longest / max(height, width))

@@ -45,6 +45,13 @@ class FileSource:
         The number of a page, from 0, where the image is one page of a file.
     max_pixels : int
         The most pixels that are decoded (see `transfer.data.images.cost`).
+
+    Examples
+    --------
+    >>> Image.new("L", (30, 20)).save("black.png")
+    >>> digest, picture = FileSource(Path("black.png")).load()
+    >>> picture.format, picture.shape
+    ('PNG', (20, 30))
     """
 
     path: Path
@@ -124,7 +131,20 @@ class FileSource:
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """An image in memory: uint8, of shape (height, width), (height, width, 3) or (height, width, 4)."""
+    """An image in memory.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (height, width), (height, width, 3) or (height, width, 4), uint8
+    name : str
+        The name of the image in messages.
+
+    Examples
+    --------
+    >>> digest, picture = ArraySource(np.zeros((20, 30), np.uint8), "black").load()
+    >>> picture.mode, picture.shape
+    ('L', (20, 30))
+    """
 
     pixels: np.ndarray
     name: str

@@ -11,9 +11,10 @@ from PIL import Image
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
-from transfer.data import datasets, identity
+from transfer.data import dataset as dataset_module
+from transfer.data import datasets
+from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset
-from transfer.data.identity import IdentifiedDataset
 from transfer.data.images import ArraySource
 from transfer.nets.catalogue import Net
 
@@ -63,7 +64,7 @@ def test_a_cache_or_its_memo_may_be_given(folder: Path, cache: FeatureCache, kno
 def test_what_is_known_is_not_found_out_again(
     known: IdentifiedDataset, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity, "digests", lambda *_: pytest.fail("asked for digests"))
+    monkeypatch.setattr(dataset_module, "digests", lambda *_: pytest.fail("asked for digests"))
     assert known.identify(cache) is known
     part = known.select(np.array([4, 0]))
     assert part.identify(cache) is part

@@ -1,0 +1,108 @@
+"""A collection of images as most of this room sees it, and the digests by which a cache knows its images.
+
+Modules that work on any collection import this one and not `transfer.data.dataset`, which imports them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from feature_cache.errors import BadImage
+from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
+from transfer.data.images import ImageSource
+
+CHUNK = 4096  # images that are submitted to the threads at a time
+
+
+class ImageCollection(Protocol):
+    """Images with their ids and, perhaps, labels; for the attributes see `transfer.data.dataset.Dataset`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def sources(self) -> Sequence[ImageSource]: ...
+    @property
+    def labels(self) -> np.ndarray | None: ...
+    @property
+    def class_counts(self) -> dict[str, int] | None: ...
+    def __len__(self) -> int: ...
+    def select(self, chosen: np.ndarray) -> ImageCollection:
+        """The images at these positions, or where a boolean array is true."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that cannot be read.
+
+    Attributes
+    ----------
+    id : str
+    reason : str
+        Why it cannot be read, without the name of the file.
+    message : str
+        The same as a sentence that names the file.
+    """
+
+    id: str
+    reason: str
+    message: str
+
+
+def digests(dataset: ImageCollection, memo: DigestMemo, threads: int = 4) -> tuple[np.ndarray, list[Unreadable]]:
+    """The content digest of every image; files that have not changed since the last time are not read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    memo : DigestMemo
+        The memo that knows the digests of files, and is given those that it lacks.
+    threads : int
+
+    Returns
+    -------
+    digests : ndarray of shape (n, 16), uint8
+        The digest of an unreadable image is all zeros.
+    unreadable : list of Unreadable
+        Files that are missing, empty or not images at all. Damage further inside a file shows only when the image is
+        decoded.
+    """
+    seen = time.time_ns()
+    stamps = [source.stamp() for source in dataset.sources]
+    known = memo.recall(stamp for stamp in stamps if stamp)
+    out = np.zeros((len(dataset), DIGEST_BYTES), np.uint8)
+    unreadable: list[Unreadable] = []
+    fresh: dict[FileStamp, bytes] = {}
+
+    def compute(position: int) -> bytes | BadImage:
+        try:
+            return dataset.sources[position].load()[0]
+        except BadImage as error:
+            return error
+
+    to_read = []
+    for position, stamp in enumerate(stamps):
+        if stamp and stamp[0] in known:
+            out[position] = np.frombuffer(known[stamp[0]], np.uint8)
+        else:
+            to_read.append(position)
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(to_read), CHUNK):
+            chunk = to_read[start : start + CHUNK]
+            for position, result in zip(chunk, pool.map(compute, chunk), strict=True):
+                if isinstance(result, BadImage):
+                    unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
+                    continue
+                out[position] = np.frombuffer(result, np.uint8)
+                if stamp := stamps[position]:
+                    fresh[stamp] = result
+            memo.remember(fresh, seen)
+            fresh.clear()
+    return out, unreadable
