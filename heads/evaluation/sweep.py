@@ -21,7 +21,7 @@ import numpy as np
 from feature_cache.errors import LayertapError, StorageFailure, one_line
 from feature_cache.files.atomic import replacement
 from feature_cache.files.checked import read_arrays, real_path
-from feature_cache.process.lifeline import Lifeline, end_with, signals_blocked
+from feature_cache.process.lifeline import Lifeline, end_with, main_module_hidden, signals_blocked
 from feature_cache.version import own_version
 from heads import user_code
 from heads.evaluation.cross_validation import evaluate
@@ -213,7 +213,7 @@ def _evaluated(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
         ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with, initargs=(line.end,)) as pool,
     ):
         try:
-            with signals_blocked():
+            with signals_blocked(), main_module_hidden():
                 futures = [pool.submit(_evaluate_pair, *one) for one in arguments]
             for future in as_completed(futures):
                 yield future.result()

@@ -16,7 +16,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
-from feature_cache.process.lifeline import Lifeline, end_with, restore_sigterm, signals_blocked
+from feature_cache.process.lifeline import Lifeline, end_with, main_module_hidden, restore_sigterm, signals_blocked
 from transfer.data.datasets import Dataset
 from transfer.extraction.extract import Progress, Report, extract
 from transfer.extraction.request import FeatureRequest
@@ -109,7 +109,7 @@ def _started(chosen: list[Device], work: tuple[Any, ...]) -> Iterator[Workers]:
                 process: BaseProcess = context.Process(
                     target=_work, args=(line.end, theirs, device, (number, len(chosen)), *work), daemon=True
                 )
-                with signals_blocked():
+                with signals_blocked(), main_module_hidden():
                     process.start()
                 theirs.close()
                 workers[ours] = device, process
