@@ -1,1 +1,1 @@
-"""Files: read with care, and written whole or not at all."""
+"""Files: read safely, and written as a whole or not at all."""

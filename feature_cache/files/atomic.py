@@ -255,7 +255,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def abandoned_folders(folder: Path) -> list[Path]:
-    """What writers of a `whole_folder` that were killed have left: not touched for a day."""
+    """The folders that killed writers of a `whole_folder` left behind more than a day ago."""
     pattern = re.compile(rf"\.{re.escape(folder.name[:NAME_CHARACTERS])}\.[0-9a-f]{{32}}\.(tmp|old)")
     parent = folder.parent
     found = [path for path in parent.iterdir() if pattern.fullmatch(path.name)] if parent.is_dir() else []

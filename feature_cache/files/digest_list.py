@@ -49,7 +49,7 @@ def read_digests(file: Path) -> frozenset[bytes]:
 
 
 def _require_sorted(digests: np.ndarray) -> None:
-    """Raise ValueError unless each is above the one before: a file of holes is refused before all of it is read."""
+    """Raise ValueError unless the digests ascend, so that a sparse file is refused before all of it is read."""
     for start in range(0, len(digests), COMPARED):
         part = np.ascontiguousarray(digests[start : start + COMPARED + 1]).view(">u8")
         high, low = part[:, 0], part[:, 1]

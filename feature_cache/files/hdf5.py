@@ -1,4 +1,4 @@
-"""HDF5 files: created whole or not at all, read without locks, and believed in what lies in the file itself alone."""
+"""HDF5 files: created as a whole or not at all, read without locks, and trusted only for data in the file itself."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def text_attribute(file: h5py.File, name: str) -> str:
-    """A text among the attributes: of fixed length where we wrote it, as only that is under HDF5's checksums."""
+    """A text attribute; ours have a fixed length, since HDF5's checksums cover only these."""
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)
 

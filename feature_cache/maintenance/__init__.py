@@ -1,1 +1,1 @@
-"""Looking after a cache: verify, compact, prune, merge, view, export."""
+"""Maintenance of a cache: verify, compact, prune, merge, shrink, view, export, and the lineage of runs."""

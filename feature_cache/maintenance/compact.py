@@ -1,4 +1,4 @@
-"""Compaction: small segments and copies of rows become few large segments, while others read and write."""
+"""Compaction: small segments and copies of rows become few large segments, while other processes read and write."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _rewrite(space: Space, ids: np.ndarray, sources: list[Segment], compress: bo
 
 
 def _common(provenances: list[dict[str, Any]]) -> dict[str, Any]:
-    """The entries that all of these share, with a note that the segments were merged."""
+    """The entries that all of these provenances share, with a note that the segments were merged."""
     common = {
         key: value for key, value in provenances[0].items() if all(other.get(key) == value for other in provenances)
     }
@@ -125,5 +125,5 @@ def _common(provenances: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _age(part: Segment) -> tuple[str, str]:
-    """By this, rows stay in the order in which they were computed."""
+    """A sort key that keeps rows in the order in which they were computed."""
     return str(part.provenance.get("finished", "")), part.path.name

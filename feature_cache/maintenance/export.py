@@ -125,12 +125,12 @@ def _write_npy(stream: IO[bytes] | Any, features: Features) -> None:
 
 
 def _pieces(features: Features) -> Iterator[tuple[int, np.ndarray]]:
-    """The rows in order, some megabytes at a time, each piece with the number of its first row."""
+    """The rows in order, in pieces of some megabytes, each with the number of its first row."""
     size = max(1, PIECE_BYTES // max(features.row_bytes, 1))
     for start in range(0, len(features), size):
         yield start, features[start : start + size]
 
 
 def _text(column: np.ndarray) -> list[str]:
-    """As text that can be encoded: the name of a file need not be."""
+    """The values of a column as text that can be encoded, which the name of a file need not be."""
     return [str(value).encode("utf-8", "backslashreplace").decode() for value in column]

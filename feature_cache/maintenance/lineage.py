@@ -110,7 +110,7 @@ def citations(root: Path) -> list[Citation]:
 
 
 def _exists(citation: Citation) -> bool:
-    """Whether the run exists that a citation names."""
+    """Whether the run that a citation names exists."""
     if not all(isinstance(text, str) for name, text in asdict(citation).items() if name != "rows"):
         return False
     if citation.host != socket.gethostname():

@@ -1,4 +1,4 @@
-"""Merging: taking over the segments of another cache folder."""
+"""Merging: copying the segments of another cache folder into a cache."""
 
 from __future__ import annotations
 

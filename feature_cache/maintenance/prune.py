@@ -1,4 +1,4 @@
-"""Pruning: spaces that are old, too many or named, and what dead writers left behind."""
+"""Pruning: removal of spaces that are old, too large in sum, or named, and of the files that killed writers left."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def parameters_of(space: Space) -> Parameters:
 def _target(
     cache: FeatureCache, space: Space, features: Features, kind: str, components: int | None
 ) -> tuple[FeatureSpec, Parameters]:
-    """The spec of the copy, and its scales or axes: those of a copy that is there, if it can take all rows."""
+    """The spec of the copy, and its scales or axes: those of an existing copy, if it can take all rows."""
     if kind == "float16":
         return replace(space.spec, dtype="float16"), {}
     if kind == "int8":
@@ -175,7 +175,7 @@ def _target(
 
 
 def _copies(cache: FeatureCache, space: Space, start: str) -> Iterator[Space]:
-    """Shrunk copies of `space` with rows, whose codes are of the kind that `start` says."""
+    """The shrunk copies of `space` that have rows, and codes of the kind `start`."""
     for name in cache.spaces():
         try:
             other = cache.open(name)
@@ -192,7 +192,7 @@ def _add(
     progress: Progress | None,
     compress: bool = False,
 ) -> tuple[int, Rounding]:
-    """Encode rows into `target`, where they are not there yet; the error is that of all of them."""
+    """Encode rows into `target`, except those that it has already; return the error over all of them."""
     spec, rounding, added = target.spec, Rounding(), 0
     provenance: dict[str, Any] = {"layertap": own_version(), "shrunk_from": features.space.folder.name}
     source = Space(features.space.folder, features.space.spec).any_segment()
@@ -213,7 +213,7 @@ def _add(
 
 
 def _encode(rows: np.ndarray, spec: FeatureSpec, parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    """The rows as they are stored, and as one would have them back."""
+    """The rows as they are stored, and as they are decoded."""
     if spec.dtype == "int8":
         codes = encoding.to_int8(rows, parameters)
         return codes, encoding.decode(codes, spec, parameters)

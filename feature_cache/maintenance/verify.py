@@ -1,4 +1,4 @@
-"""Verification: every segment is read whole and compared with its checks; damaged ones are set aside."""
+"""Verification: every segment is read completely and compared with its checks; damaged segments are set aside."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIECE_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class Damage:
-    """A segment that cannot be trusted, and why."""
+    """A damaged segment, with the reason."""
 
     file: str
     reason: str

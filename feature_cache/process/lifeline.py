@@ -35,7 +35,7 @@ class Lifeline:
         self.end, self._ours = context.Pipe(duplex=False)
 
     def cut(self) -> None:
-        """Have the workers end now."""
+        """End the workers now."""
         self._ours.close()
 
     def __enter__(self) -> Lifeline:
@@ -66,7 +66,7 @@ def end_with(line: Connection, *, keeping: bool = False) -> None:
 
 
 def restore_sigterm() -> None:
-    """Have SIGTERM end this process at once again, without an exception: for a worker that has nothing left to keep."""
+    """Let SIGTERM end this process at once, without an exception, for a worker that has nothing left to store."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

@@ -1,4 +1,4 @@
-"""The main memory at hand, and refusing what does not fit into it before it is taken."""
+"""The main memory that is available, and errors before an allocation that would not fit into it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LARGE = 2**28  # bytes that are taken without a look
 
 
 def require_room(size: int, what: str) -> None:
-    """Raise BadData when `size` bytes of memory cannot be had; `what` needs them, for the message."""
+    """Raise BadData when `size` bytes of memory are not available; `what` names their use in the message."""
     if size <= LARGE:
         return
     free = host_memory()

@@ -13,7 +13,7 @@ from types import ModuleType
 
 @contextlib.contextmanager
 def native_stderr_silenced() -> Iterator[None]:
-    """Send what native code writes to file descriptor 2 nowhere. Python's own exceptions are not affected."""
+    """Discard what native code writes to file descriptor 2; Python's own exceptions are not affected."""
     if sys.stderr is not None:
         sys.stderr.flush()
     try:
@@ -32,7 +32,7 @@ def native_stderr_silenced() -> Iterator[None]:
 
 
 class _QuietImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a module as ever, and keeps its native code silent while it is loaded."""
+    """Finds a module as usual, and silences its native code while it is loaded."""
 
     def __init__(self, name: str):
         self.name = name

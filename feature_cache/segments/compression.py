@@ -126,7 +126,7 @@ def decompress(chunk: bytes, size: int) -> bytes:
 
 
 def for_all(work: Callable[[int], None], count: int) -> None:
-    """Call ``work(number)`` for all numbers below `count`, in threads where that pays."""
+    """Call ``work(number)`` for all numbers below `count`, in threads where that is faster."""
     if count < THREAD_BLOCKS:
         for number in range(count):
             work(number)

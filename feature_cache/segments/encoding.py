@@ -39,7 +39,7 @@ class Rounding:
     _power: float = 0.0
 
     def add(self, exact: np.ndarray, stored: np.ndarray) -> None:
-        """Count rows, as they were and as they are read back; what is infinite or not a number is left out."""
+        """Add rows, as they were computed and as they are read back; infinite values and NaN are left out."""
         finite = np.isfinite(exact)
         exact = exact[finite].astype(np.float64)
         difference = np.abs(exact - stored[finite])
@@ -49,7 +49,7 @@ class Rounding:
 
     @property
     def relative(self) -> float:
-        """Root of the mean square of the error, divided by that of the features."""
+        """The root mean square of the error, divided by that of the features."""
         return float(np.sqrt(self._error / self._power)) if self._power else 0.0
 
     def as_dict(self) -> dict[str, float]:
@@ -62,7 +62,7 @@ def decoded_dtype(spec: FeatureSpec) -> np.dtype:
 
 
 def decode(stored: np.ndarray, spec: FeatureSpec, parameters: Parameters) -> np.ndarray:
-    """Rows as they are read, from rows as they are stored."""
+    """The rows as they are read, decoded from the rows as they are stored."""
     return stored * parameters["scale"] if spec.dtype == "int8" else stored
 
 
@@ -91,25 +91,25 @@ def int8_parameters(largest: np.ndarray) -> Parameters:
 
 
 def to_int8(features: np.ndarray, parameters: Parameters) -> np.ndarray:
-    """Codes of -127 to 127."""
+    """The int8 codes of rows, from -127 to 127."""
     return np.clip(np.rint(features / parameters["scale"]), -127, 127).astype(np.int8)
 
 
 def to_axes(features: np.ndarray, parameters: Parameters) -> np.ndarray:
-    """Coordinates on principal axes: shape (n, k), float32."""
+    """The coordinates of rows on the principal axes: shape (n, k), float32."""
     flat = features.reshape(len(features), -1).astype(np.float32)
     return (flat - parameters["mean"]) @ parameters["axes"].T
 
 
 def as_read(features: np.ndarray, spec: FeatureSpec, parameters: Parameters) -> np.ndarray:
-    """What `spec` would have one read of `features`: rounded, or on its axes."""
+    """The `features` as they are read after coding by `spec`: rounded, or projected on its axes."""
     if spec.dtype == "int8":
         return decode(to_int8(features, parameters), spec, parameters)
     return to_axes(features, parameters) if spec.coding else to_dtype(features, spec)
 
 
 def digest(parameters: Parameters) -> str:
-    """Eight hexadecimal digits that identify parameters."""
+    """Eight hexadecimal digits that identify the parameters of a coding."""
     state = hashlib.blake2b(digest_size=4)
     for name in sorted(parameters):
         array = np.ascontiguousarray(parameters[name])
@@ -118,5 +118,5 @@ def digest(parameters: Parameters) -> str:
 
 
 def fits(spec: FeatureSpec, parameters: Parameters) -> bool:
-    """Whether these are the parameters that `spec` names."""
+    """Whether these are the parameters whose digest `spec` names."""
     return (spec.coding or "").rpartition("-")[2] == (digest(parameters) if parameters else "")

@@ -41,10 +41,10 @@ ZSTD_FILTER = 32015
 
 
 def rows_per_block(row_bytes: int) -> int:
-    """Rows of a block, for rows of `row_bytes` bytes as they are stored."""
+    """The number of rows in a block, for rows that take `row_bytes` bytes as they are stored."""
     return max(1, BLOCK_BYTES // max(row_bytes, 1))
 
 
 def block_check(stored: Any) -> int:
-    """XXH3-64 of the bytes of a block as they are stored (https://xxhash.com)."""
+    """The check of a block: XXH3-64 of its bytes as they are stored (https://xxhash.com)."""
     return xxhash.xxh3_64_intdigest(stored)

@@ -72,7 +72,7 @@ class Window:
         return (max(places) - min(places) + max(part.nbytes for part in rows)) // step * rows[0].shape[1] < 2**62
 
     def places(self, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Where rows ``numbers[i]`` of maps ``parts[i]`` are, for `gather`: shape (n,), int64."""
+        """The places of rows ``numbers[i]`` of maps ``parts[i]``, for `gather`: shape (n,), int64."""
         return (self.addresses[parts] + numbers * self._row_bytes - self._base) // self._step
 
     def gather(self, places: np.ndarray) -> np.ndarray:
@@ -81,7 +81,7 @@ class Window:
 
 
 class _Strided:
-    """Describes overlapping items in memory to NumPy."""
+    """An array interface that describes overlapping items in memory to NumPy."""
 
     def __init__(self, base: int, count: int, step: int, item_bytes: int) -> None:
         self.__array_interface__ = {
@@ -94,7 +94,7 @@ class _Strided:
 
 
 def _limits() -> tuple[float, float]:
-    """Maps that may be open, and bytes of the address space that are left."""
+    """The number of maps that may be open, and the bytes of address space that are left."""
     if resource is None:
         return 256, math.inf
     files, memory = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS))

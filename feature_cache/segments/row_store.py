@@ -26,7 +26,7 @@ TRIES = 10
 
 
 class Gone(Exception):
-    """A segment is not what the index says any more: it was compacted, set aside or removed: look up again."""
+    """A segment is not what the index says any more: it was compacted, set aside or removed."""
 
 
 class RowStore:
@@ -110,7 +110,7 @@ class RowStore:
         return raw.view(first.dtype).reshape(len(ids), *first.row_shape)
 
     def view(self, start: int, stop: int) -> np.ndarray | None:
-        """Rows with ids `start` to `stop` without a copy, read-only; None where they are not in one map."""
+        """The rows with ids `start` to `stop`, read-only and without a copy; None where they are not in one map."""
         starts = self._index.starts
         number = int(starts.searchsorted(start, side="right")) - 1
         part, rows = self.segment(number), self._maps[number]
@@ -124,7 +124,7 @@ class RowStore:
         return raw.view(part.dtype).reshape(stop - start, *part.row_shape)
 
     def _locate(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Segment number, and number of the row in it."""
+        """For each id, the number of its segment and the number of the row in that segment."""
         parts = np.searchsorted(self._index.starts, ids, side="right") - 1
         return parts, ids - self._index.starts[parts]
 
@@ -149,7 +149,7 @@ class RowStore:
         return part
 
     def _is_indexed(self, number: int, part: Segment) -> bool:
-        """Whether a segment is what the index says."""
+        """Whether the index describes a segment as it is."""
         listed, start = self._index.listed[number], int(self._index.starts[number])
         rows = slice(start, start + listed.rows)
         return (
@@ -164,7 +164,7 @@ class RowStore:
             self._maps[number] = mapped[part.offset :].reshape(len(part), part.row_bytes)
 
     def _widen(self, numbers: list[int]) -> None:
-        """Open these segments, and take those that are mapped into the window."""
+        """Open these segments, and add those that are mapped to the window."""
         for number in numbers:
             self.segment(number)
         with self._lock:
@@ -219,7 +219,7 @@ class RowStore:
             compression.for_all(load, len(blocks))
 
     def _check(self, ids: np.ndarray, parts: np.ndarray, numbers: np.ndarray, raw: np.ndarray) -> None:
-        """Compare the blocks of these rows, of bytes `raw`, with what was written, where that has not been done."""
+        """Compare the blocks of these rows, whose bytes are `raw`, with their checks, unless that has been done."""
         new = np.flatnonzero(~self._checked[ids])
         if not len(new):
             return
@@ -242,7 +242,7 @@ class RowStore:
                     self._checked[start + first : start + last] = True
 
     def _stored(self, number: int, first: int, last: int) -> bytes | np.ndarray:
-        """Rows `first` to `last` of one segment as they are in the file."""
+        """The bytes of rows `first` to `last` of one segment, as they are in the file."""
         part, rows = self.segment(number), self._maps[number]
         if rows is not None:
             return rows[first:last]
@@ -258,7 +258,7 @@ def _altered(part: Segment, block: int) -> DamagedFile:
 
 @contextlib.contextmanager
 def _opened(part: Segment) -> Iterator[int]:
-    """A file descriptor of a segment; `Gone` when the file is."""
+    """A file descriptor of a segment; raises `Gone` when its file has been removed."""
     try:
         stream = open_regular(part.path)
     except FileNotFoundError as error:

@@ -78,7 +78,7 @@ class Segment:
 
     @cached_property
     def row_bytes(self) -> int:
-        """Bytes of a row as it is stored, before compression."""
+        """The bytes of a stored row before compression."""
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
 
 
@@ -237,7 +237,7 @@ def checksum(
     check: np.ndarray,
     coding: Parameters,
 ) -> str:
-    """Hexadecimal XXH3-128 of all that a segment holds but the features, which `check` covers."""
+    """Hexadecimal XXH3-128 of everything in a segment except the features, which `check` covers."""
     state = xxhash.xxh3_128()
     state.update(json.dumps([texts["spec"], texts["provenance"], [int(side) for side in shape], dtype.str]).encode())
     for column in (digests, views, check, *(coding[name] for name in sorted(coding))):

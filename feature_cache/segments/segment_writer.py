@@ -73,12 +73,12 @@ def write(
 
 
 def new_path(folder: Path) -> Path:
-    """A name for a segment that no other has."""
+    """A path for a new segment, with a name that no other segment has."""
     return folder / f"segment-{uuid.uuid4().hex}.h5"
 
 
 def timestamp() -> str:
-    """The time now, as provenance gives it."""
+    """The current time in the form in which provenance records it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 

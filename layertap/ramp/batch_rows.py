@@ -1,4 +1,4 @@
-"""Features of batches of pixels: those that the cache holds are read, and the rest computed and kept.
+"""Features of batches of pixels: those that are in the cache are read, and the others computed and stored.
 
 Keras is loaded only where something has to be computed.
 """
@@ -31,18 +31,18 @@ from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.extraction.stages import FeatureWriter
 from transfer.hardware import cores
 
-# Rows of predictions that are collected before they are written, and their bytes.
+# The most rows, and bytes of rows, that are collected during predictions before they are written.
 HELD_ROWS = 1000
 HELD_BYTES = 64 * 2**20
 
 
 class BatchRows:
-    """The features of one request in one cache, for all classifiers of this process that ask for them.
+    """The features of one request in one cache, shared by all classifiers of this process that need them.
 
     Parameters
     ----------
     request : FeatureRequest
-        Of plain images, stored as float32.
+        It is of images without augmentation, stored as float32.
     cache : FeatureCache
     """
 
@@ -61,21 +61,21 @@ class BatchRows:
     def of_epoch(
         self, batches: Iterable[tuple[Any, Any]], count: int
     ) -> tuple[Features | Joined, np.ndarray, np.ndarray]:
-        """The features of all images of an epoch, and their targets; what is missing is computed in one pass.
+        """The features of all images of an epoch, and their targets; missing features are computed in one pass.
 
         Parameters
         ----------
         batches : iterable of (X, y)
-            Images, as `as_pixels` takes them, and targets; no more of them are asked for than make up the epoch.
+            Images, as `as_pixels` takes them, and targets; no more batches are drawn than make up the epoch.
         count : int
-            Images of an epoch.
+            The number of images of an epoch.
 
         Returns
         -------
         features : Features or Joined, of shape (count, ...), float32
-            Read from disk as they are used; the rows of several layers are flattened and side by side.
+            Rows are read from disk when they are used; those of several layers are flattened and joined.
         targets : ndarray of shape (count, ...)
-        contents : ndarray of shape (count,), int
+        groups : ndarray of shape (count,), int
             Equal for images of the same pixels.
 
         Raises
@@ -93,11 +93,11 @@ class BatchRows:
         targets: list[np.ndarray] = []
         self._compute(self._missing(batches, count, digests, targets), count)
         every = np.concatenate(digests)
-        contents = np.unique(every, axis=0, return_inverse=True)[1].reshape(-1)
-        return self.features(every), np.concatenate(targets), contents
+        groups = np.unique(every, axis=0, return_inverse=True)[1].reshape(-1)
+        return self.features(every), np.concatenate(targets), groups
 
     def of_batch(self, X: Any) -> np.ndarray:
-        """The features of a batch; what is computed for it is written together with what comes later.
+        """The features of a batch; features that are computed for it are written later, with those of other batches.
 
         Parameters
         ----------
@@ -116,28 +116,28 @@ class BatchRows:
         """
         pixels = as_pixels(X, self._size)
         digests = digests_of(pixels)
-        kept = self._kept(digests)
+        stored = self._is_stored(digests)
         names = [digest.tobytes() for digest in digests]
-        missing = {name: place for place, name in enumerate(names) if not kept[place] and name not in self._held}
+        missing = {name: place for place, name in enumerate(names) if not stored[place] and name not in self._held}
         if missing:
             places = list(missing.values())
             self._hold(digests[places], pixels[places], len(pixels))
         parts = []
         for number, space in enumerate(self._spaces):
-            if kept.all():
+            if stored.all():
                 parts.append(space.rows(digests)[:])
                 continue
-            held = np.stack([self._held[name][number] for name, there in zip(names, kept, strict=True) if not there])
-            rows = held if not kept.any() else np.empty((len(pixels), *held.shape[1:]), np.float32)
-            if kept.any():
-                rows[~kept], rows[kept] = held, space.rows(digests[kept])[:]
+            held = np.stack([self._held[name][number] for name, known in zip(names, stored, strict=True) if not known])
+            rows = held if not stored.any() else np.empty((len(pixels), *held.shape[1:]), np.float32)
+            if stored.any():
+                rows[~stored], rows[stored] = held, space.rows(digests[stored])[:]
             parts.append(rows)
         if missing:
             self._write_if_due()
         return parts[0] if len(parts) == 1 else np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
     def complete(self, stored: Features | Joined, layers: tuple[str, ...]) -> None:
-        """Compute what is missing from the whole outputs `stored` of some layers for the same images.
+        """Compute missing features from the complete outputs `stored` of some layers for the same images.
 
         Raises
         ------
@@ -146,24 +146,24 @@ class BatchRows:
         """
         digests, views = stored.keys()
         first = np.unique(digests, axis=0, return_index=True)[1]
-        lacking = first[~self._kept(digests[first])]
+        lacking = first[~self._is_stored(digests[first])]
         size = self._batch_size()
         parts = (lacking[start : start + size] for start in range(0, len(lacking), size))
         self._compute((Batch(digests[part], views[part], stored[part]) for part in parts), len(lacking), layers)
 
     def features(self, digests: np.ndarray) -> Features | Joined:
-        """The features of these images, which are in the cache.
+        """The features of images that are all in the cache.
 
         Raises
         ------
         MissingFeatures
-            When some are not.
+            When some are missing.
         """
         parts = [space.rows(digests) for space in self._spaces]
         return parts[0] if len(parts) == 1 else Joined(parts)
 
     def write(self) -> None:
-        """Write what is held.
+        """Write the rows that are held in memory.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class BatchRows:
             self._look()
 
     def _write_if_due(self) -> None:
-        """Let the thread write what is held, once there is enough of it."""
+        """Let the thread write the rows that are held, once there are enough of them."""
         new = len(self._held) - (len(self._writing[1]) if self._writing else 0)
         row_bytes = sum(row.nbytes for row in next(iter(self._held.values())))
         if new >= min(HELD_ROWS, HELD_BYTES // max(1, row_bytes)):
@@ -187,7 +187,7 @@ class BatchRows:
             self._held_seconds = 0.0
 
     def _settle(self) -> None:
-        """Wait until the thread has written what it was given, which is then in the cache."""
+        """Wait until the thread has written its rows, which are in the cache then."""
         writing, self._writing = self._writing, None
         if writing:
             writing[0].result()
@@ -211,8 +211,8 @@ class BatchRows:
     def _look(self) -> None:
         self._spaces = [space.again() for space in self._spaces]
 
-    def _kept(self, digests: np.ndarray) -> np.ndarray:
-        """Which images have a row in all spaces."""
+    def _is_stored(self, digests: np.ndarray) -> np.ndarray:
+        """Whether each image has a row in all spaces."""
         return np.all([space.has(digests) for space in self._spaces], axis=0)
 
     def _batch_size(self) -> int:
@@ -221,7 +221,7 @@ class BatchRows:
     def _missing(
         self, batches: Iterable[tuple[Any, Any]], count: int, digests: list[np.ndarray], targets: list[np.ndarray]
     ) -> Iterator[Batch]:
-        """Batches of the images of an epoch that have no row, each once; digests and targets of all are noted."""
+        """Batches of the images of an epoch that have no row, each once; `digests` and `targets` are filled."""
         size, seen = self._batch_size(), set()
         waiting: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray]]] = {}  # by the shape of the image
         for X, y in batches:
@@ -229,7 +229,7 @@ class BatchRows:
             digests.append(digests_of(pixels))
             targets.append(np.asarray(y))
             count -= len(pixels)
-            for place in np.flatnonzero(~self._kept(digests[-1])):
+            for place in np.flatnonzero(~self._is_stored(digests[-1])):
                 if (name := digests[-1][place].tobytes()) not in seen:
                     seen.add(name)
                     waiting.setdefault(pixels.shape[1:], []).append((digests[-1][place], pixels[place]))
@@ -270,7 +270,7 @@ _shared: dict[tuple[Any, ...], BatchRows] = {}
 
 
 def rows_for(request: FeatureRequest, root: Path) -> BatchRows:
-    """The rows of a request in the cache folder `root`, the same for all who ask in this process."""
+    """The rows of a request in the cache folder `root`; one object for the whole process."""
     key = (root.resolve(), *(spec.to_json() for spec in request.specs))
     if key not in _shared:
         rows = _shared[key] = BatchRows(request, FeatureCache(root))

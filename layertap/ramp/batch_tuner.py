@@ -1,4 +1,4 @@
-"""`BatchTuner`: fine-tuning on what a RAMP workflow hands to a classifier."""
+"""`BatchTuner`: fine-tuning on the batches of images that a RAMP workflow passes to a classifier."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
 FILE = "tuned.npz"
-# From features of shape (n, d), labels and groups, which are equal for images of the same pixels, to the kernel
-# (d, classes) and the bias (classes,) of a linear classifier.
+# A function of features of shape (n, d), labels and groups, which are equal for images of the same pixels, that returns
+# the kernel (d, classes) and the bias (classes,) of a linear classifier.
 Probe = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class BatchTuner:
-    """Trains the end of a net, on activations of its beginning that the cache holds (see `FineTuner`).
+    """Trains the last layers of a net on cached activations of the layers before them (see `FineTuner`).
 
-    It can be pickled where `probe` and `split` can.
+    A tuner can be pickled if `probe` and `split` can.
 
     Parameters
     ----------
     features : BatchFeatures
-        What the classifier reads: one layer.
+        The features of the layer that the classifier reads; it is a single one.
     probe : callable
         The classifier that training starts from, such as a `layertap.ramp.StartingClassifier` (see `Probe`).
     split : callable, optional
@@ -47,9 +47,17 @@ class BatchTuner:
     Attributes
     ----------
     classes_ : ndarray of shape (k,), int
-        Those that some image to train on had.
+        The classes that occur among the training images.
     n_classes_ : int
-        Columns of the targets.
+        The number of columns of the targets.
+
+    Examples
+    --------
+    >>> from layertap.ramp import BatchFeatures, Recipe, StartingClassifier
+    >>> features = BatchFeatures("glyphnet", "block4_pool", pool="avg", size=(32, 32), cache="features")
+    >>> tuner = BatchTuner(features, StartingClassifier("ridge"), recipe=Recipe(epochs=20))
+    >>> tuner.fit(batches, count).predict_proba(batch).shape  # doctest: +SKIP
+    (2, 10)
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class BatchTuner:
         self.unfreeze_from = unfreeze_from
         self.recipe = recipe
         self._tuner: FineTuner | None = None
-        self._weights: list[np.ndarray] = []  # trained ones, after it has been pickled
+        self._weights: list[np.ndarray] = []  # the trained weights, after the tuner has been unpickled
 
     def fit(self, batches: Iterable[tuple[Any, Any]], count: int) -> Self:
         """Train on the `count` images of an epoch, with one-hot targets (see `BatchRows.of_epoch`).
@@ -75,7 +83,7 @@ class BatchTuner:
         Raises
         ------
         InvalidChoice
-            When there is nothing before the trained layers to be kept, or no such layer.
+            When there is no such layer, or no layer before the trained ones whose activations can be cached.
         BadData
             When the images are not as the net takes them, or of one class.
         LayertapError
@@ -85,25 +93,25 @@ class BatchTuner:
         backbone = request.build()  # of its own: it is trained in place
         cut = cut_of(request, backbone, self.unfreeze_from)
         self._kept, read = self.features.at(cut.layers, "none"), self.features.rows
-        rows, targets, contents = self._kept.of_epoch(batches, count)
+        rows, targets, groups = self._kept.of_epoch(batches, count)
         read.complete(rows, cut.layers)
 
         def probe(
-            digests: np.ndarray, views: np.ndarray, labels: np.ndarray, together: np.ndarray
+            digests: np.ndarray, views: np.ndarray, labels: np.ndarray, groups: np.ndarray
         ) -> tuple[np.ndarray, np.ndarray]:
             features = read.features(digests)
             # Submissions that were written by earlier versions have a probe without groups.
-            groups = [together] * (len(inspect.signature(self.probe).parameters) > 2)
-            return self.probe(features[:].reshape(len(features), -1), labels, *groups)
+            more = [groups] * (len(inspect.signature(self.probe).parameters) > 2)
+            return self.probe(features[:].reshape(len(features), -1), labels, *more)
 
         labels = targets.argmax(axis=1)
         self.n_classes_, self.classes_ = targets.shape[1], np.unique(labels)
-        self._tuner = self._tuner_of(request, backbone, cut, probe).fit(rows, labels, contents)
+        self._tuner = self._tuner_of(request, backbone, cut, probe).fit(rows, labels, groups)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of shape (n, n_classes) of a batch; 0 for a class that no image to train on had."""
-        if self._tuner is None:  # it has been saved, or pickled
+        """Probabilities of shape (n, n_classes) for a batch; 0 for a class that no training image has."""
+        if self._tuner is None:  # the tuner has been loaded or unpickled
             request = self.features.request
             backbone = request.build()
             cut = cut_of(request, backbone, self.unfreeze_from)
@@ -114,23 +122,23 @@ class BatchTuner:
         return probabilities
 
     def save(self, folder: Path) -> None:
-        """Write ``tuned.npz`` into `folder`: the trained weights, which `load` reads."""
+        """Write the trained weights to ``tuned.npz`` in `folder`, which `load` reads."""
         state = self.__getstate__()
         weights = {f"weights-{number}": array for number, array in enumerate(state["_weights"])}
         np.savez(folder / FILE, classes=self.classes_, n_classes=self.n_classes_, **weights)
 
     def load(self, folder: Path) -> Self:
-        """Take over what a tuner of the same parameters has saved.
+        """Load the weights that a tuner with the same parameters has saved.
 
         Raises
         ------
         DamagedFile
-            When it cannot be read.
+            When the file cannot be read.
         """
         try:
-            found = read_arrays(folder / FILE)
-            self.classes_, self.n_classes_ = found["classes"], int(found["n_classes"])
-            self._weights = [found[f"weights-{number}"] for number in range(len(found) - 2)]
+            arrays = read_arrays(folder / FILE)
+            self.classes_, self.n_classes_ = arrays["classes"], int(arrays["n_classes"])
+            self._weights = [arrays[f"weights-{number}"] for number in range(len(arrays) - 2)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"the tuned weights in {folder} cannot be read ({error}); train them again.") from error
         request = self.features.request

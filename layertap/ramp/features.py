@@ -1,4 +1,4 @@
-"""`BatchFeatures`: the features of what a RAMP workflow hands to a classifier, for the heads of its submission."""
+"""`BatchFeatures`: the features of the batches of images that a RAMP workflow passes to a classifier."""
 
 from __future__ import annotations
 
@@ -21,31 +21,40 @@ from transfer.nets.catalogue import Net
 class BatchFeatures:
     """Cached features of batches of images, found by the images' pixels.
 
-    It holds no features and no net, and can be pickled.
+    An object of this class holds neither features nor a net, and can be pickled.
 
     Parameters
     ----------
     net : str
         One of ``layertap nets``, or the path of a ``.keras`` file.
     layer : str or sequence of str, optional
-        By default the net's readout; the features of several are flattened and put side by side.
+        By default the net's readout; the features of several layers are flattened and joined.
     pool : {'avg', 'max', 'flatten', 'none'}, optional
-        What is done to the spatial axes; by default what is customary for the net.
+        How the spatial axes are pooled; by default as is customary for the net.
     size : (height, width), optional
-        Of the images; by default the net's own.
+        The size of the images; by default the net's own.
     weights : {'imagenet', 'none'} or path, optional
-        By default ``imagenet``, or the net's own; ``none`` are random ones, by `seed`.
+        By default ``imagenet``, or the weights in the net's file; ``none`` draws random ones by `seed`.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
-        What the net expects pixels to become; by default the net's own.
+        How pixels are scaled for the net; by default the net's own way.
     seed : int
-        Of random weights.
+        The seed of random weights.
     cache : path, optional
         The cache folder; by default ``$LAYERTAP_CACHE``, or ``./features``.
 
     Raises
     ------
     LayertapError
-        When the net is not to be had, or a parameter has a value that is not allowed.
+        When the net is not available, or a parameter has a value that is not allowed.
+
+    Examples
+    --------
+    >>> features = BatchFeatures("glyphnet", "block4_pool", pool="avg", size=(32, 32), cache="features")
+    >>> features.request.layers
+    ('block4_pool',)
+    >>> batch = np.zeros((2, 32, 32, 3), np.uint8)
+    >>> features(batch).shape  # doctest: +SKIP
+    (2, 256)
     """
 
     def __init__(
@@ -68,7 +77,7 @@ class BatchFeatures:
 
     @property
     def rows(self) -> BatchRows:
-        """What finds and computes them, shared by all of this process who want the same."""
+        """The object that looks the rows up and computes them; one for all of the process that need the same."""
         if self._rows is None:
             self._rows = rows_for(self.request, as_cache(self.cache).root)
         return self._rows
@@ -85,7 +94,7 @@ class BatchFeatures:
     def of_epoch(
         self, batches: Iterable[tuple[Any, Any]], count: int
     ) -> tuple[Features | Joined, np.ndarray, np.ndarray]:
-        """Features, targets and contents of the `count` images of an epoch (see `BatchRows.of_epoch`)."""
+        """Features, targets and groups of the `count` images of an epoch (see `BatchRows.of_epoch`)."""
         return self.rows.of_epoch(batches, count)
 
     def __call__(self, X: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pixels of a RAMP workflow: from what it reads to what a net is given, and from its batches to that."""
+"""Images of a RAMP workflow: how its files and its batches become the pixels that a net takes."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def fitted(x: np.ndarray, size: tuple[int, int], fit: str = "stretch", interpola
     ------
     BadData
         For other shapes and values.
+
+    Examples
+    --------
+    >>> image = fitted(np.ones((40, 30), bool), (32, 32))
+    >>> image.shape, image.max()
+    ((32, 32, 3), np.uint8(255))
     """
     x = np.asarray(x)
     if x.ndim == 3 and x.shape[2] == 1:
@@ -70,7 +76,7 @@ def as_pixels(X: Any, size: tuple[int, int]) -> np.ndarray:
         Of any numeric dtype, from 0 (black) to 255; fractions are rounded. RAMP workflows put the channel of images of
         shape (height, width) first.
     size : (height, width)
-        That the images have to have.
+        The size that the images must have.
 
     Returns
     -------
@@ -104,7 +110,7 @@ def as_pixels(X: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def digests_of(pixels: np.ndarray) -> np.ndarray:
-    """The digest of each image, as that of an array: gray ones are of shape (height, width).
+    """The digest of each image as an array; gray images have the shape (height, width) there.
 
     Parameters
     ----------

@@ -26,11 +26,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 PROBLEM_FILE, SUBMISSIONS = "problem.py", "submissions"
 PREPROCESSOR_FILE, CLASSIFIER_FILE = "image_preprocessor.py", "batch_classifier.py"
 STARTING_KIT = "starting_kit"
-VALID = 0.2  # of the images to train on, where there are no folds
-# What some installations of scikit-image read, and others do not.
+VALID = 0.2  # the share of the training images that is held out, without folds
+# Formats that only some installations of scikit-image read.
 NOT_READ_EVERYWHERE = ("HEIF", "AVIF")
 ORDER_KEY = int.from_bytes(b"layertap ramp kit", "big")
-# What `get_cv` says.
+# The body of the function `get_cv`.
 PLAIN_CV = """\
     _, X = folder_X
     cv = {0}
@@ -40,7 +40,7 @@ GROUPED_CV = """\
     table = pd.read_csv(os.path.join(folder, os.pardir, "train.csv"), index_col="id")
     cv = {0}
     return list(cv.split(X, y, table["group"].loc[X])){1}  # copies of an image stay together"""
-# What the line `workflow = ` says, and what it needs.
+# The class in the line `workflow = ` of a kit, and the import that it needs.
 WORKFLOWS = {
     "layertap": ("ImageClassifier", "\nfrom layertap.ramp import ImageClassifier"),
     "rampwf": ("rw.workflows.ImageClassifier", ""),
@@ -48,12 +48,12 @@ WORKFLOWS = {
 
 
 def filled(template: str, **values: Any) -> str:
-    """The text of a template with these values."""
+    """The text of a template, with these values filled in."""
     return Template((TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")).substitute(values)
 
 
 def literal(value: Any) -> str:
-    """A value as it stands in code: texts, and lists of them, in double quotes."""
+    """A value as Python code: texts, and lists of texts, in double quotes."""
     return repr(value) if isinstance(value, tuple | int) else json.dumps(value, ensure_ascii=False)
 
 
@@ -69,10 +69,10 @@ def is_kit(folder: Path) -> bool:
 
 
 def random_order(count: int, seed: int) -> np.ndarray:
-    """The places of so many images in a kit.
+    """A random order of `count` images, for their names in a kit.
 
-    They are drawn from a random stream of its own. A stream that begins with the seed alone is the one by which many
-    sources were shuffled, and ``default_rng(seed).permutation(n)`` would undo that: it would sort a kit by class.
+    It is drawn from a random stream of its own. Many sources were shuffled by the stream of the seed alone, and
+    ``default_rng(seed).permutation(n)`` would undo that: it would sort the kit by class.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def copy_images(
     decoding: Decoding = DEFAULT,
     remarks: Remarks | None = None,
 ) -> tuple[list[str], np.ndarray, list[Unreadable]]:
-    """Copy the images of a data set into `folder`, numbered in random order: names and order tell no class.
+    """Copy the images of a data set into `folder`, numbered in random order, so that no name hints at a class.
 
     A file is copied byte for byte where `skimage.io.imread`, the reader of RAMP workflows, reads the very pixels that
     features are computed from: upright, gray or RGB, of 8 bits. For other files, and for arrays, these pixels are
@@ -101,13 +101,13 @@ def copy_images(
     decoding : Decoding
         How stored values become pixels.
     remarks : Remarks, optional
-        Where it is noted what decoding has guessed or left out.
+        It collects what decoding has guessed or left out.
 
     Returns
     -------
     names : list of str
         The file of each image; empty for the unreadable.
-    contents : ndarray of shape (n,), int64
+    groups : ndarray of shape (n,), int64
         Equal for images of the same pixels.
     unreadable : list of Unreadable
     """
@@ -141,14 +141,14 @@ def write_kit(
     title: str,
     names: Sequence[str],
     labels: np.ndarray,
-    contents: np.ndarray,
+    groups: np.ndarray,
     parts: tuple[np.ndarray, np.ndarray],
     *,
     folds: int | None = None,
     workflow: str = "layertap",
     seed: int = 0,
 ) -> None:
-    """Write all of a kit but its images.
+    """Write everything of a kit except its images.
 
     Parameters
     ----------
@@ -156,41 +156,41 @@ def write_kit(
         File names of the images.
     labels : ndarray of shape (n,), str
         Their classes, which become numbers by their order.
-    contents : ndarray of shape (n,), int64
-        Equal for copies of an image, which folds keep together.
+    groups : ndarray of shape (n,), int64
+        Equal for copies of an image, which stay together in folds.
     parts : (ndarray, ndarray)
         Positions of the images to train on, and of those to test on.
     folds : int, optional
-        Of the cross-validation; by default one split with a share of 0.2 held out.
+        The folds of the cross-validation; by default one split that holds out a share of 0.2.
     workflow : {'layertap', 'rampwf'}
-        Whose `ImageClassifier`.
+        The package whose `ImageClassifier` the kit uses.
 
     Raises
     ------
     BadData
-        When some class has too few images to train on.
+        When a class has too few images to train on.
     """
     classes, numbers = np.unique(labels, return_inverse=True)
-    grouped = len(np.unique(contents[parts[0]])) < len(parts[0])
-    different = np.unique(np.stack([numbers[parts[0]], contents[parts[0]]]), axis=1)[0]
+    grouped = len(np.unique(groups[parts[0]])) < len(parts[0])
+    different = np.unique(np.stack([numbers[parts[0]], groups[parts[0]]]), axis=1)[0]
     counts = np.bincount(different, minlength=len(classes))
     _require_enough(classes, counts, folds)
     for name, part in zip(("train.csv", "test.csv"), parts, strict=True):
         with_groups = grouped and name == "train.csv"
-        rows = [(names[i], int(numbers[i]), *[int(contents[i])] * with_groups) for i in part]
+        rows = [(names[i], int(numbers[i]), *[int(groups[i])] * with_groups) for i in part]
         with (folder / "data" / name).open("w", newline="", encoding="utf-8") as stream:
             written = csv.writer(stream, lineterminator="\n")
             written.writerow(["id", "class", *["group"] * with_groups])
-            written.writerows(sorted(rows))  # in the random order of the names
+            written.writerows(sorted(rows))  # by name, and so in random order
     about = {"title": title, "n_classes": len(classes), "n_train": len(parts[0]), "n_test": len(parts[1])}
-    made, imports = WORKFLOWS[workflow]
+    workflow_class, imports = WORKFLOWS[workflow]
     splitter, cv = _cross_validation(grouped, folds, int(counts.min()), seed)
     problem = filled(
         "problem",
         **{**about, "title": literal(title)},
         imports=f"from sklearn.model_selection import {splitter}{imports}",
         class_names="".join(f"\n    {literal(str(name))}," for name in classes),
-        workflow=made,
+        workflow=workflow_class,
         cv=cv,
     )
     needed = ["ramp-workflow", "scikit-image", "keras", "tensorflow"] + ["layertap"] * (workflow == "layertap")
@@ -226,7 +226,7 @@ def _cross_validation(grouped: bool, folds: int | None, least: int, seed: int) -
 
 
 def keep_submissions(old: Path, new: Path) -> None:
-    """Copy the submissions of a kit that is replaced, but for the one to start from."""
+    """Copy the submissions of a kit that is replaced, except the one that every kit starts with."""
     if (old / SUBMISSIONS).is_dir():
         for folder in (old / SUBMISSIONS).iterdir():
             if folder.is_dir() and folder.name != STARTING_KIT:
@@ -235,7 +235,7 @@ def keep_submissions(old: Path, new: Path) -> None:
 
 
 def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) -> None:
-    """Raise BadData where scikit-learn could not split as `problem.py` says; `counts` are of images by class."""
+    """Raise BadData if scikit-learn cannot split images as `problem.py` does; `counts` are the images of each class."""
     least = folds or 2
     if counts.min() < least:
         rarest = int(counts.argmin())
@@ -252,7 +252,7 @@ def _require_enough(classes: np.ndarray, counts: np.ndarray, folds: int | None) 
 
 
 def _copy(source: ImageSource, folder: Path, stem: str, decoding: Decoding) -> tuple[str, bytes, list[str]]:
-    """Copy an image; the name of the file, the digest of its pixels, and what decoding has guessed."""
+    """Copy an image; return the name of the file, the digest of its pixels, and what decoding has guessed."""
     _, picture = source.load()
     suffix = f".{picture.format.lower()}"
     pixels = to_pixels(picture, None, name=str(source), decoding=decoding)

@@ -1,4 +1,4 @@
-"""A RAMP kit as it is on disk: its problem, its data, and which of its images cannot be used."""
+"""A RAMP kit on disk: its problem, its data, and the images that cannot be used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from feature_cache.errors import BadData, BadImage, unknown
 from feature_cache.files.checked import read_bytes, require_regular
 from layertap.ramp.images import read_image
 from layertap.ramp.kit import PROBLEM_FILE, SUBMISSIONS, require_kit
-from layertap.ramp.transforms.code_loading import load, ramp_workflow, told
+from layertap.ramp.transforms.code_loading import error_line, load, ramp_workflow
 from layertap.ramp.trials.generators import paths_of
 from transfer.hardware import cores
 
@@ -31,17 +31,17 @@ EXTERNAL = "external_imports"  # a folder of modules that submissions may import
 
 @dataclass
 class Part:
-    """The training or the test data of a kit: what `get_train_data` gives, without images that cannot be used.
+    """The training or the test data of a kit, without images that cannot be used.
 
     Attributes
     ----------
     X
-        As the workflow takes it; of image kits, a folder and an array of ids.
+        The value that the workflow takes; for image kits, a folder and an array of ids.
     y : ndarray of shape (n,), or None where it is secret
     bad_positions : list of int
-        Of the images that were left out.
+        The positions of the images that were left out.
     bad : list of str
-        A line for each, which says where it is named, and why.
+        A line for each of them: where it is named, and why it cannot be used.
     """
 
     X: Any
@@ -51,20 +51,20 @@ class Part:
 
 
 class Kit:
-    """The kit in a folder. Its ``problem.py`` is run.
+    """The kit in a folder. Creating this object runs the kit's ``problem.py``.
 
     Parameters
     ----------
     folder : Path
     checked : dict, optional
-        With the positions of images that cannot be used, under ``bad``, for each part, where that is known already.
+        The positions of images that cannot be used, under ``bad``, for each part; by default all images are read.
 
     Raises
     ------
     InvalidChoice
         When there is no ``problem.py``.
     BadData
-        When it raises, or lacks something.
+        When ``problem.py`` raises an error, or lacks a name.
     MissingDependency
         When ramp-workflow is not installed.
     """
@@ -86,10 +86,11 @@ class Kit:
                 raise BadData(f"{file} lacks {name}; see the kits of ramp-workflow.")
 
     def train(self) -> Part:
+        """The training data."""
         return self._part("train")
 
     def test(self) -> Part | None:
-        """None for a kit without test data."""
+        """The test data, or None for a kit without any."""
         return self._part("test")
 
     def submission(self, name: str) -> Path:
@@ -98,7 +99,7 @@ class Kit:
         Raises
         ------
         InvalidChoice
-            When there is none of this name.
+            When there is no submission of this name.
         """
         names = self.submissions()
         if name not in names:
@@ -109,7 +110,7 @@ class Kit:
         return submissions(self.folder)
 
     def digest(self, train: Part, test: Part | None) -> str:
-        """What scores depend on besides the submission: the problem, the data (images by their sizes) and the folds."""
+        """A digest of what scores depend on besides the submission: problem, data (sizes of images) and folds."""
         state = hashlib.sha256(read_bytes(self.folder / PROBLEM_FILE))
         for file in sorted((self.folder / EXTERNAL).rglob("*.py")):
             state.update(read_bytes(file))
@@ -128,7 +129,7 @@ class Kit:
             try:
                 X, y = getattr(self.problem, f"get_{name}_data")(path=str(self.folder))
             except Exception as error:
-                raise BadData(told(error, self.folder / PROBLEM_FILE)) from error
+                raise BadData(error_line(error, self.folder / PROBLEM_FILE)) from error
         if X is None:
             return None
         if not _is_of_images(X):
@@ -164,7 +165,7 @@ class Kit:
 
     @contextlib.contextmanager
     def _unsigned_images(self, file: Path) -> Iterator[None]:
-        """Where a kit writes its images as int8, which today's writers and readers refuse, write them as uint8."""
+        """Write images as uint8 where a kit writes them as int8, which today's writers and readers refuse."""
         if b"imsave" not in read_bytes(file):
             yield
             return
@@ -187,7 +188,7 @@ class Kit:
 
 
 def _require_regular(folder: Path) -> None:
-    """Raise BadData for a table of a kit that ``problem.py`` would wait for, or read without an end."""
+    """Raise BadData for a table of a kit that is no regular file: ``problem.py`` might read it for ever."""
     for table in sorted(folder.glob("*.csv")):
         try:
             require_regular(table)
@@ -202,10 +203,10 @@ def _sizes(folder: str, ids: np.ndarray) -> list[tuple[str, int]]:
 
 
 def submissions(folder: Path) -> list[str]:
-    """Names of the submissions of the kit in a folder."""
+    """The names of the submissions of the kit in a folder."""
     root = folder / SUBMISSIONS
-    found = root.iterdir() if root.is_dir() else iter(())
-    return sorted(one.name for one in found if one.is_dir() and not one.name.startswith((".", "_")))
+    folders = root.iterdir() if root.is_dir() else iter(())
+    return sorted(one.name for one in folders if one.is_dir() and not one.name.startswith((".", "_")))
 
 
 def _is_of_images(X: Any) -> bool:
@@ -213,7 +214,7 @@ def _is_of_images(X: Any) -> bool:
 
 
 def _looked_at(folder: str, ids: np.ndarray, table: Path, root: Path) -> tuple[dict[int, str], bool]:
-    """A line about each image that cannot be read, by its position; and whether any of the others is of int8."""
+    """A line about each image that cannot be read, by position, and whether any other image is of int8."""
 
     def look(name: Any) -> tuple[str | None, bool]:
         try:
@@ -223,8 +224,8 @@ def _looked_at(folder: str, ids: np.ndarray, table: Path, root: Path) -> tuple[d
             return str(error).replace(f"{root}{os.sep}", "").rstrip("."), False
 
     with ThreadPoolExecutor(len(cores())) as pool:
-        found = list(pool.map(look, ids))
-    reasons = {number: why for number, (why, _) in enumerate(found) if why is not None}
+        looked_at = list(pool.map(look, ids))
+    reasons = {number: why for number, (why, _) in enumerate(looked_at) if why is not None}
     lines = _lines(table) if reasons else {}
     wrong = {}
     for number, why in reasons.items():
@@ -232,19 +233,19 @@ def _looked_at(folder: str, ids: np.ndarray, table: Path, root: Path) -> tuple[d
         at = lines.get(name, [])
         where = f"{table.relative_to(root)}:{at.pop(0)}" if at else name
         wrong[number] = f"{where}: {why}; it is left out."
-    return wrong, any(signed for _, signed in found)
+    return wrong, any(signed for _, signed in looked_at)
 
 
 def _lines(table: Path) -> dict[str, list[int]]:
-    """The lines of each id in a table; empty where there is none such."""
+    """The line numbers of each id in a table; an empty dict where the table cannot be read."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
             column = next(reader).index("id")
-            found: dict[str, list[int]] = {}
+            lines: dict[str, list[int]] = {}
             for row in reader:
                 if len(row) > column:
-                    found.setdefault(row[column], []).append(reader.line_num)
-            return found
+                    lines.setdefault(row[column], []).append(reader.line_num)
+            return lines
     except (OSError, ValueError, StopIteration, csv.Error):
         return {}

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def save_model(trained: Any, folder: Path) -> None:
-    """Save what a trained submission is made of.
+    """Save the parts of a trained submission.
 
     A classifier with a method ``save(folder)`` saves itself. Of others each attribute is saved: nets as ``.keras``,
     what has a method ``save(folder)``, such as Layertap's own heads, in a folder of its name, and estimators of
@@ -17,9 +17,9 @@ def save_model(trained: Any, folder: Path) -> None:
     Parameters
     ----------
     trained
-        What a workflow's `train_submission` gives.
+        The value that a workflow's `train_submission` returned.
     folder : Path
-        It is made if there is anything to save.
+        The folder is created if there is anything to save.
     """
     parts = trained if isinstance(trained, (tuple, list)) else (trained,)
     for part in parts:

@@ -1,4 +1,4 @@
-"""Submissions to a RAMP that read Layertap's features, written out in full for their author to change."""
+"""Submissions to a RAMP that read Layertap's features: complete Python files, for their authors to change."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OTHER = "choose another `name`"
 
 
 def folder_of(kit: Path, name: str, *, overwrite: bool = False) -> Path:
-    """The folder of the submission `name`, which is free, or may be replaced.
+    """The folder of the submission `name`, which does not exist yet or may be replaced.
 
     Raises
     ------
     InvalidChoice
-        When it is not, when `kit` is none, or when the name is not that of a folder.
+        When the folder exists, when `kit` is not a RAMP kit, or when the name is not allowed.
     """
     require_kit(kit)
     if not re.fullmatch(r"\w[\w.-]*", name):
@@ -38,11 +38,11 @@ def write(
     Parameters
     ----------
     folder : Path
-        See `folder_of`.
+        The folder of the submission (see `folder_of`).
     request : FeatureRequest
-        Its layers by their names.
+        The features that the submission reads, with layers by their names.
     head, params
-        As `heads.registry.make_head` takes them.
+        The head and its parameters, as `heads.registry.make_head` takes them.
     unfreeze_from : str, optional
         Fine-tune the net from this layer on, starting from that head (see `layertap.ramp.batch_tuner.BatchTuner`).
 
@@ -63,7 +63,7 @@ def write(
     title = f"The head {head} on {layers} of {name}, kept in Layertap's cache."
     if unfreeze_from is not None:
         title = f"{name} up to {layers}, its last layers trained from a head {head}; what is before them is cached."
-    with whole_folder(folder, "submission", _is_submission, overwrite=True, other=OTHER) as aside:
+    with whole_folder(folder, "submission", _is_submission, overwrite=True, other=OTHER) as temporary:
         given = {key: literal(value) for key, value in values.items() if value is not None}
         features = "\n".join(f"            {key}={value}," for key, value in given.items())
         text = filled(
@@ -74,8 +74,8 @@ def write(
             params=literal(params),
             unfreeze_from=literal(unfreeze_from),
         )
-        (aside / CLASSIFIER_FILE).write_text(text, encoding="utf-8")
-        (aside / PREPROCESSOR_FILE).write_text(filled("image_preprocessor", size=spec.size), encoding="utf-8")
+        (temporary / CLASSIFIER_FILE).write_text(text, encoding="utf-8")
+        (temporary / PREPROCESSOR_FILE).write_text(filled("image_preprocessor", size=spec.size), encoding="utf-8")
 
 
 def _is_submission(folder: Path) -> bool:

@@ -41,7 +41,7 @@ def _add_kit(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., 
         "--folds",
         type=types.positive,
         metavar="K",
-        help="of cross-validation (default: one split, a share of 0.2)",
+        help="folds of the cross-validation (default: one split, a share of 0.2)",
     )
     sub.add_argument(
         "--workflow",
@@ -49,9 +49,7 @@ def _add_kit(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., 
         default="layertap",
         help="whose ImageClassifier trains and tests submissions (default: layertap)",
     )
-    sub.add_argument(
-        "--overwrite", action="store_true", help="replace a kit that is there, keeping the submissions to it"
-    )
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing kit, keeping the submissions to it")
     options.add_seed(sub)
     options.add_quiet(sub)
 
@@ -61,30 +59,47 @@ def _add_init(subparsers: argparse._SubParsersAction[Any], adding: Callable[...,
         subparsers, "init", "layertap.commands.ramp.kit:init", "write a submission that reads the features of a net"
     )
     sub.add_argument("kit", metavar="KIT", help="folder of the kit")
-    sub.add_argument("--name", required=True, metavar="S", help="of the submission")
+    sub.add_argument("--name", required=True, metavar="S", help="name of the submission")
     sub.add_argument(
         "--net",
         default="glyphnet",
         help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
     )
-    sub.add_argument("--weights", metavar="W", help="imagenet, none or a weights file (default: the net's custom)")
+    sub.add_argument("--weights", metavar="W", help="imagenet, none or a weights file (default: the net's own)")
     sub.add_argument(
-        "--layer", action="append", default=[], metavar="L", help="may be repeated (default: the net's readout)"
+        "--layer",
+        action="append",
+        default=[],
+        metavar="L",
+        help="layer whose features are read; may be repeated (default: the net's readout)",
     )
-    sub.add_argument("--pool", choices=POOLINGS, help="what to do with the spatial axes (default: the net's custom)")
-    sub.add_argument("--size", type=types.size, help="of the images, in pixels (default: the net's own)")
     sub.add_argument(
-        "--preprocessing", choices=PREPROCESSINGS, help="what the net expects pixels to become (default: the net's own)"
+        "--pool", choices=POOLINGS, help="pooling of the spatial axes (default: as is customary for the net)"
+    )
+    sub.add_argument(
+        "--size", type=types.size, help="height and width of the images, in pixels (default: the net's own)"
+    )
+    sub.add_argument(
+        "--preprocessing", choices=PREPROCESSINGS, help="how pixels are scaled for the net (default: the net's own way)"
     )
     sub.add_argument("--head", default="ridge", metavar="NAME", help="see layertap train-head --help (default: ridge)")
     sub.add_argument(
-        "--param", action="append", default=[], type=types.parameter, metavar="NAME=VALUE", help="of the head"
+        "--param",
+        action="append",
+        default=[],
+        type=types.parameter,
+        metavar="NAME=VALUE",
+        help="parameter of the head; may be repeated",
     )
-    sub.add_argument("--fine-tune", action="store_true", help="train the last layers, too, starting from the head")
     sub.add_argument(
-        "--unfreeze-from", metavar="LAYER", help="for --fine-tune: the first of them (default: auto, see fine-tune)"
+        "--fine-tune", action="store_true", help="also train the last layers of the net, starting from the head"
     )
-    sub.add_argument("--overwrite", action="store_true", help="replace a submission that is there")
+    sub.add_argument(
+        "--unfreeze-from",
+        metavar="LAYER",
+        help="with --fine-tune: the first layer that is trained (default: auto, see fine-tune)",
+    )
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing submission")
     options.add_seed(sub)
 
 
@@ -109,22 +124,22 @@ def kit(args: argparse.Namespace) -> None:
         images = folder / "data" / "imgs"
         images.mkdir(parents=True)
         with Progress("images", args.quiet) as progress:
-            names, contents, skipped = copy_images(dataset, images, args.seed, progress, **decoded)
-        there = np.array([number for number, name in enumerate(names) if name], np.int64)
+            names, groups, skipped = copy_images(dataset, images, args.seed, progress, **decoded)
+        readable = np.array([number for number, name in enumerate(names) if name], np.int64)
         left_out = (
             f" {len(skipped)} images cannot be read, such as {skipped[0].id}: {skipped[0].reason}." if skipped else ""
         )
-        if not len(there):
+        if not len(readable):
             raise BadData(f"{dataset.name} has no image that can be used:{left_out}")
-        dataset = dataset.select(there)
-        contents = merge_groups(contents[there], page_groups(dataset))
+        dataset = dataset.select(readable)
+        groups = merge_groups(groups[readable], page_groups(dataset))
         try:
             labels = require_labels(dataset)
         except BadData as error:
             raise BadData(f"{error}{left_out}") from error
-        parts = hold_out(labels, contents, args.test, args.seed, parameter="test")
-        how: dict[str, Any] = {"folds": args.folds, "workflow": args.workflow, "seed": args.seed}
-        write_kit(folder, Path(args.data).stem, [names[i] for i in there], labels, contents, parts, **how)
+        parts = hold_out(labels, groups, args.test, args.seed, parameter="test")
+        settings: dict[str, Any] = {"folds": args.folds, "workflow": args.workflow, "seed": args.seed}
+        write_kit(folder, Path(args.data).stem, [names[i] for i in readable], labels, groups, parts, **settings)
         write_skipped(folder / "skipped.csv", skipped)
         keep_submissions(out, folder)
     print_notes(remarks.lines())

@@ -15,7 +15,7 @@ from feature_cache.errors import InvalidChoice, unknown
 from layertap.commands.terminal.output import print_json, print_table, time_text
 
 if TYPE_CHECKING:
-    from layertap.ramp.trials.runner import Referee
+    from layertap.ramp.trials.runner import TrialRunner
 
 TABLE = "leaderboard.csv"
 SHOWN = 20  # lines about images
@@ -32,9 +32,9 @@ def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argpa
     sub.add_argument(
         "--old-keras",
         action="store_true",
-        help="let Keras understand its earlier calls, such as fit_generator and lr=, and nets that take channels first",
+        help="let Keras accept calls of earlier versions, such as fit_generator and lr=, and nets with channels first",
     )
-    sub.add_argument("--quick-test", action="store_true", help="as of ramp-test: a kit may then take fewer data")
+    sub.add_argument("--quick-test", action="store_true", help="as with ramp-test: a kit may then use less data")
     text = "rank the submissions of a kit that have been tested, and blend them"
     adding(subparsers, "leaderboard", "layertap.commands.ramp.test:leaderboard", text, _add_kit)
 
@@ -49,42 +49,44 @@ def test(args: argparse.Namespace) -> int:
     from layertap.ramp.trials.keras2_compat import outdated
 
     folder = Path(args.kit)
-    there = submissions(folder)
+    names = submissions(folder)
     if args.quick_test:
         os.environ["RAMP_TEST_MODE"] = "1"
-    referee = _referee(args)
-    chosen = args.submission or there
+    runner = _runner(args)
+    chosen = args.submission or names
     if not chosen:
         raise InvalidChoice(f"{folder} has no submissions; write one with: layertap ramp init {folder}")
     for name in chosen:
-        if name not in there:
-            raise unknown(f"{folder} has no submission", name, there)
-    _tell(referee.lines)
+        if name not in names:
+            raise unknown(f"{folder} has no submission", name, names)
+    _print_lines(runner.lines)
     failed = {}
     for name in chosen:
         if not args.old_keras:
             old = [line for file in sorted((folder / "submissions" / name).glob("*.py")) for line in outdated(file)]
-            _tell([line.replace(f"{folder}{os.sep}", "", 1) for line in old])
+            _print_lines([line.replace(f"{folder}{os.sep}", "", 1) for line in old])
             if old:
-                _tell(["--old-keras translates such calls, arguments and shapes, and stands in for modules."])
+                _print_lines(["--old-keras translates such calls, arguments and shapes, and stands in for modules."])
         try:
-            referee.run(name, old_keras=args.old_keras)
+            runner.run(name, old_keras=args.old_keras)
         except BadSubmission as error:
             failed[name] = str(error)
-            _tell([f"layertap: {error}"])
+            _print_lines([f"layertap: {error}"])
             if not args.old_keras and MISFIT in str(error):
-                _tell(["If the net was written for an image_data_format of channels_first, --old-keras runs it so."])
-    ranked = referee.rank()
+                _print_lines(
+                    ["If the net was written for an image_data_format of channels_first, --old-keras runs it so."]
+                )
+    ranked = runner.rank()
     if args.json:
-        print_json({**ranked, "failed": failed, "images": referee.lines})
+        print_json({**ranked, "failed": failed, "images": runner.lines})
     else:
         _print(ranked)
     _keep(folder, ranked)
-    return 1 if failed or referee.incomplete else 0
+    return 1 if failed or runner.incomplete else 0
 
 
 def leaderboard(args: argparse.Namespace) -> None:
-    ranked = _referee(args).rank()
+    ranked = _runner(args).rank()
     if args.json:
         print_json(ranked)
     else:
@@ -94,13 +96,13 @@ def leaderboard(args: argparse.Namespace) -> None:
     _keep(Path(args.kit), ranked)
 
 
-def _referee(args: argparse.Namespace) -> Referee:
-    from layertap.ramp.trials.runner import Referee
+def _runner(args: argparse.Namespace) -> TrialRunner:
+    from layertap.ramp.trials.runner import TrialRunner
 
-    return Referee(Path(args.kit), sys.stderr if args.json else None)
+    return TrialRunner(Path(args.kit), sys.stderr if args.json else None)
 
 
-def _tell(lines: list[str]) -> None:
+def _print_lines(lines: list[str]) -> None:
     sys.stdout.flush()
     for line in lines[:SHOWN]:
         print(line, file=sys.stderr)
@@ -152,8 +154,8 @@ def _print(ranked: dict[str, Any]) -> None:
         bagged = "; on the test images, of the mean of all folds' predictions" if tested else ""
         print(f"\nLeaderboard: means over the folds, of the parts held out{bagged}")
         print_table([*head, "train time", "test time", "Pareto front", "contributes"], lines)
-        for part, found in ranked["blend"].items():
-            text = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+        for part, blend in ranked["blend"].items():
+            text = "  ".join(f"{name} {value:.4f}" for name, value in blend.items())
             print(f"The best blend, on the {part} images: {text}")
     if ranked["stale"]:
         names = ", ".join(ranked["stale"])

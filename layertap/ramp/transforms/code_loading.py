@@ -1,4 +1,4 @@
-"""Modules of kits and submissions: loaded from what is read once, and told apart by all that they are made of."""
+"""Modules of kits and submissions: loaded from a source that is read once, and identified by all their code."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ ALIKE_SINCE = "0.1.0"
 
 
 class BadSubmission(BadData):
-    """A submission that cannot be loaded or run, or gives what it should not."""
+    """A submission that cannot be loaded or run, or returns values of the wrong kind."""
 
 
 class _Loader(importlib.abc.InspectLoader):
-    """Runs a source that was read before, so that a file which changes meanwhile does not matter."""
+    """Runs a source that has been read before, so that it does not matter if the file changes meanwhile."""
 
     def __init__(self, source: bytes, file: Path) -> None:
         self._source, self._file = source, file
@@ -46,12 +46,12 @@ class _Loader(importlib.abc.InspectLoader):
 
 
 def load(file: Path, source: bytes | None = None, name: str = "") -> ModuleType:
-    """The module in `file`, which is read unless its source is given.
+    """The module in `file`, which is read unless `source` is passed.
 
     Raises
     ------
     BadSubmission
-        When it cannot be read, is no Python, or raises.
+        When the file cannot be read, is not Python, or raises an error.
     """
     try:
         loader = _Loader(read_bytes(file) if source is None else source, file)
@@ -61,22 +61,22 @@ def load(file: Path, source: bytes | None = None, name: str = "") -> ModuleType:
         module.__file__ = str(file)
         loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise BadSubmission(told(error, file)) from error
+        raise BadSubmission(error_line(error, file)) from error
     return module
 
 
 def called(function: Callable[[Any], Any], value: Any, file: Path | None) -> Any:
-    """What a function of the module in `file` gives.
+    """The result of a function of the module in `file`.
 
     Raises
     ------
     BadSubmission
-        When it raises, with the line.
+        When the function raises an error; the message names its line.
     """
     try:
         return function(value)
     except Exception as error:
-        raise BadSubmission(told(error, file)) from error
+        raise BadSubmission(error_line(error, file)) from error
 
 
 def place(function: Any) -> str:
@@ -103,12 +103,12 @@ def ramp_workflow() -> Any:
 
 
 def environment_of_programs() -> dict[str, str]:
-    """The environment in which programs of ours find the modules that this process finds."""
+    """An environment for child processes in which they find the modules that this process finds."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def told(error: BaseException, file: Path | None) -> str:
-    """An error in one line, with the file and the line where it arose, preferably in the folder of `file`."""
+def error_line(error: BaseException, file: Path | None) -> str:
+    """An error as one line, with the file and the line that raised it, preferably one in the folder of `file`."""
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     what = " ".join(plain(what).split())
     if isinstance(error, SyntaxError) and error.filename:
@@ -128,7 +128,7 @@ def plain(text: str) -> str:
 
 
 def digest(source: bytes) -> str:
-    """Of what a module depends on: its source, those of local modules that it imports, and the versions of packages."""
+    """The digest of a module's source, of the local modules that it imports, and of the versions of other packages."""
     state = hashlib.sha256(sys.version.encode())
     _add(source, state, set())
     return state.hexdigest()
@@ -148,7 +148,7 @@ def _add(source: bytes, state: Any, seen: set[str]) -> None:
             spec = importlib.util.find_spec(name)
         except (ImportError, ValueError):
             spec = None
-        if spec is None or not spec.origin:  # what is not there is not used
+        if spec is None or not spec.origin:  # a module that is not found is not used
             continue
         if _is_installed(spec.origin):
             state.update(_version(name, Path(spec.origin)))
@@ -180,9 +180,9 @@ def _is_installed(origin: str) -> bool:
 
 
 def _version(name: str, origin: Path) -> bytes:
-    """What a package says of its version. (Finding its distribution would take a look at all that is installed.)"""
-    said = str(getattr(sys.modules.get(name), "__version__", "")).encode()
+    """The version that a package declares. (Finding its distribution would mean listing all that are installed.)"""
+    declared = str(getattr(sys.modules.get(name), "__version__", "")).encode()
     files = [origin, origin.with_name("_version.py"), origin.with_name("version.py")]
     if origin.name != "__init__.py":
         files = files[:1]
-    return said + b"".join(file.read_bytes() for file in files if file.is_file())
+    return declared + b"".join(file.read_bytes() for file in files if file.is_file())

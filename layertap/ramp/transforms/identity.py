@@ -1,4 +1,4 @@
-"""The transforms of a submission: identified by all that they are made of, and tried out for random numbers."""
+"""The transforms of a submission: identified by all code that they depend on, and tested for random numbers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import numpy as np
 from layertap.ramp.transforms import code_loading
 from layertap.ramp.transforms.code_loading import BadSubmission, called, load
 
-SAID = "is_random"  # what a preprocessor may say of its transforms
-TRIED = 16  # images on which a transform is tried twice
-# Names of what may give something else the next time. Whoever uses them can still say that nothing is random.
+DECLARATION = "is_random"  # the name by which a preprocessor may declare whether its transforms are random
+TRIED = 16  # images on which a transform is applied twice
+# Names of things that may give another value the next time. A module that uses them can declare that it is not random.
 _UNSURE = re.compile(
     r"rand|rng|seed|shuffle|uuid|time|augment|^load|^read|imread|fromfile|memmap|environ", re.IGNORECASE
 )
@@ -28,7 +28,7 @@ _sources: weakref.WeakKeyDictionary[Any, tuple[Path, str, bytes]] = weakref.Weak
 
 
 def load_transforms(file: Path) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`transform` and `transform_test` of a preprocessor; the first is both where the second is missing.
+    """The functions `transform` and `transform_test` of a preprocessor; the first stands in for a missing second.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def load_transforms(file: Path) -> tuple[Callable[..., Any], Callable[..., Any]]
 
 
 def _is_own(function: Any, module: ModuleType) -> bool:
-    """Whether a function is what the source of its module says, and nothing that was made of another."""
+    """Whether a function is defined in the source of its module, and not derived from another function."""
     return (
         isinstance(function, FunctionType)
         and function.__code__.co_filename == module.__file__
@@ -62,15 +62,15 @@ class Transform:
     Parameters
     ----------
     function : callable
-        From an image, an array of shape (height, width) or (height, width, channels), to another.
+        It takes an image, an array of shape (height, width) or (height, width, channels), and returns another.
 
     Attributes
     ----------
     file : Path or None
-        Where it was loaded from by `load_transforms`; None for functions that are not known by their source: those that
-        were unpickled, or made by another function.
+        The file that `load_transforms` loaded it from; None for functions without a known source: unpickled ones, and
+        those that another function returned.
     name : str
-        In that file.
+        The name of the function in that file.
     """
 
     def __init__(self, function: Callable[[np.ndarray], Any]) -> None:
@@ -80,31 +80,32 @@ class Transform:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that it is made of, where it has a file."""
+        """The digest of all code that the function depends on; only a function with a file has one."""
         return f"{self.name}-{code_loading.digest(self.source)}"
 
-    def says(self) -> bool | None:
-        """Whether its module says that it draws random numbers, as ``is_random = True``; None where it says nothing."""
-        said = getattr(self.function, "__globals__", {}).get(SAID)
-        return None if said is None else bool(said)
+    def declares_random(self) -> bool | None:
+        """What the module declares, as ``is_random = True``; None where it declares nothing."""
+        declared = getattr(self.function, "__globals__", {}).get(DECLARATION)
+        return None if declared is None else bool(declared)
 
     def is_random(self, images: Sequence[np.ndarray]) -> bool:
-        """Whether it draws random numbers: what it says itself, or else what its source and a try on `images` tell.
+        """Whether the function draws random numbers: by its module's declaration, or else its source and a test.
 
-        The try is on the module loaded anew; the state of NumPy's and Python's own generators is left as it was.
+        The test applies a newly loaded copy of the module twice to some of `images`. The states of NumPy's and Python's
+        global generators are restored.
         """
         if self.file is None:
             return True
-        said = self.says()
-        if said is not None:
-            return said
+        declared = self.declares_random()
+        if declared is not None:
+            return declared
         if _is_unsure(self.source):
             return True
         before = np.random.get_state(), random.getstate()  # noqa: NPY002
         try:
-            tried = getattr(load(self.file, self.source), self.name)
+            function = getattr(load(self.file, self.source), self.name)
             for image in images[:TRIED]:
-                if not _same(called(tried, image.copy(), self.file), called(tried, image.copy(), self.file)):
+                if not _same(called(function, image.copy(), self.file), called(function, image.copy(), self.file)):
                     return True
             return not _same_state(before, (np.random.get_state(), random.getstate()))  # noqa: NPY002
         finally:
@@ -112,12 +113,12 @@ class Transform:
             random.setstate(before[1])
 
     def __call__(self, image: np.ndarray) -> Any:
-        """The image that is left.
+        """The transformed image.
 
         Raises
         ------
         BadSubmission
-            When the function raises, with the line.
+            When the function raises an error; the message names its line.
         """
         return called(self.function, image, self.file)
 

@@ -1,4 +1,4 @@
-"""`Kept`: what one transform has left of images, in the cache, and what of it is not written yet, in memory."""
+"""`TransformCache`: the transformed images of one transform, in the cache, and in memory until they are written."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from feature_cache.writer import SpaceWriter
 from layertap.ramp.transforms.identity import Transform
 from transfer.hardware import host_memory
 
-FRESH_BYTES = 2**26  # that are kept in memory before they are written
-MEMORY_SHARE = 8  # one part of the free memory may hold what cannot be written
+FRESH_BYTES = 2**26  # the most that is held in memory before it is written
+MEMORY_SHARE = 8  # the divisor of the free memory that may hold images which cannot be written
 
-Kind = tuple[str, tuple[int, ...]]  # dtype and shape: a space for each
+Kind = tuple[str, tuple[int, ...]]  # dtype and shape of an image; each kind has a space
 
 
-class Kept:
-    """The images of a transform, by the content of those that they were made of. One thread at a time uses it.
+class TransformCache:
+    """The transformed images of one transform, by the content of their originals. Only one thread may use it at a time.
 
     Parameters
     ----------
     transform : Transform
-        It has a file.
+        A transform with a file.
     cache : FeatureCache
     """
 
@@ -51,13 +51,13 @@ class Kept:
         self._writable = True
 
     def __bool__(self) -> bool:
-        """Whether the cache holds any."""
+        """Whether the cache holds any images of this transform."""
         return bool(self._spaces)
 
     def find(self, keys: Sequence[bytes]) -> np.ndarray | dict[int, np.ndarray]:
-        """The images made of those of these contents: all as one array, or those that there are, by position."""
+        """The transformed images of these originals: all as one array, or those that are stored, by position."""
         digests = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
-        found = {number: self._fresh[key] for number, key in enumerate(keys) if key in self._fresh}
+        images = {number: self._fresh[key] for number, key in enumerate(keys) if key in self._fresh}
         for space in self._spaces.values():
             stored = np.flatnonzero(space.has(digests))
             if not len(stored):
@@ -65,11 +65,11 @@ class Kept:
             rows = space.rows(digests[stored])[:]
             if len(stored) == len(keys):
                 return rows
-            found.update(zip(stored.tolist(), rows, strict=True))
-        return found
+            images.update(zip(stored.tolist(), rows, strict=True))
+        return images
 
     def add(self, keys: Sequence[bytes], images: Sequence[np.ndarray]) -> None:
-        """Keep what was made; in memory alone where it cannot be written."""
+        """Store transformed images, in memory alone if they cannot be written."""
         groups: dict[Kind, list[int]] = {}
         for number, image in enumerate(images):
             groups.setdefault((image.dtype.name, image.shape), []).append(number)
@@ -85,7 +85,7 @@ class Kept:
             self.commit()
 
     def commit(self) -> None:
-        """Write what has been made."""
+        """Write the images that are held in memory."""
         writers, self._writers = self._writers, {}
         for kind, writer in writers.items():
             try:
@@ -125,7 +125,7 @@ class Kept:
         )
 
     def _go_on(self, error: StorageFailure) -> None:
-        """Where nothing can be written, one still wants to train."""
+        """Continue without writing: training does not depend on the cache."""
         warnings.warn(f"transformed images are kept in memory only: {error}", stacklevel=4)
         self._writable, self._writers = False, {}
 
@@ -135,6 +135,6 @@ def _kind(image: np.ndarray) -> Kind:
 
 
 def _is_stored(kind: Kind) -> bool:
-    """Whether the cache takes such images; int8 are codes there."""
+    """Whether the cache stores such images; int8 means codes there."""
     dtype, shape = kind
     return dtype in (*DTYPES, *IMAGE_DTYPES) and dtype != "int8" and len(shape) >= 2 and 0 not in shape

@@ -1,4 +1,4 @@
-"""`Transformed`: images as one transform leaves them, from the cache, or made once, by several processes if slow."""
+"""`TransformedImages`: the transformed images of one transform, from the cache or computed once."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from feature_cache.errors import BadImage
 from feature_cache.keys import FileStamp, digest_bytes
 from layertap.ramp.images import read_image
 from layertap.ramp.transforms.identity import TRIED, Transform
-from layertap.ramp.transforms.transform_cache import MEMORY_SHARE, Kept
-from layertap.ramp.transforms.workers import Workers
+from layertap.ramp.transforms.transform_cache import MEMORY_SHARE, TransformCache
+from layertap.ramp.transforms.workers import TransformWorkers
 from transfer.data.images import FileSource
 from transfer.hardware import cores, host_memory
 
-SLOW_SECONDS = 3.0  # of transforms to come that are worth starting processes for: each loads scikit-image first
+SLOW_SECONDS = 3.0  # of transforms that are worth starting processes for; each process loads scikit-image first
 
 
-class Transformed:
-    """What a transform leaves of images.
+class TransformedImages:
+    """Images after a transform.
 
-    Where it draws no random numbers, images are looked up by their content and the transform's source, and what is
-    missing is made once and kept. Where it does, nothing is kept but what was read, and images are transformed one
-    after another when they are asked for, as ramp-workflow does: so the same seed gives the same images.
+    If the transform draws no random numbers, images are looked up by their content and the transform's source; missing
+    ones are transformed once and stored. If it does, only the decoded images are held, and images are transformed one
+    after another when they are requested, as in ramp-workflow, so that the same seed gives the same images.
 
     Parameters
     ----------
     transform : Transform
     cache : FeatureCache
     threads : int
-        That read files.
+        The number of threads that read files.
     workers : int, optional
-        Processes that transform, once that is slow; by default one for each core.
+        The number of processes that transform images once that is slow; by default one for each core.
     """
 
     def __init__(self, transform: Transform, cache: FeatureCache, threads: int, workers: int | None = None) -> None:
@@ -47,9 +47,9 @@ class Transformed:
         self._threads = max(1, threads)
         self._count = len(cores()) if workers is None else workers
         self._pool: ThreadPoolExecutor | None = None
-        self._workers: Workers | None = None
+        self._workers: TransformWorkers | None = None
         self._random: bool | None = None
-        self._kept: Kept | None = None
+        self._stored: TransformCache | None = None
         self._known: dict[FileStamp, bytes] = {}  # digests of files
         self._decoded: dict[FileStamp, np.ndarray] = {}
         self._room = (host_memory() or 0) // MEMORY_SHARE
@@ -59,26 +59,26 @@ class Transformed:
         self._lock = threading.RLock()
 
     def is_random(self, paths: Sequence[str]) -> bool:
-        """Whether the transform draws random numbers, tried on the first of these images if need be."""
+        """Whether the transform draws random numbers; it is tested on the first of these images if necessary."""
         with self._lock:
             if self._random is None:
-                kept = Kept(self.transform, self._cache) if self.transform.file else None
-                known = bool(kept) and not self.transform.says()  # it was tried before
+                stored = TransformCache(self.transform, self._cache) if self.transform.file else None
+                known = bool(stored) and not self.transform.declares_random()  # it was tested before
                 self._random = not known and self.transform.is_random(self.decode(paths[:TRIED]))
-                self._kept = None if self._random else kept
+                self._stored = None if self._random else stored
             return self._random
 
     def decode(self, paths: Sequence[str]) -> list[np.ndarray]:
-        """The images as they are read, in threads; the caller does not change them."""
+        """The images as they are read, by threads; the caller must not change them."""
         return list(self._reading().map(self._decode, paths))
 
     def images(self, paths: Sequence[str], ahead: int = 0) -> np.ndarray | list[np.ndarray]:
-        """What is left of the images at `paths`, where the transform is not random.
+        """The transformed images of the files at `paths`, for a transform that is not random.
 
         Parameters
         ----------
         ahead : int
-            How many more images will be asked for, to know whether processes are worth starting.
+            How many more images will be requested, which decides whether processes are worth starting.
 
         Returns
         -------
@@ -90,35 +90,35 @@ class Transformed:
         BadImage, BadSubmission
         """
         with self._lock:
-            assert self._kept is not None
+            assert self._stored is not None
             stamps = [FileSource(Path(path)).stamp() for path in paths]
             keys = self._digests(paths, stamps)
-            found = self._kept.find(keys)
-            if isinstance(found, np.ndarray):
-                return found
-            missing = [position for position in range(len(paths)) if position not in found]
+            by_position = self._stored.find(keys)
+            if isinstance(by_position, np.ndarray):
+                return by_position
+            missing = [position for position in range(len(paths)) if position not in by_position]
             if missing:
-                made = self._make([paths[position] for position in missing], ahead)
-                found.update(zip(missing, made, strict=True))
+                new = self._transform([paths[position] for position in missing], ahead)
+                by_position.update(zip(missing, new, strict=True))
                 if not self._closed:
                     # A file that has changed between the two looks may be another than its digest says.
                     same = [n for n in missing if FileSource(Path(paths[n])).stamp() == stamps[n]]
-                    self._kept.add([keys[n] for n in same], [found[n] for n in same])
-        images = [found[position] for position in range(len(paths))]
+                    self._stored.add([keys[n] for n in same], [by_position[n] for n in same])
+        images = [by_position[position] for position in range(len(paths))]
         first = images[0]
         if all(image.shape == first.shape and image.dtype == first.dtype for image in images):
             return np.stack(images)
         return images
 
     def close(self) -> None:
-        """Write what has been made, and end processes and threads. What is asked for later is made, and not kept."""
-        self._stopping = True  # a thread may be making what nobody will ask for
+        """Write new images, and end processes and threads. Later requests are computed, but not stored."""
+        self._stopping = True  # a thread may be at work on images that nobody will request
         if self._workers:
             self._workers.stop()
         with self._lock:
             self._closed, self._stopping = True, False
-            if self._kept is not None:
-                self._kept.commit()
+            if self._stored is not None:
+                self._stored.commit()
             workers, self._workers = self._workers, None
             pool, self._pool = self._pool, None
         if workers:
@@ -127,7 +127,7 @@ class Transformed:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Transformed, (self.transform, self._cache, self._threads, self._count)
+        return TransformedImages, (self.transform, self._cache, self._threads, self._count)
 
     def _reading(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -163,20 +163,20 @@ class Transformed:
             self._cache.memo.remember({stamp: keys[n] for n in fresh if (stamp := stamps[n])}, seen)
         return keys
 
-    def _make(self, paths: list[str], ahead: int) -> list[np.ndarray]:
+    def _transform(self, paths: list[str], ahead: int) -> list[np.ndarray]:
         slow = self._each * (len(paths) + ahead) > SLOW_SECONDS and self._count > 1
         if slow and self._workers is None and not self._closed:
-            self._workers = Workers(self.transform, self._count)
+            self._workers = TransformWorkers(self.transform, self._count)
         if self._workers is not None:
             return self._workers.apply(paths)
         begun = time.monotonic()
-        made = []
+        images = []
         for image in self.decode(paths):
             if self._stopping:
                 raise RuntimeError("training has ended")
-            made.append(np.asarray(self.transform(image)))
+            images.append(np.asarray(self.transform(image)))
         self._each = (time.monotonic() - begun) / len(paths)
-        return made
+        return images
 
 
 def _digest(path: str) -> bytes:

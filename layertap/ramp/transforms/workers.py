@@ -1,7 +1,7 @@
 """Worker processes that read images and transform them; as a program, one such worker.
 
-They are plain programs that are told what to do line by line, so that neither the script nor the notebook that trains
-has to be importable, and nothing is unpickled.
+They are plain programs that read requests line by line, so that the script or notebook that trains need not be
+importable, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from layertap.ramp.images import read_image
 from layertap.ramp.transforms.code_loading import BadSubmission, called, environment_of_programs, load, place
 from layertap.ramp.transforms.identity import Transform
 
-PIECES = 4  # that the images of a chunk are cut into for each worker, so that all end at about the same time
+PIECES = 4  # of a chunk for each worker, so that all workers end at about the same time
 _ERRORS = {kind.__name__: kind for kind in (BadImage, BadSubmission)}
 
 
-class Workers:
+class TransformWorkers:
     """Processes that apply one transform.
 
     Parameters
     ----------
     transform : Transform
-        It has a file.
+        A transform with a file.
     count : int
     """
 
@@ -43,7 +43,7 @@ class Workers:
         environment = environment_of_programs()
         environment.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
         command = [sys.executable, "-P", "-c", "from layertap.ramp.transforms.workers import main; main()"]
-        # Ctrl-C is not for them: they end when nobody asks any more.
+        # Ctrl-C must not reach them: they end when their standard input is closed.
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._processes = [
             subprocess.Popen(command, env=environment, start_new_session=True, **pipes) for _ in range(count)
@@ -56,7 +56,7 @@ class Workers:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="layertap-transform")
 
     def apply(self, paths: Sequence[str]) -> list[np.ndarray]:
-        """What the transform leaves of the images at `paths`.
+        """The transformed images of the files at `paths`.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class Workers:
         return [image for piece in self._threads.map(self._ask, pieces) for image in piece]
 
     def stop(self) -> None:
-        """Have what is being applied end soon, with an error."""
+        """Make running calls of `apply` end soon, with an error."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
@@ -106,17 +106,17 @@ def _received(stream: IO[bytes]) -> Iterator[np.ndarray]:
 
 
 def main() -> None:
-    """Answer requests, a line of JSON with paths each, until there are no more; the first line says the transform."""
-    import_quietly("tensorflow")  # which greets everyone
+    """Answer requests until the input ends: the first line names the transform, every other one holds paths as JSON."""
+    import_quietly("tensorflow")  # it prints messages when it is imported
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a transform prints is no answer
+    os.dup2(2, 1)  # what a transform prints must not be taken for an answer
     first = sys.stdin.buffer.readline()
     if not first:
-        return  # who asked has gone
+        return  # the parent process has ended
     about = json.loads(first)
     file, function = Path(about["file"]), None
     for line in sys.stdin.buffer:
-        contents = []
+        encoded = []
         try:
             if function is None:
                 function = getattr(load(file, about["source"].encode("latin-1")), about["name"])
@@ -124,15 +124,15 @@ def main() -> None:
                 image = np.asarray(called(function, read_image(path), file))
                 if image.dtype.hasobject:
                     raise BadSubmission(f"{place(function)} leaves something that is no array of numbers.")
-                contents.append(_encoded(image))
-            answer: dict[str, Any] = {"lengths": [len(content) for content in contents]}
+                encoded.append(_encoded(image))
+            answer: dict[str, Any] = {"lengths": [len(content) for content in encoded]}
         except (BadImage, BadSubmission) as error:
-            answer, contents = {"kind": type(error).__name__, "message": str(error)}, []
+            answer, encoded = {"kind": type(error).__name__, "message": str(error)}, []
         try:
-            out.write(json.dumps(answer).encode() + b"\n" + b"".join(contents))
+            out.write(json.dumps(answer).encode() + b"\n" + b"".join(encoded))
             out.flush()
         except BrokenPipeError:
-            os._exit(1)  # without words: who asked has gone
+            os._exit(1)  # silently: the parent process has ended
 
 
 def _encoded(image: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""Batches of images for a submission, the very ones of ramp-workflow, made ahead of the training."""
+"""Batches of images for a submission: those of ramp-workflow, but prepared ahead of the training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from feature_cache.errors import BadData
 from feature_cache.process.read_ahead import read_ahead
 from layertap.ramp.transforms.code_loading import BadSubmission, place
-from layertap.ramp.transforms.transform_pool import Transformed
+from layertap.ramp.transforms.transform_pool import TransformedImages
 
 AHEAD = 2  # chunks that are made while the submission trains on one
 
@@ -21,7 +21,7 @@ Generator = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 class BatchGeneratorBuilder:
-    """What a submission's `fit` is given: generators of batches of its images.
+    """The argument of a submission's `fit`: it makes generators of batches of images.
 
     Parameters
     ----------
@@ -30,14 +30,14 @@ class BatchGeneratorBuilder:
     y_array : array of shape (n,), int
         Their classes, from 0.
     transform_img, transform_test_img : callable
-        Of the images of training and, for those who want it, of prediction.
+        The transforms for training and for prediction.
     folder : path
     chunk_size : int
-        Images that are made at a time; a batch never spans two chunks.
+        The number of images that are transformed at a time; a batch never spans two chunks.
     n_classes : int
     n_jobs : int
-        Threads that read files.
-    transformed : Transformed
+        The number of threads that read files.
+    transformed : TransformedImages
         What makes images of files, by `transform_img`.
     """
 
@@ -51,7 +51,7 @@ class BatchGeneratorBuilder:
         chunk_size: int,
         n_classes: int,
         n_jobs: int,
-        transformed: Transformed,
+        transformed: TransformedImages,
     ) -> None:
         self.X_array = X_array
         self.y_array = y_array
@@ -67,7 +67,7 @@ class BatchGeneratorBuilder:
     def get_train_valid_generators(
         self, batch_size: int = 256, valid_ratio: float = 0.1
     ) -> tuple[Generator, Generator, int, int]:
-        """Two endless generators, and the numbers of images of each.
+        """Two endless generators, and the number of images of each.
 
         The images held out are the last, unshuffled, and go through the transform of training too, as in
         ramp-workflow.
@@ -101,7 +101,7 @@ class BatchGeneratorBuilder:
                 yield X[start : start + batch_size], y[start : start + batch_size]
 
     def _chunks(self, indices: np.ndarray) -> Generator:
-        """Endlessly, chunk after chunk; those to come are made in a thread, or at least read."""
+        """All chunks, again and again; a thread transforms the next ones ahead, or at least reads them."""
         paths = paths_of(self.folder, self.X_array[indices])
         classes = np.array(self.y_array[indices], dtype="int").ravel()
         size = self.chunk_size
@@ -109,8 +109,8 @@ class BatchGeneratorBuilder:
         if self._transformed.is_random(paths):
             decoded = ((part, self._transformed.decode(paths[part])) for part in itertools.cycle(parts))
             for part, images in read_ahead(decoded, AHEAD):
-                made = [self._transformed.transform(image.copy()) for image in images]
-                yield as_input(made, self.transform_img), one_hot(classes[part], self.n_classes)
+                transformed = [self._transformed.transform(image.copy()) for image in images]
+                yield as_input(transformed, self.transform_img), one_hot(classes[part], self.n_classes)
             return
 
         def make(part: slice) -> np.ndarray:
@@ -127,7 +127,7 @@ def paths_of(folder: str | os.PathLike[str], ids: Sequence[Any] | np.ndarray) ->
     Raises
     ------
     BadData
-        When an id leads out of the folder.
+        When an id leads to a place outside the folder.
     """
     root = Path(folder).absolute()
     inside = os.path.normpath(root) + os.sep
@@ -139,18 +139,18 @@ def paths_of(folder: str | os.PathLike[str], ids: Sequence[Any] | np.ndarray) ->
 
 
 def as_input(images: Sequence[Any] | np.ndarray, transform: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """Images of training as one array, float32; those of two axes get one of channels, before the others.
+    """Training images as one float32 array; images of two axes get an axis of channels in front.
 
     Parameters
     ----------
     images : sequence of arrays
     transform : callable
-        What they were made by.
+        The transform that made them, for messages.
 
     Raises
     ------
     BadSubmission
-        When they are of several shapes, or have another number of axes.
+        When the images have several shapes, or too few axes.
     """
     try:
         X = np.array(images)  # of several dtypes the common one, before it is rounded
@@ -162,7 +162,7 @@ def as_input(images: Sequence[Any] | np.ndarray, transform: Callable[[np.ndarray
 
 
 def as_tested(images: Sequence[Any] | np.ndarray, transform: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """Images of prediction as one array, of the dtype that the transform gives.
+    """Images for prediction as one array, of the dtype that the transform returned.
 
     Parameters
     ----------
@@ -174,14 +174,14 @@ def as_tested(images: Sequence[Any] | np.ndarray, transform: Callable[[np.ndarra
     BadSubmission
         As for `as_input`.
     """
-    made = [np.asarray(image) for image in images]
-    if len({image.shape for image in made}) > 1 or made[0].ndim < 2:
-        raise _wrong(made, transform)
-    return _with_channels(np.stack(made))
+    arrays = [np.asarray(image) for image in images]
+    if len({image.shape for image in arrays}) > 1 or arrays[0].ndim < 2:
+        raise _wrong(arrays, transform)
+    return _with_channels(np.stack(arrays))
 
 
 def one_hot(classes: np.ndarray, count: int) -> np.ndarray:
-    """Of shape (n, count), float64."""
+    """Classes as one-hot rows: shape (n, count), float64."""
     count = count or int(classes.max()) + 1
     out = np.zeros((len(classes), count))
     out[np.arange(len(classes)), classes] = 1

@@ -1,4 +1,4 @@
-"""What the names in a Python file stand for, by its imports."""
+"""The full names of what a Python file imports."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ KERAS = ("keras", "tensorflow.keras", "tensorflow.python.keras", "tensorflow.con
 
 
 class Imported:
-    """The names that a module imports anywhere, wherever they are used.
+    """The names that a module imports, at its top or inside functions.
 
     Attributes
     ----------
     has_another_library : bool
-        Whether it imports another library for nets, and not Keras.
+        Whether it imports another library for neural nets, and not Keras.
     """
 
     def __init__(self, tree: ast.Module) -> None:
@@ -41,12 +41,12 @@ class Imported:
         self.has_another_library = bool(first_names & OTHERS) and not first_names & {"keras", "tensorflow", "tf_keras"}
 
     def value(self, node: ast.AST) -> ast.AST:
-        """What a name was given as its value where the file does so once; other expressions as they are."""
+        """The value of a name that is assigned once in the file; other expressions are returned unchanged."""
         values = self._values.get(node.id, []) if isinstance(node, ast.Name) else []
         return values[0] if len(values) == 1 else node
 
     def whole_name(self, node: ast.AST) -> str:
-        """The name of what an expression stands for, from its package on; empty where that is not known.
+        """The full name of what an expression refers to, beginning with its package; empty where it is unknown.
 
         A name that is not imported may come from an ``import *`` of Keras.
         """
@@ -62,7 +62,7 @@ class Imported:
 
 
 def of_keras(name: str) -> str:
-    """A whole name as one of Keras, which TensorFlow holds too; empty where it is none."""
+    """A full name with ``keras`` in place of TensorFlow's names for it; empty for names outside Keras."""
     for prefix in KERAS:
         if name == prefix or name.startswith(f"{prefix}."):
             return "keras" + name.removeprefix(prefix)

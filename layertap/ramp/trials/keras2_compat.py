@@ -1,4 +1,4 @@
-"""Finds what submissions of older kits call that Keras 3 no longer has; `old_keras` translates it."""
+"""Finds calls of Keras 1 and 2 in submissions that Keras 3 does not have any more; `old_keras` translates them."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ MODULES = {
 }
 GENERATOR = "keras.preprocessing.image.ImageDataGenerator"
 CLASSES = {GENERATOR: "layers such as keras.layers.RandomFlip"}
-SHORT = {"acc": "accuracy", "val_acc": "val_accuracy"}  # what metrics=["accuracy"] was called in logs
-# What keras.backend still has; what computes moved to keras.ops.
+SHORT = {"acc": "accuracy", "val_acc": "val_accuracy"}  # the former names of metrics=["accuracy"] in logs
+# The names that keras.backend still has; functions that compute moved to keras.ops.
 BACKEND = {
     *("backend", "clear_session", "epsilon", "floatx", "get_uid", "image_data_format", "is_float_dtype"),
     *("is_int_dtype", "is_keras_tensor", "result_type", "rnn", "set_epsilon", "set_floatx"),
@@ -110,10 +110,10 @@ MOVES = {"moveaxis", "rollaxis", "swapaxes", "transpose", "reshape", "expand_dim
 
 
 def outdated(file: Path) -> list[str]:
-    """A line for each call in a Python file that Keras 3 no longer knows: where it is, and what replaces it."""
+    """A line for each call in a Python file that Keras 3 does not have any more: its place, and its replacement."""
     tree = _parsed(file)
     if tree is None:
-        return []  # said when it is loaded
+        return []  # loading the file will report it
     imported = Imported(tree)
     if imported.has_another_library:
         return []
@@ -138,20 +138,20 @@ def outdated(file: Path) -> list[str]:
 
 
 def image_data_format(file: Path, image_shape: Callable[[], tuple[int, ...]]) -> str | None:
-    """The order of axes that a file takes for Keras's default, where it is not the one that Keras 3 has.
+    """The order of axes that a file takes for Keras's default, if it differs from the default of Keras 3.
 
     Parameters
     ----------
     file : Path
-        Which builds a net.
+        A file that builds a net.
     image_shape : callable
-        Gives the shape of an image that the net is to take, before ramp-workflow puts the channel of a gray one first.
+        It returns the shape of an image for the net, before ramp-workflow puts the channel of a gray image first.
 
     Returns
     -------
     str or None
-        ``channels_first`` where a net takes such images; or where images have their channels first, and the file asks
-        Keras for the order and moves no axes itself. Else None.
+        ``channels_first`` if a net takes such images, or if images have their channels first and the file reads the
+        order from Keras without moving axes itself; otherwise None.
     """
     tree = _parsed(file)
     if tree is None or _sets_order(tree):
@@ -175,7 +175,7 @@ def _parsed(file: Path) -> ast.Module | None:
 
 
 def _of(node: Any, imported: Imported) -> Iterator[tuple[str, str]]:
-    """What is gone, and what takes its place."""
+    """Pairs of what is missing in Keras 3 and its replacement, for a node of the syntax tree."""
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
         names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         yield from ((name, CLASSES[name]) for name in names if name in CLASSES)
@@ -228,7 +228,7 @@ def _of_call(node: ast.Call, imported: Imported) -> Iterator[tuple[str, str]]:
 
 
 def _sets_order(tree: ast.Module) -> bool:
-    """Whether a file says itself that channels come first."""
+    """Whether a file sets the order of axes itself."""
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg in ("data_format", "dim_ordering"):
             if _constant(node.value) in (repr(FIRST), "'th'"):
@@ -241,7 +241,7 @@ def _sets_order(tree: ast.Module) -> bool:
 
 
 def _shape_with_channels_first(node: Any, imported: Imported) -> ast.Tuple | None:
-    """The shape in a layer's ``input_shape=`` or in ``Input``, where it is one of an image with channels first."""
+    """The shape in a layer's ``input_shape=`` or in ``Input``, if it is that of an image with channels first."""
     if not isinstance(node, ast.Call):
         return None
     whole = of_keras(imported.whole_name(node.func))
@@ -264,14 +264,14 @@ def _constant(node: Any) -> str:
 
 
 def _names_short(node: Any) -> bool:
-    """Whether these are the metrics of a model, the short name among them, which then is that of its logs."""
+    """Whether this is an argument `metrics` with a short name in it, which is the name in the logs then."""
     if not isinstance(node, ast.keyword) or node.arg != "metrics":
         return False
     return any(isinstance(one, ast.Constant) and one.value == "acc" for one in ast.walk(node.value))
 
 
 def _short(node: Any) -> str | None:
-    """The short name of a metric that is looked up in a history, or watched."""
+    """The short name of a metric that is looked up in a history, or monitored."""
     said: Any = None
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "history":
         said = node.slice

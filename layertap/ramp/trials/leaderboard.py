@@ -1,4 +1,4 @@
-"""The submissions of a kit side by side: scores, times, the Pareto front, the best blend and who contributes to it."""
+"""A comparison of the submissions of a kit: scores, times, the Pareto front, and the best blend."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from layertap.ramp.trials.scoring import OUTPUT, SCORES, bag, predictions_digest
 if TYPE_CHECKING:
     from layertap.ramp.problem import Kit
 
-LARGEST = 80  # of blends, counted with repetitions
+LARGEST = 80  # predictions in a blend, counted with repetitions
 
 
 def rank(kit: Kit) -> dict[str, Any]:
-    """The submissions that were scored on the kit as it is now, the best first, and their blend.
+    """The submissions that were scored on the current state of the kit, the best first, and their blend.
 
     Returns
     -------
@@ -38,18 +38,18 @@ def rank(kit: Kit) -> dict[str, Any]:
     for name in kit.submissions():
         path = kit.folder / "submissions" / name
         try:
-            found = read_json(path / OUTPUT / SCORES)
+            result = read_json(path / OUTPUT / SCORES)
             current = {"kit": digest, "source": source_digest(path), "predictions": predictions_digest(path / OUTPUT)}
         except FileNotFoundError:
             continue
         except (OSError, ValueError):
             stale.append(name)
             continue
-        if not isinstance(found, dict) or any(found.get(name) != value for name, value in current.items()):
+        if not isinstance(result, dict) or any(result.get(name) != value for name, value in current.items()):
             stale.append(name)
             continue
         try:
-            entries.append(_entry(name, found, [score.name for score in scores]))
+            entries.append(_entry(name, result, [score.name for score in scores]))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):  # it was altered
             stale.append(name)
     entries.sort(key=lambda entry: entry["mean"][scores[0].name], reverse=not lower)
@@ -74,10 +74,10 @@ def pareto(costs: Sequence[Sequence[float]]) -> list[bool]:
 
 
 def greedy_blend(problem: Any, predictions: Sequence[Any], truth: Any, score: Any) -> list[int]:
-    """Which predictions to take the mean of, with repetitions, so that their score is best.
+    """Select predictions, with repetitions, whose mean has the best score.
 
-    The best one is taken first, then again and again whichever improves the mean most (Caruana et al. 2004, "Ensemble
-    selection from libraries of models", forward selection with replacement).
+    The best prediction comes first, then again and again the one that improves the mean most (Caruana et al. 2004,
+    "Ensemble selection from libraries of models", forward selection with replacement).
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def greedy_blend(problem: Any, predictions: Sequence[Any], truth: Any, score: An
     return chosen
 
 
-def _entry(name: str, found: dict[str, Any], scores: list[str]) -> dict[str, Any]:
-    folds = found["folds"]
+def _entry(name: str, result: dict[str, Any], scores: list[str]) -> dict[str, Any]:
+    folds = result["folds"]
     valid = {score: [fold["valid"][score] for fold in folds] for score in scores}
     tested = "test" if "test" in folds[0] else "valid"
     return {
@@ -119,15 +119,15 @@ def _entry(name: str, found: dict[str, Any], scores: list[str]) -> dict[str, Any
         "folds": len(folds),
         "mean": {score: float(np.mean(values)) for score, values in valid.items()},
         "sd": {score: float(np.std(values)) for score, values in valid.items()},
-        "bagged": found["bagged"]["valid"],
-        "test": found["bagged"].get("test"),
+        "bagged": result["bagged"]["valid"],
+        "test": result["bagged"].get("test"),
         "train_seconds": float(np.mean([fold["train"]["time"] for fold in folds])),
         "test_seconds": float(np.mean([fold[tested]["time"] for fold in folds])),
     }
 
 
 def _blended(kit: Kit, train: Any, test: Any, scores: list[Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The scores of the blends of all folds; entries learn what they contribute."""
+    """The scores of the blends of all folds; the contributivity is added to `entries`."""
     problem, shares = kit.problem, np.zeros(len(entries))
     Predictions = problem.Predictions
     outputs = [kit.folder / "submissions" / entry["name"] / OUTPUT for entry in entries]
@@ -135,23 +135,23 @@ def _blended(kit: Kit, train: Any, test: Any, scores: list[Any], entries: list[d
     valid, tested = [], []
     for number, rows in enumerate(folds):
         truth = Predictions(y_true=train.y, fold_is=rows)
-        said = [Predictions(y_pred=_saved(out, number, "train"), fold_is=rows) for out in outputs]
-        chosen = greedy_blend(problem, said, truth, scores[0])
+        predictions = [Predictions(y_pred=_saved(out, number, "train"), fold_is=rows) for out in outputs]
+        chosen = greedy_blend(problem, predictions, truth, scores[0])
         for position, count in Counter(chosen).items():
             shares[position] += count / len(chosen) / len(folds)
-        valid.append(Predictions.combine([said[n] for n in chosen]))
+        valid.append(Predictions.combine([predictions[n] for n in chosen]))
         if test is not None and test.y is not None:
             parts = [Predictions(y_pred=_saved(outputs[n], number, "test")) for n in chosen]
             tested.append(Predictions.combine(parts))
     for position, entry in enumerate(entries):
         entry["contributivity"] = float(shares[position])
-    found = {"valid": bag(problem, scores, train.y, valid, folds)[1]}
+    blended = {"valid": bag(problem, scores, train.y, valid, folds)[1]}
     if tested:
-        found["test"] = bag(problem, scores, test.y, tested)[1]
-    return found
+        blended["test"] = bag(problem, scores, test.y, tested)[1]
+    return blended
 
 
 def _saved(out: Path, fold: int, part: str) -> np.ndarray:
-    with np.load(out / f"fold_{fold}" / f"y_pred_{part}.npz", allow_pickle=False) as found:
-        said: np.ndarray = found["y_pred"]
-    return said
+    with np.load(out / f"fold_{fold}" / f"y_pred_{part}.npz", allow_pickle=False) as arrays:
+        predictions: np.ndarray = arrays["y_pred"]
+    return predictions

@@ -1,4 +1,4 @@
-"""Keras 3 that understands the calls of Keras 1 and 2 (see `outdated`)."""
+"""Lets Keras 3 accept the calls of Keras 1 and 2 that `keras2_compat.outdated` finds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ORDER = {
 
 
 def translate() -> None:
-    """Give Keras its older calls back, for as long as this process lives."""
+    """Add the calls of Keras 1 and 2 to Keras 3, for the rest of this process."""
     import keras
 
     for name in MODULES:
@@ -53,7 +53,7 @@ def translate() -> None:
 
 
 def _stand_in(keras: Any, name: str) -> None:
-    """Let a module that is gone hold what took its place."""
+    """Create a module that Keras 3 has removed, with the names that have moved to other modules."""
     module = ModuleType(name)
     places = (keras.layers, keras.models, keras.utils, keras.initializers, keras.losses)
 
@@ -73,7 +73,7 @@ def _stand_in(keras: Any, name: str) -> None:
 
 
 def _stand_in_for_generator() -> None:
-    """Give back the augmenting generator of images, which TensorFlow's older name for Keras still has."""
+    """Restore the augmenting generator of images, which `tensorflow.keras` still has."""
     try:
         import tensorflow
     except ImportError:
@@ -83,7 +83,7 @@ def _stand_in_for_generator() -> None:
 
 
 def _restore_backend(keras: Any) -> None:
-    """Give the backend its functions back: the order of axes by its names in Keras 1, and what TensorFlow still has."""
+    """Restore functions of the backend: the order of axes by its names in Keras 1, and what TensorFlow still has."""
     names = {order: name for name, order in ORDERS.items()}
     keras.backend.image_dim_ordering = lambda: names[keras.config.image_data_format()]
     keras.backend.set_image_dim_ordering = lambda name: keras.config.set_image_data_format(ORDERS[name])
@@ -101,7 +101,7 @@ def _restore_backend(keras: Any) -> None:
 
 def _with_short_names(method: Any, callback: Any) -> Any:
     class Short(callback):
-        """Logs the accuracy under its older name too, for callbacks after it and for the history."""
+        """Logs the accuracy under its former name too, for later callbacks and for the history."""
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             if logs is not None:
@@ -122,7 +122,7 @@ def _with_short_names(method: Any, callback: Any) -> Any:
 
 
 def _with_old_arguments(method: Any, name: str, order: tuple[str, ...] = ()) -> Any:
-    """A method that takes the arguments of earlier versions; with `order`, those of its call for generators."""
+    """A method that also takes the arguments of earlier versions; `order` names the positional ones for generators."""
     parameters = ("x", *order) if order else tuple(inspect.signature(method).parameters)[1:]
 
     @functools.wraps(method)
@@ -151,7 +151,7 @@ def _is_generator(batches: Any) -> bool:
 
 
 def _in_tuples(batches: Iterator[Any], *, has_targets: bool) -> Iterator[tuple[Any, ...]]:
-    """Batches as Keras 3 takes them from generators; once they could be images alone, or lists."""
+    """Batches as tuples, which Keras 3 requires; earlier versions took images alone, or lists."""
     for batch in batches:
         if isinstance(batch, list):
             batch = tuple(batch) if has_targets else (tuple(batch),)
@@ -159,7 +159,7 @@ def _in_tuples(batches: Iterator[Any], *, has_targets: bool) -> Iterator[tuple[A
 
 
 def _steps(samples: int, batches: Any) -> tuple[int | None, Any]:
-    """How many batches have so many images, by the size of the first; and the batches, none of which is lost."""
+    """The number of batches with so many images, by the size of the first batch, and all batches including it."""
     if not _is_generator(batches):
         return None, batches
     first = next(batches)
@@ -199,7 +199,7 @@ def _set_rate(optimizer: Any, rate: Any) -> None:
 
 
 def _rename_arguments(keras: Any) -> None:
-    """Let layers and models take the arguments of Keras 1."""
+    """Let layers and models accept the arguments of Keras 1."""
     layers = keras.layers
     for name, names in OF_LAYERS.items():
         if name != "Model" and not name.startswith(("Convolution", "SeparableConvolution")):

@@ -1,4 +1,4 @@
-"""Submissions tried one after another, each in a process of its own."""
+"""`TrialRunner`: trials of submissions, one after another, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from layertap.ramp.trials.trial import CHECKED, ERROR, NO_READER, RANKED
 GRACE_SECONDS = 10.0
 
 
-class Referee:
+class TrialRunner:
     """Runs the submissions of a kit.
 
     Parameters
     ----------
     folder : Path
-        Of the kit.
+        The folder of the kit.
     stdout : file, optional
-        Where the tables of submissions go, and what they print themselves.
+        Where trials print their tables and whatever the submissions print.
 
     Attributes
     ----------
     lines : list of str
-        What there is to say of the kit's images.
+        Notes about the kit's images.
     incomplete : bool
-        Whether some of them cannot be used.
+        Whether some of the images cannot be used.
 
     Raises
     ------
@@ -57,12 +57,12 @@ class Referee:
         self.incomplete = any(checked["bad"].values())
 
     def run(self, name: str, *, old_keras: bool = False) -> dict[str, Any]:
-        """Train and score a submission; what it was before in ``training_output`` is replaced.
+        """Train and score a submission; an earlier ``training_output`` is replaced.
 
         Parameters
         ----------
         old_keras : bool
-            Whether Keras is to understand calls of its earlier versions.
+            Whether Keras accepts calls of its earlier versions.
 
         Returns
         -------
@@ -72,32 +72,32 @@ class Referee:
         Raises
         ------
         BadSubmission
-            When it cannot be scored.
+            When the submission cannot be scored.
         """
         output, failure = self.folder / "submissions" / name / OUTPUT, None
         with whole_folder(output, "output", lambda folder: True, overwrite=True) as out:
             (out / CHECKED).write_text(self._checked)
             try:
                 self._call("run", out, name, *(["--old-keras"] if old_keras else []))
-                found: dict[str, Any] = json.loads((out / SCORES).read_text())
+                result: dict[str, Any] = json.loads((out / SCORES).read_text())
             except BadSubmission as error:
                 failure = error
             (out / CHECKED).unlink()
         if failure:
             raise failure
-        return found
+        return result
 
     def rank(self) -> dict[str, Any]:
-        """See `layertap.ramp.trials.leaderboard.rank`."""
+        """Rank the submissions that have been scored (see `layertap.ramp.trials.leaderboard.rank`)."""
         with _scratch() as out:
             (out / CHECKED).write_text(self._checked)
             self._call("rank", out)
-            found: dict[str, Any] = json.loads((out / RANKED).read_text())
-            return found
+            result: dict[str, Any] = json.loads((out / RANKED).read_text())
+            return result
 
     def _call(self, task: str, out: Path, *arguments: str) -> None:
-        """Run `layertap.ramp.trials.trial`; raise what it was that went wrong."""
-        # As `ramp-test` in the kit's folder, which is not on the path of modules.
+        """Run `layertap.ramp.trials.trial` as a process, and raise the error that ended it, if any."""
+        # As `ramp-test` does: in the folder of the kit, which is not on the path of modules.
         command = [
             sys.executable,
             "-P",
@@ -119,7 +119,7 @@ class Referee:
             if not isinstance(error, KeyboardInterrupt):  # Ctrl-C is for both
                 process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_SECONDS)  # it keeps what it has computed
+                process.wait(GRACE_SECONDS)  # it stores what it has computed
             process.kill()
             process.wait()
             raise

@@ -1,7 +1,7 @@
-"""One submission, trained and scored as by `ramp-test`; as a program, so that no submission can harm another.
+"""One submission, trained and scored as `ramp-test` does it, in a process of its own that cannot harm another trial.
 
-It prints the tables of `ramp-test`, and leaves in ``submissions/NAME/training_output`` what ``ramp-test --save-output``
-does, the trained model of each fold, and ``scores.json``.
+The program prints the tables of `ramp-test`, and writes to ``submissions/NAME/training_output`` the files of
+``ramp-test --save-output``, the trained model of each fold, and ``scores.json``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from layertap.ramp.images import read_image
 from layertap.ramp.kit import PREPROCESSOR_FILE
 from layertap.ramp.problem import Kit, Part
 from layertap.ramp.saving import save_model
-from layertap.ramp.transforms.code_loading import BadSubmission, place, plain, told
+from layertap.ramp.transforms.code_loading import BadSubmission, error_line, place, plain
 from layertap.ramp.transforms.identity import load_transforms
 from layertap.ramp.trials import old_keras
 from layertap.ramp.trials.keras2_compat import image_data_format
@@ -37,7 +37,7 @@ from layertap.ramp.trials.leaderboard import rank
 from layertap.ramp.trials.scoring import SCORES, bag, predictions_digest, score_types, source_digest
 
 ERROR, CHECKED, RANKED = "error.txt", "checked.json", "ranked.json"
-NO_READER = 128 + signal.SIGPIPE  # status, as shells have it
+NO_READER = 128 + signal.SIGPIPE  # the exit status, as shells report it
 
 
 class Trial:
@@ -48,7 +48,7 @@ class Trial:
     kit : Kit
     name : str
     out : Path
-        Where predictions, models and scores go; it is there.
+        The existing folder for predictions, models and scores.
     """
 
     def __init__(self, kit: Kit, name: str, out: Path) -> None:
@@ -63,12 +63,12 @@ class Trial:
         Returns
         -------
         dict
-            What ``scores.json`` holds.
+            The content of ``scores.json``.
 
         Raises
         ------
         BadSubmission
-            When the submission raises, or gives what it should not.
+            When the submission raises an error, or returns values of the wrong kind.
         """
         from rampwf.utils import pretty_print
         from rampwf.utils.pretty_print import print_df_scores, print_title
@@ -104,20 +104,20 @@ class Trial:
         }
 
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of an image to train on, as the submission transforms it; empty where that is not known."""
+        """The shape of a training image after the submission's transform; empty where it is not known."""
         before = np.random.get_state(), random.getstate()  # noqa: NPY002
         try:
             folder, ids = self.train.X
             transform, _ = load_transforms(self.path / PREPROCESSOR_FILE)
             return np.shape(transform(read_image(str(Path(folder, str(ids[0]))))))
-        except Exception:  # of a kit that has no such images, or of a submission, which says so when it is trained
+        except Exception:  # the kit has no such images, or the submission raises, which training will report
             return ()
         finally:
             np.random.set_state(before[0])  # noqa: NPY002
             random.setstate(before[1])
 
     def _fold(self, number: int, fold: Any) -> tuple[Any, Any, Any]:
-        """The table of scores, and the predictions of the part held out and of the test images."""
+        """The table of scores, and the predictions for the part that is held out and for the test images."""
         from rampwf.utils.scoring import score_matrix
 
         problem, (train_is, valid_is) = self.kit.problem, fold
@@ -128,22 +128,22 @@ class Trial:
             lambda: workflow.train_submission(str(self.path), self.train.X, self.train.y, train_is), self.path
         )
         parts: dict[str, tuple[Any, Any]] = {}
-        said, times["valid"] = self._predictions(workflow, trained, self.train, fold)
-        _save(folder, "train", said)
+        predictions, times["valid"] = self._predictions(workflow, trained, self.train, fold)
+        _save(folder, "train", predictions)
         Predictions = problem.Predictions
         for step, rows in (("train", train_is), ("valid", valid_is)):
-            parts[step] = Predictions(y_true=self.train.y, fold_is=rows), Predictions(y_pred=said, fold_is=rows)
+            parts[step] = Predictions(y_true=self.train.y, fold_is=rows), Predictions(y_pred=predictions, fold_is=rows)
         if self.test is not None:
-            said, times["test"] = self._predictions(workflow, trained, self.test, None)
-            _save(folder, "test", said)
+            predictions, times["test"] = self._predictions(workflow, trained, self.test, None)
+            _save(folder, "test", predictions)
             if self.test.y is not None:
-                parts["test"] = Predictions(y_true=self.test.y), Predictions(y_pred=said)
-        truths, found = ({step: pair[which] for step, pair in parts.items()} for which in (0, 1))
+                parts["test"] = Predictions(y_true=self.test.y), Predictions(y_pred=predictions)
+        truths, predicted = ({step: pair[which] for step, pair in parts.items()} for which in (0, 1))
         try:
-            table = score_matrix(self.scores, ground_truth=truths, predictions=found)
-        except Exception as error:  # scores refuse what are no probabilities
+            table = score_matrix(self.scores, ground_truth=truths, predictions=predicted)
+        except Exception as error:  # scores refuse values that are not probabilities
             raise BadSubmission(
-                f"{_where(trained, self.path)} gives what cannot be scored: {told(error, None)}"
+                f"{_where(trained, self.path)} gives what cannot be scored: {error_line(error, None)}"
             ) from error
         table["time"] = [times[step] for step in table.index]
         table.to_csv(folder / "scores.csv")
@@ -152,24 +152,24 @@ class Trial:
         (folder / "state.txt").write_text("scored")
         try:
             save_model(trained, folder / "model")
-        except (Exception, SystemExit) as error:  # it may be anything that a submission has made
-            print(f"The trained model is not kept: {told(error, None)}", file=sys.stderr)
-        return table, found["valid"], found.get("test")
+        except (Exception, SystemExit) as error:  # a submission may have made a model of any kind
+            print(f"The trained model is not kept: {error_line(error, None)}", file=sys.stderr)
+        return table, predicted["valid"], predicted.get("test")
 
     def _predictions(self, workflow: Any, trained: Any, part: Part, fold: Any) -> tuple[np.ndarray, float]:
         names = list(inspect.signature(workflow.test_submission).parameters)
-        more = (fold,) if names[2:] == ["fold"] else ()  # as ramp-workflow finds out
-        said, seconds = _timed(lambda: workflow.test_submission(trained, part.X, *more), self.path)
-        said, where = np.asarray(said), _where(trained, self.path)
+        more = (fold,) if names[2:] == ["fold"] else ()  # ramp-workflow decides it in the same way
+        predictions, seconds = _timed(lambda: workflow.test_submission(trained, part.X, *more), self.path)
+        predictions, where = np.asarray(predictions), _where(trained, self.path)
         columns = getattr(self.kit.problem.Predictions, "n_columns", None)
-        rows = len(said) if part.y is None else len(part.y)
+        rows = len(predictions) if part.y is None else len(part.y)
         expected = (rows, *([columns] if columns else []))
-        if columns is not None and said.shape != expected:
-            raise BadSubmission(f"{where} gives an array of shape {said.shape}; it is to be {expected}.")
-        if said.dtype.kind == "f" and not np.isfinite(said).all():
-            wrong = int((~np.isfinite(said).reshape(len(said), -1)).any(axis=1).sum())
-            raise BadSubmission(f"{where} gives what is no finite number for {wrong} of {len(said)} images.")
-        return said, seconds
+        if columns is not None and predictions.shape != expected:
+            raise BadSubmission(f"{where} gives an array of shape {predictions.shape}; it is to be {expected}.")
+        if predictions.dtype.kind == "f" and not np.isfinite(predictions).all():
+            wrong = int((~np.isfinite(predictions).reshape(len(predictions), -1)).any(axis=1).sum())
+            raise BadSubmission(f"{where} gives what is no finite number for {wrong} of {len(predictions)} images.")
+        return predictions, seconds
 
     def _bagged(self, folds: list[Any], valid: list[Any], test: list[Any]) -> dict[str, dict[str, float]]:
         """Print the scores of the mean of all folds' predictions, and save that mean."""
@@ -194,16 +194,16 @@ class Trial:
 def _timed(work: Callable[[], Any], submission: Path) -> tuple[Any, float]:
     begun = time.perf_counter()
     try:
-        found = work()
+        result = work()
     except LayertapError:
         raise
-    except (Exception, SystemExit) as error:  # a submission may raise anything, and even leave
-        raise BadSubmission(told(error, submission / "batch_classifier.py")) from error
-    return found, time.perf_counter() - begun
+    except (Exception, SystemExit) as error:  # a submission may raise anything, and even exit
+        raise BadSubmission(error_line(error, submission / "batch_classifier.py")) from error
+    return result, time.perf_counter() - begun
 
 
 def _where(trained: Any, submission: Path) -> str:
-    """The line of what predicts."""
+    """The line of the method that predicts."""
     for one in trained if isinstance(trained, tuple) else (trained,):
         method = getattr(one, "predict_proba", None) or getattr(one, "predict", None)
         if method is not None:
@@ -224,34 +224,34 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--old-keras", action="store_true")
     args = parser.parse_args(argv)
     shown = f"{args.kit.resolve()}{os.sep}"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done by then is kept
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what has been computed is stored
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # which need not know "±"
+        if isinstance(stream, io.TextIOWrapper):  # its encoding need not have the character ±
             stream.reconfigure(errors="backslashreplace")
     try:
         if args.task == "check":
-            found = check(args.kit)
+            result = check(args.kit)
         else:
             kit = Kit(args.kit, json.loads((args.out / CHECKED).read_text()))
-            found = _run(kit, args) if args.task == "run" else rank(kit)
+            result = _run(kit, args) if args.task == "run" else rank(kit)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read the tables, head for instance, has gone
+    except BrokenPipeError:  # the program that read the tables, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
-    except Exception as error:  # a kit may raise anything, too
-        line = str(error) if isinstance(error, LayertapError) else told(error, args.kit.resolve() / "problem.py")
+    except Exception as error:  # a kit may raise any error
+        line = str(error) if isinstance(error, LayertapError) else error_line(error, args.kit.resolve() / "problem.py")
         line = " ".join(plain(line).split()).replace(shown, "")
         (args.out / ERROR).write_text(plain(f"{line}\n\n{traceback.format_exc()}"), encoding="utf-8")
         return error.exit_code if isinstance(error, LayertapError) else 1
-    (args.out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[args.task]).write_text(json.dumps(found, indent=2))
+    (args.out / {"check": CHECKED, "run": SCORES, "rank": RANKED}[args.task]).write_text(json.dumps(result, indent=2))
     return 0
 
 
 def _run(kit: Kit, args: argparse.Namespace) -> dict[str, Any]:
-    """Try a submission."""
-    import_quietly("tensorflow")  # which greets everyone, whatever TF_CPP_MIN_LOG_LEVEL says
+    """Train and score a submission."""
+    import_quietly("tensorflow")  # it prints messages, whatever TF_CPP_MIN_LOG_LEVEL is
     if args.old_keras:
         old_keras.translate()
     trial = Trial(kit, args.name, args.out)
@@ -267,13 +267,13 @@ def _run(kit: Kit, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """End when the process is gone that holds the other end of the standard input."""
+    """End this process when its parent, which holds the other end of the standard input, has ended."""
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Which images of a kit cannot be used, by their positions; and what there is to say of it."""
+    """The positions of the images of a kit that cannot be used, and notes about the kit."""
     kit = Kit(folder)
     train, test = kit.train(), kit.test()
     parts = {"train": train, "test": test} if test is not None else {"train": train}

@@ -1,4 +1,4 @@
-"""`ImageClassifier`: the workflow of ramp-workflow for images, which makes each image once."""
+"""`ImageClassifier`: the workflow of ramp-workflow for images, which transforms each image only once."""
 
 from __future__ import annotations
 
@@ -13,34 +13,42 @@ from feature_cache.cache import as_cache
 from feature_cache.process.read_ahead import read_ahead
 from layertap.ramp.transforms.code_loading import BadSubmission, place, ramp_workflow
 from layertap.ramp.transforms.identity import Transform, load_transforms
-from layertap.ramp.transforms.transform_pool import Transformed
+from layertap.ramp.transforms.transform_pool import TransformedImages
 from layertap.ramp.trials.generators import AHEAD, BatchGeneratorBuilder, as_tested, paths_of
 
 
 class ImageClassifier:
-    """A drop-in for ``rampwf.workflows.ImageClassifier``: submissions get the same batches, in the same order.
+    """A replacement for ``rampwf.workflows.ImageClassifier``: submissions get the same batches, in the same order.
 
-    Files are read and transformed ahead of the training, by several processes where the transform is slow. What a
-    transform leaves of an image is kept in the cache, by the content of the image and the source of the transform, so
-    that epochs, folds, predictions and other submissions with the same ``image_preprocessor.py`` find it there. This is
-    not done for transforms that draw random numbers: they are applied in order, when a batch is asked for. Whether one
-    does is found out by trying it; ``is_random = True`` or ``False`` in ``image_preprocessor.py`` says it.
+    Files are read and transformed ahead of the training, by several processes if the transform is slow. Transformed
+    images are stored in the cache, by the content of the original and the source of the transform, so that epochs,
+    folds, predictions and other submissions with the same ``image_preprocessor.py`` find them there. Transforms that
+    draw random numbers are applied in order, when a batch is requested, and nothing is stored. Whether a transform does
+    is tested; ``is_random = True`` or ``False`` in ``image_preprocessor.py`` declares it.
 
     Parameters
     ----------
     test_batch_size : int
-        Images in each call of `predict_proba`.
+        The number of images in each call of `predict_proba`.
     chunk_size : int
-        Images that are made at a time.
+        The number of images that are transformed at a time.
     n_jobs : int
-        Threads that read files.
+        The number of threads that read files.
     n_classes : int
     workflow_element_names : sequence of two str
-        Names of the two modules of a submission.
+        The names of the two modules of a submission.
     cache : path, optional
         The cache folder; by default ``$LAYERTAP_CACHE``, or ``./features``.
     workers : int, optional
-        Processes that transform, where that is slow; by default one for each core.
+        The number of processes that transform images if that is slow; by default one for each core.
+
+    Examples
+    --------
+    In the file `problem.py` of a kit:
+
+    >>> workflow = ImageClassifier(test_batch_size=16, chunk_size=256, n_jobs=8, n_classes=10)
+    >>> workflow.element_names
+    ['image_preprocessor', 'batch_classifier']
     """
 
     def __init__(
@@ -88,7 +96,7 @@ class ImageClassifier:
         Raises
         ------
         LayertapError
-            When an image or what the transform leaves of it cannot be used.
+            When an image, or the transformed image, cannot be used.
         """
         folder, X_array = folder_X_array
         train_is = slice(None) if train_is is None else train_is
@@ -109,7 +117,7 @@ class ImageClassifier:
     def test_submission(
         self, trained_model: tuple[Any, Any, Any], folder_X_array: tuple[str, np.ndarray]
     ) -> np.ndarray:
-        """What a trained submission says of images: probabilities of shape (n, n_classes)."""
+        """The predictions of a trained submission: probabilities of shape (n, n_classes)."""
         folder, X_array = folder_X_array
         _, transform_test, classifier = trained_model
         paths = paths_of(folder, X_array)
@@ -122,23 +130,23 @@ class ImageClassifier:
                 return transformed.decode(paths[part])
             return transformed.images(paths[part], ahead=len(paths) - part.stop)
 
-        said = []
+        probabilities = []
         try:
             for images in read_ahead(map(make, parts), AHEAD):
                 for start in range(0, len(images), self.test_batch_size):
                     batch = images[start : start + self.test_batch_size]
                     if random:
                         batch = [transformed.transform(image.copy()) for image in batch]
-                    said.append(_probabilities(classifier.predict_proba, as_tested(batch, transform_test)))
+                    probabilities.append(_probabilities(classifier.predict_proba, as_tested(batch, transform_test)))
         finally:
             transformed.close()
-        return np.concatenate(said, axis=0)
+        return np.concatenate(probabilities, axis=0)
 
-    def _transformed(self, function: Any) -> Transformed:
-        return Transformed(Transform(function), as_cache(self.cache), self.n_jobs, self.workers)
+    def _transformed(self, function: Any) -> TransformedImages:
+        return TransformedImages(Transform(function), as_cache(self.cache), self.n_jobs, self.workers)
 
     def _checked(self, folder: str | os.PathLike[str], number: int) -> Path:
-        """The file of a module of a submission, which has none of the words that ramp-workflow forbids."""
+        """The file of a module of a submission, after a check for the words that ramp-workflow forbids."""
         file = Path(folder, f"{self.element_names[number]}.py")
         ramp_workflow().utils.sanitize._sanitize_input(file.read_text(encoding="utf-8"))
         return file
@@ -149,19 +157,19 @@ class ImageClassifier:
 
 
 def _probabilities(predict: Callable[[np.ndarray], Any], X: np.ndarray) -> np.ndarray:
-    """What a classifier says of a batch.
+    """The predictions of a classifier for a batch.
 
     Raises
     ------
     BadSubmission
-        When that is no array of numbers.
+        When they are not an array of numbers.
     """
-    said = predict(X)
+    probabilities = predict(X)
     try:
-        array = np.asarray(said)
+        array = np.asarray(probabilities)
     except ValueError:  # rows of several lengths
         array = np.empty(0, object)
     if not array.ndim or array.dtype.kind in "OSU":
-        what = f"values of {array.dtype.type.__name__.rstrip('_')}" if array.ndim else f"{said!r:.40}"
+        what = f"values of {array.dtype.type.__name__.rstrip('_')}" if array.ndim else f"{probabilities!r:.40}"
         raise BadSubmission(f"{place(predict)} gives {what}, not an array of numbers with a row for each image.")
     return array

@@ -25,7 +25,7 @@ from layertap.ramp import ImageClassifier
 from layertap.ramp.images import read_image
 from layertap.ramp.transforms.code_loading import BadSubmission
 from layertap.ramp.transforms.identity import Transform, load_transforms
-from layertap.ramp.transforms.workers import Workers
+from layertap.ramp.transforms.workers import TransformWorkers
 
 Submission = Callable[..., Path]
 GRAY, COLOUR = ([f"{kind} {number}.png" for number in range(14)] for kind in ("gray", "cölor"))
@@ -65,8 +65,8 @@ def test_the_same_batches_from_worker_processes(
 ):
     monkeypatch.setattr("layertap.ramp.transforms.transform_pool.SLOW_SECONDS", -1.0)
     applied: list[int] = []
-    apply = Workers.apply
-    monkeypatch.setattr(Workers, "apply", lambda self, paths: applied.append(len(paths)) or apply(self, paths))
+    apply = TransformWorkers.apply
+    monkeypatch.setattr(TransformWorkers, "apply", lambda self, paths: applied.append(len(paths)) or apply(self, paths))
     module = submission(RESIZED + "\n\nprint('loaded')\n")
     options = {"test_batch_size": 3, "chunk_size": 4, "n_jobs": 2, "n_classes": 3}
     expected, probabilities = noted(rampwf.workflows.ImageClassifier(**options), module, pictures, COLOUR)
