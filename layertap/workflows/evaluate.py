@@ -82,9 +82,11 @@ def evaluate(
 
     Examples
     --------
-    >>> from layertap.runs import load_run
-    >>> evaluate(load_run("runs/photos"), "more-photos").scores["accuracy"]  # doctest: +SKIP
-    0.9375
+    >>> import layertap as lt
+    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+    >>> run = lt.train_head("digits", features, "ridge", cv=3, progress=False)
+    >>> lt.evaluate(run, "digits", progress=False).scores["accuracy"] > 0.9
+    True
     """
     run = run if isinstance(run, Run) else load_run(run)
     dataset, bars = as_dataset(data), progress_bars(progress)

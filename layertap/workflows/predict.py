@@ -181,10 +181,12 @@ def predict(
 
     Examples
     --------
-    >>> from layertap.runs import load_run
-    >>> predictions = predict(load_run("runs/photos"), ["a.jpg", "b.jpg"])  # doctest: +SKIP
-    >>> predictions.classes, predictions.probabilities.shape  # doctest: +SKIP
-    (['cat', 'dog'], (2, 2))
+    >>> import layertap as lt
+    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+    >>> run = lt.train_head("digits", features, "ridge", cv=3, progress=False)
+    >>> predictions = lt.predict(run, "digits", progress=False)
+    >>> predictions.classes[:3], predictions.probabilities.shape
+    (['0', '1', '2'], (1797, 10))
     """
     run = run if isinstance(run, Run) else load_run(run)
     dataset = image_dataset(images)
