@@ -97,6 +97,16 @@ class Run:
         What the training reported; None where the run was read from its folder.
     unsaved_metrics : dict, optional
         The content of `metrics.json`, of a run that was not written.
+
+    Examples
+    --------
+    >>> import layertap as lt
+    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+    >>> run = lt.train_head("digits", features, "ridge", cv=3, progress=False)
+    >>> run  # doctest: +ELLIPSIS
+    <Run not written: ridge on glyphnet/block4_pool, 10 classes; accuracy 0.9..., nll ...>
+    >>> len(run.classes), run.scores["accuracy"].mean > 0.9
+    (10, True)
     """
 
     folder: Path | None

@@ -75,7 +75,7 @@ def write_report(
     parts = [
         *(f"<p>{text(note)}</p>" for note in notes),
         "<h2>Scores</h2>",
-        _scores(scores),
+        score_table(scores),
         "<h2>How it was made</h2>",
         '<div class="settings">',
         *(
@@ -108,11 +108,12 @@ def run_fragment(title: str, scores: Mapping[str, Mapping[str, Any]], pictures: 
     for heading, file in pictures.items():
         with contextlib.suppress(OSError, BadData):
             figures.append(image(heading, file))
-    table = _scores(scores) if scores else ""
+    table = score_table(scores) if scores else ""
     return f"<p>{text(title)}</p>{table}<details><summary>Pictures</summary>{''.join(figures)}</details>"
 
 
-def _scores(scores: Mapping[str, Mapping[str, Any]]) -> str:
+def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of HTML: a row for each score, a column for each part (see `write_report`)."""
     named = dict.fromkeys(name for of_part in scores.values() for name in of_part)
     rows = []
     for name in [*(name for name in SCORES if name in named), *(name for name in named if name not in SCORES)]:

@@ -11,7 +11,8 @@ import numpy as np
 from feature_cache.cache import FeatureCache, as_cache
 from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
-from layertap.runs import Run, load_run
+from layertap.report.run_report import score_table
+from layertap.runs import HEADLINES, Run, load_run
 from layertap.workflows.inputs import as_dataset
 from layertap.workflows.load_dataset import Source
 from layertap.workflows.predict import apply_run
@@ -20,7 +21,7 @@ from layertap.workflows.targets import CLASSES, REGRESSION, read_targets
 from transfer.data.datasets import Dataset, Unreadable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The scores of a run on labelled images.
 
@@ -44,6 +45,13 @@ class Evaluation:
     skipped: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = [name for names in HEADLINES.values() for name in names if name in self.scores]
+        return f"<Evaluation on {self.images} images: {', '.join(f'{name} {self.scores[name]:.4f}' for name in names)}>"
+
+    def _repr_html_(self) -> str:
+        return score_table({"test": self.scores})
 
 
 def evaluate(
@@ -82,9 +90,11 @@ def evaluate(
 
     Examples
     --------
-    >>> from layertap.runs import load_run
-    >>> evaluate(load_run("runs/photos"), "more-photos").scores["accuracy"]  # doctest: +SKIP
-    0.9375
+    >>> import layertap as lt
+    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+    >>> run = lt.train_head("digits", features, "ridge", cv=3, progress=False)
+    >>> lt.evaluate(run, "digits", progress=False).scores["accuracy"] > 0.9
+    True
     """
     run = run if isinstance(run, Run) else load_run(run)
     dataset, bars = as_dataset(data), progress_bars(progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import os
 import time
@@ -21,6 +22,7 @@ from feature_cache.joined import Joined
 from heads.evaluation.tasks import outputs as outputs_of
 from heads.validation import finite
 from layertap.progress import ProgressBar, progress_bars
+from layertap.report.page import table, text
 from layertap.runs import Run, load_run
 from layertap.workflows.inputs import as_dataset, extracted
 from layertap.workflows.load_dataset import Source
@@ -29,6 +31,7 @@ from transfer.data.datasets import BUILT_IN, Dataset, Unreadable, from_files, is
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.request import request_for
 
+MOST_SHOWN = 10  # images that a notebook shows
 THRESHOLD = 0.5  # the probability above which an image has a label
 # What a row of predictions holds beside its id and its numbers, and what these are.
 CONTENT = {
@@ -69,6 +72,12 @@ class Predictions:
 
     def __repr__(self) -> str:
         return f"<Predictions of {len(self)} images: {CONTENT[self.task][1]} of {', '.join(self.names[:5])}>"
+
+    def _repr_html_(self) -> str:
+        head, *rows = self.rows(MOST_SHOWN)
+        cells = ["".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows]
+        more = f"<p>The first {len(rows)} of {len(self)} images.</p>" if len(self) > len(rows) else ""
+        return table(head, [f"<tr>{row}</tr>" for row in cells]) + more
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -118,18 +127,23 @@ class Predictions:
         ]
         return {"predictions": rows, "skipped": skipped_to_json(self.skipped)}
 
-    def rows(self) -> list[list[str]]:
+    def rows(self, most: int | None = None) -> list[list[str]]:
         """The cells of a table, headings first: the id, the class or the labels, and the numbers.
 
         Numbers have the fewest digits that give the same number again: the scores of the table are those of the
         predictions.
+
+        Parameters
+        ----------
+        most : int, optional
+            How many images are listed; by default all.
         """
         key = CONTENT[self.task][0]
-        table = [["id", *([key] if key else []), *self.names]]
+        cells = [["id", *([key] if key else []), *self.names]]
         chosen = self.classes or [";".join(labels) for labels in self.labels] or [""] * len(self)
-        for name, one, row in zip(self.ids, chosen, self.outputs, strict=True):
-            table.append([name, *([one] if key else []), *map(str, row)])
-        return table
+        for name, one, row in itertools.islice(zip(self.ids, chosen, self.outputs, strict=True), most):
+            cells.append([name, *([one] if key else []), *map(str, row)])
+        return cells
 
     def to_csv(self, file: str | Path) -> None:
         """Write the predictions as a CSV file, which appears whole or not at all.
@@ -181,10 +195,12 @@ def predict(
 
     Examples
     --------
-    >>> from layertap.runs import load_run
-    >>> predictions = predict(load_run("runs/photos"), ["a.jpg", "b.jpg"])  # doctest: +SKIP
-    >>> predictions.classes, predictions.probabilities.shape  # doctest: +SKIP
-    (['cat', 'dog'], (2, 2))
+    >>> import layertap as lt
+    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+    >>> run = lt.train_head("digits", features, "ridge", cv=3, progress=False)
+    >>> predictions = lt.predict(run, "digits", progress=False)
+    >>> predictions.classes[:3], predictions.probabilities.shape
+    (['0', '1', '2'], (1797, 10))
     """
     run = run if isinstance(run, Run) else load_run(run)
     dataset = image_dataset(images)

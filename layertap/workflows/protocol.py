@@ -166,8 +166,8 @@ def find_copies(
     together : {'exact', 'near', 'copies'}
     labels : ndarray of shape (n,), str, optional
         The classes of the images: a note says how many copies differ in them.
-    progress : callable, optional
-        Given what is counted, a context manager that gives a callable of (done, total).
+    progress : ProgressBar, optional
+        See `layertap.progress`.
     """
     notes = []
     with progress("images decoded") as show:

@@ -178,12 +178,9 @@ def train_head(
 
     Examples
     --------
-    >>> import tempfile
     >>> import layertap as lt
-    >>> digits = lt.load_dataset("digits")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     features = lt.extract(digits, "glyphnet", layers=["block4_pool"], cache=folder, progress=False)
-    ...     run = lt.train_head(digits, features, "ridge", cv=3, progress=False)
+    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+    >>> run = lt.train_head("digits", features, "ridge", cv=3, progress=False)
     >>> run.scores["accuracy"].mean > 0.9
     True
     """

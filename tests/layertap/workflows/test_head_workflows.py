@@ -207,6 +207,8 @@ def test_images_are_predicted_by_their_paths(run: Run, data: Dataset) -> None:
     np.testing.assert_allclose(predictions.probabilities.sum(1), 1)
     np.testing.assert_allclose(predictions.probabilities, run.predict(data, progress=False).probabilities[4:6])
     assert predictions.to_json()["predictions"][0]["class"] == "dark"
+    assert repr(predictions) == "<Predictions of 2 images: probabilities of dark, light>"
+    assert "<td>4.png</td><td>dark</td>" in predictions._repr_html_()
     with pytest.raises(InvalidChoice, match="take `probabilities`"):
         _ = predictions.numbers
     with pytest.raises(InvalidChoice, match="the image 'none.png' does not exist"):
@@ -218,6 +220,8 @@ def test_an_evaluation_warns_of_images_that_the_head_has_seen(run: Run, data: Da
     assert evaluation.images == len(data) == 40
     assert evaluation.warnings == ("run was trained on 40 of these 40 images: their scores say little.",)
     assert evaluation.scores["accuracy"] > 0.9
+    assert repr(evaluation).startswith("<Evaluation on 40 images: accuracy ")
+    assert "balanced accuracy" in evaluation._repr_html_()
 
 
 def test_what_was_noticed_is_in_the_report(run: Run) -> None:
