@@ -47,15 +47,15 @@ class Survey:
         classes, copies = self.report["classes"], self.report["copies"]
         parts = [
             repr(self.data.dataset.name),
-            f"{self.report['images']:,} images",
+            _counted(self.report["images"], "image", "images"),
             f"{len(self.data.unreadable):,} unreadable",
-            "no labels" if classes is None else f"{len(classes):,} classes",
-            f"{len(copies['exact']):,} groups of copies",
-            f"{len(copies['near']):,} pairs of near-duplicates",
+            "no labels" if classes is None else _counted(len(classes), "class", "classes"),
+            _counted(len(copies["exact"]), "group of copies", "groups of copies"),
+            _counted(len(copies["near"]), "pair of near-duplicates", "pairs of near-duplicates"),
         ]
         if self.against:
-            leaks = self.report["against"]["leaks"]["images"]
-            parts.append(f"{leaks:,} images of {self.against.dataset.name!r} too")
+            leaks = _counted(self.report["against"]["leaks"]["images"], "image", "images")
+            parts.append(f"{leaks} of {self.against.dataset.name!r} too")
         return f"Survey({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
@@ -110,7 +110,7 @@ def explore(
     >>> import layertap as lt
     >>> digits = lt.load_dataset("digits")
     >>> lt.explore(digits.select(digits.labels == "0"), size=(8, 8), progress=False)
-    Survey('digits', 178 images, 0 unreadable, 1 classes, 0 groups of copies, 0 pairs of near-duplicates)
+    Survey('digits', 178 images, 0 unreadable, 1 class, 0 groups of copies, 0 pairs of near-duplicates)
     """
     folder = None if out is None else Path(out)
     if folder:
@@ -137,3 +137,7 @@ def kit_test_set(data: Source) -> Path | None:
 def _survey(dataset: Dataset, size: tuple[int, int], decoding: Decoding, bars: ProgressBar) -> DatasetSurvey:
     with bars("images") as show:
         return survey(dataset, size, decoding=decoding, progress=show)
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"

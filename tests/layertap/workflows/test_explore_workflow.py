@@ -30,7 +30,7 @@ def test_findings_are_an_object_with_a_short_repr(photos: Path) -> None:
     (photos / "dog" / "broken <i>.png").write_bytes(b"x")
     calls: list[tuple[int, int]] = []
     survey = lt.explore(photos, size=(16, 16), progress=lambda what: nullcontext(lambda *now: calls.append(now)))
-    assert repr(survey).startswith(f"Survey({str(photos)!r}, 8 images, 1 unreadable, 2 classes, 1 groups of copies")
+    assert repr(survey).startswith(f"Survey({str(photos)!r}, 8 images, 1 unreadable, 2 classes, 1 group of copies")
     assert [image.id for image in survey.data.unreadable] == ["dog/broken <i>.png"]
     assert survey.report["classes"] == {"cat": 3, "dog": 4}
     assert survey.against is survey.folder is None
