@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import layertap
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_line
 from feature_cache.files import atomic, sealed_folder
 from feature_cache.files.checked import LARGEST_TEXT, read_json
@@ -187,23 +188,18 @@ class Run:
         """What the images are recognised by that the head, or the net below it, was trained on."""
         return frozenset() if self.folder is None else read_digests(self.folder / HEAD_IMAGES)
 
+    # The methods below go by the package, whose names are imported when they are used: workflows import this module.
     def predict(self, images: Any, **options: Any) -> Predictions:
         """Predict images: `layertap.workflows.predict.predict`, with this run."""
-        from layertap.workflows.predict import predict  # which extracts features, and stands above runs
-
-        return predict(self, images, **options)
+        return layertap.predict(self, images, **options)
 
     def evaluate(self, data: Any, **options: Any) -> Evaluation:
         """Score the head on labelled images: `layertap.workflows.evaluate.evaluate`, with this run."""
-        from layertap.workflows.evaluate import evaluate  # which extracts features, and stands above runs
-
-        return evaluate(self, data, **options)
+        return layertap.evaluate(self, data, **options)
 
     def export(self, out: str | Path, **options: Any) -> Exported:
         """Write the run as one model: `layertap.workflows.export.export`, with this run."""
-        from layertap.workflows.export import export  # which builds a net, and stands above runs
-
-        return export(self, out, **options)
+        return layertap.export(self, out, **options)
 
     def __repr__(self) -> str:
         scores = [f"{name} {self.scores[name]}" for name in HEADLINES[self.task.name] if name in self.scores]

@@ -66,6 +66,36 @@ def imports(file: Path, *, top_only: bool = False) -> Iterator[str]:
             yield node.module
 
 
+def _name(file: Path) -> str:
+    """The dotted name of a module or package."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_name(file): file for room in ROOMS for file in sources(room)}
+
+
+def _imported_modules(file: Path) -> set[str]:
+    """Our own modules that a module imports, anywhere but for type checkers."""
+    found = set()
+    for node in _used_at_run_time(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else str(node.module) for name in names}
+    return found & MODULES.keys()
+
+
+def _used_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those inside ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _used_at_run_time(child)
+
+
 def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
     """Every node but those inside functions and inside ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
@@ -91,6 +121,18 @@ def test_the_cache_needs_only_numpy_h5py_and_what_compresses_and_checks_bytes() 
             package = module.split(".")[0]
             allowed = package in sys.stdlib_module_names or package in CACHE_PACKAGES
             assert allowed, f"{file.relative_to(ROOT)} imports {module}"
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    """Imports inside functions count, too; what is only for type checkers does not."""
+    graph = {module: _imported_modules(file) - {module} for module, file in MODULES.items()}
+    while leaves := [module for module, imported in graph.items() if not imported & graph.keys()]:
+        for module in leaves:
+            del graph[module]
+    in_circles = {
+        module for module, imported in graph.items() if any(module in graph.get(name, ()) for name in imported)
+    }
+    assert not graph, f"these import each other in a circle: {sorted(in_circles or graph)}"
 
 
 def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
