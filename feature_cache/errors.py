@@ -68,6 +68,34 @@ class DamagedFile(LayertapError, OSError):
     exit_code = 1
 
 
+class DamagedSegment(DamagedFile):
+    """A segment of a cache that is truncated, altered or foreign.
+
+    Parameters
+    ----------
+    path : str
+        The file, in the folder of its space.
+    cache : str
+        The folder of the cache.
+    reason : str
+        Why the segment cannot be used.
+
+    Attributes
+    ----------
+    reason : str
+    description : str
+        The message without the advice.
+    """
+
+    def __init__(self, path: str, cache: str, reason: str) -> None:
+        self.reason = reason
+        self.description = f"{path} is damaged or not a segment of this cache ({reason})"
+        super().__init__(
+            f"{self.description}. Set it aside with: `feature_cache.maintenance.verify.repair({cache!r})`; the next "
+            "extract computes its rows again."
+        )
+
+
 class StorageFailure(LayertapError, OSError):
     """A folder or disk that does not take what is written to it."""
 

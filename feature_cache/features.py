@@ -12,7 +12,7 @@ import numpy as np
 from feature_cache.errors import StorageFailure
 from feature_cache.process.read_ahead import read_ahead
 from feature_cache.representation import html_table, shape_text
-from feature_cache.segments.row_store import TRIES, Gone
+from feature_cache.segments.row_store import MOST_ATTEMPTS, SegmentGone
 from feature_cache.spec import FeatureSpec
 from feature_cache.units import size_text
 
@@ -195,11 +195,11 @@ class Features:
         yield from read_ahead(map(load, range(0, len(order), size)), prefetch)
 
     def _rows(self, index: Any) -> np.ndarray:
-        for _ in range(TRIES):
+        for _ in range(MOST_ATTEMPTS):
             space, ids = self._at
             try:
                 return space.read(ids[index], view=isinstance(index, slice | int | np.integer))
-            except Gone:
+            except SegmentGone:
                 space = space.again()
                 self._at = space, space.locate(self._digests, self._views)
         raise StorageFailure(f"{space.folder} changes too fast to be read.")

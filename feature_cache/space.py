@@ -16,9 +16,9 @@ from feature_cache.files.atomic import new_file, new_folder, remove_abandoned
 from feature_cache.files.checked import read_text
 from feature_cache.representation import shape_text
 from feature_cache.segments import encoding, index, segment
-from feature_cache.segments.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, Listed
+from feature_cache.segments.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, ListedSegment
 from feature_cache.segments.layout import SEGMENTS, SPEC_FILE, USED_FILE
-from feature_cache.segments.row_store import TRIES, Gone, RowStore
+from feature_cache.segments.row_store import MOST_ATTEMPTS, RowStore, SegmentGone
 from feature_cache.spec import FeatureSpec
 from feature_cache.units import size_text
 from feature_cache.writer import SpaceWriter
@@ -72,7 +72,7 @@ class Space:
         spec_file = self.folder / SPEC_FILE
         if spec_file.exists() and read_spec(spec_file) != self.spec:
             raise DamagedFile(f"{self.folder} holds features of another spec than its name says; move it away.")
-        for _ in range(TRIES):
+        for _ in range(MOST_ATTEMPTS):
             with contextlib.suppress(FileNotFoundError):  # compacted between listing and opening: list again
                 return self._updated_index()
         raise StorageFailure(f"{self.folder} changes too fast to be read.")
@@ -93,7 +93,7 @@ class Space:
                 (stored.listed[n], stored.digests[starts[n] : starts[n + 1]], stored.views[starts[n] : starts[n + 1]])
                 for n in known
             ]
-            + [(Listed(part.path.name, *part.stamp, len(part)), part.digests, part.views) for part in fresh]
+            + [(ListedSegment(part.path.name, *part.stamp, len(part)), part.digests, part.views) for part in fresh]
         )
         if len(fresh) + dropped >= STALE_SEGMENTS or sum(map(len, fresh)) >= STALE_ROWS:
             updated.save(self.folder, self.spec.to_json())
@@ -121,10 +121,10 @@ class Space:
             When one cannot be read.
         """
         space = self
-        for _ in range(TRIES):
+        for _ in range(MOST_ATTEMPTS):
             try:
                 return space.opened()
-            except Gone:
+            except SegmentGone:
                 space = space.again()
         raise StorageFailure(f"{self.folder} changes too fast to be read.")
 
@@ -133,7 +133,7 @@ class Space:
 
         Raises
         ------
-        Gone
+        SegmentGone
             When a segment has been removed.
         DamagedFile
             When one cannot be read.
@@ -158,7 +158,7 @@ class Space:
             if listed.rows:
                 try:
                     return self._store.segment(number)
-                except Gone:
+                except SegmentGone:
                     return self.again().any_segment()
         return None
 
@@ -237,7 +237,7 @@ class Space:
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             try:
                 part = self._store.segment(number)
-            except Gone:
+            except SegmentGone:
                 return None
             seconds = part.provenance.get("seconds")
             if not isinstance(seconds, int | float) or "shrunk_from" in part.provenance:
@@ -255,7 +255,7 @@ class Space:
 
         Raises
         ------
-        Gone
+        SegmentGone
             When a segment has been removed.
         DamagedFile
             When a segment or a row is not as it was written.
@@ -278,7 +278,7 @@ class Space:
 
         Raises
         ------
-        Gone, DamagedFile
+        SegmentGone, DamagedFile
             As for `read`.
         """
         return self._store.gather(ids)
@@ -358,7 +358,7 @@ def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
         When one vanishes meanwhile.
     """
     names = segment_names(folder)
-    for _ in range(TRIES):  # a listing may miss a file that appears or disappears while it is read
+    for _ in range(MOST_ATTEMPTS):  # a listing may miss a file that appears or disappears while it is read
         before, names = names, segment_names(folder)
         if names == before:
             break

@@ -11,7 +11,7 @@ import numpy as np
 from feature_cache.errors import StorageFailure
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments import segment_writer
-from feature_cache.segments.row_store import TRIES, Gone
+from feature_cache.segments.row_store import MOST_ATTEMPTS, SegmentGone
 from feature_cache.segments.segment import Segment
 from feature_cache.space import Space
 
@@ -51,11 +51,11 @@ def compact(space: Space, *, compress: bool | None = None) -> Compaction:
     StorageFailure
         When there is no room for the new segments.
     """
-    for _ in range(TRIES):
+    for _ in range(MOST_ATTEMPTS):
         space = space.again()
         try:
             return _compact(space, compress)
-        except Gone:  # another compaction is at work here
+        except SegmentGone:  # another compaction is at work here
             continue
     raise StorageFailure(f"{space.folder} changes too fast to be compacted.")
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import DamagedFile
+from feature_cache.errors import DamagedFile, DamagedSegment
 from feature_cache.files.atomic import new_file
 from feature_cache.files.checked import open_regular
 from feature_cache.maintenance.verify import check_segment
 from feature_cache.segments import segment_writer
 from feature_cache.segments.layout import SEGMENTS
-from feature_cache.segments.row_store import Gone
+from feature_cache.segments.row_store import SegmentGone
 
 
 @dataclass
@@ -50,10 +50,10 @@ def merge(cache: FeatureCache, other: FeatureCache, progress: Callable[[int, int
         try:
             source = other.open(name)
             part = check_segment(path, source)
-        except (FileNotFoundError, Gone):
+        except (FileNotFoundError, SegmentGone):
             continue
         except DamagedFile as error:
-            done.refused.append(str(error).split(". Set it aside")[0])
+            done.refused.append(error.description if isinstance(error, DamagedSegment) else str(error))
             continue
         space = cache[source.spec]
         if space.has(part.digests, part.views).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_cache.errors import DamagedFile, StorageFailure
+from feature_cache.cache import FeatureCache, as_cache
+from feature_cache.errors import DamagedFile, DamagedSegment, StorageFailure
 from feature_cache.segments import segment
-from feature_cache.segments.index import KeyIndex, Listed
+from feature_cache.segments.index import KeyIndex, ListedSegment
 from feature_cache.segments.layout import SEGMENTS
-from feature_cache.segments.row_store import Gone, RowStore
+from feature_cache.segments.row_store import RowStore, SegmentGone
 from feature_cache.space import Space
 
 # Read at a time.
@@ -59,10 +61,11 @@ def verify(space: Space, progress: Callable[[int, int], None] | None = None) -> 
     for path in sizes:
         try:
             sound.append(check_segment(path, space))
-        except (FileNotFoundError, Gone):  # compacted or removed meanwhile
+        except (FileNotFoundError, SegmentGone):  # compacted or removed meanwhile
             continue
         except DamagedFile as error:
-            damaged.append(Damage(path.name, str(error).removeprefix(f"{path} ").split(". Set it aside")[0]))
+            reason = error.description if isinstance(error, DamagedSegment) else str(error)
+            damaged.append(Damage(path.name, reason.removeprefix(f"{path} ")))
         size += sizes[path]
         if progress:
             progress(size, sum(sizes.values()))
@@ -84,16 +87,45 @@ def check_segment(path: Path, space: Space) -> segment.Segment:
     ------
     DamagedFile
         When it is not as it was written.
-    FileNotFoundError, Gone
+    FileNotFoundError, SegmentGone
         When it is not there.
     """
     part = segment.read(path, space.spec)
-    index = KeyIndex.of([(Listed(path.name, *part.stamp, len(part)), part.digests, part.views)])
+    index = KeyIndex.of([(ListedSegment(path.name, *part.stamp, len(part)), part.digests, part.views)])
     store = RowStore(path.parent, space.spec, index)
     step = max(1, PIECE_BYTES // max(part.row_bytes, 1) // part.block_rows) * part.block_rows
     for start in range(0, len(part), step):
         store.gather(np.arange(start, min(start + step, len(part))))
     return part
+
+
+def repair(cache: FeatureCache | str | os.PathLike[str] | None = None) -> list[Verification]:
+    """Verify all spaces of a cache, and set their damaged segments aside; the next extraction computes their rows.
+
+    Parameters
+    ----------
+    cache : FeatureCache, path or None
+        None is the default cache.
+
+    Raises
+    ------
+    DamagedFile
+        When a space cannot be read at all.
+    StorageFailure
+        When a segment cannot be renamed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> repair(tempfile.mkdtemp())
+    []
+    """
+    cache, results = as_cache(cache), []
+    for name in cache.spaces():
+        space = cache.open(name)
+        results.append(verify(space))
+        set_aside(space, results[-1].damaged)
+    return results
 
 
 def set_aside(space: Space, damaged: list[Damage]) -> None:

@@ -30,7 +30,7 @@ STALE_ROWS = 200_000
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedSegment:
     """The name, size and time of a segment's file, by which a change would show, and the number of its rows."""
 
     name: str
@@ -45,17 +45,17 @@ class KeyIndex:
 
     Attributes
     ----------
-    listed : tuple of Listed
+    listed : tuple of ListedSegment
     digests : ndarray of shape (n, 16), uint8
     views : ndarray of shape (n,), uint32
     """
 
-    listed: tuple[Listed, ...]
+    listed: tuple[ListedSegment, ...]
     digests: np.ndarray
     views: np.ndarray
 
     @classmethod
-    def of(cls, parts: list[tuple[Listed, np.ndarray, np.ndarray]]) -> KeyIndex:
+    def of(cls, parts: list[tuple[ListedSegment, np.ndarray, np.ndarray]]) -> KeyIndex:
         """The index of segments, each with its digests and views."""
         return cls(
             tuple(listed for listed, _, _ in parts),
@@ -165,7 +165,7 @@ def load(folder: Path, spec: str) -> KeyIndex:
     return KeyIndex.of([])
 
 
-def _listed(head: dict[str, Any], spec: str) -> tuple[Listed, ...]:
+def _listed(head: dict[str, Any], spec: str) -> tuple[ListedSegment, ...]:
     """The segments that the head of the file names.
 
     Raises
@@ -175,7 +175,7 @@ def _listed(head: dict[str, Any], spec: str) -> tuple[Listed, ...]:
     """
     if (head["layertap_format"], head["spec"]) != (FORMAT, spec):
         raise ValueError("it is the index of another space")
-    listed = tuple(Listed(*entry) for entry in head["segments"])
+    listed = tuple(ListedSegment(*entry) for entry in head["segments"])
     for part in listed:
         numbers = (part.size, part.mtime, part.rows)
         if not isinstance(part.name, str) or any(type(number) is not int for number in numbers):

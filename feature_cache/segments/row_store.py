@@ -22,10 +22,10 @@ from feature_cache.segments.segment import Segment, damaged
 from feature_cache.spec import FeatureSpec
 
 # How many times a space is looked up again when its segments are compacted at the same time.
-TRIES = 10
+MOST_ATTEMPTS = 10
 
 
-class Gone(Exception):
+class SegmentGone(Exception):
     """A segment is not what the index says any more: it was compacted, set aside or removed."""
 
 
@@ -59,7 +59,7 @@ class RowStore:
 
         Raises
         ------
-        Gone, DamagedFile
+        SegmentGone, DamagedFile
         """
         part = self._segments[number]
         if part is None:
@@ -80,7 +80,7 @@ class RowStore:
 
         Raises
         ------
-        Gone
+        SegmentGone
             When a segment is not there any more.
         DamagedFile
             When the bytes of a row are not those that were written.
@@ -133,7 +133,7 @@ class RowStore:
         try:
             part = segment.read(path, self._spec)
             if not self._is_indexed(number, part):
-                raise Gone(path)
+                raise SegmentGone(path)
             if len(part):
                 self._first = self._first or part
                 if part.row_shape != self._first.row_shape:
@@ -145,7 +145,7 @@ class RowStore:
             if part.chunks is None and part.row_bytes and len(part):
                 self._map(number, part)
         except FileNotFoundError as error:
-            raise Gone(path) from error
+            raise SegmentGone(path) from error
         return part
 
     def _is_indexed(self, number: int, part: Segment) -> bool:
@@ -258,10 +258,10 @@ def _altered(part: Segment, block: int) -> DamagedFile:
 
 @contextlib.contextmanager
 def _opened(part: Segment) -> Iterator[int]:
-    """A file descriptor of a segment; raises `Gone` when its file has been removed."""
+    """A file descriptor of a segment; raises `SegmentGone` when its file has been removed."""
     try:
         stream = open_regular(part.path)
     except FileNotFoundError as error:
-        raise Gone(part.path) from error
+        raise SegmentGone(part.path) from error
     with stream:
         yield stream.fileno()

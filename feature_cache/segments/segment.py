@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from feature_cache.errors import DamagedFile, one_line
+from feature_cache.errors import DamagedFile, DamagedSegment, one_line
 from feature_cache.files.hdf5 import open_hdf5, own_dataset, own_group, require_whole, text_attribute
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments import compression
@@ -214,12 +214,9 @@ def file_stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def damaged(path: Path, reason: str) -> DamagedFile:
+def damaged(path: Path, reason: str) -> DamagedSegment:
     """The error for a segment that cannot be used."""
-    return DamagedFile(
-        f"{path} is damaged or not a segment of this cache ({reason}). Set it aside with: layertap cache verify "
-        f"--repair --cache {path.parent.parent}; the next extract computes its rows again."
-    )
+    return DamagedSegment(str(path), str(path.parent.parent), reason)
 
 
 def _advice(version: int) -> str:

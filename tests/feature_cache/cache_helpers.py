@@ -13,7 +13,7 @@ import pytest
 
 from feature_cache import Features, FeatureSpec
 from feature_cache.segments import segment
-from feature_cache.segments.index import KeyIndex, Listed
+from feature_cache.segments.index import KeyIndex, ListedSegment
 from feature_cache.segments.row_store import RowStore
 
 # Children are forked from a small process that has the modules loaded, and no threads.
@@ -50,7 +50,7 @@ def _work(end: Connection, work: Callable[..., Any], arguments: tuple[Any, ...])
 def stored_rows(path: Path, spec: FeatureSpec) -> np.ndarray:
     """All rows of one segment, as they are stored."""
     part = segment.read(path, spec)
-    index = KeyIndex.of([(Listed(path.name, *part.stamp, len(part)), part.digests, part.views)])
+    index = KeyIndex.of([(ListedSegment(path.name, *part.stamp, len(part)), part.digests, part.views)])
     return RowStore(path.parent, spec, index).gather(np.arange(len(part)))
 
 

@@ -249,7 +249,7 @@ def test_segment_of_another_spec_is_refused_with_its_name(
         cache[spec].rows(digests)
     assert str(caught.value) == (
         f"{moved} is damaged or not a segment of this cache (its feature spec is not its folder's). Set it aside with: "
-        f"layertap cache verify --repair --cache {cache.root}; the next extract computes its rows again."
+        f"`feature_cache.maintenance.verify.repair({str(cache.root)!r})`; the next extract computes its rows again."
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
+from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import Progress, print_json, print_table, size_text
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def merge(args: argparse.Namespace) -> int:
         print_json(asdict(merged))
         return 1 if merged.refused else 0
     for reason in merged.refused:
-        print(f"layertap: not taken over: {reason}", file=sys.stderr)
+        print(f"layertap: not taken over: {with_flags(reason)}", file=sys.stderr)
     print(
         f"{merged.rows:,} rows in {merged.segments} segments taken over ({size_text(merged.bytes)}), "
         f"{merged.already_here} segments were here already."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures, printable
 from layertap.commands.arguments import shared
+from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import Progress, print_json, print_table, shape_text, size_text
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def list_spaces(args: argparse.Namespace) -> None:
             space = cache.open(name)
             row = {"space": name, "rows": len(space), "row_shape": space.row_shape, "bytes": space.nbytes}
         except DamagedFile as error:
-            print(f"layertap: {error}", file=sys.stderr)
+            print(f"layertap: {with_flags(str(error))}", file=sys.stderr)
             continue
         infos.append({**row, "segments": len(space.index.listed), "last_used": _time(space.last_used)})
     if args.json:
@@ -132,7 +133,7 @@ def verify(args: argparse.Namespace) -> int:
         try:
             space = cache.open(name)
         except DamagedFile as error:
-            print(f"layertap: {error}", file=sys.stderr)
+            print(f"layertap: {with_flags(str(error))}", file=sys.stderr)
             unreadable.append(name)
             continue
         with Progress("bytes", args.quiet) as progress:
@@ -160,10 +161,10 @@ def _recompute(args: argparse.Namespace, cache: FeatureCache, dataset: Dataset) 
         except MissingFeatures as error:
             if args.space:
                 raise
-            print(f"layertap: {error}", file=sys.stderr)
+            print(f"layertap: {with_flags(str(error))}", file=sys.stderr)
             continue
         except DamagedFile as error:
-            print(f"layertap: {error}", file=sys.stderr)
+            print(f"layertap: {with_flags(str(error))}", file=sys.stderr)
             continue
         if not args.json:
             result = results[-1]
@@ -180,7 +181,7 @@ def _print_verification(args: argparse.Namespace, verified: list[Any]) -> None:
     print_table(("space", "segments", "rows", "read", "damaged"), cells)
     for verification in verified:
         for damage in verification.damaged:
-            print(f"{verification.space}/{damage.file} {damage.reason}")
+            print(f"{verification.space}/{damage.file} {with_flags(damage.reason)}")
     if any(verification.damaged for verification in verified):
         print(
             "Set aside; the next extract computes their rows again."

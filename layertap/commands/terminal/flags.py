@@ -12,6 +12,8 @@ import re
 # Parameters of Python functions that the command line calls by another name.
 OTHER_NAMES = {"layers": "layer", "pooling": "pool", "value_range": "range", "nets": "net", "augmentation": "augment"}
 _PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
+# The function that sets damaged segments aside, for which the command line has a command.
+_REPAIR = re.compile(r"`feature_cache\.maintenance\.verify\.repair\((['\"])(.*?)\1\)`")
 _flags: dict[str, str] = {}
 
 
@@ -40,6 +42,7 @@ def with_flags(message: str) -> str:
     >>> with_flags("pass `on_error='skip'`, or `overwrite=True`, not `other`.")
     'pass --on-error skip, or --overwrite, not `other`.'
     """
+    message = _REPAIR.sub(r"layertap cache verify --repair --cache \2", message)
     return _PARAMETER.sub(_flag, message)
 
 

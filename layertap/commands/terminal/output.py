@@ -21,7 +21,7 @@ from layertap.units import size_text as size_text
 from layertap.units import time_text as time_text
 
 MOST_NOTES = 20  # lines of notes that a command prints
-SENTENCES = ("reason", "remarks", "notes", "message")  # keys of JSON output whose texts may name parameters
+SENTENCES = ("reason", "refused", "remarks", "notes", "message")  # keys of JSON output whose texts may name parameters
 READER_SECONDS = 10.0  # that a program may take to open the named pipe that is written to
 
 

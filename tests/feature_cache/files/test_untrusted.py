@@ -23,7 +23,7 @@ from feature_cache.files.checked import UnusableFile, open_regular, read_arrays,
 from feature_cache.keys import DigestMemo
 from feature_cache.maintenance.verify import verify
 from feature_cache.segments import index, segment, segment_writer
-from feature_cache.segments.index import KeyIndex, Listed
+from feature_cache.segments.index import KeyIndex, ListedSegment
 from feature_cache.segments.layout import INDEX_FILE, MEMO_FILE, SPEC_FILE, ZSTD_FILTER, block_check
 from feature_cache.segments.segment import checksum
 
@@ -200,7 +200,7 @@ def test_index_that_names_segments_otherwise_is_not_used(tmp_path: Path, spec: F
 
 
 def test_index_of_holes_is_not_read(tmp_path: Path, spec: FeatureSpec):
-    KeyIndex.of([(Listed("a.h5", 10_000, 1, 1), np.zeros((1, 16), np.uint8), np.zeros(1, np.uint32))]).save(
+    KeyIndex.of([(ListedSegment("a.h5", 10_000, 1, 1), np.zeros((1, 16), np.uint8), np.zeros(1, np.uint32))]).save(
         tmp_path, spec.to_json()
     )
     assert len(index.load(tmp_path, spec.to_json())) == 1

@@ -17,7 +17,7 @@ from cache_helpers import in_child
 from feature_cache import FeatureCache, FeatureSpec, Space
 from feature_cache.errors import MissingFeatures
 from feature_cache.segments import index
-from feature_cache.segments.index import STALE_SEGMENTS, KeyIndex, Listed
+from feature_cache.segments.index import STALE_SEGMENTS, KeyIndex, ListedSegment
 
 GOLDEN = 0x9E3779B97F4A7C15  # what short keys are made with: two that are alike can be made by hand
 
@@ -27,7 +27,11 @@ def made(digests: np.ndarray, views: np.ndarray, parts: int = 1) -> KeyIndex:
     cuts = np.linspace(0, len(views), parts + 1).astype(int)
     return KeyIndex.of(
         [
-            (Listed(f"segment-{number}.h5", 10_000, 1, int(stop - start)), digests[start:stop], views[start:stop])
+            (
+                ListedSegment(f"segment-{number}.h5", 10_000, 1, int(stop - start)),
+                digests[start:stop],
+                views[start:stop],
+            )
             for number, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
         ]
     )

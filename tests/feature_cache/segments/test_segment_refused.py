@@ -48,7 +48,7 @@ def reason(file: Path, spec: FeatureSpec) -> str:
     """Why `file` is refused as damaged."""
     start = f"{file} is damaged or not a segment of this cache ("
     end = (
-        f"). Set it aside with: layertap cache verify --repair --cache {file.parent.parent}; "
+        f"). Set it aside with: `feature_cache.maintenance.verify.repair({str(file.parent.parent)!r})`; "
         "the next extract computes its rows again."
     )
     message = refusal(file, spec)

@@ -31,6 +31,10 @@ def parser() -> argparse.ArgumentParser:
         ("add `value_range=(0, 255)`.", "add --range 0,255."),
         ("`data` is no folder, and `unknown` no option.", "`data` is no folder, and `unknown` no option."),
         ("the file `a b` stays", "the file `a b` stays"),
+        (
+            "aside with: `feature_cache.maintenance.verify.repair('my cache')`; then",
+            "aside with: layertap cache verify --repair --cache my cache; then",
+        ),
     ],
 )
 def test_a_parameter_becomes_the_flag_of_the_command(
