@@ -103,14 +103,20 @@ class FeatureRequest:
         >>> request.layers, backbone
         (('block5_pool',), None)
         """
+        if layers := self._known_layers():
+            return (self if layers == self.layers else replace(self, layers=layers)), None
+        backbone = self.build()
+        layers = tuple(backbone.find(layer) for layer in self.layers) or (backbone.readout,)
+        return replace(self, layers=layers), backbone
+
+    def _known_layers(self) -> tuple[str, ...]:
+        """The names of the layers where they are known without the net; empty where they are not."""
+        if specs := self.__dict__.get("specs"):  # computed before: names were learnt then
+            return tuple(spec.layer for spec in specs)
         layers = self.layers
         if not layers and self.net.info is not None:
             layers = (self.net.info.readout,)
-        if layers and not any(layer.removeprefix("-").isdigit() for layer in layers):
-            return (self if layers == self.layers else replace(self, layers=layers)), None
-        backbone = self.build()
-        layers = tuple(backbone.find(layer) for layer in layers) or (backbone.readout,)
-        return replace(self, layers=layers), backbone
+        return () if any(layer.removeprefix("-").isdigit() for layer in layers) else layers
 
     def build(self) -> Backbone:
         """Build the net, which has all the layers. This imports Keras, and takes seconds for a large net.

@@ -11,7 +11,7 @@ import pytest
 
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.spec import FeatureSpec
-from transfer.extraction.request import FeatureRequest, request_for
+from transfer.extraction.request import FeatureRequest, SharedNet, request_for
 from transfer.nets.catalogue import NETS, Net
 
 
@@ -33,6 +33,29 @@ def test_an_index_is_the_layer_that_it_means() -> None:
     named = FeatureRequest(Net("glyphnet"), ("block4_pool", "block1_conv1")).specs
     assert FeatureRequest(Net("glyphnet"), ("-1", "0")).specs == named
     assert FeatureRequest(Net("glyphnet"), ("-1", "block4_pool")).specs == named[:1]
+
+
+def test_a_net_that_was_built_to_learn_names_is_handed_over() -> None:
+    request, backbone = FeatureRequest(Net("glyphnet"), ("-1", "block1_pool")).resolve()
+    assert backbone is not None
+    assert request.layers == (backbone.find("-1"), "block1_pool")
+    assert request.resolve() == (request, None)
+
+
+def test_names_that_are_known_need_no_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    indexed = FeatureRequest(Net("glyphnet"), ("-1",))
+    specs = indexed.specs
+    monkeypatch.setattr(FeatureRequest, "build", lambda _: pytest.fail("the net was built"))
+    assert indexed.resolve() == (FeatureRequest(Net("glyphnet"), (specs[0].layer,)), None)
+    assert FeatureRequest(Net("vgg16")).resolve() == (FeatureRequest(Net("vgg16"), ("block5_pool",)), None)
+
+
+def test_each_built_net_is_one_of_its_own_and_a_shared_one_is_the_same() -> None:
+    request = FeatureRequest(Net("glyphnet"), ("block1_pool",))
+    one, other, shared = request.build(), request.build(), SharedNet(request)
+    assert one.model is not other.model
+    assert shared.at("float32") is shared.at("float32")
+    assert SharedNet(request, one).at("float32") is one
 
 
 def test_options_reach_the_spec() -> None:
