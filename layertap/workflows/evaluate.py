@@ -13,8 +13,7 @@ from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.run_report import score_table
 from layertap.runs import HEADLINES, Run, load_run
-from layertap.workflows.inputs import as_dataset
-from layertap.workflows.load_dataset import Source
+from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
 from layertap.workflows.protocol import count_seen, identify
 from layertap.workflows.targets import CLASSES, REGRESSION, read_targets
@@ -97,7 +96,7 @@ def evaluate(
     True
     """
     run = run if isinstance(run, Run) else load_run(run)
-    dataset, bars = as_dataset(data), progress_bars(progress)
+    dataset, bars = load_dataset(data), progress_bars(progress)
     read_known_targets(dataset, run)  # a data set without targets shows before any work
     applied = apply_run(run, dataset, as_cache(cache), on_error, bars)
     features = applied.features

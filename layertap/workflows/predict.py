@@ -24,8 +24,8 @@ from heads.validation import finite
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.page import table, text
 from layertap.runs import Run, load_run
-from layertap.workflows.inputs import as_dataset, extracted
-from layertap.workflows.load_dataset import Source
+from layertap.workflows.extract import extract_features
+from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.targets import CLASSES, MULTILABEL, REGRESSION
 from transfer.data.datasets import BUILT_IN, Dataset, Unreadable, from_files, is_dataset
 from transfer.extraction.feature_set import FeatureSet
@@ -224,7 +224,7 @@ def image_dataset(images: Source) -> Dataset:
         return images
     paths = [images] if isinstance(images, str | os.PathLike) else list(images)
     if names_dataset(paths):
-        return as_dataset(paths[0])
+        return load_dataset(paths[0])
     for path in map(Path, paths):
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
@@ -278,9 +278,9 @@ def apply_run(run: Run, dataset: Dataset, cache: FeatureCache, on_error: str, pr
     dataset = dataset.identify(cache)
     for (spec, _), net in zip(run.parts, run.nets, strict=True):
         request = request_for(spec, net, count)
-        features, remarks = extracted(dataset, request, cache, on_error=on_error, progress=progress)
+        features = extract_features(dataset, request, cache, on_error=on_error, progress=progress)
         feature_sets.append(features)
-        notes += remarks
+        notes += tuple(features.report.remarks) if features.report else ()
     if not len(feature_sets[0].dataset):
         raise InvalidChoice(f"none of the {len(dataset)} images can be read.")
     parts = [each.features[spec.layer] for each, (spec, _) in zip(feature_sets, run.parts, strict=True)]

@@ -30,7 +30,7 @@ from layertap.progress import ProgressBar, progress_bars
 from layertap.report import plots
 from layertap.runs import seen_by
 from layertap.workflows.extract import compute_missing
-from layertap.workflows.inputs import as_dataset
+from layertap.workflows.load_dataset import load_dataset
 from layertap.workflows.protocol import EXACT, ProtocolOptions, find_copies, identify, parted_notes, seen_warnings
 from layertap.workflows.readouts import NamedNet, Readout, Size, all_readouts, costs, requests_of
 from transfer.data.datasets import Dataset, Unreadable, require_labels
@@ -233,7 +233,7 @@ def sweep(
     """
     options = ProtocolOptions(cv, valid, per_class, draws, repeats, None, splits, groups, together, (), seed)
     settings = list(_head_settings(heads, grid or {}, seed))
-    dataset, bars = as_dataset(data), progress_bars(progress)
+    dataset, bars = load_dataset(data), progress_bars(progress)
     require_labels(dataset)
     options.protocol(dataset)  # a mistake in the options shows before any work
     requests = dict(nets) if isinstance(nets, Mapping) else requests_of(nets, weights, seed)

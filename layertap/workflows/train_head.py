@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import InvalidChoice, MissingFeatures
 from feature_cache.files.digest_list import digest_keys
 from feature_cache.joined import Joined
 from feature_cache.maintenance.lineage import Used, extraction_seconds, used
@@ -26,8 +27,7 @@ from layertap.report.maps import require_method
 from layertap.report.run_pictures import RunResults, illustrate
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport
-from layertap.workflows.inputs import as_dataset, stored
-from layertap.workflows.load_dataset import Source
+from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.protocol import EXACT, ProtocolOptions, find_copies, identify, parted_notes, seen_warnings
 from layertap.workflows.targets import (
     CLASSES,
@@ -40,6 +40,7 @@ from layertap.workflows.targets import (
 )
 from transfer.data.datasets import Dataset
 from transfer.extraction.feature_set import FeatureSet
+from transfer.extraction.lookup import stored_features
 from transfer.extraction.request import FeatureRequest, request_of
 from transfer.nets.catalogue import Net
 
@@ -192,7 +193,7 @@ def train_head(
     if out is not None:
         runs.check_free(Path(out), overwrite=overwrite)
     options = ProtocolOptions(cv, valid, per_class, draws, repeats, test, splits, groups, together, tuple(curve), seed)
-    dataset, bars = as_dataset(data), progress_bars(progress)
+    dataset, bars = load_dataset(data), progress_bars(progress)
     read_targets(dataset, task, columns)  # a mistake in the options shows before any work
     options.protocol(dataset)
     store = features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache)
@@ -249,7 +250,7 @@ def _candidates(
     else:
         request = features
     dataset = dataset.identify(cache)
-    features = stored(dataset, request, cache, on_error=on_error)
+    features = _stored_features(dataset, request, cache, on_error)
     views = Views(request.views, average_views)
     sources = {spec.layer: [(spec, request.net)] for spec in request.specs}
     if not join and not beside:
@@ -262,7 +263,7 @@ def _candidates(
     parts = [sources[layer][0] for layer in names]
     for space in beside:
         other = request_of(cache.open(space), request.views)
-        others = stored(dataset, other, cache, on_error=on_error)
+        others = _stored_features(dataset, other, cache, on_error)
         if others.dataset.ids != features.dataset.ids:
             raise InvalidChoice(
                 f"{space} lacks other images than the rest; extract with `on_error='skip'`, or mend them."
@@ -274,6 +275,17 @@ def _candidates(
     all_names = "+".join(names)
     whole: dict[str, Any] = {all_names: Joined(joined)}
     return _Candidates(replace(features, features=whole), {all_names: parts}, views)
+
+
+def _stored_features(dataset: Dataset, request: FeatureRequest, cache: FeatureCache, on_error: str) -> FeatureSet:
+    """The features in the cache; where some are missing, a layer that the net lacks is the error."""
+    try:
+        return stored_features(dataset, request, cache, on_error=on_error)
+    except MissingFeatures:
+        net = request.net if request.net.is_file else replace(request.net, weights="none")  # names need no weights
+        with contextlib.suppress(ModuleNotFoundError):
+            replace(request, net=net).build()
+        raise
 
 
 def _request(features: FeatureSet) -> FeatureRequest:
