@@ -6,6 +6,8 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
+from feature_cache.errors import InvalidChoice
+from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import Progress, print_json, print_skipped, print_table
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 SHOWN = 20  # the rows of the table that are printed
 # Arguments that are parameters of the workflow by the same name.
 OPTIONS = (
-    "join", "extract", "cv", "valid", "per_class", "draws", "repeats", "splits", "groups", "together", "seed", "jobs",
-    "cache", "on_error", "out",
+    "join", "fit", "interpolation", "precision", "dtype", "views", "augment", "extract", "cv", "valid", "per_class",
+    "draws", "repeats", "splits", "groups", "together", "seed", "jobs", "cache", "on_error", "out",
 )  # fmt: skip
 
 
@@ -26,10 +28,16 @@ def sweep(args: argparse.Namespace) -> None:
     from layertap.workflows.sweep import sweep
 
     nets = list(dict.fromkeys(args.net or ["glyphnet"]))
+    decoding = shared.decoding(args)
     result = sweep(
         shared.dataset(args),
-        {net: shared.request_of_net(args, net, nets) for net in nets},
+        nets,
         args.head or ("logistic", "ridge", "knn"),
+        weights=shared.values_of_nets(args.weights, nets),
+        preprocessing=_preprocessing(args, nets),
+        alpha=decoding.alpha,
+        pages=decoding.pages,
+        window=decoding.window,
         layers=args.layer,
         pools=args.pool,
         sizes=args.size,
@@ -45,6 +53,16 @@ def sweep(args: argparse.Namespace) -> None:
         return
     print_skipped(result.skipped, None)
     _print(result)
+
+
+def _preprocessing(args: argparse.Namespace, nets: list[str]) -> dict[str, str | None]:
+    """The preprocessing of each net."""
+    values = shared.values_of_nets(args.preprocessing, nets)
+    for value in values.values():
+        if value not in (None, *PREPROCESSINGS):
+            known = ", ".join(PREPROCESSINGS)
+            raise InvalidChoice(f"--preprocessing {value}: give one of {known}, or NET=P for a net of --net.")
+    return values
 
 
 def _print(result: SweepResult) -> None:

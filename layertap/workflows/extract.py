@@ -146,7 +146,7 @@ def extract(
         views=views,
         alpha=alpha,
         pages=pages,
-        window=_window_text(window),
+        window=window_text(window),
     )
     work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
     return extract_features(load_dataset(data), request, as_cache(cache), on_error=on_error, progress=progress, **work)
@@ -277,7 +277,7 @@ def augmentation_key(augment: str | None, views: int, seed: int) -> str | None:
     return Augmentation.parse(augment, seed).key
 
 
-def _window_text(window: str | tuple[float, float] | None) -> str | None:
+def window_text(window: str | tuple[float, float] | None) -> str | None:
     """A window as specs have it: whole numbers are written without a fraction, so that equal windows are equal."""
     if window is None or isinstance(window, str):
         return window

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import InvalidChoice, unknown
 from layertap.workflows.extract import as_net
 from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from layertap.runs import Run
 
 Size = tuple[int, int]
+OfNets = str | Mapping[str, str | None] | None  # a value for all nets, or one for each
 NamedNet = Union[Net, "Run", str, Path]
 
 
@@ -39,21 +40,49 @@ class Readout:
         return self.layer, f"{self.request.net.name}:{self.layer}"
 
 
-def requests_of(nets: Sequence[NamedNet], weights: str | None, seed: int) -> dict[str, FeatureRequest]:
+def requests_of(
+    nets: Sequence[NamedNet], weights: OfNets, preprocessing: OfNets, seed: int, pixels: Mapping[str, Any]
+) -> dict[str, FeatureRequest]:
     """A request for features of each net, by the name of the net.
 
     Parameters
     ----------
     nets : sequence of str, Path, Net or Run
         See `layertap.workflows.extract.as_net`.
-    weights, seed
-        The weights of nets that are named, and the seed of random weights.
+    weights, preprocessing : str, or mapping of str to str
+        A value for all nets, or one for each name of a net.
+    seed : int
+        The seed of random weights.
+    pixels : mapping
+        Further fields of `FeatureRequest`.
+
+    Raises
+    ------
+    InvalidChoice
+        When a mapping names a net that is not among `nets`.
     """
-    requests = {}
-    for net in nets:
-        built = as_net(net, weights=weights, seed=seed)
-        requests[str(net) if isinstance(net, str | Path) else built.name] = FeatureRequest(built)
-    return requests
+    names = [_name_of(net) for net in nets]
+    for parameter, values in (("weights", weights), ("preprocessing", preprocessing)):
+        for name in values if isinstance(values, Mapping) else ():
+            if name not in names:
+                raise unknown(f"`{parameter}` are for nets of the sweep, which has no net", name, names)
+    built = {
+        name: as_net(net, weights=_of(weights, name), preprocessing=_of(preprocessing, name), seed=seed)
+        for name, net in zip(names, nets, strict=True)
+    }
+    return {name: FeatureRequest(net, **pixels) for name, net in built.items()}
+
+
+def _of(values: OfNets, name: str) -> str | None:
+    """The value for the net called `name`."""
+    return values.get(name) if isinstance(values, Mapping) else values
+
+
+def _name_of(net: NamedNet) -> str:
+    """The name of a net in this sweep: as it was given, or the folder of a run."""
+    if isinstance(net, Net):
+        return net.name
+    return str(net) if isinstance(net, str | Path) else str(net.folder)
 
 
 def all_readouts(

@@ -29,14 +29,13 @@ from heads.registry import make_head, seeded
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report import plots
 from layertap.runs import seen_by
-from layertap.workflows.extract import compute_missing
+from layertap.workflows.extract import augmentation_key, compute_missing, window_text
 from layertap.workflows.load_dataset import load_dataset
 from layertap.workflows.protocol import EXACT, ProtocolOptions, find_copies, identify, parted_notes, seen_warnings
-from layertap.workflows.readouts import NamedNet, Readout, Size, all_readouts, costs, requests_of
+from layertap.workflows.readouts import NamedNet, OfNets, Readout, Size, all_readouts, costs, requests_of
 from transfer.data.datasets import Dataset, Unreadable, require_labels
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 
 SEEDS = ("seed", "random_state", "estimator__random_state")  # parameters of heads that `seed` sets
 # The columns of the table: the heading, and the text of a row.
@@ -125,6 +124,14 @@ class SweepResult:
         writer.writerows(self.rows)
         _write(Path(file), text.getvalue())
 
+    def __str__(self) -> str:
+        """The table, as text."""
+        lines = [list(COLUMNS), *self.table()]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
+
     def __repr__(self) -> str:
         best, expected = self.best, self.expected
         return (
@@ -147,14 +154,24 @@ class SweepResult:
 
 def sweep(
     data: Dataset | str | Path,
-    nets: Sequence[NamedNet] | Mapping[str, FeatureRequest] = ("glyphnet",),
+    nets: Sequence[NamedNet] = ("glyphnet",),
     heads: Sequence[str] = ("logistic", "ridge", "knn"),
     *,
     layers: Sequence[str] = (),
     pools: Sequence[str] = (),
     sizes: Sequence[Size] = (),
     join: Sequence[str] = (),
-    weights: str | None = None,
+    weights: OfNets = None,
+    preprocessing: OfNets = None,
+    fit: str = "stretch",
+    interpolation: str = "bilinear",
+    alpha: str = "white",
+    pages: str = "first",
+    window: str | tuple[float, float] | None = None,
+    precision: str = "float32",
+    dtype: str = "float32",
+    views: int = 1,
+    augment: str | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     cv: int | None = None,
     valid: float | None = None,
@@ -179,9 +196,8 @@ def sweep(
     ----------
     data : Dataset, str or Path
         The images and their classes.
-    nets : sequence of str, Path, Net or Run, or mapping of str to FeatureRequest
-        Nets by name, files of nets, or runs of fine-tuning. A mapping has a name for each net, and a request that says
-        how images become its pixels.
+    nets : sequence of str, Path, Net or Run
+        Nets by name, files of nets, or runs of fine-tuning.
     heads : sequence of str
         Heads, as `layertap.train_head` takes them.
     layers : sequence of str
@@ -192,8 +208,11 @@ def sweep(
         Input sizes; by default the net's own.
     join : sequence of str
         Layers whose features are judged side by side, as ``L+M``, besides each layer alone.
-    weights : str, optional
-        The weights of nets that are named (see `layertap.Net`).
+    weights, preprocessing : str, or mapping of str to str, optional
+        The weights, and the preprocessing, of all nets, or of each net by its name (see `layertap.extract`).
+    fit, interpolation, alpha, pages, window, precision, dtype, views, augment
+        How images become pixels, and how features are computed and stored (see `layertap.extract`). Heads are trained
+        on all views of an image, and judged on the plain one.
     grid : mapping of str to sequence, optional
         Values of parameters, each of which is judged, as ``{"knn.n_neighbors": [1, 10]}``.
     cv, valid, per_class, draws, repeats, splits, groups, together, seed
@@ -236,7 +255,18 @@ def sweep(
     dataset, bars = load_dataset(data), progress_bars(progress)
     require_labels(dataset)
     options.protocol(dataset)  # a mistake in the options shows before any work
-    requests = dict(nets) if isinstance(nets, Mapping) else requests_of(nets, weights, seed)
+    pixels = {
+        "fit": fit,
+        "interpolation": interpolation,
+        "alpha": alpha,
+        "pages": pages,
+        "window": window_text(window),
+        "precision": precision,
+        "dtype": dtype,
+        "views": views,
+        "augmentation": augmentation_key(augment, views, seed),
+    }
+    requests = requests_of(nets, weights, preprocessing, seed, pixels)
     readouts = all_readouts(requests, layers, pools, sizes, join)
     features, stored = _features(dataset, readouts, as_cache(cache), extract, on_error, bars)
     problem = _problem(stored, options, readouts, bars)
@@ -250,7 +280,7 @@ def sweep(
             problem.groups,
             problem.protocol,
             folder and folder / "results",
-            views=Views(next(iter(requests.values())).views),
+            views=Views(views),
             jobs=jobs or os.cpu_count() or 1,
             progress=show,
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import InvalidChoice, MissingFeatures
-from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.terminal.output import Progress, print_notes
 
 if TYPE_CHECKING:
@@ -90,22 +89,15 @@ def _net(name: str, weights: str | None, seed: int, preprocessing: str | None) -
     return replace(tuned, preprocessing=preprocessing or tuned.preprocessing)
 
 
-def request_of_net(args: argparse.Namespace, name: str, nets: Sequence[str]) -> FeatureRequest:
-    """What the arguments of `add_several_nets` say of the features of one net, but for its layers, pooling and size.
+def values_of_nets(values: Sequence[str], nets: Sequence[str]) -> dict[str, str | None]:
+    """The value for each net among those of a repeated option, which are ``VALUE`` for all nets, or ``NET=VALUE``.
 
     Parameters
     ----------
     nets : sequence of str
         All nets that are named.
     """
-    from transfer.extraction.request import FeatureRequest
-
-    preprocessing = _of_net(args.preprocessing, name, nets)
-    if preprocessing not in (None, *PREPROCESSINGS):
-        known = ", ".join(PREPROCESSINGS)
-        raise InvalidChoice(f"--preprocessing {preprocessing}: give one of {known}, or NET=P for a net of --net.")
-    named = _net(name, _of_net(args.weights, name, nets), args.seed, preprocessing)
-    return FeatureRequest(named, **_pixels_and_numbers(args))
+    return {net: _of_net(values, net, nets) for net in nets}
 
 
 def _of_net(values: Sequence[str], name: str, nets: Sequence[str]) -> str | None:

@@ -62,6 +62,9 @@ def test_it_is_a_table_for_notebooks_and_files(result: SweepResult, tmp_path: Pa
     result.to_csv(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as stream:
         assert [float(row["accuracy"]) for row in csv.DictReader(stream)] == [row["accuracy"] for row in result.rows]
+    lines = str(result).splitlines()
+    assert lines[0].split()[:4] == ["features", "head", "width", "accuracy"]
+    assert [line.split()[0] for line in lines[1:]] == [row["features"] for row in result.rows]
     text = repr(result)
     assert "\n" not in text
     assert text.startswith(f"SweepResult({result.data!r}, 9 pairs; best: {result.best['features']} with ")
@@ -88,6 +91,8 @@ def test_without_a_folder_nothing_is_written(
         ({"layers": ["block3_pool"], "extract": False}, "Compute what is missing with `extract=True`."),
         ({"layers": LAYERS, "nets": ["glyphnet", "vgg16"]}, "`layers='block1_pool'`: of several nets, name one as"),
         ({"layers": LAYERS, "join": ["block1_pool+nowhere"]}, "`join='block1_pool+nowhere'`: give two or more of"),
+        ({"layers": LAYERS, "weights": {"glyphnot": "none"}}, "`weights` are for nets of the sweep, which has no net"),
+        ({"layers": LAYERS, "augment": "flip"}, "`augment` says how views differ"),
         ({"heads": ["ridge"], "grid": {"alpha": [1]}}, "`grid='alpha'`: give it as HEAD.NAME=V1,V2, of one of ridge."),
     ],
 )
