@@ -16,6 +16,7 @@ from feature_cache.files.atomic import remove, temporary_path
 from feature_cache.files.disks import disk_failure
 from feature_cache.process.native_output import native_stderr_silenced
 from feature_cache.version import own_version
+from heads import export as head_export
 from layertap.runs import Run, load_run
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.datasets import Dataset
@@ -167,10 +168,8 @@ def build_model(run: Run) -> tuple[list[FeatureRequest], keras.Model]:
     DamagedFile
         When the head does not fit the net.
     """
-    from heads.export import as_layers  # heavy: it imports scikit-learn
-
     requests = _requests(run)
-    layers = as_layers(run.head)  # before the net is built, which takes time
+    layers = head_export.as_layers(run.head)  # before the net is built, which takes time
     backbone = replace(requests[0], layers=tuple(layer for request in requests for layer in request.layers)).build()
     with native_stderr_silenced():
         from transfer.export.model import fuse, pixels_to_features  # heavy: it imports Keras

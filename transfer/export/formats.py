@@ -16,6 +16,8 @@ import numpy as np
 
 from feature_cache.errors import InvalidChoice, MissingDependency
 from feature_cache.process.native_output import native_stderr_silenced
+from transfer.engines.openvino_engine import save_converted
+from transfer.engines.openvino_float32 import keep_float32
 from transfer.engines.selection import keras_backend
 from transfer.nets.files.keras_file import read_config
 
@@ -104,9 +106,6 @@ def _read_saved_model(folder: Path) -> Predict:
 
 
 def _write_openvino(model: keras.Model, file: Path) -> None:
-    from transfer.engines.openvino_engine import save_converted
-    from transfer.engines.openvino_float32 import keep_float32
-
     save_converted(model, ["probabilities"], file)
     keep_float32(file)
 
@@ -114,7 +113,7 @@ def _write_openvino(model: keras.Model, file: Path) -> None:
 def _read_openvino(file: Path) -> Predict:
     import openvino
 
-    # As it is compiled on a CPU that has bfloat16, by those who do not say otherwise.
+    # A CPU that has bfloat16 computes in it unless it is configured otherwise, so the file is tested in it.
     model = openvino.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
     return lambda pixels: model({0: pixels})["probabilities"]
 

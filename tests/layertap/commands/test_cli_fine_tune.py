@@ -390,8 +390,9 @@ def test_a_disk_that_is_full_in_the_end_loses_no_step(
 
 
 def test_help_says_that_one_layer_is_read(main: Callable) -> None:
-    assert "name or index of one layer (default" in " ".join(main("fine-tune", "--help").stdout.split())
-    assert "may be repeated" in " ".join(main("train-head", "--help").stdout.split())
+    text = {command: " ".join(main(command, "--help-all").stdout.split()) for command in ("fine-tune", "train-head")}
+    assert "name or index of the layer that the classifier reads (default" in text["fine-tune"]
+    assert "name or index of a layer; may be repeated (default" in text["train-head"]
 
 
 def test_logs_for_tensorboard_name_their_package(

@@ -14,15 +14,13 @@ import cli
 from feature_cache.errors import InvalidChoice
 from layertap.runs import Run, load_run
 from layertap.workflows.export import Exported
+from layertap.workflows.extract import extract
 from layertap.workflows.fine_tune import fine_tune
 from transfer.export.formats import FORMATS
 from transfer.export.model_input import read_for_model
-from transfer.extraction.request import FeatureRequest
 from transfer.finetune.tuner import TrainingStopped
-from transfer.nets.catalogue import Net
 
 RECIPE: dict[str, Any] = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3}
-FEATURES = FeatureRequest(Net("glyphnet", seed=3), ("block3_pool",))
 # Scores and times that differ from one call to the next.
 TIMES = ("seconds", "fit_seconds", "predict_seconds", "extraction_seconds")
 
@@ -47,7 +45,8 @@ def tuned(folder: Path) -> Run:
 
 def tune(folder: Path, out: str, **options: Any) -> Run:
     chosen = {**RECIPE, "unfreeze_from": "block3_conv1", "seed": 3, "valid": 0.4, "progress": False, **options}
-    return fine_tune(folder / "data", FEATURES, cache=folder / "features", out=folder / out, **chosen)
+    features = extract(folder / "data", layers="block3_pool", seed=3, cache=folder / "features", progress=False)
+    return fine_tune(folder / "data", features, out=folder / out, **chosen)
 
 
 def without_times(value: Any) -> Any:
