@@ -271,7 +271,7 @@ class PillowPicture:
                 "its first page is read, and marked as a smaller copy of another image, as in raw files of cameras"
             )
         elif self.pages > 1 and not self._second_is_reduced():
-            self._remark(f"of its {self.pages} pages the first alone is read (`pages` can be all or channels)")
+            self._remark(f"of its {self.pages} pages the first alone is read (pages can be all or channels: `pages`)")
 
     def _second_is_reduced(self) -> bool:
         """Whether the second page is a smaller copy of the first one, which viewers store there."""

@@ -45,7 +45,7 @@ class TestPages:
     def test_the_first_alone_is_read_and_that_is_said(self, stack: tuple[Path, np.ndarray]) -> None:
         file, values = stack
         np.testing.assert_array_equal(read_pixels(FileSource(file))[1][..., 0], values[0])
-        assert remarks_on(file) == ["of its 4 pages the first alone is read (`pages` can be all or channels)"]
+        assert remarks_on(file) == ["of its 4 pages the first alone is read (pages can be all or channels: `pages`)"]
 
     def test_channels_are_the_first_three(self, stack: tuple[Path, np.ndarray]) -> None:
         file, values = stack
