@@ -16,8 +16,9 @@ import warnings
 from collections.abc import Sequence
 
 from feature_cache.errors import LayertapError
+from layertap import flags
 from layertap.commands.arguments import commands
-from layertap.commands.terminal import flags, streams
+from layertap.commands.terminal import streams
 
 BACKENDS = ("tensorflow", "jax", "torch")
 

@@ -118,11 +118,6 @@ def _import_path(name: str, task: str) -> str:
     raise unknown("there is no head for numbers", name, REGRESSORS, others)
 
 
-def head_class(name: str) -> type[Head]:
-    """The class of the head called `name` (see `new_head`)."""
-    return type(new_head(name))
-
-
 def make_head(name: str, params: dict[str, Any] | None = None, task: str = "classes") -> Head:
     """A new head with these parameters, not fitted yet.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import BadImage
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import Progress, print_json, print_table
+from layertap.flags import with_flags
 from layertap.report import explore_pictures, explore_report
 
 if TYPE_CHECKING:

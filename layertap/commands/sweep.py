@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from feature_cache.errors import InvalidChoice
 from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import Progress, print_json, print_skipped, print_table
 from layertap.commands.terminal.scores import print_remarks
+from layertap.flags import with_flags
 
 if TYPE_CHECKING:
     from layertap.workflows.sweep import SweepResult

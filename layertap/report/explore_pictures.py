@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,8 +14,7 @@ import numpy as np
 from feature_cache.errors import printable
 from feature_cache.files.atomic import whole_folder
 from feature_cache.files.checked import read_json
-from layertap.commands.terminal.flags import with_flags
-from layertap.commands.terminal.output import print_json
+from layertap.flags import with_flags
 from layertap.report import explore_report, page, panels
 from layertap.report.data_plots import shapes
 from transfer.data.augment import rotated
@@ -57,7 +57,8 @@ def write(
             _draw_input_sizes(pictures, surveys[0])
             _draw_pairs(pictures, surveys, copies)
         with (folder / NUMBERS).open("w", encoding="utf-8") as stream:
-            print_json(report, stream)
+            json.dump(report, stream, indent=2)
+            stream.write("\n")
         _write_page(folder / PAGE, report, pictures.files)
 
 

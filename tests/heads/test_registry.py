@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from feature_cache.errors import InvalidChoice
 from heads import HEADS, make_head
 from heads.parameters import parameters, plain_parameters
-from heads.registry import head_class, seeded
+from heads.registry import new_head, seeded
 from heads.wrappers.classifiers import EstimatorHead
 
 
@@ -27,7 +27,7 @@ def refusal(name: str, params: dict) -> str:
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_is_made_with_its_defaults_and_anew(name: str):
     head = make_head(name)
-    assert type(head) is head_class(name)
+    assert type(head) is type(new_head(name))
     assert head is not make_head(name)
     params = parameters(head)
     texts = {key: repr(value) for key, value in params.items()}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import Progress, print_json, print_table, size_text
+from layertap.flags import with_flags
 
 if TYPE_CHECKING:
     from feature_cache.maintenance.prune import Removal

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures, printable
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import Progress, print_json, print_table, shape_text, size_text
+from layertap.flags import with_flags
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache

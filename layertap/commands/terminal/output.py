@@ -16,7 +16,7 @@ from typing import IO, Any
 from feature_cache.errors import InvalidChoice, StorageFailure, printable
 from feature_cache.files.atomic import replacement
 from feature_cache.files.checked import real_path
-from layertap.commands.terminal.flags import with_flags
+from layertap.flags import with_flags
 from layertap.units import size_text as size_text
 from layertap.units import time_text as time_text
 

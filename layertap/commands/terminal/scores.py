@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from heads.registry import TASKS
-from layertap.commands.terminal.flags import with_flags
 from layertap.commands.terminal.output import print_notes, print_table
+from layertap.flags import with_flags
 
 CLASSES, REGRESSION, MULTILABEL = TASKS
 

@@ -16,7 +16,8 @@ from transfer.data.images.channels import MOST_CHANNELS, gray_or_rgb, pages_as_c
 from transfer.data.images.cost import MAX_PIXELS, check_cost
 from transfer.data.images.levels import remark_on_range, to_eight_bit
 from transfer.data.images.options import BACKGROUND, DEFAULT, Decoding
-from transfer.data.images.strips import AT_ONCE, SIDEWAYS, Strips, transposed, upright
+from transfer.data.images.orientation import ORIENTATION_TAG, SIDEWAYS, read_orientation, transposed
+from transfer.data.images.strips import AT_ONCE, Strips, upright
 from transfer.data.images.tiff import NO_DATA, REDUCED, SUBFILE_TYPE, TiffPicture, no_data_of, page_numbers
 from transfer.data.images.transparency import has_key_of_other_bits, is_invisible, mend_key, to_gray_or_rgb
 from transfer.data.images.truncation import share_of
@@ -27,7 +28,7 @@ DEEP = (*SIXTEEN_BIT, "I", "F")
 _BITS = {"1": 1, "I": 32, "F": 32}  # bits of a channel in these modes of Pillow; 16 or 8 in others
 # Where a smaller share of an alpha channel is fully opaque or fully transparent, it may hold something else.
 _PLAIN_ALPHA = 0.5
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
@@ -124,7 +125,7 @@ class PillowPicture:
         self._white = _white_of(image)
         self._deep_bits = 12 if _as_tuple(self._tags.get(_BITS_PER_SAMPLE)) == (12,) else 16
         # Read before the image is decoded, because Pillow transposes a TIFF while it loads it.
-        self._orientation = _orientation(image) if self.format in ("JPEG", "TIFF") else None
+        self._orientation = read_orientation(image) if self.format in ("JPEG", "TIFF") else None
         transposed_twice = self.format == "TIFF" and self._orientation in range(2, 9)
         key_ignored = self.mode in SIXTEEN_BIT and "transparency" in image.info
         self._mends_key = has_key_of_other_bits(image, self.bits)
@@ -146,9 +147,9 @@ class PillowPicture:
     @property
     def shape(self) -> tuple[int, int]:
         width, height = self._image.size
-        if self.format == "TIFF" and self._tags.get(_ORIENTATION, 1) in SIDEWAYS:
+        if self.format == "TIFF" and self._tags.get(ORIENTATION_TAG, 1) in SIDEWAYS:
             return height, width  # Pillow reports the size of the upright image here
-        orientation = _orientation(self._image) if self._orientation is None else self._orientation
+        orientation = read_orientation(self._image) if self._orientation is None else self._orientation
         return (width, height) if orientation in SIDEWAYS else (height, width)
 
     def decode(
@@ -159,14 +160,14 @@ class PillowPicture:
         self._remark_on_pages(decoding)
         image = self._image
         if decoding.pages == "channels" and self._page is None and self.pages > 1:
-            return transposed(self._pages_as_channels(decoding, name), _orientation(image))
+            return transposed(self._pages_as_channels(decoding, name), read_orientation(image))
         if decoding.window is not None and self.bits == 16 and self.mode not in DEEP:
             return self._deep_colour(name).decode(decoding, min_size, name)
         self._load(name)
         if self._mends_key:
             self._mends_key = False
             self._remark(mend_key(image, self.bits))
-        orientation = _orientation(image)
+        orientation = read_orientation(image)
         self._remark_on_bands(decoding)
         if self.mode in DEEP or self._signed:
             image = self._eight_bit(image, decoding, name)
@@ -315,15 +316,6 @@ def _bits(image: Image.Image) -> int:
         if match:
             return int(match[1])
     return 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where the file has none, or one of no meaning."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata is no reason to refuse an image whose pixels are sound
-        return 1
-    return value if isinstance(value, int) else 1
 
 
 def _white_of(image: Image.Image) -> int | None:

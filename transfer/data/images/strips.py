@@ -14,31 +14,14 @@ import numpy as np
 from PIL import Image
 
 from transfer.data.images.cost import bytes_in_memory
+from transfer.data.images.orientation import FROM_THE_END, SIDEWAYS, UPRIGHT, transposed
 
-# The transposition that brings an image of each EXIF orientation upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-SIDEWAYS = (5, 6, 7, 8)
-# Orientations whose first upright row is the last stored row or column.
-_FROM_THE_END = (3, 4, 7, 8)
 AT_ONCE = 2**24  # an image of at most so many pixels is transposed and resized in one piece
 STRIP_PIXELS = 2**22  # pixels of a strip of a larger image
 
 _WHOLE_BYTES = 950_000_000  # the most that an image and its transposed and converted copy may take together
 
 Box = tuple[float, float, float, float]
-
-
-def transposed(image: Image.Image, orientation: int) -> Image.Image:
-    """The upright version of an image of this EXIF orientation."""
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def upright(
@@ -57,7 +40,7 @@ def upright(
     """
     if image.width * image.height <= AT_ONCE:
         return transposed(convert(image), orientation)
-    if image.mode in ("L", "RGB") and "transparency" not in image.info and orientation not in _UPRIGHT:
+    if image.mode in ("L", "RGB") and "transparency" not in image.info and orientation not in UPRIGHT:
         return image
     strips = Strips(image, orientation, convert)
     bytes_of_pixel = bytes_in_memory(image.mode) + bytes_in_memory(strips.mode)
@@ -111,7 +94,7 @@ class Strips:
         for start in range(0, self.height, rows):
             stop = min(start + rows, self.height)
             first, last = (start, stop)
-            if self._orientation in _FROM_THE_END:
+            if self._orientation in FROM_THE_END:
                 first, last = self.height - stop, self.height - start
             sideways = self._orientation in SIDEWAYS
             box = (first, 0, last, stored_height) if sideways else (0, first, stored_width, last)

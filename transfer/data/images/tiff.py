@@ -17,7 +17,8 @@ from transfer.data.images.channels import MOST_CHANNELS, gray_or_rgb, pages_as_c
 from transfer.data.images.cost import MAX_PIXELS, check_cost
 from transfer.data.images.levels import remark_on_range, to_eight_bit
 from transfer.data.images.options import BACKGROUND, DEFAULT, Decoding
-from transfer.data.images.strips import SIDEWAYS, Strips, upright
+from transfer.data.images.orientation import ORIENTATION_TAG, SIDEWAYS
+from transfer.data.images.strips import Strips, upright
 
 _GRAY = ("MINISBLACK", "MINISWHITE")
 _DEFLATE = (8, 32946)
@@ -79,7 +80,7 @@ class TiffPicture:
 
     @property
     def _orientation(self) -> int:
-        tag = self._page.tags.get(274)
+        tag = self._page.tags.get(ORIENTATION_TAG)
         return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
 
     def decode(

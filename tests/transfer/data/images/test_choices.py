@@ -20,7 +20,8 @@ from transfer.data.images import Decoding, FileSource, decoding_of, read_pixels,
 from transfer.data.images import cost as cost_module
 from transfer.data.images import pixels as pixels_module
 from transfer.data.images import strips as strips_module
-from transfer.data.images.strips import Strips, transposed
+from transfer.data.images.orientation import transposed
+from transfer.data.images.strips import Strips
 from transfer.data.pages import expand_pages, with_max_pixels
 from transfer.data.survey import survey
 

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from layertap.commands.terminal.flags import use, with_flags
+from layertap.flags import use, with_flags
 
 
 @pytest.fixture
