@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import layertap
+from feature_cache import errors
 from layertap.commands.arguments.commands import parser as command_parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,6 +133,15 @@ def test_the_python_reference_has_every_public_name() -> None:
     page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
     named = re.findall(r"^::: layertap\.(\w+)$", page, re.MULTILINE)
     assert sorted(named) == sorted(set(layertap.__all__) - {"__version__"})
+
+
+def test_the_python_reference_has_every_error() -> None:
+    page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    (members,) = re.findall(r"members: \[(.*?)\]", page, re.DOTALL)
+    known = [
+        name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__
+    ]
+    assert re.split(r",\s+", members) == [name for name in known if name != "LayertapError"]
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT)))
