@@ -219,7 +219,7 @@ def _evaluated(arguments: list[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
                 yield future.result()
         except BrokenProcessPool as error:
             raise StorageFailure(
-                "a process of the sweep was killed, perhaps for want of memory. What it had judged is kept: run the "
+                "a process of the sweep was killed, perhaps because memory ran out. Finished results are kept: run the "
                 "same sweep again, with fewer `jobs`."
             ) from error
         except BaseException:  # without this, the pool would wait until its processes have finished their work

@@ -41,7 +41,8 @@ class Views:
 
     def __post_init__(self) -> None:
         if type(self.count) is not int or type(self.average) is not bool:
-            raise TypeError(f"views are counted, and averaged or not; received {self.count!r}, {self.average!r}")
+            received = f"{self.count!r}, {self.average!r}"
+            raise TypeError(f"`count` is an integer and `average` true or false; received {received}")
         if self.count < 1:
             raise ValueError(f"an image has at least 1 view; received {self.count}")
 

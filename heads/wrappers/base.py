@@ -179,7 +179,7 @@ class PipelineHead(ClassifierMixin, Steps):
         check_classification_targets(y)
         self._check()
         if len(np.unique(y)) < 2:
-            raise InvalidChoice("a head tells at least 2 classes apart; the labels hold one class.")
+            raise InvalidChoice("a head needs rows of at least 2 classes; received 1 class.")
         self._fit_steps(X, y, groups)
         self.classes_ = self.pipeline_.classes_
         return self

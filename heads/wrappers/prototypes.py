@@ -48,7 +48,7 @@ class Prototypes(ClassifierMixin, BaseEstimator):
         self.classes_, target, counts = np.unique(y, return_inverse=True, return_counts=True)
         k = len(self.classes_)
         if k < 2:
-            raise ValueError("the nearest of the class means needs at least 2 classes; the labels hold one class")
+            raise ValueError("the nearest class mean needs rows of at least 2 classes; received 1 class")
         sums = np.zeros((k, X.shape[1]))
         for start in range(0, len(X), BLOCK):
             of_class = np.arange(k)[:, None] == target[None, start : start + BLOCK]
