@@ -180,8 +180,19 @@ class Run:
     @property
     def scores(self) -> dict[str, Score]:
         """Every score of the images held out: ``run.scores["accuracy"].mean``."""
-        summary = self.metrics.get("summary", {}).get("valid", {})
-        return {name: Score(value["mean"], value["std"]) for name, value in summary.items()}
+        summary = self._summary.get("valid", {})
+        return {name: Score(value.get("mean"), value.get("std")) for name, value in summary.items()}
+
+    @property
+    def _summary(self) -> dict[str, dict[str, Any]]:
+        """The means over the splits by part; empty where `metrics.json` holds something else."""
+        summary = self.metrics.get("summary")
+        parts = summary.items() if isinstance(summary, dict) else ()
+        return {
+            part: {name: value for name, value in scores.items() if isinstance(value, dict)}
+            for part, scores in parts
+            if isinstance(scores, dict)
+        }
 
     @property
     def trained_on(self) -> frozenset[bytes]:
@@ -202,7 +213,9 @@ class Run:
         return layertap.export(self, out, **options)
 
     def __repr__(self) -> str:
-        scores = [f"{name} {self.scores[name]}" for name in HEADLINES[self.task.name] if name in self.scores]
+        scores: list[str] = []
+        with contextlib.suppress(DamagedFile):  # a run whose scores are lost can still predict
+            scores += [f"{name} {self.scores[name]}" for name in HEADLINES[self.task.name] if name in self.scores]
         features = " + ".join(f"{spec.net}/{spec.layer}" for spec, _ in self.parts)
         where = "not written" if self.folder is None else str(self.folder)
         targets = f"{len(self.targets)} {'numbers' if self.task.name == 'regression' else self.task.name}"
@@ -211,9 +224,9 @@ class Run:
         return f"<Run {where}: {self.config.head.name} on {features}, {targets}; {', '.join(scores) or 'no scores'}>"
 
     def _repr_html_(self) -> str:
-        summary = {**self.metrics.get("summary", {})}
-        if "test" in self.metrics:
-            summary["test"] = self.metrics["test"]
+        summary: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(DamagedFile):
+            summary = {**self._summary, **({"test": self.metrics["test"]} if "test" in self.metrics else {})}
         pictures = sorted(self.folder.glob("*.png")) if self.folder else []
         return run_fragment(repr(self).strip("<>"), summary, {file.stem.capitalize(): file for file in pictures})
 

@@ -16,7 +16,7 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
 from layertap.commands.terminal import signals
-from layertap.commands.terminal.output import Progress, print_json, print_skipped
+from layertap.commands.terminal.output import Progress, print_json, print_skipped, write_skipped
 from layertap.commands.terminal.scores import print_remarks, print_scores
 from layertap.units import size_text, time_text
 
@@ -43,6 +43,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     with _stop_signals() as stopping:
         trainings = train(plan, rows, progress, stopping)
     tuned = save(plan, rows, trainings, name=args.data)
+    write_skipped(tuned.folder / "skipped.csv", tuned.skipped)  # again, with flags in the reasons
     if args.json:
         cut = {"cut": list(tuned.cut.layers), "trained": list(tuned.cut.trained)}
         print_json({"run": args.out, **cut, **tuned.metrics})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import MissingFeatures
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, print_json, print_skipped, time_text
+from layertap.commands.terminal.output import Progress, print_json, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import HEADLINES, print_remarks, print_scores, score_text
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def train_head(args: argparse.Namespace) -> None:
         raise shared.with_command(error, args) from error
     assert run.report is not None
     print_remarks(run.report.notes, run.report.warnings)
+    write_skipped(Path(args.out) / "skipped.csv", run.report.skipped)  # again, with flags in the reasons
     if args.json:
         print_json({"run": args.out, "spec": json.loads(run.spec.to_json()), **run.metrics})
         return

@@ -170,6 +170,22 @@ def test_run_is_read_as_it_was_written(run: Path, head: LogisticHead):
     np.testing.assert_array_equal(read.head.predict_proba(X), head.predict_proba(X))
 
 
+@pytest.mark.parametrize("metrics", [None, "", "[]", "{", '{"summary": 1}', '{"summary": {"valid": {"accuracy": 1}}}'])
+def test_run_without_its_scores_is_read_and_shown(run: Path, metrics: str | None):
+    if metrics is None:
+        (run / "metrics.json").unlink()
+    else:
+        (run / "metrics.json").write_text(metrics)
+    read = runs.load_run(run)
+    assert repr(read).endswith(" classes; no scores>")
+    assert "Pictures" in read._repr_html_()
+    if metrics in (None, "", "[]", "{"):
+        with pytest.raises(DamagedFile, match="metrics.json cannot be read"):
+            _ = read.scores
+    else:
+        assert read.scores == {}
+
+
 @pytest.mark.parametrize("name", ["none", "empty"])
 def test_folder_without_a_run_is_refused(tmp_path: Path, name: str):
     (tmp_path / "empty").mkdir()
