@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from feature_cache.features import Features
-from feature_cache.representation import shape_text
+from feature_cache.representation import html_table, shape_text
+
+PART_HEAD = ("net", "layer", "shape", "dtype")
 
 
 class Joined:
@@ -43,6 +45,10 @@ class Joined:
     def __repr__(self) -> str:
         sides = " + ".join(f"{part.space.spec.net}/{part.space.spec.layer}" for part in self.parts)
         return f"<Joined features of {sides}: {shape_text(self.shape)}, {self.dtype}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(part.space.spec.net, part.space.spec.layer, shape_text(part.shape), part.dtype) for part in self.parts]
+        return html_table(f"Joined features: {shape_text(self.shape)}, {self.dtype}", rows, PART_HEAD)
 
     @property
     def digest(self) -> str:

@@ -87,18 +87,21 @@ def candidates(
     if max_bytes is not None:
         staying = frozenset() if cited else runs.keys()
         reasons |= _over_budget(cache, used, max_bytes, reasons.keys(), staying)
-    found = []
+    removals = []
     for name in sorted(reasons):
         files = _own_files(cache.root / name)
-        found.append(Removal(name, reasons[name], files, _bytes(files), runs.get(name, [])))
-    for folder in [cache.root, *(cache.root / name for name in used if name not in reasons)]:
-        for what, files in (
-            ("temporary files of dead writers", abandoned(folder, DEAD_SECONDS)),
-            ("damaged segments set aside", _files(folder, SET_ASIDE)),
-        ):
-            if files:
-                found.append(Removal(folder.name, what, files, _bytes(files)))
-    return found
+        removals.append(Removal(name, reasons[name], files, _bytes(files), runs.get(name, [])))
+    rest = [cache.root, *(cache.root / name for name in used if name not in reasons)]
+    return [*removals, *(removal for folder in rest for removal in _leftovers(folder))]
+
+
+def _leftovers(folder: Path) -> list[Removal]:
+    """The files in a folder that are of no use: temporary files of dead writers, and segments that were set aside."""
+    leftovers = {
+        "temporary files of dead writers": abandoned(folder, DEAD_SECONDS),
+        "damaged segments set aside": _files(folder, SET_ASIDE),
+    }
+    return [Removal(folder.name, reason, files, _bytes(files)) for reason, files in leftovers.items() if files]
 
 
 def _over_budget(

@@ -175,13 +175,9 @@ def write_kit(
     different = np.unique(np.stack([numbers[parts[0]], groups[parts[0]]]), axis=1)[0]
     counts = np.bincount(different, minlength=len(classes))
     _require_enough(classes, counts, folds)
-    for name, part in zip(("train.csv", "test.csv"), parts, strict=True):
-        with_groups = grouped and name == "train.csv"
-        rows = [(names[i], int(numbers[i]), *[int(groups[i])] * with_groups) for i in part]
-        with (folder / "data" / name).open("w", newline="", encoding="utf-8") as stream:
-            written = csv.writer(stream, lineterminator="\n")
-            written.writerow(["id", "class", *["group"] * with_groups])
-            written.writerows(sorted(rows))  # by name, and so in random order
+    train, test = parts
+    _write_table(folder / "data" / "train.csv", names, numbers, groups if grouped else None, train)
+    _write_table(folder / "data" / "test.csv", names, numbers, None, test)
     about = {"title": title, "n_classes": len(classes), "n_train": len(parts[0]), "n_test": len(parts[1])}
     workflow_class, imports = WORKFLOWS[workflow]
     splitter, cv = _cross_validation(grouped, folds, int(counts.min()), seed)
@@ -204,6 +200,17 @@ def write_kit(
         (start / CLASSIFIER_FILE, filled("starting_batch_classifier")),
     ):
         file.write_text(text, encoding="utf-8")
+
+
+def _write_table(
+    file: Path, names: Sequence[str], numbers: np.ndarray, groups: np.ndarray | None, part: np.ndarray
+) -> None:
+    """Write the names and the class numbers of the images at the positions `part`, with their groups if any."""
+    columns = [names, numbers.tolist(), *([] if groups is None else [groups.tolist()])]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["id", "class", *([] if groups is None else ["group"])])
+        writer.writerows(sorted(tuple(column[i] for column in columns) for i in part))  # by name, so in random order
 
 
 def _cross_validation(grouped: bool, folds: int | None, least: int, seed: int) -> tuple[str, str]:

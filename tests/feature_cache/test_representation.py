@@ -41,7 +41,10 @@ def test_features_say_net_layer_shape_dtype_and_where(features: Features, space:
 
 
 def test_joined_features_name_their_parts(features: Features) -> None:
-    assert repr(Joined([features, features])) == "<Joined features of <net>/last + <net>/last: 3 x 256, float32>"
+    joined = Joined([features, features])
+    assert repr(joined) == "<Joined features of <net>/last + <net>/last: 3 x 256, float32>"
+    row = "<tr><td>&lt;net&gt;</td><td>last</td><td>3 x 4 x 4 x 8</td><td>float32</td></tr>"
+    assert joined._repr_html_().count(row) == 2
 
 
 def test_a_space_says_what_it_holds(space: Space, cache: FeatureCache) -> None:
