@@ -95,10 +95,10 @@ def layertap(net: str, scratch: Path, size: int) -> dict[str, float]:
     from transfer.data.datasets import load
     from transfer.engines.batch import Batch
     from transfer.engines.runner import BatchRunner
-    from transfer.extraction.batches import read_batches
     from transfer.extraction.extract import extract
-    from transfer.extraction.request import FeatureRequest
+    from transfer.extraction.reading import read_batches
     from transfer.nets.catalogue import Net
+    from transfer.request import FeatureRequest
 
     request, dataset = FeatureRequest(Net(net, "none"), size=(size, size)), load(str(scratch / "images"))
     engines = BatchRunner(request)

@@ -91,12 +91,12 @@ def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: i
     from transfer.data.images import ArraySource
     from transfer.extraction.extract import extract
     from transfer.extraction.lookup import stored_features
-    from transfer.extraction.request import FeatureRequest
     from transfer.finetune.cut import find_cut
     from transfer.finetune.network import Network
     from transfer.finetune.recipe import Recipe
     from transfer.finetune.tuner import FineTuner
     from transfer.nets.catalogue import Net
+    from transfer.request import FeatureRequest
 
     sources = tuple(ArraySource(image, str(number)) for number, image in enumerate(pixels))
     dataset = Dataset("noise", tuple(map(str, sources)), sources, labels.astype(str))

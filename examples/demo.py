@@ -31,8 +31,8 @@ from transfer.data.datasets import Dataset, load
 from transfer.data.images import to_pixels
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 READOUTS = {"flatten": ("block2_pool", "block3_pool", "block4_pool"), "avg": ("block4_pool",)}  # layers by pooling
 PER_CLASS = (1, 2, 5, 10, 20, 50, 100)

@@ -33,8 +33,8 @@ from transfer.data.datasets import load
 from transfer.data.tables import kit_file
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 NOTEBOOK = hasattr(builtins, "__IPYTHON__")
 PROGRAMS = {"layertap": "cli", "ramp-test": "rampwf.utils.cli.testing"}

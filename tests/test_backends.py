@@ -16,8 +16,8 @@ from feature_cache import FeatureCache
 from transfer.data.datasets import load
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 REFERENCE = Path(__file__).with_name("reference_features.npz")
 NETS = {

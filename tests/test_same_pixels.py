@@ -22,8 +22,8 @@ from transfer.data.datasets import Dataset, load
 from transfer.data.images import ArraySource, read_pixels
 from transfer.export.model_input import read_for_model
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 SIDES = (24, 32)
 LARGER = 10  # times, of the large JPEG: decoded at an eighth for a net, and whole for a picture

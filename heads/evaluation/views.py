@@ -10,7 +10,7 @@ import numpy as np
 from feature_cache.lazy_rows import LazyRows
 from heads.evaluation.tasks import outputs
 from heads.registry import Head
-from heads.splitting.groups import encode_groups, fit_params
+from heads.splitting.fit_groups import encode_groups, fit_params
 from heads.validation import finite
 
 LARGE = 2**28  # features with more bytes than this are read in parts, where a head allows it

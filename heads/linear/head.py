@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from feature_cache.errors import BadData
 from feature_cache.lazy_rows import LazyRows
 from heads.linear.grid import Fit, best_of, train_grid
-from heads.splitting.groups import encode_groups, inner_split
+from heads.splitting.fit_groups import encode_groups, inner_split
 from heads.storage.npz import FILE, read_arrays
 from heads.validation import as_rows, require
 
@@ -111,7 +111,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that stay together when rows are held out (see `heads.splitting.groups`).
+            Equal for rows that stay together when rows are held out (see `heads.splitting.fit_groups`).
 
         Raises
         ------

@@ -20,7 +20,7 @@ from feature_cache.errors import BadData, DamagedFile, UnsafeFile, first_line
 from feature_cache.files.checked import open_regular, require_bounded
 from feature_cache.files.weights_file import check_file
 from feature_cache.process.native_output import native_stderr_silenced
-from heads.splitting.groups import encode_groups, inner_split
+from heads.splitting.fit_groups import encode_groups, inner_split
 from heads.validation import as_rows, require
 
 FILE = "head.keras"
@@ -68,7 +68,7 @@ class KerasHead(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that stay together when rows are held out (see `heads.splitting.groups`).
+            Equal for rows that stay together when rows are held out (see `heads.splitting.fit_groups`).
 
         Raises
         ------

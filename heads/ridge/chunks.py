@@ -29,7 +29,7 @@ class RowChunks:
     ----------
     features : ndarray or feature_cache.Features of shape (n, ...)
     groups : ndarray of shape (n,), int, optional
-        As `heads.splitting.groups.encode_groups` gives them.
+        As `heads.splitting.fit_groups.encode_groups` gives them.
     """
 
     def __init__(self, features: Any, groups: np.ndarray | None = None) -> None:

@@ -14,7 +14,7 @@ from feature_cache.errors import BadData
 from heads.ridge.base import RidgeBase
 from heads.ridge.chunks import RowChunks
 from heads.ridge.path import solve
-from heads.splitting.groups import encode_groups
+from heads.splitting.fit_groups import encode_groups
 
 TEMPERATURES = 1e-3, 1e3  # the range of temperatures; decision values are between about -1 and 1
 
@@ -79,7 +79,7 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that are left out together (see `heads.splitting.groups`).
+            Equal for rows that are left out together (see `heads.splitting.fit_groups`).
 
         Raises
         ------

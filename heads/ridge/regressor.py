@@ -11,7 +11,7 @@ from feature_cache.errors import BadData
 from heads.ridge.base import RidgeBase
 from heads.ridge.chunks import RowChunks
 from heads.ridge.path import solve
-from heads.splitting.groups import encode_groups
+from heads.splitting.fit_groups import encode_groups
 from heads.validation import as_targets, standardised
 
 
@@ -60,7 +60,7 @@ class RidgeRegressor(RegressorMixin, RidgeBase):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that are left out together (see `heads.splitting.groups`).
+            Equal for rows that are left out together (see `heads.splitting.fit_groups`).
 
         Raises
         ------

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from feature_cache.errors import InvalidChoice, LayertapError, first_line
 from heads import user_code
-from heads.splitting.groups import fit_params
+from heads.splitting.fit_groups import fit_params
 from heads.storage import skops
 from heads.threads import limited
 from heads.validation import as_rows, require
@@ -168,7 +168,7 @@ class PipelineHead(ClassifierMixin, Steps):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that stay together when a temperature is learned (see `heads.splitting.groups`).
+            Equal for rows that stay together when a temperature is learned (see `heads.splitting.fit_groups`).
 
         Raises
         ------

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.splitting.groups import encode_groups, fit_params
+from heads.splitting.fit_groups import encode_groups, fit_params
 
 # Added to probabilities before their logarithm is taken: k neighbours cannot measure probabilities far below 1 / k.
 SMALLEST_SHARE = 1e-2
@@ -184,7 +184,7 @@ def _folds_of_groups(target: np.ndarray, folds: int, groups: np.ndarray) -> np.n
     Parameters
     ----------
     groups : ndarray of shape (n,)
-        As `heads.splitting.groups.encode_groups` gives them.
+        As `heads.splitting.fit_groups.encode_groups` gives them.
     """
     group, label = np.unique(np.stack([groups, target]), axis=1)  # each pair of a group and a class in it
     order = np.lexsort((np.bincount(label)[label], group))

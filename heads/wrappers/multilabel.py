@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from feature_cache.errors import BadData, DamagedFile, one_line
 from feature_cache.files.checked import read_json
 from feature_cache.lazy_rows import LazyRows
-from heads.splitting.groups import encode_groups, fit_params
+from heads.splitting.fit_groups import encode_groups, fit_params
 from heads.validation import as_rows
 from heads.wrappers.base import FOLDS
 
@@ -67,7 +67,7 @@ class MultiLabelHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Equal for rows that belong together; passed to heads that take groups (see `heads.splitting.groups`).
+            Equal for rows that belong together; passed to heads that take groups (see `heads.splitting.fit_groups`).
 
         Raises
         ------

@@ -11,7 +11,7 @@ from sklearn.svm import SVR, LinearSVR
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.splitting.groups import fit_params
+from heads.splitting.fit_groups import fit_params
 from heads.validation import as_rows, as_targets, require, standardised
 from heads.wrappers.base import EstimatorMixin, Steps
 from heads.wrappers.calibration import copy_for
@@ -50,7 +50,7 @@ class StandardTargets(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Passed to an estimator whose `fit` takes groups (see `heads.splitting.groups`).
+            Passed to an estimator whose `fit` takes groups (see `heads.splitting.fit_groups`).
         """
         X, y = _checked(self, X, y)
         self.mean_, self.spread_ = np.zeros(y.shape[1:]), np.ones(y.shape[1:])
@@ -97,7 +97,7 @@ class _RegressorSteps(RegressorMixin, Steps):
         Parameters
         ----------
         groups : ndarray of shape (n,), optional
-            Passed to a regressor of the user's own code whose `fit` takes groups (see `heads.splitting.groups`).
+            Passed to a regressor of the user's own code whose `fit` takes groups (see `heads.splitting.fit_groups`).
 
         Raises
         ------

@@ -28,8 +28,8 @@ def nets(args: argparse.Namespace) -> None:
 
 
 def layers(args: argparse.Namespace) -> None:
-    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
+    from transfer.request import FeatureRequest
 
     net = tuned_net(args.net) or Net(args.net)
     if not (net.is_file or net.weights_file):

@@ -27,9 +27,9 @@ from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner, default_batch_size
 from transfer.engines.selection import choose
 from transfer.extraction import loop
-from transfer.extraction.request import FeatureRequest, SharedNet
-from transfer.extraction.stages import FeatureWriter
+from transfer.extraction.writing import FeatureWriter
 from transfer.hardware import cores
+from transfer.request import FeatureRequest, SharedNet
 
 # The most rows, and bytes of rows, that are collected during predictions before they are written.
 HELD_ROWS = 1000

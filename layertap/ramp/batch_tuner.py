@@ -13,9 +13,9 @@ from feature_cache.errors import DamagedFile, InvalidChoice
 from feature_cache.files.checked import read_arrays
 from layertap.ramp.features import BatchFeatures
 from layertap.ramp.fitting import hold_out
-from transfer.extraction.request import FeatureRequest
 from transfer.finetune.cut import Cut, find_cut
 from transfer.finetune.recipe import Recipe
+from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
     from transfer.finetune.tuner import FineTuner, InnerSplit

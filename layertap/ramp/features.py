@@ -14,8 +14,8 @@ from feature_cache.cache import as_cache
 from feature_cache.features import Features
 from feature_cache.joined import Joined
 from layertap.ramp.batch_rows import BatchRows, rows_for
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 
 class BatchFeatures:

@@ -11,7 +11,7 @@ import numpy as np
 from heads.evaluation.views import Views
 from heads.export import affine
 from heads.registry import Head, make_head
-from heads.splitting.groups import encode_groups, inner_split
+from heads.splitting.fit_groups import encode_groups, inner_split
 from heads.splitting.splits import Split
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 import heads.evaluation.views
-from heads.splitting.groups import encode_groups as numbered
-from heads.splitting.groups import fit_params as for_fit
-from heads.splitting.groups import inner_split
+from heads.splitting.fit_groups import encode_groups as numbered
+from heads.splitting.fit_groups import fit_params as for_fit
+from heads.splitting.fit_groups import inner_split
 
 __all__ = ["Views", "for_fit", "inner_split", "numbered"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from feature_cache.errors import InvalidChoice
 from feature_cache.files.atomic import check_free, whole_folder
 from layertap.ramp.kit import CLASSIFIER_FILE, PREPROCESSOR_FILE, SUBMISSIONS, filled, literal, require_kit
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 
 OTHER = "choose another `name`"
 

@@ -22,7 +22,7 @@ from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.datasets import Dataset
 from transfer.export import comparison, formats
 from transfer.export.formats import Format
-from transfer.extraction.request import FeatureRequest, request_for
+from transfer.request import FeatureRequest, request_for
 
 if TYPE_CHECKING:
     import keras

@@ -19,9 +19,9 @@ from transfer.extraction import multi_device
 from transfer.extraction.extract import Report
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.files.kinds import not_taken
+from transfer.request import FeatureRequest, SharedNet
 
 if TYPE_CHECKING:
     from layertap.runs import Run

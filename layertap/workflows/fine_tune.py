@@ -20,8 +20,8 @@ from layertap.workflows.fine_tuning.training import train
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.protocol import ProtocolOptions
 from transfer.extraction.feature_set import FeatureSet
-from transfer.extraction.request import FeatureRequest
 from transfer.finetune.recipe import Recipe
+from transfer.request import FeatureRequest
 
 RECIPE = tuple(field.name for field in fields(Recipe))
 PROTOCOL = tuple(field.name for field in fields(ProtocolOptions))

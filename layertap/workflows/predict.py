@@ -29,7 +29,7 @@ from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.targets import CLASSES, MULTILABEL, REGRESSION
 from transfer.data.datasets import BUILT_IN, Dataset, Unreadable, from_files, is_dataset
 from transfer.extraction.feature_set import FeatureSet
-from transfer.extraction.request import request_for
+from transfer.request import request_for
 
 MOST_SHOWN = 10  # images that a notebook shows
 THRESHOLD = 0.5  # the probability above which an image has a label

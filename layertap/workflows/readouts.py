@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Union
 
 from feature_cache.errors import InvalidChoice, unknown
 from layertap.workflows.extract import as_net
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
 from transfer.nets.costs import flops
+from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
     from layertap.runs import Run

@@ -41,8 +41,8 @@ from layertap.workflows.targets import (
 from transfer.data.datasets import Dataset
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest, request_of
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest, request_of
 
 DEFAULT_HEADS = {CLASSES: "logistic", REGRESSION: "ridge", MULTILABEL: "logistic"}
 

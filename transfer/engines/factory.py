@@ -13,8 +13,8 @@ from transfer.engines.base import Engine
 from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
 from transfer.engines.selection import choose
-from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.hardware import available_memory
+from transfer.request import FeatureRequest, SharedNet
 
 # What computing in less than float32 may change in a feature, as a share of the largest one.
 TOLERANCE = 0.1

@@ -17,8 +17,8 @@ from transfer.engines.base import Engine, Pending, out_of_memory
 from transfer.engines.batch import Batch
 from transfer.engines.factory import EngineFactory
 from transfer.engines.selection import accelerated, keras_backend
-from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.hardware import available_memory
+from transfer.request import FeatureRequest, SharedNet
 
 # Pixels of a batch, and the most images. OpenVINO gives each core a batch of its own, and small ones stay in the
 # caches of the processor; a compiled function shares one batch among all cores, or fills an accelerator.

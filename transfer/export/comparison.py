@@ -16,7 +16,7 @@ from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, pixels_for
 from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 
 BATCH_SIZE = 8  # images that a whole model is given at a time
 

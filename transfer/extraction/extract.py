@@ -21,8 +21,8 @@ from transfer.extraction import loop, reuse
 from transfer.extraction.coordination import WorkQueue
 from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
-from transfer.extraction.request import FeatureRequest, SharedNet
-from transfer.extraction.stages import FeatureWriter, StageTimer
+from transfer.extraction.writing import FeatureWriter, StageTimer
+from transfer.request import FeatureRequest, SharedNet
 
 Progress = Callable[[int, int], None]  # images done, images in all
 

@@ -27,8 +27,8 @@ from transfer.extraction.coordination import one_at_a_time
 from transfer.extraction.extract import extract
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import REMEDY, stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 ON_ERROR = {"fail": "fail", "nan": "skip"}  # and what that is for an extraction
 DTYPES = ("float32", "float16")  # narrower ones are encoded from stored features (layertap cache shrink)

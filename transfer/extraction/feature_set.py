@@ -19,7 +19,7 @@ from transfer.data.datasets import Unreadable
 
 if TYPE_CHECKING:
     from transfer.extraction.extract import Report
-    from transfer.extraction.request import FeatureRequest
+    from transfer.request import FeatureRequest
 
 
 @dataclass(frozen=True, eq=False, repr=False)

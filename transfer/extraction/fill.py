@@ -12,7 +12,7 @@ from feature_cache.maintenance.shrink import complete as encode_rows
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset import IdentifiedDataset
 from transfer.extraction.lookup import keys_of
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 
 ROWS = 256  # rows that are copied at a time
 

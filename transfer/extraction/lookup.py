@@ -19,7 +19,7 @@ from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.images import pixels_for
 from transfer.extraction.feature_set import FeatureSet
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 
 # What an error about an unreadable image advises to do; `FeatureExtractor` has another parameter for it.
 REMEDY = "leave such images out with `on_error='skip'`"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner
-from transfer.extraction.stages import FeatureWriter, StageTimer
+from transfer.extraction.writing import FeatureWriter, StageTimer
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     Parameters
     ----------
     batches : iterable of Batch
-        Inputs of the net, read and decoded as they are taken (see `transfer.extraction.batches`).
+        Inputs of the net, read and decoded as they are taken (see `transfer.extraction.reading`).
     runner : BatchRunner
         The stage that computes, by an engine.
     writer : FeatureWriter

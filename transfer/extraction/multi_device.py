@@ -19,8 +19,8 @@ from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
 from feature_cache.process.lifeline import Lifeline, end_with, main_module_hidden, restore_sigterm, signals_blocked
 from transfer.data.datasets import Dataset
 from transfer.extraction.extract import Progress, Report, extract
-from transfer.extraction.request import FeatureRequest
 from transfer.hardware import cores, gpus
+from transfer.request import FeatureRequest
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from feature_cache.segments import encoding
 from feature_cache.space import Space
 from transfer.data.datasets import Dataset
 from transfer.engines.runner import BatchRunner
-from transfer.extraction.batches import read_batches
-from transfer.extraction.request import request_of
+from transfer.extraction.reading import read_batches
+from transfer.request import request_of
 
 # Another engine, batch size or machine may change a feature by so much, as a share of the largest one.
 TOLERANCE = 1e-3

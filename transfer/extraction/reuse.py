@@ -17,10 +17,10 @@ from transfer.data.datasets import Dataset
 from transfer.data.remarks import Remarks
 from transfer.engines.batch import Batch
 from transfer.engines.selection import accelerated, keras_backend
-from transfer.extraction.batches import OnPixels, read_batches, read_rows
 from transfer.extraction.lookup import Missing
-from transfer.extraction.request import FeatureRequest, SharedNet
+from transfer.extraction.reading import OnPixels, read_batches, read_rows
 from transfer.nets.costs import flops
+from transfer.request import FeatureRequest, SharedNet
 
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone

@@ -13,8 +13,8 @@ from feature_cache.errors import BadImage
 from transfer.data.augment import NUMBERS, Augmentation
 from transfer.data.datasets import Dataset
 from transfer.data.images import decoding_of, to_pixels
-from transfer.extraction.request import FeatureRequest
 from transfer.hardware import cores
+from transfer.request import FeatureRequest
 
 
 @dataclass(frozen=True)

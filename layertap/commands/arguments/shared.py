@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from transfer.data.datasets import Dataset
     from transfer.data.images import Decoding
     from transfer.extraction.feature_set import FeatureSet
-    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
+    from transfer.request import FeatureRequest
 
 # The arguments that name features, with their defaults.
 FEATURES: dict[str, Any] = {
@@ -137,7 +137,7 @@ def tuned_net(name: str) -> Net | None:
 
 
 def request(args: argparse.Namespace) -> FeatureRequest:
-    from transfer.extraction.request import FeatureRequest, request_of
+    from transfer.request import FeatureRequest, request_of
 
     if args.space:
         given = [name for name, default in FEATURES.items() if getattr(args, name) != default]

@@ -59,7 +59,7 @@ def _columns(space: Space, cache: FeatureCache, dataset: Dataset | None) -> tupl
 
 
 def view(args: argparse.Namespace) -> None:
-    from feature_cache.maintenance.view import write_view
+    from feature_cache.maintenance.hdf5_view import write_view
 
     space = shared.cache(args).open(args.space)
     _check_free(Path(args.out), args)

@@ -18,7 +18,7 @@ from layertap.commands.terminal.output import Progress, print_json, print_notes,
 
 if TYPE_CHECKING:
     from transfer.data.datasets import Dataset
-    from transfer.extraction.request import FeatureRequest
+    from transfer.request import FeatureRequest
 
 # On digits block3_pool, flattened, beats glyphnet's readout: 0.996 against 0.993 in 5 folds, with ridge.
 GLYPHNET_LAYER, GLYPHNET_POOL = "block3_pool", "flatten"
@@ -185,7 +185,7 @@ def init(args: argparse.Namespace) -> None:
 
 def _request(args: argparse.Namespace) -> FeatureRequest:
     """The features that are asked for; the net has the layers, and takes images of that size."""
-    from transfer.extraction.request import FeatureRequest
+    from transfer.request import FeatureRequest
 
     if not args.layer and args.net.lower() == "glyphnet":
         args.layer, args.pool = [GLYPHNET_LAYER], args.pool or GLYPHNET_POOL

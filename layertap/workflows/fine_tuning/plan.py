@@ -15,7 +15,7 @@ from feature_cache.errors import InvalidChoice, StorageFailure
 from feature_cache.files.checked import real_path
 from heads.export import affine
 from heads.registry import make_head
-from heads.splitting.groups import encode_groups, fit_params, inner_split
+from heads.splitting.fit_groups import encode_groups, fit_params, inner_split
 from heads.validation import finite
 from layertap import runs
 from layertap.units import size_text
@@ -24,12 +24,12 @@ from layertap.workflows.protocol import ProtocolOptions
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, require_labels
 from transfer.extraction.lookup import find_missing
-from transfer.extraction.request import FeatureRequest
 from transfer.finetune.cut import Cut, find_cut
 from transfer.finetune.devices import share_steps
 from transfer.finetune.recipe import Recipe
 from transfer.finetune.tensorboard import TensorBoardLogs
 from transfer.finetune.tuner import FineTuner
+from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone

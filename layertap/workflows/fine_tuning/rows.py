@@ -18,8 +18,8 @@ from layertap.workflows.fine_tuning.plan import Plan
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import require_labels
 from transfer.extraction.feature_set import FeatureSet
-from transfer.extraction.request import FeatureRequest
 from transfer.finetune.pixel_rows import PixelRows
+from transfer.request import FeatureRequest
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,9 +27,9 @@ from layertap.workflows.fine_tuning.training import Trainings
 from transfer.data.datasets import Unreadable
 from transfer.export import comparison
 from transfer.export.formats import FORMATS
-from transfer.extraction.request import FeatureRequest, request_for
 from transfer.finetune.cut import Cut
 from transfer.finetune.saved_net import save_net
+from transfer.request import FeatureRequest, request_for
 
 MODEL_FILE = "model.keras"
 # The largest differences between the probabilities of the network that was trained and those of the run that was

@@ -10,7 +10,7 @@ from heads.export import affine
 from heads.registry import seeded
 from layertap.runs import Run
 from layertap.workflows.targets import CLASSES
-from transfer.extraction.request import FeatureRequest, request_for
+from transfer.request import FeatureRequest, request_for
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pytest
 
 from feature_cache import FeatureCache, Space
 from feature_cache.errors import MissingFeatures, StorageFailure
-from feature_cache.maintenance.view import write_view
+from feature_cache.maintenance.hdf5_view import write_view
 from feature_cache.segments import segment_writer
 from feature_cache.segments.layout import TEMPORARY
 

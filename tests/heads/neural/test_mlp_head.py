@@ -14,7 +14,7 @@ from toy_data import blobs
 
 from feature_cache.errors import DamagedFile, UnsafeFile
 from heads.neural.mlp import MLPHead
-from heads.splitting.groups import inner_split
+from heads.splitting.fit_groups import inner_split
 
 SMALL = {"hidden": 8, "epochs": 12, "patience": 5, "learning_rate": 0.05, "batch_size": 16}
 

@@ -16,8 +16,8 @@ from feature_cache.cache import FeatureCache
 from heads.evaluation.protocol import Protocol, train
 from transfer.data import datasets
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 IMAGES, CLASSES = 96, 4
 CHANCE = 1 / CLASSES

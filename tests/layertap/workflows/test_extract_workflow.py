@@ -21,8 +21,8 @@ from transfer.data.datasets import Dataset, load
 from transfer.data.images import ArraySource
 from transfer.extraction.extract import extract as compute
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 LAYERS = ("block3_pool", "block4_pool")
 REQUEST = FeatureRequest(Net("glyphnet"), LAYERS)

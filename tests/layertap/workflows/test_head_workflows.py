@@ -23,8 +23,8 @@ from layertap.workflows.predict import predict
 from layertap.workflows.train_head import train_head
 from transfer.data.datasets import Dataset, digests, load
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 LAYERS = ("block3_pool", "block4_pool")
 REQUEST = FeatureRequest(Net("glyphnet"), LAYERS)

@@ -18,8 +18,8 @@ from transfer.data import datasets
 from transfer.data.images import read_pixels
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 
 @pytest.fixture

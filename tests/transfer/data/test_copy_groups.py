@@ -30,8 +30,8 @@ from transfer.data.pages import expand_pages
 from transfer.extraction.extract import extract
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 REQUEST = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 [SPEC] = REQUEST.specs

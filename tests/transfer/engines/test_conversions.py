@@ -22,8 +22,8 @@ from transfer.engines.openvino_store import CannotConvert, converted, folder, is
 from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 ROOT = Path(__file__).resolve().parents[3]
 WHAT = {"net": "some net"}
@@ -334,7 +334,7 @@ from feature_cache.cache import FeatureCache
 from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.nets.catalogue import Net
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 digits = datasets.load("digits").select(np.arange(9))
 wanted = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 report = extract(digits, wanted, FeatureCache(Path(sys.argv[1])), engine=sys.argv[2])
@@ -419,7 +419,7 @@ class TestNets:
 
         monkeypatch.setattr("transfer.engines.factory.convert", convert)
         monkeypatch.setattr("transfer.engines.factory.OpenVinoEngine", Nothing)
-        from transfer.extraction.batches import read_batches
+        from transfer.extraction.reading import read_batches
 
         def use(wanted: FeatureRequest, colour: bool = False) -> None:
             pixels = np.zeros((32, 32, 3) if colour else (32, 32), np.uint8)

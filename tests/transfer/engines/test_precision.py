@@ -14,8 +14,8 @@ from transfer.data import datasets
 from transfer.engines import factory, selection
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest, request_for
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest, request_for
 
 EXACT = FeatureRequest(Net("glyphnet"), ("block2_pool", "block4_pool"))
 

@@ -21,10 +21,10 @@ from transfer.engines.base import Pending, out_of_memory, padded, within
 from transfer.engines.batch import Batch
 from transfer.engines.runner import BATCH_IMAGES, BatchRunner, default_batch_size
 from transfer.engines.selection import ENGINES, choose, keras_backend
-from transfer.extraction.batches import read_batches
-from transfer.extraction.request import FeatureRequest
+from transfer.extraction.reading import read_batches
 from transfer.hardware import available_memory
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 WANTED = FeatureRequest(Net("glyphnet"), ("block1_pool", "block2_conv1"))
 

@@ -22,8 +22,8 @@ from transfer.export.comparison import (
 )
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 
 def test_the_difference_is_the_largest_of_all_and_never_small_by_mistake() -> None:

@@ -17,8 +17,8 @@ from transfer.data.datasets import from_files
 from transfer.data.images import FileSource, pixels_for
 from transfer.export.model_input import read_for_model
 from transfer.extraction.extract import extract
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "topics" / "export.md"
 SIDES = (24, 32)

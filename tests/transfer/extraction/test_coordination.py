@@ -195,7 +195,7 @@ from feature_cache import FeatureCache
 from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.nets.catalogue import Net
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 
 folder, who, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 dataset = datasets.load("digits").select(np.arange(count))
@@ -278,8 +278,8 @@ def stored(root: Path, dataset: object) -> np.ndarray:
 def test_four_extractions_by_a_real_net_end_with_what_one_computes(tmp_path: Path) -> None:
     from transfer.data import datasets
     from transfer.extraction.extract import extract
-    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
+    from transfer.request import FeatureRequest
 
     size = 128  # a second or more of work for each: nothing is shared before something is committed
     reports = extract_together(tmp_path, DRIVER, 1797, 4, size)

@@ -19,11 +19,11 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingFeatures
 from transfer.data import datasets
 from transfer.engines.runner import BatchRunner
-from transfer.extraction.batches import read_batches
 from transfer.extraction.extract import Report, extract
 from transfer.extraction.lookup import find_missing, stored_features
-from transfer.extraction.request import FeatureRequest
+from transfer.extraction.reading import read_batches
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 WriteImage = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[3]
@@ -175,7 +175,7 @@ from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
 from transfer.nets.catalogue import Net
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 dataset, cache, request = datasets.load(sys.argv[1]), FeatureCache(Path(sys.argv[2])), FeatureRequest(Net("glyphnet"))
 print(extract(dataset, request, cache).rows_reused)
 print(stored_features(dataset, request, cache).features["block4_pool"].shape)
@@ -197,7 +197,7 @@ class TestMissing:
         self, class_folder: Path, request_: FeatureRequest, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shutil.copy(class_folder / "a" / "0.png", class_folder / "b" / "copy.png")
-        monkeypatch.setattr("transfer.extraction.batches.pixels_for", lambda *_: pytest.fail("decoded"))
+        monkeypatch.setattr("transfer.extraction.reading.pixels_for", lambda *_: pytest.fail("decoded"))
         dataset = datasets.load(str(class_folder))
         missing = find_missing(dataset, request_, cache)
         assert missing.rows == [len(missing.jobs)] == [8]
@@ -363,8 +363,8 @@ class TestReading:
             decoded.append(name)
             return images.pixels_for(picture, spec, name)
 
-        monkeypatch.setattr("transfer.extraction.batches.pixels_for", spy)
-        monkeypatch.setattr("transfer.extraction.batches.FIRST_IMAGES", 0)
+        monkeypatch.setattr("transfer.extraction.reading.pixels_for", spy)
+        monkeypatch.setattr("transfer.extraction.reading.FIRST_IMAGES", 0)
         batches = read_batches(datasets.load(str(tmp_path / "many")), np.arange(40), request_, 4, [], threads=2)
         next(batches)
         time.sleep(0.2)
@@ -383,7 +383,7 @@ from feature_cache.cache import FeatureCache
 from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.nets.catalogue import Net
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 
 wanted = FeatureRequest(Net("glyphnet"), ("block2_pool", "block1_pool"))
 extract(

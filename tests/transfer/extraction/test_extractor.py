@@ -32,8 +32,8 @@ from transfer.engines.runner import BatchRunner
 from transfer.extraction import extractor
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 SIZE = 28
 

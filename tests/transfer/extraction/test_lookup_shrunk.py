@@ -18,8 +18,8 @@ from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
 from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import find_missing, rows_of, stored_features
-from transfer.extraction.request import FeatureRequest, request_of
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest, request_of
 
 REQUEST = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 HALF = replace(REQUEST, dtype="float16")

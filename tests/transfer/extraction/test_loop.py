@@ -13,7 +13,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.space import Space
 from transfer.engines.batch import Batch
 from transfer.extraction import loop
-from transfer.extraction.stages import FeatureWriter, StageTimer
+from transfer.extraction.writing import FeatureWriter, StageTimer
 from transfer.nets.catalogue import Net
 
 SPECS = [Net("glyphnet").spec(layer) for layer in ("block1_pool", "block2_pool")]

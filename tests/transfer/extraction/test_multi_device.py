@@ -16,8 +16,8 @@ from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
 from transfer.extraction.multi_device import Device, devices, extract_on
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 WANTED = FeatureRequest(Net("glyphnet"), ("block1_pool", "block4_pool"))
 

@@ -14,8 +14,8 @@ from transfer.data import datasets
 from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
 from transfer.extraction.plan import plan
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 
 def test_plan_agrees_with_the_extraction_and_writes_no_features(class_folder: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from transfer.data import datasets
 from transfer.data.datasets import Dataset
 from transfer.extraction.extract import extract
 from transfer.extraction.recompute import recompute
-from transfer.extraction.request import FeatureRequest
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 REQUEST = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 KINDS = [("float16", None), ("int8", None), ("pca", 5)]

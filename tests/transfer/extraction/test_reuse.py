@@ -14,13 +14,13 @@ import pytest
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from transfer.data import datasets
-from transfer.extraction import batches, reuse
+from transfer.extraction import reading, reuse
 from transfer.extraction.extract import Report, extract
 from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.plan import plan
-from transfer.extraction.request import FeatureRequest, SharedNet
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest, SharedNet
 
 DEEP = FeatureRequest(Net("glyphnet"), ("block4_pool", "block3_conv1"))
 
@@ -33,7 +33,7 @@ def cache(tmp_path: Path) -> FeatureCache:
 @pytest.fixture
 def no_images(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From then on, decoding an image is a failure."""
-    return lambda: monkeypatch.setattr(batches, "pixels_for", lambda *_: pytest.fail("an image was decoded"))
+    return lambda: monkeypatch.setattr(reading, "pixels_for", lambda *_: pytest.fail("an image was decoded"))
 
 
 def run(folder: Path, request: FeatureRequest, cache: FeatureCache) -> Report:

@@ -18,8 +18,8 @@ from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
 from transfer.extraction.plan import plan
-from transfer.extraction.request import FeatureRequest, request_of
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest, request_of
 
 PLAIN = FeatureRequest(Net("glyphnet"), ("block2_pool",))
 VIEWS = replace(PLAIN, augmentation=Augmentation(rotate=20, shift=0.1).key, views=3)

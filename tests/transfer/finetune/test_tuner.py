@@ -13,19 +13,19 @@ from scipy.special import log_softmax
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage
-from heads.splitting.groups import encode_groups, inner_split
+from heads.splitting.fit_groups import encode_groups, inner_split
 from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset, load
 from transfer.data.images import to_pixels
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.finetune import checkpoint
 from transfer.finetune.cut import find_cut
 from transfer.finetune.pixel_rows import PixelRows
 from transfer.finetune.recipe import Recipe
 from transfer.finetune.tuner import FineTuner, TrainingStopped, exceeds_its_error
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 COUNT = 48
 VIEWS: dict[str, Any] = {"views": 3, "augmentation": "v1:brightness=0.2,flip,rotate=20,seed=0"}

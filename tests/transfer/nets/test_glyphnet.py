@@ -134,8 +134,8 @@ class TestNet:
         from sklearn.preprocessing import StandardScaler
 
         from transfer.data import datasets
-        from transfer.extraction.batches import read_batches
-        from transfer.extraction.request import FeatureRequest
+        from transfer.extraction.reading import read_batches
+        from transfer.request import FeatureRequest
 
         chosen, labels = np.arange(400), load_digits().target[:400]
         (batch,) = read_batches(datasets.load("digits"), chosen, FeatureRequest(Net("glyphnet")), 400, [])

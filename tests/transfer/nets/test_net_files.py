@@ -18,12 +18,12 @@ from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFi
 from transfer.data import datasets
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
-from transfer.extraction.request import FeatureRequest
 from transfer.finetune.saved_net import save_net
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
 from transfer.nets.files.policies import in_float32
 from transfer.nets.loading import build
+from transfer.request import FeatureRequest
 
 OLD = Path(__file__).parent / "keras2"
 SIDE = 24

@@ -416,7 +416,7 @@ class TestImagenetWeights:
 import sys
 from feature_cache.errors import LayertapError
 from transfer.nets.catalogue import Net
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 for name, side in (("mobilenetv2", 32), ("vgg16", 32)):
     try:
         FeatureRequest(Net(name), size=(side, side)).build()

@@ -15,11 +15,11 @@ from feature_cache.spec import PERCENTILES
 from transfer.data.images.channels import MOST_CHANNELS, gray_or_rgb, pages_as_channels
 from transfer.data.images.cost import MAX_PIXELS, check_cost
 from transfer.data.images.levels import remark_on_range, to_eight_bit
+from transfer.data.images.modes import has_key_of_other_bits, is_invisible, mend_key, to_gray_or_rgb
 from transfer.data.images.options import BACKGROUND, DEFAULT, Decoding
 from transfer.data.images.orientation import ORIENTATION_TAG, SIDEWAYS, read_orientation, transposed
 from transfer.data.images.strips import AT_ONCE, Strips, upright
 from transfer.data.images.tiff import NO_DATA, REDUCED, SUBFILE_TYPE, TiffPicture, no_data_of, page_numbers
-from transfer.data.images.transparency import has_key_of_other_bits, is_invisible, mend_key, to_gray_or_rgb
 from transfer.data.images.truncation import share_of
 
 ARRAY = "array"  # the format of an image that does not come from a file

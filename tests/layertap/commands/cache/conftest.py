@@ -50,8 +50,8 @@ class Extracted:
 def original(tmp_path_factory: pytest.TempPathFactory, make_classes: Callable) -> Extracted:
     from transfer.data import datasets
     from transfer.extraction.extract import extract
-    from transfer.extraction.request import FeatureRequest
     from transfer.nets.catalogue import Net
+    from transfer.request import FeatureRequest
 
     folder = tmp_path_factory.mktemp("original")
     make_classes(folder / "data")

@@ -11,8 +11,8 @@ import pytest
 
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.spec import FeatureSpec
-from transfer.extraction.request import FeatureRequest, SharedNet, request_for
 from transfer.nets.catalogue import NETS, Net
+from transfer.request import FeatureRequest, SharedNet, request_for
 
 
 def test_without_layers_it_is_the_customary_readout() -> None:
@@ -75,7 +75,7 @@ def test_named_layers_need_no_keras(run_python: Callable) -> None:
     code = """
 import sys
 from transfer.nets.catalogue import NETS, Net
-from transfer.extraction.request import FeatureRequest
+from transfer.request import FeatureRequest
 for name in NETS:
     assert FeatureRequest(Net(name, "none")).specs[0].layer == NETS[name].readout
     FeatureRequest(Net(name, "none"), ("a_layer",)).specs

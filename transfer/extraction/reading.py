@@ -17,8 +17,8 @@ from transfer.data.images import pixels_for
 from transfer.data.remarks import Remarks
 from transfer.engines.batch import Batch
 from transfer.extraction.lookup import Missing
-from transfer.extraction.request import FeatureRequest
 from transfer.hardware import cores
+from transfer.request import FeatureRequest
 
 # Images that a thread decodes before it reports: handing over each of many small ones would cost more than decoding.
 GROUP = 16

@@ -20,7 +20,7 @@ from heads.ridge import chunks
 from heads.ridge import path as ridge_path
 from heads.ridge.classifier import RidgeHead
 from heads.ridge.regressor import RidgeRegressor
-from heads.splitting.groups import encode_groups, inner_split
+from heads.splitting.fit_groups import encode_groups, inner_split
 from heads.wrappers.calibration import TemperatureScaled, _folds, _folds_of_groups
 from heads.wrappers.classifiers import EstimatorHead
 from heads.wrappers.regressors import RegressorHead

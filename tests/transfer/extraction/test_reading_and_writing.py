@@ -19,11 +19,11 @@ from transfer.data import datasets
 from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource, pixels_for
 from transfer.engines.batch import Batch
-from transfer.extraction.batches import read_batches
 from transfer.extraction.extract import extract
-from transfer.extraction.request import FeatureRequest
-from transfer.extraction.stages import WAITING, BackgroundWriter, StageTimer
+from transfer.extraction.reading import read_batches
+from transfer.extraction.writing import WAITING, BackgroundWriter, StageTimer
 from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 WANTED = FeatureRequest(Net("glyphnet"), ("block1_pool",))
 
@@ -299,8 +299,8 @@ class TestReading:
             decoded.append(name)
             return pixels_for(picture, spec, name)
 
-        monkeypatch.setattr("transfer.extraction.batches.pixels_for", spy)
-        monkeypatch.setattr("transfer.extraction.batches.FIRST_IMAGES", 0)
+        monkeypatch.setattr("transfer.extraction.reading.pixels_for", spy)
+        monkeypatch.setattr("transfer.extraction.reading.FIRST_IMAGES", 0)
         batches = read_batches(random_images(600), range(600), WANTED, batch_size, {}, threads=threads)
         for taken in (1, 2, 3):
             next(batches).release()
@@ -312,7 +312,7 @@ class TestReading:
         assert len(decoded) == stopped
 
     def test_positions_are_taken_no_further_than_they_are_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("transfer.extraction.batches.FIRST_IMAGES", 50)  # while the engine is made
+        monkeypatch.setattr("transfer.extraction.reading.FIRST_IMAGES", 50)  # while the engine is made
         taken: list[int] = []
 
         def positions() -> Iterator[int]:
@@ -346,7 +346,7 @@ class TestReading:
     def test_it_stops_soon_but_delivers_what_was_begun(
         self, tmp_path: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("transfer.extraction.batches.FIRST_IMAGES", 0)
+        monkeypatch.setattr("transfer.extraction.reading.FIRST_IMAGES", 0)
         files = [write_image(tmp_path / f"{number:03d}.png", number) for number in range(300)]
         files[10].write_bytes(files[10].read_bytes()[:-40])
         dataset = datasets.from_files(files)
@@ -370,7 +370,7 @@ class TestReading:
         def broken(*_: object) -> np.ndarray:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("transfer.extraction.batches.pixels_for", broken)
+        monkeypatch.setattr("transfer.extraction.reading.pixels_for", broken)
         with pytest.raises(ZeroDivisionError):
             list(read_batches(random_images(3), range(3), WANTED, 2, {}))
 
@@ -383,7 +383,7 @@ class TestReading:
                 waited.append(go.wait(5))
             return pixels_for(picture, spec, name)
 
-        monkeypatch.setattr("transfer.extraction.batches.pixels_for", slow)
+        monkeypatch.setattr("transfer.extraction.reading.pixels_for", slow)
         before = set(threading.enumerate())
         batches = read_batches(random_images(100), range(100), WANTED, 4, {}, threads=3)
         next(batches)
@@ -412,8 +412,8 @@ class TestReport:
             time.sleep(0.04)
             return pixels_for(*arguments)
 
-        monkeypatch.setattr("transfer.extraction.batches.pixels_for", slow)
-        monkeypatch.setattr("transfer.extraction.batches.cores", lambda: [0, 1])
+        monkeypatch.setattr("transfer.extraction.reading.pixels_for", slow)
+        monkeypatch.setattr("transfer.extraction.reading.cores", lambda: [0, 1])
         report = extract(datasets.load("digits").select(np.arange(60)), WANTED, FeatureCache(tmp_path), batch_size=4)
         assert 0.3 < report.waited["decode"] <= report.seconds
         assert report.waited["write"] < report.waited["decode"]
