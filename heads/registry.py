@@ -43,7 +43,10 @@ TASKS = ("classes", "regression", "multilabel")  # what a head predicts (see `he
 class Head(Protocol):
     """What every head can do: it is an estimator by scikit-learn's rules, with files of its own.
 
-    Heads for numbers have neither `classes_` nor `predict_proba`.
+    Heads for numbers have neither `classes_` nor `predict_proba`. A head that splits its training rows takes ``groups``
+    in `fit` as well (see `heads.splitting.fit_groups`). A head may have two class attributes: ``reads_batches``, true
+    where `fit` takes rows that are read from disk batch by batch (`feature_cache.lazy_rows`), and ``reads_keys``, true
+    where it wants them so even when they are few, because it stores results under the keys of the rows.
 
     Attributes
     ----------

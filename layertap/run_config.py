@@ -1,4 +1,4 @@
-"""`RunConfig`: how a run was made. Only this module knows the keys of a run's `config.json`."""
+"""`RunConfig`: how a run was made. The keys of a run's `config.json` are read and written here."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Runs: the folder that training leaves behind. Only this module knows which files such a folder holds.
+"""Runs: the folder that training leaves behind. This module puts the files of such a folder together.
 
 config.json     how the run was made (see `RunConfig`), and the digests of the other files
 metrics.json    the scores of every split and fold
-head.skops or head.keras
+head.npz, head.skops, or head.keras with classes.npy
+                the fitted head, by the kind of head (see `heads.storage` and `heads.neural`)
 head-images.npy the digests of the images that the head, or the net below it, was trained on
 net-images.npy  the digests of the images that the net was trained on, where one was fine-tuned
 skipped.csv     the images that were left out, where there are some
@@ -32,6 +33,7 @@ from heads.evaluation.views import Views
 from heads.registry import Head, make_head, new_head
 from layertap.report.run_report import run_fragment
 from layertap.run_config import FORMAT, MOST_PARTS, FeatureSource, HeadConfig, RunConfig, TaskConfig, as_object
+from layertap.scores import HEADLINES
 from transfer.nets.catalogue import Net, net_from_config
 
 if TYPE_CHECKING:
@@ -229,14 +231,6 @@ class Run:
             summary = {**self._summary, **({"test": self.metrics["test"]} if "test" in self.metrics else {})}
         pictures = sorted(self.folder.glob("*.png")) if self.folder else []
         return run_fragment(repr(self).strip("<>"), summary, {file.stem.capitalize(): file for file in pictures})
-
-
-# The scores that `repr` shows, by task.
-HEADLINES = {
-    "classes": ("accuracy", "nll"),
-    "regression": ("r2", "rmse"),
-    "multilabel": ("average_precision", "f1_micro"),
-}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Kinds of files by their first bytes: the one list of signatures, for images, tables, arrays and nets alike.
+"""Kinds of files by their first bytes, for images, tables, arrays and nets alike.
 
 What a kind means to a user, and what to do about it, is for the modules that read files to say.
 """

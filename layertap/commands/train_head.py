@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from feature_cache.errors import MissingFeatures
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import Progress, print_json, print_skipped, time_text, write_skipped
-from layertap.commands.terminal.scores import HEADLINES, print_remarks, print_scores, score_text
+from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
 
 if TYPE_CHECKING:
     from layertap.runs import Run
@@ -74,7 +74,7 @@ def _print_folds(metrics: dict[str, Any], task: str, several: bool) -> None:
     for fold, number in zip(metrics["folds"], range(1, MOST_SPLITS + 1), strict=False):
         reads = f"  reads {fold['features']}" if several else ""
         chosen = "".join(f"  {name}={value}" for name, value in fold["params"].items())
-        scores = "  ".join(f"{name} {score_text(fold['valid'][key], 4)}" for name, key in HEADLINES[task])
+        scores = headline_text(fold["valid"], task)
         print(f"split {number}: {scores}{reads}{chosen}")
     if len(metrics["folds"]) > MOST_SPLITS:
         print(f"... and {len(metrics['folds']) - MOST_SPLITS} more")

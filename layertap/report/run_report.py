@@ -9,29 +9,11 @@ from typing import Any
 
 from feature_cache.errors import BadData
 from layertap.report.page import facts, image, table, text, write_page
+from layertap.scores import SCORES, ShownScore
 
 REPORT_FILE = "report.html"
 MOST_CLASSES = 30  # more are folded away, behind the worst
 WORST = 15
-# The label and the format of a score, in this order; other scores follow by their own names.
-SCORES = {
-    "accuracy": ("accuracy", ".4f"),
-    "balanced_accuracy": ("balanced accuracy", ".4f"),
-    "top_5": ("top-5 accuracy", ".4f"),
-    "nll": ("log-loss", ".4f"),
-    "ece": ("calibration error", ".4f"),
-    "roc_auc": ("ROC AUC, macro", ".4f"),
-    "subset_accuracy": ("accuracy of all labels", ".4f"),
-    "f1_micro": ("F1, micro", ".4f"),
-    "f1_macro": ("F1, macro", ".4f"),
-    "average_precision": ("average precision", ".4f"),
-    "rmse": ("RMSE", ".4g"),
-    "mae": ("mean absolute error", ".4g"),
-    "r2": ("R²", ".4f"),
-    "n": ("images", ",.0f"),
-    "fit_seconds": ("seconds to fit", ".3g"),
-    "predict_seconds": ("seconds to predict", ".3g"),
-}
 
 
 def write_report(
@@ -117,9 +99,9 @@ def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     named = dict.fromkeys(name for of_part in scores.values() for name in of_part)
     rows = []
     for name in [*(name for name in SCORES if name in named), *(name for name in named if name not in SCORES)]:
-        label, form = SCORES.get(name, (name.replace("_", " "), ".4g"))
-        cells = "".join(f'<td class="n">{_score(of_part.get(name), form)}</td>' for of_part in scores.values())
-        rows.append(f'<tr><th scope="row">{text(label)}</th>{cells}</tr>')
+        score = SCORES.get(name, ShownScore(name.replace("_", " "), format=".4g"))
+        cells = "".join(f'<td class="n">{_score(of_part.get(name), score.format)}</td>' for of_part in scores.values())
+        rows.append(f'<tr><th scope="row">{text(score.label)}</th>{cells}</tr>')
     spread = any(isinstance(value, Mapping) for of_part in scores.values() for value in of_part.values())
     note = "<p>Mean ± standard deviation over the splits.</p>" if spread else ""
     return table(["", *scores], rows) + note

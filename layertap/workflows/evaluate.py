@@ -12,7 +12,8 @@ from feature_cache.cache import FeatureCache, as_cache
 from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.run_report import score_table
-from layertap.runs import HEADLINES, Run, load_run
+from layertap.runs import Run, load_run
+from layertap.scores import HEADLINES
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
 from layertap.workflows.protocol import count_seen, identify

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from feature_cache.version import own_version
-from layertap.commands.arguments import cache, fine_tune, heads, options, types
+from layertap.commands.arguments import cache, fine_tune, heads, options, protocol, sweep, types
 from layertap.commands.arguments.parser import Parser, add_command
 from layertap.commands.ramp import parser as ramp
 
@@ -135,8 +135,8 @@ def _add_training(commands: Commands[Parser]) -> None:
         options.add_features,
         heads.add_targets,
         heads.add_head,
-        heads.add_protocol,
-        heads.add_test,
+        protocol.add,
+        protocol.add_test,
         heads.add_run,
         options.add_cache,
         options.add_work,
@@ -174,7 +174,7 @@ def _add_sweep(commands: Commands[Parser]) -> None:
         "judge many features with many heads on the same splits, and rank them",
         options.add_data,
         options.add_several_nets,
-        heads.add_sweep,
+        sweep.add,
         options.add_cache,
         options.add_work,
         everyday="images net layer pool extract head grid cv out cache json",

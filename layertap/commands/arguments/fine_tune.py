@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from layertap.commands.arguments import heads
+from layertap.commands.arguments import heads, protocol
 from transfer.finetune.recipe import Recipe
 
 # What `--help` says of the parameters of a recipe.
@@ -55,6 +55,6 @@ def add(sub: argparse.ArgumentParser) -> None:
         "--no-refit", action="store_true", help="do not train again on all images once the number of epochs is chosen"
     )
     group.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run")
-    heads.add_protocol(sub)
-    heads.add_test(sub)
+    protocol.add(sub)
+    protocol.add_test(sub)
     heads.add_out(sub)

@@ -3,40 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from heads.registry import HEADS
 from layertap.commands.arguments import types
-
-
-def add_sweep(sub: argparse.ArgumentParser) -> None:
-    group = sub.add_argument_group("heads")
-    group.add_argument(
-        "--head",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="head, as of train-head; may be repeated (default: logistic, ridge and knn)",
-    )
-    group.add_argument(
-        "--grid",
-        action="append",
-        default=[],
-        type=grid,
-        metavar="HEAD.NAME=V1,V2",
-        help="values of a parameter of a head, each of which is judged; may be repeated",
-    )
-    group.add_argument(
-        "--jobs",
-        type=types.positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="number of processes (default: one for each core)",
-    )
-    add_protocol(sub)
-    sub.add_argument(
-        "--out", required=True, metavar="DIR", help="folder of the results; an interrupted sweep continues there"
-    )
 
 
 def add_targets(sub: argparse.ArgumentParser) -> None:
@@ -94,51 +63,6 @@ def add_head(sub: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--average-views", action="store_true", help="predict by the mean over all views of an image, not by the first"
-    )
-
-
-def add_protocol(sub: argparse.ArgumentParser) -> None:
-    group = sub.add_argument_group(
-        "protocol", "how the images are divided into those to train on and those to judge on"
-    )
-    protocol = group.add_mutually_exclusive_group()
-    protocol.add_argument("--cv", type=int, metavar="K", help="judge by cross-validation in K stratified folds")
-    protocol.add_argument("--valid", type=float, metavar="F", help="judge on a share F held out (default: 0.2)")
-    protocol.add_argument(
-        "--per-class", type=int, metavar="N", help="train on N labelled images of each class, judge on all others"
-    )
-    group.add_argument(
-        "--repeats", type=types.positive, default=1, metavar="R", help="make the folds of --cv R times (default: 1)"
-    )
-    group.add_argument(
-        "--draws",
-        type=types.positive,
-        default=20,
-        metavar="N",
-        help="number of times that --per-class draws images (default: 20)",
-    )
-    group.add_argument(
-        "--splits",
-        metavar="COLUMN",
-        help="column of a CSV file that says where an image belongs: train, valid or test, or the name of its fold",
-    )
-    group.add_argument(
-        "--groups",
-        metavar="COLUMN",
-        help="column of a CSV file: images with the same value, of one patient for instance, are never divided",
-    )
-    group.add_argument(
-        "--together",
-        choices=("exact", "near", "copies"),
-        default="exact",
-        help="which images are never divided: exact copies and the pages of a file; near-duplicates as well, as "
-        "explore finds them; or copies alone, so that pages of a file may be divided (default: exact)",
-    )
-
-
-def add_test(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--test", type=float, metavar="F", help="set a share F of the images aside, scored once at the end"
     )
 
 

@@ -6,35 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from heads.registry import TASKS
 from layertap.commands.terminal.output import print_notes, print_table
 from layertap.flags import with_flags
-
-CLASSES, REGRESSION, MULTILABEL = TASKS
-
-# The scores in the line of each split: their labels and their keys.
-HEADLINES = {
-    CLASSES: (("accuracy", "accuracy"), ("log-loss", "nll")),
-    REGRESSION: (("R²", "r2"), ("RMSE", "rmse")),
-    MULTILABEL: (("average precision", "average_precision"), ("F1", "f1_micro")),
-}
-# Columns and their decimals, in this order; those that no part has are left out.
-COLUMNS = {
-    "accuracy": ("accuracy", 4),
-    "balanced accuracy": ("balanced_accuracy", 4),
-    "log-loss": ("nll", 4),
-    "calibration error": ("ece", 4),
-    "R²": ("r2", 4),
-    "RMSE": ("rmse", 4),
-    "mean abs. error": ("mae", 4),
-    "average precision": ("average_precision", 4),
-    "F1 micro": ("f1_micro", 4),
-    "F1 macro": ("f1_macro", 4),
-    "all labels right": ("subset_accuracy", 4),
-    "images": ("n", 0),
-    "fit (s)": ("fit_seconds", 2),
-    "predict (s)": ("predict_seconds", 3),
-}
+from layertap.scores import HEADLINES, SCORES
 
 
 def print_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:
@@ -46,11 +20,22 @@ def print_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:
 
 def print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:
     """Print a table of scores, a row for each part."""
-    columns = {head: column for head, column in COLUMNS.items() if any(column[0] in scores for _, scores in parts)}
+    shown = {
+        key: score for key, score in SCORES.items() if score.in_tables and any(key in scores for _, scores in parts)
+    }
     rows = [
-        (name, *(score_text(scores.get(key), digits) for key, digits in columns.values())) for name, scores in parts
+        (name, *(score_text(scores.get(key), score.decimals) for key, score in shown.items())) for name, scores in parts
     ]
-    print_table(("", *columns), rows)
+    print_table(("", *(score.label for score in shown.values())), rows)
+
+
+def headline_text(scores: dict[str, Any], task: str) -> str:
+    """The most important scores of a task, with their labels."""
+    labels = {"f1_micro": "F1"}  # a line has little room
+    return "  ".join(
+        f"{labels.get(key, SCORES[key].label)} {score_text(scores[key], SCORES[key].decimals)}"
+        for key in HEADLINES[task]
+    )
 
 
 def score_text(value: Any, digits: int) -> str:

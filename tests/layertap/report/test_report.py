@@ -101,7 +101,7 @@ def test_scores_are_shown_part_by_part(tmp_path: Path):
         ["log-loss", "0.1000", "–", "–"],
         ["ROC AUC, macro", "–", "–", "–"],
         ["images", "1,438", "359", "300"],
-        ["seconds to fit", "–", "–", "1.23"],
+        ["fit (s)", "–", "–", "1.23"],
         ["of mine", "–", "–", "0.1235"],
     ]
     assert "Mean ± standard deviation over the splits." in page.text
@@ -109,7 +109,7 @@ def test_scores_are_shown_part_by_part(tmp_path: Path):
 
 def test_scores_without_splits_have_no_deviation(tmp_path: Path):
     page = written(tmp_path, scores={"test": {"rmse": 12.34567, "r2": None}})
-    assert page.rows[1:3] == [["RMSE", "12.35"], ["R²", "–"]]
+    assert page.rows[1:3] == [["R²", "–"], ["RMSE", "12.35"]]
     assert "±" not in page.text
 
 
