@@ -222,7 +222,7 @@ def knn() -> EstimatorHead:
 
     Angles predict up to 5 % more letters right than distances do, and are best without scaling.
     """
-    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neighbors import KNeighborsClassifier  # slow to load
 
     nearest = KNeighborsClassifier(n_neighbors=10, weights="distance", metric="cosine", algorithm="brute")
     return EstimatorHead(nearest, scale=False)
@@ -236,8 +236,8 @@ def lda() -> EstimatorHead:
     two images at all, and then nearly all predictions are wrong. Where there are more features than images, covariances
     are those in the row space (see `heads.wrappers.row_space`).
     """
-    from sklearn.covariance import OAS
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.covariance import OAS  # slow to load
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to load
 
     covariance = OAS(store_precision=False)
     return EstimatorHead(LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=covariance))
@@ -250,7 +250,7 @@ def prototypes() -> EstimatorHead:
 
 def random_forest() -> EstimatorHead:
     """A head of a random forest of 300 trees, which predict up to 8 % more letters right than 100."""
-    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.ensemble import RandomForestClassifier  # slow to load
 
     return EstimatorHead(RandomForestClassifier(300, random_state=0, n_jobs=-1), scale=False)
 
@@ -261,7 +261,7 @@ def hist_gradient_boosting() -> EstimatorHead:
     On wide features that is faster and better than scikit-learn's defaults. A temperature improves little and would
     take as long as the fit, so none is learned.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier  # slow to load
 
     boosted = HistGradientBoostingClassifier(
         learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=5, max_features=0.1, early_stopping=False, random_state=0

@@ -229,7 +229,7 @@ def svm_rbf() -> RegressorHead:
 
 def knn() -> RegressorHead:
     """A head of the 10 nearest neighbours by the angle between features, of which nearer ones count more."""
-    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.neighbors import KNeighborsRegressor  # slow to load
 
     nearest = KNeighborsRegressor(n_neighbors=10, weights="distance", metric="cosine", algorithm="brute")
     return RegressorHead(nearest, scale=False)
@@ -240,14 +240,14 @@ def random_forest() -> RegressorHead:
 
     With a third of the features, up to 0.04 more of the variance is explained in three times the time.
     """
-    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.ensemble import RandomForestRegressor  # slow to load
 
     return RegressorHead(RandomForestRegressor(300, max_features=0.1, random_state=0, n_jobs=-1), scale=False)
 
 
 def hist_gradient_boosting() -> RegressorHead:
     """A head of boosted trees with few leaves, in which each split chooses among a tenth of the features."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor  # slow to load
 
     boosted = HistGradientBoostingRegressor(
         learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=5, max_features=0.1, early_stopping=False, random_state=0

@@ -11,6 +11,9 @@ from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import Progress, print_json, print_table
 from layertap.flags import with_flags
 from layertap.report import explore_pictures, explore_report
+from layertap.workflows import explore as workflow
+from layertap.workflows.explore import kit_test_set
+from transfer.data.tables import SUFFIXES
 
 if TYPE_CHECKING:
     from transfer.data.datasets import Dataset
@@ -21,8 +24,6 @@ BAR = 40  # characters
 
 
 def explore(args: argparse.Namespace) -> None:
-    from layertap.workflows import explore as workflow
-
     decoding, options = shared.decoding(args), {"out": args.out or None, "overwrite": args.overwrite}
     options |= {"alpha": decoding.alpha, "window": decoding.window, "pages": decoding.pages}
     if args.size:
@@ -42,9 +43,6 @@ def explore(args: argparse.Namespace) -> None:
 
 def _against(args: argparse.Namespace) -> Dataset | None:
     """The other data set: the one that is named, or the test set of a RAMP kit."""
-    from layertap.workflows.explore import kit_test_set
-    from transfer.data.tables import SUFFIXES
-
     name = args.against
     if name is None and args.split is None and (file := kit_test_set(args.data)):
         name = str(file)

@@ -18,7 +18,14 @@ from layertap.commands.arguments import shared
 from layertap.commands.terminal import signals
 from layertap.commands.terminal.output import Progress, print_json, print_skipped, write_skipped
 from layertap.commands.terminal.scores import print_remarks, print_scores
+from layertap.runs import load_run
 from layertap.units import size_text, time_text
+from layertap.workflows.fine_tuning.plan import Settings, make_plan
+from layertap.workflows.fine_tuning.rows import collect_rows
+from layertap.workflows.fine_tuning.saving import TOLERANCE, save
+from layertap.workflows.fine_tuning.start import start_from_features, start_from_run
+from layertap.workflows.fine_tuning.training import train
+from transfer.finetune.recipe import Recipe
 
 if TYPE_CHECKING:
     from layertap.workflows.fine_tuning.plan import Plan, Settings
@@ -28,12 +35,6 @@ if TYPE_CHECKING:
 
 def fine_tune(args: argparse.Namespace) -> None:
     """Fine-tune the net that `args` name; what is cut is printed before any work, and warnings before the training."""
-    # Heavy: these import scikit-learn, which `layertap --help` does not need.
-    from layertap.workflows.fine_tuning.plan import make_plan
-    from layertap.workflows.fine_tuning.rows import collect_rows
-    from layertap.workflows.fine_tuning.saving import save
-    from layertap.workflows.fine_tuning.training import train
-
     settings, progress = _settings(args), partial(Progress, quiet=args.quiet)
     plan = make_plan(shared.dataset(args), _start(args), settings)
     if not args.quiet and not args.json:
@@ -56,10 +57,6 @@ def fine_tune(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> Settings:
     """The options of a fine-tuning by the arguments of the command."""
-    # Heavy: it imports scikit-learn.
-    from layertap.workflows.fine_tuning.plan import Settings
-    from transfer.finetune.recipe import Recipe
-
     recipe = {field.name: getattr(args, field.name) for field in fields(Recipe) if field.name != "refit"}
     return Settings(
         out=Path(args.out),
@@ -83,10 +80,6 @@ def _start(args: argparse.Namespace) -> Start:
     InvalidChoice
         When both a run and features are named.
     """
-    # Heavy: they import scikit-learn.
-    from layertap.runs import load_run
-    from layertap.workflows.fine_tuning.start import start_from_features, start_from_run
-
     if not args.from_head:
         return start_from_features(shared.request(args), args.seed)
     defaults: dict[str, Any] = {"space": None, **shared.FEATURES}
@@ -150,8 +143,6 @@ def _print_net(tuned: FineTuned, out: str) -> None:
 
 def _print_model(tuned: FineTuned, out: str) -> None:
     """Print how near the exported model is to the run, or why there is none."""
-    from layertap.workflows.fine_tuning.saving import TOLERANCE  # heavy: it imports scikit-learn
-
     if tuned.exported:
         print(f"The probabilities of model.keras differ by at most {tuned.difference:.1g} from those of the run.")
         return

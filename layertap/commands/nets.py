@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from layertap.commands.arguments.shared import tuned_net
 from layertap.commands.terminal.output import print_json, print_table, shape_text
+from transfer.nets.catalogue import NETS, Net
+from transfer.nets.costs import classifier_table, table
+from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
     from transfer.nets.costs import LayerInfo
 
 
 def nets(args: argparse.Namespace) -> None:
-    from transfer.nets.catalogue import NETS
-
     if args.json:
         print_json({"nets": [asdict(info) for info in NETS.values()]})
         return
@@ -28,15 +29,10 @@ def nets(args: argparse.Namespace) -> None:
 
 
 def layers(args: argparse.Namespace) -> None:
-    from transfer.nets.catalogue import Net
-    from transfer.request import FeatureRequest
-
     net = tuned_net(args.net) or Net(args.net)
     if not (net.is_file or net.weights_file):
         net = net.without_weights()
     backbone = FeatureRequest(net, size=args.size).build()
-    from transfer.nets.costs import classifier_table, table  # after Keras
-
     infos = table(backbone)
     above = classifier_table(backbone)
     if args.json:

@@ -14,6 +14,7 @@ from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
 from transfer.engines.selection import choose
 from transfer.hardware import available_memory
+from transfer.nets.costs import working_bytes
 from transfer.request import FeatureRequest, SharedNet
 
 # What computing in less than float32 may change in a feature, as a share of the largest one.
@@ -137,8 +138,6 @@ class EngineFactory:
 
     def _check_memory(self, model: Any) -> None:
         """Raise InvalidChoice when not even one image can be computed."""
-        from transfer.nets.costs import working_bytes
-
         least, memory = working_bytes(model), available_memory()
         if memory is not None and least > memory:
             raise InvalidChoice(

@@ -7,9 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from feature_cache.errors import InvalidChoice
+from feature_cache.maintenance.export import export as write_rows
+from feature_cache.maintenance.hdf5_view import write_view
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, shape_text
+from transfer.extraction.lookup import rows_of
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
@@ -19,15 +24,13 @@ if TYPE_CHECKING:
 
 
 def export(args: argparse.Namespace) -> None:
-    from feature_cache.maintenance.export import export
-
     cache = shared.cache(args)
     space = cache.open(args.space)
     out = Path(args.out)
     for file in (out, out.with_suffix(".csv")) if out.suffix.lower() == ".npy" else (out,):
         _check_free(file, args)
     features, columns = _columns(space, cache, shared.optional_dataset(args))
-    files = export(features, columns, out)
+    files = write_rows(features, columns, out)
     if args.json:
         print_json({"files": [str(file) for file in files], "rows": len(features), "columns": list(columns)})
     else:
@@ -36,10 +39,6 @@ def export(args: argparse.Namespace) -> None:
 
 def _columns(space: Space, cache: FeatureCache, dataset: Dataset | None) -> tuple[Features, dict[str, Any]]:
     """The features, and the text columns that go with them."""
-    import numpy as np
-
-    from transfer.extraction.lookup import rows_of
-
     columns: dict[str, Any] = {}
     if dataset is None:
         features = space.all_rows()
@@ -59,8 +58,6 @@ def _columns(space: Space, cache: FeatureCache, dataset: Dataset | None) -> tupl
 
 
 def view(args: argparse.Namespace) -> None:
-    from feature_cache.maintenance.hdf5_view import write_view
-
     space = shared.cache(args).open(args.space)
     _check_free(Path(args.out), args)
     rows = write_view(space, Path(args.out))
