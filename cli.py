@@ -16,11 +16,10 @@ import warnings
 from collections.abc import Sequence
 
 from feature_cache.errors import LayertapError
+from feature_cache.process.keras_import import missing_backend
 from layertap import flags
 from layertap.commands.arguments import commands
 from layertap.commands.terminal import streams
-
-BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,12 +72,9 @@ def _explained(error: BaseException, number: int | None) -> int:
     if number is not None or isinstance(error, KeyboardInterrupt):
         number = signals.INTERRUPTED if number is None else number
         return _fail(signals.message(number), 128 + number)
+    error = missing_backend(error) or error
     if isinstance(error, LayertapError):
         return _fail(str(error), error.exit_code)
-    if isinstance(error, ModuleNotFoundError) and error.name in BACKENDS:
-        install = f"pip install 'layertap[{error.name}]'"
-        choices = ", ".join(BACKENDS)
-        return _fail(f"Keras needs {error.name}: {install}, or set KERAS_BACKEND to another of {choices}.", 2)
     if isinstance(error, BrokenPipeError):  # whoever read our output, head for instance, has gone
         return 0
     if isinstance(error, MemoryError):

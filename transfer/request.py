@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice
-from feature_cache.process.native_output import native_stderr_silenced
+from feature_cache.process.keras_import import importing_keras
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.data.augment import Augmentation
@@ -128,10 +127,10 @@ class FeatureRequest:
         ------
         InvalidChoice
             When the net lacks one of the layers.
+        MissingDependency
+            When the backend of Keras is not installed.
         """
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with native_stderr_silenced():  # TensorFlow prints a greeting when it is imported
-            # Here, because it imports Keras.
+        with importing_keras():
             from transfer.nets.backbone import backbone_for
 
         return backbone_for(self.net, self.layers, self.size, self.precision)

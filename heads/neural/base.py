@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from feature_cache.errors import BadData, DamagedFile, UnsafeFile, first_line
 from feature_cache.files.checked import open_regular, require_bounded
 from feature_cache.files.weights_file import check_file
-from feature_cache.process.native_output import native_stderr_silenced
+from feature_cache.process.keras_import import importing_keras
 from heads.splitting.fit_groups import encode_groups, inner_split
 from heads.validation import as_rows, require
 
@@ -222,7 +222,6 @@ def quiet_keras() -> Any:
 
     It is heavy, so that it is imported only by what uses it.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with native_stderr_silenced():  # TensorFlow prints messages when it is imported
+    with importing_keras():
         import keras
     return keras

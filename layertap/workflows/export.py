@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure, WrongResult, one_line
 from feature_cache.files.atomic import remove, temporary_path
 from feature_cache.files.disks import disk_failure
-from feature_cache.process.native_output import native_stderr_silenced
+from feature_cache.process.keras_import import importing_keras
 from feature_cache.version import own_version
 from heads import export as head_export
 from layertap.runs import Run, load_run
@@ -171,7 +171,7 @@ def build_model(run: Run) -> tuple[list[FeatureRequest], keras.Model]:
     requests = _requests(run)
     layers = head_export.as_layers(run.head)  # before the net is built, which takes time
     backbone = replace(requests[0], layers=tuple(layer for request in requests for layer in request.layers)).build()
-    with native_stderr_silenced():
+    with importing_keras():
         from transfer.export.model import fuse, pixels_to_features  # heavy: it imports Keras
 
     readouts = [(request.specs[0].layer, request.specs[0].pooling) for request in requests]

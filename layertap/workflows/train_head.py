@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
-from feature_cache.errors import InvalidChoice, MissingFeatures
+from feature_cache.errors import InvalidChoice, MissingDependency, MissingFeatures
 from feature_cache.files.digest_list import digest_keys
 from feature_cache.joined import Joined
 from feature_cache.maintenance.lineage import Used, extraction_seconds, used
@@ -283,7 +283,7 @@ def _stored_features(dataset: Dataset, request: FeatureRequest, cache: FeatureCa
         return stored_features(dataset, request, cache, on_error=on_error)
     except MissingFeatures:
         net = request.net if request.net.is_file else replace(request.net, weights="none")  # names need no weights
-        with contextlib.suppress(ModuleNotFoundError):
+        with contextlib.suppress(MissingDependency):
             replace(request, net=net).build()
         raise
 
