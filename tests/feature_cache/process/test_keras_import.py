@@ -12,8 +12,10 @@ from feature_cache.process.keras_import import importing_keras
 def test_a_missing_backend_says_how_to_install_it(name: str) -> None:
     with pytest.raises(MissingDependency) as caught, importing_keras():
         raise ModuleNotFoundError(f"No module named '{name}'", name=name)
-    assert str(caught.value) == (
-        f"Keras needs {name}: pip install 'layertap[{name}]', or set KERAS_BACKEND to another of tensorflow, jax, torch."
+    install = f"pip install 'layertap[{name}]'"
+    assert (
+        str(caught.value)
+        == f"Keras needs {name}: {install}, or set KERAS_BACKEND to another of tensorflow, jax, torch."
     )
 
 
