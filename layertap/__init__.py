@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from feature_cache.version import own_version
+
 # The module that each public name comes from.
 _HOMES = {
     "Dataset": "transfer.data.datasets",
@@ -42,8 +44,6 @@ __all__ = sorted([*_HOMES, "__version__"])
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from feature_cache.version import own_version
-
         return own_version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ from layertap.ramp.features import BatchFeatures
 from layertap.ramp.fitting import hold_out
 from transfer.finetune.cut import Cut, find_cut
 from transfer.finetune.recipe import Recipe
+from transfer.finetune.tuner import FineTuner
 from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
@@ -152,7 +153,6 @@ class BatchTuner:
 
     def _tuner_of(self, request: FeatureRequest, backbone: Backbone, cut: Cut, probe: Any) -> FineTuner:
         from transfer.finetune.network import Network  # after the net, which loads Keras quietly
-        from transfer.finetune.tuner import FineTuner
 
         [spec] = request.specs
         classes = len(self.classes_)

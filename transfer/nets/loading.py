@@ -24,6 +24,7 @@ from transfer.nets.catalogue import Net, keras_models_folder
 from transfer.nets.files.keras_file import NetFile, needs_code, read_net_file
 from transfer.nets.files.kinds import described_by_suffix
 from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
+from transfer.nets.glyphnet import net as glyphnet
 from transfer.nets.keras_graph import has_graph
 from transfer.nets.random_weights import portable_draws
 
@@ -60,8 +61,6 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
 
 
 def _glyphnet(net: Net, size: tuple[int, int]) -> keras.Model:
-    from transfer.nets.glyphnet import net as glyphnet
-
     if net.has_random_weights:
         with portable_draws():
             return glyphnet.build(size)

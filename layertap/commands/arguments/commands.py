@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from feature_cache.version import own_version
-from layertap.commands.arguments import cache, fine_tune, heads, options, protocol, sweep, types
+from layertap.commands.arguments import cache, fine_tune, heads, options, protocol, ramp, sweep, types
 from layertap.commands.arguments.parser import Parser, add_command
-from layertap.commands.ramp import parser as ramp
 
 Commands = argparse._SubParsersAction  # of Parser
 DATA_SETS = (
@@ -37,7 +36,7 @@ def parser() -> Parser:
     _add_sweep(commands)
     _add_using(commands)
     cache.add(commands)
-    ramp.add(commands, add_command)
+    ramp.add(commands)
     _add_completion(commands)
     return top
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import InvalidChoice, MissingFeatures
 from layertap.commands.terminal.output import Progress, print_notes
+from transfer.nets.files.kinds import not_taken
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
@@ -127,7 +128,6 @@ def _pixels_and_numbers(args: argparse.Namespace) -> dict[str, Any]:
 def tuned_net(name: str) -> Net | None:
     """The net of a run, where `name` is a folder that may be one; None otherwise."""
     from transfer.nets.catalogue import NETS
-    from transfer.nets.files.kinds import not_taken
 
     if name.lower() in NETS or not Path(name).is_dir() or not_taken(name):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,106 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.files.atomic import check_free, whole_folder
 from feature_cache.files.checked import real_path
-from feature_cache.spec import POOLINGS, PREPROCESSINGS
-from layertap.commands.arguments import options, shared, types
+from heads.export import affine
+from heads.registry import make_head
+from heads.splitting.splits import hold_out
+from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import Progress, print_json, print_notes, print_skipped, write_skipped
+from layertap.ramp.batch_tuner import cut_of
+from layertap.ramp.kit import copy_images, is_kit, keep_submissions, write_kit
+from layertap.ramp.submission import folder_of, write
+from transfer.data.datasets import require_labels
+from transfer.data.groups import merge_groups, page_groups
+from transfer.data.remarks import Remarks
+from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
     from transfer.data.datasets import Dataset
-    from transfer.request import FeatureRequest
 
 # On digits block3_pool, flattened, beats glyphnet's readout: 0.996 against 0.993 in 5 folds, with ridge.
 GLYPHNET_LAYER, GLYPHNET_POOL = "block3_pool", "flatten"
 
 
-def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the commands `kit` and `init`."""
-    _add_kit(subparsers, adding)
-    _add_init(subparsers, adding)
-
-
-def _add_kit(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
-    sub = adding(subparsers, "kit", "layertap.commands.ramp.kit:kit", "make a RAMP kit of a labelled data set")
-    sub.add_argument("out", metavar="OUT", help="folder to write")
-    sub.add_argument("--data", required=True, metavar="DATA", help="digits, a folder, or a CSV file")
-    options.add_csv(sub)
-    options.add_decoding(sub)
-    sub.add_argument("--test", type=float, default=0.2, metavar="F", help="share of the test images (default: 0.2)")
-    sub.add_argument(
-        "--folds",
-        type=types.positive,
-        metavar="K",
-        help="folds of the cross-validation (default: one split, a share of 0.2)",
-    )
-    sub.add_argument(
-        "--workflow",
-        choices=("layertap", "rampwf"),
-        default="layertap",
-        help="whose ImageClassifier trains and tests submissions (default: layertap)",
-    )
-    sub.add_argument("--overwrite", action="store_true", help="replace an existing kit, keeping the submissions to it")
-    options.add_seed(sub)
-    options.add_quiet(sub)
-
-
-def _add_init(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
-    sub = adding(
-        subparsers, "init", "layertap.commands.ramp.kit:init", "write a submission that reads the features of a net"
-    )
-    sub.add_argument("kit", metavar="KIT", help="folder of the kit")
-    sub.add_argument("--name", required=True, metavar="S", help="name of the submission")
-    sub.add_argument(
-        "--net",
-        default="glyphnet",
-        help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
-    )
-    sub.add_argument("--weights", metavar="W", help="imagenet, none or a weights file (default: the net's own)")
-    sub.add_argument(
-        "--layer",
-        action="append",
-        default=[],
-        metavar="L",
-        help="layer whose features are read; may be repeated (default: the net's readout)",
-    )
-    sub.add_argument(
-        "--pool", choices=POOLINGS, help="pooling of the spatial axes (default: as is customary for the net)"
-    )
-    sub.add_argument(
-        "--size", type=types.size, help="height and width of the images, in pixels (default: the net's own)"
-    )
-    sub.add_argument(
-        "--preprocessing", choices=PREPROCESSINGS, help="how pixels are scaled for the net (default: the net's own way)"
-    )
-    sub.add_argument("--head", default="ridge", metavar="NAME", help="see layertap train-head --help (default: ridge)")
-    sub.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        type=types.parameter,
-        metavar="NAME=VALUE",
-        help="parameter of the head; may be repeated",
-    )
-    sub.add_argument(
-        "--fine-tune", action="store_true", help="also train the last layers of the net, starting from the head"
-    )
-    sub.add_argument(
-        "--unfreeze-from",
-        metavar="LAYER",
-        help="with --fine-tune: the first layer that is trained (default: auto, see fine-tune)",
-    )
-    sub.add_argument("--overwrite", action="store_true", help="replace an existing submission")
-    options.add_seed(sub)
-
-
 def kit(args: argparse.Namespace) -> None:
-    from feature_cache.files.atomic import check_free, whole_folder
-    from heads.splitting.splits import hold_out
-    from layertap.ramp.kit import copy_images, is_kit, keep_submissions, write_kit
-    from transfer.data.datasets import require_labels
-    from transfer.data.groups import merge_groups, page_groups
-    from transfer.data.remarks import Remarks
-
     out = Path(args.out)
     if args.folds == 1:
         raise InvalidChoice("--folds is at least 2; leave it out for one split.")
@@ -164,9 +86,6 @@ def _require_apart(dataset: Dataset, out: Path) -> None:
 
 
 def init(args: argparse.Namespace) -> None:
-    from heads.registry import make_head
-    from layertap.ramp.submission import folder_of, write
-
     folder = folder_of(Path(args.kit), args.name, overwrite=args.overwrite)
     if args.unfreeze_from and not args.fine_tune:
         raise InvalidChoice("--unfreeze-from goes with --fine-tune.")
@@ -185,8 +104,6 @@ def init(args: argparse.Namespace) -> None:
 
 def _request(args: argparse.Namespace) -> FeatureRequest:
     """The features that are asked for; the net has the layers, and takes images of that size."""
-    from transfer.request import FeatureRequest
-
     if not args.layer and args.net.lower() == "glyphnet":
         args.layer, args.pool = [GLYPHNET_LAYER], args.pool or GLYPHNET_POOL
     request = FeatureRequest(shared.net(args), tuple(args.layer), args.pool, args.size)
@@ -202,10 +119,6 @@ def _outline(request: FeatureRequest) -> FeatureRequest:
 
 def _require_trainable(request: FeatureRequest, head: str, params: dict[str, Any], unfreeze_from: str) -> None:
     """Raise InvalidChoice where the net cannot be fine-tuned so, or not from such a head."""
-    from heads.export import affine
-    from heads.registry import make_head
-    from layertap.ramp.batch_tuner import cut_of
-
     rng = np.random.default_rng(0)
     affine(make_head(head, params).fit(rng.normal(size=(20, 4)), np.arange(20) % 2))
     outline = _outline(request)

@@ -7,47 +7,23 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from feature_cache.errors import InvalidChoice, unknown
+from feature_cache.files.atomic import new_file
 from layertap.commands.terminal.output import print_json, print_table, time_text
-
-if TYPE_CHECKING:
-    from layertap.ramp.trials.runner import TrialRunner
+from layertap.ramp.problem import submissions
+from layertap.ramp.transforms.code_loading import BadSubmission
+from layertap.ramp.trials.keras2_compat import outdated
+from layertap.ramp.trials.runner import TrialRunner
 
 TABLE = "leaderboard.csv"
 SHOWN = 20  # lines about images
 MISFIT = "is incompatible with the layer: expected "  # what Keras says of images that are no input of a net
 
 
-def add(subparsers: argparse._SubParsersAction[Any], adding: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the commands `test` and `leaderboard`."""
-    text = "train and score submissions as ramp-test does, and rank them"
-    sub = adding(subparsers, "test", "layertap.commands.ramp.test:test", text, _add_kit)
-    sub.add_argument(
-        "--submission", action="append", metavar="S", help="name of a submission; may be repeated (default: all)"
-    )
-    sub.add_argument(
-        "--old-keras",
-        action="store_true",
-        help="let Keras accept calls of earlier versions, such as fit_generator and lr=, and nets with channels first",
-    )
-    sub.add_argument("--quick-test", action="store_true", help="as with ramp-test: a kit may then use less data")
-    text = "rank the submissions of a kit that have been tested, and blend them"
-    adding(subparsers, "leaderboard", "layertap.commands.ramp.test:leaderboard", text, _add_kit)
-
-
-def _add_kit(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("kit", metavar="KIT", help="folder of the kit; its problem.py and its submissions are run")
-
-
 def test(args: argparse.Namespace) -> int:
-    from layertap.ramp.problem import submissions
-    from layertap.ramp.transforms.code_loading import BadSubmission
-    from layertap.ramp.trials.keras2_compat import outdated
-
     folder = Path(args.kit)
     names = submissions(folder)
     if args.quick_test:
@@ -97,8 +73,6 @@ def leaderboard(args: argparse.Namespace) -> None:
 
 
 def _runner(args: argparse.Namespace) -> TrialRunner:
-    from layertap.ramp.trials.runner import TrialRunner
-
     return TrialRunner(Path(args.kit), sys.stderr if args.json else None)
 
 
@@ -125,8 +99,6 @@ def _rows(ranked: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _keep(folder: Path, ranked: dict[str, Any]) -> None:
-    from feature_cache.files.atomic import new_file
-
     rows = _rows(ranked)
     if rows:
         text = io.StringIO()
