@@ -282,6 +282,7 @@ def test_importing_the_packages_loads_no_backend(loaded_by: Callable[..., list[s
     for package in ("heads", "feature_cache", "transfer", "cli"):
         assert loaded_by(f"import {package}") == []
     assert loaded_by("import transfer\nassert 'sklearn' not in sys.modules") == []
+    assert loaded_by("import layertap\nassert not {'numpy', 'sklearn', 'h5py'} & set(sys.modules)") == []
 
 
 @pytest.mark.parametrize(
