@@ -203,15 +203,38 @@ class Run:
 
     # The methods below go by the package, whose names are imported when they are used: workflows import this module.
     def predict(self, images: Any, **options: Any) -> Predictions:
-        """Predict images: `layertap.workflows.predict.predict`, with this run."""
+        """What this run predicts of images, once the features that the cache lacks are computed.
+
+        Parameters
+        ----------
+        images : Dataset, or what `layertap.load_dataset` takes
+            Image files, or one data set.
+        options
+            Those of `layertap.predict`: ``cache``, ``on_error`` and ``progress``.
+        """
         return layertap.predict(self, images, **options)
 
     def evaluate(self, data: Any, **options: Any) -> Evaluation:
-        """Score the head on labelled images: `layertap.workflows.evaluate.evaluate`, with this run."""
+        """The scores of this run on labelled images, once the features that the cache lacks are computed.
+
+        Parameters
+        ----------
+        data : Dataset, or what `layertap.load_dataset` takes
+        options
+            Those of `layertap.evaluate`: ``cache``, ``on_error`` and ``progress``.
+        """
         return layertap.evaluate(self, data, **options)
 
     def export(self, out: str | Path, **options: Any) -> Exported:
-        """Write the run as one model: `layertap.workflows.export.export`, with this run."""
+        """Write this run as one model, from pixels to probabilities.
+
+        Parameters
+        ----------
+        out : str or Path
+            The file or folder to write.
+        options
+            Those of `layertap.export`: ``to``, ``data`` and ``overwrite``.
+        """
         return layertap.export(self, out, **options)
 
     def __repr__(self) -> str:
@@ -330,7 +353,12 @@ def load_run(path: str | Path, *, head_code: str | None = None) -> Run:
 
     Examples
     --------
-    >>> load_run("no/such/folder")
+    >>> import layertap as lt
+    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+    >>> _ = lt.train_head("digits", features, "ridge", cv=3, out="runs/digits", overwrite=True, progress=False)
+    >>> lt.load_run("runs/digits")  # doctest: +ELLIPSIS
+    <Run runs/digits: ridge on glyphnet/block4_pool, 10 classes; accuracy 0.9..., nll ...>
+    >>> lt.load_run("no/such/folder")
     Traceback (most recent call last):
     feature_cache.errors.InvalidChoice: no/such/folder is not a run (it has no config.json); make one with: layertap \
 train-head, or fine-tune.
