@@ -20,9 +20,9 @@ from layertap.commands.terminal.output import Progress, print_json, print_skippe
 from layertap.commands.terminal.scores import print_remarks, print_scores
 from layertap.runs import load_run
 from layertap.units import size_text, time_text
+from layertap.workflows.fine_tuning import saving
 from layertap.workflows.fine_tuning.plan import Settings, make_plan
 from layertap.workflows.fine_tuning.rows import collect_rows
-from layertap.workflows.fine_tuning.saving import TOLERANCE, save
 from layertap.workflows.fine_tuning.start import start_from_features, start_from_run
 from layertap.workflows.fine_tuning.training import train
 from transfer.finetune.recipe import Recipe
@@ -43,7 +43,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     print_remarks(rows.notes, rows.warnings)
     with _stop_signals() as stopping:
         trainings = train(plan, rows, progress, stopping)
-    tuned = save(plan, rows, trainings, name=args.data)
+    tuned = saving.save(plan, rows, trainings, name=args.data)
     write_skipped(tuned.folder / "skipped.csv", tuned.skipped)  # again, with flags in the reasons
     if args.json:
         cut = {"cut": list(tuned.cut.layers), "trained": list(tuned.cut.trained)}
@@ -148,7 +148,7 @@ def _print_model(tuned: FineTuned, out: str) -> None:
         return
     print(
         f"There is no model.keras: its probabilities differ by up to {tuned.difference:.2g} from those of {out}, "
-        f"and may by {TOLERANCE:g}. {out} itself is complete, and evaluate and predict take it. Large weights "
+        f"and may by {saving.TOLERANCE:g}. {out} itself is complete, and evaluate and predict take it. Large weights "
         "of a head magnify rounding; for a model.keras use --from-head with smaller ones (logistic, lower C)."
     )
 

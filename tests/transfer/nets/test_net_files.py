@@ -344,7 +344,7 @@ class TestWeights:
         plain_net().save(tmp_path / "whole.keras")
         (tmp_path / "w.pth").write_bytes(b"x")
         for name in ("whole.h5", "whole.keras"):
-            with pytest.raises(BadData, match=rf"mobilenet: it is a whole net of its own.*--net .*{name}") as caught:
+            with pytest.raises(BadData, match=rf"mobilenet: it is a whole net of its own.*`net='.*{name}'`") as caught:
                 Backbone(Net("mobilenet", str(tmp_path / name)), (32, 32))
             one_line(caught.value)
         with pytest.raises(BadData, match=r"it is a file of PyTorch, and Keras reads weights from"):
