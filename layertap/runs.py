@@ -37,9 +37,7 @@ from layertap.scores import HEADLINES
 from transfer.nets.catalogue import Net, net_from_config
 
 if TYPE_CHECKING:
-    from layertap.workflows.evaluate import Evaluation
-    from layertap.workflows.export import Exported
-    from layertap.workflows.predict import Predictions
+    from layertap.results import Evaluation, Exported, Predictions
     from transfer.data.datasets import Unreadable
 
 CONFIG_FILE, METRICS_FILE, SKIPPED_FILE = "config.json", "metrics.json", "skipped.csv"

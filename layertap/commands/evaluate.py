@@ -12,9 +12,9 @@ from layertap.commands.terminal.scores import print_remarks, print_scores
 
 
 def evaluate(args: argparse.Namespace) -> None:
+    from layertap.results import skipped_to_json
     from layertap.runs import load_run
     from layertap.workflows.evaluate import evaluate
-    from layertap.workflows.predict import skipped_to_json
 
     run = load_run(args.run, head_code=args.head_code)
     progress = partial(Progress, quiet=args.quiet)

@@ -9,7 +9,7 @@ from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json
 
 if TYPE_CHECKING:
-    from layertap.workflows.export import Exported
+    from layertap.results import Exported
 
 
 def export(args: argparse.Namespace) -> None:

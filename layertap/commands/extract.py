@@ -22,8 +22,8 @@ from layertap.commands.terminal.output import (
 )
 
 if TYPE_CHECKING:
-    from transfer.extraction.extract import Report
     from transfer.extraction.plan import Plan
+    from transfer.extraction.report import Report
 
 
 def extract(args: argparse.Namespace) -> None:

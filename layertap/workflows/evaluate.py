@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
 from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
-from layertap.report.run_report import score_table
+from layertap.results import Evaluation
 from layertap.runs import Run, load_run
-from layertap.scores import HEADLINES
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
 from layertap.workflows.protocol import count_seen, identify
 from layertap.workflows.targets import CLASSES, REGRESSION, read_targets
-from transfer.data.datasets import Dataset, Unreadable
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """The scores of a run on labelled images.
-
-    Attributes
-    ----------
-    scores : dict
-        See `heads.evaluation.metrics`; with ``fit_seconds`` and ``predict_seconds``.
-    images : int
-        How many images were scored.
-    unknown : tuple of str
-        Classes or labels of these images that the head does not know.
-    skipped : tuple of Unreadable
-        The images that were left out, with the reasons.
-    notes, warnings : tuple of str
-        Sentences about how the data was read, and about scores that are too good to be relied on.
-    """
-
-    scores: dict[str, Any]
-    images: int
-    unknown: tuple[str, ...] = ()
-    skipped: tuple[Unreadable, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        names = [name for names in HEADLINES.values() for name in names if name in self.scores]
-        return f"<Evaluation on {self.images} images: {', '.join(f'{name} {self.scores[name]:.4f}' for name in names)}>"
-
-    def _repr_html_(self) -> str:
-        return score_table({"test": self.scores})
+from transfer.data.datasets import Dataset
 
 
 def evaluate(

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from feature_cache.files.disks import disk_failure
 from feature_cache.process.keras_import import importing_keras
 from feature_cache.version import own_version
 from heads import export as head_export
+from layertap.results import Comparison, Exported
 from layertap.runs import Run, load_run
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.datasets import Dataset
@@ -32,50 +33,6 @@ IMAGES = 32  # most images that two models are compared on
 TOLERANCE = 1e-4
 # The fields that the parts of joined features must share, so that one net gives them all.
 SHARED = ("net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe", "alpha", "pages", "window")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The comparison of a model with its run.
-
-    Attributes
-    ----------
-    images : int
-        How many images the two were compared on.
-    source : str
-        Where these images came from: ``random images``, or ``images of`` a data set.
-    difference : float
-        The largest difference between the probabilities of the two (see `largest_difference`).
-    """
-
-    images: int
-    source: str
-    difference: float
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A model that was written and compared with its run.
-
-    Attributes
-    ----------
-    files : tuple of Path
-        The model first, then the files that belong to it, and last the description.
-    description : dict
-        The content of the description file: among others ``classes``, ``size``, the feature spec, ``difference`` and
-        the digests of the other files.
-    compared : Comparison
-        How near the model is to the run.
-    """
-
-    files: tuple[Path, ...]
-    description: dict[str, Any]
-    compared: Comparison
-
-    @property
-    def model(self) -> Path:
-        """The file or folder of the model."""
-        return self.files[0]
 
 
 def export(

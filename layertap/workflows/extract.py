@@ -16,9 +16,9 @@ from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset
 from transfer.extraction import extract as extraction
 from transfer.extraction import multi_device
-from transfer.extraction.extract import Report
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
+from transfer.extraction.report import Report
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.files.kinds import not_taken
 from transfer.request import FeatureRequest, SharedNet

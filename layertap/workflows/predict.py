@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import math
 import os
 import time
@@ -17,146 +14,18 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, one_line
-from feature_cache.files.atomic import new_file
 from feature_cache.joined import Joined
 from heads.evaluation.tasks import outputs as outputs_of
 from heads.validation import finite
 from layertap.progress import ProgressBar, progress_bars
-from layertap.report.page import table, text
+from layertap.results import Predictions
 from layertap.runs import Run, load_run
 from layertap.workflows.extract import extract_features
 from layertap.workflows.load_dataset import Source, load_dataset
-from layertap.workflows.targets import CLASSES, MULTILABEL, REGRESSION
-from transfer.data.datasets import BUILT_IN, Dataset, Unreadable, from_files, is_dataset
+from layertap.workflows.targets import REGRESSION
+from transfer.data.datasets import BUILT_IN, Dataset, from_files, is_dataset
 from transfer.extraction.feature_set import FeatureSet
 from transfer.request import request_for
-
-MOST_SHOWN = 10  # images that a notebook shows
-THRESHOLD = 0.5  # the probability above which an image has a label
-# What a row of predictions holds beside its id and its numbers, and what these are.
-CONTENT = {
-    CLASSES: ("class", "probabilities"),
-    MULTILABEL: ("labels", "probabilities"),
-    REGRESSION: ("", "numbers"),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a run predicts of images.
-
-    Attributes
-    ----------
-    task : {'classes', 'regression', 'multilabel'}
-    ids : tuple of str
-        The images that could be read.
-    names : tuple of str
-        The classes, the labels or the columns of the numbers: the names of the columns of `outputs`.
-    outputs : ndarray of shape (n, k)
-        Probabilities of the classes or labels, or the predicted numbers.
-    skipped : tuple of Unreadable
-        The images that were left out, with the reasons.
-    notes : tuple of str
-        Sentences about how images were decoded.
-    """
-
-    task: str
-    ids: tuple[str, ...]
-    names: tuple[str, ...]
-    outputs: np.ndarray
-    skipped: tuple[Unreadable, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __repr__(self) -> str:
-        return f"<Predictions of {len(self)} images: {CONTENT[self.task][1]} of {', '.join(self.names[:5])}>"
-
-    def _repr_html_(self) -> str:
-        head, *rows = self.rows(MOST_SHOWN)
-        cells = ["".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows]
-        more = f"<p>The first {len(rows)} of {len(self)} images.</p>" if len(self) > len(rows) else ""
-        return table(head, [f"<tr>{row}</tr>" for row in cells]) + more
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """Probabilities of the classes or labels, shape (n, k).
-
-        Raises
-        ------
-        InvalidChoice
-            When the run predicts numbers.
-        """
-        if self.task == REGRESSION:
-            raise InvalidChoice("this run predicts numbers, which have no probabilities; take `numbers`.")
-        return self.outputs
-
-    @property
-    def numbers(self) -> np.ndarray:
-        """The predicted numbers, shape (n, k).
-
-        Raises
-        ------
-        InvalidChoice
-            When the run predicts classes or labels.
-        """
-        if self.task != REGRESSION:
-            raise InvalidChoice("this run predicts no numbers; take `probabilities`.")
-        return self.outputs
-
-    @property
-    def classes(self) -> list[str]:
-        """The most probable class of each image; empty for other tasks."""
-        return [self.names[column] for column in self.outputs.argmax(1)] if self.task == CLASSES else []
-
-    @property
-    def labels(self) -> list[list[str]]:
-        """The labels of each image that are more probable than not; empty for other tasks."""
-        if self.task != MULTILABEL:
-            return []
-        return [[self.names[column] for column in member.nonzero()[0]] for member in self.outputs > THRESHOLD]
-
-    def to_json(self) -> dict[str, Any]:
-        """Predictions and skipped images as JSON can hold them."""
-        key, values = CONTENT[self.task]
-        chosen: Sequence[Any] = self.classes or self.labels or [None] * len(self)
-        rows = [
-            {"id": name, **({key: one} if key else {}), values: dict(zip(self.names, row.tolist(), strict=True))}
-            for name, one, row in zip(self.ids, chosen, self.outputs, strict=True)
-        ]
-        return {"predictions": rows, "skipped": skipped_to_json(self.skipped)}
-
-    def rows(self, most: int | None = None) -> list[list[str]]:
-        """The cells of a table, headings first: the id, the class or the labels, and the numbers.
-
-        Numbers have the fewest digits that give the same number again: the scores of the table are those of the
-        predictions.
-
-        Parameters
-        ----------
-        most : int, optional
-            How many images are listed; by default all.
-        """
-        key = CONTENT[self.task][0]
-        cells = [["id", *([key] if key else []), *self.names]]
-        chosen = self.classes or [";".join(labels) for labels in self.labels] or [""] * len(self)
-        for name, one, row in itertools.islice(zip(self.ids, chosen, self.outputs, strict=True), most):
-            cells.append([name, *([one] if key else []), *map(str, row)])
-        return cells
-
-    def to_csv(self, file: str | Path) -> None:
-        """Write the predictions as a CSV file, which appears whole or not at all.
-
-        Raises
-        ------
-        StorageFailure
-            When it cannot be written.
-        """
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(self.rows())
-        with new_file(Path(file), "the predictions", sync=False) as raw:
-            raw.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def predict(
@@ -308,8 +177,3 @@ def _outputs(run: Run, rows: Any) -> tuple[np.ndarray, float]:
     if run.views.average:
         outputs = run.views.mean(outputs)
     return outputs, time.perf_counter() - start
-
-
-def skipped_to_json(skipped: Sequence[Unreadable]) -> list[dict[str, str]]:
-    """Images that were left out, as JSON can hold them."""
-    return [{"id": image.id, "reason": image.reason} for image in skipped]

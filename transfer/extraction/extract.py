@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from transfer.extraction import loop, reuse
 from transfer.extraction.coordination import WorkQueue
 from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
+from transfer.extraction.report import Report
 from transfer.extraction.writing import FeatureWriter, StageTimer
 from transfer.request import FeatureRequest, SharedNet
 
@@ -29,45 +30,6 @@ Progress = Callable[[int, int], None]  # images done, images in all
 # An extraction that took so long measures the engine's peak, for this share of the time.
 PEAK_SECONDS = 10.0
 PEAK_SHARE = 0.02
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an extraction did. Rows are counted over all spaces: the total is computed, reused and skipped ones.
-
-    Attributes
-    ----------
-    engine : str
-        Empty where nothing was computed, as `batch_size` is 0.
-    waited : dict of str to float
-        Seconds by what the extraction waited for: ``prepare`` (looking up what is missing, loading or converting the
-        net), ``decode`` (images to be read and decoded), ``compute`` (the engine), ``write`` (the disk).
-    peak : float
-        Images a second of the engine alone, where that was measured; else 0.
-    started_from : list of str
-        The stored layers that rows were computed from; empty where they were computed from pixels.
-    note : str
-        Why another engine was used than the one that was chosen.
-    remarks : list of str
-        Sentences about what decoding has guessed or left out.
-    """
-
-    rows_total: int
-    rows_computed: int
-    rows_reused: int
-    rows_skipped: int
-    seconds: float
-    images_per_second: float
-    bytes_written: int
-    spaces: list[str]
-    engine: str = ""
-    batch_size: int = 0
-    started_from: list[str] = field(default_factory=list)
-    waited: dict[str, float] = field(default_factory=dict)
-    peak: float = 0.0
-    note: str = ""
-    skipped: list[Unreadable] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
 
 
 def extract(

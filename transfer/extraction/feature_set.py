@@ -18,7 +18,7 @@ from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Unreadable
 
 if TYPE_CHECKING:
-    from transfer.extraction.extract import Report
+    from transfer.extraction.report import Report
     from transfer.request import FeatureRequest
 
 

@@ -18,7 +18,8 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
 from feature_cache.process.lifeline import Lifeline, end_with, main_module_hidden, restore_sigterm, signals_blocked
 from transfer.data.datasets import Dataset
-from transfer.extraction.extract import Progress, Report, extract
+from transfer.extraction.extract import Progress, extract
+from transfer.extraction.report import Report
 from transfer.hardware import cores, gpus
 from transfer.request import FeatureRequest
 

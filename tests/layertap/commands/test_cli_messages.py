@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from layertap.commands.extract import _print_times
-from transfer.extraction.extract import Report
+from transfer.extraction.report import Report
 
 
 def broken_tiff(file: Path) -> None:

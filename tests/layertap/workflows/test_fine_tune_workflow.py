@@ -12,8 +12,8 @@ from PIL import Image
 
 import cli
 from feature_cache.errors import InvalidChoice
+from layertap.results import Exported
 from layertap.runs import Run, load_run
-from layertap.workflows.export import Exported
 from layertap.workflows.extract import extract
 from layertap.workflows.fine_tune import fine_tune
 from transfer.export.formats import FORMATS

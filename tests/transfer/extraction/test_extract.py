@@ -19,9 +19,10 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingFeatures
 from transfer.data import datasets
 from transfer.engines.runner import BatchRunner
-from transfer.extraction.extract import Report, extract
+from transfer.extraction.extract import extract
 from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.reading import read_batches
+from transfer.extraction.report import Report
 from transfer.nets.catalogue import Net
 from transfer.request import FeatureRequest
 

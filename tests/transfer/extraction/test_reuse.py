@@ -15,9 +15,10 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from transfer.data import datasets
 from transfer.extraction import reading, reuse
-from transfer.extraction.extract import Report, extract
+from transfer.extraction.extract import extract
 from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.plan import plan
+from transfer.extraction.report import Report
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
 from transfer.request import FeatureRequest, SharedNet
