@@ -221,7 +221,7 @@ def upright(x):
     return warp(x, back, preserve_range=True).round().astype(np.uint8)
 '''
 shutil.copytree("kit/submissions/frozen", "kit/submissions/upright")
-changed = written.replace("from transfer", "import numpy as np\nfrom skimage.transform import warp\nfrom transfer")
+changed = written.replace("from layertap", "import numpy as np\nfrom skimage.transform import warp\nfrom layertap")
 changed = changed.replace("return fitted(x, SIZE)", "return upright(fitted(x, SIZE))")
 Path("kit/submissions/upright/image_preprocessor.py").write_text(changed + UPRIGHT, encoding="utf-8")
 

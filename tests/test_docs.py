@@ -180,7 +180,7 @@ def test_the_tutorial_of_ramp_runs_as_it_is(tmp_path: Path) -> None:
     pytest.importorskip("rampwf")
     run_blocks("tutorials/first-features.md", tmp_path, "python")
     run_blocks("tutorials/ramp.md", tmp_path)
-    ranked = [line.split(",")[0] for line in (tmp_path / "kit" / "leaderboard.csv").read_text().splitlines()[1:]]
+    ranked = [line.split(",")[1] for line in (tmp_path / "kit" / "leaderboard.csv").read_text().splitlines()[1:]]
     assert sorted(ranked) == ["logistic", "readout"]
 
 
