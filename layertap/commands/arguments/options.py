@@ -98,13 +98,6 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
         help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
     )
     group.add_argument(
-        "--weights",
-        action="append",
-        default=[],
-        metavar="W",
-        help="weights of all nets, as of extract, or NET=W for one of them; may be repeated",
-    )
-    group.add_argument(
         "--layer",
         action="append",
         default=[],
@@ -122,13 +115,7 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="input size (default: the net's own)",
     )
-    group.add_argument(
-        "--preprocessing",
-        action="append",
-        default=[],
-        metavar="P",
-        help=f"{PREPROCESSING_HELP}, {', '.join(PREPROCESSINGS)}: P for all nets, or NET=P for one; may be repeated",
-    )
+    _add_for_each_net(group)
     _add_pixels(group)
     _add_numbers(group)
     group.add_argument(
@@ -139,6 +126,24 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
         help="judge the features of these layers side by side, besides each layer alone",
     )
     group.add_argument("--extract", action="store_true", help="compute the features that the cache lacks")
+
+
+def _add_for_each_net(group: argparse._ActionsContainer) -> None:
+    """Add the options that may be given for one net, as NET=VALUE."""
+    group.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="W",
+        help="weights of all nets, as of extract, or NET=W for one of them; may be repeated",
+    )
+    group.add_argument(
+        "--preprocessing",
+        action="append",
+        default=[],
+        metavar="P",
+        help=f"{PREPROCESSING_HELP}, {', '.join(PREPROCESSINGS)}: P for all nets, or NET=P for one; may be repeated",
+    )
 
 
 def add_space_choice(group: argparse._ActionsContainer) -> None:

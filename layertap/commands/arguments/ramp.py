@@ -85,15 +85,7 @@ def _add_init(commands: argparse._SubParsersAction[Parser]) -> None:
     sub.add_argument(
         "--preprocessing", choices=PREPROCESSINGS, help="how pixels are scaled for the net (default: the net's own way)"
     )
-    sub.add_argument("--head", default="ridge", metavar="NAME", help="see layertap train-head --help (default: ridge)")
-    sub.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        type=types.parameter,
-        metavar="NAME=VALUE",
-        help="parameter of the head; may be repeated",
-    )
+    _add_head(sub)
     sub.add_argument(
         "--fine-tune", action="store_true", help="also train the last layers of the net, starting from the head"
     )
@@ -104,6 +96,18 @@ def _add_init(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     sub.add_argument("--overwrite", action="store_true", help="replace an existing submission")
     options.add_seed(sub)
+
+
+def _add_head(sub: Parser) -> None:
+    sub.add_argument("--head", default="ridge", metavar="NAME", help="see layertap train-head --help (default: ridge)")
+    sub.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        type=types.parameter,
+        metavar="NAME=VALUE",
+        help="parameter of the head; may be repeated",
+    )
 
 
 def _add_test(commands: argparse._SubParsersAction[Parser]) -> None:
