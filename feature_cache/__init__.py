@@ -7,8 +7,9 @@ above itself. Its public names are imported when they are first used, so that wh
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from feature_cache.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
@@ -28,10 +29,4 @@ _HOMES = {
     "Space": "feature_cache.space",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value  # found at once from now on
-    return value
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -13,9 +13,7 @@ Examples
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from feature_cache.lazy_names import lazy_names
 from feature_cache.version import own_version
 
 # The module that each public name comes from.
@@ -40,16 +38,8 @@ _HOMES = {
 }
 
 __all__ = sorted([*_HOMES, "__version__"])
-
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return own_version()
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value  # found at once from now on
-    return value
+__version__ = own_version()
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import layertap
 from layertap.ramp.kit import WORKFLOWS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,6 +123,12 @@ def test_the_cache_needs_only_numpy_h5py_and_what_compresses_and_checks_bytes() 
             package = module.split(".")[0]
             allowed = package in sys.stdlib_module_names or package in CACHE_PACKAGES
             assert allowed, f"{file.relative_to(ROOT)} imports {module}"
+
+
+def test_editors_see_the_names_that_layertap_has() -> None:
+    stub = ast.parse((ROOT / "layertap" / "__init__.pyi").read_text(encoding="utf-8"))
+    seen = {alias.asname: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == layertap._HOMES
 
 
 def test_there_is_no_circle_of_imports() -> None:

@@ -6,8 +6,9 @@ used, so that a `problem.py` loads neither a net nor a head.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from feature_cache.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from heads.registry import make_head
@@ -43,10 +44,4 @@ _HOMES = {
     "make_head": "heads.registry",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value  # found at once from now on
-    return value
+__getattr__ = lazy_names(__name__, _HOMES)
