@@ -53,33 +53,19 @@ def add_columns(sub: argparse._ActionsContainer) -> None:
 
 def add_features(sub: argparse.ArgumentParser) -> None:
     """Add what says which features of one net are used: several layers, each by `--layer`."""
-    group = sub.add_argument_group("features")
-    add_space_choice(group)
-    _add_net(group)
-    group.add_argument(
-        "--layer",
-        action="append",
-        default=[],
-        metavar="L",
-        help="name or index of a layer; may be repeated (default: the net's usual one)",
-    )
-    _add_kind(group)
-    _add_pixels(group)
-    _add_numbers(group)
+    _add_features_of_net(sub, "name or index of a layer; may be repeated (default: the net's usual one)")
 
 
 def add_one_layer(sub: argparse.ArgumentParser) -> None:
     """Add what says which features of one net are used: those of a single layer."""
+    _add_features_of_net(sub, "name or index of the layer that the classifier reads (default: the net's usual one)")
+
+
+def _add_features_of_net(sub: argparse.ArgumentParser, layer_help: str) -> None:
     group = sub.add_argument_group("features")
     add_space_choice(group)
     _add_net(group)
-    group.add_argument(
-        "--layer",
-        action="append",
-        default=[],
-        metavar="L",
-        help="name or index of the layer that the classifier reads (default: the net's usual one)",
-    )
+    group.add_argument("--layer", action="append", default=[], metavar="L", help=layer_help)
     _add_kind(group)
     _add_pixels(group)
     _add_numbers(group)
