@@ -64,9 +64,9 @@ def add_one_layer(sub: argparse.ArgumentParser) -> None:
 def _add_features_of_net(sub: argparse.ArgumentParser, layer_help: str) -> None:
     group = sub.add_argument_group("features")
     add_space_choice(group)
-    _add_net(group)
+    add_net(group)
     group.add_argument("--layer", action="append", default=[], metavar="L", help=layer_help)
-    _add_kind(group)
+    add_output(group)
     _add_pixels(group)
     _add_numbers(group)
 
@@ -140,7 +140,8 @@ def add_space_choice(group: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_net(group: argparse._ActionsContainer) -> None:
+def add_net(group: argparse._ActionsContainer) -> None:
+    """Add what says which net is used."""
     group.add_argument(
         "--net",
         default="glyphnet",
@@ -153,7 +154,8 @@ def _add_net(group: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_kind(group: argparse._ActionsContainer) -> None:
+def add_output(group: argparse._ActionsContainer) -> None:
+    """Add what says how a layer's output is pooled, and which input the net is given."""
     group.add_argument("--pool", choices=POOLINGS, help=f"{POOL_HELP} (default: the net's usual one)")
     group.add_argument("--size", type=types.size, help="input size in pixels, 64 or 48x64 (default: the net's own)")
     group.add_argument(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from feature_cache.spec import POOLINGS, PREPROCESSINGS
 from layertap.commands.arguments import options, types
 from layertap.commands.arguments.parser import Parser, add_command
 
@@ -63,12 +62,7 @@ def _add_init(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     sub.add_argument("kit", metavar="KIT", help="folder of the kit")
     sub.add_argument("--name", required=True, metavar="S", help="name of the submission")
-    sub.add_argument(
-        "--net",
-        default="glyphnet",
-        help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
-    )
-    sub.add_argument("--weights", metavar="W", help="imagenet, none or a weights file (default: the net's own)")
+    options.add_net(sub)
     sub.add_argument(
         "--layer",
         action="append",
@@ -76,15 +70,7 @@ def _add_init(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="L",
         help="layer whose features are read; may be repeated (default: the net's readout)",
     )
-    sub.add_argument(
-        "--pool", choices=POOLINGS, help="pooling of the spatial axes (default: as is customary for the net)"
-    )
-    sub.add_argument(
-        "--size", type=types.size, help="height and width of the images, in pixels (default: the net's own)"
-    )
-    sub.add_argument(
-        "--preprocessing", choices=PREPROCESSINGS, help="how pixels are scaled for the net (default: the net's own way)"
-    )
+    options.add_output(sub)
     _add_head(sub)
     sub.add_argument(
         "--fine-tune", action="store_true", help="also train the last layers of the net, starting from the head"
