@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp, digest_array, digest_bytes, digest_pixels, row_keys
+from feature_cache.digest_memo import DigestMemo, FileStamp
+from feature_cache.keys import DIGEST_BYTES, digest_array, digest_bytes, digest_pixels, row_keys
 
 
 def test_digest_of_bytes_is_blake2b_of_16_bytes():

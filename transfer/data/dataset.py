@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache
+from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadImage
-from feature_cache.keys import DigestMemo, row_keys
+from feature_cache.keys import row_keys
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset_html import dataset_html
 from transfer.data.groups import copy_groups, identity_digests, merge_groups, page_groups

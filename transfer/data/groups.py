@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadImage
-from feature_cache.keys import DIGEST_BYTES, DigestMemo, digest_bytes, digest_pixels
+from feature_cache.keys import DIGEST_BYTES, digest_bytes, digest_pixels
 from feature_cache.spec import FeatureSpec
 from transfer.data.duplicates import link_near_duplicates
 from transfer.data.image_collection import ImageCollection

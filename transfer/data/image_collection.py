@@ -13,8 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from feature_cache.digest_memo import DigestMemo, FileStamp
 from feature_cache.errors import BadImage
-from feature_cache.keys import DIGEST_BYTES, DigestMemo, FileStamp
+from feature_cache.keys import DIGEST_BYTES
 from transfer.data.images import ImageSource
 
 CHUNK = 4096  # images that are submitted to the threads at a time

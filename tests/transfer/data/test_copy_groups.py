@@ -12,8 +12,8 @@ from PIL import Image, ImageEnhance, PngImagePlugin
 from skimage.data import astronaut, coffee
 
 from feature_cache.cache import FeatureCache
+from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadImage
-from feature_cache.keys import DigestMemo
 from transfer.data import datasets, duplicates, groups
 from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset
