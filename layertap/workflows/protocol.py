@@ -16,14 +16,8 @@ from heads.splitting.splits import Split
 from layertap.progress import ProgressBar, no_progress
 from transfer.data.columns import texts
 from transfer.data.datasets import Dataset
-from transfer.data.groups import (
-    copy_groups,
-    count_label_conflicts,
-    identity_digests,
-    merge_groups,
-    near_groups,
-    page_groups,
-)
+from transfer.data.groups import copy_groups, count_label_conflicts, merge_groups, near_groups, page_groups
+from transfer.data.pixel_digests import identity_digests
 from transfer.extraction.feature_set import FeatureSet
 
 EXACT, NEAR, COPIES = "exact", "near", "copies"  # what stays on one side of every split
@@ -197,7 +191,7 @@ def parted_notes(protocol: Protocol, groups: np.ndarray) -> tuple[str, ...]:
 
 
 def identify(features: FeatureSet, progress: ProgressBar = no_progress) -> np.ndarray:
-    """What each image is recognised by: shape (n, k, 16), uint8 (see `transfer.data.groups.identity_digests`)."""
+    """The digests that each image is recognised by, of shape (n, k, 16), uint8 (see `identity_digests`)."""
     with progress("images decoded") as show:
         return identity_digests(features.dataset, features.digests, features.specs, features.memo, show)
 

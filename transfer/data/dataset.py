@@ -15,9 +15,10 @@ from feature_cache.errors import BadImage
 from feature_cache.keys import row_keys
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset_html import dataset_html
-from transfer.data.groups import copy_groups, identity_digests, merge_groups, page_groups
+from transfer.data.groups import copy_groups, merge_groups, page_groups
 from transfer.data.image_collection import Unreadable, digests
 from transfer.data.images import ImageSource
+from transfer.data.pixel_digests import identity_digests
 
 # It is called with the number of images decoded, and the number of all that have to be.
 Progress = Callable[[int, int], None]
@@ -227,7 +228,7 @@ class IdentifiedDataset(Dataset):
     def identity_digests(self, specs: Iterable[FeatureSpec], progress: Progress | None = None) -> np.ndarray:
         """Digests of shape (n, k, 16), uint8, by which copies of each image are recognised in other files.
 
-        See `transfer.data.groups.identity_digests`.
+        See `transfer.data.pixel_digests.identity_digests`.
         """
         return identity_digests(self, self.digests, specs, self.memo, progress)
 

@@ -13,7 +13,7 @@ from feature_cache.errors import BadImage
 from feature_cache.segments.compression import zstandard
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
-from transfer.data.groups import PixelDigests
+from transfer.data.pixel_digests import PixelDigests
 from transfer.data.remarks import Remarks
 from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner

@@ -14,19 +14,14 @@ from skimage.data import astronaut, coffee
 from feature_cache.cache import FeatureCache
 from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadImage
-from transfer.data import datasets, duplicates, groups
+from transfer.data import datasets, duplicates
+from transfer.data import pixel_digests as digests_module
 from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset
-from transfer.data.groups import (
-    copy_groups,
-    count_label_conflicts,
-    merge_groups,
-    near_groups,
-    page_groups,
-    pixel_digests,
-)
+from transfer.data.groups import copy_groups, count_label_conflicts, merge_groups, near_groups, page_groups
 from transfer.data.images import ArraySource
 from transfer.data.pages import expand_pages
+from transfer.data.pixel_digests import pixel_digests
 from transfer.extraction.extract import extract
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
@@ -279,15 +274,15 @@ class TestMemo:
 
 
 def counted_decoding(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """The sources that `transfer.data.groups` decodes from now on."""
+    """The sources that `transfer.data.pixel_digests` decodes from now on."""
     calls: list[object] = []
-    decode = groups._pixels
+    decode = digests_module._pixels
 
     def counting(source: object, spec: object) -> object:
         calls.append(source)
         return decode(source, spec)
 
-    monkeypatch.setattr(groups, "_pixels", counting)
+    monkeypatch.setattr(digests_module, "_pixels", counting)
     return calls
 
 
