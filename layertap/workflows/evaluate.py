@@ -11,9 +11,9 @@ from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
 from layertap.results import Evaluation
 from layertap.runs import Run, load_run
+from layertap.workflows.copies import count_seen, identify
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
-from layertap.workflows.protocol import count_seen, identify
 from layertap.workflows.targets import CLASSES, REGRESSION, read_targets
 from transfer.data.datasets import Dataset
 

@@ -18,7 +18,8 @@ from feature_cache.joined import Joined
 from feature_cache.maintenance.lineage import Used, extraction_seconds, used
 from feature_cache.spec import FeatureSpec
 from heads.evaluation.metrics import score_regression
-from heads.evaluation.protocol import Protocol, Trained, learning_curve, train
+from heads.evaluation.protocol import Protocol
+from heads.evaluation.training import Trained, learning_curve, train
 from heads.evaluation.views import Views
 from heads.registry import make_head, record, seeded
 from layertap import runs
@@ -27,8 +28,9 @@ from layertap.report.maps import require_method
 from layertap.report.run_pictures import RunResults, illustrate
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport
+from layertap.workflows.copies import find_copies, identify, seen_warnings
 from layertap.workflows.load_dataset import Source, load_dataset
-from layertap.workflows.protocol import EXACT, ProtocolOptions, find_copies, identify, parted_notes, seen_warnings
+from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes
 from layertap.workflows.targets import (
     CLASSES,
     MULTILABEL,
@@ -151,7 +153,7 @@ def train_head(
     average_views : bool
         Whether the head predicts by the mean over all views of an image, not by the plain image.
     cv, valid, per_class, draws, repeats, test, splits, groups, together, curve, seed
-        How images are split (see `layertap.workflows.protocol.ProtocolOptions`).
+        How images are split (see `layertap.workflows.protocol_options.ProtocolOptions`).
     map : {'pca', 'umap'}, optional
         How the features are drawn in two dimensions.
     name : str, optional

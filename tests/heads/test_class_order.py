@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from toy_data import cached
 
-from heads.evaluation.protocol import Protocol, train
+from heads.evaluation.protocol import Protocol
+from heads.evaluation.training import train
 from heads.registry import HEADS, make_head
 
 PARAMS: dict[str, dict[str, Any]] = {

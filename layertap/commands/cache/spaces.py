@@ -219,7 +219,8 @@ def _linear_head(
     args: argparse.Namespace, cache: FeatureCache, dataset: Dataset, space: Space, shrunk: Shrunk
 ) -> dict[str, Any]:
     """Cross-validated scores of a logistic head on the full and on the shrunk features of labelled images."""
-    from heads.evaluation.protocol import Protocol, train
+    from heads.evaluation.protocol import Protocol
+    from heads.evaluation.training import train
     from transfer.data.datasets import require_labels
     from transfer.extraction.lookup import rows_of
 

@@ -12,9 +12,10 @@ from heads.evaluation.protocol import Protocol
 from heads.splitting.splits import Split
 from layertap import runs
 from layertap.progress import ProgressBar, no_progress
-from layertap.workflows import protocol as protocols
+from layertap.workflows.copies import find_copies, identify, seen_warnings
 from layertap.workflows.extract import extract_features
 from layertap.workflows.fine_tuning.plan import Plan
+from layertap.workflows.protocol_options import parted_notes
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import require_labels
 from transfer.extraction.feature_set import FeatureSet
@@ -98,11 +99,11 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
         rows = parts[0] if len(parts) == 1 else Joined(parts)
     labels, options = require_labels(features.dataset), plan.settings.protocol
     protocol = options.protocol(features.dataset)
-    copies = protocols.find_copies(features, options.together, labels, progress)
+    copies = find_copies(features, options.together, labels, progress)
     groups = options.split_groups(features.dataset, copies.groups)
     splits, fitted, test = protocol.divide(labels, groups)
     seen = runs.seen_by([plan.start.request.net])
-    identities = protocols.identify(features, progress)
+    identities = identify(features, progress)
     return TrainingRows(
         features,
         rows,
@@ -114,8 +115,8 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
         test,
         identities,
         seen,
-        notes + copies.notes + protocols.parted_notes(protocol, groups),
-        protocols.seen_warnings(seen, identities, splits, test),
+        notes + copies.notes + parted_notes(protocol, groups),
+        seen_warnings(seen, identities, splits, test),
     )
 
 

@@ -11,7 +11,8 @@ from toy_data import cached
 
 from heads import make_head
 from heads.evaluation.cross_validation import Evaluation, choose, evaluate
-from heads.evaluation.protocol import Protocol, train
+from heads.evaluation.protocol import Protocol
+from heads.evaluation.training import train
 from heads.splitting.splits import Split, hold_out, k_fold
 from heads.wrappers.classifiers import LogisticHead
 

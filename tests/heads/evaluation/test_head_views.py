@@ -11,7 +11,8 @@ from toy_data import blobs, cached
 
 from feature_cache import Features
 from feature_cache.errors import BadData
-from heads.evaluation.protocol import Protocol, train
+from heads.evaluation.protocol import Protocol
+from heads.evaluation.training import train
 from heads.evaluation.views import Views
 from heads.registry import Head, make_head
 

@@ -13,7 +13,8 @@ from sklearn.svm import LinearSVC
 from toy_data import cached
 
 from heads import make_head
-from heads.evaluation.protocol import Protocol, train
+from heads.evaluation.protocol import Protocol
+from heads.evaluation.training import train
 from heads.evaluation.views import Views
 from heads.registry import Head
 from heads.ridge import chunks
