@@ -42,7 +42,7 @@ class FeatureCache:
     0
     >>> with cache[spec].writer({}) as writer:
     ...     writer.append(np.zeros((1, 16), np.uint8), np.ones((1, 5), np.float32))
-    >>> cache.spaces() == [spec.folder]
+    >>> cache.spaces() == [spec.folder_name]
     True
     >>> len(cache[spec])
     1
@@ -59,7 +59,7 @@ class FeatureCache:
         return DigestMemo(self.root / MEMO_FILE)
 
     def __getitem__(self, spec: FeatureSpec) -> Space:
-        return Space(self.root / spec.folder, spec)
+        return Space(self.root / spec.folder_name, spec)
 
     def spaces(self) -> list[str]:
         """The names of the spaces in the cache, sorted."""
@@ -117,7 +117,7 @@ class FeatureCache:
         for path in sorted(folder.glob(SEGMENTS)):  # every segment knows its spec
             with contextlib.suppress(OSError, KeyError, DamagedFile), open_hdf5(path) as file:
                 spec = FeatureSpec.from_json(text_attribute(file, "spec"))
-                if spec.folder == name:
+                if spec.folder_name == name:
                     return Space(folder, spec)
         raise DamagedFile(f"{folder} has no {SPEC_FILE} and no segment that tells its spec; move it away.")
 

@@ -58,7 +58,7 @@ class Space:
             rows = f"{len(self):,} rows of {shape_text(self.row_shape or ())}, {self.dtype}, {size_text(self.nbytes)}"
         except (LayertapError, OSError) as error:
             rows = one_line(error)
-        return f"<Space {self.spec.folder}: {rows}; {self.folder.parent}>"
+        return f"<Space {self.spec.folder_name}: {rows}; {self.folder.parent}>"
 
     @cached_property
     def index(self) -> KeyIndex:
@@ -214,7 +214,7 @@ class Space:
         missing = int((ids < 0).sum())
         if missing:
             raise MissingFeatures(
-                f"{missing} of {len(digests)} rows of {self.spec.folder} are not in {self.folder.parent}."
+                f"{missing} of {len(digests)} rows of {self.spec.folder_name} are not in {self.folder.parent}."
             )
         return ids
 

@@ -85,7 +85,7 @@ class FeatureSpec:
     Examples
     --------
     >>> spec = FeatureSpec(net="vgg16", weights="imagenet", layer="block5_pool", size=(224, 224))
-    >>> spec.folder  # doctest: +ELLIPSIS
+    >>> spec.folder_name  # doctest: +ELLIPSIS
     'vgg16-block5_pool-avg-...'
     >>> spec == FeatureSpec.from_json(spec.to_json())
     True
@@ -178,7 +178,7 @@ class FeatureSpec:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
-    def folder(self) -> str:
+    def folder_name(self) -> str:
         """Name of the folder that holds such features: a readable part and the start of the digest."""
         stored = [name for name in (self.precision, self.dtype) if name != "float32"]
         stored += [] if self.coding is None else [self.coding.partition("-")[0]]

@@ -47,7 +47,7 @@ def test_a_segment_written_by_the_page_is_read(tmp_path: Path, rows: tuple[np.nd
     digests, features = rows
     spec = SPEC.to_json()
     assert spec == json.dumps(json.loads(spec), sort_keys=True, separators=(",", ":"))
-    folder = tmp_path / SPEC.folder
+    folder = tmp_path / SPEC.folder_name
     assert folder.name.endswith(f"-{hashlib.sha256(spec.encode()).hexdigest()[:8]}")
     folder.mkdir()
     (folder / "spec.json").write_text(spec)

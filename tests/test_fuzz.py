@@ -208,10 +208,10 @@ def test_caches(tmp_path: Path, attempt: Callable[..., None], compress: bool) ->
     known = {key.tobytes(): row for key, row in zip(space.keys()[0], np.asarray(space.all_rows()), strict=True)}
 
     def read() -> tuple[np.ndarray, np.ndarray]:
-        space = cache.open(SPEC.folder)
+        space = cache.open(SPEC.folder_name)
         found = space.keys()[0], np.asarray(space.all_rows())
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            args = argparse.Namespace(cache=str(cache.root), json=rng.random() < 0.5, space=SPEC.folder)
+            args = argparse.Namespace(cache=str(cache.root), json=rng.random() < 0.5, space=SPEC.folder_name)
             list_spaces(args)
             info(args)
         verify(space)

@@ -161,7 +161,7 @@ def _outputs(run: Run, rows: Any) -> tuple[np.ndarray, float]:
     """The outputs of the head for these rows of features, and the seconds that it took."""
     width = math.prod(rows.shape[1:])
     if getattr(run.head, "n_features_in_", width) != width:
-        raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder}; train it again.")
+        raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder_name}; train it again.")
     features = rows[:]
     start = time.perf_counter()
     try:

@@ -65,7 +65,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, spec: FeatureSpec, made
         spec = replace(spec, dtype="int8", coding=f"int8-{encoding.digest(parameters)}")
         stored = encoding.to_int8(rows, parameters)
         rows = stored * parameters["scale"]
-    folder, compress = root / spec.folder, request.param.startswith("compressed")
+    folder, compress = root / spec.folder_name, request.param.startswith("compressed")
     folder.mkdir(parents=True)
     views = np.zeros(len(digests), np.uint32)
     file = segment_writer.write(folder, spec, stored, digests, views, {"a": 1}, coding=parameters, compress=compress)

@@ -48,7 +48,7 @@ def test_joined_features_name_their_parts(features: Features) -> None:
 
 
 def test_a_space_says_what_it_holds(space: Space, cache: FeatureCache) -> None:
-    assert repr(space).startswith(f"<Space {SPEC.folder}: 3 rows of 4 x 4 x 8, float32, ")
+    assert repr(space).startswith(f"<Space {SPEC.folder_name}: 3 rows of 4 x 4 x 8, float32, ")
     assert repr(space).endswith(f" kB; {cache.root}>")
 
 
@@ -56,14 +56,14 @@ def test_a_cache_says_its_spaces_and_size(cache: FeatureCache) -> None:
     assert repr(cache).startswith(f"<FeatureCache {cache.root}: 1 space, ")
     assert cache.nbytes == sum(file.stat().st_size for file in cache.root.glob("*/segment-*.h5"))
     page = cache._repr_html_()
-    assert f"<td>{SPEC.folder}</td><td>3</td><td>4 x 4 x 8</td><td>float32</td>" in page
+    assert f"<td>{SPEC.folder_name}</td><td>3</td><td>4 x 4 x 8</td><td>float32</td>" in page
     assert repr(FeatureCache(cache.root / "none")) == f"<FeatureCache {cache.root / 'none'}: 0 spaces, 0 B>"
 
 
 def test_what_is_damaged_is_shown_as_such(cache: FeatureCache) -> None:
     [file] = cache.root.glob("*/segment-*.h5")
     file.write_bytes(b"no HDF5")
-    assert f"<td>{SPEC.folder}</td><td>damaged</td>" in cache._repr_html_()
+    assert f"<td>{SPEC.folder_name}</td><td>damaged</td>" in cache._repr_html_()
     assert "is damaged or not a segment" in repr(cache[SPEC])
 
 

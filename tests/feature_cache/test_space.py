@@ -79,7 +79,7 @@ def test_missing_rows_are_counted(filled: Space, made_rows: Callable, spec: Feat
     digests, _ = made_rows(8, 5)
     with pytest.raises(MissingFeatures) as caught:
         filled.rows(digests)
-    assert str(caught.value) == f"3 of 5 rows of {spec.folder} are not in {cache.root}."
+    assert str(caught.value) == f"3 of 5 rows of {spec.folder_name} are not in {cache.root}."
     assert isinstance(caught.value, LookupError)
 
 
@@ -197,11 +197,11 @@ def test_spaces_are_listed_by_name_with_their_specs(cache: FeatureCache, spec: F
             writer.append(*made_rows(number, 1))
     (cache.root / "not a space").mkdir()
     (cache.root / "file.txt").write_text("not a space")
-    assert cache.spaces() == sorted(one.folder for one in specs)
+    assert cache.spaces() == sorted(one.folder_name for one in specs)
     listed = [cache.open(name) for name in cache.spaces()]
-    assert [space.folder.name for space in listed] == sorted(one.folder for one in specs)
+    assert [space.folder.name for space in listed] == sorted(one.folder_name for one in specs)
     assert {space.spec for space in listed} == set(specs)
-    assert all(space.spec.folder == space.folder.name for space in listed)
+    assert all(space.spec.folder_name == space.folder.name for space in listed)
     assert all(len(space) == 1 for space in listed)
 
 
@@ -234,7 +234,7 @@ def test_writer_makes_the_folder_and_writes_the_spec(space: Space, spec: Feature
 
 def test_cache_folder_that_is_a_file_is_a_storage_failure(cache: FeatureCache, spec: FeatureSpec):
     cache.root.write_text("in the way")
-    folder = cache.root / spec.folder
+    folder = cache.root / spec.folder_name
     with pytest.raises(StorageFailure) as caught:
         cache[spec].writer({})
     message = str(caught.value)
@@ -261,20 +261,20 @@ def test_space_without_its_spec_file_is_opened_by_a_segment(
     (filled.folder / "spec.json").unlink()
     first, *_ = sorted(filled.folder.glob("segment-*.h5"))
     first.write_bytes(b"damaged")
-    assert cache.spaces() == [spec.folder]
-    assert cache.open(spec.folder).spec == spec
+    assert cache.spaces() == [spec.folder_name]
+    assert cache.open(spec.folder_name).spec == spec
     for path in filled.folder.glob("segment-*.h5"):
         path.write_bytes(b"damaged")
     with pytest.raises(DamagedFile) as caught:
-        cache.open(spec.folder)
+        cache.open(spec.folder_name)
     assert str(caught.value) == (f"{filled.folder} has no spec.json and no segment that tells its spec; move it away.")
 
 
 def test_unknown_space_is_refused_with_the_nearest(cache: FeatureCache, filled: Space, spec: FeatureSpec):
     with pytest.raises(InvalidChoice) as caught:
-        cache.open(spec.folder[:-1])
+        cache.open(spec.folder_name[:-1])
     assert str(caught.value) == (
-        f"{cache.root} has no space {spec.folder[:-1]!r}; did you mean {spec.folder!r}? "
+        f"{cache.root} has no space {spec.folder_name[:-1]!r}; did you mean {spec.folder_name!r}? "
         "List them with: layertap cache list."
     )
 
@@ -302,4 +302,4 @@ def test_space_in_a_folder_that_cannot_be_written_is_read(filled: Space, made_ro
 
 
 def test_root_may_be_a_text(tmp_path: Path, spec: FeatureSpec):
-    assert FeatureCache(str(tmp_path))[spec].folder == tmp_path / spec.folder
+    assert FeatureCache(str(tmp_path))[spec].folder == tmp_path / spec.folder_name

@@ -41,7 +41,7 @@ def test_canonical_json_and_digest_are_those_of_the_first_release():
         '"transform":null,"weights":"imagenet"}'
     )
     assert spec.digest == "fb68cb3fc3f8ea9d88c8af334f317df43cd3925ec127d14d8d4bb5184f589e0b"
-    assert spec.folder == "vgg16-block5_pool-avg-fb68cb3f"
+    assert spec.folder_name == "vgg16-block5_pool-avg-fb68cb3f"
 
 
 def test_order_of_arguments_does_not_matter():
@@ -69,7 +69,7 @@ def test_every_field_changes_the_digest_and_the_folder(field: str):
     plain, changed = FeatureSpec(**PLAIN), FeatureSpec(**{**PLAIN, field: UNUSUAL[field]})
     assert changed != plain
     assert changed.digest != plain.digest
-    assert changed.folder != plain.folder
+    assert changed.folder_name != plain.folder_name
 
 
 def test_the_unusual_values_cover_every_field():
@@ -127,7 +127,7 @@ def test_size_that_is_not_two_sides_is_refused(size: tuple):
 @pytest.mark.parametrize("layer", ["outer/inner", "../../etc/passwd", "a b:c*?", "..", "ébène", "\n\0", "x" * 300, "-"])
 @pytest.mark.parametrize("net", ["vgg16", "../net", ".hidden"])
 def test_folder_name_is_one_safe_part_of_a_path(net: str, layer: str):
-    folder = FeatureSpec(**{**PLAIN, "net": net, "layer": layer}).folder
+    folder = FeatureSpec(**{**PLAIN, "net": net, "layer": layer}).folder_name
     assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*-[0-9a-f]{8}", folder)
     assert len(folder) <= 100
 
@@ -145,19 +145,19 @@ def test_folder_name_is_one_safe_part_of_a_path(net: str, layer: str):
 )
 def test_folder_name_tells_how_features_are_stored(stored: dict, part: str):
     spec = FeatureSpec(**{**PLAIN, **stored})
-    assert spec.folder == part + spec.digest[:8]
-    assert "/" not in spec.folder
+    assert spec.folder_name == part + spec.digest[:8]
+    assert "/" not in spec.folder_name
 
 
 def test_folder_of_a_long_name_still_tells_how_features_are_stored():
     spec = FeatureSpec(**{**PLAIN, "layer": "x" * 300, "dtype": "int8", "coding": "int8-12ab34cd"})
-    assert spec.folder == "vgg16-" + "x" * 74 + "-int8-" + spec.digest[:8]
+    assert spec.folder_name == "vgg16-" + "x" * 74 + "-int8-" + spec.digest[:8]
 
 
 def test_layers_that_read_alike_get_folders_of_their_own():
     slash, dot = (FeatureSpec(**{**PLAIN, "layer": layer}) for layer in ("outer/inner", "outer.inner"))
-    assert slash.folder.rsplit("-", 1)[0] == dot.folder.rsplit("-", 1)[0]
-    assert slash.folder != dot.folder
+    assert slash.folder_name.rsplit("-", 1)[0] == dot.folder_name.rsplit("-", 1)[0]
+    assert slash.folder_name != dot.folder_name
 
 
 def _altered(**values: object) -> str:

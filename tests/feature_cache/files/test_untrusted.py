@@ -158,7 +158,7 @@ def test_links_in_a_circle_are_refused(tmp_path: Path, spec: FeatureSpec, made_r
 @pytest.mark.parametrize("value", [3, -1, [1], {"a": 1}, True, "text", float("nan"), None], ids=str)
 def test_provenance_of_any_type_harms_nothing(tmp_path: Path, spec: FeatureSpec, key: str, value: Any):
     cache = FeatureCache(tmp_path)
-    crafted(tmp_path / spec.folder, spec, (N, 16), 1, zstandard.ZstdCompressor().compress(bytes(64)), {key: value})
+    crafted(tmp_path / spec.folder_name, spec, (N, 16), 1, zstandard.ZstdCompressor().compress(bytes(64)), {key: value})
     space = cache[spec]
     [part] = space.segments
     seconds = space.seconds(part.digests)
@@ -268,12 +268,12 @@ def test_a_space_with_something_else_in_place_of_a_file_is_not_waited_for(
     cache: FeatureCache, spec: FeatureSpec, made_rows: Callable, add: Callable, kind: str, name: str, with_spec: bool
 ):
     add(cache, *made_rows(0, N))
-    place = cache.root / spec.folder
+    place = cache.root / spec.folder_name
     if not with_spec:
         (place / SPEC_FILE).unlink()
     (place / name).unlink(missing_ok=True)
     KINDS[kind](place / name)
-    said = in_child(_said, _open, cache.root, spec.folder, seconds=20)
+    said = in_child(_said, _open, cache.root, spec.folder_name, seconds=20)
     if name == SPEC_FILE:
         assert f"{SPEC_FILE} cannot be read: it is {kind}" in said
     elif name == "segment-0.h5":

@@ -32,14 +32,14 @@ def test_rows_are_the_same_in_the_new_place(fill: Callable, here: FeatureCache, 
     filled = fill(kind)
     before = listing(filled.cache.root)
     done = merge(here, filled.cache)
-    assert (done.spaces, done.segments, done.rows) == ([filled.spec.folder], 3, 12)
+    assert (done.spaces, done.segments, done.rows) == ([filled.spec.folder_name], 3, 12)
     assert (done.already_here, done.refused) == (0, [])
     assert done.bytes == filled.space.nbytes
     assert listing(filled.cache.root) == before
     there = replace(filled, cache=here)
     there.check()
     assert verify(there.space).damaged == []
-    assert here.open(filled.spec.folder).spec == filled.spec
+    assert here.open(filled.spec.folder_name).spec == filled.spec
 
 
 def test_merging_twice_copies_nothing_again(fill: Callable, here: FeatureCache, listing: Callable):
@@ -73,7 +73,7 @@ def test_all_spaces_are_taken_over(fill: Callable, here: FeatureCache):
     several = [fill(kind) for kind in ("plain", "float16", "int8")]
     seen: list[tuple[int, int]] = []
     done = merge(here, several[0].cache, lambda count, total: seen.append((count, total)))
-    assert sorted(done.spaces) == here.spaces() == sorted(filled.spec.folder for filled in several)
+    assert sorted(done.spaces) == here.spaces() == sorted(filled.spec.folder_name for filled in several)
     assert seen == [(number, 9) for number in range(1, 10)]
     for filled in several:
         replace(filled, cache=here).check()
@@ -133,7 +133,7 @@ def test_the_name_of_the_other_folder_plays_no_part(fill: Callable, here: Featur
     filled = fill()
     filled.space.folder.rename(filled.cache.root / name)
     done = merge(here, filled.cache)
-    assert done.spaces == here.spaces() == [filled.spec.folder]
+    assert done.spaces == here.spaces() == [filled.spec.folder_name]
     replace(filled, cache=here).check()
 
 
@@ -145,7 +145,7 @@ def test_a_spec_that_names_a_path_stays_in_the_cache(fill: Callable, here: Featu
     (folder / "spec.json").write_text(evil.to_json())
     segment_writer.write(folder, evil, filled.rows, filled.digests, filled.views, {})
     merge(here, filled.cache)
-    assert sorted(path.name for path in here.root.iterdir()) == sorted({filled.spec.folder, evil.folder})
+    assert sorted(path.name for path in here.root.iterdir()) == sorted({filled.spec.folder_name, evil.folder})
     assert "/" not in evil.folder
     replace(filled, cache=here, spec=evil).check()
 
@@ -159,7 +159,7 @@ def test_a_space_whose_spec_is_damaged_is_refused_and_the_rest_is_taken_over(
     done = merge(here, filled.cache)
     assert len(done.refused) == 3
     assert all("spec.json cannot be read" in reason for reason in done.refused)
-    assert here.spaces() == [filled.spec.folder]
+    assert here.spaces() == [filled.spec.folder_name]
 
 
 def test_a_space_that_has_lost_its_spec_is_taken_over_by_what_its_segments_say(fill: Callable, here: FeatureCache):

@@ -23,7 +23,7 @@ KINDS = ("plain", "compressed", "float16", "int8", "pca", "views")
 def test_what_is_as_it_was_written_is_counted(fill: Callable, kind: str):
     filled = fill(kind)
     done = verify(filled.space)
-    assert (done.space, done.segments, done.rows, done.damaged) == (filled.spec.folder, 3, 12, [])
+    assert (done.space, done.segments, done.rows, done.damaged) == (filled.spec.folder_name, 3, 12, [])
     assert done.bytes == sum(path.stat().st_size for path in filled.files) == filled.space.nbytes
 
 

@@ -91,7 +91,7 @@ def test_it_may_lie_in_the_cache(fill: Callable, tmp_path: Path, inside: str):
     folder = filled.space.folder if inside.endswith("space") else filled.cache.root
     write_view(filled.space, folder / "view.h5")
     assert_shows(folder / "view.h5", filled)
-    assert filled.cache.spaces() == [filled.spec.folder]
+    assert filled.cache.spaces() == [filled.spec.folder_name]
     filled.check()
 
 

@@ -96,7 +96,7 @@ def test_a_feature_set_says_what_it_holds(digits: Dataset, cache: FeatureCache) 
     assert cells[0] == "Features of digits: 12 images"
     for spec, (layer, shape) in zip(features.specs, shapes.items(), strict=True):
         start = cells.index(layer)
-        folder = str(cache.root / spec.folder)
+        folder = str(cache.root / spec.folder_name)
         expected = [layer, "glyphnet", spec.pooling, " × ".join(map(str, shape)), "float32", folder]
         assert cells[start : start + 6] == expected
 

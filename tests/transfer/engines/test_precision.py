@@ -47,7 +47,7 @@ def test_features_differ_by_rounding_alone(
 def test_each_precision_has_its_own_features(class_folder: Path, cache: FeatureCache) -> None:
     specs = [replace(EXACT, precision=name).specs[0] for name in ("float32", "bfloat16", "float16")]
     assert len({spec.digest for spec in specs}) == 3
-    assert ["bfloat16" in spec.folder for spec in specs] == [False, True, False]
+    assert ["bfloat16" in spec.folder_name for spec in specs] == [False, True, False]
     features(class_folder, EXACT, cache)
     dataset = datasets.load(str(class_folder))
     assert extract(dataset, replace(EXACT, precision="bfloat16"), cache).rows_reused == 0

@@ -98,9 +98,9 @@ class TestFloat16:
         assert find_missing(load(class_folder), HALF, cache).rows == [8]
         with pytest.raises(MissingFeatures, match="8 of 8 rows are not in the cache"):
             stored_features(load(class_folder), HALF, cache)
-        assert cache.spaces() == [REQUEST.specs[0].folder]
+        assert cache.spaces() == [REQUEST.specs[0].folder_name]
         assert find_missing(load(class_folder), HALF, cache, count_fillable=True).rows == [0]
-        assert cache.spaces() == [REQUEST.specs[0].folder]
+        assert cache.spaces() == [REQUEST.specs[0].folder_name]
         fill_from_stored(load(class_folder).identify(cache), HALF, cache)
         assert find_missing(load(class_folder), HALF, cache).rows == [0]
 
@@ -179,7 +179,7 @@ class TestRequestOf:
         self, class_folder: Path, cache: FeatureCache, original: FeatureRequest
     ) -> None:
         extract(load(class_folder), original, cache)
-        again = request_of(cache.open(original.specs[0].folder))
+        again = request_of(cache.open(original.specs[0].folder_name))
         assert again.specs == original.specs
         assert extract(load(class_folder), again, cache).rows_computed == 0
 
@@ -189,7 +189,7 @@ class TestRequestOf:
     ) -> None:
         extract(load(class_folder), REQUEST, cache)
         wanted = copy_of(cache, kind, components)
-        assert wanted.specs[0].folder in cache.spaces()
+        assert wanted.specs[0].folder_name in cache.spaces()
         assert (wanted.net.name, wanted.layers) == ("glyphnet", ("block1_pool",))
 
 

@@ -101,5 +101,5 @@ def test_rows_that_will_be_made_of_full_ones_are_not_planned_to_be_computed(clas
     half = FeatureRequest(Net("glyphnet"), ("block1_pool",), dtype="float16")
     planned = plan(dataset, half, cache)
     assert (planned.images_missing, planned.seconds) == (0, 0)
-    assert half.specs[0].folder not in cache.spaces()
+    assert half.specs[0].folder_name not in cache.spaces()
     assert extract(dataset, half, cache).rows_computed == 0

@@ -59,7 +59,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, make_classes: Callable) -
     everything = datasets.load(str(folder / "data"))
     for chosen in (np.arange(4), np.arange(12)):
         extract(everything.select(chosen), request, FeatureCache(folder / "features"))
-    return Extracted(folder, tuple(spec.folder for spec in request.specs))
+    return Extracted(folder, tuple(spec.folder_name for spec in request.specs))
 
 
 @pytest.fixture
