@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from feature_cache.files import sealed_folder
-from feature_cache.maintenance.lineage import Used
+from feature_cache.lineage import Used
 from feature_cache.spec import FeatureSpec
 from heads.evaluation.views import Views
 from heads.registry import TASKS

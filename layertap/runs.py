@@ -26,7 +26,7 @@ from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_lin
 from feature_cache.files import atomic, sealed_folder
 from feature_cache.files.checked import LARGEST_TEXT, read_json
 from feature_cache.files.digest_list import read_digests, write_digests
-from feature_cache.maintenance.lineage import Used, cite
+from feature_cache.lineage import Used, cite
 from feature_cache.spec import FeatureSpec
 from heads import user_code
 from heads.evaluation.views import Views

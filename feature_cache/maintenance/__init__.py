@@ -1,1 +1,1 @@
-"""Maintenance of a cache: verify, compact, prune, merge, shrink, view, export, and the lineage of runs."""
+"""Maintenance of a cache: verify, compact, prune, merge, shrink, view and export."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, StorageFailure
 from feature_cache.files.atomic import abandoned
-from feature_cache.maintenance.lineage import citations
+from feature_cache.lineage import citations
 from feature_cache.segments.layout import INDEX_FILE, SEGMENTS, SET_ASIDE, SPEC_FILE, TEMPORARY, USED_FILE
 from feature_cache.space import last_used
 

@@ -15,7 +15,7 @@ from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import InvalidChoice, MissingDependency, MissingFeatures
 from feature_cache.files.digest_list import digest_keys
 from feature_cache.joined import Joined
-from feature_cache.maintenance.lineage import Used, extraction_seconds, used
+from feature_cache.lineage import Used, extraction_seconds, used
 from feature_cache.spec import FeatureSpec
 from heads.evaluation.metrics import score_regression
 from heads.evaluation.protocol import Protocol

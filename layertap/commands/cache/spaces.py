@@ -50,7 +50,7 @@ def list_spaces(args: argparse.Namespace) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-    from feature_cache.maintenance.lineage import citations
+    from feature_cache.lineage import citations
 
     cache = shared.cache(args)
     space = cache.open(args.space)

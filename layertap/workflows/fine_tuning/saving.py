@@ -12,7 +12,7 @@ import numpy as np
 
 from feature_cache.errors import StorageFailure, WrongResult
 from feature_cache.files.digest_list import digest_keys
-from feature_cache.maintenance.lineage import extraction_seconds
+from feature_cache.lineage import extraction_seconds
 from heads.evaluation.views import Views
 from heads.linear.head import LinearHead
 from heads.registry import record

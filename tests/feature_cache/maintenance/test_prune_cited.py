@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from feature_cache import FeatureCache, FeatureSpec, Space
-from feature_cache.maintenance.lineage import cite, used
+from feature_cache.lineage import cite, used
 from feature_cache.maintenance.prune import candidates
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from feature_cache import FeatureCache, FeatureSpec, Space
+from feature_cache.lineage import Citation, Used, citations, cite, used
 from feature_cache.maintenance.compact import compact
-from feature_cache.maintenance.lineage import Citation, Used, citations, cite, used
 
 
 @pytest.fixture
