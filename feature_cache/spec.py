@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, one_line, unknown
@@ -176,6 +176,11 @@ class FeatureSpec:
         """16 hexadecimal digits that identify the pixels of the net's input; they are equal for all its layers."""
         values = {name: value for name, value in json.loads(self.to_json()).items() if name not in _AFTER_PIXELS}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def as_computed(self) -> FeatureSpec:
+        """The spec of the features as they are computed, of which this one may be a shrunk copy."""
+        return replace(self, dtype="float32", coding=None)
 
     @property
     def folder_name(self) -> str:

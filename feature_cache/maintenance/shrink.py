@@ -97,11 +97,6 @@ def shrink(
     )
 
 
-def base_spec(spec: FeatureSpec) -> FeatureSpec:
-    """The spec of the features as they are computed, of which `spec` may be a shrunk copy."""
-    return replace(spec, dtype="float32", coding=None)
-
-
 def complete(
     cache: FeatureCache,
     spec: FeatureSpec,
@@ -122,7 +117,7 @@ def complete(
     MissingFeatures
         When the scales or axes of `spec` are gone with its rows.
     """
-    target, base = cache[spec], cache[base_spec(spec)]
+    target, base = cache[spec], cache[spec.as_computed]
     views = np.zeros(len(digests), np.uint32) if views is None else views
     missing = ~target.has(digests, views) & base.has(digests, views)
     if not missing.any():
@@ -179,7 +174,7 @@ def _copies(cache: FeatureCache, space: Space, start: str) -> Iterator[Space]:
     for name in cache.spaces():
         try:
             other = cache.open(name)
-            if (other.spec.coding or "").startswith(start) and base_spec(other.spec) == space.spec and len(other):
+            if (other.spec.coding or "").startswith(start) and other.spec.as_computed == space.spec and len(other):
                 yield other
         except DamagedFile:
             continue

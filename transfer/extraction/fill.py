@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.maintenance.shrink import base_spec
 from feature_cache.maintenance.shrink import complete as encode_rows
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset import IdentifiedDataset
@@ -32,7 +31,7 @@ def fill_from_stored(
     """
     images = dataset.digests[dataset.first_of_each]
     for spec in request.specs:
-        if spec != base_spec(spec):
+        if spec != spec.as_computed:
             encode_rows(cache, spec, *keys_of(images, request.views), compress=compress)
         elif spec.augmentation is not None:
             _copy_plain_view(cache, spec, images, compress)

@@ -12,7 +12,6 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage, MissingFeatures
-from feature_cache.maintenance.shrink import base_spec
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset import IdentifiedDataset
@@ -74,7 +73,7 @@ def find_missing(
     keys = missing.keys(jobs)
     present = np.array([space.has(*keys) for space in spaces]).reshape(len(spaces), len(jobs))
     if count_fillable:
-        full = [cache[base_spec(space.spec)] for space in spaces]
+        full = [cache[space.spec.as_computed] for space in spaces]
         present |= np.array([space.has(*keys) for space in full]).reshape(present.shape)
     return replace(missing, jobs=jobs[~present.all(0)], rows=(~present).sum(1).tolist())
 

@@ -11,7 +11,7 @@ import pytest
 from feature_cache import FeatureCache, FeatureSpec, Space
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, MissingFeatures
 from feature_cache.maintenance.compact import compact
-from feature_cache.maintenance.shrink import Shrunk, base_spec, complete, parameters_of, shrink
+from feature_cache.maintenance.shrink import Shrunk, complete, parameters_of, shrink
 from feature_cache.maintenance.verify import verify
 from feature_cache.segments import segment, segment_writer
 from feature_cache.segments.row_store import RowStore
@@ -200,7 +200,7 @@ class TestEveryKind:
         assert verify(copy).damaged == []
         assert {part.provenance["shrunk_from"] for part in copy.segments} == {space.folder.name}
         assert {part.provenance["net"]["name"] for part in copy.segments} == {"toy"}
-        assert base_spec(copy.spec) == space.spec
+        assert copy.spec.as_computed == space.spec
         assert len(cache.spaces()) == 2
 
     def test_shrinking_again_completes_the_same_space(
