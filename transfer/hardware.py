@@ -8,6 +8,10 @@ from pathlib import Path
 
 from feature_cache.process.memory import host_memory
 
+# Whether reading is faster than computing is decided by these rates, which any disk and processor of today reaches.
+BYTES_PER_SECOND = 5e8
+FLOPS_PER_SECOND = {False: 1e11, True: 1e13}  # without and with an accelerator
+
 
 def cores() -> list[int]:
     """Numbers of the cores that this process may use."""

@@ -13,6 +13,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage, DamagedFile
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
+from transfer import hardware
 from transfer.data.datasets import Dataset
 from transfer.data.remarks import Remarks
 from transfer.engines.batch import Batch
@@ -25,9 +26,6 @@ from transfer.request import FeatureRequest, SharedNet
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
-# Whether reading is faster than computing is decided by these rates, which any disk and processor of today reaches.
-BYTES_PER_SECOND = 5e8
-FLOPS_PER_SECOND = {False: 1e11, True: 1e13}  # without and with an accelerator
 DECODE_SECONDS = 1e-3  # that decoding an image takes
 
 
@@ -91,12 +89,14 @@ def divide(request: FeatureRequest, cache: FeatureCache, missing: Missing, net: 
 def _best_start(request: FeatureRequest, stored: dict[str, Space], backbone: Backbone) -> tuple[str, ...]:
     """The stored layers that it takes least time to compute from; empty where pixels take less."""
     readouts = [backbone.find(spec.layer) for spec in request.specs]
-    rate = FLOPS_PER_SECOND[accelerated(keras_backend())]
+    rate = hardware.FLOPS_PER_SECOND[accelerated(keras_backend())]
     best, least = set[str](), DECODE_SECONDS
     for layers in (*([layer] for layer in stored), list(stored)):
         if frontier := backbone.frontier(layers, readouts):
             values = sum(math.prod(stored[layer].row_shape or ()) for layer in frontier)
-            seconds = 4 * values / BYTES_PER_SECOND - flops(*(backbone.taps[layer] for layer in frontier)) / rate
+            seconds = (
+                4 * values / hardware.BYTES_PER_SECOND - flops(*(backbone.taps[layer] for layer in frontier)) / rate
+            )
             if seconds < least:
                 best, least = frontier, seconds
     return tuple(sorted(best))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import InvalidChoice
-from transfer.extraction.reuse import BYTES_PER_SECOND, FLOPS_PER_SECOND
+from transfer.hardware import BYTES_PER_SECOND, FLOPS_PER_SECOND
 from transfer.nets.costs import flops
 from transfer.nets.keras_graph import inputs_of, operation_of
 

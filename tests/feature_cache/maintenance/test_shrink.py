@@ -58,7 +58,7 @@ class TestFloat16:
     def test_rows_and_errors_are_those_of_numpy(self, cache: FeatureCache, fill: Callable):
         space, digests, rows = fill()
         shrunk = shrink(cache, space, "float16")
-        assert shrunk.space == replace(space.spec, dtype="float16").folder  # as extracting fills
+        assert shrunk.space == replace(space.spec, dtype="float16").folder_name  # as extracting fills
         found = read(cache, shrunk.space, digests)
         assert found.dtype == np.float16
         np.testing.assert_array_equal(found, rows.astype(np.float16))

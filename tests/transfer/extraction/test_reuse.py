@@ -13,6 +13,7 @@ import pytest
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
+from transfer import hardware
 from transfer.data import datasets
 from transfer.extraction import reading, reuse
 from transfer.extraction.extract import extract
@@ -132,7 +133,7 @@ def test_a_layer_that_costs_more_to_read_than_to_compute_is_not_read(
     class_folder: Path, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(class_folder, FeatureRequest(Net("glyphnet"), ("block1_conv1",), "none"), cache)
-    monkeypatch.setattr(reuse, "BYTES_PER_SECOND", 1e6)
+    monkeypatch.setattr(hardware, "BYTES_PER_SECOND", 1e6)
     assert run(class_folder, DEEP, cache).started_from == []
 
 
