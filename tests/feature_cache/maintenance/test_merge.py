@@ -145,8 +145,8 @@ def test_a_spec_that_names_a_path_stays_in_the_cache(fill: Callable, here: Featu
     (folder / "spec.json").write_text(evil.to_json())
     segment_writer.write(folder, evil, filled.rows, filled.digests, filled.views, {})
     merge(here, filled.cache)
-    assert sorted(path.name for path in here.root.iterdir()) == sorted({filled.spec.folder_name, evil.folder})
-    assert "/" not in evil.folder
+    assert sorted(path.name for path in here.root.iterdir()) == sorted({filled.spec.folder_name, evil.folder_name})
+    assert "/" not in evil.folder_name
     replace(filled, cache=here, spec=evil).check()
 
 
