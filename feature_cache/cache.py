@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, unknown
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.files.hdf5 import open_hdf5, text_attribute
 from feature_cache.representation import html_table, shape_text
 from feature_cache.segments.layout import MEMO_FILE, SEGMENTS, SPEC_FILE

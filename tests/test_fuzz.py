@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 
 from feature_cache import FeatureCache, FeatureSpec, lineage
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import LayertapError
 from feature_cache.files import sealed_folder
 from feature_cache.files.digest_list import read_digests
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.maintenance.verify import verify
 from heads import make_head
 from heads.evaluation import sweep as sweeps

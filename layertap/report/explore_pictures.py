@@ -18,7 +18,7 @@ from layertap.flags import with_flags
 from layertap.report import explore_report, page, panels
 from layertap.report.data_plots import shapes
 from transfer.data.augment import rotated
-from transfer.data.duplicates import Copies
+from transfer.data.copies.duplicates import Copies
 from transfer.data.survey import DatasetSurvey, pixels_as_net_input, thumbnail
 from transfer.hardware import cores
 

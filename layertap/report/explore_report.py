@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from layertap.units import size_text
-from transfer.data.duplicates import Copies
+from transfer.data.copies.duplicates import Copies
 from transfer.data.survey import DatasetSurvey, summary
 
 MOST_NAMED = 10

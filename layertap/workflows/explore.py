@@ -13,8 +13,8 @@ from layertap.progress import ProgressBar, progress_bars
 from layertap.report import explore_pictures, explore_report
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data import tables
+from transfer.data.copies.duplicates import Copies, find_copies
 from transfer.data.datasets import Dataset
-from transfer.data.duplicates import Copies, find_copies
 from transfer.data.images import Decoding
 from transfer.data.survey import SIZE, DatasetSurvey, survey
 

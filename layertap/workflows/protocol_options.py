@@ -11,8 +11,8 @@ from feature_cache.errors import BadData, InvalidChoice
 from heads.evaluation.protocol import Protocol
 from heads.splitting.predefined import predefined_split
 from transfer.data.columns import texts
+from transfer.data.copies.groups import merge_groups, page_groups
 from transfer.data.datasets import Dataset
-from transfer.data.groups import merge_groups, page_groups
 
 EXACT, NEAR, COPIES = "exact", "near", "copies"  # what stays on one side of every split
 

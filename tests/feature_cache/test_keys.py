@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache.digest_memo import DigestMemo, FileStamp
+from feature_cache.files.digest_memo import DigestMemo, FileStamp
 from feature_cache.keys import DIGEST_BYTES, digest_array, digest_bytes, digest_pixels, row_keys
 
 

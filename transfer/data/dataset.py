@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadImage
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.keys import row_keys
 from feature_cache.spec import FeatureSpec
+from transfer.data.copies.groups import copy_groups, merge_groups, page_groups
+from transfer.data.copies.pixel_digests import identity_digests
 from transfer.data.dataset_html import dataset_html
-from transfer.data.groups import copy_groups, merge_groups, page_groups
 from transfer.data.image_collection import Unreadable, digests
 from transfer.data.images import ImageSource
-from transfer.data.pixel_digests import identity_digests
 
 # It is called with the number of images decoded, and the number of all that have to be.
 Progress = Callable[[int, int], None]
@@ -217,18 +217,18 @@ class IdentifiedDataset(Dataset):
         Parameters
         ----------
         specs : iterable of FeatureSpec
-            Images are copies if one of these makes the same pixels of them (see `transfer.data.groups.copy_groups`).
+            Images are copies if one of these makes the same pixels of them (see `transfer.data.copies.groups.copy_groups`).
         """
         return merge_groups(self.copy_groups(specs, progress), page_groups(self))
 
     def copy_groups(self, specs: Iterable[FeatureSpec], progress: Progress | None = None) -> np.ndarray:
-        """Group numbers of shape (n,), int64: equal for copies (see `transfer.data.groups.copy_groups`)."""
+        """Group numbers of shape (n,), int64: equal for copies (see `transfer.data.copies.groups.copy_groups`)."""
         return copy_groups(self, self.digests, specs, self.memo, progress)
 
     def identity_digests(self, specs: Iterable[FeatureSpec], progress: Progress | None = None) -> np.ndarray:
         """Digests of shape (n, k, 16), uint8, by which copies of each image are recognised in other files.
 
-        See `transfer.data.pixel_digests.identity_digests`.
+        See `transfer.data.copies.pixel_digests.identity_digests`.
         """
         return identity_digests(self, self.digests, specs, self.memo, progress)
 

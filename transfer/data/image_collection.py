@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from feature_cache.digest_memo import DigestMemo, FileStamp
 from feature_cache.errors import BadImage
+from feature_cache.files.digest_memo import DigestMemo, FileStamp
 from feature_cache.keys import DIGEST_BYTES
 from transfer.data.images import ImageSource
 

@@ -1,6 +1,6 @@
 """What the images of a data set are like, before any features are computed: shapes, modes, sizes, levels.
 
-Every image is decoded once, and less than 2 kB are kept of it, in which `transfer.data.duplicates` finds copies.
+Every image is decoded once, and less than 2 kB are kept of it, in which `transfer.data.copies.duplicates` finds copies.
 Neither Keras nor Matplotlib is imported.
 """
 
@@ -17,8 +17,8 @@ from PIL import Image
 
 from feature_cache.errors import BadImage
 from transfer.data import images
+from transfer.data.copies.image_hash import GRAY_SIDE, HASH_BITS, difference_hash
 from transfer.data.image_collection import ImageCollection, Unreadable
-from transfer.data.image_hash import GRAY_SIDE, HASH_BITS, difference_hash
 from transfer.data.images import DEFAULT, Decoding, ImageSource, to_pixels
 from transfer.data.remarks import Remarks
 from transfer.hardware import cores
@@ -70,7 +70,7 @@ class DatasetSurvey:
     grays : ndarray of shape (n, 32, 32), uint8
         A small gray version of each of them.
     hashes : ndarray of shape (n, 128), bool
-        The difference hash of each of them (see `transfer.data.image_hash`).
+        The difference hash of each of them (see `transfer.data.copies.image_hash`).
     unreadable : list of Unreadable
         The images that cannot be read.
     classes : tuple of str or None

@@ -11,9 +11,9 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from feature_cache.segments.compression import zstandard
+from transfer.data.copies.pixel_digests import PixelDigests
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
-from transfer.data.pixel_digests import PixelDigests
 from transfer.data.remarks import Remarks
 from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.features import Features
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Unreadable

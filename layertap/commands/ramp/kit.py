@@ -20,8 +20,8 @@ from layertap.commands.terminal.output import Progress, print_json, print_notes,
 from layertap.ramp.batch_tuner import cut_of
 from layertap.ramp.kit import copy_images, is_kit, keep_submissions, write_kit
 from layertap.ramp.submission import folder_of, write
+from transfer.data.copies.groups import merge_groups, page_groups
 from transfer.data.datasets import require_labels
-from transfer.data.groups import merge_groups, page_groups
 from transfer.data.remarks import Remarks
 from transfer.request import FeatureRequest
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.digest_memo import FileStamp
 from feature_cache.errors import BadImage
+from feature_cache.files.digest_memo import FileStamp
 from feature_cache.keys import digest_bytes
 from layertap.ramp.images import read_image
 from layertap.ramp.transforms.identity import TRIED, Transform

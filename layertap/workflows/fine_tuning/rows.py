@@ -44,7 +44,7 @@ class TrainingRows:
     test : ndarray of int
         The positions of the images that are scored once, in the end; there may be none.
     identities : ndarray of shape (n, k, 16), uint8
-        What each image is recognised by (see `transfer.data.pixel_digests.identity_digests`).
+        What each image is recognised by (see `transfer.data.copies.pixel_digests.identity_digests`).
     seen : frozenset of bytes
         What the images are recognised by that the net was trained on before.
     notes, warnings : tuple of str

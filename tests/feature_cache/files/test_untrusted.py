@@ -18,9 +18,9 @@ import zstandard
 from cache_helpers import in_child, stored_rows
 
 from feature_cache import FeatureCache, FeatureSpec
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import DamagedFile, LayertapError
 from feature_cache.files.checked import UnusableFile, open_regular, read_arrays, read_json
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.maintenance.verify import verify
 from feature_cache.segments import index, segment, segment_writer
 from feature_cache.segments.index import KeyIndex, ListedSegment

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.files.digest_memo import DigestMemo
 from transfer.data import datasets
 from transfer.data.images import FileSource, to_pixels
 
@@ -301,7 +301,7 @@ class TestDigests:
     def test_the_second_look_reads_nothing(
         self, class_folder: Path, memo: DigestMemo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("feature_cache.digest_memo.RACY_NANOSECONDS", 0)
+        monkeypatch.setattr("feature_cache.files.digest_memo.RACY_NANOSECONDS", 0)
         dataset = datasets.load(str(class_folder))
         first, _ = datasets.digests(dataset, memo)
         monkeypatch.setattr(FileSource, "load", lambda source: pytest.fail(f"{source} was read again"))
@@ -312,7 +312,7 @@ class TestDigests:
     def test_files_that_were_swapped_are_read_again(
         self, class_folder: Path, memo: DigestMemo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("feature_cache.digest_memo.RACY_NANOSECONDS", 0)
+        monkeypatch.setattr("feature_cache.files.digest_memo.RACY_NANOSECONDS", 0)
         one, other = sorted((class_folder / "a").iterdir())[:2]
         size = max(one.stat().st_size, other.stat().st_size)
         for file in (one, other):  # the same size and modification time, as from an archive
@@ -331,7 +331,7 @@ class TestDigests:
     def test_a_file_that_changed_is_read_again(
         self, class_folder: Path, memo: DigestMemo, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("feature_cache.digest_memo.RACY_NANOSECONDS", 0)
+        monkeypatch.setattr("feature_cache.files.digest_memo.RACY_NANOSECONDS", 0)
         dataset = datasets.load(str(class_folder))
         before, _ = datasets.digests(dataset, memo)
         write_image(class_folder / "a" / "2.png", 99)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.files.digest_memo import DigestMemo
 from transfer.data import datasets
 from transfer.data.folders import walk
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_cache.digest_memo import DigestMemo
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.spec import FeatureSpec
-from transfer.data.duplicates import link_near_duplicates
+from transfer.data.copies.duplicates import link_near_duplicates
+from transfer.data.copies.image_hash import GRAY_SIDE
+from transfer.data.copies.pixel_digests import pixel_digests
 from transfer.data.image_collection import ImageCollection
-from transfer.data.image_hash import GRAY_SIDE
 from transfer.data.images import FileSource, decoding_of
-from transfer.data.pixel_digests import pixel_digests
 from transfer.data.survey import survey
 
 
@@ -91,7 +91,7 @@ def merge_groups(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NearGroups:
-    """Groups of copies and of near-duplicates (see `transfer.data.duplicates`).
+    """Groups of copies and of near-duplicates (see `transfer.data.copies.duplicates`).
 
     Attributes
     ----------

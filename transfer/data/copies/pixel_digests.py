@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadImage
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.keys import DIGEST_BYTES, digest_bytes, digest_pixels
 from feature_cache.spec import FeatureSpec
 from transfer.data.image_collection import ImageCollection

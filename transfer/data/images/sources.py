@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from feature_cache.digest_memo import FileStamp
 from feature_cache.errors import BadImage, first_line
 from feature_cache.files.checked import open_regular
+from feature_cache.files.digest_memo import FileStamp
 from feature_cache.keys import digest_array, digest_bytes
 from transfer.data.images.cost import MAX_BYTES, MAX_PIXELS
 from transfer.data.images.opening import open_picture

@@ -12,16 +12,17 @@ from PIL import Image, ImageEnhance, PngImagePlugin
 from skimage.data import astronaut, coffee
 
 from feature_cache.cache import FeatureCache
-from feature_cache.digest_memo import DigestMemo
 from feature_cache.errors import BadImage
-from transfer.data import datasets, duplicates
-from transfer.data import pixel_digests as digests_module
+from feature_cache.files.digest_memo import DigestMemo
+from transfer.data import datasets
 from transfer.data.augment import Augmentation
+from transfer.data.copies import duplicates
+from transfer.data.copies import pixel_digests as digests_module
+from transfer.data.copies.groups import copy_groups, count_label_conflicts, merge_groups, near_groups, page_groups
+from transfer.data.copies.pixel_digests import pixel_digests
 from transfer.data.datasets import Dataset
-from transfer.data.groups import copy_groups, count_label_conflicts, merge_groups, near_groups, page_groups
 from transfer.data.images import ArraySource
 from transfer.data.pages import expand_pages
-from transfer.data.pixel_digests import pixel_digests
 from transfer.extraction.extract import extract
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
@@ -274,7 +275,7 @@ class TestMemo:
 
 
 def counted_decoding(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """The sources that `transfer.data.pixel_digests` decodes from now on."""
+    """The sources that `transfer.data.copies.pixel_digests` decodes from now on."""
     calls: list[object] = []
     decode = digests_module._pixels
 

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image, ImageEnhance
 from skimage.data import astronaut
 
-from transfer.data import datasets, duplicates
-from transfer.data.duplicates import Copies
-from transfer.data.image_hash import difference_hash
+from transfer.data import datasets
+from transfer.data.copies import duplicates
+from transfer.data.copies.duplicates import Copies
+from transfer.data.copies.image_hash import difference_hash
 from transfer.data.survey import survey
 
 
