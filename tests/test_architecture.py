@@ -182,10 +182,15 @@ def _packages(module: str) -> frozenset[str]:
             packages.add(name.split(".")[0])
             continue
         open_ += [name.rpartition(".")[0]] if "." in name else []
-        for node in _run_at_import(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                open_ += _names(node)
+        open_ += _named_at_import(name)
     return frozenset(packages - sys.stdlib_module_names - {"__future__"})
+
+
+@cache
+def _named_at_import(module: str) -> list[str]:
+    """What the import statements name that run when a module of ours is imported."""
+    nodes = _run_at_import(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+    return [name for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)) for name in _names(node)]
 
 
 def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
