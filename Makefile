@@ -1,6 +1,7 @@
 # make install   the project and its development tools in .venv, in the versions of constraints.txt
 # make demo      the main job: features of real digits, and heads trained on them
 # make test      the tests;  make test-slow: those that take minutes;  make test-jax: without TensorFlow
+# make test MARKS="slow or not slow"   all of them, in one session
 # make lint      ruff and mypy
 # make docs      the documentation, in site/; a broken link is an error
 # make bench     the benchmarks
@@ -9,10 +10,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 # On every core, but no more than four: a net of the slow tests takes up to 5 GB of memory.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+MARKS ?= not slow
+# Else each of the many processes that tests start compiles all modules that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests of transfer that are of images and tables: no backend has a part in them.
 NO_BACKEND := --ignore=tests/transfer/data
+# pip would compile all modules on one core, which takes more than half of its time.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: install demo test test-slow test-jax lint docs bench clean
+.PHONY: install install-jax demo test test-slow test-jax lint docs bench clean
 
 install: .venv/installed
 
@@ -22,27 +28,28 @@ install: .venv/installed
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "This Python lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[tensorflow,compression,parquet,onnx,dev,docs]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[tensorflow,compression,parquet,onnx,dev,docs]'
+	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true  # some packages ship files for other versions
 	touch $@
 
 demo: install
 	$(BIN)/python examples/demo.py
 
 test: install
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m "$(MARKS)"
 
 test-slow: install
 	$(BIN)/python -m pytest $(PARALLEL) -m slow --durations=15
 
+install-jax: .venv-jax/installed
+
 # The same tests of nets and extraction where only JAX is installed.
 .venv-jax/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv-jax
-	.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[jax,compression,dev]'
+	.venv-jax/bin/python $(PIP_INSTALL) --editable '.[jax,compression,dev]'  # modules are compiled when they are used
 	touch $@
 
-test-jax: .venv-jax/installed
+test-jax: install-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest $(PARALLEL) \
 		tests/transfer tests/test_backends.py $(NO_BACKEND)
 

@@ -27,5 +27,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: else a process would be busy with them when the others have nothing left."""
-    longest = ("tests/test_examples.py", "tests/test_cache_stress.py", "tests/commands/test_cli_fine_tune.py")
-    items.sort(key=lambda item: not item.nodeid.startswith(longest))
+    longest = ("tests/test_examples.py", "tests/test_cache_stress.py", "tests/layertap/ramp/test_referee.py")
+    items.sort(key=lambda item: not (item.nodeid.startswith(longest) or item.get_closest_marker("slow")))
