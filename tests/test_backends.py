@@ -7,6 +7,7 @@ pixel recipe or of glyphnet's weights: python tests/test_backends.py
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,22 @@ def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
     extract(digits, NETS[name], cache, batch_size=4)
     features = stored_features(digits, NETS[name], cache).features
     return {f"{name}/{layer}": np.asarray(rows) for layer, rows in features.items()}
+
+
+@pytest.fixture(autouse=True)
+def optimized() -> Iterator[None]:
+    """JAX compiles as it does for users: `make test-jax` turns its optimizations off for the other tests."""
+    import keras
+
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.mark.parametrize("name", list(NETS))
