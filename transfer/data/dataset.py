@@ -217,7 +217,7 @@ class IdentifiedDataset(Dataset):
         Parameters
         ----------
         specs : iterable of FeatureSpec
-            Images are copies if one of these makes the same pixels of them (see `transfer.data.copies.groups.copy_groups`).
+            Images are copies if one of these makes the same pixels of them (see `copy_groups`).
         """
         return merge_groups(self.copy_groups(specs, progress), page_groups(self))
 

@@ -1,6 +1,6 @@
 """Images that are copies of one another: exact copies, and near-duplicates, which differ by little.
 
-Near-duplicates are proposed by their difference hashes (see `transfer.data.copies.image_hash`). Even areas and similar shapes
+Near-duplicates are proposed by their difference hashes (see `image_hash`). Even areas and similar shapes
 have similar hashes, and so what decides is the correlation of the gray pixels, shrunk to 32 x 32. Copies that were
 compressed, resized, lightened or marked correlate by more than `LEAST_CORRELATION`; parts of an image, and mirrored or
 rotated images, are not found. Images without contrast have nothing to correlate: only their exact copies count.
