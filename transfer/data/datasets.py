@@ -7,6 +7,7 @@ image folder, or a file of arrays. ``digits`` is built in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -139,13 +140,28 @@ def _without_classes(dataset: Dataset) -> str:
 
 
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits  # scikit-learn is slow to import, and no other data set needs it
-
-    bunch = load_digits()
-    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # values are 0 to 16
+    levels, labels = _read_digits()
+    pixels = np.rint(levels * (255 / 16)).astype(np.uint8)  # values are 0 to 16
     ids = tuple(f"digit-{number:04d}" for number in range(len(pixels)))
     sources = tuple(ArraySource(image, name) for image, name in zip(pixels, ids, strict=True))
-    return Dataset("digits", ids, sources, bunch.target.astype(str))
+    return Dataset("digits", ids, sources, labels.astype(str))
+
+
+def _read_digits() -> tuple[np.ndarray, np.ndarray]:
+    """The levels and the labels that `sklearn.datasets.load_digits` reads, from the same file.
+
+    Importing scikit-learn takes longer than all else that a command on features which are in the cache does.
+    """
+    package = find_spec("sklearn")
+    folders = package.submodule_search_locations if package else None
+    file = Path(folders[0], "datasets", "data", "digits.csv.gz") if folders else None
+    if file is None or not file.is_file():  # another version may keep it elsewhere
+        from sklearn.datasets import load_digits  # slow, see above
+
+        bunch = load_digits()
+        return bunch.images, bunch.target
+    rows = np.loadtxt(file, delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(int)
 
 
 def _require_unused(what: str, split: str | None, value_range: tuple[float, float] | None) -> None:

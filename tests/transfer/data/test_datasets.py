@@ -43,6 +43,24 @@ class TestDigits:
         assert pixels.dtype == np.uint8
         assert (pixels.min(), pixels.max()) == (0, 255)
 
+    def test_digits_are_those_of_scikit_learn(self) -> None:
+        from sklearn.datasets import load_digits
+
+        dataset, bunch = datasets.load("digits"), load_digits()
+        pixels = np.stack([to_pixels(source.load()[1], (8, 8))[..., 0] for source in dataset.sources])
+        assert np.array_equal(pixels, np.rint(bunch.images * (255 / 16)))
+        assert dataset.labels.tolist() == bunch.target.astype(str).tolist()
+
+    def test_digits_are_found_where_scikit_learn_keeps_their_file_elsewhere(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = datasets.load("digits")
+        monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+        after = datasets.load("digits")
+        assert np.array_equal(after.labels, before.labels)
+        pixels = [to_pixels(each.sources[7].load()[1], (8, 8)) for each in (before, after)]
+        assert np.array_equal(*pixels)
+
 
 class TestFolders:
     def test_subfolders_are_classes(self, class_folder: Path) -> None:
