@@ -12,6 +12,7 @@ from feature_cache.errors import MissingFeatures
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import Progress, print_json, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
+from layertap.report import background
 
 if TYPE_CHECKING:
     from layertap.runs import Run
@@ -25,6 +26,7 @@ OPTIONS = (
 
 
 def train_head(args: argparse.Namespace) -> None:
+    background.prepare()  # it imports matplotlib while this process imports scikit-learn
     from layertap.workflows.train_head import train_head
 
     try:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from layertap.report.style import BLUE, GRAY, INK, WIDTH, grid, picture
+from layertap.report.style import BLUE, GRAY, INK, WIDTH, File, grid, picture
 
 MOST_BARS = 12
 
 
-def shapes(file: Path, counts: Sequence[tuple[int, int, int]], size: tuple[int, int], title: str) -> None:
+def shapes(file: File, counts: Sequence[tuple[int, int, int]], size: tuple[int, int], title: str) -> None:
     """Draw how many images there are of each height x width: bars for a few, points for many.
 
     Parameters
@@ -40,7 +39,7 @@ def shapes(file: Path, counts: Sequence[tuple[int, int, int]], size: tuple[int, 
         axes.tick_params(length=0)
 
 
-def _points(file: Path, counts: Sequence[tuple[int, int, int]], size: tuple[int, int], title: str) -> None:
+def _points(file: File, counts: Sequence[tuple[int, int, int]], size: tuple[int, int], title: str) -> None:
     heights, widths, images = np.array(counts).T
     low, high = min(heights.min(), widths.min(), *size), max(heights.max(), widths.max(), *size)
     edge = (high / low) ** 0.04

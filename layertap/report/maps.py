@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from feature_cache.errors import BadData, MissingDependency, unknown
 from heads.validation import as_rows
-from layertap.report.style import COLOURS, MARKERS, WIDTH, label, picture
+from layertap.report.style import COLOURS, MARKERS, WIDTH, File, label, picture
 
 METHODS = ("pca", "umap")
 MOST_ROWS = 5000
@@ -72,7 +71,7 @@ def project(features: Any, method: str = "pca", seed: int = 0, every: int = 1) -
 
 
 def feature_map(
-    file: Path,
+    file: File,
     features: Any,
     labels: Sequence[Any] | np.ndarray,
     title: str,
@@ -88,7 +87,11 @@ def feature_map(
     features, method, seed, every
         See `project`, and what it raises.
     """
-    projection = project(features, method, seed, every)
+    draw_map(file, project(features, method, seed, every), labels, title, seed)
+
+
+def draw_map(file: File, projection: Projection, labels: Sequence[Any] | np.ndarray, title: str, seed: int = 0) -> None:
+    """Draw the points of `project`, as `feature_map` does."""
     names = np.array([str(label) for label in labels])[projection.rows]
     counts = Counter(names.tolist())
     coloured = sorted(sorted(counts), key=lambda name: -counts[name])[:MOST_CLASSES]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from feature_cache.errors import printable
-from layertap.report.style import INK, WIDTH, fitted, picture
+from layertap.report.style import INK, WIDTH, File, fitted, picture
 
 MOST_MISTAKES = 24
 MISTAKES_IN_A_ROW = 6
@@ -18,7 +17,7 @@ GROUND = 238  # beside an image that is not square
 
 
 def panel(
-    file: Path,
+    file: File,
     images: Sequence[np.ndarray],
     captions: Sequence[str],
     title: str,
@@ -54,7 +53,7 @@ def panel(
             figure.text(0.02, 0.4, "none", fontsize=8)
 
 
-def mistakes(file: Path, images: Sequence[np.ndarray], captions: Sequence[str], title: str) -> None:
+def mistakes(file: File, images: Sequence[np.ndarray], captions: Sequence[str], title: str) -> None:
     """Draw the images that were most confidently mistaken, `MOST_MISTAKES` of them at most.
 
     Parameters

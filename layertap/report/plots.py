@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from layertap.report.style import (
     INK,
     MARKERS,
     WIDTH,
+    File,
     arrange,
     fitted,
     grid,
@@ -38,7 +38,7 @@ MOST_NUMBERS = 9
 SIDES = [(across, up) for up in (1, 0, -1) for across in (-1, 0, 1) if across or up]  # of a point, for its name
 
 
-def confusion(file: Path, classes: Sequence[str], counts: np.ndarray, title: str) -> None:
+def confusion(file: File, classes: Sequence[str], counts: np.ndarray, title: str) -> None:
     """Draw a confusion matrix: colour is the share of the true class, numbers are counts.
 
     Parameters
@@ -93,7 +93,7 @@ def _write_counts(figure: Figure, axes: Axes, counts: np.ndarray, share: np.ndar
     return True
 
 
-def reliability(file: Path, measured: Reliability, title: str) -> None:
+def reliability(file: File, measured: Reliability, title: str) -> None:
     """Draw accuracy by confidence, with 95 % intervals, above the histogram of confidences.
 
     The intervals are Wilson's ("Probable inference, the law of succession, and statistical inference", 1927),
@@ -127,7 +127,7 @@ def reliability(file: Path, measured: Reliability, title: str) -> None:
 
 
 def learning_curves(
-    file: Path, per_class: Sequence[int], curves: Mapping[str, Sequence[tuple[float, float]]], title: str
+    file: File, per_class: Sequence[int], curves: Mapping[str, Sequence[tuple[float, float]]], title: str
 ) -> None:
     """Draw accuracy against labelled images per class.
 
@@ -159,7 +159,7 @@ def learning_curves(
             figure.legend(loc="outside lower center", ncols=2)
 
 
-def training_curves(file: Path, stages: Sequence[Sequence[Mapping[str, float]]], title: str) -> None:
+def training_curves(file: File, stages: Sequence[Sequence[Mapping[str, float]]], title: str) -> None:
     """Draw the losses of a training by epoch, and the accuracy on the rows held out.
 
     Losses are on a logarithmic axis: those of the rows that train end far below those of the others.
@@ -211,7 +211,7 @@ def _apart(numbers: Sequence[int]) -> list[int]:
     return spaced
 
 
-def predictions(file: Path, truth: np.ndarray, predicted: np.ndarray, names: Sequence[str], title: str) -> None:
+def predictions(file: File, truth: np.ndarray, predicted: np.ndarray, names: Sequence[str], title: str) -> None:
     """Draw predicted numbers against the true ones, with the line where they are equal.
 
     Parameters
@@ -259,7 +259,7 @@ def pareto(cost: Sequence[float] | np.ndarray, quality: Sequence[float] | np.nda
 
 
 def tradeoff(
-    file: Path,
+    file: File,
     names: Sequence[str],
     cost: Sequence[float],
     quality: Sequence[float],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from heads.evaluation.metrics import confusion, per_class, per_label, reliabilit
 from heads.evaluation.tasks import task_of
 from heads.registry import TASKS
 from layertap.report import maps, panels, plots, run_report
+from layertap.report.background import Picture, draw
 from layertap.run_config import RunConfig
 from transfer.data.datasets import Dataset
 from transfer.data.images import decoding_of, thumbnail
@@ -67,58 +67,82 @@ class RunResults:
         return self.config.task.name if self.config.task else CLASSES
 
 
-def illustrate(folder: Path, results: RunResults, *, map_method: str | None = "pca", seed: int = 0) -> None:
-    """Draw the pictures of a run into `folder`, and write ``report.html`` there.
+Drawn = dict[str, tuple[str, Picture]]  # by heading: the name of the file, and the picture
+
+
+def pictures_of(results: RunResults, feature_map: Picture | None = None) -> Drawn:
+    """The pictures of a run, which are being drawn.
 
     Parameters
     ----------
-    folder : Path
-        The folder of the run. A picture ``training.png`` in it becomes a part of the report.
     results : RunResults
-    map_method : {'pca', 'umap'}, optional
-        How the features are drawn in two dimensions; None draws no map.
-    seed : int
-        The seed of the map.
+    feature_map : Picture, optional
+        See `map_of_features`.
     """
-    pictures: dict[str, Path] = {}
+    drawn = _scores(results)
+    if (mistakes := _mistakes(results)) is not None:
+        drawn[MISTAKES[results.task]] = "mistakes.png", mistakes
+    if feature_map is not None:
+        drawn["Map of the features"] = "map.png", feature_map
+    return drawn
 
-    def draw(heading: str, name: str, drawing: Callable[..., None], *details: Any) -> None:
+
+def illustrate(folder: Path, results: RunResults, drawn: Drawn, training: Path | None = None) -> None:
+    """Write pictures into the folder of a run, and ``report.html``.
+
+    Parameters
+    ----------
+    drawn
+        See `pictures_of`.
+    training : Path, optional
+        Another picture of the report, of how the net was trained.
+    """
+    pictures = {}
+    for heading, (name, picture) in drawn.items():
         pictures[heading] = folder / name
-        drawing(folder / name, *details)
+        pictures[heading].write_bytes(picture.png())
+    if training is not None:
+        pictures["Training"] = training
+    _write_report(folder, results, pictures)
 
+
+def map_of_features(features: Any, labels: np.ndarray, data: str, method: str, seed: int, views: int = 1) -> Picture:
+    """A map of the features of labelled images, which is being drawn.
+
+    Parameters
+    ----------
+    features : array of shape (n * views, ...)
+    labels : ndarray of shape (n,)
+    data : str
+        What the picture calls the data set.
+    method : {'pca', 'umap'}
+    seed : int
+    """
+    projection = maps.project(features, method, seed, views)
+    return draw(maps.draw_map, projection, labels, f"{data}: features", seed)
+
+
+def _scores(results: RunResults) -> Drawn:
+    """What the scores of a task look like."""
     truth, predicted = results.evaluation.held_out()
-    _draw_scores(results, truth, predicted, draw)
-    if (folder / "training.png").exists():
-        pictures["Training"] = folder / "training.png"
-    if _draw_mistakes(folder / "mistakes.png", results):
-        pictures[MISTAKES[results.task]] = folder / "mistakes.png"
-    if results.task == CLASSES and map_method:
-        views = results.config.views.count if results.config.views else 1
-        title = f"{results.title}: features"
-        details = results.features, results.targets, title, map_method, seed, views
-        draw("Map of the features", "map.png", maps.feature_map, *details)
-    _write_report(folder, results, _scores_of_each(results, truth, predicted), pictures)
-
-
-def _draw_scores(results: RunResults, truth: np.ndarray, predicted: np.ndarray, draw: Callable[..., None]) -> None:
-    """Draw what the scores of a task look like."""
     title, names = f"{results.title}: images held out", results.names
+    drawn: Drawn = {}
     if results.task == CLASSES:
         classes = np.array(names)
         measured = reliability(classes, truth, np.concatenate(results.evaluation.outputs))
-        draw("Confusion", "confusion.png", plots.confusion, names, confusion(classes, truth, predicted), title)
-        draw("Reliability", "reliability.png", plots.reliability, measured, title)
+        counts = confusion(classes, truth, predicted)
+        drawn["Confusion"] = "confusion.png", draw(plots.confusion, names, counts, title)
+        drawn["Reliability"] = "reliability.png", draw(plots.reliability, measured, title)
     if results.task == REGRESSION:
-        draw("Predicted and true", "predicted.png", plots.predictions, truth, predicted, names, title)
+        drawn["Predicted and true"] = "predicted.png", draw(plots.predictions, truth, predicted, names, title)
     if points := results.metrics.get("curve"):
-        curve = [(point["accuracy"]["mean"], point["accuracy"]["std"]) for point in points]
-        counts = [point["per_class"] for point in points]
-        draw("Learning curve", "curve.png", plots.learning_curves, counts, {results.head: curve}, results.title)
+        curve = {results.head: [(point["accuracy"]["mean"], point["accuracy"]["std"]) for point in points]}
+        numbers = [point["per_class"] for point in points]
+        drawn["Learning curve"] = "curve.png", draw(plots.learning_curves, numbers, curve, results.title)
+    return drawn
 
 
-def _write_report(
-    folder: Path, results: RunResults, scores_of_each: list[dict[str, Any]], pictures: dict[str, Path]
-) -> None:
+def _write_report(folder: Path, results: RunResults, pictures: dict[str, Path]) -> None:
     """Write ``report.html``."""
     config, metrics = results.config, results.metrics
     spec = json.loads(config.parts[0].spec.to_json())
@@ -137,13 +161,14 @@ def _write_report(
                 "skipped": len(config.skipped or ()),
             },
         },
-        scores_of_each,
+        _scores_of_each(results),
         pictures,
     )
 
 
-def _scores_of_each(results: RunResults, truth: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+def _scores_of_each(results: RunResults) -> list[dict[str, Any]]:
     """The scores of each class or label; none for numbers."""
+    truth, predicted = results.evaluation.held_out()
     if results.task == REGRESSION:
         return []
     if results.task == MULTILABEL:
@@ -151,8 +176,8 @@ def _scores_of_each(results: RunResults, truth: np.ndarray, predicted: np.ndarra
     return per_class(np.array(results.names), truth, predicted)
 
 
-def _draw_mistakes(file: Path, results: RunResults) -> bool:
-    """Draw the images that were mistaken most, if any was."""
+def _mistakes(results: RunResults) -> Picture | None:
+    """The images that were mistaken most, if any was."""
     evaluation = results.evaluation
     rows, outputs = np.concatenate(evaluation.rows), np.concatenate(evaluation.outputs)
     truth, predicted = evaluation.held_out()
@@ -161,13 +186,13 @@ def _draw_mistakes(file: Path, results: RunResults) -> bool:
     _, first = np.unique(rows[wrong], return_index=True)  # an image may have been mistaken in several splits
     wrong = wrong[np.sort(first)][: panels.MOST_MISTAKES]
     if not len(wrong):
-        return False
+        return None
     decoding = decoding_of(results.config.parts[0].spec)
     images = [thumbnail(results.dataset.sources[row], panels.LARGEST, decoding) for row in rows[wrong]]
     lines = [_true_and_predicted(results, truth[one], predicted[one], outputs[one]) for one in wrong]
     captions = [panels.caption(results.dataset.ids[row], *pair) for row, pair in zip(rows[wrong], lines, strict=True)]
-    panels.mistakes(file, images, captions, f"{results.title}: {MISTAKES[results.task].partition(' (')[0].lower()}")
-    return True
+    title = f"{results.title}: {MISTAKES[results.task].partition(' (')[0].lower()}"
+    return draw(panels.mistakes, images, captions, title)
 
 
 def _true_and_predicted(results: RunResults, truth: Any, predicted: Any, outputs: Any) -> list[str]:

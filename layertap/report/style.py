@@ -10,7 +10,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from feature_cache.errors import printable
 
@@ -51,10 +51,11 @@ STYLE = {
     "legend.frameon": False,
 }
 Part = Literal["start", "middle"]  # of a text, to be left out
+File = Path | BinaryIO  # that a picture is written to
 
 
 @contextlib.contextmanager
-def picture(file: Path, width: float, height: float, title: str, *, arranged: bool = True) -> Iterator[Figure]:
+def picture(file: File, width: float, height: float, title: str, *, arranged: bool = True) -> Iterator[Figure]:
     """A figure to fill, of a size in inches, which is written to the PNG `file` when the block ends well.
 
     Its parts are arranged so that nothing overlaps, unless the caller arranges them.

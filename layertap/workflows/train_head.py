@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from heads.evaluation.views import Views
 from heads.registry import make_head, record, seeded
 from layertap import runs
 from layertap.progress import ProgressBar, progress_bars
+from layertap.report.background import Picture
 from layertap.report.maps import require_method
-from layertap.report.run_pictures import RunResults, illustrate
+from layertap.report.run_pictures import RunResults, illustrate, map_of_features, pictures_of
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport
 from layertap.workflows.copies import find_copies, identify, seen_warnings
@@ -201,7 +203,12 @@ def train_head(
     store = features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache)
     candidates = _candidates(dataset, features, store, join, beside, average_views, on_error)
     problem = _problem(candidates, task, columns, options, bars)
+    draw_map = partial(_feature_map, candidates, problem, name or dataset.name, None if out is None else map)
+    several = len(candidates.features.features) > 1
+    feature_map = None if several else draw_map(next(iter(candidates.features.features)))  # drawn during the fit
     trained = _train(candidates, problem, choice, bars)
+    if several:
+        feature_map = draw_map(trained.features)
     metrics = _metrics(candidates, problem, choice, trained, bars)
     config = _config(candidates, problem, choice, trained, name or dataset.name)
     report = TrainingReport(
@@ -214,7 +221,7 @@ def train_head(
     )
     if out is None:
         return Run(None, config, trained.head, report, metrics)
-    _write(Path(out), overwrite, candidates, problem, trained, metrics, config, map)
+    _write(Path(out), overwrite, candidates, problem, trained, metrics, config, feature_map)
     runs.record_use(Path(out), store.root, candidates.rows)
     return Run(Path(out), config, trained.head, report)
 
@@ -375,6 +382,16 @@ def _metrics(
     return metrics
 
 
+def _feature_map(
+    candidates: _Candidates, problem: _Problem, data: str, method: str | None, layer: str
+) -> Picture | None:
+    """A map of the features of a layer, which is being drawn; None where none is wanted, or there are no classes."""
+    if method is None or problem.targets.task != CLASSES:
+        return None
+    features, targets = candidates.features.features[layer], problem.targets.values
+    return map_of_features(features, targets, data, method, problem.options.seed, candidates.views.count)
+
+
 def _config(candidates: _Candidates, problem: _Problem, choice: _HeadChoice, trained: Trained, data: str) -> RunConfig:
     """How the run was made."""
     targets = problem.targets
@@ -401,7 +418,7 @@ def _write(
     trained: Trained,
     metrics: dict[str, Any],
     config: RunConfig,
-    map_method: str | None,
+    feature_map: Picture | None,
 ) -> None:
     """Write the run, its pictures and its report."""
     features, targets = candidates.features, problem.targets
@@ -417,7 +434,8 @@ def _write(
         metrics,
         config,
     )
+    drawn = pictures_of(results, feature_map)
     with runs.new_run(out, overwrite=overwrite) as folder:
         runs.write(folder, trained.head, config, metrics, problem.trained_on)
-        illustrate(folder, results, map_method=map_method, seed=problem.options.seed)
+        illustrate(folder, results, drawn)
         runs.write_skipped(folder, features.skipped)

@@ -18,7 +18,7 @@ from heads.linear.head import LinearHead
 from heads.registry import record
 from layertap import runs
 from layertap.report import plots
-from layertap.report.run_pictures import RunResults, illustrate
+from layertap.report.run_pictures import RunResults, illustrate, pictures_of
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.workflows.export import IMAGES, TOLERANCE, build_model, compare_with_run
 from layertap.workflows.fine_tuning.plan import Plan
@@ -32,6 +32,7 @@ from transfer.finetune.saved_net import save_net
 from transfer.request import FeatureRequest, request_for
 
 MODEL_FILE = "model.keras"
+TRAINING = "training.png"
 # The largest differences between the probabilities of the network that was trained and those of the run that was
 # written, in float32 and in fewer bits: engines do not compute exactly the same.
 SAME, SAME_ROUNDED = 1e-3, 0.1
@@ -106,7 +107,7 @@ def _write(plan: Plan, data: TrainingRows, trainings: Trainings, name: str) -> F
         request = replace(plan.start.probe_request, precision="float32", net=net)
         config = _config(plan, data, request, head, trainings, name)
         runs.write(folder, head, config, metrics, images, net_images=images if tuner.epochs_ else data.seen)
-        plots.training_curves(folder / "training.png", tuner.stages_, f"{name}: {plan.start.request.net.name}")
+        plots.training_curves(folder / TRAINING, tuner.stages_, f"{name}: {plan.start.request.net.name}")
         _illustrate(folder, data, trainings, metrics, config)
         runs.write_skipped(folder, data.features.skipped)
         _require_same(folder, plan, data)
@@ -184,7 +185,7 @@ def _illustrate(
         metrics,
         config,
     )
-    illustrate(folder, results, map_method=None)
+    illustrate(folder, results, pictures_of(results), folder / TRAINING)
 
 
 def _require_same(folder: Path, plan: Plan, data: TrainingRows) -> None:

@@ -1,0 +1,86 @@
+"""What each command imports: packages that are slow to import are loaded by the commands that need them alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_cache.cache import FeatureCache
+from transfer.data import datasets
+from transfer.nets.catalogue import Net
+
+ROOT = Path(__file__).resolve().parents[3]
+SLOW = ("matplotlib", "skimage", "sklearn", "scipy", "pandas", "skops", "tifffile", "keras", "tensorflow", "openvino")
+RUN = f"""
+import json, sys
+import cli
+try:
+    status = cli.main(sys.argv[1:])
+except SystemExit as stop:
+    status = stop.code
+print(json.dumps([status or 0, [name for name in {SLOW!r} if name in sys.modules]]), file=sys.stderr)
+"""
+TRAIN = ("train-head", "digits", "--layer", "block4_pool", "--head", "ridge", "--out", "run", "--overwrite")
+
+
+@pytest.fixture(scope="module")
+def loaded_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
+    """Which of the slow packages a command loads, where there are features of the digits in the cache."""
+    folder = tmp_path_factory.mktemp("imports")
+    dataset, cache = datasets.load("digits"), FeatureCache(folder / "features")
+    digests, first = np.unique(datasets.digests(dataset, cache.memo)[0], axis=0, return_index=True)
+    with cache[Net("glyphnet").spec("block4_pool")].writer({}) as writer:
+        writer.append(digests, np.eye(10)[dataset.labels[first].astype(int)] + np.arange(len(first))[:, None] / 1e4)
+
+    def loaded(*arguments: str) -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LAYERTAP_CACHE": str(folder / "features")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        status, packages = json.loads(done.stderr.splitlines()[-1])
+        assert status == 0, done.stderr
+        return set(packages)
+
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("--help",),
+        ("nets",),
+        ("cache", "list"),
+        ("extract", "digits", "--layer", "block4_pool"),  # which are in the cache
+        ("explore", "digits"),
+    ],
+    ids=" ".join,
+)
+def test_commands_that_fit_and_draw_nothing_load_nothing_slow(
+    loaded_by: Callable[..., set[str]], command: tuple[str, ...]
+) -> None:
+    assert loaded_by(*command) == set()
+
+
+def test_a_head_is_trained_without_matplotlib_in_the_process(loaded_by: Callable[..., set[str]]) -> None:
+    loaded = loaded_by(*TRAIN)
+    assert "sklearn" in loaded
+    assert loaded.isdisjoint({"matplotlib", "skimage", "tifffile", "skops", "keras", "tensorflow", "openvino"})
+
+
+@pytest.mark.parametrize("command", [("evaluate", "run", "digits"), ("predict", "run", "digits", "--out", "p.csv")])
+def test_a_head_is_applied_without_what_draws_or_builds_nets(
+    loaded_by: Callable[..., set[str]], command: tuple[str, ...]
+) -> None:
+    loaded_by(*TRAIN)
+    assert loaded_by(*command).isdisjoint({"matplotlib", "skimage", "tifffile", "keras", "tensorflow", "openvino"})
