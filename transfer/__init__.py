@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.process.former_modules import register
+from feature_cache.process.telemetry import keep_off
 
 if TYPE_CHECKING:
     from transfer.extraction.extractor import FeatureExtractor
+
+keep_off()  # before any module of this package imports OpenVINO
 
 # RAMP kits and submissions that version 0.1 wrote import these.
 register(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from feature_cache.errors import MissingDependency
 from feature_cache.process.native_output import native_stderr_silenced
+from feature_cache.process.telemetry import keep_off
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -30,6 +31,7 @@ def importing_keras() -> Iterator[None]:
     ...     import keras
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keep_off()  # OpenVINO may be the backend
     try:
         with native_stderr_silenced():  # TensorFlow prints messages when it is imported
             yield
