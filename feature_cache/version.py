@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 
 def own_version() -> str:
     """The version, or ``unknown`` in a checkout that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # it imports much, such as e-mail, for few callers
+
     try:
         return version("layertap")
     except PackageNotFoundError:

@@ -13,6 +13,8 @@ Examples
 
 from __future__ import annotations
 
+from typing import Any
+
 from feature_cache.lazy_names import lazy_names
 from feature_cache.version import own_version
 
@@ -38,8 +40,11 @@ _HOMES = {
 }
 
 __all__ = sorted([*_HOMES, "__version__"])
-__version__ = own_version()
-__getattr__ = lazy_names(__name__, _HOMES)
+_public = lazy_names(__name__, _HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    return own_version() if name == "__version__" else _public(name)
 
 
 def __dir__() -> list[str]:

@@ -28,7 +28,7 @@ def parser() -> Parser:
         ("train-head photos --net resnet50 --cv 5 --out run", "features of a folder of photos, and a head on them"),
         ("predict run new-photos", "the classes of other photos"),
     )
-    top.add_argument("--version", action="version", version=f"layertap {own_version()}")
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_looking(commands)
     _add_extract(commands)
@@ -39,6 +39,13 @@ def parser() -> Parser:
     ramp.add(commands)
     _add_completion(commands)
     return top
+
+
+class _Version(argparse.Action):
+    """Print the version, which is looked up only now: that takes a while."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.exit(message=f"layertap {own_version()}\n")
 
 
 def _add_completion(commands: Commands[Parser]) -> None:
