@@ -13,13 +13,11 @@ Examples
 
 from __future__ import annotations
 
-from typing import Any
-
 from feature_cache.lazy_names import lazy_names
-from feature_cache.version import own_version
 
 # The module that each public name comes from.
 _HOMES = {
+    "__version__": "feature_cache.version",
     "Dataset": "transfer.data.datasets",
     "FeatureCache": "feature_cache.cache",
     "FeatureExtractor": "transfer.extraction.extractor",
@@ -39,12 +37,8 @@ _HOMES = {
     "train_head": "layertap.workflows.train_head",
 }
 
-__all__ = sorted([*_HOMES, "__version__"])
-_public = lazy_names(__name__, _HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    return own_version() if name == "__version__" else _public(name)
+__all__ = sorted(_HOMES)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

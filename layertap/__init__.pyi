@@ -2,6 +2,7 @@
 
 from feature_cache.cache import FeatureCache as FeatureCache
 from feature_cache.errors import LayertapError as LayertapError
+from feature_cache.version import __version__ as __version__
 from layertap.runs import Run as Run
 from layertap.runs import load_run as load_run
 from layertap.workflows.evaluate import evaluate as evaluate
@@ -17,5 +18,3 @@ from transfer.data.datasets import Dataset as Dataset
 from transfer.extraction.extractor import FeatureExtractor as FeatureExtractor
 from transfer.extraction.feature_set import FeatureSet as FeatureSet
 from transfer.nets.catalogue import Net as Net
-
-__version__: str

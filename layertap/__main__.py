@@ -1,8 +1,6 @@
 """``python -m layertap``, which is the command ``layertap``."""
 
-import sys
-
-from cli import main
+import runpy
 
 if __name__ == "__main__":
-    sys.exit(main())
+    runpy.run_module("cli", run_name="__main__")

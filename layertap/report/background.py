@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from feature_cache.process.lifeline import Lifeline, end_with, main_module_hidden, signals_blocked
+from layertap.report.style import picture
 from transfer.hardware import cores
 
 Drawing = Callable[..., None]  # it takes the file to write a PNG to, and the rest of its arguments
@@ -126,8 +127,6 @@ def _begin(line: Connection) -> None:
 
 def _warm_up() -> None:
     """Import what draws, and have it find its fonts."""
-    from layertap.report.style import picture  # in the other process alone
-
     with picture(io.BytesIO(), 1, 1, "") as figure:
         figure.subplots()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from feature_cache.version import own_version
+import layertap
 from layertap.commands.arguments import cache, fine_tune, heads, options, protocol, ramp, sweep, types
 from layertap.commands.arguments.parser import Parser, add_command
 
@@ -45,7 +45,8 @@ class _Version(argparse.Action):
     """Print the version, which is looked up only now: that takes a while."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.exit(message=f"layertap {own_version()}\n")
+        print(f"layertap {layertap.__version__}")
+        parser.exit()
 
 
 def _add_completion(commands: Commands[Parser]) -> None:

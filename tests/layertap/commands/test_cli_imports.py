@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,16 @@ def test_a_head_is_applied_without_what_draws_or_builds_nets(
 ) -> None:
     loaded_by(*TRAIN)
     assert loaded_by(*command).isdisjoint({"matplotlib", "skimage", "tifffile", "keras", "tensorflow", "openvino"})
+
+
+def test_the_package_is_the_command_and_its_version_is_looked_up_when_it_is_asked_for(tmp_path: Path) -> None:
+    def printed(*words: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert printed("-m", "layertap", "--version") == f"layertap {version('layertap')}"
+    assert printed("-m", "layertap", "nets") == printed("-m", "cli", "nets")
+    lookup = "import layertap, sys; before = 'importlib.metadata' in sys.modules; print(before, layertap.__version__)"
+    assert printed("-S", "-c", lookup).startswith("False")  # without site, which may import it for what is editable
