@@ -127,9 +127,9 @@ def identity_digests(
         digest of these pixels together with the way.
     """
     columns = [digests]
-    for spec in {spec.pixel_key: spec for spec in specs}.values():
+    for key, spec in {spec.pixel_key.encode(): spec for spec in specs}.items():
         pixels = pixel_digests(dataset, digests, spec, memo, progress)
-        keyed = b"".join(digest_bytes(spec.pixel_key.encode() + digest.tobytes()) for digest in pixels)
+        keyed = b"".join(digest_bytes(key + digest.tobytes()) for digest in pixels)
         columns.append(np.frombuffer(keyed, np.uint8).reshape(-1, DIGEST_BYTES))
     return np.stack(columns, axis=1)
 
