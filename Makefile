@@ -28,7 +28,7 @@ install: .venv/installed
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "This Python lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP_INSTALL) --editable '.[tensorflow,compression,parquet,onnx,dev,docs]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[tensorflow,photos,compression,parquet,onnx,dev,docs]'
 	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true  # some packages ship files for other versions
 	touch $@
 
@@ -46,7 +46,7 @@ install-jax: .venv-jax/installed
 # The same tests of nets and extraction where only JAX is installed.
 .venv-jax/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv-jax
-	.venv-jax/bin/python $(PIP_INSTALL) --editable '.[jax,compression,dev]'  # modules are compiled when they are used
+	.venv-jax/bin/python $(PIP_INSTALL) --editable '.[jax,photos,compression,dev]'  # modules are compiled when they are used
 	touch $@
 
 # They wait for XLA's compiler most of all. tests/test_backends.py turns its optimizations on again.

@@ -39,6 +39,7 @@ KERAS_MODULES = {
     "transfer/engines/keras_engine.py",
     "transfer/finetune/augment_layer.py",
     "transfer/finetune/network.py",
+    "transfer/nets/efficientnet_lite/net.py",
     "transfer/nets/glyphnet/net.py",
     "transfer/nets/glyphnet/train.py",
     "transfer/nets/loading.py",

@@ -30,9 +30,7 @@ def nets(args: argparse.Namespace) -> None:
 
 def layers(args: argparse.Namespace) -> None:
     net = tuned_net(args.net) or Net(args.net)
-    if not (net.is_file or net.weights_file):
-        net = net.without_weights()
-    backbone = FeatureRequest(net, size=args.size).build()
+    backbone = FeatureRequest(net.without_weights(), size=args.size).build()
     infos = table(backbone)
     above = classifier_table(backbone)
     if args.json:

@@ -28,7 +28,7 @@ class Backbone:
     size : (height, width), optional
         By default the net's own.
     top : bool
-        With the classifier (fully connected layers) of a ``keras.applications`` net.
+        With the classifier (fully connected layers), of a named net that has one.
     precision : {'float32', 'bfloat16', 'float16'}
         That layers compute in; below float32 by Keras's mixed precision, with float32 weights.
 
@@ -239,7 +239,7 @@ def backbone_for(
     """
     named = [layer for layer in layers if not _is_index(layer)]
     top = False
-    if net.info is not None and net.info.builder and any(layer != net.info.readout for layer in named):
+    if net.info is not None and net.info.has_classifier and any(layer != net.info.readout for layer in named):
         outline = net.without_weights()  # names are looked up before weights are fetched
         backbone = Backbone(outline, size, precision=precision)
         top = not all(layer in backbone.taps for layer in named)

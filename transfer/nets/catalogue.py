@@ -18,10 +18,10 @@ from feature_cache.files.checked import real_path
 from feature_cache.spec import LARGEST_SIZE, FeatureSpec
 from transfer.nets.files.keras_file import input_shape, read_net_file
 from transfer.nets.files.kinds import NET_SUFFIXES, not_taken
+from transfer.nets.own_weights import OWN_WEIGHTS
 
 LARGEST_NET = 16 * 2**30  # bytes
 RUN_FILES = WEIGHTS_FILE, NET_FILE = "net.weights.h5", "net.keras"  # of a fine-tuned net, in the folder of its run
-GLYPHNET_WEIGHTS = Path(__file__).parent / "glyphnet" / "weights.h5"
 LONGEST_SIDE = 2**15  # of an input, in pixels
 
 
@@ -32,7 +32,7 @@ class NetInfo:
     Attributes
     ----------
     builder : str
-        Its function in ``keras.applications``; empty for glyphnet.
+        Its function in ``keras.applications``; empty for nets that Layertap builds itself.
     size : int
         Customary input height and width, in pixels.
     min_size : int
@@ -50,6 +50,8 @@ class NetInfo:
         For one image of `size`, up to the readout (see `transfer.nets.costs`).
     pooling : str
         Customary pooling of the readout.
+    has_classifier : bool
+        Whether layers after the readout tell the classes apart that it was trained on.
     """
 
     name: str
@@ -62,6 +64,7 @@ class NetInfo:
     parameters: float
     gflops: float
     pooling: str = "avg"
+    has_classifier: bool = True
 
 
 # fmt: off
@@ -69,7 +72,9 @@ NETS: dict[str, NetInfo] = {
     info.name: info
     for info in (
         #       name, builder, size, smallest, preprocessing, readout, width, parameters, GFLOPs
-        NetInfo("glyphnet",         "",                 32, 16, "tf",    "block4_pool",           256,   1.17, 0.104),
+        NetInfo("glyphnet",         "",                 32, 16, "tf",    "block4_pool",           256,   1.17, 0.104,
+                has_classifier=False),
+        NetInfo("efficientnetlite0","",                224, 32, "none",  "top_activation",       1280,   3.41, 0.768),
         NetInfo("convnextbase",     "ConvNeXtBase",     224, 32, "none",  "layer_normalization",  1024,  87.57,  30.7),
         NetInfo("convnextlarge",    "ConvNeXtLarge",    224, 32, "none",  "layer_normalization",  1536, 196.23,  68.7),
         NetInfo("convnextsmall",    "ConvNeXtSmall",    224, 32, "none",  "layer_normalization",   768,  49.45,  17.4),
@@ -124,8 +129,8 @@ class Net:
     name : str
         One of `NETS`, or the path of a ``.keras`` or ``.h5`` file that holds a whole net.
     weights : str, optional
-        ``imagenet``, ``none`` for random ones, or the path of a weights file. By default ``imagenet``
-        for the nets of ``keras.applications``, and their own for glyphnet and files.
+        ``imagenet``, ``none`` for random ones, or the path of a weights file. By default ``imagenet``,
+        and their own for glyphnet and files.
     seed : int
         Of the random weights.
     preprocessing : str, optional
@@ -166,12 +171,19 @@ class Net:
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that the weights come from, if they come from one on this machine."""
-        if self.is_file:
+        """The file that the weights come from; None where they are random, or Keras fetches them.
+
+        Raises
+        ------
+        MissingDependency
+            When it comes in a package that is not installed.
+        """
+        if self.info is None:
             return Path(self.name)
         if self.weights not in (None, "imagenet", "none"):
             return Path(self.weights)
-        return GLYPHNET_WEIGHTS if self.name.lower() == "glyphnet" and self.weights is None else None
+        own = None if self.has_random_weights else OWN_WEIGHTS.get(self.info.name)
+        return own.path(self.info.name) if own else None
 
     @property
     def has_random_weights(self) -> bool:

