@@ -30,9 +30,11 @@ def extract(args: argparse.Namespace) -> None:
     # Inside the function: what computes features takes longer to import than the help takes to show.
     from layertap.workflows.extract import compute_missing
     from transfer.extraction.plan import plan
+    from transfer.nets.suggestion import remarks_on
 
     dataset, request, cache = shared.dataset(args), shared.request(args), shared.cache(args)
     if args.plan:
+        print_notes(remarks_on(request.net, dataset))
         _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
         return
     options = {name: getattr(args, name) for name in ("batch_size", "engine", "devices", "on_error", "compress")}

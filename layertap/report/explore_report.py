@@ -8,6 +8,7 @@ from typing import Any
 from layertap.units import size_text
 from transfer.data.copies.duplicates import Copies
 from transfer.data.survey import DatasetSurvey, summary
+from transfer.nets.suggestion import install_hint, suggested_net
 
 MOST_NAMED = 10
 
@@ -25,7 +26,8 @@ def report(surveys: Sequence[DatasetSurvey], copies: Copies) -> dict[str, Any]:
     Returns
     -------
     dict
-        See `transfer.data.survey.summary`; with the copies, and the leaks into the other data set.
+        See `transfer.data.survey.summary`; with the name of a net to begin with, the copies, and the leaks into the
+        other data set.
     """
     groups = _Groups(surveys)
     first = groups.first
@@ -36,6 +38,7 @@ def report(surveys: Sequence[DatasetSurvey], copies: Copies) -> dict[str, Any]:
     return {
         "data": surveys[0].dataset.name,
         **summary(surveys[0]),
+        "suggested_net": suggested_net(record.shape for record in surveys[0].records),
         "copies": {
             "exact": [groups.entry(group, 1.0) for group in within if group[1:]],
             "near": [groups.entry(pair, correlation) for *pair, correlation in copies.near if max(pair) < first],
@@ -114,6 +117,8 @@ def facts(report: dict[str, Any]) -> dict[str, str]:
         f"mean at {height} x {width}": _channels(report["mean"]),
         "standard deviation": _channels(report["std"]),
     }
+    net = report["suggested_net"]
+    facts["suggested net"] = f"{net}{install_hint(net)}"
     if report["animated"]:
         facts["of several pages"] = f"{report['animated']:,}, of which the first is used"
     return facts

@@ -23,6 +23,7 @@ from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
 from transfer.extraction.report import Report
 from transfer.extraction.writing import FeatureWriter, StageTimer
+from transfer.nets.suggestion import remarks_on
 from transfer.request import FeatureRequest, SharedNet
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -208,7 +209,7 @@ class _Extraction:
             peak=round(peak, 1),
             note=runner.note if runner else "",
             skipped=skipped,
-            remarks=self._remarks.lines(),
+            remarks=[*(remarks_on(self._request.net, self._dataset) if self._rows else ()), *self._remarks.lines()],
         )
 
 

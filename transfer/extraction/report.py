@@ -25,7 +25,7 @@ class Report:
     note : str
         Why another engine was used than the one that was chosen.
     remarks : list of str
-        Sentences about what decoding has guessed or left out.
+        Sentences: whether another net suits such images better, and what decoding has guessed or left out.
     """
 
     rows_total: int

@@ -173,3 +173,13 @@ def test_a_file_that_is_no_data_set_is_refused_by_all_commands(mistake: Callable
     for command in (("explore",), ("extract",), ("train-head", "--out", "run")):
         said = mistake(command[0], "net.keras", *command[1:])
         assert said.startswith("net.keras is neither a data set nor an image; give a folder, or ")
+
+
+def test_a_net_to_begin_with_is_suggested(main: Callable, data: Path, tmp_path: Path) -> None:
+    assert re.search(r"^suggested net +glyphnet$", main("explore", data).stdout, re.MULTILINE)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (300, 200), "green").save(tmp_path / "photos" / "lawn.jpg")
+    photos = main("explore", tmp_path / "photos")
+    assert re.search(r"^suggested net +efficientnetlite0", photos.stdout, re.MULTILINE)
+    plan = main("extract", tmp_path / "photos", "--plan")
+    assert re.match(r"note: these look like photographs, .*; choose --net efficientnetlite0[ .]", plan.stderr)
