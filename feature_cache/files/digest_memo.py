@@ -15,7 +15,6 @@ from feature_cache.keys import DIGEST_BYTES
 # A file changed this shortly before it was read may change again without a new time stamp.
 RACY_NANOSECONDS = 2_000_000_000
 
-
 FileStamp = tuple[str, int, int]  # absolute path, size in bytes, time of the last change in nanoseconds
 
 
@@ -60,17 +59,7 @@ class DigestMemo:
             for stamp, digest in digests.items()
             if now - stamp[2] > RACY_NANOSECONDS and _is_text(stamp[0])
         ]
-        if not settled:
-            return
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._opened() as store, store:
-                store.execute(
-                    "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INT, mtime INT, digest BLOB)"
-                )
-                store.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", settled)
-        except (sqlite3.Error, OSError, UnicodeError):
-            return
+        self._write("digests", "(path TEXT PRIMARY KEY, size INT, mtime INT, digest BLOB)", settled)
 
     def recall_pixels(self, pixel_key: str, digests: Iterable[bytes]) -> dict[bytes, bytes]:
         """The digests of pixels that have been remembered, by the digests of the images that they were decoded from.
@@ -93,17 +82,18 @@ class DigestMemo:
 
     def remember_pixels(self, pixel_key: str, pixels: Mapping[bytes, bytes]) -> None:
         """Remember the digests of pixels, by the digests of their images (see `recall_pixels`)."""
-        if not pixels:
+        columns = "(pixel_key TEXT, digest BLOB, pixels BLOB, PRIMARY KEY (pixel_key, digest)) WITHOUT ROWID"
+        self._write("pixels", columns, [(pixel_key, *pair) for pair in pixels.items()])
+
+    def _write(self, table: str, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Put rows into a table, which is created where it is missing; nothing is done where that cannot be."""
+        if not rows:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._opened() as store, store:
-                store.execute(
-                    "CREATE TABLE IF NOT EXISTS pixels "
-                    "(pixel_key TEXT, digest BLOB, pixels BLOB, PRIMARY KEY (pixel_key, digest)) WITHOUT ROWID"
-                )
-                rows = ((pixel_key, *pair) for pair in pixels.items())
-                store.executemany("INSERT OR REPLACE INTO pixels VALUES (?, ?, ?)", rows)
+                store.execute(f"CREATE TABLE IF NOT EXISTS {table} {columns}")
+                store.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
         except (sqlite3.Error, OSError, UnicodeError):
             return
 
