@@ -71,27 +71,19 @@ def project(features: Any, method: str = "pca", seed: int = 0, every: int = 1) -
 
 
 def feature_map(
-    file: File,
-    features: Any,
-    labels: Sequence[Any] | np.ndarray,
-    title: str,
-    method: str = "pca",
-    seed: int = 0,
-    every: int = 1,
+    file: File, projection: Projection, labels: Sequence[Any] | np.ndarray, title: str, seed: int = 0
 ) -> None:
     """Draw features in two dimensions, coloured by class; of more than 20 classes the 20 most frequent.
 
     Parameters
     ----------
-    labels : sequence of length n / every
-    features, method, seed, every
-        See `project`, and what it raises.
+    projection : Projection
+        See `project`.
+    labels : sequence of length n
+        The classes of all images, of which the projection may show a part.
+    seed : int
+        The seed of the order in which points are drawn.
     """
-    draw_map(file, project(features, method, seed, every), labels, title, seed)
-
-
-def draw_map(file: File, projection: Projection, labels: Sequence[Any] | np.ndarray, title: str, seed: int = 0) -> None:
-    """Draw the points of `project`, as `feature_map` does."""
     names = np.array([str(label) for label in labels])[projection.rows]
     counts = Counter(names.tolist())
     coloured = sorted(sorted(counts), key=lambda name: -counts[name])[:MOST_CLASSES]

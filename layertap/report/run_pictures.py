@@ -119,7 +119,7 @@ def map_of_features(features: Any, labels: np.ndarray, data: str, method: str, s
     seed : int
     """
     projection = maps.project(features, method, seed, views)
-    return draw(maps.draw_map, projection, labels, f"{data}: features", seed)
+    return draw(maps.feature_map, projection, labels, f"{data}: features", seed)
 
 
 def _scores(results: RunResults) -> Drawn:

@@ -76,7 +76,7 @@ def test_map_is_drawn(tmp_path: Path, n: int, k: int):
     features, member = rows(n, k=k)
     labels = [f"a class with quite a long name, number {number}" for number in member]
     with figures() as seen:
-        maps.feature_map(tmp_path / "map.png", features, labels, "data: net layer")
+        maps.feature_map(tmp_path / "map.png", maps.project(features), labels, "data: net layer")
     drawn(tmp_path / "map.png")
     (legend,) = seen[0].legends
     classes = len(set(labels))
@@ -88,7 +88,9 @@ def test_map_is_drawn(tmp_path: Path, n: int, k: int):
 def test_names_of_classes_are_text(tmp_path: Path):
     features, member = rows(60, k=len(AWKWARD))
     with figures() as seen:
-        maps.feature_map(tmp_path / "map.png", features, [AWKWARD[number] for number in member], AWKWARD[-1])
+        maps.feature_map(
+            tmp_path / "map.png", maps.project(features), [AWKWARD[number] for number in member], AWKWARD[-1]
+        )
     drawn(tmp_path / "map.png")
     assert len(seen[0].legends[0].texts) == len(set(member))
 
@@ -96,7 +98,7 @@ def test_names_of_classes_are_text(tmp_path: Path):
 def test_most_frequent_classes_have_colours(tmp_path: Path):
     labels = [f"{number:02d}" for number in range(30) for _ in range(number + 1)]
     with figures() as seen:
-        maps.feature_map(tmp_path / "map.png", rows(len(labels))[0], labels, "data")
+        maps.feature_map(tmp_path / "map.png", maps.project(rows(len(labels))[0]), labels, "data")
     names = [text.get_text() for text in seen[0].legends[0].texts]
     assert names == [*(f"{number:02d}" for number in range(10, 30)), "10 other classes"]
 
