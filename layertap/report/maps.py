@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, MissingDependency, unknown
-from heads.validation import as_rows
+from heads.validation import as_rows, finite
 from layertap.report.style import COLOURS, MARKERS, WIDTH, File, label, picture
 
 METHODS = ("pca", "umap")
@@ -59,7 +59,7 @@ def project(features: Any, method: str = "pca", seed: int = 0, every: int = 1) -
     InvalidChoice
         When there is no such method.
     BadData
-        When there are too few rows for it.
+        When there are too few rows for it, or features are infinite or not numbers.
     """
     require_method(method)
     reduce = _umap if method == "umap" else _pca
@@ -67,7 +67,8 @@ def project(features: Any, method: str = "pca", seed: int = 0, every: int = 1) -
     rows = np.arange(n)
     if n > MOST_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(n, MOST_ROWS, replace=False))
-    return Projection(rows, *reduce(as_rows(features[rows * every]).astype(np.float32), seed))
+    with finite(features):
+        return Projection(rows, *reduce(as_rows(features[rows * every]).astype(np.float32), seed))
 
 
 def feature_map(
