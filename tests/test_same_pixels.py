@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 import cli
 from feature_cache import FeatureCache
 from layertap.ramp.kit import random_order
-from layertap.report import panels
+from layertap.report import background, panels
 from transfer.data.datasets import Dataset, load
 from transfer.data.images import ArraySource, read_pixels
 from transfer.export.model_input import read_for_model
@@ -174,6 +174,8 @@ def test_features_pictures_kits_and_exports_agree(
 
     drawn = panels.mistakes
     monkeypatch.setattr(panels, "mistakes", note)
+    background.stop()
+    monkeypatch.setattr(background, "cores", lambda: [0])  # pictures are then drawn in this process
     net = ("--net", "pixels.keras", "--layer", "pixels", "--pool", "flatten", "--size", f"{size[0]}x{size[1]}")
     run("extract", "photos", *net, "--quiet")
     # Nearly all are mistaken: what looks like an image is of the other class.
