@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import math
+import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -28,6 +29,15 @@ _ORDER = {
     "predict": ("steps", "callbacks"),
     "evaluate": ("steps", "callbacks"),
 }
+
+
+def let_nets_take_channels_first() -> None:
+    """Let TensorFlow train nets of which images have their channels first, on every processor.
+
+    TensorFlow's own convolutions cannot do so on a CPU. Those of oneDNN can, and are the default on recent processors
+    only. To be called before TensorFlow is imported; what the user has set in ``TF_ENABLE_ONEDNN_OPTS`` is kept.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def translate() -> None:

@@ -251,6 +251,7 @@ def main(argv: list[str]) -> int:
 
 def _run(kit: Kit, args: argparse.Namespace) -> dict[str, Any]:
     """Train and score a submission."""
+    old_keras.let_nets_take_channels_first()
     import_quietly("tensorflow")  # it prints messages, whatever TF_CPP_MIN_LOG_LEVEL is
     if args.old_keras:
         old_keras.translate()

@@ -174,8 +174,9 @@ def test_old_calls_work_once_translated():
     # In a process of its own, since Keras stays changed.
     script = """
 import importlib
+from layertap.ramp.trials.old_keras import let_nets_take_channels_first, translate
+let_nets_take_channels_first()
 import numpy as np, keras
-from layertap.ramp.trials.old_keras import translate
 from layertap.ramp.trials.keras2_compat import BACKEND, CALLS, MODULES
 for module in MODULES:  # these are gone, indeed
     try:
