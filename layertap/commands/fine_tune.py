@@ -132,13 +132,16 @@ def _print_trainings(tuned: FineTuned) -> None:
 def _print_net(tuned: FineTuned, out: str) -> None:
     """Print how long the net in the run was trained, and on which images."""
     images = "all images but those of the test" if "test" in tuned.metrics else "all images"
-    if len(tuned.metrics["folds"]) == 1:
+    if len(tuned.metrics["trainings"]) == 1:
         images = "the training images of the split"
     if tuned.epochs:
         epochs = "1 epoch" if tuned.epochs == 1 else f"{tuned.epochs} epochs"
         print(f"\nThe net in {out} was trained for {epochs} on {images}.")
     else:
-        print(f"\nNo epoch was clearly better than the head as it was: {out} holds that, and the net as it came.")
+        print(
+            f"\nNo epoch was clearly better than the head as it was: {out} holds the net as it came, and that head, "
+            f"fitted on {images}."
+        )
 
 
 def _print_model(tuned: FineTuned, out: str) -> None:

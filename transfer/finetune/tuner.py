@@ -115,7 +115,7 @@ class FineTuner:
         self.on_epoch = on_epoch
         self.stopping = stopping
 
-    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
+    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None, *, epochs: int | None = None) -> Self:
         """Train the network, or go on where a checkpoint was written.
 
         Parameters
@@ -126,6 +126,9 @@ class FineTuner:
             The labels.
         groups : ndarray of shape (n * views,), optional
             Equal for rows that stay on one side of every split.
+        epochs : int, optional
+            The number of epochs, where it is known: no image is held out to choose it. With 0 the probe is fitted on
+            all images.
 
         Raises
         ------
@@ -140,7 +143,7 @@ class FineTuner:
         self.classes_, target = np.unique(labels, return_inverse=True)
         self._require_classes()
         groups = np.arange(len(labels)) if groups is None else groups[:: self.views]
-        key = self._key(X, labels, groups)
+        key = self._key(X, labels, groups, epochs)
         file = self.folder / f"{key}.npz" if self.folder else None
         state = (checkpoint.read(file, key) if file else None) or State()
 
@@ -148,7 +151,8 @@ class FineTuner:
             if file:
                 checkpoint.write(file, key, state)
 
-        self._complete(_Training(self, X, target, groups, state, write), state, target, groups)
+        inner = self.split(target, self.recipe.inner, self.recipe.seed, groups) if epochs is None else None
+        self._complete(_Training(self, X, target, groups, state, write), inner, epochs)
         self.network.weights = state.best
         self.stages_, self.epochs_, self.seconds_ = state.stages, state.epochs, state.seconds
         return self
@@ -163,16 +167,15 @@ class FineTuner:
                 "some that can be read, in the training part of every split."
             )
 
-    def _complete(self, training: _Training, state: State, target: np.ndarray, groups: np.ndarray) -> None:
-        """Choose the number of epochs, then train for so many, as far as `state` does not hold that already."""
-        images = np.arange(len(target))
-        inner = self.split(target, self.recipe.inner, self.recipe.seed, groups)
+    def _complete(self, training: _Training, inner: tuple[np.ndarray, np.ndarray] | None, epochs: int | None) -> None:
+        """Choose the number of epochs, then train for so many, as far as the state does not hold that already."""
+        state, images = training.state, np.arange(len(training.target))
         if state.stage == 0:
             if inner is None:
-                state.epochs = self.recipe.epochs
+                state.epochs = self.recipe.epochs if epochs is None else epochs
             else:
                 training.train(*inner, self.recipe.epochs)
-                training.choose(groups[inner[1]])
+                training.choose(training.groups[inner[1]])
             state.stage, state.epoch, state.step, state.weights, state.optimizer = 1, 0, 0, (), ()
         if state.stage == 1:
             if inner is None or self.recipe.refit:
@@ -191,13 +194,13 @@ class FineTuner:
         parts = [self.network.logits(X[rows[start : start + size]]) for start in range(0, len(rows), size)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes_)), np.float32)
 
-    def _key(self, X: Any, labels: np.ndarray, groups: np.ndarray) -> str:
+    def _key(self, X: Any, labels: np.ndarray, groups: np.ndarray, epochs: int | None) -> str:
         """A digest of all that the result of a training depends on."""
         state = hashlib.sha256()
         digests, views = X.keys()
         cut = self.network.cut
         parts: list[Any] = [own_version(), keras_backend(), version("keras"), self.key, self.recipe.as_dict()]
-        parts += [cut.layers, cut.trained, self.views, labels.astype(str).tolist()]
+        parts += [epochs, cut.layers, cut.trained, self.views, labels.astype(str).tolist()]
         state.update(json.dumps(parts, sort_keys=True).encode())
         for array in (digests, views, groups):
             state.update(np.ascontiguousarray(array).tobytes())
@@ -243,14 +246,14 @@ class _Training:
         self._network = tuner.network
         self._recipe = tuner.recipe
         self._X = X
-        self._target = target
-        self._groups = groups
-        self._state = state
+        self.target = target
+        self.groups = groups
+        self.state = state
         self._saved = self._counted = time.monotonic()
 
     def train(self, images: np.ndarray, held_out: np.ndarray, epochs: int) -> None:
         """Train on `images` for `epochs` epochs or, where other images are held out, until their loss rises."""
-        state, recipe = self._state, self._recipe
+        state, recipe = self.state, self._recipe
         steps = -(-len(images) // recipe.batch_size)
         if len(state.weights):
             self._network.weights, self._network.optimizer = state.weights, state.optimizer
@@ -277,15 +280,15 @@ class _Training:
         """Raise BadData when the loss of a step is not a finite number."""
         if not math.isfinite(loss):
             raise BadData(
-                f"the loss became NaN or infinite in epoch {self._state.epoch + 1}, step {self._state.step + 1}; lower "
+                f"the loss became NaN or infinite in epoch {self.state.epoch + 1}, step {self.state.step + 1}; lower "
                 f"`learning_rate`, which is {self._recipe.learning_rate:g}, or `clip`."
             )
 
     def _begin(self, images: np.ndarray, held_out: np.ndarray) -> None:
         """Start from the probe, and judge it where images are held out."""
-        tuner, state = self._tuner, self._state
+        tuner, state = self._tuner, self.state
         rows = (images[:, None] * tuner.views + np.arange(tuner.views)).reshape(-1)
-        labels, groups = tuner.classes_[self._target[images]], self._groups[images]
+        labels, groups = tuner.classes_[self.target[images]], self.groups[images]
         repeated = (np.repeat(values, tuner.views) for values in (labels, groups))
         self._network.reset(*tuner.probe(*self._X.keys(rows), *repeated))
         state.stages[state.stage] = []
@@ -300,13 +303,13 @@ class _Training:
         """
         if not len(held_out):
             return {}
-        state, truth = self._state, self._target[held_out]
+        state, truth = self.state, self.target[held_out]
         logits = self._tuner._logits(self._X, held_out * self._tuner.views).astype(np.float64)
         losses = -log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
         loss = float(losses.mean())
         if loss < state.least:
             state.least, state.losses_of_best = loss, losses.tolist()
-        if not exceeds_its_error(losses - state.losses_of_best, self._groups[held_out]):
+        if not exceeds_its_error(losses - state.losses_of_best, self.groups[held_out]):
             state.epochs, state.best = state.epoch, () if self._recipe.refit else self._network.weights
         if state.epoch == 0:
             state.probe, state.losses_of_probe = state.best, state.losses_of_best
@@ -314,18 +317,18 @@ class _Training:
 
     def choose(self, groups: np.ndarray) -> None:
         """Return to the probe unless the best epoch is better than it by more than the standard error."""
-        state = self._state
+        state = self.state
         if not exceeds_its_error(np.subtract(state.losses_of_probe, state.losses_of_best), groups):
             state.epochs, state.best = 0, state.probe
         state.probe, state.losses_of_best, state.losses_of_probe = (), [], []
 
     def _batches(self, images: np.ndarray, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The rest of the epoch, read ahead in a thread; the order depends on the seed and the epoch alone."""
-        state, views, size = self._state, self._tuner.views, self._recipe.batch_size
+        state, views, size = self.state, self._tuner.views, self._recipe.batch_size
         rng = np.random.default_rng([self._recipe.seed, state.stage, state.epoch])
         order = rng.permutation(images)
         rows = order * views + rng.integers(views, size=len(order))
-        targets = np.eye(len(self._tuner.classes_), dtype=np.float32)[self._target[order]]
+        targets = np.eye(len(self._tuner.classes_), dtype=np.float32)[self.target[order]]
 
         def read(step: int) -> tuple[np.ndarray, np.ndarray]:
             part = slice(step * size, (step + 1) * size)
@@ -351,11 +354,11 @@ class _Training:
 
     def _update_weights(self) -> None:
         """Copy the present weights, and the variables of the optimizer, to the state."""
-        self._state.weights, self._state.optimizer = self._network.weights, self._network.optimizer
+        self.state.weights, self.state.optimizer = self._network.weights, self._network.optimizer
 
     def save(self) -> None:
         """Write a checkpoint."""
         now = time.monotonic()
-        self._state.seconds += now - self._counted
+        self.state.seconds += now - self._counted
         self._saved = self._counted = now
         self._write()

@@ -39,8 +39,8 @@ class TrainingRows:
         Equal for images that stay on one side of every split.
     splits : list of (train, held out)
         Positions of images.
-    fitted : ndarray of int
-        The positions of the images that the splits are made of.
+    kept : ndarray of int
+        The positions of the images that the net which is kept is trained on.
     test : ndarray of int
         The positions of the images that are scored once, in the end; there may be none.
     identities : ndarray of shape (n, k, 16), uint8
@@ -57,7 +57,7 @@ class TrainingRows:
     protocol: Protocol
     groups: np.ndarray
     splits: list[Split]
-    fitted: np.ndarray
+    kept: np.ndarray
     test: np.ndarray
     identities: np.ndarray
     seen: frozenset[bytes]
@@ -67,7 +67,7 @@ class TrainingRows:
     @property
     def trained_on(self) -> np.ndarray:
         """The identities of the images that the net which is kept was trained on, of shape (m, k, 16), uint8."""
-        return self.identities[self.splits[0][0] if len(self.splits) == 1 else self.fitted]
+        return self.identities[self.kept]
 
 
 def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRows:
@@ -93,15 +93,16 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
         [plain] = features.features.values()
         rows: Any = PixelRows(features.dataset, plan.start.request, plain.keys()[0])
     else:
-        kept, more = _extracted(plan, features.dataset, plan.prefix, progress)
+        prefix, more = _extracted(plan, features.dataset, plan.prefix, progress)
         notes += more
-        parts = list(kept.features.values())
+        parts = list(prefix.features.values())
         rows = parts[0] if len(parts) == 1 else Joined(parts)
     labels, options = require_labels(features.dataset), plan.settings.protocol
     protocol = options.protocol(features.dataset)
     copies = find_copies(features, options.together, labels, progress)
     groups = options.split_groups(features.dataset, copies.groups)
     splits, fitted, test = protocol.divide(labels, groups)
+    kept = fitted if len(splits) > 1 or plan.settings.recipe.refit else splits[0][0]
     seen = runs.seen_by([plan.start.request.net])
     identities = identify(features, progress)
     return TrainingRows(
@@ -111,7 +112,7 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
         protocol,
         groups,
         splits,
-        fitted,
+        kept,
         test,
         identities,
         seen,

@@ -107,7 +107,7 @@ def _write(plan: Plan, data: TrainingRows, trainings: Trainings, name: str) -> F
         request = replace(plan.start.probe_request, precision="float32", net=net)
         config = _config(plan, data, request, head, trainings, name)
         runs.write(folder, head, config, metrics, images, net_images=images if tuner.epochs_ else data.seen)
-        plots.training_curves(folder / TRAINING, tuner.stages_, f"{name}: {plan.start.request.net.name}")
+        plots.training_curves(folder / TRAINING, trainings.stages, f"{name}: {plan.start.request.net.name}")
         _illustrate(folder, data, trainings, metrics, config)
         runs.write_skipped(folder, data.features.skipped)
         _require_same(folder, plan, data)

@@ -27,8 +27,8 @@ class Trainings:
     evaluation : Evaluation
         The scores on the images that were held out.
     trainings : list of dict
-        For each training its ``epochs``, its ``seconds`` and its ``stages`` (see `FineTuner`). The last one gave the
-        net that is kept.
+        For each training its ``epochs``, its ``seconds`` and its ``stages`` (see `FineTuner`): one for each split, and
+        one on all images unless the recipe says otherwise. The last one gave the net that is kept.
     test : dict or None
         The scores on the images of the test, if there are any.
     """
@@ -36,6 +36,12 @@ class Trainings:
     evaluation: Evaluation
     trainings: list[dict[str, Any]]
     test: dict[str, Any] | None
+
+    @property
+    def stages(self) -> list[list[dict[str, Any]]]:
+        """The epochs in which their number was chosen for the net that is kept, and those that it was trained for."""
+        choices = [training["stages"][0] for training in self.trainings if training["stages"][0]]
+        return [choices[-1] if choices else [], self.trainings[-1]["stages"][1]]
 
 
 class _Recorder:
@@ -46,6 +52,13 @@ class _Recorder:
     tuner : FineTuner
     begin : callable
         It is called before each training.
+
+    Attributes
+    ----------
+    epochs : int or None
+        The number of epochs of the next training; None where it is to be chosen.
+    trainings : list of dict
+        See `Trainings`.
     """
 
     reads_batches = reads_keys = True
@@ -53,12 +66,13 @@ class _Recorder:
     def __init__(self, tuner: FineTuner, begin: Callable[[], None]) -> None:
         self.tuner = tuner
         self.begin = begin
+        self.epochs: int | None = None
         self.trainings: list[dict[str, Any]] = []
 
     def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> FineTuner:
         """Train the network (see `FineTuner.fit`)."""
         self.begin()
-        tuner = self.tuner.fit(X, y, groups)
+        tuner = self.tuner.fit(X, y, groups, epochs=self.epochs)
         self.trainings.append({"epochs": tuner.epochs_, "seconds": tuner.seconds_, "stages": tuner.stages_})
         return tuner
 
@@ -71,7 +85,9 @@ def train(
 ) -> Trainings:
     """Train the network on each split, and leave it as it is kept.
 
-    With one split, the network of that split is kept. With several, one more is trained on all images but the test's.
+    The network that is kept is trained on all images but the test's: for as many epochs as were chosen on the split,
+    or, where there are several splits, as are chosen anew. With one split and a recipe without `refit` the network of
+    that split is kept.
 
     Parameters
     ----------
@@ -104,15 +120,17 @@ def train(
 
 
 def _train_on_splits(recorder: _Recorder, data: TrainingRows, views: Views) -> Trainings:
-    """Train and judge the network on each split, then on all images where there are several splits."""
+    """Train and judge the network on each split, then train it on all images."""
     head: Any = lambda: recorder  # noqa: E731  # `evaluate` makes a head for each split
     tuner: Any = recorder.tuner
     evaluation = evaluate({"fine-tuned": data.rows}, data.labels, data.groups, data.splits, head, views=views)
     trainings = recorder.trainings
     for fold, training in zip(evaluation.folds, trainings, strict=True):  # it may have begun in another process
         fold["train"]["fit_seconds"] = fold["valid"]["fit_seconds"] = training["seconds"]
-    if len(data.splits) > 1:
-        views.fit(head(), data.rows, data.labels, data.fitted, data.groups)
+    if len(data.splits) == 1:
+        recorder.epochs = tuner.epochs_
+    if data.kept is not data.splits[0][0]:
+        views.fit(head(), data.rows, data.labels, data.kept, data.groups)
     if not len(data.test):
         return Trainings(evaluation, trainings, None)
     start = time.perf_counter()

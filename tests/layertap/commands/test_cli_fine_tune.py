@@ -118,7 +118,7 @@ def test_images_that_the_net_has_seen_are_told_where_they_are_held_out(main: Cal
 
     held_out = "warning: the net was trained on {} of the {} images held out: their scores say little."
     layer = ("--layer", "block3_pool")
-    tuning = ("fine-tune", "data", *layer, *BLOCK, *SHORT, "--inner", "0")
+    tuning = ("fine-tune", "data", *layer, *BLOCK, *SHORT, "--inner", "0", "--no-refit")
     assert warnings(*tuning, "--out", "half", "--valid", "0.5") == []
     assert warnings(*tuning, "--net", "half", "--out", "other", "--valid", "0.5") == []  # the same split
     assert warnings(*tuning, "--net", "half", "--out", "again", "--cv", "2") == [held_out.format(16, 32)]
@@ -154,8 +154,13 @@ def test_a_net_that_stayed_as_it_came_has_seen_nothing(
     report = run(main, "fine-tune", "data", *more, *BLOCK, *SHORT, "--out", "same")
     assert report["trainings"][-1]["epochs"] == 0
     said = main("fine-tune", "data", *more, *BLOCK, *SHORT, "--out", "again").stdout.splitlines()
-    told = "No epoch was clearly better than the head as it was: again holds that, and the net as it came."
+    told = "No epoch was clearly better than the head as it was: again holds the net as it came, and that head, "
+    told += "fitted on all images."
     assert told in said and "None" not in said
+    run(main, "train-head", "data", *more, "--head", "ridge", "--out", "start")
+    start, same = (run(main, "predict", name, "data")["predictions"] for name in ("start", "same"))
+    for one, other in zip(start, same, strict=True):
+        assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-5)
     assert main("extract", "data", "--net", "same", *more).status == 0
     assert main("train-head", "data", "--net", "same", *more, "--out", "second").stderr == ""
 
