@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import run_command
 from PIL import Image
 from rampwf.prediction_types import make_multiclass
 from rampwf.score_types import NegativeLogLikelihood
@@ -108,14 +109,12 @@ def add(kit: Path, name: str, classifier: str, preprocessor: str = IDENTITY) -> 
 
 
 def ramp(command: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli", "ramp", command, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **environment},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    """Run ``layertap ramp``: in a forked process, unless variables are given that Python reads when it starts."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **environment}
+    if not environment:
+        return run_command("ramp", command, *arguments, cwd=ROOT, env=env)
+    command_line = [sys.executable, "-m", "cli", "ramp", command, *map(str, arguments)]
+    return subprocess.run(command_line, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def ramp_test(kit: Path, *arguments: str) -> str:
@@ -452,7 +451,8 @@ def test_sigterm_ends_the_submission_too_and_leaves_nothing(tmp_path: Path):
     started = f"import os\nimport time\n\n{note}\n"
     classifier.write_text(started + "time.sleep(60)\n")
     command = [sys.executable, "-m", "cli", "ramp", "test", str(kit)]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}  # no __pycache__ either
+    process = subprocess.Popen(command, env=environment, cwd=ROOT)
     deadline = time.monotonic() + 60
     while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
