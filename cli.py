@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from feature_cache.errors import LayertapError
 from feature_cache.process.keras_import import missing_backend
+from feature_cache.process.sklearn_import import light_imports
 from layertap import flags
 from layertap.commands.arguments import commands
 from layertap.commands.terminal import streams
@@ -53,7 +54,8 @@ def _run(argv: Sequence[str] | None) -> int:
             stream.reconfigure(errors="backslashreplace")
     flags.use(args.parser)
     module, function = args.command.split(":")
-    return getattr(importlib.import_module(module), function)(args) or 0
+    with light_imports():
+        return getattr(importlib.import_module(module), function)(args) or 0
 
 
 def _joined(words: Sequence[str]) -> list[str]:

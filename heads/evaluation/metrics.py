@@ -187,6 +187,7 @@ def per_class(classes: np.ndarray, labels: np.ndarray, predicted: np.ndarray) ->
     Parameters
     ----------
     classes : ndarray of shape (k,)
+        In sorted order.
     labels, predicted : ndarray of shape (n,)
         The true and the predicted classes. Rows with a label outside `classes` lower the precision of the class that is
         predicted for them.
@@ -198,21 +199,24 @@ def per_class(classes: np.ndarray, labels: np.ndarray, predicted: np.ndarray) ->
         ``recall``, the share of the rows of this class that are predicted right; ``f1``, their harmonic mean; and
         ``support``, the number of its rows. A share of no rows is None.
     """
-    from sklearn.metrics import precision_recall_fscore_support  # heavy, and not needed where nothing is scored
-
-    *shares, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
-    rows = zip(
-        classes.tolist(), *[[_or_none(value) for value in share] for share in shares], support.tolist(), strict=True
-    )
-    return [dict(zip(("class", "precision", "recall", "f1", "support"), row, strict=True)) for row in rows]
+    (true, known), (said, possible) = _columns(classes, labels), _columns(classes, predicted)
+    right = true[known & possible & (true == said)]
+    counts = (np.bincount(columns, minlength=len(classes)) for columns in (right, said[possible], true[known]))
+    return _shares(classes.tolist(), *counts)
 
 
 def per_label(labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
     """The scores of each of several labels, as of `per_class`; truth and predictions have the shape (n, k), bool."""
-    right, positives, support = (truth & predicted).sum(0), predicted.sum(0), truth.sum(0)
+    return _shares(labels, (truth & predicted).sum(0), predicted.sum(0), truth.sum(0))
+
+
+def _shares(
+    names: Sequence[Any], right: np.ndarray, positives: np.ndarray, support: np.ndarray
+) -> list[dict[str, Any]]:
+    """The shares that `per_class` describes, from the numbers of right predictions, of predictions and of rows."""
     with np.errstate(invalid="ignore"):
         shares = [right / positives, right / support, 2 * right / (positives + support)]
-    rows = zip(labels, *[[_or_none(value) for value in share] for share in shares], support.tolist(), strict=True)
+    rows = zip(names, *[[_or_none(value) for value in share] for share in shares], support.tolist(), strict=True)
     return [dict(zip(("class", "precision", "recall", "f1", "support"), row, strict=True)) for row in rows]
 
 
@@ -245,7 +249,7 @@ def score_regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]
         constant, 1 if it is predicted exactly and 0 otherwise. Each is the mean over the k columns. ``n`` is the number
         of rows.
     """
-    from sklearn import metrics  # heavy, see `per_class`
+    from sklearn import metrics  # slow to load, and not needed where nothing is scored
 
     return {
         "rmse": float(metrics.root_mean_squared_error(truth, predicted)),
@@ -272,7 +276,7 @@ def score_multilabel(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, 
         mean over the labels that occur; ``nll``, the mean log-loss over rows and labels; and ``n``, the number of rows.
         A mean over no labels is None.
     """
-    from sklearn.metrics import average_precision_score  # heavy, see `per_class`
+    from sklearn.metrics import average_precision_score  # slow to load, see `score_regression`
 
     truth = np.asarray(truth, bool)
     predicted = probabilities > 0.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
@@ -161,6 +160,8 @@ def _temperature(logits: np.ndarray, member: np.ndarray) -> float:
         # The exponents are at most 0, and each row has a 0: nothing overflows, and no logarithm of 0 is taken.
         slope = np.exp(-logarithm)
         return float(np.log(np.exp(below * slope).sum(1)).mean() - slope * of_truth)
+
+    from scipy.optimize import minimize_scalar  # slow to load, and not needed for predictions
 
     best = minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(best.x))

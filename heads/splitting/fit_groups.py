@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length, has_fit_parameter
 
 from feature_cache.errors import BadData
-from heads.splitting.splits import Split, hold_out
+from heads.splitting.splits import Split, hold_out, stratified
 
 
 def encode_groups(groups: Any, targets: np.ndarray) -> np.ndarray | None:
@@ -79,5 +78,4 @@ def inner_split(target: np.ndarray, share: float, seed: int, groups: np.ndarray 
     count = max(len(counts), round(share * len(target)))
     if counts.min() < 2 or len(target) - count < len(counts):
         return None
-    train, held_out = train_test_split(np.arange(len(target)), test_size=count, stratify=target, random_state=seed)
-    return train, held_out
+    return stratified(target, count, seed)

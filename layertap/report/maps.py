@@ -117,15 +117,15 @@ def feature_map(
 
 
 def _pca(rows: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
-    from sklearn.decomposition import PCA
+    from sklearn.utils.extmath import randomized_svd  # scikit-learn is slow to load
 
     centred = rows - rows.mean(0)
     variance = float(np.square(centred, dtype=np.float64).sum())
     points, shares = np.zeros((len(rows), 2)), [0.0, 0.0]
     if variance:
         count = min(2, *rows.shape)
-        pca = PCA(count, svd_solver="randomized", random_state=seed)
-        points[:, :count] = pca.fit_transform(centred)
+        _, _, axes = randomized_svd(centred, count, random_state=seed)
+        points[:, :count] = centred @ axes.T
         shares[:count] = (points[:, :count].astype(np.float64) ** 2).sum(0) / variance
     first, second = (f"component {number}: {share:.0%} of the variance" for number, share in enumerate(shares, 1))
     return points, (first, second)

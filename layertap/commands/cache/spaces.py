@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures, printable
+from heads.evaluation.protocol import Protocol
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import Progress, print_json, print_table, shape_text, size_text
 from layertap.flags import with_flags
@@ -219,7 +220,6 @@ def _linear_head(
     args: argparse.Namespace, cache: FeatureCache, dataset: Dataset, space: Space, shrunk: Shrunk
 ) -> dict[str, Any]:
     """Cross-validated scores of a logistic head on the full and on the shrunk features of labelled images."""
-    from heads.evaluation.protocol import Protocol
     from heads.evaluation.training import train
     from transfer.data.datasets import require_labels
     from transfer.extraction.lookup import rows_of

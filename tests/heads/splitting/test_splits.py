@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
 from feature_cache.errors import BadData, InvalidChoice
-from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold
+from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold, stratified
 
 LABELS = np.array(["ant"] * 20 + ["bee"] * 12 + ["cicada"] * 8)[np.random.default_rng(5).permutation(40)]
 DISTINCT = np.arange(40)
@@ -203,3 +204,14 @@ def test_inner_folds_refuse_a_class_of_one_image():
         "choosing among training images needs at least 2 distinct images of each class; 'b' has 1: "
         "name one layer, without `grid` or `calibrate`."
     )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_are_held_out_as_scikit_learn_does(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    k = int(random.integers(1, 9))
+    labels = random.permutation(np.repeat([f"class {i}" for i in range(k)], random.integers(2, 30, k)))
+    held = int(random.integers(k, len(labels) - k + 1))
+    theirs = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=seed)
+    for ours, its in zip(stratified(labels, held, seed), theirs, strict=True):
+        np.testing.assert_array_equal(ours, its)
