@@ -56,8 +56,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     inner : float
         The share of the rows on which settings are scored, from 0 to below 1. On 52 problems the chosen heads fell
         behind the best of the grid by 0.08 points of accuracy with a quarter, by 0.12 with 0.15, and by 0.10 with a
-        half. If a class has a single row, or group of rows, none are held out: the middle strength is taken, and the
-        rate with the lowest loss on all rows.
+        half. The only row, or group of rows, of a class is not held out. If all classes are so small, the middle
+        strength is taken, and the rate with the lowest loss on all rows.
     batch_size : int
         The number of rows of a step of gradient descent.
     seed : int

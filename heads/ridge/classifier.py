@@ -15,6 +15,9 @@ from heads.ridge.chunks import RowChunks
 from heads.ridge.path import solve
 from heads.splitting.fit_groups import encode_groups
 
+# With one row of each class, and five kinds of features of digits and drawings, the mean log-loss was 1.62 for a gap of
+# 3, 1.61 for 5, 1.76 for 7 and 2.13 for 10.
+GAP = 5.0
 TEMPERATURES = 1e-3, 1e3  # the range of temperatures; decision values are between about -1 and 1
 
 
@@ -25,8 +28,9 @@ class RidgeHead(ClassifierMixin, RidgeBase):
     with the smallest mean squared leave-one-out error is chosen (see `heads.ridge.path`). Probabilities are the softmax
     of the decision values divided by a temperature, which minimises the log-loss of the leave-one-out decision values
     at that strength (temperature scaling: Guo et al., "On calibration of modern neural networks", 2017), so no row has
-    to be held out for it. Rows of one group are left out together, for both choices (see `heads.ridge.groups`). With a
-    single row of each class, a fit without the row does not know its class, and all probabilities are nearly the same.
+    to be held out for it. Rows of one group are left out together, for both choices (see `heads.ridge.groups`). A fit
+    without the only row of a class does not know the class, so such rows have no part in the choice of the temperature.
+    If all rows are of this kind, the logits of the training rows are `GAP` higher for the true class than for others.
 
     Features from a cache are never in memory as a whole: `fit` reads them three times in chunks (four times where there
     are fewer rows than features). It needs memory for a few matrices of shape (d, d), or (n, n) if that is smaller, and
@@ -96,11 +100,16 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         targets = np.where(member[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
         if len(self.classes_) == 2:
             targets = targets[:, 1:]
-        path = solve(RowChunks(X, encode_groups(groups, y)), targets, alphas, scale=scale)
+        groups = encode_groups(groups, y)
+        path = solve(RowChunks(X, groups), targets, alphas, scale=scale)
         self.coef_, self.intercept_ = path.coef, path.intercept
         self.alphas_, self.loo_errors_ = path.alphas, path.errors
         self.alpha_ = float(path.alphas[path.best])
-        self.temperature_ = _temperature(_logits(path.loo_predictions), member)
+        judged = _several(member, groups)
+        if judged.any():
+            self.temperature_ = _temperature(_logits(path.loo_predictions)[judged], member[judged])
+        else:
+            self.temperature_ = _gap(_logits(self._values(X)), member) / GAP
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -138,6 +147,20 @@ class RidgeHead(ClassifierMixin, RidgeBase):
 def _logits(values: np.ndarray) -> np.ndarray:
     """Decision values with a column for each class; of two classes the first has 0, the second the decision value."""
     return np.hstack([np.zeros_like(values), values]) if values.shape[1] == 1 else values
+
+
+def _several(member: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Whether the class of each row has further rows, of another group where there are several: shape (n,)."""
+    apart = np.arange(len(member)) if groups is None or not groups.any() else groups
+    first = np.unique([member, apart], axis=1, return_index=True)[1]
+    return np.bincount(member[first])[member] > 1
+
+
+def _gap(logits: np.ndarray, member: np.ndarray) -> float:
+    """How much higher the logit of the true class is than the mean of the others, on average; 1 where it is not."""
+    classes = logits.shape[1]
+    gap = float((logits[np.arange(len(logits)), member] * classes - logits.sum(1)).mean() / (classes - 1))
+    return gap if gap > 0 else 1.0
 
 
 def _temperature(logits: np.ndarray, member: np.ndarray) -> float:

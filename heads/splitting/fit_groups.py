@@ -48,7 +48,8 @@ def fit_params(estimator: Any, groups: np.ndarray | None) -> dict[str, np.ndarra
 def inner_split(target: np.ndarray, share: float, seed: int, groups: np.ndarray | None = None) -> Split | None:
     """A stratified split of the training rows, by which a head chooses its settings or its number of epochs.
 
-    At least one row of each class is held out, unless a group has rows of several classes.
+    At least one row of each class is held out, unless a group has rows of several classes. The only row, or group, of a
+    class is for training.
 
     Parameters
     ----------
@@ -63,18 +64,23 @@ def inner_split(target: np.ndarray, share: float, seed: int, groups: np.ndarray 
     -------
     tuple of ndarray, or None
         Positions of the rows to train on, and of those held out. None where `share` is 0, or where there are too few
-        rows, or groups, for every class to be on both sides.
+        rows, or groups, for two classes to be on both sides.
     """
     counts = np.bincount(target)
     if share <= 0:
         return None
+    if groups is None and counts.min() == 1 and (counts > 1).sum() > 1:
+        alone, rest = np.flatnonzero(counts[target] == 1), np.flatnonzero(counts[target] > 1)
+        inner = inner_split(np.unique(target[rest], return_inverse=True)[1], share, seed)
+        return inner and (np.union1d(rest[inner[0]], alone), rest[inner[1]])
     if groups is not None:
         least = len(counts) / (groups.max() + 1)
         try:
             train, held_out = hold_out(target, groups, max(share, min(least, 0.5)), seed)
         except BadData:
             return None
-        return (train, held_out) if len(np.unique(target[train])) == len(counts) else None
+        complete = len(np.unique(target[train])) == len(counts) and len(np.unique(target[held_out])) > 1
+        return (train, held_out) if complete else None
     count = max(len(counts), round(share * len(target)))
     if counts.min() < 2 or len(target) - count < len(counts):
         return None

@@ -3,6 +3,9 @@
 Copies of an image share their features: a copy among the training rows would give away the one that is held out. So
 copies are a group, and every split is made over the distinct groups, stratified by their labels. Images of one patient,
 or pages of one file, may be a group as well.
+
+A class of one or two groups may be too small for both sides. Its rows are for training only then, unless all classes
+are so small.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
 
+FEW = 2  # a class of at most so many groups may be for training only
 MANY = 1000  # training rows from which a single inner fold is reliable enough
 
 Split = tuple[np.ndarray, np.ndarray]  # positions of the training rows, and of the held-out rows
@@ -38,11 +42,17 @@ def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterato
     InvalidChoice
         When `k` is below 2.
     BadData
-        When a class has fewer than `k` distinct groups.
+        When a class has fewer than `k` distinct groups, but more than `FEW`.
     """
     if k < 2:
         raise InvalidChoice(f"`cv` needs at least 2 folds; received {k}.")
     first, member = _distinct(groups)
+    apart = _training_only(labels, member, least=k)
+    if len(apart):
+        rest = np.setdiff1d(np.arange(len(labels)), apart)
+        for train, held_out in k_fold(labels[rest], groups[rest], k, seed):
+            yield np.union1d(rest[train], apart), rest[held_out]
+        return
     _require(labels, member, k, f"{k} folds need", "choose fewer with `cv`")
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to load
 
@@ -78,6 +88,11 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *,
     if not 0 < share < 1:
         raise InvalidChoice(f"`{parameter}` is the share of images to hold out, between 0 and 1; received {share:g}.")
     first, member = _distinct(groups)
+    apart = _training_only(labels, member, least=1 / min(share, 1 - share))
+    if len(apart):
+        rest = np.setdiff1d(np.arange(len(labels)), apart)
+        train, held_out = hold_out(labels[rest], groups[rest], share, seed, parameter=parameter)
+        return np.union1d(rest[train], apart), rest[held_out]
     _require(labels, member, 2, "a split needs", "add some")
     if _are_mixed(labels, first, member):
         fewer = min(share, 1 - share)
@@ -175,7 +190,8 @@ def few_labels(labels: np.ndarray, groups: np.ndarray, per_class: int, seed: int
 def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int, k: int = 3) -> list[Split]:
     """Folds of the training rows by which candidates are compared: `k`, or as many as the rarest class allows.
 
-    From `MANY` rows on, one fold is reliable enough, and only the first is returned.
+    The only image of a class is in the training rows of all folds. From `MANY` rows on, one fold is reliable enough,
+    and only the first is returned.
 
     Parameters
     ----------
@@ -185,11 +201,15 @@ def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int, k: int = 3) -
     Raises
     ------
     BadData
-        When some class has a single distinct image.
+        When all classes have a single distinct image.
     """
     _, member = _distinct(groups)
-    _require(labels, member, 2, "choosing among training images needs", "name one layer, without `grid` or `calibrate`")
-    folds = list(k_fold(labels, groups, min(k, int(_counts(labels, member)[1].min())), seed))
+    counts = _counts(labels, member)[1]
+    if counts.max() < 2:
+        _require(
+            labels, member, 2, "choosing among training images needs", "name one layer, without `grid` or `calibrate`"
+        )
+    folds = list(k_fold(labels, groups, min(k, int(counts[counts > 1].min())), seed))
     return folds[:1] if len(labels) >= MANY else folds
 
 
@@ -217,6 +237,17 @@ def _counts(labels: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndar
     classes, column = np.unique(labels, return_inverse=True)
     pairs = np.unique(column * (member.max() + 1) + member)
     return classes, np.bincount(pairs // (member.max() + 1), minlength=len(classes))
+
+
+def _training_only(labels: np.ndarray, member: np.ndarray, least: float) -> np.ndarray:
+    """The rows of classes with at most `FEW` groups that are fewer than `least`, and of the groups that they belong to.
+
+    There are none where all classes are so small.
+    """
+    classes, counts = _counts(labels, member)
+    small = (counts <= FEW) & (counts < least)
+    rows = np.flatnonzero(np.isin(member, member[np.isin(labels, classes[small])]))
+    return rows[:0] if len(rows) == len(labels) else rows
 
 
 def _require(labels: np.ndarray, member: np.ndarray, least: int, need: str, remedy: str) -> None:

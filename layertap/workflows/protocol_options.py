@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +15,11 @@ from transfer.data.columns import texts
 from transfer.data.copies.groups import merge_groups, page_groups
 from transfer.data.datasets import Dataset
 
+if TYPE_CHECKING:
+    from heads.splitting.splits import Split
+
 EXACT, NEAR, COPIES = "exact", "near", "copies"  # what stays on one side of every split
+MOST = 5  # classes that a note lists
 
 
 @dataclass(frozen=True)
@@ -129,3 +134,28 @@ def parted_notes(protocol: Protocol, groups: np.ndarray) -> tuple[str, ...]:
     if not parted:
         return ()
     return (f"{parted} images have equals, or others of their group, in another part of the given splits.",)
+
+
+def training_only_notes(labels: np.ndarray, splits: Sequence[Split]) -> tuple[str, ...]:
+    """A note on the classes that no split holds out, because they have too few images for both sides.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        The class of each image.
+    splits : sequence of (train, held_out)
+        Positions of images.
+
+    Examples
+    --------
+    >>> training_only_notes(np.array(["a", "a", "b"]), [(np.array([0, 2]), np.array([1]))])
+    ("too few images for a score: 'b' (1). They are in training only.",)
+    """
+    scored = np.unique(np.concatenate([labels[held_out] for _, held_out in splits]))
+    trained = np.concatenate([labels[train] for train, _ in splits[:1]])
+    names, counts = np.unique(trained[~np.isin(trained, scored)], return_counts=True)
+    if not len(names):
+        return ()
+    listed = ", ".join(f"{str(name)!r} ({count})" for name, count in zip(names[:MOST], counts, strict=False))
+    more = f" and {len(names) - MOST} more classes" if len(names) > MOST else ""
+    return (f"too few images for a score: {listed}{more}. They are in training only.",)

@@ -32,7 +32,7 @@ from layertap.runs import seen_by
 from layertap.workflows.copies import find_copies, identify, seen_warnings
 from layertap.workflows.extract import augmentation_key, compute_missing, window_text
 from layertap.workflows.load_dataset import load_dataset
-from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes
+from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
 from layertap.workflows.readouts import NamedNet, OfNets, Readout, Size, all_readouts, costs, requests_of
 from transfer.data.datasets import Dataset, Unreadable, require_labels
 from transfer.extraction.feature_set import FeatureSet
@@ -376,7 +376,8 @@ def _problem(
     splits, _, test_rows = protocol.divide(labels, groups)
     seen = seen_by(one.request.net for parts in readouts.values() for one in parts)
     warnings = seen_warnings(seen, identify(stored, bars), splits, test_rows)
-    return _Problem(labels, groups, protocol, (*copies.notes, *parted_notes(protocol, groups)), warnings)
+    notes = (*copies.notes, *parted_notes(protocol, groups), *training_only_notes(labels, splits))
+    return _Problem(labels, groups, protocol, notes, warnings)
 
 
 def _ranking(

@@ -32,7 +32,7 @@ from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport
 from layertap.workflows.copies import find_copies, identify, seen_warnings
 from layertap.workflows.load_dataset import Source, load_dataset
-from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes
+from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
 from layertap.workflows.targets import (
     CLASSES,
     MULTILABEL,
@@ -331,7 +331,8 @@ def _problem(
     seen = runs.seen_by(net for parts in candidates.sources.values() for _, net in parts)
     identities = identify(features, bars)
     warnings = seen_warnings(seen, identities, splits, test_rows)
-    notes = (*targets.notes, *copies.notes, *parted)
+    unscored = training_only_notes(targets.values, splits) if targets.task == CLASSES else ()
+    notes = (*targets.notes, *copies.notes, *parted, *unscored)
     return _Problem(targets, protocol, options, groups, fitted_rows, seen, identities, notes, warnings)
 
 

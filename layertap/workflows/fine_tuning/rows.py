@@ -15,7 +15,7 @@ from layertap.progress import ProgressBar, no_progress
 from layertap.workflows.copies import find_copies, identify, seen_warnings
 from layertap.workflows.extract import extract_features
 from layertap.workflows.fine_tuning.plan import Plan
-from layertap.workflows.protocol_options import parted_notes
+from layertap.workflows.protocol_options import parted_notes, training_only_notes
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import require_labels
 from transfer.extraction.feature_set import FeatureSet
@@ -116,7 +116,7 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
         test,
         identities,
         seen,
-        notes + copies.notes + parted_notes(protocol, groups),
+        notes + copies.notes + parted_notes(protocol, groups) + training_only_notes(labels, splits),
         seen_warnings(seen, identities, splits, test),
     )
 

@@ -385,7 +385,7 @@ def test_a_class_of_one_group_is_fitted_as_one_of_one_row(name: str) -> None:
     assert np.isfinite(said).all()
     assert list(head.classes_) == list("abcd")
     if name == "linear":
-        assert head.scores_ == []
+        assert head.scores_  # the other classes decide
     for few in (np.zeros(24), (y == "a").astype(int), np.unique(y, return_inverse=True)[1]):
         head = make_head(name, WITH_CHOICES[name])
         assert np.isfinite(head.fit(X, y, groups=few).predict_proba(X)).all()

@@ -98,11 +98,11 @@ def test_k_fold_refuses_more_folds_than_images_of_the_rarest_class():
 
 
 def test_copies_do_not_count_as_images():
-    labels, groups = np.array(["a"] * 6 + ["b"] * 6), np.array([0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 6, 7])
-    with pytest.raises(BadData, match="'b' has 2"):
-        list(k_fold(labels, groups, 3, 0))
-    with pytest.raises(BadData, match="'b' has 2"):
-        few_labels(labels, groups, 2, 0)
+    labels, groups = np.array(["a"] * 6 + ["b"] * 6), np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 6, 7, 8])
+    with pytest.raises(BadData, match="'b' has 3"):
+        list(k_fold(labels, groups, 4, 0))
+    with pytest.raises(BadData, match="'b' has 3"):
+        few_labels(labels, groups, 3, 0)
 
 
 @pytest.mark.parametrize(("share", "held"), [(0.2, 8), (0.25, 10), (0.5, 20)])
@@ -130,22 +130,44 @@ def test_hold_out_refuses_to_leave_a_side_without_some_class(share: float):
     )
 
 
-def test_hold_out_refuses_a_class_of_one_image():
+def test_hold_out_refuses_classes_of_one_image_alone():
     with pytest.raises(BadData) as caught:
-        hold_out(np.array(["a", "a", "a", "b"]), np.arange(4), 0.5, 0)
-    assert str(caught.value) == "a split needs at least 2 distinct images of each class; 'b' has 1: add some."
+        hold_out(np.array(["a", "b"]), np.arange(2), 0.5, 0)
+    assert str(caught.value) == "a split needs at least 2 distinct images of each class; 'a' has 1: add some."
 
 
 @pytest.mark.parametrize("share", [0.03, 0.1, 0.2, 0.5, 0.8, 0.97])
-@pytest.mark.parametrize("counts", [(60, 60, 2), (100, 3, 3, 3), (2, 2, 2, 2), (50, 2)], ids=str)
-def test_hold_out_of_rare_classes_is_refused_or_gives_both_sides_every_class(counts: tuple[int, ...], share: float):
+@pytest.mark.parametrize("counts", [(60, 60, 2), (100, 3, 3, 3), (2, 2, 2, 2), (50, 2), (50, 30, 1)], ids=str)
+def test_hold_out_of_rare_classes_is_refused_or_holds_out_all_but_the_smallest(counts: tuple[int, ...], share: float):
     labels = np.repeat([f"class {number}" for number in range(len(counts))], counts)
+    both = {name for name in labels if (labels == name).sum() > 2 or max(counts) == 2}
     for seed in range(5):
         try:
             train, held_out = hold_out(labels, np.arange(len(labels)), share, seed)
         except BadData:
             continue
-        assert set(labels[train]) == set(labels[held_out]) == set(labels)
+        assert set(labels[train]) == set(labels)
+        assert set(labels[held_out]) - both <= ({"class 1", "class 2"} if share == 0.5 else set())
+        assert both <= set(labels[held_out])
+        assert sorted([*train, *held_out]) == list(range(len(labels)))
+
+
+@pytest.mark.parametrize("few", [1, 2])
+def test_classes_of_one_or_two_images_are_for_training_only(few: int):
+    labels = np.array(["a"] * 9 + ["b"] * 9 + ["c"] * few)
+    rows = np.arange(len(labels))
+    for splits in (list(k_fold(labels, rows, 3, 0)), [hold_out(labels, rows, 0.2, 0)]):
+        for train, held_out in splits:
+            assert set(labels[held_out]) == {"a", "b"}
+            assert (labels[train] == "c").sum() == few
+            assert sorted([*train, *held_out]) == rows.tolist()
+
+
+def test_what_stays_together_with_a_rare_class_is_for_training_only():
+    labels, groups = np.array(["a"] * 9 + ["b"] * 9 + ["c"]), np.append(np.arange(18), 0)
+    for train, held_out in k_fold(labels, groups, 3, 0):
+        assert {0, 18} <= set(train)
+        assert 0 not in held_out
 
 
 @pytest.mark.parametrize("per_class", [1, 3, 7])
@@ -197,11 +219,11 @@ def test_one_inner_fold_is_enough_for_many_rows(n: int, folds: int):
         assert abs(len(held_out) - n / 3) < 2
 
 
-def test_inner_folds_refuse_a_class_of_one_image():
+def test_inner_folds_refuse_classes_of_one_image_alone():
     with pytest.raises(BadData) as caught:
-        inner_folds(np.array(["a", "a", "b"]), np.arange(3), 0)
+        inner_folds(np.array(["a", "b"]), np.arange(2), 0)
     assert str(caught.value) == (
-        "choosing among training images needs at least 2 distinct images of each class; 'b' has 1: "
+        "choosing among training images needs at least 2 distinct images of each class; 'a' has 1: "
         "name one layer, without `grid` or `calibrate`."
     )
 
@@ -215,3 +237,9 @@ def test_rows_are_held_out_as_scikit_learn_does(seed: int) -> None:
     theirs = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=seed)
     for ours, its in zip(stratified(labels, held, seed), theirs, strict=True):
         np.testing.assert_array_equal(ours, its)
+
+
+def test_inner_folds_keep_the_only_image_of_a_class_for_training():
+    for train, held_out in inner_folds(np.array(["a", "a", "b", "c", "c"]), np.arange(5), 0):
+        assert 2 in train
+        assert len(held_out) == 2
