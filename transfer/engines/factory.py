@@ -10,11 +10,10 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from transfer.engines import openvino_store
 from transfer.engines.base import Engine
+from transfer.engines.cutting import Cut
 from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
 from transfer.engines.selection import choose
-from transfer.hardware import available_memory
-from transfer.nets.costs import working_bytes
 from transfer.request import FeatureRequest, SharedNet
 
 # What computing in less than float32 may change in a feature, as a share of the largest one.
@@ -127,20 +126,4 @@ class EngineFactory:
 
     def _model(self, request: FeatureRequest, kind: tuple[int, ...]) -> Any:
         """The cut net, built by Keras."""
-        backbone, specs = self._net.at(request.precision), request.specs
-        readouts = [(backbone.find(spec.layer), spec.pooling) for spec in specs]
-        if self._start:
-            model = backbone.cut_from(self._start, readouts)
-        else:
-            model = backbone.cut(readouts, specs[0].preprocessing, kind[-1])
-        self._check_memory(model)
-        return model
-
-    def _check_memory(self, model: Any) -> None:
-        """Raise InvalidChoice when not even one image can be computed."""
-        least, memory = working_bytes(model), available_memory()
-        if memory is not None and least > memory:
-            raise InvalidChoice(
-                f"one image takes {least / 2**30:,.1f} GiB in the largest layer of {self._request.net.name}, and "
-                f"{memory / 2**30:,.1f} GiB of memory are free; choose a smaller `size`, or another net."
-            )
+        return Cut.of(request, self._start).from_backbone(self._net.at(request.precision), kind[-1])
