@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 from feature_cache.errors import MissingDependency
+from feature_cache.files.checked import read_json
 from feature_cache.process.native_output import native_stderr_silenced
 from feature_cache.process.telemetry import keep_off
 
@@ -32,6 +35,8 @@ def importing_keras() -> Iterator[None]:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keep_off()  # OpenVINO may be the backend
+    if (backend := chosen_backend()) != "tensorflow":  # which is Keras's own choice
+        os.environ["KERAS_BACKEND"] = backend
     try:
         with native_stderr_silenced():  # TensorFlow prints messages when it is imported
             yield
@@ -39,6 +44,22 @@ def importing_keras() -> Iterator[None]:
         if (missing := missing_backend(error)) is None:
             raise
         raise missing from error
+
+
+def chosen_backend() -> str:
+    """The backend that the user has chosen for Keras; else the first that is installed.
+
+    OpenVINO stands in where no other is installed; with it nets compute and cannot be trained. What Keras itself notes
+    in ``keras.json``, TensorFlow, is no choice.
+    """
+    if named := os.environ.get("KERAS_BACKEND"):
+        return named
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if (named := str(read_json(home / "keras.json")["backend"])) != BACKENDS[0]:
+            return named
+    installed = [name for name in (*BACKENDS, "openvino") if find_spec(name)]
+    return installed[0] if installed else BACKENDS[0]
 
 
 def missing_backend(error: BaseException) -> MissingDependency | None:

@@ -1,8 +1,9 @@
-"""Making an engine: the cut net is built by Keras, or was converted before; OpenVINO or Keras then runs it."""
+"""Making an engine: a net is built by Keras, here or in a process that converts it; OpenVINO or Keras then runs it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from transfer.engines import openvino_store
 from transfer.engines.base import Engine
+from transfer.engines.conversion.known import is_known
+from transfer.engines.conversion.process import ConversionFailed, ConversionProcess
 from transfer.engines.cutting import Cut
 from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
-from transfer.engines.selection import choose
+from transfer.engines.selection import choose, keras_backend
 from transfer.request import FeatureRequest, SharedNet
 
 # What computing in less than float32 may change in a feature, as a share of the largest one.
@@ -42,7 +45,7 @@ class EngineFactory:
     Raises
     ------
     LayertapError
-        When the net or the layer is not to be had, or the engine is not.
+        When the engine is not to be had; or the net or the layer, where that is known before images are read.
     """
 
     def __init__(
@@ -56,10 +59,17 @@ class EngineFactory:
         # A net is converted as it is; OpenVINO then computes it in the precision that is wanted.
         self._exact = request if request.precision == "float32" else replace(request, precision="float32")
         self._start = start
+        self._process: ConversionProcess | None = None
+        if self.name == "openvino" and not is_known(request.net) and keras_backend() != "tensorflow":
+            self._leave_to_keras(f"it is converted by way of TensorFlow, and the Keras backend is {keras_backend()}")
         size = request.specs[0].size
         kinds = [(*size, channels) for channels in (1, 3)] if not start else []
-        if not (self.name == "openvino" and any(openvino_store.is_kept(self._what(kind)) for kind in kinds)):
-            self._net.at("float32")  # now, so that what the net does not have is known before anything is written
+        if self.name == "openvino" and any(openvino_store.is_kept(self._what(kind)) for kind in kinds):
+            return
+        if self.name == "openvino" and is_known(request.net):
+            self._process = ConversionProcess(Cut.of(request, start))  # it builds the net while images are decoded
+        else:
+            self._net.at("float32")  # now, so that what the net does not have is known before images are read
 
     def make(self, inputs: np.ndarray, batch_size: int, room: int | None = None) -> Engine:
         """An engine for inputs like these, and batches of `batch_size`, or of fewer if they would take too much memory.
@@ -104,15 +114,29 @@ class EngineFactory:
     def _converted(self, kind: tuple[int, ...]) -> Any:
         """The file of the net converted for OpenVINO, or None where that cannot run it and Keras may."""
         try:
-            return openvino_store.converted(
-                self._what(kind), lambda file: convert(self._model(self._exact, kind), file)
-            )
+            return openvino_store.converted(self._what(kind), lambda file: self._convert(kind, file))
         except CannotConvert as error:
-            name = self._request.net.name
-            if self._must:
-                raise InvalidChoice(f"OpenVINO cannot run {name}: {error}; use `engine='keras'`.") from error
-            self.name, self.note = "keras", f"OpenVINO cannot run {name} ({error}); Keras runs it"
+            self._leave_to_keras(str(error), error)
             return None
+
+    def _leave_to_keras(self, reason: str, error: Exception | None = None) -> None:
+        """Have Keras run the net, if it may."""
+        name = self._request.net.name
+        if self._must:
+            raise InvalidChoice(f"OpenVINO cannot run {name}: {reason}; use `engine='keras'`.") from error
+        self.name, self.note = "keras", f"OpenVINO cannot run {name} ({reason}); Keras runs it"
+
+    def _convert(self, kind: tuple[int, ...], file: Path) -> None:
+        """Write the net converted for OpenVINO."""
+        if is_known(self._request.net):
+            process, self._process = self._process or ConversionProcess(Cut.of(self._request, self._start)), None
+            try:
+                process.convert(kind[-1], file)
+                return
+            except ConversionFailed:
+                if keras_backend() != "tensorflow":
+                    raise
+        convert(self._model(self._exact, kind), file)
 
     def _what(self, kind: tuple[int, ...]) -> dict[str, Any]:
         """Everything that shapes what the converted net computes of such inputs."""

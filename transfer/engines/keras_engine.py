@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import InvalidChoice, MissingDependency
 from transfer.engines.base import Pending, padded, within
 from transfer.nets.costs import working_bytes
 
@@ -82,5 +82,10 @@ def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], lis
                 return [keras.ops.convert_to_numpy(output) for output in outputs]
 
             return run
+        case "openvino":
+            raise MissingDependency(
+                "this net is computed by TensorFlow, JAX or PyTorch, and none is in use: pip install "
+                "'layertap[tensorflow]', and leave KERAS_BACKEND unset"
+            )
         case other:
             raise InvalidChoice(f"KERAS_BACKEND is {other!r}; Layertap computes with tensorflow, jax or torch.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 # The version of how nets are converted; raised with any change of it.
-CONVERSION = 1
+CONVERSION = 2
 # Of the largest operation's inputs and outputs, that each stream may hold.
 COPIES = 3
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}

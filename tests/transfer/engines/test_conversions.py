@@ -18,6 +18,7 @@ import pytest
 from feature_cache.cache import FeatureCache
 from transfer.data import datasets
 from transfer.engines import openvino_store
+from transfer.engines.cutting import Cut
 from transfer.engines.openvino_store import CannotConvert, converted, folder, is_kept
 from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
@@ -135,6 +136,7 @@ class TestDamage:
     def test_a_killed_conversion_leaves_nothing_that_is_used(self, run_python: Callable) -> None:
         code = """
 import os, signal
+from transfer.engines.cutting import Cut
 from transfer.engines.openvino_store import converted
 def convert(file):
     file.write_text("net of half")
@@ -362,7 +364,7 @@ class TestNets:
         wanted = FeatureRequest(Net("glyphnet"), ("block1_pool",))
         extract(digits, wanted, FeatureCache(tmp_path / "first"), engine="openvino")
         before = {file: file.stat().st_mtime_ns for place in places() for file in place.iterdir()}
-        monkeypatch.setattr("transfer.engines.factory.convert", lambda *_: pytest.fail("converted again"))
+        monkeypatch.setattr("transfer.engines.factory.ConversionProcess", lambda *_: pytest.fail("converted again"))
         again = FeatureRequest(Net("glyphnet"), ("block1_pool",))
         assert extract(digits, again, FeatureCache(tmp_path / "second"), engine="openvino").rows_computed == 9
         assert {file: file.stat().st_mtime_ns for place in places() for file in place.iterdir()} == before
@@ -408,16 +410,20 @@ class TestNets:
         ]
         count = 0
 
-        def convert(model: keras.Model, file: Path) -> None:
-            nonlocal count
-            count += 1
-            fill()(file)
+        class Converting:
+            def __init__(self, cut: Cut) -> None:
+                pass
+
+            def convert(self, channels: int, file: Path) -> None:
+                nonlocal count
+                count += 1
+                fill()(file)
 
         class Nothing:
             def __init__(self, file: Path, batch_size: int, precision: str, room: int | None) -> None:
                 raise StopAsyncIteration  # the net has been converted, or found: that is all
 
-        monkeypatch.setattr("transfer.engines.factory.convert", convert)
+        monkeypatch.setattr("transfer.engines.factory.ConversionProcess", Converting)
         monkeypatch.setattr("transfer.engines.factory.OpenVinoEngine", Nothing)
         from transfer.extraction.reading import read_batches
 

@@ -74,7 +74,7 @@ def test_features_that_come_out_otherwise_are_refused_and_not_kept(
 
 def test_openvino_is_for_processors_that_compute_so(needs_tensorflow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(selection, "has_gpu", lambda: False)
+    monkeypatch.setattr(selection, "accelerated", lambda backend: False)
     monkeypatch.setattr(selection, "_has", lambda precision: precision == "float32")
     assert selection.choose("auto", "bfloat16") == "keras"
     assert selection.choose("auto") == "openvino"

@@ -14,11 +14,13 @@ import pytest
 
 from feature_cache.errors import BadData, InvalidChoice, MissingDependency, WeightsUnavailable
 from feature_cache.keys import digest_array
+from feature_cache.process import keras_import
 from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource
 from transfer.engines import selection
 from transfer.engines.base import Pending, out_of_memory, padded, within
 from transfer.engines.batch import Batch
+from transfer.engines.conversion.process import ConversionFailed
 from transfer.engines.runner import BATCH_IMAGES, BatchRunner, default_batch_size
 from transfer.engines.selection import ENGINES, choose, keras_backend
 from transfer.extraction.reading import read_batches
@@ -373,24 +375,42 @@ class TestWhatOpenVinoCannotRun:
             raise WeightsUnavailable("the weights cannot be fetched")
 
         with monkeypatch.context() as patch:
-            patch.setattr("transfer.nets.backbone.build", offline)
+            patch.setattr("transfer.engines.factory.ConversionProcess.convert", offline)
             with pytest.raises(WeightsUnavailable):
                 features_by_image(BatchRunner(replace(WANTED), 2, engine="auto"), colour)
         engines = BatchRunner(WANTED, 2, engine="auto")
         features_by_image(engines, colour)
         assert (engines.name, engines.note) == ("openvino", "")
 
-    def test_a_conversion_that_computes_something_else_is_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_conversion_that_computes_something_else_is_not_used(
+        self, save_net: Callable[..., Net], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def wrong(model: keras.Model, file: Path) -> None:
             raise ValueError("its features differ by 1 from those of Keras, which reach 2")
 
         monkeypatch.setattr("transfer.engines.factory.convert", wrong)
-        dataset = random_images(5)
-        engines = BatchRunner(WANTED, 2, engine="auto")
+        inputs = keras.Input((16, 16, 1))
+        net = save_net(keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs * 2.0)))
+        wanted, dataset = FeatureRequest(net, ("conv",)), random_images(5, side=16)
+        engines = BatchRunner(wanted, 2, engine="auto")
+        assert_close(
+            features_by_image(engines, dataset, wanted),
+            features_by_image(BatchRunner(wanted, 5, engine="keras"), dataset, wanted),
+        )
+        assert "its features differ by 1 from those of Keras" in engines.note
+
+    def test_what_keras_on_openvino_does_not_convert_goes_by_way_of_tensorflow(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ConversionFailed("there is no such operation")
+
+        monkeypatch.setattr("transfer.engines.factory.ConversionProcess.convert", fail)
+        dataset, engines = random_images(5), BatchRunner(WANTED, 2, engine="openvino")
         assert_close(
             features_by_image(engines, dataset), features_by_image(BatchRunner(WANTED, 5, engine="keras"), dataset)
         )
-        assert "its features differ by 1 from those of Keras" in engines.note
+        assert (engines.name, engines.note) == ("openvino", "")
 
     @pytest.mark.parametrize("engine", ["auto", "openvino"])
     def test_what_does_not_suit_the_net_is_said_as_by_keras(self, save_net: Callable[..., Net], engine: str) -> None:
@@ -404,7 +424,7 @@ class TestWhatOpenVinoCannotRun:
 class TestChoice:
     @pytest.fixture(autouse=True)
     def cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(selection, "has_gpu", lambda: False)
+        monkeypatch.setattr(selection, "accelerated", lambda backend: False)
 
     @pytest.fixture
     def no_keras(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -417,7 +437,8 @@ class TestChoice:
     def installed(self, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         """The packages that there seem to be."""
         names = {"openvino", "tensorflow"}
-        monkeypatch.setattr(selection, "find_spec", lambda name: object() if name in names else None)
+        for module in (selection, keras_import):
+            monkeypatch.setattr(module, "find_spec", lambda name: object() if name in names else None)
         return names
 
     def test_an_engine_that_there_is_not_is_refused_with_those_that_there_are(self) -> None:
@@ -425,24 +446,42 @@ class TestChoice:
             with pytest.raises(InvalidChoice, match=f"there is no engine '{name}'; allowed: {', '.join(ENGINES)}"):
                 choose(name)
 
-    @pytest.mark.parametrize(
-        ("backend", "auto"), [("tensorflow", "openvino"), ("jax", "keras"), ("torch", "keras"), ("", "openvino")]
-    )
-    def test_it_goes_by_the_backend_in_the_environment(
-        self, no_keras: None, installed: set[str], monkeypatch: pytest.MonkeyPatch, backend: str, auto: str
-    ) -> None:
-        monkeypatch.setenv("KERAS_BACKEND", backend)
-        assert keras_backend() == (backend or "tensorflow")
-        assert choose("auto") == auto
-        assert choose("keras") == "keras"
-
-    @pytest.mark.parametrize("backend", ["jax", "torch"])
-    def test_openvino_on_another_backend_is_refused(
+    @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch", "openvino"])
+    def test_openvino_computes_whatever_the_backend(
         self, no_keras: None, installed: set[str], monkeypatch: pytest.MonkeyPatch, backend: str
     ) -> None:
         monkeypatch.setenv("KERAS_BACKEND", backend)
-        with pytest.raises(InvalidChoice, match=f"Keras backend is {backend}; set KERAS_BACKEND=tensorflow, or use"):
-            choose("openvino")
+        assert keras_backend() == backend
+        assert choose("auto") == choose("openvino") == "openvino"
+        assert choose("keras") == "keras"
+
+    @pytest.mark.parametrize("noted", [None, "tensorflow"], ids=["no keras.json", "keras.json of Keras's own"])
+    @pytest.mark.parametrize(
+        ("names", "backend"),
+        [
+            ({"openvino", "tensorflow", "jax", "torch"}, "tensorflow"),
+            ({"openvino", "jax", "torch"}, "jax"),
+            ({"openvino", "torch"}, "torch"),
+            ({"openvino"}, "openvino"),
+            (set(), "tensorflow"),
+        ],
+    )
+    def test_the_first_backend_that_is_installed_is_used(
+        self,
+        no_keras: None,
+        installed: set[str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        names: set[str],
+        backend: str,
+        noted: str | None,
+    ) -> None:
+        if noted:
+            (tmp_path / "keras").mkdir()
+            (tmp_path / "keras" / "keras.json").write_text(f'{{"backend": "{noted}"}}')
+        installed.clear()
+        installed.update(names)
+        assert keras_backend() == backend
 
     def test_it_goes_by_keras_json_where_the_environment_is_silent(
         self, no_keras: None, installed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -450,9 +489,8 @@ class TestChoice:
         (tmp_path / "keras").mkdir()
         (tmp_path / "keras" / "keras.json").write_text('{"backend": "jax", "floatx": "float32"}')
         assert keras_backend() == "jax"
-        assert choose("auto") == "keras"
         monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-        assert choose("auto") == "openvino"
+        assert keras_backend() == "tensorflow"
 
     def test_keras_json_is_looked_for_in_the_home_folder(
         self, no_keras: None, installed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -475,9 +513,8 @@ class TestChoice:
         monkeypatch.setenv("KERAS_BACKEND", "some other")
         assert keras_backend() == keras.backend.backend()
 
-    @pytest.mark.parametrize("missing", ["openvino", "tensorflow"])
-    def test_keras_computes_where_a_package_is_missing(self, no_keras: None, installed: set[str], missing: str) -> None:
-        installed.remove(missing)
+    def test_keras_computes_where_openvino_is_missing(self, no_keras: None, installed: set[str]) -> None:
+        installed.remove("openvino")
         assert choose("auto") == "keras"
 
     def test_openvino_that_is_not_installed_is_named(self, no_keras: None, installed: set[str]) -> None:
@@ -488,7 +525,7 @@ class TestChoice:
     def test_a_gpu_is_used_unless_openvino_is_asked_for(
         self, no_keras: None, installed: set[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(selection, "has_gpu", lambda: True)
+        monkeypatch.setattr(selection, "accelerated", lambda backend: True)
         assert choose("auto") == "keras"
         assert choose("openvino") == "openvino"
 
