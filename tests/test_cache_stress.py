@@ -143,7 +143,7 @@ def _started(role: Callable, root: Path, who: int, life: int) -> BaseProcess:
     return child
 
 
-@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [6, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_writers_lose_nothing_and_readers_see_only_right_rows(tmp_path: Path, seconds: int):
     PROCESSES.set_forkserver_preload(["feature_cache.maintenance.compact", "pytest"])
     chance = random.Random(seconds)
