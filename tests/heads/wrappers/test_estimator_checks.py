@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVR, LinearSVC
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from heads import make_head
 from heads.neural.base import KerasHead
@@ -21,6 +21,13 @@ from heads.wrappers.classifiers import EstimatorHead, LinearSVMHead, LogisticHea
 from heads.wrappers.multilabel import MultiLabelHead
 from heads.wrappers.prototypes import Prototypes
 from heads.wrappers.regressors import LinearSVMRegressor, RegressorHead, StandardTargets
+
+
+def check_id(check: Callable) -> str:
+    """The name of a check, and its options."""
+    options = ",".join(f"{name}={value}" for name, value in getattr(check, "keywords", {}).items())
+    return getattr(check, "func", check).__name__ + (f"({options})" if options else "")
+
 
 CLASSES = [
     LogisticHead(),
@@ -46,9 +53,15 @@ SETTINGS = [
     make_head("svm-rbf", task="regression"),
     make_head("random-forest", {"n_estimators": 20, "n_jobs": None}, "regression"),
 ]
+MLP = MLPHead(hidden=16, epochs=5, learning_rate=0.1, batch_size=32)
+CONV = ConvHead(filters=16, epochs=5, learning_rate=0.1, batch_size=32)
+# Checks that train many nets, on labels and rows of many types: KerasHead.fit, which both heads share, takes these.
+OF_FIT = ("check_classifiers_train", "check_classifiers_classes", "check_estimators_dtypes", "check_supervised_y_2d")
 KERAS = [
-    MLPHead(hidden=16, epochs=10, learning_rate=0.1, batch_size=16),
-    ConvHead(filters=16, epochs=10, learning_rate=0.1, batch_size=16),
+    pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check_id(check)}")
+    for head in (MLP, CONV)
+    for estimator, check in estimator_checks_generator(head)
+    if head is MLP or not check_id(check).startswith(OF_FIT)
 ]
 
 
@@ -81,7 +94,7 @@ def test_scikit_learn_finds_nothing_to_complain_of_in_other_settings(estimator: 
 
 
 @pytest.mark.slow
-@parametrize_with_checks(KERAS)
+@pytest.mark.parametrize(("estimator", "check"), KERAS)
 def test_scikit_learn_finds_nothing_to_complain_of_in_keras(
     monkeypatch: pytest.MonkeyPatch, estimator: Any, check: Callable
 ) -> None:
