@@ -1,6 +1,6 @@
 """Which nets Keras's OpenVINO backend is known to compute as its other backends do. Keras is not imported here.
 
-Tests compare every named net, and nets of each of the layers below, with Keras on another backend.
+Tests compare a named net of each family, and nets of each of the layers below, with Keras on another backend.
 """
 
 from __future__ import annotations
