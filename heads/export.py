@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from feature_cache.errors import InvalidChoice
-from heads.linear.head import LinearHead
+from heads.linear.dense import DenseClassifier
 from heads.neural.base import quiet_keras
 from heads.neural.mlp import MLPHead
 from heads.ridge.classifier import RidgeHead
@@ -26,7 +26,7 @@ from heads.wrappers.base import PipelineHead
 from heads.wrappers.calibration import TemperatureScaled
 from heads.wrappers.prototypes import Prototypes
 
-FUSIBLE = ("logistic", "linear", "ridge", "linear-svm", "lda", "prototypes", "mlp")
+FUSIBLE = ("auto", "logistic", "linear", "ridge", "linear-svm", "lda", "prototypes", "mlp")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _affine(head: Any) -> Affine:
 
 
 @_affine.register
-def _(head: LinearHead) -> Affine:
+def _(head: DenseClassifier) -> Affine:
     return Affine.of(head.coef_, head.intercept_)
 
 

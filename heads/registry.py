@@ -16,6 +16,7 @@ from feature_cache.errors import InvalidChoice, unknown
 from heads import user_code
 
 HEADS = {  # for classes: the class of each head, or a function that makes it
+    "auto": "heads.auto:AutoHead",
     "logistic": "heads.wrappers.classifiers:LogisticHead",
     "linear": "heads.linear.head:LinearHead",
     "ridge": "heads.ridge.classifier:RidgeHead",

@@ -62,6 +62,10 @@ class Fit:
         weights = self.weights[:, :-1] * self.scale.factor.astype(np.float64)
         return weights, self.weights[:, -1] - weights @ self.scale.mean.astype(np.float64)
 
+    def logits(self, features: Any, rows: np.ndarray) -> np.ndarray:
+        """The logits of these rows of the features: shape (m, k), float32."""
+        return np.concatenate([self.scale.apply(features, part) @ self.weights.T for part in pieces(rows)])
+
     def on(self, scale: Scale) -> np.ndarray:
         """The weights of the same layer for features of another scale: shape (k, d + 1), float32."""
         weights, intercept = self.dense()
@@ -84,6 +88,7 @@ def train_grid(
     seed: int = 0,
     tolerance: float = 1e-4,
     start: Fit | None = None,
+    floor: float = 0.0,
 ) -> list[list[Fit]]:
     """Fit every setting to every set of features, and score it on held-out rows.
 
@@ -109,6 +114,8 @@ def train_grid(
         L-BFGS stops where the loss is expected to fall by no more than this share of it.
     start : Fit, optional
         A layer that was fitted to some of these rows. All settings begin with its weights, instead of zeros.
+    floor : float
+        How features are scaled (see `Scale.of`); by default to unit variance.
 
     Returns
     -------
@@ -125,7 +132,7 @@ def train_grid(
         objective = Objective(np.asarray(target), np.sort(train), sample_weight, workers)
         feature_fits = []
         for features in sets:
-            scale = Scale.of(features, objective.train, workers)
+            scale = Scale.of(features, objective.train, workers, floor)
             shape = int(np.max(target)) + 1, len(scale.mean) + 1
             first = np.zeros(shape, np.float32) if start is None else start.on(scale)
             fits = [Fit(*setting, scale, first) for setting in settings]

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from feature_cache.errors import BadData
-from feature_cache.lazy_rows import LazyRows
+from heads.linear.dense import DenseClassifier
 from heads.linear.grid import Fit, best_of, train_grid
 from heads.splitting.fit_groups import encode_groups, inner_split
-from heads.storage.npz import FILE, read_arrays
-from heads.validation import as_rows, require
+from heads.validation import require
 
 # The default strengths. On 49 problems, steps of 2 and a wider range did not choose more accurate heads; steps of 16
 # chose worse ones.
@@ -29,11 +23,9 @@ STRENGTHS = tuple(4.0**power for power in range(3, -6, -1))
 # settled by then, and when the chosen setting is trained on all rows.
 GRID_TOLERANCE, TOLERANCE = 1e-3, 1e-5
 RANGE = 1e-12, 1e12  # the smallest and the largest strength or rate
-DTYPES = [np.float32, np.float64]
-CHUNK = 2**22  # the values of features that are read at a time for predictions
 
 
-class LinearHead(ClassifierMixin, BaseEstimator):
+class LinearHead(DenseClassifier):
     """L2-regularised softmax regression that chooses its own settings, on features of zero mean and unit variance.
 
     All settings are trained at the same time on a part of the training rows, so that one pass over the features serves
@@ -84,8 +76,6 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     >>> LinearHead().fit(X, y).predict(np.array([[0.5]])).tolist()
     ['a']
     """
-
-    reads_batches = True
 
     def __init__(
         self,
@@ -164,46 +154,6 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         return weights[target].astype(np.float32)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each row."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[np.argmax(probabilities, axis=1)]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of shape (n, n_classes)."""
-        check_is_fitted(self)
-        lazy = isinstance(X, LazyRows)
-        X = X if lazy else validate_data(self, as_rows(X), reset=False, dtype=DTYPES)
-        out = np.empty((len(X), len(self.classes_)))
-        size = max(1, CHUNK // self.n_features_in_)
-        for start in range(0, len(X), size):
-            part = X[start : start + size]
-            part = validate_data(self, as_rows(part), reset=False, dtype=DTYPES) if lazy else part
-            out[start : start + size] = softmax(part @ self.coef_.T + self.intercept_, axis=1)
-        return out
-
-    def save(self, folder: Path) -> None:
-        """Write ``head.npz`` into `folder`: the classes and the dense layer, without the scores of the grid."""
-        check_is_fitted(self)
-        classes = np.array(self.classes_.tolist()) if self.classes_.dtype == object else self.classes_
-        np.savez(folder / FILE, classes=classes, coef=self.coef_, intercept=self.intercept_)
-
-    @classmethod
-    def load(cls, folder: Path, params: dict[str, Any]) -> Self:
-        """The head that `save` wrote into `folder`.
-
-        Raises
-        ------
-        DamagedFile
-            When the file cannot be read, or holds something else.
-        """
-        arrays = read_arrays(folder, ("classes", "coef", "intercept"), lambda arrays: _check(**arrays))
-        head = cls(**params)
-        for name, value in arrays.items():
-            setattr(head, f"{name}_", value)
-        head.n_features_in_ = head.coef_.shape[1]
-        return head
-
     def _settings(self) -> tuple[list[float], list[float] | None]:
         """The strengths and the rates as lists, once all parameters have been checked."""
         for name, least in (("epochs", 1 if self.learning_rates is not None else 2), ("batch_size", 1)):
@@ -212,15 +162,6 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         require(0 <= self.inner < 1, "inner", self.inner, "at least 0 and below 1")
         strengths = _numbers("strengths", self.strengths)
         return strengths or list(STRENGTHS), _numbers("learning_rates", self.learning_rates)
-
-    def _rows(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """Features and labels that have been checked: lazy rows as they are, others of shape (n, d)."""
-        if not isinstance(X, LazyRows):
-            return validate_data(self, as_rows(X), y, dtype=DTYPES)
-        validate_data(self, as_rows(X[:1]), dtype=DTYPES)
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(X, y)
-        return X, y
 
 
 def _numbers(name: str, value: Any) -> list[float] | None:
@@ -240,14 +181,3 @@ def _numbers(name: str, value: Any) -> list[float] | None:
 def _summary(fit: Fit, *more: str) -> dict[str, Any]:
     """The setting of `fit`, and more of its attributes, by name."""
     return {name: getattr(fit, name) for name in ("strength", "learning_rate", *more)}
-
-
-def _check(classes: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> None:
-    """Raise ValueError unless these are the parts of a fitted head."""
-    for name, value, dimensions in (("coef", coef, 2), ("intercept", intercept, 1)):
-        if value.ndim != dimensions or value.dtype != np.float64 or not np.isfinite(value).all():
-            raise ValueError(f"{name} is not made of finite float64 numbers along {dimensions} axes")
-    if classes.ndim != 1 or classes.dtype.kind not in "biufSU" or not np.array_equal(np.unique(classes), classes):
-        raise ValueError("its classes are not sorted labels")
-    if len(classes) < 2 or coef.shape[0] != len(classes) or coef.shape[1] < 1 or intercept.shape != classes.shape:
-        raise ValueError("its outputs are not its classes")

@@ -28,7 +28,7 @@ PIECE = 512
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale that gives features zero mean and unit variance: ``(X - mean) * factor``.
+    """The scale that gives features zero mean and unit variance, or less: ``(X - mean) * factor``.
 
     Attributes
     ----------
@@ -39,8 +39,15 @@ class Scale:
     factor: np.ndarray
 
     @classmethod
-    def of(cls, features: Any, rows: np.ndarray, workers: WorkerThreads) -> Scale:
+    def of(cls, features: Any, rows: np.ndarray, workers: WorkerThreads, floor: float = 0.0) -> Scale:
         """The scale of these rows, read once.
+
+        Parameters
+        ----------
+        floor : float
+            This share of the mean variance is added to the variance of each feature before it is divided by its
+            standard deviation. All factors are then multiplied by the same number, so that a row has the same mean
+            squared length for every `floor`.
 
         Raises
         ------
@@ -64,7 +71,12 @@ class Scale:
             raise ValueError("Input X contains NaN, infinity or a value too large for dtype('float32').")
         # Features that differ only by rounding are constant, and are ignored.
         constant = deviation <= 1e-6 * np.abs(mean)
-        return cls(mean, np.where(constant, 0, 1 / np.where(constant, 1, deviation)).astype(np.float32))
+        deviation = np.where(constant, 0, deviation)
+        divisor = np.sqrt(deviation**2 + floor * np.mean(deviation**2)) if floor else deviation
+        factor = np.where(constant, 0, 1 / np.where(constant, 1, divisor))
+        if floor and not constant.all():
+            factor /= np.sqrt(np.mean((deviation * factor)[~constant] ** 2))
+        return cls(mean, factor.astype(np.float32))
 
     def apply(self, features: Any, rows: np.ndarray) -> np.ndarray:
         """These rows, scaled, and a column of ones: shape (m, d + 1), float32."""

@@ -97,19 +97,16 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         self.classes_, member = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise BadData("a ridge head needs rows of at least 2 classes; received 1 class.")
-        targets = np.where(member[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
-        if len(self.classes_) == 2:
-            targets = targets[:, 1:]
         groups = encode_groups(groups, y)
-        path = solve(RowChunks(X, groups), targets, alphas, scale=scale)
+        path = solve(RowChunks(X, groups), signs_of(member), alphas, scale=scale)
         self.coef_, self.intercept_ = path.coef, path.intercept
         self.alphas_, self.loo_errors_ = path.alphas, path.errors
         self.alpha_ = float(path.alphas[path.best])
-        judged = _several(member, groups)
+        judged = several_rows(member, groups)
         if judged.any():
-            self.temperature_ = _temperature(_logits(path.loo_predictions)[judged], member[judged])
+            self.temperature_ = _temperature(with_both_columns(path.loo_predictions)[judged], member[judged])
         else:
-            self.temperature_ = _gap(_logits(self._values(X)), member) / GAP
+            self.temperature_ = mean_gap(with_both_columns(self._values(X)), member) / GAP
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -125,7 +122,7 @@ class RidgeHead(ClassifierMixin, RidgeBase):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes)."""
         values = self.decision_function(X)
-        return softmax(_logits(values.reshape(len(values), -1)) / self.temperature_, axis=1)
+        return softmax(with_both_columns(values.reshape(len(values), -1)) / self.temperature_, axis=1)
 
     def _arrays(self) -> dict[str, Any]:
         classes = np.array(self.classes_.tolist()) if self.classes_.dtype == object else self.classes_
@@ -144,19 +141,25 @@ class RidgeHead(ClassifierMixin, RidgeBase):
             raise ValueError("its temperature is not above 0")
 
 
-def _logits(values: np.ndarray) -> np.ndarray:
+def signs_of(member: np.ndarray) -> np.ndarray:
+    """A column of -1 and 1 for each class, from the number of each row's class; of two classes for the second alone."""
+    signs = np.where(member[:, None] == np.arange(member.max() + 1), 1.0, -1.0)
+    return signs[:, 1:] if signs.shape[1] == 2 else signs
+
+
+def with_both_columns(values: np.ndarray) -> np.ndarray:
     """Decision values with a column for each class; of two classes the first has 0, the second the decision value."""
     return np.hstack([np.zeros_like(values), values]) if values.shape[1] == 1 else values
 
 
-def _several(member: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+def several_rows(member: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """Whether the class of each row has further rows, of another group where there are several: shape (n,)."""
     apart = np.arange(len(member)) if groups is None or not groups.any() else groups
     first = np.unique([member, apart], axis=1, return_index=True)[1]
     return np.bincount(member[first])[member] > 1
 
 
-def _gap(logits: np.ndarray, member: np.ndarray) -> float:
+def mean_gap(logits: np.ndarray, member: np.ndarray) -> float:
     """How much higher the logit of the true class is than the mean of the others, on average; 1 where it is not."""
     classes = logits.shape[1]
     gap = float((logits[np.arange(len(logits)), member] * classes - logits.sum(1)).mean() / (classes - 1))

@@ -23,7 +23,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "conv": {"epochs": 30, "learning_rate": 0.02},
 }
 # These draw rows by their number, or batches in some order; of the others all that differs is how sums are rounded.
-DRAWING = ("linear", "random-forest", "mlp", "conv")
+DRAWING = ("auto", "linear", "random-forest", "mlp", "conv")
 SLOW = ("conv",)
 CLASSES, WIDTH = 5, 16
 

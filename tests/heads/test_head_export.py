@@ -84,7 +84,7 @@ def test_hand_set_weights_give_known_probabilities() -> None:
 @pytest.mark.parametrize("name", sorted(set(HEADS) - set(FUSIBLE)))
 def test_other_heads_are_refused_and_told_which_can(name: str) -> None:
     X, y = rows(3)
-    with pytest.raises(InvalidChoice, match="heads that can are logistic, linear, ridge") as error:
+    with pytest.raises(InvalidChoice, match="heads that can are auto, logistic, linear, ridge") as error:
         as_layers(make_head(name, {"epochs": 1} if name == "conv" else {}).fit(X, y))
     assert "\n" not in str(error.value)
 

@@ -27,6 +27,7 @@ from heads.wrappers.classifiers import EstimatorHead
 from heads.wrappers.regressors import RegressorHead
 
 WITH_CHOICES: dict[str, dict[str, Any]] = {
+    "auto": {},
     "ridge": {},
     "linear": {},
     "logistic": {"calibrate": True},
@@ -67,7 +68,7 @@ def test_groups_of_one_row_change_no_bit(name: str) -> None:
     np.testing.assert_array_equal(head.fit(X, y, groups=groups).predict_proba(X), plain)
 
 
-@pytest.mark.parametrize("name", ["ridge", "linear", "lda", "logistic"])
+@pytest.mark.parametrize("name", ["auto", "ridge", "linear", "lda", "logistic"])
 def test_names_of_groups_do_not_matter(name: str) -> None:
     X, y = noisy(60, 20)
     groups = np.arange(60) % 4 + 4 * (np.arange(60) // 8)
@@ -389,7 +390,7 @@ def test_a_class_of_one_group_is_fitted_as_one_of_one_row(name: str) -> None:
     for few in (np.zeros(24), (y == "a").astype(int), np.unique(y, return_inverse=True)[1]):
         head = make_head(name, WITH_CHOICES[name])
         assert np.isfinite(head.fit(X, y, groups=few).predict_proba(X)).all()
-        if name not in ("ridge", "linear"):
+        if name not in ("auto", "ridge", "linear"):
             assert slope(head) == 1
 
 

@@ -1,0 +1,93 @@
+"""The head that is the default: it is as good as its parts, knows how sure it is, and reads rows from a cache."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from toy_data import blobs, cached
+
+from feature_cache.errors import BadData, InvalidChoice
+from heads import make_head
+from heads.auto import AutoHead
+from heads.evaluation.metrics import score
+from heads.splitting.splits import few_labels
+
+
+@parametrize_with_checks([AutoHead()])
+def test_auto_head_keeps_the_rules_of_scikit_learn(estimator: AutoHead, check: Callable):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(estimator)
+
+
+def test_auto_head_keeps_the_rules_of_heads(check_head: Callable):
+    check_head(AutoHead)
+
+
+def scores(name: str, per_class: int, seed: int, scale: np.ndarray | float = 1.0) -> dict[str, float]:
+    """The scores of a head on digits, with so many of each digit to train on."""
+    X, y = load_digits(return_X_y=True)
+    train, held_out = few_labels(y, np.arange(len(y)), per_class, seed)
+    head = make_head(name).fit(X[train] * scale, y[train])
+    return score(head.classes_, y[held_out], head.predict_proba(X[held_out] * scale))
+
+
+@pytest.mark.parametrize("per_class", [3, 10, 50, 120])
+def test_it_is_nearly_as_good_as_the_better_of_its_parts_or_better(per_class: int):
+    mean = {
+        name: np.mean([scores(name, per_class, seed)["nll"] for seed in range(4)])
+        for name in ("auto", "ridge", "linear")
+    }
+    assert mean["auto"] < 1.05 * min(mean["ridge"], mean["linear"])
+
+
+@pytest.mark.parametrize("per_class", [50, 120])
+def test_its_probabilities_are_calibrated(per_class: int):
+    assert np.mean([scores("auto", per_class, seed)["ece"] for seed in range(3)]) < 0.04
+
+
+def test_one_image_of_each_class_is_enough():
+    mean = np.mean([[scores("auto", 1, seed)[name] for name in ("accuracy", "ece")] for seed in range(5)], axis=0)
+    assert mean[0] > 0.5
+    assert mean[1] < 0.15
+
+
+@pytest.mark.parametrize("counts", [(1, 30, 30), (2, 1, 30), (1, 1, 30), (2, 2, 2)], ids=str)
+def test_classes_of_one_or_two_rows_are_learned(counts: tuple[int, ...]):
+    X, y = load_digits(n_class=3, return_X_y=True)
+    rows = np.concatenate([np.flatnonzero(y == label)[:count] for label, count in enumerate(counts)])
+    head = AutoHead().fit(X[rows], y[rows])
+    assert head.score(X, y) > 0.7
+
+
+def test_features_that_hardly_vary_are_not_noise_as_large_as_others():
+    X, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    noisy = np.hstack([X, 0.1 * rng.standard_normal((len(X), 1000))])
+    train, held_out = few_labels(y, np.arange(len(y)), 5, 0)
+    auto, linear = (make_head(name).fit(noisy[train], y[train]) for name in ("auto", "linear"))
+    assert auto.score(noisy[held_out], y[held_out]) > linear.score(noisy[held_out], y[held_out]) + 0.1
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_rows_from_a_cache_give_the_same_head(tmp_path: Path, classes: int):
+    X, y = load_digits(n_class=classes, return_X_y=True)
+    X = X.astype(np.float32)
+    lazy = cached(tmp_path, X)
+    one, other = AutoHead().fit(X, y), AutoHead().fit(lazy, y)
+    assert one.chosen_ == other.chosen_
+    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(lazy), atol=1e-5)
+
+
+def test_mistakes_are_named():
+    X, y = blobs(30)
+    with pytest.raises(BadData, match="at least 2 classes"):
+        AutoHead().fit(X, np.zeros(len(X)))
+    with pytest.raises(InvalidChoice, match="seed"):
+        AutoHead(seed=-1).fit(X, y)
