@@ -17,15 +17,18 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 TESTS = Path(__file__).parent
 SECONDS = 300
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["keras", "rampwf.utils.scoring", "skimage.io", "skops.io", "forked"])
+_server = forkserver.ForkServer()  # of its own: other tests fork from one that is small
+_server.set_forkserver_preload(["keras", "rampwf.utils.scoring", "skimage.io", "skops.io", "forked"])
 
 
 def run_command(*arguments: object, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -34,7 +37,8 @@ def run_command(*arguments: object, cwd: Path, env: dict[str, str]) -> subproces
     with tempfile.TemporaryDirectory(prefix="forked-") as folder:
         out, err = Path(folder, "stdout"), Path(folder, "stderr")
         process = _context.Process(target=_command, args=(words, str(cwd), env, str(out), str(err)))
-        process.start()
+        with mock.patch.object(forkserver, "connect_to_new_process", _server.connect_to_new_process):
+            process.start()
         process.join(SECONDS)
         if process.is_alive():
             process.kill()
