@@ -62,6 +62,15 @@ def chosen_backend() -> str:
     return installed[0] if installed else BACKENDS[0]
 
 
+def require_training() -> None:
+    """Raise MissingDependency where Keras has no backend that can train."""
+    if chosen_backend() == "openvino":
+        raise MissingDependency(
+            "training a net needs TensorFlow, JAX or PyTorch: pip install 'layertap[tensorflow]', and leave "
+            "KERAS_BACKEND unset."
+        )
+
+
 def missing_backend(error: BaseException) -> MissingDependency | None:
     """The error that says how to install a backend, where `error` says that Keras found none; None for others."""
     if not isinstance(error, ModuleNotFoundError) or error.name not in BACKENDS:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from feature_cache.errors import BadData, DamagedFile, UnsafeFile, first_line
 from feature_cache.files.checked import open_regular, require_bounded
 from feature_cache.files.weights_file import check_file
-from feature_cache.process.keras_import import importing_keras
+from feature_cache.process.keras_import import importing_keras, require_training
 from heads.splitting.fit_groups import encode_groups, inner_split
 from heads.validation import as_rows, require
 
@@ -76,8 +76,11 @@ class KerasHead(ClassifierMixin, BaseEstimator):
             When a parameter is out of range.
         BadData
             When the rows have a shape that the head does not take.
+        MissingDependency
+            When no backend of Keras is installed that trains.
         """
         self._require_parameters()
+        require_training()
         keras = quiet_keras()
         shape = self._row_shape(X)
         X, y = validate_data(self, as_rows(X), y, dtype=np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from feature_cache.errors import BadData, BadImage
+from feature_cache.errors import BadData, BadImage, LayertapError, MissingDependency
 from feature_cache.keys import DIGEST_BYTES, digest_array
 from transfer.data.images import FileSource, reason_of, to_pixels
 
@@ -125,6 +125,23 @@ def digests_of(pixels: np.ndarray) -> np.ndarray:
     return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
+def scikit_image() -> Any:
+    """The module ``skimage.io``, which only kits need.
+
+    Raises
+    ------
+    MissingDependency
+        When it is not installed.
+    """
+    try:
+        import skimage.io
+    except ModuleNotFoundError as error:
+        if error.name != "skimage":
+            raise
+        raise MissingDependency("RAMP kits need scikit-image: pip install 'layertap[ramp]'") from error
+    return skimage.io
+
+
 def read_image(path: str) -> np.ndarray:
     """The image at `path` as ramp-workflow reads it, by scikit-image.
 
@@ -139,9 +156,9 @@ def read_image(path: str) -> np.ndarray:
             # What scikit-image would do by way of imageio, five times as fast.
             if image.format in PLAIN_FORMATS and image.mode in PLAIN_MODES and not getattr(image, "is_animated", False):
                 return np.array(image)
-        from skimage.io import imread
-
-        return np.array(imread(path))
+        return np.array(scikit_image().imread(path))
+    except LayertapError:
+        raise
     except FileNotFoundError:
         raise BadImage(f"there is no image {path}.") from None
     except Exception as error:  # readers raise whatever a damaged file leads them to

@@ -17,6 +17,7 @@ from PIL import Image
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice
 from feature_cache.keys import digest_pixels
+from layertap.ramp.images import scikit_image
 from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.images import DEFAULT, Decoding, FileSource, ImageSource, to_pixels
 from transfer.data.remarks import Remarks
@@ -284,10 +285,9 @@ def _copy(source: ImageSource, folder: Path, stem: str, decoding: Decoding) -> t
 
 def _is_read_as(file: Path, image: np.ndarray) -> bool:
     """Whether ``skimage.io.imread``, the reader of RAMP's workflows, takes the file for exactly these pixels."""
-    from skimage.io import imread
-
+    read = scikit_image().imread
     try:
-        pixels = np.asarray(imread(file))
+        pixels = np.asarray(read(file))
     except Exception:  # its plugins raise whatever their formats lead them to
         return False
     return pixels.dtype == image.dtype and np.array_equal(pixels, image)

@@ -19,7 +19,7 @@ import numpy as np
 
 from feature_cache.errors import BadData, BadImage, unknown
 from feature_cache.files.checked import read_bytes, require_regular
-from layertap.ramp.images import read_image
+from layertap.ramp.images import read_image, scikit_image
 from layertap.ramp.kit import PROBLEM_FILE, SUBMISSIONS, require_kit
 from layertap.ramp.transforms.code_loading import error_line, load, ramp_workflow
 from layertap.ramp.trials.generators import paths_of
@@ -169,7 +169,7 @@ class Kit:
         if b"imsave" not in read_bytes(file):
             yield
             return
-        import skimage.io
+        io = scikit_image()
 
         def imsave(name: Any, image: Any, *args: Any, **options: Any) -> Any:
             image = np.asarray(image)
@@ -180,11 +180,11 @@ class Kit:
                 image = image.astype(np.uint8)
             return original(name, image, *args, **{"check_contrast": False, **options})
 
-        original, skimage.io.imsave = skimage.io.imsave, imsave
+        original, io.imsave = io.imsave, imsave
         try:
             yield
         finally:
-            skimage.io.imsave = original
+            io.imsave = original
 
 
 def _require_regular(folder: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, StorageFailure
 from feature_cache.files.checked import real_path
+from feature_cache.process.keras_import import require_training
 from heads.export import affine
 from heads.registry import make_head
 from heads.splitting.fit_groups import encode_groups, fit_params, inner_split
@@ -120,12 +121,13 @@ def make_plan(dataset: Dataset, start: Start, settings: Settings) -> Plan:
     InvalidChoice, BadData
         When options contradict each other, or do not go with the net or the data.
     MissingDependency
-        When `tensorboard` is chosen, and not installed.
+        When `tensorboard` is chosen, and not installed; or no backend of Keras is installed that trains.
     StorageFailure
         When the run cannot be written, or the disk is too small for the activations at the cut.
     LayertapError
         When the net cannot be built.
     """
+    require_training()
     runs.check_free(settings.out, overwrite=settings.overwrite)
     _require_writable(settings.out)
     logs = TensorBoardLogs(settings.training_folder / "tensorboard") if settings.tensorboard else None

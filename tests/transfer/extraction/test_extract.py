@@ -455,5 +455,10 @@ def test_a_net_that_the_backend_does_not_take_is_one_line(tmp_path: Path) -> Non
     keras.Model(inputs, keras.layers.Conv2D(2, 3, name="two words")(inputs)).save(tmp_path / "net.keras")
     dataset = datasets.load("digits").select(np.arange(3))
     with pytest.raises(BadData, match=r"Keras cannot run the net .*net\.keras: 'two words' is not a valid"):
-        extract(dataset, FeatureRequest(Net(str(tmp_path / "net.keras"))), FeatureCache(tmp_path / "features"))
+        extract(
+            dataset,
+            FeatureRequest(Net(str(tmp_path / "net.keras"))),
+            FeatureCache(tmp_path / "features"),
+            engine="keras",
+        )
     assert not list((tmp_path / "features").glob("*/segment-*"))
