@@ -40,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    args, unknown = commands.parser().parse_known_args(_joined(sys.argv[1:] if argv is None else argv))
+    words = _joined(sys.argv[1:] if argv is None else argv)
+    if not words:
+        print(commands.MAIN_PATH)
+        return 0
+    args, unknown = commands.parser().parse_known_args(words)
     if unknown:
         args.parser.refuse_unknown(unknown)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

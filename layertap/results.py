@@ -39,6 +39,8 @@ class Evaluation:
         See `heads.evaluation.metrics`; with ``fit_seconds`` and ``predict_seconds``.
     images : int
         How many images were scored.
+    classes : tuple of dict
+        The scores of each class or label (see `heads.evaluation.metrics.per_class`); empty for numbers.
     unknown : tuple of str
         Classes or labels of these images that the head does not know.
     skipped : tuple of Unreadable
@@ -49,6 +51,7 @@ class Evaluation:
 
     scores: dict[str, Any]
     images: int
+    classes: tuple[dict[str, Any], ...] = ()
     unknown: tuple[str, ...] = ()
     skipped: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()

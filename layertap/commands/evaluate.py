@@ -8,7 +8,7 @@ from functools import partial
 
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import Progress, print_json, print_skipped
-from layertap.commands.terminal.scores import print_remarks, print_scores
+from layertap.commands.terminal.scores import print_classes, print_remarks, print_scores
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -22,7 +22,9 @@ def evaluate(args: argparse.Namespace) -> None:
     print_remarks(result.notes, result.warnings)
     if args.json:
         skipped = skipped_to_json(result.skipped)
-        print_json({"run": args.run, "data": args.data, "test": result.scores, "skipped": skipped})
+        print_json(
+            {"run": args.run, "data": args.data, "test": result.scores, "classes": result.classes, "skipped": skipped}
+        )
         return
     print_skipped(result.skipped, None)
     if result.unknown:
@@ -31,3 +33,6 @@ def evaluate(args: argparse.Namespace) -> None:
         names = ", ".join(result.unknown[:5])
         print(f"{what} unknown to the head ({len(result.unknown)}) {then}: {names}", file=sys.stderr)
     print_scores([("test", result.scores)])
+    if result.classes:
+        print()
+        print_classes(result.classes)

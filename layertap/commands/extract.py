@@ -74,14 +74,14 @@ def _print_times(report: Report) -> None:
     if report.started_from:
         print(f"Computed from the stored features of {' and '.join(report.started_from)} where there were some.")
     waited = ", ".join(f"{time_text(seconds)} to {what}" for what, seconds in report.waited.items() if seconds >= 0.05)
-    share = ""
+    alone = ""
     if report.peak:
-        # A few images are all read while the engine starts: then the share means nothing.
+        # A few images are all read while the engine starts: then the two rates do not compare.
         seconds = report.seconds - report.waited["prepare"]
         rate = report.images_per_second * report.seconds / seconds if seconds > 0 else 0.0
-        if 0.01 <= rate / report.peak <= 1.1:
-            share = f", {rate / report.peak:.0%} of its {_rate(report.peak)} images/s alone"
-    print(f"Engine {report.engine}, batches of {report.batch_size}{share}; waited {waited}.")
+        if 0.01 <= rate / report.peak <= 1:
+            alone = f", {_rate(report.peak)} images/s where it waits for nothing"
+    print(f"Engine {report.engine}, batches of {report.batch_size}{alone}; waited {waited}.")
 
 
 def _rate(images_per_second: float) -> str:
@@ -101,7 +101,8 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
     if plan.started_from:
         print(f"Stored features of {' and '.join(plan.started_from)} serve to compute them from.")
     if plan.unreadable:
-        print(f"{plan.unreadable} images cannot be read (see --on-error).")
+        images = "1 image" if plan.unreadable == 1 else f"{plan.unreadable:,} images"
+        print(f"{images} cannot be read (see --on-error).")
     if plan.images_missing:
         print(
             f"\nTo compute: {plan.images_missing} images, about {time_text(plan.seconds)} and {size_text(plan.bytes)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from layertap.commands.terminal.scores import print_remarks
 from layertap.flags import with_flags
 
 if TYPE_CHECKING:
-    from layertap.workflows.sweep import SweepResult
+    from layertap.workflows.sweep import SweepResult, Winner
 
 SHOWN = 20  # the rows of the table that are printed
 # Arguments that are parameters of the workflow by the same name.
@@ -53,6 +54,8 @@ def sweep(args: argparse.Namespace) -> None:
         return
     print_skipped(result.skipped, None)
     _print(result)
+    if command := _train_command(args, result.winner):
+        print(f"Next: {shlex.join(command)}")
 
 
 def _preprocessing(args: argparse.Namespace, nets: list[str]) -> dict[str, str | None]:
@@ -63,6 +66,28 @@ def _preprocessing(args: argparse.Namespace, nets: list[str]) -> dict[str, str |
             known = ", ".join(PREPROCESSINGS)
             raise InvalidChoice(f"--preprocessing {value}: give one of {known}, or NET=P for a net of --net.")
     return values
+
+
+def _train_command(args: argparse.Namespace, winner: Winner | None) -> list[str]:
+    """The command that trains the best head on the best features; none where these come from several nets."""
+    from layertap.workflows.sweep import SEEDS
+
+    if winner is None or len({readout.net for readout in winner.readouts}) > 1:
+        return []
+    request, pair, net = winner.readouts[0].request, winner.pair, winner.readouts[0].net
+    layers = [readout.layer for readout in winner.readouts]
+    chosen = {"net": net, "layer": layers, "size": request.size if args.size else None, "space": None}
+    chosen |= {"pool": request.pooling if args.pool else None}
+    for name in ("weights", "preprocessing"):
+        chosen[name] = shared.values_of_nets(getattr(args, name), [net])[net]
+    program, _, data, *rest = shared.extract_command(argparse.Namespace(**{**vars(args), **chosen}))
+    words = [program, "train-head", data, *rest, *(["--join"] if len(layers) > 1 else []), "--head", pair.head]
+    for name, value in pair.params:
+        if name not in SEEDS:
+            words += ["--param", f"{name}={value}"]
+    words += ["--cv", str(args.cv)] if args.cv else []
+    words += ["--seed", str(args.seed)] if args.seed and "--seed" not in words else []
+    return [*words, "--out", "run"]
 
 
 def _print(result: SweepResult) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import Progress, print_json, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
 from layertap.report import background
+from layertap.report.run_report import REPORT_FILE
 
 if TYPE_CHECKING:
     from layertap.runs import Run
@@ -69,6 +71,9 @@ def _print_run(run: Run) -> None:
     print(f"\nThe head in {run.folder} reads {report.features} and is fitted on {whole}.")
     if metrics["extraction_seconds"] is not None:
         print(f"Its features took {time_text(metrics['extraction_seconds'])} to extract.")
+    folder = shlex.quote(str(run.folder))
+    print(f"\nPictures and all scores: {run.folder}/{REPORT_FILE}")
+    print(f"Next: layertap predict {folder} IMAGE ..., or layertap evaluate {folder} DATA")
 
 
 def _print_folds(metrics: dict[str, Any], task: str, several: bool) -> None:

@@ -173,7 +173,12 @@ def _scores_of_each(results: RunResults) -> list[dict[str, Any]]:
         return []
     if results.task == MULTILABEL:
         return per_label(results.names, truth, predicted)
-    return per_class(np.array(results.names), truth, predicted)
+    names = np.array(results.names)
+    _, once = np.unique(np.concatenate(results.evaluation.rows), return_index=True)  # repeats hold an image out again
+    counts = [int((truth[once] == name).sum()) for name in names]
+    return [
+        {**scores, "support": count} for scores, count in zip(per_class(names, truth, predicted), counts, strict=True)
+    ]
 
 
 def _mistakes(results: RunResults) -> Picture | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
+from heads.evaluation.metrics import per_class, per_label
 from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
 from layertap.results import Evaluation
@@ -14,7 +16,7 @@ from layertap.runs import Run, load_run
 from layertap.workflows.copies import count_seen, identify
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
-from layertap.workflows.targets import CLASSES, REGRESSION, read_targets
+from layertap.workflows.targets import CLASSES, MULTILABEL, REGRESSION, read_targets
 from transfer.data.datasets import Dataset
 
 
@@ -77,7 +79,27 @@ def evaluate(
         "fit_seconds": run.config.head.fit_seconds,
         "predict_seconds": applied.seconds,
     }
-    return Evaluation(scores, len(truth), unknown, tuple(features.skipped), (*notes, *applied.notes), warnings)
+    return Evaluation(
+        scores,
+        len(truth),
+        _scores_of_each(run, truth, applied.outputs),
+        unknown,
+        tuple(features.skipped),
+        (*notes, *applied.notes),
+        warnings,
+    )
+
+
+def _scores_of_each(run: Run, truth: np.ndarray, outputs: np.ndarray) -> tuple[dict[str, Any], ...]:
+    """The scores of each class or label; none for numbers."""
+    task = task_of(truth)
+    classes = task.classes_of(run.head)
+    predicted = task.predicted(classes, outputs)
+    if run.task.name == CLASSES and classes is not None:
+        return tuple(per_class(classes, truth, predicted))
+    if run.task.name == MULTILABEL:
+        return tuple(per_label(run.task.labels, truth, predicted))
+    return ()
 
 
 def read_known_targets(dataset: Dataset, run: Run) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:

@@ -24,10 +24,11 @@ NamedNet = Union[Net, "Run", str, Path]
 
 @dataclass(frozen=True)
 class Readout:
-    """A layer of a net, with the request that its features belong to."""
+    """A layer of a net, with the request that its features belong to, and the net as it was named."""
 
     request: FeatureRequest
     layer: str
+    net: str
 
     @property
     def pixels_and_pooling(self) -> tuple[Any, ...]:
@@ -121,7 +122,7 @@ def all_readouts(
             pooling=base.pooling if pool is None else pool,
             size=base.size if size is None else size,
         )
-        singles += [Readout(request, spec.layer) for spec in request.specs]
+        singles += [Readout(request, spec.layer, net) for spec in request.specs]
     several = {"net": len(requests) > 1, "size": len(sizes) > 1, "pool": len(pools) > 1}
     named = {_name([readout], several): [readout] for readout in singles}
     for text in join:

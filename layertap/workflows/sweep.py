@@ -53,6 +53,14 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Winner:
+    """What the best pair is made of: one readout, or several side by side, and the head with its parameters."""
+
+    readouts: tuple[Readout, ...]
+    pair: Pair
+
+
 @dataclass(frozen=True, eq=False)
 class SweepResult:
     """The ranking of pairs of features and heads.
@@ -79,6 +87,8 @@ class SweepResult:
         The folder of the results.
     notes, warnings : tuple of str
         Sentences about the data, and about scores that say little.
+    winner : Winner
+        What the best pair is made of.
     """
 
     data: str
@@ -90,6 +100,7 @@ class SweepResult:
     folder: Path | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    winner: Winner | None = None
 
     @property
     def best(self) -> dict[str, Any]:
@@ -290,13 +301,14 @@ def sweep(
     result = SweepResult(
         name or dataset.name,
         _ranking(results, widths, gflops),
-        sweeping.unbiased(results, problem.groups, seed),
+        _expected(results, problem.groups, seed),
         len(problem.labels),
         tuple(stored.skipped),
         options.to_json(problem.protocol),
         folder,
         problem.notes,
         problem.warnings,
+        Winner(tuple(readouts[results[0].pair.features]), results[0].pair),
     )
     if folder is not None:
         _write_all(folder, result)
@@ -378,6 +390,13 @@ def _problem(
     warnings = seen_warnings(seen, identify(stored, bars), splits, test_rows)
     notes = (*copies.notes, *parted_notes(protocol, groups), *training_only_notes(labels, splits))
     return _Problem(labels, groups, protocol, notes, warnings)
+
+
+def _expected(results: Sequence[Result], groups: np.ndarray, seed: int) -> dict[str, float]:
+    """The accuracy to expect of the best pair: never more than its score, as samples are drawn at random."""
+    expected = sweeping.unbiased(results, groups, seed)
+    best = max(result.accuracy for result in results)
+    return {**expected, "accuracy": min(expected["accuracy"], best), "low": min(expected["low"], best)}
 
 
 def _ranking(

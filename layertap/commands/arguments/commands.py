@@ -16,6 +16,12 @@ DATA_SETS = (
     "of a data set that comes divided."
 )
 
+MAIN_PATH = """layertap extract photos                  # the features of a folder of photos, which are kept
+layertap train-head photos --out run     # a head on them, with its scores
+layertap predict run new-photos          # the classes of other photos
+
+All commands: layertap --help; the options of one: layertap extract --help"""
+
 
 def parser() -> Parser:
     """The parser of the whole command line."""

@@ -83,6 +83,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"layertap: {message}; see {self.prog} --help\n")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is none of the choices, and say which one may be meant."""
+        choices = [str(choice) for choice in action.choices or ()]
+        alike = difflib.get_close_matches(str(value), choices, 1)
+        if alike and value not in (action.choices or ()):
+            what = "there is no command" if isinstance(action, argparse._SubParsersAction) else "invalid choice:"
+            text = f"{what} {value!r} (choose from {', '.join(map(repr, choices))}); did you mean {alike[0]}?"
+            raise argparse.ArgumentError(None if what.startswith("there") else action, text)
+        super()._check_value(action, value)
+
     def refuse_unknown(self, words: Sequence[str]) -> NoReturn:
         """Say which words of a command line are no arguments of this command, and which option may be meant."""
         options = [option for action in self._actions for option in action.option_strings]

@@ -23,31 +23,55 @@ if TYPE_CHECKING:
     from transfer.data.datasets import Dataset
     from transfer.extraction.recompute import Recomputed
 
+LONGEST = 24  # characters of what tells a space apart
 REPAIR = "set damaged segments aside with: layertap cache verify --repair"
 
 
 def list_spaces(args: argparse.Namespace) -> None:
     cache = shared.cache(args)
     infos: list[dict[str, Any]] = []
+    specs: dict[str, dict[str, Any]] = {}
     for name in cache.spaces():
         try:
             space = cache.open(name)
-            row = {"space": name, "rows": len(space), "row_shape": space.row_shape, "bytes": space.nbytes}
+            specs[name] = json.loads(space.spec.to_json())
+            row: dict[str, Any] = {"space": name, "rows": len(space), "row_shape": space.row_shape}
+            row["bytes"] = space.nbytes
         except DamagedFile as error:
             print(f"layertap: {with_flags(str(error))}", file=sys.stderr)
             continue
         infos.append({**row, "segments": len(space.index.listed), "last_used": _time(space.last_used)})
+    for row in infos:
+        row["differs_in"] = _differences(row["space"], specs)
     if args.json:
         print_json({"cache": str(cache.root), "bytes": sum(info["bytes"] for info in infos), "spaces": infos})
     elif not infos:
         print(f"{cache.root} holds no features; compute some with: layertap extract")
     else:
         cells = [
-            (i["space"], f"{i['rows']:,}", shape_text(i["row_shape"] or ()), size_text(i["bytes"]), i["last_used"][:10])
+            [i["space"], f"{i['rows']:,}", shape_text(i["row_shape"] or ()), size_text(i["bytes"]), i["last_used"][:10]]
             for i in infos
         ]
-        cells.append(("", "", "", size_text(sum(info["bytes"] for info in infos)), ""))
-        print_table(("space", "rows", "a row", "size", "last used"), cells)
+        cells.append(["", "", "", size_text(sum(info["bytes"] for info in infos)), ""])
+        head = ["space", "rows", "a row", "size", "last used"]
+        if any(row["differs_in"] for row in infos):  # spaces of the same net, layer and pooling
+            head.append("what tells it apart")
+            for line, row in zip(cells, infos, strict=False):
+                line.append(", ".join(f"{field} {_plain(value)}" for field, value in row["differs_in"].items()))
+            cells[-1].append("")
+        print_table(head, cells, left=(0, 5))
+
+
+def _differences(name: str, specs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The fields in which a space differs from others whose names are equal but for the digest."""
+    alike = [spec for other, spec in specs.items() if other.rpartition("-")[0] == name.rpartition("-")[0]]
+    return {key: value for key, value in specs[name].items() if any(other.get(key) != value for other in alike)}
+
+
+def _plain(value: Any) -> str:
+    """The value of a field of a spec, in few characters."""
+    text = "x".join(map(str, value)) if isinstance(value, list) else str("none" if value is None else value)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 
 def info(args: argparse.Namespace) -> None:

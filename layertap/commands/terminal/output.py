@@ -81,16 +81,23 @@ class Progress:
         if self._quiet or (now - self._last < self._pause and not (self._terminal and done == total)):
             return
         self._last = now
-        before, since = self._first if done > self._first[0] else (0, self._start)
-        rate = (done - before) / max(now - since, 1e-9)
-        left = time_text((total - done) / rate)
-        text = f"{done}/{total} {self._what}  {100 * done // total} %  {rate:.{0 if rate >= 10 else 1}f}/s  {left} left"
+        text = f"{done}/{total} {self._what}  {100 * done // total} %{self._pace(done, total, now)}"
         if self._terminal:
             filled = 24 * done // total
             print(f"\r[{'#' * filled}{'.' * (24 - filled)}] {text}\033[K", end="", file=sys.stderr, flush=True)
             self._shown = True
         else:
             print(text, file=sys.stderr, flush=True)
+
+    def _pace(self, done: int, total: int, now: float) -> str:
+        """The rate and the time that is left; nothing where the first items alone are done, which took longer."""
+        assert self._first is not None
+        before, since = self._first
+        if done <= before or now <= since:
+            return ""
+        rate = (done - before) / (now - since)
+        each = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{time_text(1 / rate)} each"
+        return f"  {each}" + (f"  {time_text((total - done) / rate)} left" if done < total else "")
 
     def __enter__(self) -> Progress:
         return self

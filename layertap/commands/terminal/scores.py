@@ -10,6 +10,8 @@ from layertap.commands.terminal.output import print_notes, print_table
 from layertap.flags import with_flags
 from layertap.scores import HEADLINES, SCORES
 
+MOST_CLASSES = 20  # that are printed
+
 
 def print_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:
     """Print notes about the data, and warnings about scores that are too good to be relied on, on stderr."""
@@ -27,6 +29,20 @@ def print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:
         (name, *(score_text(scores.get(key), score.decimals) for key, score in shown.items())) for name, scores in parts
     ]
     print_table(("", *(score.label for score in shown.values())), rows)
+
+
+def print_classes(classes: Sequence[dict[str, Any]]) -> None:
+    """Print the scores of each class (see `heads.evaluation.metrics.per_class`); of many, those of the worst."""
+    shown = classes
+    if len(classes) > MOST_CLASSES:
+        found = [one for one in classes if one["f1"] is not None]
+        shown = sorted(found, key=lambda one: one["f1"])[:MOST_CLASSES]
+        print(f"The {len(shown)} of {len(classes)} classes with the lowest F1:")
+    rows = [
+        (one["class"], *(score_text(one[name], 4) for name in ("precision", "recall", "f1")), f"{one['support']:,}")
+        for one in shown
+    ]
+    print_table(("class", "precision", "recall", "F1", "images"), rows)
 
 
 def headline_text(scores: dict[str, Any], task: str) -> str:

@@ -119,6 +119,8 @@ def test_evaluation_extracts_what_is_new_and_scores_it(flow: Flow) -> None:
     report = flow.json(flow.evaluate)
     assert set(report["test"]) == SCORES
     assert (report["test"]["n"], report["test"]["accuracy"]) == (7, 1.0)
+    of_each = [(one["class"], one["f1"], one["support"]) for one in report["classes"]]
+    assert of_each == [("bright", 1.0, 3), ("dark", 1.0, 4)]
     (read,) = [info for info in flow.json(flow.list)["spaces"] if info["rows"] == 19]
     assert json.loads((flow.folder / "run" / "config.json").read_text())["spec"]["layer"] in read["space"]
 
@@ -157,7 +159,14 @@ def test_without_json_people_are_told_the_same(flow: Flow, main: Callable, monke
     trained = main("train-head", "data", *layers, "--valid", "0.5", "--out", "other").stdout
     assert "split 1: accuracy 1.0000" in trained
     assert "is fitted on all 12 images" in trained
-    assert "1.0000" in main("evaluate", "other", "new").stdout
+    assert "Pictures and all scores: other/report.html\nNext: layertap predict other IMAGE" in trained
+    scores, _, of_each = main("evaluate", "other", "new").stdout.partition("\n\n")
+    assert "1.0000" in scores
+    assert [line.split() for line in of_each.splitlines()] == [
+        ["class", "precision", "recall", "F1", "images"],
+        ["bright", "1.0000", "1.0000", "1.0000", "3"],
+        ["dark", "1.0000", "1.0000", "1.0000", "4"],
+    ]
     assert "19" in main("cache", "list").stdout
     space = json.loads(main("cache", "list", "--json").stdout)["spaces"][0]["space"]
     assert "glyphnet" in main("cache", "info", space).stdout

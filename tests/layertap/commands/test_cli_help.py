@@ -43,6 +43,21 @@ def test_help_lists_every_command(layertap: Callable, tmp_path: Path) -> None:
         assert re.search(rf"^ +{command.split()[0]}\b", done.stdout, re.MULTILINE), command
 
 
+def test_layertap_alone_shows_the_commands_of_the_main_path(main: Callable) -> None:
+    outcome = main()
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert re.findall(r"^layertap (\S+)", outcome.stdout, re.MULTILINE) == ["extract", "train-head", "predict"]
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_of_every_command_fits_60_lines(
+    command: str, columns: str, main: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert len(main(*command.split(), "--help").stdout.splitlines()) <= 60
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_exits_well_and_names_it(command: str, main: Callable) -> None:
     outcome = main(*command.split(), "--help")

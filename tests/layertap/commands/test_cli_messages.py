@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from layertap.commands.extract import _print_times
+from layertap.commands.terminal import output
 from transfer.extraction.report import Report
 
 
@@ -63,11 +65,12 @@ def test_predictions_have_all_digits(main: Callable, data: Path) -> None:
     ("rate", "peak", "said"),
     [
         (2.0, 47961.7, "batches of 8; waited"),
-        (930.4, 1000.04, "batches of 8, 93% of its 1,000 images/s alone; waited"),
-        (2.0, 4.04, "batches of 8, 50% of its 4 images/s alone; waited"),
+        (2.0, 1.46, "batches of 8; waited"),
+        (930.4, 1000.04, "batches of 8, 1,000 images/s where it waits for nothing; waited"),
+        (2.0, 4.04, "batches of 8, 4 images/s where it waits for nothing; waited"),
     ],
 )
-def test_the_share_of_the_engine_is_said_where_it_means_something(
+def test_the_rate_of_the_engine_is_said_where_it_means_something(
     rate: float, peak: float, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = Report(
@@ -86,3 +89,31 @@ def test_the_share_of_the_engine_is_said_where_it_means_something(
     )
     _print_times(report)
     assert said in capsys.readouterr().out
+
+
+def test_progress_tells_no_rate_before_it_knows_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first batch includes whatever starts the work; and nothing is left of what is done."""
+    clock = iter([0.0, 30.0, 60.0, 62.0, 100.0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    with output.Progress("pairs") as progress:
+        for done in (1, 2, 3, 6):
+            progress(done, 6)
+            progress._last = -100.0  # whose pause is over
+    assert capsys.readouterr().err.splitlines() == [
+        "1/6 pairs  16 %",
+        "2/6 pairs  33 %  30 s each  2 min 00 s left",
+        "3/6 pairs  50 %  16 s each  48 s left",
+        "6/6 pairs  100 %  14 s each",
+    ]
+
+
+def test_the_report_counts_each_image_once_however_often_it_was_held_out(main: Callable, data: Path) -> None:
+    assert main("extract", data, "--quiet").status == 0
+    protocol = ("--cv", 2, "--repeats", 3)
+    assert main("train-head", data, "--head", "ridge", *protocol, "--out", "run").status == 0
+    counts = re.findall(
+        r'<th scope="row">(?:bright|dark)</th>.*?<td class="n">([\d,]+)</td></tr>', Path("run/report.html").read_text()
+    )
+    assert counts == ["6", "6"]

@@ -89,10 +89,12 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (("extrct", "digits"), "extrct"),
+            (("extrct", "digits"), "there is no command 'extrct'"),
+            (("extrct", "digits"), "did you mean extract?; see layertap --help"),
+            (("cache", "lst"), "did you mean list?; see layertap cache --help"),
             (("extract",), "DATA"),
-            ((), "COMMAND"),
-            (("extract", "digits", "--pool", "agv"), "agv"),
+            (("extract", "digits", "--pool", "agv"), "invalid choice: 'agv'"),
+            (("extract", "digits", "--pool", "agv"), "did you mean avg?"),
             (("extract", "digits", "--fit", "squash"), "squash"),
             (("extract", "digits", "--batch-size", "0"), "'0' is not a whole number of at least 1"),
             (("extract", "digits", "--nett", "vgg16"), "--nett"),

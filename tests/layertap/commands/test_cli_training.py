@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +152,36 @@ def test_mistakes_are_told_in_a_line(shades: Path, here: Callable, arguments: tu
     assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
     assert said in done.stderr
     assert not (shades / "bad" / "sweep.csv").exists()
+
+
+def test_a_sweep_prints_the_command_of_its_winner_which_runs(data: Path, main: Callable) -> None:
+    features = (
+        "--layer",
+        "block1_pool",
+        "--layer",
+        "block2_pool",
+        "--pool",
+        "max",
+        "--fit",
+        "crop",
+        "--weights",
+        "none",
+    )
+    heads = ("--head", "knn", "--grid", "knn.n_neighbors=3", "--cv", "2", "--seed", "5")
+    swept = main("sweep", data, *features, "--join", "block1_pool+block2_pool", *heads, "--extract", "--out", "ranks")
+    assert swept.status == 0, swept.stderr
+    best, command = (re.search(f"^{word}: (.*)$", swept.stdout, re.MULTILINE)[1] for word in ("Best", "Next"))
+    program, *words = shlex.split(command)
+    assert (program, words[0]) == ("layertap", "train-head")
+    assert ("--join" in words) == ("+" in best)
+    trained = main(*words, "--json")
+    assert trained.status == 0, trained.stderr
+    run = json.loads(trained.stdout)
+    assert (run["spec"]["fit"], run["spec"]["pooling"]) == ("crop", "max")
+    config = json.loads(Path("run/config.json").read_text())
+    assert (config["head"]["name"], config["head"]["params"]["n_neighbors"]) == ("knn", 3)
+    ranked = json.loads(Path("ranks/sweep.json").read_text())
+    assert run["summary"]["valid"]["accuracy"]["mean"] == pytest.approx(ranked["pairs"][0]["accuracy"])
 
 
 def test_sweep_takes_the_options_of_features_and_some_of_them_for_each_net(data: Path, main: Callable) -> None:

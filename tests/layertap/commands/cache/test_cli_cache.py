@@ -32,6 +32,23 @@ class TestList:
         assert all(re.search(r"\d kB +\d{4}-\d\d-\d\d$", row) for row in rows)
         assert total.strip().endswith("kB")
 
+    def test_spaces_of_one_layer_say_in_what_they_differ(self, main: Main, data: Path) -> None:
+        layer = ("--layer", "block1_pool", "--quiet")
+        assert main("extract", data, *layer).status == 0
+        assert main("extract", data, *layer, "--size", "16", "--fit", "pad").status == 0
+        assert main("extract", data, "--layer", "block2_pool", "--quiet").status == 0
+        head, *rows, _ = main("cache", "list").stdout.splitlines()
+        assert head.endswith("what tells it apart")
+        told = {row.split()[0]: row.partition("20")[2].split("  ", 1)[1:] for row in rows}
+        found = said(main("cache", "list", "--json"))["spaces"]
+        assert [info["differs_in"] for info in found if "block2" in info["space"]] == [{}]
+        first, second = (info["differs_in"] for info in found if "block1" in info["space"])
+        assert {first["fit"], second["fit"]} == {"pad", "stretch"}
+        assert [16, 16] in (first["size"], second["size"])
+        texts = [text[0] for text in told.values() if text]
+        assert any("fit pad" in text and "size 16x16" in text for text in texts)
+        assert any("fit stretch" in text and "size 32x32" in text for text in texts)
+
     def test_programs_are_told_the_same(self, main: Main, extracted: Any) -> None:
         found = said(main("cache", "list", "--json"))
         assert [(info["space"], info["rows"], info["row_shape"], info["segments"]) for info in found["spaces"]] == [
