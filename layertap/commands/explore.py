@@ -10,7 +10,7 @@ from feature_cache.errors import BadImage
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import Progress, print_json, print_table
 from layertap.flags import with_flags
-from layertap.report import explore_pictures, explore_report
+from layertap.report import background, explore_pictures, explore_report
 from layertap.workflows import explore as workflow
 from layertap.workflows.explore import kit_test_set
 from transfer.data.tables import SUFFIXES
@@ -24,6 +24,8 @@ BAR = 40  # characters
 
 
 def explore(args: argparse.Namespace) -> None:
+    if args.out:
+        background.prepare()  # it imports matplotlib while this process reads the images
     decoding, options = shared.decoding(args), {"out": args.out or None, "overwrite": args.overwrite}
     options |= {"alpha": decoding.alpha, "window": decoding.window, "pages": decoding.pages}
     if args.size:

@@ -16,6 +16,7 @@ from feature_cache.files.atomic import whole_folder
 from feature_cache.files.checked import read_json
 from layertap.flags import with_flags
 from layertap.report import explore_report, page, panels
+from layertap.report.background import Picture, draw
 from layertap.report.data_plots import shapes
 from transfer.data.augment import rotated
 from transfer.data.copies.duplicates import Copies
@@ -56,6 +57,7 @@ def write(
             _draw_classes(pictures, surveys[0])
             _draw_input_sizes(pictures, surveys[0])
             _draw_pairs(pictures, surveys, copies)
+            pictures.write()
         with (folder / NUMBERS).open("w", encoding="utf-8") as stream:
             json.dump(report, stream, indent=2)
             stream.write("\n")
@@ -81,6 +83,7 @@ class _Pictures:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
         self.files: dict[str, list[Path]] = {}
+        self._drawn: dict[Path, Picture] = {}
 
     def add(self, heading: str, file: str) -> Path:
         self.files.setdefault(heading, []).append(self.folder / file)
@@ -97,7 +100,12 @@ class _Pictures:
         """Draw images, which are read in threads; small ones are enlarged so that their pixels can be seen."""
         with ThreadPoolExecutor(len(cores())) as pool:
             shown = list(pool.map(lambda read: _enlarged(read()), images))
-        panels.panel(self.add(heading, file), shown, captions, **layout)
+        self._drawn[self.add(heading, file)] = draw(partial(panels.panel, **layout), shown, captions)
+
+    def write(self) -> None:
+        """Write the panels, which another process draws, into their files."""
+        for file, picture in self._drawn.items():
+            file.write_bytes(picture.png())
 
 
 def _draw_shapes(pictures: _Pictures, report: dict[str, Any]) -> None:

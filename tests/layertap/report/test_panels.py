@@ -55,10 +55,13 @@ def test_mistakes_are_24_at_most_and_keep_their_order(tmp_path: Path):
     with figures() as seen:
         panels.mistakes(tmp_path / "mistakes.png", images, captions, "data: the surest mistakes")
     drawn(tmp_path / "mistakes.png")
-    cells = seen[0].axes
-    assert [cell.get_title().split("\n")[0] for cell in cells] == [f"folder/{number}.png" for number in range(24)]
-    assert len({round(cell.get_position().x0, 3) for cell in cells}) == 6
-    assert len({round(cell.get_position().y0, 3) for cell in cells}) == 4
+    (plane,) = seen[0].axes
+    assert [text.get_text().split("\n")[0] for text in plane.texts] == [f"folder/{number}.png" for number in range(24)]
+    assert len({round(image.get_extent()[0], 3) for image in plane.images}) == 6
+    assert len({round(image.get_extent()[2], 3) for image in plane.images}) == 4
+    for number, (image, text) in enumerate(zip(plane.images, plane.texts, strict=True)):
+        assert image.get_array()[3, 3].max() == 8 * number
+        assert image.get_extent()[0] < text.get_position()[0] < image.get_extent()[1]
 
 
 def test_no_mistakes_are_no_images(tmp_path: Path):
@@ -77,8 +80,9 @@ def test_captions_stay_in_their_column(tmp_path: Path):
     with figures() as seen:
         panels.mistakes(tmp_path / "mistakes.png", images, captions, "data")
     drawn(tmp_path / "mistakes.png")
-    for cell in seen[0].axes:
-        image, text = cell.get_window_extent(), cell.title.get_window_extent()
+    (plane,) = seen[0].axes
+    for cell, caption in zip(plane.images, plane.texts, strict=True):
+        image, text = cell.get_window_extent(), caption.get_window_extent()
         assert text.width < image.width + 8
         assert text.y0 > image.y1 - 1
-        assert cell.get_title().endswith(" 0.50")
+        assert caption.get_text().endswith(" 0.50")
