@@ -73,6 +73,8 @@ class TrainingReport:
         The images that were left out.
     notes, warnings : tuple of str
         Sentences about the data, and about scores that are too good to be relied on.
+    tried : str
+        A sentence about what was tried, where no head was named; otherwise it is empty.
     """
 
     features: str
@@ -81,6 +83,7 @@ class TrainingReport:
     skipped: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    tried: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -49,6 +49,7 @@ MOST_MEMORY = 2**30  # bytes more than before
 CRAFTED = [None, True, -1, 0, 1e308, float("nan"), float("inf"), 2**70, "", "x" * 5000, "\0", "../../x", [], [[[]]], {}]
 CRAFTED += [{"a": 1}, [None] * 100_000, "\ud800", [1.5], ["a"]]
 HEADS = {
+    "auto": ({}, 30),
     "logistic": ({}, 30),
     "linear": ({"epochs": 5}, 30),
     "knn": ({}, 30),

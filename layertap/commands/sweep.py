@@ -33,7 +33,7 @@ def sweep(args: argparse.Namespace) -> None:
     result = sweep(
         shared.dataset(args),
         nets,
-        args.head or ("logistic", "ridge", "knn"),
+        args.head or ("auto", "ridge", "knn"),
         weights=shared.values_of_nets(args.weights, nets),
         preprocessing=_preprocessing(args, nets),
         alpha=decoding.alpha,

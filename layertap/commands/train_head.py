@@ -65,6 +65,8 @@ def _print_run(run: Run) -> None:
     if "each" in metrics:
         print()
         print_scores(list(metrics["each"].items()))
+    if report.tried:
+        print(f"\n{report.tried}")
     if report.params:
         print(f"\nChosen: {', '.join(f'{name}={value}' for name, value in report.params.items())}.")
     whole = f"all {report.images} images" + (" but those of the test" if metrics.get("test") else "")

@@ -167,7 +167,7 @@ class SweepResult:
 def sweep(
     data: Dataset | str | Path,
     nets: Sequence[NamedNet] = ("glyphnet",),
-    heads: Sequence[str] = ("logistic", "ridge", "knn"),
+    heads: Sequence[str] = ("auto", "ridge", "knn"),
     *,
     layers: Sequence[str] = (),
     pools: Sequence[str] = (),

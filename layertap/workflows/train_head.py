@@ -48,7 +48,7 @@ from transfer.extraction.lookup import stored_features
 from transfer.nets.catalogue import Net
 from transfer.request import FeatureRequest, request_of
 
-DEFAULT_HEADS = {CLASSES: "logistic", REGRESSION: "ridge", MULTILABEL: "logistic"}
+DEFAULT_HEADS = {CLASSES: "auto", REGRESSION: "ridge", MULTILABEL: "logistic"}
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def train_head(
         cache already. Of several layers every split chooses one, by inner folds of its training images.
     head : str, optional
         A name of `heads.HEADS`; a classifier or regressor of scikit-learn, as ``sklearn.svm:SVC``; or
-        ``FILE.py:make_head``, a function that returns an estimator: that file is executed. By default ``logistic`` for
-        classes and labels, and ``ridge`` for numbers.
+        ``FILE.py:make_head``, a function that returns an estimator: that file is executed. By default ``auto`` for
+        classes, ``ridge`` for numbers and ``logistic`` for labels.
     params : mapping, optional
         Parameters of the head.
     grid : mapping of str to sequence, optional
@@ -218,6 +218,7 @@ def train_head(
         tuple(candidates.features.skipped),
         problem.notes,
         problem.warnings,
+        _tried(candidates) if head is None and task == CLASSES else "",
     )
     if out is None:
         return Run(None, config, trained.head, report, metrics)
@@ -235,7 +236,8 @@ def _choose_head(
     task: str,
 ) -> _HeadChoice:
     """The head and its parameters; a mistake in them shows before any work."""
-    chosen = seeded(name, dict(params or {}) | ({"calibrate": True} if calibrate else {}), seed, task)
+    calibrates = calibrate and name != "auto"  # which always is
+    chosen = seeded(name, dict(params or {}) | ({"calibrate": True} if calibrates else {}), seed, task)
     values = dict(grid or {})
     combinations = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
     for combination in combinations:
@@ -350,6 +352,17 @@ def _train(candidates: _Candidates, problem: _Problem, choice: _HeadChoice, bars
             candidates.views,
             grid=choice.grid,
         )
+
+
+def _tried(candidates: _Candidates) -> str:
+    """A sentence about what was tried where no head was named for classes."""
+    from heads.linear.head import STRENGTHS  # loads scikit-learn
+    from heads.ridge.path import RATIOS
+
+    layers = list(candidates.features.features)
+    where = f"each of {len(layers)} layers" if len(layers) > 1 else layers[0]
+    grids = f"ridge regression of {len(RATIOS)} strengths and softmax regression of {len(STRENGTHS)}"
+    return f"Tried on {where}: {grids}; the head auto is the calibrated mean of the best of both."
 
 
 def _metrics(

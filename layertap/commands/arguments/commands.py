@@ -155,7 +155,7 @@ def _add_training(commands: Commands[Parser]) -> None:
         options.add_work,
         everyday="images net layer head param cv test out overwrite cache json",
         examples=(
-            ("train-head photos --net resnet50 --cv 5 --out run", "5-fold cross-validation of logistic regression"),
+            ("train-head photos --net resnet50 --cv 5 --out run", "5-fold cross-validation of the default head"),
             ("train-head digits --head ridge --test 0.2 --out run", "a ridge head, scored on images set aside"),
         ),
         next_step="layertap predict RUN IMAGE ..., or evaluate RUN DATA, or export RUN --to onnx --out FILE",

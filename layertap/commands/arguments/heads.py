@@ -30,8 +30,8 @@ def add_head(sub: argparse.ArgumentParser) -> None:
         default=None,
         metavar="NAME",
         help=f"{', '.join(HEADS)}; a classifier or regressor of scikit-learn, as sklearn.svm:SVC; or "
-        "FILE.py:make_head, a function of yours that returns an estimator: the file is run (default: logistic; "
-        "ridge for --regression)",
+        "FILE.py:make_head, a function of yours that returns an estimator: the file is run (default: auto; ridge "
+        "for --regression, logistic for --multilabel)",
     )
     group.add_argument(
         "--param",

@@ -16,7 +16,7 @@ def add(sub: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="head, as of train-head; may be repeated (default: logistic, ridge and knn)",
+        help="head, as of train-head; may be repeated (default: auto, ridge and knn)",
     )
     group.add_argument(
         "--grid",

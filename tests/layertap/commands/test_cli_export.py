@@ -245,7 +245,7 @@ def test_what_is_there_is_replaced_only_when_asked(
 def test_heads_that_are_no_part_of_a_net_are_refused(mistake: Callable, trained: Callable, head: str) -> None:
     trained(head=head)
     said = mistake("export", "run", "--to", "keras", "--out", "model.keras")
-    assert "heads that can are logistic, linear, ridge, linear-svm, lda, prototypes, mlp." in said
+    assert "heads that can are auto, logistic, linear, ridge, linear-svm, lda, prototypes, mlp." in said
 
 
 def test_mistakes_are_told_in_one_line(mistake: Callable, trained: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

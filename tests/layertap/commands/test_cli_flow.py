@@ -102,12 +102,12 @@ def test_a_run_says_how_it_was_made(flow: Flow) -> None:
     config = json.loads((flow.folder / "run" / "config.json").read_text())
     assert config["spec"] == flow.json(flow.train)["spec"]
     assert config["net"]["name"] == "glyphnet"
-    assert config["head"]["name"] == "logistic"
+    assert config["head"]["name"] == "auto"
     assert config["data"]["classes"] == ["bright", "dark"]
     assert config["candidates"] == ["block1_pool", "block2_pool"]
     names = {file.name for file in (flow.folder / "run").iterdir()}
     pictures = {"confusion.png", "map.png", "reliability.png"}  # there is no mistake to show
-    assert names == {"config.json", "metrics.json", "head.skops", "head-images.npy", "report.html", *pictures}
+    assert names == {"config.json", "metrics.json", "head.npz", "head-images.npy", "report.html", *pictures}
     for name in pictures:
         assert Image.open(flow.folder / "run" / name).size[0] > 100
     report = (flow.folder / "run" / "report.html").read_text()

@@ -115,7 +115,9 @@ class TestArguments:
     def test_unknown_parameter_and_wrong_value(self, mistake: Mistake, data: Path) -> None:
         train = ("train-head", data, "--out", "run")
         assert "has no parameter 'c'" in mistake(*train, "--param", "c=1")
-        assert "C=much of the head 'logistic' is not a number" in mistake(*train, "--param", "C=much")
+        assert "C=much of the head 'logistic' is not a number" in mistake(
+            *train, "--head", "logistic", "--param", "C=much"
+        )
 
     def test_images_without_a_csv(self, mistake: Mistake, data: Path) -> None:
         assert "--images goes with a CSV file" in mistake("extract", data, "--images", data)
@@ -269,7 +271,7 @@ class TestRuns:
 
     def test_a_run_that_exists(self, main: Callable, mistake: Mistake, data: Path, tmp_path: Path) -> None:
         main("extract", data, *LAYER)
-        train = ("train-head", data, *LAYER, "--cv", "2", "--out", "run")
+        train = ("train-head", data, *LAYER, "--head", "logistic", "--cv", "2", "--out", "run")
         assert main(*train).status == 0
         before = (tmp_path / "run" / "config.json").read_bytes()
         line = mistake(*train, "--param", "C=0.5")

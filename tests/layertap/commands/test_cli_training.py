@@ -54,8 +54,8 @@ def run(here: Callable) -> Callable[..., dict]:
 
 def test_a_grid_is_chosen_from_by_inner_folds_and_the_test_part_is_scored_once(run: Callable, shades: Path) -> None:
     report = run(
-        "train-head", "data", "--layer", "block2_pool", "--pool", "avg", "--grid", "C=1e-9,1", "--cv", "3",
-        "--test", "0.2", "--calibrate", "--out", "grid"
+        "train-head", "data", "--layer", "block2_pool", "--pool", "avg", "--head", "logistic", "--grid", "C=1e-9,1",
+        "--cv", "3", "--test", "0.2", "--calibrate", "--out", "grid"
     )  # fmt: skip
     assert {fold["params"]["C"] for fold in report["folds"]} <= {"1e-9", "1"}
     assert report["test"]["n"] == 8

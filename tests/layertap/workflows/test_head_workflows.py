@@ -112,8 +112,8 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"head": "ridge", "cv": 3, "test": 0.2, "seed": 4},
     ),
     "grid": (
-        ["--grid", "C=0.1,10", "--valid", "0.3", "--curve", "1,3", "--join"],
-        {"grid": {"C": ["0.1", "10"]}, "valid": 0.3, "curve": [1, 3], "join": True},
+        ["--head", "logistic", "--grid", "C=0.1,10", "--valid", "0.3", "--curve", "1,3", "--join"],
+        {"head": "logistic", "grid": {"C": ["0.1", "10"]}, "valid": 0.3, "curve": [1, 3], "join": True},
     ),
     "numbers": (
         ["--regression", "mean,seventh", "--cv", "2", "--groups", "patient"],
