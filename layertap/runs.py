@@ -16,7 +16,7 @@ import contextlib
 import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -409,7 +409,10 @@ def net_of_run(folder: Path) -> Net:
         raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.")
     if "net" not in content:
         raise DamagedFile(f"{folder / CONFIG_FILE} does not say which net the run holds; fine-tune again.")
-    return net_from_config(content["net"], folder)
+    net, spec = net_from_config(content["net"], folder), content.get("spec")
+    if net.is_file and isinstance(spec, dict):  # what it was trained on, however files of nets are read today
+        return replace(net, preprocessing=spec.get("preprocessing", net.preprocessing))
+    return net
 
 
 def net_config(net: Net) -> dict[str, Any]:

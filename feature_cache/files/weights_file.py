@@ -10,6 +10,7 @@ import io
 import math
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from feature_cache.files.hdf5 import has_own_data, is_in_file
 MOST_OBJECTS = 200_000
 # Bytes that the content of a net's file may take in any case, and for each byte of the file: more is a trap.
 ROOM, EXPANSION = 2**26, 100
+WEIGHTS = "model.weights.h5"  # in a ``.keras`` file
 _LOCAL_HEADER = 30  # bytes before the name of a part of an archive
 
 
@@ -55,6 +57,28 @@ def check_file(file: Path) -> None:
         if zipfile.is_zipfile(stream):
             with zipfile.ZipFile(stream) as archive:
                 _check_archive(archive, stream, file, os.fstat(stream.fileno()).st_size)
+
+
+@contextlib.contextmanager
+def open_weights(file: Path) -> Iterator[h5py.File]:
+    """The weights of a net in an HDF5 file, or in the archive of a ``.keras`` file, once they are checked.
+
+    Raises
+    ------
+    UnsafeFile, OSError, ValueError, RuntimeError, KeyError, TypeError, zipfile.BadZipFile
+        As `check_file`; KeyError when the archive holds no weights.
+    """
+    with open_regular(file) as stream, contextlib.ExitStack() as opened:
+        inner: IO[bytes] = stream
+        size = os.fstat(stream.fileno()).st_size
+        if zipfile.is_zipfile(stream):
+            archive = opened.enter_context(zipfile.ZipFile(stream))
+            require_bounded(archive, file, size)
+            part = archive.getinfo(WEIGHTS)
+            inner, size = _part(archive, part, stream), part.file_size
+        store = opened.enter_context(h5py.File(inner, "r"))
+        check(store, file, size)
+        yield store
 
 
 def _check_archive(archive: zipfile.ZipFile, stream: IO[bytes], file: Path, size: int) -> None:

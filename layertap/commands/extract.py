@@ -7,19 +7,19 @@ import re
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import (
     Progress,
     print_json,
-    print_notes,
     print_skipped,
     print_table,
     size_text,
     time_text,
     write_skipped,
 )
+from layertap.commands.terminal.scores import print_remarks
 
 if TYPE_CHECKING:
     from transfer.extraction.plan import Plan
@@ -30,23 +30,32 @@ def extract(args: argparse.Namespace) -> None:
     # Inside the function: what computes features takes longer to import than the help takes to show.
     from layertap.workflows.extract import compute_missing
     from transfer.extraction.plan import plan
+    from transfer.nets.expected_pixels.expected import sentences
     from transfer.nets.suggestion import remarks_on
 
     dataset, request, cache = shared.dataset(args), shared.request(args), shared.cache(args)
     if args.plan:
-        print_notes(remarks_on(request.net, dataset))
+        notes, warnings = sentences([request.net.expected_pixels])
+        print_remarks([*remarks_on(request.net, dataset), *notes], warnings)
         _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
         return
     options = {name: getattr(args, name) for name in ("batch_size", "engine", "devices", "on_error", "compress")}
     report = compute_missing(dataset, request, cache, progress=partial(Progress, quiet=args.quiet), **options)
     skipped_file = cache.root / f"skipped-{_plain(Path(args.data))[:60]}.csv"
     write_skipped(skipped_file, report.skipped)
-    print_notes(report.remarks)
+    print_remarks(report.remarks, report.warnings)
     if args.json:
-        print_json(asdict(report))
+        print_json(_as_json(report))
     else:
         print_skipped(report.skipped, skipped_file)
         _print_report(report)
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    """The report in the form that it has always had: warnings are among the remarks."""
+    content = asdict(report)
+    warnings = content.pop("warnings")
+    return {**content, "remarks": content["remarks"] + warnings}
 
 
 def _print_report(report: Report) -> None:

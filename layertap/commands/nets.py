@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from layertap.commands.arguments.shared import tuned_net
 from layertap.commands.terminal.output import print_json, print_table, shape_text
+from layertap.commands.terminal.scores import print_remarks
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.costs import classifier_table, table
+from transfer.nets.expected_pixels.expected import sentences
 from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def nets(args: argparse.Namespace) -> None:
 
 def layers(args: argparse.Namespace) -> None:
     net = tuned_net(args.net) or Net(args.net)
+    print_remarks(*sentences([net.expected_pixels]))
     backbone = FeatureRequest(net.without_weights(), size=args.size).build()
     infos = table(backbone)
     above = classifier_table(backbone)

@@ -55,6 +55,8 @@ def write(
     layers = ", ".join(request.layers)
     values: dict[str, Any] = {"net": config["name"], "layer": list(request.layers), "pool": spec.pooling}
     values |= {"size": spec.size, "weights": config["weights"], "preprocessing": config["preprocessing"]}
+    if request.net.is_file:
+        values["preprocessing"] = spec.preprocessing
     if len(request.layers) == 1:
         [values["layer"]] = request.layers
     if request.net.has_random_weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,8 @@ def extract(
         The values that become black and white in images of more than 8 bits, or ``"percentiles"``: the 1st and 99th
         of each image. By default the full range of their integers.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
-        The scaling of pixels that the net expects; by default the net's own, and ``none`` (0 to 255) for a file.
+        The scaling of pixels that the net expects; by default the net's own, which a file tells by its layers. Where
+        they do not tell it, ``none`` (0 to 255) is assumed, with a warning.
     precision : {'float32', 'bfloat16', 'float16'}
         The precision of the computation.
     dtype : {'float32', 'float16'}
@@ -149,7 +151,10 @@ def extract(
         window=window_text(window),
     )
     work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
-    return extract_features(load_dataset(data), request, as_cache(cache), on_error=on_error, progress=progress, **work)
+    found = extract_features(load_dataset(data), request, as_cache(cache), on_error=on_error, progress=progress, **work)
+    for text in found.report.warnings if found.report else ():
+        warnings.warn(text, stacklevel=2)
+    return found
 
 
 def extract_features(

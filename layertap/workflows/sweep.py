@@ -37,6 +37,7 @@ from layertap.workflows.readouts import NamedNet, OfNets, Readout, Size, all_rea
 from transfer.data.datasets import Dataset, Unreadable, require_labels
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
+from transfer.nets.expected_pixels.expected import sentences
 
 SEEDS = ("seed", "random_state", "estimator__random_state")  # parameters of heads that `seed` sets
 # The columns of the table: the heading, and the text of a row.
@@ -283,6 +284,7 @@ def sweep(
     features, stored = _features(dataset, readouts, as_cache(cache), extract, on_error, bars)
     problem = _problem(stored, options, readouts, bars)
     pairs = [Pair(features_name, head, params) for features_name in features for head, params in settings]
+    of_pixels, assumed = sentences(request.net.expected_pixels for request in requests.values())
     folder = None if out is None else Path(out)
     with bars("pairs") as show:
         results = sweeping.sweep(
@@ -306,8 +308,8 @@ def sweep(
         tuple(stored.skipped),
         options.to_json(problem.protocol),
         folder,
-        problem.notes,
-        problem.warnings,
+        (*of_pixels, *problem.notes),
+        (*assumed, *problem.warnings),
         Winner(tuple(readouts[results[0].pair.features]), results[0].pair),
     )
     if folder is not None:

@@ -46,6 +46,7 @@ from transfer.data.datasets import Dataset
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
 from transfer.nets.catalogue import Net
+from transfer.nets.expected_pixels.expected import sentences
 from transfer.request import FeatureRequest, request_of
 
 DEFAULT_HEADS = {CLASSES: "auto", REGRESSION: "ridge", MULTILABEL: "logistic"}
@@ -333,9 +334,11 @@ def _problem(
     seen = runs.seen_by(net for parts in candidates.sources.values() for _, net in parts)
     identities = identify(features, bars)
     warnings = seen_warnings(seen, identities, splits, test_rows)
+    nets = {id(net): net for parts in candidates.sources.values() for _, net in parts}.values()
+    of_pixels, assumed = sentences(net.expected_pixels for net in nets)
     unscored = training_only_notes(targets.values, splits) if targets.task == CLASSES else ()
-    notes = (*targets.notes, *copies.notes, *parted, *unscored)
-    return _Problem(targets, protocol, options, groups, fitted_rows, seen, identities, notes, warnings)
+    notes = (*of_pixels, *targets.notes, *copies.notes, *parted, *unscored)
+    return _Problem(targets, protocol, options, groups, fitted_rows, seen, identities, notes, (*assumed, *warnings))
 
 
 def _train(candidates: _Candidates, problem: _Problem, choice: _HeadChoice, bars: ProgressBar) -> Trained:

@@ -23,6 +23,7 @@ from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
 from transfer.extraction.report import Report
 from transfer.extraction.writing import FeatureWriter, StageTimer
+from transfer.nets.expected_pixels.expected import sentences
 from transfer.nets.suggestion import remarks_on
 from transfer.request import FeatureRequest, SharedNet
 
@@ -192,6 +193,8 @@ class _Extraction:
         total = len(self._dataset) * len(spaces) * views
         left_out = len(skipped) * len(spaces) * views
         seconds = self._timer.total
+        notes, warnings = sentences([self._request.net.expected_pixels])
+        suited = remarks_on(self._request.net, self._dataset) if self._rows else []
         peak = runner.peak(PEAK_SHARE * seconds) if runner and seconds > PEAK_SECONDS else 0.0
         return Report(
             rows_total=total,
@@ -209,7 +212,8 @@ class _Extraction:
             peak=round(peak, 1),
             note=runner.note if runner else "",
             skipped=skipped,
-            remarks=[*(remarks_on(self._request.net, self._dataset) if self._rows else ()), *self._remarks.lines()],
+            remarks=[*suited, *notes, *self._remarks.lines()],
+            warnings=list(warnings),
         )
 
 

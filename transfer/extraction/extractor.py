@@ -9,6 +9,7 @@ import contextlib
 import math
 import operator
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -276,7 +277,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             return stored_features(known, request, cache, on_error=on_error)
         with one_at_a_time(cache.root):  # another process may do the same folds at this moment
             options: dict[str, Any] = {"batch_size": self.batch_size, "engine": self.engine, "on_error": on_error}
-            extract(known, request, cache, **options)
+            report = extract(known, request, cache, **options)
+        for text in report.warnings:
+            warnings.warn(text, stacklevel=3)
         return stored_features(known, request, cache, on_error=on_error)
 
     def _widths(self, request: FeatureRequest, cache: FeatureCache) -> list[int]:

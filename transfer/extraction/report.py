@@ -25,7 +25,10 @@ class Report:
     note : str
         Why another engine was used than the one that was chosen.
     remarks : list of str
-        Sentences: whether another net suits such images better, and what decoding has guessed or left out.
+        Sentences: whether another net suits such images better, which pixels the net of a file expects, and what
+        decoding has guessed or left out.
+    warnings : list of str
+        Sentences: what was assumed of the pixels that the net of a file expects.
     """
 
     rows_total: int
@@ -44,3 +47,4 @@ class Report:
     note: str = ""
     skipped: list[Unreadable] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)

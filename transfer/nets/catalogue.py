@@ -16,6 +16,7 @@ from typing import Any
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
 from feature_cache.files.checked import real_path
 from feature_cache.spec import LARGEST_SIZE, FeatureSpec
+from transfer.nets.expected_pixels.expected import ExpectedPixels, expected_pixels
 from transfer.nets.files.keras_file import input_shape, read_net_file
 from transfer.nets.files.kinds import NET_SUFFIXES, not_taken
 from transfer.nets.own_weights import OWN_WEIGHTS
@@ -134,7 +135,7 @@ class Net:
     seed : int
         Of the random weights.
     preprocessing : str, optional
-        By default the net's own; that of a file is given pixels of 0 to 255 as they are.
+        By default the net's own; that of a file is told by its layers (see `expected_pixels`).
     """
 
     name: str
@@ -229,6 +230,18 @@ class Net:
         half = read_net_file(Path(self.name)).computes_in_half
         return f"file-{digest}-float32" if half else f"file-{digest}"
 
+    @property
+    def applied_preprocessing(self) -> str:
+        """What turns pixels of 0 to 255 into what the net is given (see `FeatureSpec`)."""
+        if self.preprocessing is None and self.expected_pixels is not None:
+            return self.expected_pixels.preprocessing
+        return self.preprocessing or (self.info.preprocessing if self.info else "none")
+
+    @cached_property
+    def expected_pixels(self) -> ExpectedPixels | None:
+        """What is inferred of the pixels that the net of a file expects; None where it is said, or known by name."""
+        return expected_pixels(Path(self.name)) if self.is_file and self.preprocessing is None else None
+
     def default_size(self) -> tuple[int, int]:
         """The net's customary input height and width.
 
@@ -273,14 +286,13 @@ class Net:
         """
         size = size or self.default_size()
         self.check_size(size)
-        own = self.info.preprocessing if self.info else "none"
         return FeatureSpec(
             net=self.net_id,
             weights=self.weights_id,
             layer=layer,
             pooling=pooling or (self.info.pooling if self.info else "avg"),
             size=size,
-            preprocessing=self.preprocessing or own,
+            preprocessing=self.applied_preprocessing,
             **rest,
         )
 

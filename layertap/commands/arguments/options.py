@@ -161,7 +161,7 @@ def add_output(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--preprocessing",
         choices=PREPROCESSINGS,
-        help=f"{PREPROCESSING_HELP} (default: the net's own; for a file none, which is 0 to 255)",
+        help=f"{PREPROCESSING_HELP} (default: the net's own, which a file tells by its layers)",
     )
 
 

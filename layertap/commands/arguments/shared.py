@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import InvalidChoice, MissingFeatures
 from layertap.commands.terminal.output import Progress, print_notes
+from layertap.commands.terminal.scores import print_remarks
 from transfer.nets.files.kinds import not_taken
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def extracted(
     progress = partial(Progress, quiet=args.quiet)
     features = extract_features(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
     if features.report:
-        print_notes(features.report.remarks)
+        print_remarks(features.report.remarks, features.report.warnings)
     return features
 
 

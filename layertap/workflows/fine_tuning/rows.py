@@ -20,6 +20,7 @@ from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import require_labels
 from transfer.extraction.feature_set import FeatureSet
 from transfer.finetune.pixel_rows import PixelRows
+from transfer.nets.expected_pixels.expected import sentences
 from transfer.request import FeatureRequest
 
 
@@ -88,6 +89,7 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
     LayertapError
         When features cannot be computed or stored.
     """
+    of_pixels, assumed = sentences([plan.start.request.net.expected_pixels])
     features, notes = _extracted(plan, plan.dataset, plan.start.probe_request, progress)
     if plan.prefix is None:
         [plain] = features.features.values()
@@ -116,8 +118,11 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
         test,
         identities,
         seen,
-        notes + copies.notes + parted_notes(protocol, groups) + training_only_notes(labels, splits),
-        seen_warnings(seen, identities, splits, test),
+        tuple(dict.fromkeys((*of_pixels, *notes)))
+        + copies.notes
+        + parted_notes(protocol, groups)
+        + training_only_notes(labels, splits),
+        (*assumed, *seen_warnings(seen, identities, splits, test)),
     )
 
 
