@@ -91,7 +91,7 @@ def ours(net: str, layer: str, pixels: np.ndarray, labels: np.ndarray, epochs: i
     from transfer.data.images import ArraySource
     from transfer.extraction.extract import extract
     from transfer.extraction.lookup import stored_features
-    from transfer.finetune.cut import find_cut
+    from transfer.finetune.cut_choice import find_cut
     from transfer.finetune.network import Network
     from transfer.finetune.recipe import Recipe
     from transfer.finetune.tuner import FineTuner

@@ -16,7 +16,7 @@ from feature_cache.errors import InvalidChoice
 from feature_cache.files.atomic import new_file
 from layertap.report.page import table, text
 from layertap.report.run_report import score_table
-from layertap.scores import CLASSES, HEADLINES, MULTILABEL, REGRESSION
+from layertap.shown_scores import CLASSES, HEADLINES, MULTILABEL, REGRESSION
 from transfer.data.datasets import Unreadable
 
 MOST_SHOWN = 10  # images that a notebook shows

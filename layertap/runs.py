@@ -33,7 +33,7 @@ from heads.evaluation.views import Views
 from heads.registry import Head, make_head, new_head
 from layertap.report.run_report import run_fragment
 from layertap.run_config import FORMAT, MOST_PARTS, FeatureSource, HeadConfig, RunConfig, TaskConfig, as_object
-from layertap.scores import HEADLINES
+from layertap.shown_scores import HEADLINES
 from transfer.nets.catalogue import Net, net_from_config
 
 if TYPE_CHECKING:

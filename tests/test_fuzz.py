@@ -28,7 +28,7 @@ from feature_cache.files.digest_list import read_digests
 from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.maintenance.verify import verify
 from heads import make_head
-from heads.evaluation import sweep as sweeps
+from heads.evaluation import pair_scores
 from heads.evaluation.tasks import outputs
 from heads.registry import record
 from layertap import runs
@@ -287,28 +287,28 @@ def test_notes_of_runs(tmp_path: Path, attempt: Callable[..., None]) -> None:
 
 
 def test_results_of_sweeps(tmp_path: Path, attempt: Callable[..., None]) -> None:
-    rng, pair = random.Random(4), sweeps.Pair("a", "logistic")
+    rng, pair = random.Random(4), pair_scores.Pair("a", "logistic")
     numbers = {"mean": 0.5, "sd": 0.1}
     summary = {part: {"accuracy": numbers, "log_loss": numbers} for part in ("train", "valid")}
-    result = sweeps.Result(pair, summary, np.full(9, 1.0), np.full(9, 0.1))
+    result = pair_scores.Result(pair, summary, np.full(9, 1.0), np.full(9, 0.1))
     file = tmp_path / "result.npz"
-    sweeps._write(file, result)
+    pair_scores._write(file, result)
     content = file.read_bytes()
 
-    def right(found: sweeps.Result | None) -> bool:
+    def right(found: pair_scores.Result | None) -> bool:
         return found is None or (
             found.summary == summary and np.array_equal(found.right, result.right) and found.loss[0] == 0.1
         )
 
     for number in range(150):
         file.write_bytes(damaged(content, rng))
-        attempt(str(number), lambda: sweeps._read(file, pair, 9), right)
+        attempt(str(number), lambda: pair_scores._read(file, pair, 9), right)
     for number in range(100):
-        sweeps._write(file, sweeps.Result(pair, crafted(summary, rng), result.right, result.loss))
-        attempt(f"crafted {number}", lambda: _shown(sweeps._read(file, pair, 9)))
+        pair_scores._write(file, pair_scores.Result(pair, crafted(summary, rng), result.right, result.loss))
+        attempt(f"crafted {number}", lambda: _shown(pair_scores._read(file, pair, 9)))
 
 
-def _shown(found: sweeps.Result | None) -> float:
+def _shown(found: pair_scores.Result | None) -> float:
     return 0.0 if found is None else found.accuracy
 
 

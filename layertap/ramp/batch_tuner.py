@@ -13,7 +13,7 @@ from feature_cache.errors import DamagedFile, InvalidChoice
 from feature_cache.files.checked import read_arrays
 from layertap.ramp.features import BatchFeatures
 from layertap.ramp.fitting import hold_out
-from transfer.finetune.cut import Cut, find_cut
+from transfer.finetune.cut_choice import Cut, find_cut
 from transfer.finetune.recipe import Recipe
 from transfer.finetune.tuner import FineTuner
 from transfer.request import FeatureRequest

@@ -9,7 +9,7 @@ from typing import Any
 
 from feature_cache.errors import BadData
 from layertap.report.page import facts, image, table, text, write_page
-from layertap.scores import SCORES, ShownScore
+from layertap.shown_scores import SCORES, ShownScore
 
 REPORT_FILE = "report.html"
 MOST_CLASSES = 30  # more are folded away, behind the worst

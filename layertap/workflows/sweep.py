@@ -21,9 +21,9 @@ from feature_cache.errors import InvalidChoice, MissingFeatures, StorageFailure
 from feature_cache.files.atomic import new_file
 from feature_cache.files.checked import real_path
 from feature_cache.joined import Joined
-from heads.evaluation import sweep as sweeping
+from heads.evaluation import pair_scores
+from heads.evaluation.pair_scores import Pair, Result
 from heads.evaluation.protocol import Protocol
-from heads.evaluation.sweep import Pair, Result
 from heads.evaluation.views import Views
 from heads.registry import make_head, seeded
 from layertap.progress import ProgressBar, progress_bars
@@ -287,7 +287,7 @@ def sweep(
     of_pixels, assumed = sentences(request.net.expected_pixels for request in requests.values())
     folder = None if out is None else Path(out)
     with bars("pairs") as show:
-        results = sweeping.sweep(
+        results = pair_scores.sweep(
             features,
             pairs,
             problem.labels,
@@ -396,7 +396,7 @@ def _problem(
 
 def _expected(results: Sequence[Result], groups: np.ndarray, seed: int) -> dict[str, float]:
     """The accuracy to expect of the best pair: never more than its score, as samples are drawn at random."""
-    expected = sweeping.unbiased(results, groups, seed)
+    expected = pair_scores.unbiased(results, groups, seed)
     best = max(result.accuracy for result in results)
     return {**expected, "accuracy": min(expected["accuracy"], best), "low": min(expected["low"], best)}
 

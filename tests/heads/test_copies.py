@@ -19,8 +19,8 @@ from toy_data import cached
 
 import cli
 from feature_cache.errors import BadData
+from heads.evaluation.pair_scores import Pair, sweep
 from heads.evaluation.protocol import Protocol
-from heads.evaluation.sweep import Pair, sweep
 from heads.evaluation.training import learning_curve, train
 from heads.evaluation.views import Views
 from heads.splitting.splits import Split, few_labels, hold_out, inner_folds, k_fold

@@ -17,7 +17,7 @@ from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.remarks import Remarks
 from transfer.engines.batch import Batch
 from transfer.engines.runner import BatchRunner
-from transfer.extraction import loop, reuse
+from transfer.extraction import from_shallower, loop
 from transfer.extraction.coordination import WorkQueue
 from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
@@ -143,12 +143,12 @@ class _Extraction:
     def run(self) -> None:
         """Compute and write what is missing."""
         try:
-            for part in reuse.divide(self._request, self._cache, self._missing, self._net):
+            for part in from_shallower.divide(self._request, self._cache, self._missing, self._net):
                 self._run(part)
         finally:
             self._pixels.save()
 
-    def _run(self, part: reuse.Part) -> None:
+    def _run(self, part: from_shallower.Part) -> None:
         """Run the loop on images that are computed in the same way."""
         runner = self._runner = BatchRunner(
             self._request,

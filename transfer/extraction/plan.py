@@ -13,8 +13,8 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from transfer.data.datasets import Dataset
 from transfer.engines.runner import BatchRunner
+from transfer.extraction.from_shallower import Part, divide
 from transfer.extraction.lookup import Missing, find_missing, refusal
-from transfer.extraction.reuse import Part, divide
 from transfer.request import FeatureRequest, SharedNet
 
 BATCHES = 4  # the number of batches that the estimate is made from

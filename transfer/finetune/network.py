@@ -13,7 +13,7 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from transfer.data.augment import NUMBERS
 from transfer.finetune.augment_layer import Augment
-from transfer.finetune.cut import Cut
+from transfer.finetune.cut_choice import Cut
 from transfer.finetune.pixel_rows import AugmentInputs
 from transfer.finetune.recipe import Recipe
 from transfer.hardware import cores

@@ -8,7 +8,7 @@ from typing import Any
 
 from layertap.commands.terminal.output import print_notes, print_table
 from layertap.flags import with_flags
-from layertap.scores import HEADLINES, SCORES
+from layertap.shown_scores import HEADLINES, SCORES
 
 MOST_CLASSES = 20  # that are printed
 

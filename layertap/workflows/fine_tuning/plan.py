@@ -25,7 +25,7 @@ from layertap.workflows.protocol_options import ProtocolOptions
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, require_labels
 from transfer.extraction.lookup import find_missing
-from transfer.finetune.cut import Cut, find_cut
+from transfer.finetune.cut_choice import Cut, find_cut
 from transfer.finetune.devices import share_steps
 from transfer.finetune.recipe import Recipe
 from transfer.finetune.tensorboard import TensorBoardLogs

@@ -27,7 +27,7 @@ from layertap.workflows.fine_tuning.training import Trainings
 from transfer.data.datasets import Unreadable
 from transfer.export import comparison
 from transfer.export.formats import FORMATS
-from transfer.finetune.cut import Cut
+from transfer.finetune.cut_choice import Cut
 from transfer.finetune.saved_net import save_net
 from transfer.request import FeatureRequest, request_for
 

@@ -18,8 +18,8 @@ import pytest
 from feature_cache import FeatureCache, Features, FeatureSpec
 from feature_cache.keys import digest_bytes
 from heads.evaluation.cross_validation import Evaluation, evaluate
+from heads.evaluation.pair_scores import Pair, sweep, unbiased
 from heads.evaluation.protocol import Protocol
-from heads.evaluation.sweep import Pair, sweep, unbiased
 from heads.evaluation.training import learning_curve, train
 from heads.evaluation.views import Views
 from heads.registry import make_head

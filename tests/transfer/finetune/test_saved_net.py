@@ -10,7 +10,7 @@ import pytest
 
 from feature_cache.errors import DamagedFile, InvalidChoice
 from layertap.runs import net_config, net_of_run
-from transfer.finetune.cut import find_cut
+from transfer.finetune.cut_choice import find_cut
 from transfer.finetune.recipe import Recipe
 from transfer.finetune.saved_net import save_net
 from transfer.nets.catalogue import Net, net_from_config

@@ -21,7 +21,7 @@ from transfer.data.images import to_pixels
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
 from transfer.finetune import checkpoint
-from transfer.finetune.cut import find_cut
+from transfer.finetune.cut_choice import find_cut
 from transfer.finetune.pixel_rows import PixelRows
 from transfer.finetune.recipe import Recipe
 from transfer.finetune.tuner import FineTuner, TrainingStopped, exceeds_its_error

@@ -240,7 +240,7 @@ class TestMemo:
         extract(dataset, replace(REQUEST, pooling="none"), cache)
         (cache.root / "digests.sqlite").unlink()
         deeper = FeatureRequest(Net("glyphnet"), ("block2_pool",))
-        monkeypatch.setattr("transfer.extraction.reuse.DECODE_SECONDS", 1.0)
+        monkeypatch.setattr("transfer.extraction.from_shallower.DECODE_SECONDS", 1.0)
         assert extract(dataset, deeper, cache).started_from == ["block1_pool"]
         assert len(set(stored_features(dataset, deeper, cache).groups)) == 5
 

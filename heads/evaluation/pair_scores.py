@@ -1,4 +1,4 @@
-"""Sweep: many sets of features and many heads are scored on the same splits, in parallel processes.
+"""Many pairs of features and heads are scored on the same splits, in parallel processes, for `sweep`.
 
 Each result has a file whose name is a digest of everything that it depends on. So a sweep that was interrupted, or that
 is repeated with more pairs, computes only the results that are missing.

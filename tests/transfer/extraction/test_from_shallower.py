@@ -15,7 +15,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from transfer import hardware
 from transfer.data import datasets
-from transfer.extraction import reading, reuse
+from transfer.extraction import from_shallower, reading
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.plan import plan
@@ -82,7 +82,7 @@ def test_the_deepest_stored_layers_are_taken_that_the_readouts_come_after(
     deepest = replace(DEEP, layers=("block4_pool",))
     for wanted, *start in ((DEEP, "block2_pool", "block3_pool"), (deepest, "block3_pool")):
         missing = find_missing(datasets.load(str(class_folder)), wanted, cache)
-        (part,) = reuse.divide(wanted, cache, missing, SharedNet(wanted))
+        (part,) = from_shallower.divide(wanted, cache, missing, SharedNet(wanted))
         assert list(part.start) == [space.spec.layer for space in part.spaces] == start
         np.testing.assert_array_equal(part.jobs, missing.jobs)
 

@@ -10,10 +10,10 @@ from toy_data import blobs, cached
 
 from feature_cache import Features
 from heads import make_head
-from heads.evaluation import sweep
+from heads.evaluation import pair_scores
 from heads.evaluation.cross_validation import evaluate
+from heads.evaluation.pair_scores import Pair, Result, unbiased
 from heads.evaluation.protocol import Protocol
-from heads.evaluation.sweep import Pair, Result, unbiased
 
 N = 48
 PROTOCOL = Protocol(cv=3, seed=1)
@@ -31,7 +31,7 @@ def features(tmp_path: Path) -> dict[str, Features]:
 def run(
     features: dict, folder: Path, pairs: list[Pair] = PAIRS, labels: np.ndarray = LABELS, **options: object
 ) -> list:
-    return sweep.sweep(features, pairs, labels, CONTENTS, PROTOCOL, folder / "results", **options)
+    return pair_scores.sweep(features, pairs, labels, CONTENTS, PROTOCOL, folder / "results", **options)
 
 
 def scores(results: list[Result]) -> list:
@@ -62,8 +62,10 @@ def test_every_pair_is_judged_as_it_would_be_alone(features: dict, tmp_path: Pat
 
 def test_what_is_known_is_not_judged_again(features: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(features, tmp_path, PAIRS[:2])
-    judge, judged = sweep._evaluate_pair, []
-    monkeypatch.setattr(sweep, "_evaluate_pair", lambda *arguments: judged.append(arguments[1]) or judge(*arguments))
+    judge, judged = pair_scores._evaluate_pair, []
+    monkeypatch.setattr(
+        pair_scores, "_evaluate_pair", lambda *arguments: judged.append(arguments[1]) or judge(*arguments)
+    )
     again = run(features, tmp_path)
     assert judged == PAIRS[2:]
     assert scores(first) == [row for row in scores(again) if row[0] != PAIRS[2]]
@@ -89,8 +91,8 @@ def test_a_head_of_the_users_own_is_judged_again_when_its_file_has_changed(
 ) -> None:
     file = tmp_path / "own.py"
     code = "from sklearn.naive_bayes import GaussianNB\n\ndef make_head():\n    return GaussianNB({})\n"
-    pair, judge, judged = Pair("clear", f"{file}:make_head"), sweep._evaluate_pair, []
-    monkeypatch.setattr(sweep, "_evaluate_pair", lambda *arguments: judged.append(1) or judge(*arguments))
+    pair, judge, judged = Pair("clear", f"{file}:make_head"), pair_scores._evaluate_pair, []
+    monkeypatch.setattr(pair_scores, "_evaluate_pair", lambda *arguments: judged.append(1) or judge(*arguments))
     for content, times in (("", 1), ("", 1), ("var_smoothing=1e-3", 2)):
         file.write_text(code.replace("{}", content))
         (result,) = run(features, tmp_path, [pair])
@@ -133,7 +135,7 @@ def guesses(right: np.ndarray) -> list[Result]:
 
 def test_what_is_equal_in_a_sample_is_not_decided_by_the_images_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     # 60 results that guess, on 30 images: the first in the order of all images would make it 0.527.
-    monkeypatch.setattr(sweep, "DRAWS", 100)
+    monkeypatch.setattr(pair_scores, "DRAWS", 100)
     rng, expected = np.random.default_rng(0), []
     for _ in range(150):
         right = (rng.random((30, 60)) < 0.5).astype(float)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feature_cache.errors import InvalidChoice
-from transfer.finetune.cut import AUTO_SHARE, find_cut
+from transfer.finetune.cut_choice import AUTO_SHARE, find_cut
 from transfer.finetune.recipe import Recipe
 from transfer.nets.catalogue import Net
 from transfer.nets.costs import flops

@@ -1,4 +1,4 @@
-"""Reuse: a deeper layer is computed from shallower layers of the same net, where their features are stored."""
+"""A deeper layer is computed from shallower layers of the same net, where their features are stored."""
 
 from __future__ import annotations
 
