@@ -1,18 +1,22 @@
-"""`RunConfig`: how a run was made. The keys of a run's `config.json` are read and written here."""
+"""`RunConfig`: how a run was made. A run's `config.json` is read here, and its keys are named here alone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from feature_cache.errors import DamagedFile, one_line
 from feature_cache.files import sealed_folder
+from feature_cache.files.checked import LARGEST_TEXT, read_json
 from feature_cache.lineage import Used
 from feature_cache.spec import FeatureSpec
 from heads.evaluation.views import Views
 from heads.registry import TASKS
 
+CONFIG_FILE = "config.json"
 FORMAT = 1
 MOST_PARTS = 256  # features that a head may read side by side
 MOST_SKIPPED = 10_000  # names of images that were left out; `skipped.csv` has all
@@ -211,3 +215,37 @@ def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"the {what} is not a text")
     return value
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of `config.json`, once every file of the run is seen to be as it was written.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        When there is none.
+    DamagedFile
+        When it cannot be read, is of a newer format, or a file of the run was altered.
+    """
+    file = folder / CONFIG_FILE
+    try:
+        content = as_object(read_json(file, LARGEST_TEXT), "it")
+        version = content["format"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"its format is {version!r}")
+        if version <= FORMAT:
+            sealed_folder.require_unaltered(folder, content, "train again")
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+        raise
+    except KeyError as error:
+        raise unreadable(file, f"it has no {error}") from error
+    except (OSError, ValueError, MemoryError) as error:
+        raise unreadable(file, getattr(error, "strerror", None) or one_line(error)) from error
+    if version > FORMAT:
+        raise DamagedFile(f"{folder} has format {version} and this Layertap reads up to {FORMAT}; upgrade layertap.")
+    return content
+
+
+def unreadable(file: Path, reason: str) -> DamagedFile:
+    """The error for a `config.json` that is no such file."""
+    return DamagedFile(f"{file} cannot be read ({reason}); train the head again.")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import layertap
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_line
 from feature_cache.files import atomic, sealed_folder
-from feature_cache.files.checked import LARGEST_TEXT, read_json
+from feature_cache.files.checked import read_json
 from feature_cache.files.digest_list import read_digests, write_digests
 from feature_cache.lineage import Used, cite
 from feature_cache.spec import FeatureSpec
@@ -32,7 +32,17 @@ from heads import user_code
 from heads.evaluation.views import Views
 from heads.registry import Head, make_head, new_head
 from layertap.report.run_report import run_fragment
-from layertap.run_config import FORMAT, MOST_PARTS, FeatureSource, HeadConfig, RunConfig, TaskConfig, as_object
+from layertap.run_config import (
+    CONFIG_FILE,
+    MOST_PARTS,
+    FeatureSource,
+    HeadConfig,
+    RunConfig,
+    TaskConfig,
+    as_object,
+    read_config,
+    unreadable,
+)
 from layertap.shown_scores import HEADLINES
 from transfer.nets.catalogue import Net, net_from_config
 
@@ -40,7 +50,7 @@ if TYPE_CHECKING:
     from layertap.results import Evaluation, Exported, Predictions
     from transfer.data.datasets import Unreadable
 
-CONFIG_FILE, METRICS_FILE, SKIPPED_FILE = "config.json", "metrics.json", "skipped.csv"
+METRICS_FILE, SKIPPED_FILE = "metrics.json", "skipped.csv"
 HEAD_IMAGES, NET_IMAGES = "head-images.npy", "net-images.npy"
 
 
@@ -367,7 +377,7 @@ train-head, or fine-tune.
     folder = Path(path)
     file = folder / CONFIG_FILE
     try:
-        content = _read_config(folder)
+        content = read_config(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidChoice(
             f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head, or fine-tune."
@@ -375,9 +385,9 @@ train-head, or fine-tune.
     try:
         config = RunConfig.from_json(content)
     except KeyError as error:
-        raise _unreadable(file, f"it has no {error}") from error
+        raise unreadable(file, f"it has no {error}") from error
     except (ValueError, TypeError, RecursionError, DamagedFile) as error:
-        raise _unreadable(file, one_line(error)) from error
+        raise unreadable(file, one_line(error)) from error
     task = config.task or TaskConfig()
     name = _trusted_name(folder, config.head, head_code)
     new_head(name, task.name)  # whether there is such a head is another matter than its parameters
@@ -402,7 +412,7 @@ def net_of_run(folder: Path) -> Net:
         When it cannot be read.
     """
     try:
-        content = _read_config(folder)
+        content = read_config(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidChoice(f"{folder} holds no net; a run of layertap fine-tune does.") from error
     if "fine_tuned" not in content:
@@ -420,40 +430,6 @@ def net_config(net: Net) -> dict[str, Any]:
     config = net.as_config()
     key = "name" if net.is_file else "weights"
     return {**config, key: Path(config[key]).name}
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """The content of `config.json`, once every file of the run is seen to be as it was written.
-
-    Raises
-    ------
-    FileNotFoundError, NotADirectoryError
-        When there is none.
-    DamagedFile
-        When it cannot be read, is of a newer format, or a file of the run was altered.
-    """
-    file = folder / CONFIG_FILE
-    try:
-        content = as_object(read_json(file, LARGEST_TEXT), "it")
-        version = content["format"]
-        if type(version) is not int or version < 1:
-            raise ValueError(f"its format is {version!r}")
-        if version <= FORMAT:
-            sealed_folder.require_unaltered(folder, content, "train again")
-    except (FileNotFoundError, NotADirectoryError, DamagedFile):
-        raise
-    except KeyError as error:
-        raise _unreadable(file, f"it has no {error}") from error
-    except (OSError, ValueError, MemoryError) as error:
-        raise _unreadable(file, getattr(error, "strerror", None) or one_line(error)) from error
-    if version > FORMAT:
-        raise DamagedFile(f"{folder} has format {version} and this Layertap reads up to {FORMAT}; upgrade layertap.")
-    return content
-
-
-def _unreadable(file: Path, reason: str) -> DamagedFile:
-    """The error for a `config.json` that is no such file."""
-    return DamagedFile(f"{file} cannot be read ({reason}); train the head again.")
 
 
 def _trusted_name(folder: Path, head: HeadConfig, head_code: str | None) -> str:
