@@ -8,6 +8,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from deeper_nets import DEEPER
 
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import NETS, Net, NetInfo
@@ -90,7 +91,7 @@ def test_preprocessing_is_that_of_its_module(info: NetInfo, rng: np.random.Gener
 
 @pytest.mark.slow
 @BY_NAME
-def test_table_is_what_the_net_is_and_its_features_are_finite(info: NetInfo, rng: np.random.Generator) -> None:
+def test_table_is_what_the_net_is(info: NetInfo) -> None:
     backbone = Backbone(Net(info.name, "none"))
     rows = {row.name: row for row in table(backbone)}
     readout = rows[info.readout]
@@ -100,8 +101,12 @@ def test_table_is_what_the_net_is_and_its_features_are_finite(info: NetInfo, rng
     trunk = keras.Model(backbone.input, backbone.taps[info.readout])
     assert trunk.count_params() / 1e6 == pytest.approx(info.parameters, abs=0.006)
     assert readout.gflops == pytest.approx(info.gflops, rel=0.01)
-    del backbone, trunk
+    keras.utils.clear_session()
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("info", [info for info in APPLICATIONS if info.name not in DEEPER], ids=lambda info: info.name)
+def test_features_of_the_smallest_images_are_finite(info: NetInfo, rng: np.random.Generator) -> None:
     smallest = Backbone(Net(info.name, "none"), (info.min_size, info.min_size))
     assert all(side >= 1 for side in smallest.taps[info.readout].shape[1:])
     gray = rng.integers(0, 256, (2, info.min_size, info.min_size, 1), np.uint8)

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from deeper_nets import DEEPER
 
 from feature_cache.errors import BadData, InvalidChoice, LayertapError
 from transfer.engines.conversion.known import ACTIVATIONS, LAYERS, is_known
@@ -89,15 +90,6 @@ def assert_converted_right(cut: Cut, channels: int, folder: Path, what: Sequence
         assert scale > 0, name
         assert np.abs(exact[0] - exact[1]).max() > 0.02 * scale, f"{name} does not tell images apart"
         np.testing.assert_allclose(part, exact, rtol=0, atol=1e-4 * scale, err_msg=name)
-
-
-# More of the same layers as in the smallest net of the family, and three quarters of the time of all.
-DEEPER = {
-    *("convnextsmall", "convnextbase", "convnextlarge", "convnextxlarge", "densenet169", "densenet201", "nasnetlarge"),
-    *(f"efficientnetb{number}" for number in range(1, 8)),
-    *(f"efficientnetv2{size}" for size in ("b1", "b2", "b3", "s", "m", "l")),
-    *("resnet101", "resnet101v2", "resnet152", "resnet152v2", "vgg19"),
-}
 
 
 @pytest.mark.parametrize(
