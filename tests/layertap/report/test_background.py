@@ -20,8 +20,17 @@ ROOT = Path(__file__).resolve().parents[3]
 DETAILS = (["cat", "dog"], np.array([[5, 0], [1, 4]]), "pets")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
+def shared() -> Iterator[None]:
+    """One process for all tests that leave it as it is."""
+    background.stop()
+    yield
+    background.stop()
+
+
+@pytest.fixture
 def ended() -> Iterator[None]:
+    """No process before, and none that is left."""
     background.stop()
     yield
     background.stop()
@@ -61,19 +70,19 @@ def test_an_error_of_drawing_is_raised_where_the_picture_is_wanted() -> None:
     assert background.draw(plots.confusion, *DETAILS).png() == drawn_here()
 
 
-def test_pictures_of_a_process_that_was_killed_are_drawn_here() -> None:
+def test_pictures_of_a_process_that_was_killed_are_drawn_here(ended: None) -> None:
     pictures = [background.draw(kill, os.getpid()), background.draw(plots.confusion, *DETAILS)]
     assert pictures[0].png() == b"drawn by the parent"
     assert pictures[1].png() == drawn_here()
     assert background.draw(plots.confusion, *DETAILS).png() == drawn_here()
 
 
-def test_on_a_single_core_pictures_are_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_single_core_pictures_are_drawn_here(ended: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "cores", lambda: [0])
     assert int(background.draw(pid_of).png()) == os.getpid()
 
 
-def test_where_no_process_can_be_started_pictures_are_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_process_can_be_started_pictures_are_drawn_here(ended: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def lacking(*arguments: Any) -> None:
         raise OSError("no semaphores")
 
