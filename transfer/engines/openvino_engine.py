@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transfer.engines.base import Pending, padded, within
+from transfer.engines.openvino_import import import_openvino
 from transfer.hardware import cores
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, file: Path, batch_size: int, precision: str = "float32", room: int | None = None) -> None:
-        import openvino
-
+        openvino = import_openvino()
         core, streams = openvino.Core(), len(cores())
         net = core.read_model(file)
         row = list(net.input(0).partial_shape)[1:]
@@ -145,7 +145,6 @@ def save_converted(model: keras.Model, names: list[str], file: Path) -> None:
         When OpenVINO does not know some operation: it raises many types.
     """
     import keras
-    import openvino
     import tensorflow as tf
     from openvino.frontend import FrontEndManager
     from openvino.frontend.tensorflow.utils import create_tf_graph_iterator
@@ -156,6 +155,7 @@ def save_converted(model: keras.Model, names: list[str], file: Path) -> None:
 
     signature = tf.TensorSpec((None, *model.input.shape[1:]), model.input.dtype)
     function = tf.function(named, input_signature=[signature]).get_concrete_function()
+    openvino = import_openvino()
     # Not `openvino.convert_model`, which reports each use over the network.
     frontend = FrontEndManager().load_by_framework("tf")
     graph = create_tf_graph_iterator(function, None, None, None, True)  # has to live as long as `loaded`

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from feature_cache.errors import InvalidChoice, MissingDependency
 from feature_cache.process.keras_import import chosen_backend
+from transfer.engines.openvino_import import import_openvino
 
 ENGINES = ("auto", "keras", "openvino")
 # There is a GPU, or a TPU, only where one of these is.
@@ -46,10 +47,8 @@ def _has(precision: str) -> bool:
     """Whether OpenVINO computes so on this processor; it is asked only for less than float32."""
     if precision == "float32":
         return True
-    import openvino
-
     name = {"bfloat16": "BF16", "float16": "FP16"}[precision]
-    return name in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return name in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def keras_backend() -> str:

@@ -28,7 +28,7 @@ from transfer.nets.files.kinds import described_by_suffix
 from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
 from transfer.nets.glyphnet import net as glyphnet
 from transfer.nets.keras_graph import has_graph
-from transfer.nets.random_weights import portable_draws
+from transfer.nets.random_weights import no_draws, portable_draws
 
 # The nets that Layertap builds itself.
 OWN_NETS: dict[str, ModuleType] = {"glyphnet": glyphnet, "efficientnetlite0": efficientnet_lite}
@@ -69,11 +69,13 @@ def _named(net: Net, size: tuple[int, int], top: bool) -> keras.Model:
         with portable_draws():
             return _outline(info, size, top)
     if net.weights_file is None:
-        return _fetch(net, lambda: _application(info, size, top, "imagenet"))
+        with no_draws():
+            return _fetch(net, lambda: _application(info, size, top, "imagenet"))
     _require_plain(net.weights_file, net.name)
     reason = ""
     for with_top in dict.fromkeys((top, True)):  # the file may hold the classifier too
-        model = _outline(info, size, with_top)
+        with no_draws():
+            model = _outline(info, size, with_top)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # one for each layer that does not fit, before the error

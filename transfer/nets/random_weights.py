@@ -44,6 +44,22 @@ def portable_draws() -> Iterator[None]:
         random_initializers.random = original
 
 
+@contextlib.contextmanager
+def no_draws() -> Iterator[None]:
+    """While it lasts, Keras's random initialisers give zeros: for a net whose weights are loaded afterwards.
+
+    Drawing them takes a fifth of the time that building a net like ResNet50 takes.
+    """
+    original = random_initializers.random
+    random_initializers.random = SimpleNamespace(
+        **{**vars(original), "uniform": _zeros, "normal": _zeros, "truncated_normal": _zeros}
+    )
+    try:
+        yield
+    finally:
+        random_initializers.random = original
+
+
 def uniform(shape: Sequence[int], seed: int) -> np.ndarray:
     """What ``tf.random.stateless_uniform(shape, (seed, 0))`` gives: float32 in [0, 1)."""
     return _fill(shape, seed, lambda bits: _to_unit(bits).reshape(-1))
@@ -119,6 +135,10 @@ def _box_muller(bits: np.ndarray) -> np.ndarray:
     radius = np.sqrt(np.float32(-2) * np.log(np.maximum(unit[:, 0::2], np.float32(1e-7))))
     angle = np.float32(2 * math.pi) * unit[:, 1::2]
     return np.stack([np.sin(angle) * radius, np.cos(angle) * radius], axis=-1).reshape(-1, 4)
+
+
+def _zeros(shape: Any, *_: Any, dtype: Any = None, **__: Any) -> Any:
+    return keras.ops.zeros(shape, dtype=dtype)
 
 
 def _uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:

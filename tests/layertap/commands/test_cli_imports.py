@@ -91,6 +91,14 @@ def test_a_head_is_applied_without_what_draws_or_builds_nets(
     assert loaded_by(*command).isdisjoint(NOT_FOR_HEADS | {"skops", "openvino"})
 
 
+def test_features_of_a_net_never_used_before_are_computed_without_keras_and_tensorflow(
+    loaded_by: Callable[..., set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # no net is converted yet
+    assert loaded_by("extract", "digits", "--layer", "block1_pool", "--engine", "openvino") == {"openvino"}
+
+
 def test_the_package_is_the_command_and_its_version_is_looked_up_when_it_is_asked_for(tmp_path: Path) -> None:
     def printed(*words: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

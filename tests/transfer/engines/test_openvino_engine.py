@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ pytest.importorskip("openvino")
 if keras.backend.backend() != "tensorflow":
     pytest.skip("OpenVINO converts nets by way of TensorFlow", allow_module_level=True)
 
+ROOT = Path(__file__).resolve().parents[3]
 READOUTS = {
     "averages and maxima": (("block1_pool", "avg"), ("block3_conv1", "max")),
     "a map and a row": (("block2_conv1", "none"), ("block4_pool", "avg")),
@@ -249,3 +252,21 @@ def test_nets_of_every_kind_have_the_features_that_keras_computes(
     keras.utils.clear_session()
     for file in tmp_path.iterdir():
         file.unlink()
+
+
+def test_openvino_is_imported_without_its_tools_which_others_find_as_usual() -> None:
+    code = """
+import sys
+from transfer.engines.openvino_import import import_openvino
+openvino = import_openvino()
+assert "openvino.tools.ovc" not in sys.modules
+try:
+    openvino.convert_model("no such file")
+except Exception as error:
+    print(type(error).__module__.split(".")[0])
+from openvino.tools.ovc import convert_model
+assert import_openvino() is openvino
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "openvino"
