@@ -54,14 +54,14 @@ def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterato
             yield np.union1d(rest[train], apart), rest[held_out]
         return
     _require(labels, member, k, f"{k} folds need", "choose fewer with `cv`")
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to load
-
     if _are_mixed(labels, first, member):
+        from sklearn.model_selection import StratifiedGroupKFold  # slow to load, and seldom needed
+
         yield from StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(labels, labels, member)
         return
-    folds = StratifiedKFold(k, shuffle=True, random_state=seed)
-    for train, held_out in folds.split(first, labels[first]):
-        yield _rows(member, train), _rows(member, held_out)
+    fold = stratified_folds(labels[first], k, seed)
+    for number in range(k):
+        yield _rows(member, np.flatnonzero(fold != number)), _rows(member, np.flatnonzero(fold == number))
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *, parameter: str = "valid") -> Split:
@@ -129,7 +129,7 @@ def stratified(labels: np.ndarray, held: int, seed: int) -> Split:
     Examples
     --------
     >>> [rows.tolist() for rows in stratified(np.array(["a", "b"] * 4), 2, seed=0)]
-    [[3, 6, 5, 2, 4, 7], [0, 1]]
+    [[6, 1, 5, 4, 2, 3], [7, 0]]
     """
     random = np.random.RandomState(seed)
     _, member = np.unique(labels, return_inverse=True)
@@ -143,6 +143,32 @@ def stratified(labels: np.ndarray, held: int, seed: int) -> Split:
         sides[0].extend(rows[:first])
         sides[1].extend(rows[first : first + second])
     return random.permutation(sides[0]), random.permutation(sides[1])
+
+
+def stratified_folds(labels: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """The number of each row's fold: those of scikit-learn's ``StratifiedKFold(k, shuffle=True, random_state=seed)``.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        The class of each row.
+
+    Examples
+    --------
+    >>> stratified_folds(np.array(["a", "b", "b", "a"]), 2, seed=0).tolist()
+    [1, 0, 1, 0]
+    """
+    random = np.random.RandomState(seed)
+    _, first, member = np.unique(labels, return_index=True, return_inverse=True)
+    member = np.argsort(np.argsort(first))[member]  # classes in the order in which they occur
+    in_order = np.sort(member)
+    allotted = np.array([np.bincount(in_order[start::k], minlength=len(first)) for start in range(k)])
+    fold = np.empty(len(labels), np.int64)
+    for number in range(len(first)):
+        folds = np.arange(k).repeat(allotted[:, number])
+        random.shuffle(folds)
+        fold[member == number] = folds
+    return fold
 
 
 def _shares(counts: np.ndarray, draws: int, random: np.random.RandomState) -> np.ndarray:

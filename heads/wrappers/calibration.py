@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
@@ -130,6 +129,8 @@ def inverse_temperature(logits: np.ndarray, target: np.ndarray) -> float:
     def loss(log_factor: float) -> float:
         factor = np.exp(log_factor) / unit
         return float(np.mean(logsumexp(factor * logits, axis=1) - factor * expected))
+
+    from scipy.optimize import minimize_scalar  # slow to load, and not needed for predictions
 
     return float(np.exp(minimize_scalar(loss, bounds=(-10, 10), method="bounded").x) / unit)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from feature_cache.errors import BadData, InvalidChoice
-from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold, stratified
+from heads.splitting.splits import few_labels, hold_out, inner_folds, k_fold, stratified, stratified_folds
 
 LABELS = np.array(["ant"] * 20 + ["bee"] * 12 + ["cicada"] * 8)[np.random.default_rng(5).permutation(40)]
 DISTINCT = np.arange(40)
@@ -243,3 +243,15 @@ def test_inner_folds_keep_the_only_image_of_a_class_for_training():
     for train, held_out in inner_folds(np.array(["a", "a", "b", "c", "c"]), np.arange(5), 0):
         assert 2 in train
         assert len(held_out) == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_folds_are_those_of_scikit_learn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    k, classes = int(random.integers(2, 7)), int(random.integers(1, 9))
+    labels = random.permutation(np.repeat([f"class {i}" for i in range(classes)], random.integers(k, 30, classes)))
+    fold = stratified_folds(labels, k, seed)
+    theirs = StratifiedKFold(k, shuffle=True, random_state=seed).split(labels, labels)
+    for number, (train, held_out) in enumerate(theirs):
+        np.testing.assert_array_equal(np.flatnonzero(fold != number), train)
+        np.testing.assert_array_equal(np.flatnonzero(fold == number), held_out)
