@@ -234,6 +234,15 @@ def test_what_was_noticed_is_in_the_report(run: Run) -> None:
     assert run.report.images == 40
 
 
+def test_without_the_name_of_a_head_the_report_says_what_was_tried(data: Dataset, run: Run) -> None:
+    chosen = train_head(data, REQUEST, cv=2, map=None, progress=False)
+    assert chosen.config.head.name == "auto"
+    assert chosen.report is not None
+    assert run.report is not None
+    assert chosen.report.tried.startswith(f"Tried on each of {len(LAYERS)} layers: ridge regression of 20 strengths")
+    assert run.report.tried == ""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
