@@ -68,6 +68,8 @@ bench: install
 	$(BIN)/python -m benchmarks.heads
 	$(BIN)/python -m benchmarks.finetune
 	$(BIN)/python -m benchmarks.ramp
+	$(BIN)/python -m benchmarks.defaults --folder bench --judge
+	$(BIN)/python -m benchmarks.quality --folder bench
 
 clean:
 	rm -rf .venv .venv-jax build *.egg-info features demo mnist_ramp site
