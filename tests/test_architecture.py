@@ -154,6 +154,21 @@ def test_imports_inside_functions_keep_back_something_slow_or_optional() -> None
                 assert optional or package not in sys.stdlib_module_names, f"{module}: {name} inside a function"
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_inside_functions_say_why(room: str) -> None:
+    silent = []
+    for file in sources(room):
+        lines, reason_above = file.read_text(encoding="utf-8").splitlines(), {0}
+        for number, line in enumerate(lines, 1):  # a reason holds for the imports that follow it at once
+            if "#" in line or re.match(r" +(from|import) ", line) and number - 1 in reason_above:
+                reason_above.add(number)
+        for function in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                inside = (node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom))
+                silent += [f"{file.name}:{node.lineno}" for node in inside if node.lineno not in reason_above]
+    assert not silent
+
+
 def _imports_in_functions(node: ast.AST, inside: bool = False) -> Iterator[str]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":

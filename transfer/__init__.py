@@ -31,6 +31,6 @@ __all__ = ["FeatureExtractor"]
 def __getattr__(name: str) -> Any:
     if name != "FeatureExtractor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from transfer.extraction.extractor import FeatureExtractor
+    from transfer.extraction.extractor import FeatureExtractor  # it loads Keras
 
     return FeatureExtractor

@@ -131,7 +131,7 @@ class FeatureRequest:
             When the backend of Keras is not installed.
         """
         with importing_keras():
-            from transfer.nets.backbone import backbone_for
+            from transfer.nets.backbone import backbone_for  # it loads Keras
 
         return backbone_for(self.net, self.layers, self.size, self.precision)
 

@@ -90,7 +90,7 @@ def _npz(features: Features, columns: Columns, file: Path) -> list[Path]:
 
 def _parquet(features: Features, columns: Columns, file: Path) -> list[Path]:
     try:
-        import pyarrow
+        import pyarrow  # optional, and slow to load
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise MissingDependency("export to Parquet needs pyarrow: pip install 'layertap[parquet]'") from error

@@ -51,7 +51,7 @@ def _container() -> int | None:
 
 def _process() -> int | None:
     try:
-        import resource
+        import resource  # Unix alone has it
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         pages = int(Path("/proc/self/statm").read_text().split()[0])

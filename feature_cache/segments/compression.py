@@ -38,7 +38,7 @@ def zstandard() -> ModuleType:
         When it is not installed.
     """
     try:
-        import zstandard
+        import zstandard  # optional, and slow to load
     except ModuleNotFoundError as error:
         raise MissingDependency(
             "compressed features need the package zstandard: pip install 'layertap[compression]'"

@@ -226,5 +226,5 @@ def quiet_keras() -> Any:
     It is heavy, so that it is imported only by what uses it.
     """
     with importing_keras():
-        import keras
+        import keras  # slow to load
     return keras

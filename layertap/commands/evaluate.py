@@ -12,7 +12,7 @@ from layertap.commands.terminal.scores import print_classes, print_remarks, prin
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from layertap.results import skipped_to_json
+    from layertap.results import skipped_to_json  # slow to load, and the help does not need it
     from layertap.runs import load_run
     from layertap.workflows.evaluate import evaluate
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def predict(args: argparse.Namespace) -> None:
-    from layertap.runs import load_run
+    from layertap.runs import load_run  # slow to load, and the help does not need it
     from layertap.workflows.predict import predict
 
     run = load_run(args.run, head_code=args.head_code)
@@ -35,7 +35,7 @@ def predict(args: argparse.Namespace) -> None:
 
 def _images(args: argparse.Namespace) -> Dataset:
     """The images that are named, as files or as one data set."""
-    from layertap.workflows.predict import image_dataset, names_dataset
+    from layertap.workflows.predict import image_dataset, names_dataset  # slow to load, and the help does not need it
 
     if names_dataset(args.image):
         args.data = args.image[0]

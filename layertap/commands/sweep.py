@@ -26,7 +26,7 @@ OPTIONS = (
 
 
 def sweep(args: argparse.Namespace) -> None:
-    from layertap.workflows.sweep import sweep
+    from layertap.workflows.sweep import sweep  # slow to load, and the help does not need it
 
     nets = list(dict.fromkeys(args.net or ["glyphnet"]))
     decoding = shared.decoding(args)
@@ -70,7 +70,7 @@ def _preprocessing(args: argparse.Namespace, nets: list[str]) -> dict[str, str |
 
 def _train_command(args: argparse.Namespace, winner: Winner | None) -> list[str]:
     """The command that trains the best head on the best features; none where these come from several nets."""
-    from layertap.workflows.sweep import SEEDS
+    from layertap.workflows.sweep import SEEDS  # slow to load, and the help does not need it
 
     if winner is None or len({readout.net for readout in winner.readouts}) > 1:
         return []
@@ -92,7 +92,7 @@ def _train_command(args: argparse.Namespace, winner: Winner | None) -> list[str]
 
 def _print(result: SweepResult) -> None:
     """Print the best rows of the table, the pairs that failed, and what to expect of the best pair."""
-    from layertap.workflows.sweep import COLUMNS
+    from layertap.workflows.sweep import COLUMNS  # slow to load, and the help does not need it
 
     rows, expected = result.rows, result.expected
     print_table(list(COLUMNS), result.table()[:SHOWN], left=(0, 1))

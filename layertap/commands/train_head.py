@@ -29,7 +29,7 @@ OPTIONS = (
 
 def train_head(args: argparse.Namespace) -> None:
     background.prepare()  # it imports matplotlib while this process imports scikit-learn
-    from layertap.workflows.train_head import train_head
+    from layertap.workflows.train_head import train_head  # slow to load, and the help does not need it
 
     try:
         run = train_head(

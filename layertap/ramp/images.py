@@ -134,7 +134,7 @@ def scikit_image() -> Any:
         When it is not installed.
     """
     try:
-        import skimage.io
+        import skimage.io  # optional, and slow to load
     except ModuleNotFoundError as error:
         if error.name != "skimage":
             raise

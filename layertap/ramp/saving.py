@@ -36,7 +36,7 @@ def save_model(trained: Any, folder: Path) -> None:
             (folder / name).mkdir(parents=True)
             value.save(folder / name)
         elif _is_estimator(value):
-            from skops import io
+            from skops import io  # slow to load
 
             folder.mkdir(exist_ok=True)
             io.dump(value, folder / f"{name}.skops")

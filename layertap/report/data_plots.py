@@ -24,7 +24,7 @@ def shapes(file: File, counts: Sequence[tuple[int, int, int]], size: tuple[int, 
     if len(counts) > MOST_BARS:
         _points(file, counts, size, title)
         return
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator  # slow to load
 
     with picture(file, WIDTH, 1.1 + 0.26 * len(counts), title) as figure:
         axes = figure.subplots()

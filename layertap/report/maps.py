@@ -141,7 +141,7 @@ def require_method(method: str) -> None:
 
 
 def _umap(rows: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
-    from umap import UMAP
+    from umap import UMAP  # optional, and slow to load
 
     if len(rows) < FEWEST_FOR_UMAP:
         raise BadData(f"a map by UMAP needs at least {FEWEST_FOR_UMAP} images; received {len(rows)}: choose pca.")

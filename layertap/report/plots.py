@@ -46,7 +46,7 @@ def confusion(file: File, classes: Sequence[str], counts: np.ndarray, title: str
     counts : ndarray of shape (k, k), int
         True class by row, predicted class by column.
     """
-    from matplotlib.colors import PowerNorm
+    from matplotlib.colors import PowerNorm  # slow to load
 
     k = len(classes)
     named, group = k <= MOST_CLASSES_WITH_NAMES, -(-k // MOST_CELLS)
@@ -290,7 +290,7 @@ def tradeoff(
 
 def _logarithmic(axis: Axis, ratio: float) -> None:
     """Numbers along an axis on which the largest is `ratio` times the smallest."""
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator  # slow to load
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 300 else (1,)))
     axis.set_major_formatter("{x:,.10g}")
@@ -306,7 +306,7 @@ def _name(
     others: np.ndarray,
 ) -> None:
     """Write the name of each point close to it, where it covers no point, line or other name; leave out the others."""
-    from matplotlib.transforms import Bbox
+    from matplotlib.transforms import Bbox  # slow to load
 
     arrange(figure, for_good=True)
     inside = axes.get_window_extent()

@@ -60,7 +60,7 @@ def picture(file: File, width: float, height: float, title: str, *, arranged: bo
 
     Its parts are arranged so that nothing overlaps, unless the caller arranges them.
     """
-    import matplotlib
+    import matplotlib  # slow to load
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import fontManager
@@ -89,7 +89,7 @@ def shortened(text: object, most: int, part: Part = "middle") -> str:
 
 def fitted(text: object, inches: float, points: float, part: Part = "middle") -> str:
     """`text`, printable, with its `part` left out as far as it must be to be no wider than `inches`."""
-    from matplotlib.font_manager import findfont, get_font
+    from matplotlib.font_manager import findfont, get_font  # slow to load
 
     font = get_font(findfont(FONTS[0]))
     font.set_size(points, 72)

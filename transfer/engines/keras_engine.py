@@ -53,7 +53,7 @@ class KerasEngine:
 def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], list[Any]]:
     match keras.backend.backend():
         case "tensorflow":
-            import tensorflow as tf
+            import tensorflow as tf  # slow to load
 
             # Not XLA: on a CPU it is several times slower on depthwise convolutions.
             function = tf.function(
@@ -63,7 +63,7 @@ def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], lis
             )
             return lambda inputs: [output.numpy() for output in function(tf.constant(inputs))]
         case "jax":
-            import jax
+            import jax  # optional, and slow to load
 
             trainable = [variable.value for variable in model.trainable_variables]
             fixed = [variable.value for variable in model.non_trainable_variables]
@@ -74,7 +74,7 @@ def _compiled(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], lis
 
             return lambda inputs: forward(trainable, fixed, inputs)
         case "torch":
-            import torch
+            import torch  # optional, and slow to load
 
             def run(inputs: np.ndarray) -> list[Any]:
                 with torch.no_grad():

@@ -116,7 +116,7 @@ def convert(model: keras.Model, file: Path) -> None:
     RuntimeError, Exception
         When OpenVINO does not know some operation: it raises many types.
     """
-    import keras
+    import keras  # slow to load
 
     readouts = [f"readout{number}" for number in range(len(model.outputs))]
     save_converted(model, readouts, file)
@@ -144,7 +144,7 @@ def save_converted(model: keras.Model, names: list[str], file: Path) -> None:
     RuntimeError, Exception
         When OpenVINO does not know some operation: it raises many types.
     """
-    import keras
+    import keras  # slow to load
     import tensorflow as tf
     from openvino.frontend import FrontEndManager
     from openvino.frontend.tensorflow.utils import create_tf_graph_iterator

@@ -25,7 +25,7 @@ def keep_float32(file: Path) -> None:
     those of attention and GELU among them, are made anew by the plugin and lose their mark: compare what the file gives
     with ``INFERENCE_PRECISION_HINT`` set to ``bf16``.
     """
-    import openvino
+    import openvino  # slow to load
     from openvino._offline_transformations import apply_moc_transformations
 
     model = openvino.Core().read_model(file)
@@ -65,7 +65,7 @@ def _mark(file: Path) -> None:
 
 def _max_pool(operation: Any) -> tuple[Any, Any] | None:
     """As a pooling of the first version of OpenVINO's operations, to which the plugin brings all."""
-    from openvino import opset1
+    from openvino import opset1  # slow to load
 
     options = operation.get_attributes()
     if any(step != 1 for step in options.get("dilations", [1])):
@@ -78,7 +78,7 @@ def _max_pool(operation: Any) -> tuple[Any, Any] | None:
 
 def _strided(operation: Any) -> tuple[Any, Any] | None:
     """As a convolution of 1 x 1 of a part of the positions; the plugin makes poolings of its strides."""
-    from openvino import opset1
+    from openvino import opset1  # slow to load
 
     options, shape = operation.get_attributes(), operation.input(1).get_partial_shape()
     steps = list(options["strides"])
@@ -92,7 +92,7 @@ def _strided(operation: Any) -> tuple[Any, Any] | None:
 
 def _dense(operation: Any) -> tuple[Any, Any] | None:
     """As a convolution of 1 x 1; the plugin joins products with what is added to them."""
-    from openvino import opset1
+    from openvino import opset1  # slow to load
 
     options, kernel = operation.get_attributes(), _constant(operation.input_value(1))
     inner = _inner_shape(operation)
@@ -116,7 +116,7 @@ def _dense(operation: Any) -> tuple[Any, Any] | None:
 
 def _transpose(operation: Any) -> tuple[Any, Any] | None:
     """As a change of shape where it moves nothing but axes of length 1, as the plugin does."""
-    from openvino import opset1
+    from openvino import opset1  # slow to load
 
     order, shape = _constant(operation.input_value(1)), operation.input_value(0).get_partial_shape()
     inner = _inner_shape(operation)
@@ -130,7 +130,7 @@ def _transpose(operation: Any) -> tuple[Any, Any] | None:
 
 
 def _convolution(rows: Any, kernel: Any, sides: int) -> Any:
-    from openvino import opset1
+    from openvino import opset1  # slow to load
 
     return opset1.convolution(rows, kernel, [1] * sides, [0] * sides, [0] * sides, [1] * sides)
 
@@ -147,7 +147,7 @@ def _constant(port: Any) -> np.ndarray | None:
 
 
 def _of(values: np.ndarray) -> Any:
-    from openvino import opset13
+    from openvino import opset13  # slow to load
 
     return opset13.constant(np.ascontiguousarray(values))
 

@@ -65,15 +65,15 @@ def accelerated(backend: str) -> bool:
         return False
     match backend:
         case "tensorflow":
-            import tensorflow
+            import tensorflow  # slow to load
 
             return bool(tensorflow.config.list_physical_devices("GPU"))
         case "jax":
-            import jax
+            import jax  # optional, and slow to load
 
             return bool(jax.default_backend() != "cpu")
         case "torch":
-            import torch
+            import torch  # optional, and slow to load
 
             return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
     return False

@@ -86,7 +86,7 @@ def _write_keras(model: keras.Model, file: Path) -> None:
 
 
 def _read_keras(file: Path) -> Predict:
-    import keras
+    import keras  # slow to load
 
     read_config(file)  # refuses what is not Keras's own, and others could not load
     model = keras.saving.load_model(file, compile=False, safe_mode=True)
@@ -99,7 +99,7 @@ def _write_saved_model(model: keras.Model, folder: Path) -> None:
 
 
 def _read_saved_model(folder: Path) -> Predict:
-    import tensorflow as tf
+    import tensorflow as tf  # slow to load
 
     model = tf.saved_model.load(str(folder))
     return lambda pixels: model.serve(tf.constant(pixels)).numpy()
@@ -111,7 +111,7 @@ def _write_openvino(model: keras.Model, file: Path) -> None:
 
 
 def _read_openvino(file: Path) -> Predict:
-    import openvino
+    import openvino  # slow to load
 
     # A CPU that has bfloat16 computes in it unless it is configured otherwise, so the file is tested in it.
     model = openvino.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
@@ -119,11 +119,11 @@ def _read_openvino(file: Path) -> Predict:
 
 
 def _write_onnx(model: keras.Model, file: Path) -> None:
-    import tensorflow as tf
+    import tensorflow as tf  # slow to load
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     with native_stderr_silenced():
-        import tf2onnx
+        import tf2onnx  # optional, and slow to load
         from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
         patch_tf2onnx()  # as Keras does, for NumPy 2
@@ -148,7 +148,7 @@ def _write_onnx(model: keras.Model, file: Path) -> None:
 
 
 def _read_onnx(file: Path) -> Predict:
-    import onnxruntime
+    import onnxruntime  # optional, and slow to load
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 

@@ -27,7 +27,7 @@ class TensorBoardLogs:
 
     def __init__(self, folder: Path) -> None:
         try:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter  # optional, and slow to load
         except ModuleNotFoundError as error:
             raise MissingDependency(
                 "`tensorboard` needs the package of that name: pip install 'layertap[tensorboard]'"
@@ -44,7 +44,7 @@ class TensorBoardLogs:
 
     def __call__(self, stage: int, epoch: dict[str, Any]) -> None:
         """Write an epoch of a stage, as `FineTuner.stages_` holds it."""
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event  # optional, and slow to load
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         if stage not in self._writers:

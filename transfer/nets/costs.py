@@ -70,7 +70,7 @@ def table(backbone: Backbone) -> list[LayerInfo]:
 
 def classifier_table(backbone: Backbone) -> list[LayerInfo]:
     """The layers that only the net with its classifier has; none for a net without one, or one that has it."""
-    from transfer.nets.backbone import Backbone
+    from transfer.nets.backbone import Backbone  # it loads Keras
 
     net = backbone.net
     if net.info is None or not net.info.has_classifier:

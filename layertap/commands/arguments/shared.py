@@ -50,7 +50,7 @@ def dataset(args: argparse.Namespace) -> Dataset:
 
 def load(args: argparse.Namespace, source: Source) -> Dataset:
     """The data set that `source` names, by the options of `args`; its notes go to stderr."""
-    from layertap.workflows.load_dataset import load_dataset
+    from layertap.workflows.load_dataset import load_dataset  # slow to load, and the help does not need it
 
     if args.pages == "channels" and not hasattr(args, "alpha"):
         raise InvalidChoice("--pages channels is part of the features, and the run has its own; leave it out.")
@@ -82,7 +82,7 @@ def net(args: argparse.Namespace) -> Net:
 
 
 def _net(name: str, weights: str | None, seed: int, preprocessing: str | None) -> Net:
-    from transfer.nets.catalogue import Net
+    from transfer.nets.catalogue import Net  # slow to load, and the help does not need it
 
     if (tuned := tuned_net(name)) is None:
         return Net(name, weights, seed, preprocessing)
@@ -128,17 +128,17 @@ def _pixels_and_numbers(args: argparse.Namespace) -> dict[str, Any]:
 
 def tuned_net(name: str) -> Net | None:
     """The net of a run, where `name` is a folder that may be one; None otherwise."""
-    from transfer.nets.catalogue import NETS
+    from transfer.nets.catalogue import NETS  # slow to load, and the help does not need it
 
     if name.lower() in NETS or not Path(name).is_dir() or not_taken(name):
         return None
-    from layertap.runs import net_of_run
+    from layertap.runs import net_of_run  # slow to load, and the help does not need it
 
     return net_of_run(Path(name))
 
 
 def request(args: argparse.Namespace) -> FeatureRequest:
-    from transfer.request import FeatureRequest, request_of
+    from transfer.request import FeatureRequest, request_of  # slow to load, and the help does not need it
 
     if args.space:
         given = [name for name, default in FEATURES.items() if getattr(args, name) != default]
@@ -151,7 +151,7 @@ def request(args: argparse.Namespace) -> FeatureRequest:
 
 def decoding(args: argparse.Namespace) -> Decoding:
     """How images are decoded, by the arguments of `add_decoding` and ``--pages``."""
-    from transfer.data.images import Decoding
+    from transfer.data.images import Decoding  # slow to load, and the help does not need it
 
     named = args.window if args.depth is None else f"0,{2**args.depth - 1}"
     return Decoding(args.alpha, "channels" if args.pages == "channels" else "first", named)
@@ -159,7 +159,7 @@ def decoding(args: argparse.Namespace) -> Decoding:
 
 def augmentation(args: argparse.Namespace) -> str | None:
     """How views differ, as specs have it; None where there is only the plain one."""
-    from transfer.data.augment import Augmentation
+    from transfer.data.augment import Augmentation  # slow to load, and the help does not need it
 
     if args.augment is None:
         return None
@@ -183,7 +183,7 @@ def extracted(
     args: argparse.Namespace, data: Dataset, wanted: FeatureRequest, where: FeatureCache, *, compress: bool = False
 ) -> FeatureSet:
     """The features in the cache, once what it lacks has been computed."""
-    from layertap.workflows.extract import extract_features
+    from layertap.workflows.extract import extract_features  # slow to load, and the help does not need it
 
     progress = partial(Progress, quiet=args.quiet)
     features = extract_features(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)

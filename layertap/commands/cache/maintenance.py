@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def compact(args: argparse.Namespace) -> None:
-    from feature_cache.maintenance.compact import compact
+    from feature_cache.maintenance.compact import compact  # slow to load, and the help does not need it
 
     cache = shared.cache(args)
     results = {name: compact(cache.open(name), compress=args.compress) for name in args.space or cache.spaces()}
@@ -40,7 +40,7 @@ def compact(args: argparse.Namespace) -> None:
 
 
 def prune(args: argparse.Namespace) -> None:
-    from feature_cache.maintenance.prune import candidates, remove
+    from feature_cache.maintenance.prune import candidates, remove  # slow to load, and the help does not need it
 
     cache = shared.cache(args)
     removals = candidates(
@@ -63,7 +63,7 @@ def prune(args: argparse.Namespace) -> None:
 
 
 def merge(args: argparse.Namespace) -> int:
-    from feature_cache.cache import FeatureCache
+    from feature_cache.cache import FeatureCache  # slow to load, and the help does not need it
     from feature_cache.maintenance.merge import merge
 
     other = FeatureCache(Path(args.other))

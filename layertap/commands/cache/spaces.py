@@ -75,7 +75,7 @@ def _plain(value: Any) -> str:
 
 
 def info(args: argparse.Namespace) -> None:
-    from feature_cache.lineage import citations
+    from feature_cache.lineage import citations  # slow to load, and the help does not need it
 
     cache = shared.cache(args)
     space = cache.open(args.space)
@@ -146,7 +146,7 @@ def _print_segments(segments: list[dict[str, Any]]) -> None:
 
 
 def verify(args: argparse.Namespace) -> int:
-    from feature_cache.maintenance import verify as verification
+    from feature_cache.maintenance import verify as verification  # slow to load, and the help does not need it
 
     if (args.recompute is None) != (args.data is None):
         raise InvalidChoice("--recompute N and --images DATA go together.")
@@ -177,7 +177,7 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def _recompute(args: argparse.Namespace, cache: FeatureCache, dataset: Dataset) -> list[Recomputed]:
-    from transfer.extraction.recompute import recompute
+    from transfer.extraction.recompute import recompute  # slow to load, and the help does not need it
 
     results = []
     for name in args.space or cache.spaces():
@@ -216,7 +216,7 @@ def _print_verification(args: argparse.Namespace, verified: list[Any]) -> None:
 
 
 def shrink(args: argparse.Namespace) -> None:
-    from feature_cache.maintenance.shrink import shrink
+    from feature_cache.maintenance.shrink import shrink  # slow to load, and the help does not need it
     from transfer.data.datasets import require_labels
 
     cache, dataset = shared.cache(args), shared.optional_dataset(args)
@@ -244,7 +244,7 @@ def _linear_head(
     args: argparse.Namespace, cache: FeatureCache, dataset: Dataset, space: Space, shrunk: Shrunk
 ) -> dict[str, Any]:
     """Cross-validated scores of a logistic head on the full and on the shrunk features of labelled images."""
-    from heads.evaluation.training import train
+    from heads.evaluation.training import train  # slow to load, and the help does not need it
     from transfer.data.datasets import require_labels
     from transfer.extraction.lookup import rows_of
 

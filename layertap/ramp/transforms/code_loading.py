@@ -95,7 +95,7 @@ def ramp_workflow() -> Any:
         When it is not installed.
     """
     try:
-        import rampwf
+        import rampwf  # optional, and slow to load
 
         return rampwf
     except ImportError as error:

@@ -42,7 +42,7 @@ def let_nets_take_channels_first() -> None:
 
 def translate() -> None:
     """Add the calls of Keras 1 and 2 to Keras 3, for the rest of this process."""
-    import keras
+    import keras  # slow to load
 
     for name in MODULES:
         _stand_in(keras, name)
@@ -85,7 +85,7 @@ def _stand_in(keras: Any, name: str) -> None:
 def _stand_in_for_generator() -> None:
     """Restore the augmenting generator of images, which `tensorflow.keras` still has."""
     try:
-        import tensorflow
+        import tensorflow  # slow to load
     except ImportError:
         return
     package, _, name = GENERATOR.rpartition(".")
@@ -100,7 +100,7 @@ def _restore_backend(keras: Any) -> None:
     keras.backend.get_value = keras.ops.convert_to_numpy
     keras.backend.set_value = lambda variable, value: variable.assign(value)
     try:
-        import tensorflow
+        import tensorflow  # slow to load
     except ImportError:
         return
     older = tensorflow.keras.backend

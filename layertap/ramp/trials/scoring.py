@@ -13,7 +13,7 @@ OUTPUT, SCORES = "training_output", "scores.json"  # in the folder of a submissi
 
 def score_types(problem: Any) -> list[Any]:
     """The scores of a kit, the official one first; a kit with classes always has the balanced accuracy among them."""
-    from rampwf.score_types import BalancedAccuracy
+    from rampwf.score_types import BalancedAccuracy  # optional, and slow to load
 
     scores = list(problem.score_types)
     of_classes = hasattr(problem.Predictions, "y_pred_label_index")
@@ -24,7 +24,7 @@ def score_types(problem: Any) -> list[Any]:
 
 def bag(problem: Any, scores: list[Any], y: Any, parts: list[Any], rows: Any = None) -> tuple[Any, dict[str, float]]:
     """The mean of the predictions of all folds, and its scores."""
-    from rampwf.utils.combine import get_score_cv_bags
+    from rampwf.utils.combine import get_score_cv_bags  # optional, and slow to load
 
     truth, values = problem.Predictions(y_true=y), {}
     for score in scores:

@@ -70,7 +70,7 @@ class Trial:
         BadSubmission
             When the submission raises an error, or returns values of the wrong kind.
         """
-        from rampwf.utils import pretty_print
+        from rampwf.utils import pretty_print  # optional, and slow to load
         from rampwf.utils.pretty_print import print_df_scores, print_title
         from rampwf.utils.scoring import mean_score_matrix, round_df_scores
 
@@ -118,7 +118,7 @@ class Trial:
 
     def _fold(self, number: int, fold: Any) -> tuple[Any, Any, Any]:
         """The table of scores, and the predictions for the part that is held out and for the test images."""
-        from rampwf.utils.scoring import score_matrix
+        from rampwf.utils.scoring import score_matrix  # optional, and slow to load
 
         problem, (train_is, valid_is) = self.kit.problem, fold
         folder = self.out / f"fold_{number}"
@@ -173,7 +173,7 @@ class Trial:
 
     def _bagged(self, folds: list[Any], valid: list[Any], test: list[Any]) -> dict[str, dict[str, float]]:
         """Print the scores of the mean of all folds' predictions, and save that mean."""
-        import pandas as pd
+        import pandas as pd  # optional, and slow to load
         from rampwf.utils.pretty_print import print_df_scores, print_title
         from rampwf.utils.scoring import round_df_scores
 
@@ -257,7 +257,7 @@ def _run(kit: Kit, args: argparse.Namespace) -> dict[str, Any]:
         old_keras.translate()
     trial = Trial(kit, args.name, args.out)
     if args.old_keras:
-        import keras
+        import keras  # slow to load
 
         for file in sorted(trial.path.glob("*.py")):
             order = image_data_format(file, trial.image_shape)

@@ -30,7 +30,7 @@ def save_openvino(model: Any, file: Path) -> None:
     RuntimeError, Exception
         When Keras's OpenVINO backend does not know some operation: it raises many types.
     """
-    import openvino
+    import openvino  # slow to load
     from openvino.frontend import FrontEndManager
     from openvino.passes import ConstantFolding, Manager
 
@@ -48,7 +48,7 @@ def save_openvino(model: Any, file: Path) -> None:
 
 def _traced(model: Any) -> Any:
     """The graph of `model`, for batches of any size."""
-    import keras
+    import keras  # slow to load
     import openvino
     from keras.src.backend.openvino.core import OPENVINO_DTYPES, OpenVINOKerasTensor
     from openvino import opset13
@@ -78,7 +78,7 @@ def _normalise_in_place(converted: Any) -> None:
 
     Keras swaps the last axis with the second for each, which moves height and width, and so cancels out with nothing.
     """
-    from openvino import opset13
+    from openvino import opset13  # slow to load
 
     for operation in converted.get_ordered_ops():
         if operation.get_type_name() != "BatchNormInference":
