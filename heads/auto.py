@@ -10,12 +10,13 @@ from scipy.special import logsumexp
 from sklearn.utils.multiclass import check_classification_targets
 
 from feature_cache.errors import BadData
+from feature_cache.lazy_rows import LazyRows
 from heads.linear.dense import DenseClassifier
 from heads.linear.grid import Fit, train_grid
 from heads.linear.head import GRID_TOLERANCE, STRENGTHS, TOLERANCE
 from heads.ridge.chunks import RowChunks
 from heads.ridge.classifier import GAP, mean_gap, signs_of, with_both_columns
-from heads.ridge.path import solve
+from heads.ridge.path import RidgePath, solve
 from heads.splitting.fit_groups import encode_groups
 from heads.splitting.splits import MANY, Split, inner_folds
 from heads.validation import as_rows, require
@@ -26,6 +27,8 @@ from heads.wrappers.calibration import inverse_temperature
 # of each class it had 61 % of them right, with 0.02 to 1 76 %. On drawings, which suit the net, the share hardly
 # matters.
 FLOOR = 0.05
+# With more rows than this, so many of them are enough for choices, and for the temperatures.
+MOST = 15_000
 SHARES = (0.5, 0.25, 0.0, 0.75, 1.0)  # of ridge regression; the first of equals is taken
 
 
@@ -36,7 +39,8 @@ class AutoHead(DenseClassifier):
     among the strengths of `LinearHead`, by the log-loss of rows that are held out, at the best temperature. The
     temperatures of both, and of their mean, minimise the log-loss of the same rows; these are held out in three folds,
     or in one from 1,000 rows on (see `heads.splitting.splits.inner_folds`). From 1,000 rows on, the mean is weighted:
-    the share of ridge regression is 0, 1/4, 1/2, 3/4 or 1, whichever has the lowest log-loss of these rows.
+    the share of ridge regression is 0, 1/4, 1/2, 3/4 or 1, whichever has the lowest log-loss of these rows. Of more
+    than 15,000 rows, 15,000 that are drawn decide on strengths, share and temperatures, and all rows are fitted then.
 
     Ridge regression is better with few rows, or features that do not suit the data, softmax regression with many rows.
     Their mean is close to the better one, or above it, and its probabilities are better than those of either. Features
@@ -92,11 +96,14 @@ class AutoHead(DenseClassifier):
         if len(self.classes_) < 2:
             raise BadData("a head needs rows of at least 2 classes; received 1 class.")
         groups = encode_groups(groups, y)
-        path = solve(RowChunks(X, groups), signs_of(target), None, scale=False)
-        fit, held_out, logits = _softmax_regression(X, target, self._folds(target, groups))
-        layers = [(with_both_columns(path.coef.T).T, with_both_columns(path.intercept[None])[0]), fit.dense()]
+        signs, some = signs_of(target), _some(len(target), self.seed)
+        of_some = groups if groups is None else encode_groups(groups[some], some)
+        path = solve(RowChunks(_rows(X, some), of_some), signs[some], None, scale=False)
+        folds = [(some[train], some[held_out]) for train, held_out in self._folds(target[some], of_some)]
+        fit, held_out, logits = _softmax_regression(X, target, folds)
+        layers = [_layer(path), fit.dense()]
         if len(held_out):
-            of_layers = [with_both_columns(path.loo_predictions)[held_out], logits]
+            of_layers = [with_both_columns(path.loo_predictions)[np.searchsorted(some, held_out)], logits]
             calibrated = partial(inverse_temperature, target=target[held_out])
         else:
             rows = as_rows(X[:])
@@ -107,6 +114,8 @@ class AutoHead(DenseClassifier):
         share = 0.5
         if len(held_out) and len(target) >= MANY:
             share = min(SHARES, key=lambda each: _log_loss(each * ridge + (1 - each) * softmax, target[held_out]))
+        if share and len(some) < len(target):
+            layers[0] = _layer(solve(RowChunks(X, groups), signs, path.alphas[[path.best]], scale=False))
         self.chosen_ = {"alpha": float(path.alphas[path.best]), "share": share, "strength": fit.strength}
         whole = calibrated(share * ridge + (1 - share) * softmax)
         first, second = whole * share * factors[0], whole * (1 - share) * factors[1]
@@ -121,6 +130,24 @@ class AutoHead(DenseClassifier):
         except BadData:
             return []
         return folds if all(len(np.unique(target[held_out])) > 1 for _, held_out in folds) else []
+
+
+def _some(count: int, seed: int) -> np.ndarray:
+    """The positions of the rows by which settings are chosen: all, or `MOST` that are drawn."""
+    rows = np.arange(count)
+    return rows if count <= MOST else np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
+
+
+def _rows(X: Any, rows: np.ndarray) -> Any:
+    """Some rows, which are not read yet where those of X are not."""
+    if len(rows) == len(X):
+        return X
+    return X.take(rows) if isinstance(X, LazyRows) else X[rows]
+
+
+def _layer(path: RidgePath) -> tuple[np.ndarray, np.ndarray]:
+    """The weights and the intercepts of ridge regression, with a row for each class."""
+    return with_both_columns(path.coef.T).T, with_both_columns(path.intercept[None])[0]
 
 
 def _softmax_regression(X: Any, target: np.ndarray, folds: list[Split]) -> tuple[Fit, np.ndarray, np.ndarray]:

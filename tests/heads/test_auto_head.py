@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from toy_data import blobs, cached
 
 from feature_cache.errors import BadData, InvalidChoice
-from heads import make_head
+from heads import auto, make_head
 from heads.auto import AutoHead
 from heads.evaluation.metrics import score
 from heads.splitting.splits import few_labels
@@ -83,6 +83,21 @@ def test_rows_from_a_cache_give_the_same_head(tmp_path: Path, classes: int):
     one, other = AutoHead().fit(X, y), AutoHead().fit(lazy, y)
     assert one.chosen_ == other.chosen_
     np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(lazy), atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [300, 1200])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_of_many_rows_some_decide_and_all_are_learned(monkeypatch: pytest.MonkeyPatch, most: int, grouped: bool):
+    X, y = load_digits(return_X_y=True)
+    train = np.random.default_rng(0).permutation(len(y)) < 1400
+    groups = np.arange(1400) // 2 if grouped else None
+    whole = AutoHead().fit(X[train], y[train], groups=groups)
+    monkeypatch.setattr(auto, "MOST", most)
+    head = AutoHead().fit(X[train], y[train], groups=groups)
+    one, other = (score(each.classes_, y[~train], each.predict_proba(X[~train])) for each in (whole, head))
+    assert head.chosen_ != whole.chosen_
+    assert other["accuracy"] > one["accuracy"] - 0.02
+    assert other["ece"] < 0.06
 
 
 def test_mistakes_are_named():
