@@ -33,7 +33,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -m examples.demo
 
 test: install
 	$(BIN)/python -m pytest $(PARALLEL) -m "$(MARKS)"
