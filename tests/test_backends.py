@@ -30,10 +30,10 @@ NETS = {
 }
 
 
-def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
+def compute(name: str, folder: Path, engine: str = "keras") -> dict[str, np.ndarray]:
     digits = load("digits").select(np.arange(0, 1797, 180))
     cache = FeatureCache(folder)
-    extract(digits, NETS[name], cache, batch_size=4)
+    extract(digits, NETS[name], cache, batch_size=4, engine=engine)
     features = stored_features(digits, NETS[name], cache).features
     return {f"{name}/{layer}": np.asarray(rows) for layer, rows in features.items()}
 
@@ -54,10 +54,11 @@ def optimized() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
 @pytest.mark.parametrize("name", list(NETS))
-def test_every_backend_gives_the_features_of_the_reference(name: str, tmp_path: Path) -> None:
+def test_every_backend_gives_the_features_of_the_reference(name: str, engine: str, tmp_path: Path) -> None:
     reference = np.load(REFERENCE)
-    for key, rows in compute(name, tmp_path).items():
+    for key, rows in compute(name, tmp_path, engine).items():
         scale = np.abs(reference[key]).max()
         assert scale > 0
         assert np.abs(rows - reference[key]).max() <= 1e-3 * scale
