@@ -67,7 +67,7 @@ def test_inner_split_trains_on_every_class_and_lets_no_row_on_both_sides(counts:
     train, held_out = split
     assert set(target[train]) == {0, 1, 2}
     assert sorted([*train, *held_out]) == list(range(len(target)))
-    assert len(held_out) >= 3
+    assert len(held_out) >= sum(count > 1 for count in counts)  # the only row of a class is for training
 
 
 def test_labels_may_be_python_objects(tmp_path: Path):
