@@ -13,8 +13,10 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 MARKS ?= not slow
 # Else each of the many processes that tests start compiles all modules that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests of transfer that are of images, tables, files and the order of steps: no backend has a part in them.
+# Tests of transfer that are of images, tables, files and the order of steps, and of nets that are converted by a process
+# with a backend of its own: the backend has no part in them.
 NO_BACKEND := $(addprefix --ignore=tests/transfer/,data test_file_signatures.py extraction/test_loop.py)
+NO_BACKEND += $(addprefix --ignore=tests/transfer/,engines/conversion nets/test_expected_pixels.py)
 # pip would compile all modules on one core, which takes more than half of its time.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
