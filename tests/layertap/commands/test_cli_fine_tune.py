@@ -171,7 +171,7 @@ def test_features_that_overflow_name_their_layer_and_a_remedy(main: Callable, mi
     pixels = keras.Input((16, 16, 3))
     large = keras.layers.Activation("exponential", name="large")(keras.layers.Conv2D(4, 3, name="first")(pixels))
     keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(large)).save(here / "net.keras")
-    net = ("--net", "net.keras", "--layer", "large")
+    net = ("--net", "net.keras", "--layer", "large", "--preprocessing", "none")
     assert main("extract", "data", *net, "--quiet").status == 0
     said = "the features of large are infinite or not numbers in "
     for arguments in (("fine-tune", "--unfreeze-from", "first"), ("train-head",), ("train-head", "--head", "ridge")):

@@ -114,7 +114,7 @@ def test_a_signal_while_modules_are_imported_is_one_line(
         capture_output=True,
         text=True,
         timeout=60,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which background jobs ignore
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # which background jobs, or nohup, ignore
     )
     how = "interrupted" if number == signal.SIGINT else "stopped as asked"
     assert (done.returncode, done.stdout) == (status, ""), done
