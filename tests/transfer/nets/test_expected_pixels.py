@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from deeper_nets import DEEPER
 
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.expected_pixels import expected
 from transfer.nets.expected_pixels.expected import ExpectedPixels, expected_pixels
+from transfer.nets.random_weights import no_draws
 
 APPLICATIONS = [info.name for info in NETS.values() if info.builder]
 FAST = ["mobilenetv2", "vgg16", "resnet50"]
@@ -24,9 +27,10 @@ OLD = Path(__file__).parent / "keras2"
 
 
 def bare(name: str, **options: Any) -> keras.Model:
-    """A net of `keras.applications` with random weights."""
+    """A net of `keras.applications` whose weights are not drawn."""
     settings = {"weights": None, "include_top": False, "input_shape": (SIDE, SIDE, 3)} | options
-    return getattr(keras.applications, NETS[name].builder)(**settings)
+    with no_draws():
+        return getattr(keras.applications, NETS[name].builder)(**settings)
 
 
 def outline(model: keras.Model, file: Path) -> Path:
@@ -50,6 +54,13 @@ def mistakes_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expected, "_NOT_AS_EXPECTED", ())
 
 
+@pytest.fixture(autouse=True)
+def few_nets_in_memory() -> Iterator[None]:
+    yield
+    keras.utils.clear_session()
+    gc.collect()
+
+
 @pytest.fixture
 def inferred(tmp_path: Path) -> Callable[[keras.Model], ExpectedPixels]:
     return lambda model: expected_pixels(outline(model, tmp_path / "any-name.keras"))
@@ -61,7 +72,11 @@ def inferred(tmp_path: Path) -> Callable[[keras.Model], ExpectedPixels]:
 class TestNetsOfKerasApplications:
     def test_they_are_recognised_however_they_are_saved(self, name: str, inferred: Any) -> None:
         base = bare(name)
-        renamed = keras.models.clone_model(base, clone_function=_renamed)
+        if name in DEEPER:  # how files differ has to do with kinds of layers alone
+            assert inferred(base).preprocessing == NETS[name].preprocessing
+            return
+        with no_draws():
+            renamed = keras.models.clone_model(base, clone_function=_renamed)
         augmented = with_head(base, keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1))
         nets = [base, renamed, with_head(base), augmented, keras.Model(base.input, keras.layers.Flatten()(base.output))]
         for model in nets:
@@ -71,6 +86,8 @@ class TestNetsOfKerasApplications:
 
     def test_they_are_recognised_with_their_classifier_and_at_odd_sizes(self, name: str, inferred: Any) -> None:
         for options in ({"include_top": True, "input_shape": None, "classes": 7}, {"input_shape": (85, 107, 3)}):
+            if name in DEEPER and "classes" not in options:
+                continue
             if name.startswith("nasnet") and options.get("classes") == 7:
                 options = {**options, "input_shape": (331 if name == "nasnetlarge" else 224,) * 2 + (3,)}
             assert inferred(bare(name, **options)).preprocessing == NETS[name].preprocessing
