@@ -65,6 +65,7 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: install
+	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.cache
 	$(BIN)/python -m benchmarks.heads
