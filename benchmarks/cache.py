@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -21,13 +20,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import h5py
 import hdf5plugin
 import numpy as np
 
+from benchmarks.setting import setting
 from feature_cache import FeatureCache, FeatureSpec, Space
 from feature_cache.segments.layout import FEATURES, INDEX_FILE
 
@@ -61,8 +60,7 @@ def main() -> None:
         print(json.dumps(look_up_once(Path(args.look_up[0]), int(args.look_up[1]))))
         return
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "h5py", "hdf5plugin", "zstandard")), end="")
+    print(setting("numpy", "h5py", "hdf5plugin", "zstandard"), end="")
     command = " ".join(["python -m benchmarks.cache", *sys.argv[1:]])
     print(f", HDF5 {h5py.version.hdf5_version}; page cache warm, median of {args.runs} runs; `{command}`")
     for part in args.only:

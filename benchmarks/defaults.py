@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.real_images import NAMES, real_images
+from benchmarks.setting import setting
 
 HEADS = ("auto", "logistic", "linear", "ridge", "lda", "linear-svm", "svm-rbf", "prototypes", "knn")
 CHOOSE = (
@@ -51,8 +49,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, nargs="*", default=[2, 5, 20, 50, 200, 400], help="labels of a class")
     parser.add_argument("--draws", type=int, default=3, help="(default: 3)")
     args = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scikit-learn")), end="")
+    print(setting("numpy", "scikit-learn"), end="")
     print(f"; `{' '.join(['python -m benchmarks.defaults', *sys.argv[1:]])}`\n", flush=True)
     heads = args.head or list(HEADS)
     results: list[dict[str, Any]] = []

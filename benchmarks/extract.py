@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from benchmarks.setting import setting
 
 ENGINE_SECONDS = 3.0
 NETS = {"vgg16": "vgg16", "resnet50": "resnet", "mobilenetv2": "mobilenet_v2", "efficientnetb0": "efficientnet"}
@@ -41,8 +40,7 @@ def main() -> None:
         print(json.dumps(run_one(args.one[0], args.one[1], Path(args.one[2]), int(args.one[3]))))
         return
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("keras", "tensorflow", "openvino", "numpy", "pillow")))
+    print(setting("keras", "tensorflow", "openvino", "numpy", "pillow"))
     kind = "gray PNGs of 28 x 28" if args.small else "JPEGs of 500 x 375"
     print(f"{args.images} {kind}, nets at {args.size} x {args.size}, random weights; median of {args.runs} runs\n")
     columns = ("net", "layertap, images/s", "tutorial", "ratio", "decode alone", "engine alone", "share of the limit")

@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.setting import setting
 
 NETS = (("vgg16", "block5_conv1"), ("resnet50", "conv5_block1_1_conv"), ("mobilenetv2", "block_13_expand"))
 SIDE, BATCH, CLASSES = 96, 32, 10
@@ -44,8 +43,7 @@ def main() -> None:
         print(json.dumps(run_one(*args.one, args.images, args.epochs)))
         return
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("keras", "tensorflow")), end="")
+    print(setting("keras", "tensorflow"), end="")
     command = " ".join(["python -m benchmarks.finetune", *sys.argv[1:]])
     print(f"; {args.images} images, batches of {BATCH}; median of {args.runs} runs; `{command}`\n")
     columns = ("net, from", "cut", "layertap, s", "plain Keras, s", "ratio", "operations allow", "share of it", "loss")

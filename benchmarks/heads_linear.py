@@ -21,18 +21,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 import warnings
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+from benchmarks.setting import setting
 
 HIDDEN = 64
 STRENGTHS = 16
@@ -57,8 +56,7 @@ def main() -> None:
         print(json.dumps(run_one(args.one[0], *map(int, args.one[1:]))))
         return
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "scikit-learn")), end="")
+    print(setting("numpy", "scipy", "scikit-learn"), end="")
     command = " ".join(["python -m benchmarks.heads_linear", *sys.argv[1:]])
     print(f"; median of {args.runs} runs; `{command}`", flush=True)
     if args.classes:

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 
 import numpy as np
+
+from benchmarks.setting import setting
 
 HIDDEN = 64
 HELD_OUT = 5000
@@ -37,8 +36,7 @@ def main() -> None:
         print(json.dumps(run_one(args.one[0], *map(int, args.one[1:]))))
         return
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "scikit-learn")))
+    print(setting("numpy", "scipy", "scikit-learn"))
     command = " ".join(["python -m benchmarks.heads_ridge", *sys.argv[1:]])
     print(f"20 strengths; accuracy on {HELD_OUT:,} other rows; median of {args.runs} runs; `{command}`\n")
     columns = ("rows x features, classes", *(f"{side}, s" for side in SIDES), "ratio", *(f"{s}, acc." for s in SIDES))

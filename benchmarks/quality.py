@@ -11,13 +11,11 @@ layer's name, and the seconds of a fit.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.real_images import NAMES, real_images
+from benchmarks.setting import setting
 
 HEADS = ("auto", "ridge", "linear", "lda", "knn")
 COUNTS = {"mnist": (5, 50), "fashion": (5, 50), "stamps": (5, 20)}  # labels of a class
@@ -37,8 +35,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="(default: 3)")
     parser.add_argument("--jobs", type=int, default=1, help="(default: 1)")
     args = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("keras", "openvino", "scikit-learn")), end="")
+    print(setting("keras", "openvino", "scikit-learn"), end="")
     print(f"; `{' '.join(['python -m benchmarks.quality', *sys.argv[1:]])}`\n", flush=True)
     columns = ("data", "labels of a class", "features", "extraction, s", *HEADS)
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)

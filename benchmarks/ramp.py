@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.setting import setting
 
 TRANSFORMS = {
     "as it is, divided by 255": "def transform(x):\n    return x / 255\n",
@@ -61,8 +60,7 @@ def main() -> None:
         print(json.dumps(run_one(*args.one, args.images)))
         return
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("ramp-workflow", "scikit-image")), end="")
+    print(setting("ramp-workflow", "scikit-image"), end="")
     command = " ".join(["python -m benchmarks.ramp", *sys.argv[1:]])
     print(f"; {args.images} images to train on; median of {args.runs} runs; `{command}`\n")
     columns = ("transform", "layertap, s", "rampwf, s", "ratio", "of it the first fold, s")

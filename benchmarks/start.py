@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
+
+from benchmarks.setting import setting
 
 NETS = ("MobileNetV2", "EfficientNetB0", "ResNet50")
 TUTORIAL = """
@@ -40,8 +40,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each side (default: 3)")
     parser.add_argument("--net", action="append", choices=NETS, help="(default: all)")
     args = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("keras", "tensorflow", "openvino")), end="")
+    print(setting("keras", "tensorflow", "openvino"), end="")
     command = " ".join(["python -m benchmarks.start", *sys.argv[1:]])
     print(f"; {args.images} JPEGs of 500 x 375; median of {args.runs} runs; `{command}`\n")
     columns = ("net", "cold, s", "warm, s", "Keras tutorial, s", "cold, times as fast", "warm, times as fast")
