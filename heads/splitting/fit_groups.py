@@ -14,7 +14,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length, has_fit_parameter
 
 from feature_cache.errors import BadData
-from heads.splitting.splits import Split, hold_out, stratified
+from heads.splitting.splits import Split, hold_out, stratified, with_training_only
 
 
 def encode_groups(groups: Any, targets: np.ndarray) -> np.ndarray | None:
@@ -72,7 +72,7 @@ def inner_split(target: np.ndarray, share: float, seed: int, groups: np.ndarray 
     if groups is None and counts.min() == 1 and (counts > 1).sum() > 1:
         alone, rest = np.flatnonzero(counts[target] == 1), np.flatnonzero(counts[target] > 1)
         inner = inner_split(np.unique(target[rest], return_inverse=True)[1], share, seed)
-        return inner and (np.union1d(rest[inner[0]], alone), rest[inner[1]])
+        return inner and with_training_only(inner, rest, alone)
     if groups is not None:
         least = len(counts) / (groups.max() + 1)
         try:

@@ -50,8 +50,8 @@ def k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Iterato
     apart = _training_only(labels, member, least=k)
     if len(apart):
         rest = np.setdiff1d(np.arange(len(labels)), apart)
-        for train, held_out in k_fold(labels[rest], groups[rest], k, seed):
-            yield np.union1d(rest[train], apart), rest[held_out]
+        for split in k_fold(labels[rest], groups[rest], k, seed):
+            yield with_training_only(split, rest, apart)
         return
     _require(labels, member, k, f"{k} folds need", "choose fewer with `cv`")
     if _are_mixed(labels, first, member):
@@ -91,8 +91,7 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *,
     apart = _training_only(labels, member, least=1 / min(share, 1 - share))
     if len(apart):
         rest = np.setdiff1d(np.arange(len(labels)), apart)
-        train, held_out = hold_out(labels[rest], groups[rest], share, seed, parameter=parameter)
-        return np.union1d(rest[train], apart), rest[held_out]
+        return with_training_only(hold_out(labels[rest], groups[rest], share, seed, parameter=parameter), rest, apart)
     _require(labels, member, 2, "a split needs", "add some")
     if _are_mixed(labels, first, member):
         fewer = min(share, 1 - share)
@@ -113,6 +112,12 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, *,
             f"choose another `{parameter}`."
         )
     return _rows(member, train), _rows(member, held_out)
+
+
+def with_training_only(split: Split, rest: np.ndarray, apart: np.ndarray) -> Split:
+    """The split of all rows, from that of the rows `rest`; the other rows, `apart`, are for training."""
+    train, held_out = split
+    return np.union1d(rest[train], apart), rest[held_out]
 
 
 def stratified(labels: np.ndarray, held: int, seed: int) -> Split:
