@@ -60,13 +60,14 @@ class EngineFactory:
         self._exact = request if request.precision == "float32" else replace(request, precision="float32")
         self._start = start
         self._process: ConversionProcess | None = None
-        if self.name == "openvino" and not is_known(request.net) and keras_backend() != "tensorflow":
+        self._is_known = self.name == "openvino" and is_known(request.net)
+        if self.name == "openvino" and not self._is_known and keras_backend() != "tensorflow":
             self._leave_to_keras(f"it is converted by way of TensorFlow, and the Keras backend is {keras_backend()}")
         size = request.specs[0].size
         kinds = [(*size, channels) for channels in (1, 3)] if not start else []
         if self.name == "openvino" and any(openvino_store.is_kept(self._what(kind)) for kind in kinds):
             return
-        if self.name == "openvino" and is_known(request.net):
+        if self._is_known:
             self._process = ConversionProcess(Cut.of(request, start))  # it builds the net while images are decoded
         else:
             self._net.at("float32")  # now, so that what the net does not have is known before images are read
@@ -128,7 +129,7 @@ class EngineFactory:
 
     def _convert(self, kind: tuple[int, ...], file: Path) -> None:
         """Write the net converted for OpenVINO."""
-        if is_known(self._request.net):
+        if self._is_known:
             process, self._process = self._process or ConversionProcess(Cut.of(self._request, self._start)), None
             try:
                 process.convert(kind[-1], file)
