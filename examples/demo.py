@@ -8,7 +8,7 @@ training rows alone decide which one counts.
 
 Then photographs, of which glyphnet has never seen any: from one labelled piece of each of 14 photographs,
 heads tell which photograph the other pieces are from. EfficientNet-Lite0, which was trained on photographs,
-is compared with its twin with random weights, with glyphnet and with pixels.
+is compared with its twin with random weights, with glyphnet and with pixels, all by a ridge head.
 
 Features are kept in ``features``, pictures and scores go to ``demo``.
 """
