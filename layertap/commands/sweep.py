@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from functools import partial
 from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
 from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, print_json, print_skipped, print_table
+from layertap.commands.terminal.output import print_json, print_skipped, print_table
 from layertap.commands.terminal.scores import print_remarks
 from layertap.flags import with_flags
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN = 20  # the rows of the table that are printed
 # Arguments that are parameters of the workflow by the same name.
 OPTIONS = (
-    "join", "fit", "interpolation", "precision", "dtype", "views", "augment", "extract", "cv", "valid", "per_class",
+    "join", "fit", "interpolation", "precision", "dtype", "views", "augment", "cv", "valid", "per_class",
     "draws", "repeats", "splits", "groups", "together", "seed", "jobs", "cache", "on_error", "out",
 )  # fmt: skip
 
@@ -28,7 +27,7 @@ OPTIONS = (
 def sweep(args: argparse.Namespace) -> None:
     from layertap.workflows.sweep import sweep  # slow to load, and the help does not need it
 
-    nets = list(dict.fromkeys(args.net or ["glyphnet"]))
+    nets = list(dict.fromkeys(args.net or [shared.DEFAULT_NET]))
     decoding = shared.decoding(args)
     result = sweep(
         shared.dataset(args),
@@ -44,7 +43,7 @@ def sweep(args: argparse.Namespace) -> None:
         sizes=args.size,
         grid=dict(args.grid),
         name=args.data,
-        progress=partial(Progress, quiet=args.quiet),
+        **shared.extraction_options(args, "with `extract=True`"),
         **{option: getattr(args, option) for option in OPTIONS},
     )
     print_remarks(result.notes, result.warnings)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_cache.errors import MissingFeatures
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, print_json, print_skipped, time_text, write_skipped
+from layertap.commands.terminal.output import print_json, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
 from layertap.report import background
 from layertap.report.run_report import REPORT_FILE
@@ -31,19 +29,17 @@ def train_head(args: argparse.Namespace) -> None:
     background.prepare()  # it imports matplotlib while this process imports scikit-learn
     from layertap.workflows.train_head import train_head  # slow to load, and the help does not need it
 
-    try:
-        run = train_head(
-            shared.dataset(args),
-            shared.request(args),
-            args.head,
-            params=dict(args.param),
-            grid=dict(args.grid),
-            name=args.data,
-            progress=partial(Progress, quiet=args.quiet),
-            **{option: getattr(args, option) for option in OPTIONS},
-        )
-    except MissingFeatures as error:
-        raise shared.with_command(error, args) from error
+    command = shlex.join(shared.extract_command(args))
+    run = train_head(
+        shared.dataset(args),
+        shared.request(args),
+        args.head,
+        params=dict(args.param),
+        grid=dict(args.grid),
+        name=args.data,
+        **shared.extraction_options(args, f"with: {command}"),
+        **{option: getattr(args, option) for option in OPTIONS},
+    )
     assert run.report is not None
     print_remarks(run.report.notes, run.report.warnings)
     write_skipped(Path(args.out) / "skipped.csv", run.report.skipped)  # again, with flags in the reasons

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from feature_cache.cache import FeatureCache, as_cache
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import InvalidChoice, MissingFeatures
 from layertap.progress import ProgressBar, progress_bars
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.augment import Augmentation
@@ -18,7 +21,7 @@ from transfer.data.datasets import Dataset
 from transfer.extraction import extract as extraction
 from transfer.extraction import multi_device
 from transfer.extraction.feature_set import FeatureSet
-from transfer.extraction.lookup import stored_features
+from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.report import Report
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.files.kinds import not_taken
@@ -26,6 +29,9 @@ from transfer.request import FeatureRequest, SharedNet
 
 if TYPE_CHECKING:
     from layertap.runs import Run
+
+# Is told, before features are extracted, by what request, of how many images, and how many there are; it may raise.
+BeforeExtraction = Callable[[FeatureRequest, int, int], None]
 
 
 def extract(
@@ -176,6 +182,45 @@ def extract_features(
         net = SharedNet(request, backbone)
     options: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
     report = compute_missing(known, request, cache, on_error=on_error, progress=progress, net=net, **options)
+    return replace(stored_features(known, request, cache, on_error=on_error), report=report)
+
+
+def stored_or_extracted(
+    dataset: Dataset,
+    request: FeatureRequest,
+    cache: FeatureCache,
+    *,
+    before: BeforeExtraction | None = None,
+    on_error: str = "fail",
+    progress: bool | ProgressBar = False,
+) -> FeatureSet:
+    """The features of a request for those who train on them: extracted where the cache lacks some.
+
+    Where it lacks none, nothing is imported that computes features.
+
+    Parameters
+    ----------
+    before : callable, optional
+        See `BeforeExtraction`.
+    on_error, progress
+        See `extract`.
+
+    Raises
+    ------
+    BadImage
+        If an image is unreadable, unless such images are skipped.
+    LayertapError
+        When features cannot be computed or stored, or `before` raises it.
+    """
+    known, (request, backbone) = dataset.identify(cache), request.resolve()
+    with contextlib.suppress(MissingFeatures):
+        return stored_features(known, request, cache, on_error=on_error)
+    if before is not None:
+        missing = find_missing(known, request, cache, count_fillable=True)
+        if images := len(np.unique(missing.jobs // missing.views)):
+            before(request, images, len(known.first_of_each))
+    net = SharedNet(request, backbone)
+    report = compute_missing(known, request, cache, on_error=on_error, progress=progress, net=net)
     return replace(stored_features(known, request, cache, on_error=on_error), report=report)
 
 

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from layertap.progress import ProgressBar, progress_bars
 from layertap.report import plots
 from layertap.runs import seen_by
 from layertap.workflows.copies import find_copies, identify, seen_warnings
-from layertap.workflows.extract import augmentation_key, compute_missing, window_text
+from layertap.workflows.extract import BeforeExtraction, augmentation_key, stored_or_extracted, window_text
 from layertap.workflows.load_dataset import load_dataset
 from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
 from layertap.workflows.readouts import NamedNet, OfNets, Readout, Size, all_readouts, costs, requests_of
@@ -38,6 +39,7 @@ from transfer.data.datasets import Dataset, Unreadable, require_labels
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
 from transfer.nets.expected_pixels.expected import sentences
+from transfer.request import FeatureRequest
 
 SEEDS = ("seed", "random_state", "estimator__random_state")  # parameters of heads that `seed` sets
 # The columns of the table: the heading, and the text of a row.
@@ -202,6 +204,7 @@ def sweep(
     on_error: str = "fail",
     out: str | Path | None = None,
     progress: bool | ProgressBar = True,
+    before_extraction: BeforeExtraction | None = None,
 ) -> SweepResult:
     """Judge the features of many layers with many heads, in all combinations, and rank the pairs.
 
@@ -245,6 +248,8 @@ def sweep(
         grows, judges only what is new there. By default nothing is written.
     progress : bool or callable
         See `layertap.progress.progress_bars`.
+    before_extraction : callable, optional
+        See `layertap.workflows.extract.BeforeExtraction`.
 
     Returns
     -------
@@ -281,7 +286,8 @@ def sweep(
     }
     requests = requests_of(nets, weights, preprocessing, seed, pixels)
     readouts = all_readouts(requests, layers, pools, sizes, join)
-    features, stored = _features(dataset, readouts, as_cache(cache), extract, on_error, bars)
+    look_up = partial(stored_or_extracted, before=before_extraction, progress=bars) if extract else _stored
+    features, stored = _features(dataset, readouts, as_cache(cache), on_error, look_up)
     problem = _problem(stored, options, readouts, bars)
     pairs = [Pair(features_name, head, params) for features_name in features for head, params in settings]
     of_pixels, assumed = sentences(request.net.expected_pixels for request in requests.values())
@@ -350,30 +356,35 @@ def _features(
     dataset: Dataset,
     readouts: dict[str, list[Readout]],
     cache: FeatureCache,
-    extract: bool,
     on_error: str,
-    bars: ProgressBar,
+    look_up: Callable[..., FeatureSet],
 ) -> tuple[dict[str, Any], FeatureSet]:
     """The features by name; and those of the first request, with the specs of all requests.
 
     Images that are copies for one of the specs are copies for the sweep.
+
+    Parameters
+    ----------
+    look_up : callable
+        `_stored`, or `stored_or_extracted`.
     """
     dataset = dataset.identify(cache)
     requests = list({id(one.request): one.request for parts in readouts.values() for one in parts}.values())
-    stored = {}
-    for request in requests:
-        if extract:
-            compute_missing(dataset, request, cache, on_error=on_error, progress=bars)
-        try:
-            stored[id(request)] = stored_features(dataset, request, cache, on_error=on_error)
-        except MissingFeatures as error:
-            raise MissingFeatures(f"{error} Compute what is missing with `extract=True`.") from error
+    stored = {id(request): look_up(dataset, request, cache, on_error=on_error) for request in requests}
     features: dict[str, Any] = {}
     for name, parts in readouts.items():
         arrays = [stored[id(one.request)].features[one.layer] for one in parts]
         features[name] = arrays[0] if len(arrays) == 1 else Joined(arrays)
     specs = tuple(spec for one in stored.values() for spec in one.specs)
     return features, replace(stored[id(requests[0])], specs=specs)
+
+
+def _stored(dataset: Dataset, request: FeatureRequest, cache: FeatureCache, *, on_error: str) -> FeatureSet:
+    """The features in the cache; the error that some are missing says how to compute them."""
+    try:
+        return stored_features(dataset, request, cache, on_error=on_error)
+    except MissingFeatures as error:
+        raise MissingFeatures(f"{error} Compute what is missing with `extract=True`.") from error
 
 
 def _problem(

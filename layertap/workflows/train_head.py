@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
-from feature_cache.errors import InvalidChoice, MissingDependency, MissingFeatures
+from feature_cache.errors import InvalidChoice
 from feature_cache.files.digest_list import digest_keys
 from feature_cache.joined import Joined
 from feature_cache.lineage import Used, extraction_seconds, used
@@ -31,6 +30,7 @@ from layertap.report.run_pictures import RunResults, illustrate, map_of_features
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport
 from layertap.workflows.copies import find_copies, identify, seen_warnings
+from layertap.workflows.extract import BeforeExtraction, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
 from layertap.workflows.targets import (
@@ -44,7 +44,6 @@ from layertap.workflows.targets import (
 )
 from transfer.data.datasets import Dataset
 from transfer.extraction.feature_set import FeatureSet
-from transfer.extraction.lookup import stored_features
 from transfer.nets.catalogue import Net
 from transfer.nets.expected_pixels.expected import sentences
 from transfer.request import FeatureRequest, request_of
@@ -63,11 +62,15 @@ class _HeadChoice:
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """The features among which every split chooses, by name; and the specs and nets that each of them comes from."""
+    """The features among which every split chooses, by name; and the specs and nets that each of them comes from.
+
+    `remarks` are those of the extraction, where there was one.
+    """
 
     features: FeatureSet
     sources: dict[str, list[tuple[FeatureSpec, Net]]]
     views: Views
+    remarks: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[Used, ...]:
@@ -127,6 +130,7 @@ def train_head(
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | ProgressBar = True,
+    before_extraction: BeforeExtraction | None = None,
 ) -> Run:
     """Judge a head on splits of the images, then fit it on all images but those of the test.
 
@@ -135,8 +139,8 @@ def train_head(
     data : Dataset, or what `layertap.load_dataset` takes
         The images and their targets.
     features : FeatureSet or FeatureRequest
-        The features that the head reads: what `layertap.extract` returns, or a request of features that are in the
-        cache already. Of several layers every split chooses one, by inner folds of its training images.
+        The features that the head reads: what `layertap.extract` returns, or a request; those that the cache lacks are
+        extracted first. Of several layers every split chooses one, by inner folds of its training images.
     head : str, optional
         A name of `heads.HEADS`; a classifier or regressor of scikit-learn, as ``sklearn.svm:SVC``; or
         ``FILE.py:make_head``, a function that returns an estimator: that file is executed. By default ``auto`` for
@@ -171,6 +175,8 @@ def train_head(
         Whether a run in that folder is replaced.
     progress : bool or callable
         See `layertap.progress.progress_bars`.
+    before_extraction : callable, optional
+        See `layertap.workflows.extract.BeforeExtraction`.
 
     Returns
     -------
@@ -180,7 +186,7 @@ def train_head(
     Raises
     ------
     LayertapError
-        When options contradict each other, do not go with the data, or features are missing.
+        When options contradict each other, do not go with the data, or features cannot be computed.
 
     Examples
     --------
@@ -202,7 +208,8 @@ def train_head(
     read_targets(dataset, task, columns)  # a mistake in the options shows before any work
     options.protocol(dataset)
     store = features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache)
-    candidates = _candidates(dataset, features, store, join, beside, average_views, on_error)
+    stored = partial(stored_or_extracted, before=before_extraction, progress=bars)
+    candidates = _candidates(dataset, features, store, join, beside, average_views, on_error, stored)
     problem = _problem(candidates, task, columns, options, bars)
     draw_map = partial(_feature_map, candidates, problem, name or dataset.name, None if out is None else map)
     several = len(candidates.features.features) > 1
@@ -254,19 +261,27 @@ def _candidates(
     beside: Sequence[str],
     average_views: bool,
     on_error: str,
+    stored: Callable[..., FeatureSet],
 ) -> _Candidates:
-    """The features that the head may read, or all of them side by side."""
+    """The features that the head may read, or all of them side by side.
+
+    Parameters
+    ----------
+    stored : callable
+        See `stored_or_extracted`.
+    """
     if isinstance(features, FeatureSet):
         dataset, request = _with_digests(dataset, features), _request(features)
         on_error = "skip" if features.skipped else on_error
     else:
         request = features
     dataset = dataset.identify(cache)
-    features = _stored_features(dataset, request, cache, on_error)
+    features = stored(dataset, request, cache, on_error=on_error)
+    remarks = _remarks(features)
     views = Views(request.views, average_views)
     sources = {spec.layer: [(spec, request.net)] for spec in request.specs}
     if not join and not beside:
-        return _Candidates(features, sources, views)
+        return _Candidates(features, sources, views, remarks)
     if len(sources) + len(beside) < 2:
         raise InvalidChoice(
             "`join` puts several layers side by side; name them with `layers`, or spaces with `beside`."
@@ -275,7 +290,8 @@ def _candidates(
     parts = [sources[layer][0] for layer in names]
     for space in beside:
         other = request_of(cache.open(space), request.views)
-        others = _stored_features(dataset, other, cache, on_error)
+        others = stored(dataset, other, cache, on_error=on_error)
+        remarks += _remarks(others)
         if others.dataset.ids != features.dataset.ids:
             raise InvalidChoice(
                 f"{space} lacks other images than the rest; extract with `on_error='skip'`, or mend them."
@@ -286,18 +302,12 @@ def _candidates(
         names.append(space)
     all_names = "+".join(names)
     whole: dict[str, Any] = {all_names: Joined(joined)}
-    return _Candidates(replace(features, features=whole), {all_names: parts}, views)
+    return _Candidates(replace(features, features=whole), {all_names: parts}, views, remarks)
 
 
-def _stored_features(dataset: Dataset, request: FeatureRequest, cache: FeatureCache, on_error: str) -> FeatureSet:
-    """The features in the cache; where some are missing, a layer that the net lacks is the error."""
-    try:
-        return stored_features(dataset, request, cache, on_error=on_error)
-    except MissingFeatures:
-        net = request.net if request.net.is_file else replace(request.net, weights="none")  # names need no weights
-        with contextlib.suppress(MissingDependency):
-            replace(request, net=net).build()
-        raise
+def _remarks(features: FeatureSet) -> tuple[str, ...]:
+    """What was noticed when the features were extracted just now."""
+    return tuple(features.report.remarks) if features.report else ()
 
 
 def _request(features: FeatureSet) -> FeatureRequest:
@@ -337,7 +347,7 @@ def _problem(
     nets = {id(net): net for parts in candidates.sources.values() for _, net in parts}.values()
     of_pixels, assumed = sentences(net.expected_pixels for net in nets)
     unscored = training_only_notes(targets.values, splits) if targets.task == CLASSES else ()
-    notes = (*of_pixels, *targets.notes, *copies.notes, *parted, *unscored)
+    notes = (*dict.fromkeys((*of_pixels, *candidates.remarks)), *targets.notes, *copies.notes, *parted, *unscored)
     return _Problem(targets, protocol, options, groups, fitted_rows, seen, identities, notes, (*assumed, *warnings))
 
 

@@ -192,7 +192,7 @@ def _add_sweep(commands: Commands[Parser]) -> None:
         options.add_work,
         everyday="images net layer pool extract head grid cv out cache json",
         examples=(
-            ("sweep photos --net resnet50 --net vgg16 --extract --cv 5 --out sweep", "two nets and three heads"),
+            ("sweep photos --net resnet50 --net vgg16 --cv 5 --out sweep", "two nets and three heads"),
             ("sweep digits --layer block3_pool --layer block4_pool --head knn --out sweep", "two layers and one head"),
         ),
         next_step="layertap train-head DATA with the best features and head",

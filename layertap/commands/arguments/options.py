@@ -111,7 +111,7 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
         metavar="L+M",
         help="judge the features of these layers side by side, besides each layer alone",
     )
-    group.add_argument("--extract", action="store_true", help="compute the features that the cache lacks")
+    group.add_argument("--extract", action="store_true", help="extract what is missing even if no net is named")
 
 
 def _add_for_each_net(group: argparse._ActionsContainer) -> None:
@@ -144,7 +144,6 @@ def add_net(group: argparse._ActionsContainer) -> None:
     """Add what says which net is used."""
     group.add_argument(
         "--net",
-        default="glyphnet",
         help="name (see layertap nets), .keras or .h5 file, or run of fine-tune (default: glyphnet)",
     )
     group.add_argument(

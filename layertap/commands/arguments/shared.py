@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
     from transfer.nets.catalogue import Net
     from transfer.request import FeatureRequest
 
+DEFAULT_NET = "glyphnet"
 # The arguments that name features, with their defaults.
 FEATURES: dict[str, Any] = {
-    "net": "glyphnet",
+    "net": None,
     "weights": None,
     "layer": [],
     "pool": None,
@@ -78,7 +78,7 @@ def optional_dataset(args: argparse.Namespace) -> Dataset | None:
 
 
 def net(args: argparse.Namespace) -> Net:
-    return _net(args.net, args.weights, args.seed, args.preprocessing)
+    return _net(args.net or DEFAULT_NET, args.weights, args.seed, args.preprocessing)
 
 
 def _net(name: str, weights: str | None, seed: int, preprocessing: str | None) -> Net:
@@ -174,9 +174,33 @@ def cache(args: argparse.Namespace) -> FeatureCache:
     return as_cache(args.cache)
 
 
-def with_command(error: MissingFeatures, args: argparse.Namespace) -> MissingFeatures:
-    """The error that features are missing, with the command that computes them."""
-    return MissingFeatures(f"{error} Compute them with: {shlex.join(extract_command(args))}")
+def extraction_options(args: argparse.Namespace, remedy: str) -> dict[str, Any]:
+    """The parameters of a workflow that say how a command extracts what the cache lacks, and shows it.
+
+    Where no net, layer or space is named, and none of the images has features, nobody has chosen the net: that is an
+    error.
+
+    Parameters
+    ----------
+    remedy : str
+        How they are computed all the same, as the end of a sentence.
+    """
+    named = any(getattr(args, name, None) for name in ("net", "layer", "space", "extract"))
+
+    headlines: list[str] = []
+
+    def announce(wanted: FeatureRequest, images: int, of: int) -> None:
+        features = f"{wanted.net.name} ({', '.join(spec.layer for spec in wanted.specs)})"
+        if images == of and not named:
+            raise MissingFeatures(
+                f"none of these {of:,} images has features by {features} in the cache {cache(args).root}, and no net "
+                f"is named. Choose one with `net`, or compute these {remedy}"
+            )
+        count = f"{images:,} image{'s' * (images != 1)}" + (f" of {of:,}" if images < of else "")
+        headlines.append(f"Extracting the features of {count} by {features}.")
+
+    progress = partial(Progress, quiet=args.quiet, headlines=headlines)
+    return {"progress": progress, "before_extraction": announce}
 
 
 def extracted(
@@ -200,7 +224,7 @@ def extract_command(args: argparse.Namespace) -> list[str]:
     if args.space:
         words += ["--space", args.space]
     else:
-        words += ["--net", args.net]
+        words += ["--net", args.net or DEFAULT_NET]
         for layer in args.layer:
             words += ["--layer", layer]
         if args.size:

@@ -104,6 +104,7 @@ def init(args: argparse.Namespace) -> None:
 
 def _request(args: argparse.Namespace) -> FeatureRequest:
     """The features that are asked for; the net has the layers, and takes images of that size."""
+    args.net = args.net or shared.DEFAULT_NET
     if not args.layer and args.net.lower() == "glyphnet":
         args.layer, args.pool = [GLYPHNET_LAYER], args.pool or GLYPHNET_POOL
     request = FeatureRequest(shared.net(args), tuple(args.layer), args.pool, args.size)

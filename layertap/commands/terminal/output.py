@@ -63,10 +63,16 @@ class Progress:
     ----------
     what : str
         What is counted, in the plural.
+    quiet : bool
+        Show nothing.
+    headlines : list of str
+        Lines to print once the first item is done, by which time the command is known to be without mistakes. They
+        are removed from the list.
     """
 
-    def __init__(self, what: str, quiet: bool = False) -> None:
+    def __init__(self, what: str, quiet: bool = False, headlines: list[str] | None = None) -> None:
         self._what = what
+        self._headlines = [] if headlines is None else headlines
         self._quiet = quiet
         self._terminal = sys.stderr.isatty()
         self._pause = 0.1 if self._terminal else 10.0
@@ -76,6 +82,8 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
+        while self._headlines and not self._quiet:
+            print(self._headlines.pop(0), file=sys.stderr, flush=True)
         if self._first is None:  # the first batch includes loading and compiling: the rate is that of the rest
             self._first = (done, now)
         if self._quiet or (now - self._last < self._pause and not (self._terminal and done == total)):

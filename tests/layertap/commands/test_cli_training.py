@@ -129,12 +129,27 @@ def test_a_sweep_ranks_pairs_and_keeps_them(run: Callable, shades: Path, here: C
     assert "looks better than it is" in table
 
 
-def test_a_sweep_says_what_is_missing_and_computes_it_where_asked(here: Callable, run: Callable) -> None:
-    command = ("sweep", "data", "--layer", "block3_pool", "--head", "prototypes", "--cv", "3", "--out", "new")
+def test_a_sweep_without_a_net_says_how_to_compute_what_is_missing(here: Callable, run: Callable) -> None:
+    command = ("sweep", "data", "--head", "prototypes", "--cv", "3", "--out", "new")
     done = here(*command)
     assert (done.status, done.stderr.count("\n")) == (2, 1)
-    assert "Compute what is missing with --extract" in done.stderr
+    assert "no net is named. Choose one with --net, or compute these with --extract" in done.stderr
     assert run(*command, "--extract")["pairs"][0]["error"] == ""
+
+
+@pytest.mark.parametrize("command", ["train-head", "sweep"])
+def test_what_a_named_net_lacks_in_the_cache_is_extracted_and_nothing_else(
+    data: Path, main: Callable, command: str
+) -> None:
+    assert main("extract", data / "dark", "--layer", "block1_pool").status == 0
+    arguments = (command, data, "--layer", "block1_pool", "--head", "prototypes", "--cv", "2")
+    done = main(*arguments, "--out", "first")
+    assert done.status == 0, done.stderr
+    assert "Extracting the features of 6 images of 12 by glyphnet (block1_pool).\n" in done.stderr
+    again = main(*arguments, "--out", "second")
+    assert (again.status, again.stderr) == (0, "")
+    plan = json.loads(main("extract", data, "--layer", "block1_pool", "--plan", "--json").stdout)
+    assert plan["images_missing"] == 0
 
 
 @pytest.mark.parametrize(
@@ -190,12 +205,12 @@ def test_sweep_takes_the_options_of_features_and_some_of_them_for_each_net(data:
     assert main("extract", data, *extracted, "--preprocessing", "unit").status == 0
     assert main("extract", data, *extracted, "--weights", "none", "--seed", "3").status == 0
     sweep = ("sweep", data, *extracted, "--head", "ridge", "--valid", "0.5", "--seed", "3", "--json")
-    assert main(*sweep, "--weights", "none", "--out", "random").status == 0
-    assert main(*sweep, "--weights", "glyphnet=none", "--out", "random-too").status == 0
-    assert main(*sweep, "--preprocessing", "unit", "--out", "scaled").status == 0
+    random, scaled = ("--weights", "none"), ("--preprocessing", "unit")
+    for options in (random, ("--weights", "glyphnet=none"), scaled):
+        outcome = main(*sweep, *options, "--out", "-".join(options).strip("-"))
+        assert (outcome.status, "Extracting" in outcome.stderr) == (0, False), outcome.stderr
     outcome = main(*sweep, "--out", "missing")
-    assert outcome.status == 2
-    assert "missing" in outcome.stderr
+    assert (outcome.status, "Extracting" in outcome.stderr) == (0, True), outcome.stderr
     outcome = main(*sweep, "--preprocessing", "vgg", "--out", "wrong")
     assert outcome.status == 2
     assert "--preprocessing vgg: give one of none, unit, tf, torch, caffe, or NET=P" in outcome.stderr

@@ -169,16 +169,15 @@ class TestSpaceOption:
             line = mistake(*command, "--space", extracted.name, *option)
             assert line == f"--space {extracted.name} says it all; leave out {option[0]}."
 
-    def test_rows_that_are_missing_come_with_the_command_that_computes_them(
-        self, main: Main, mistake: Callable, extracted: Any, make_classes: Callable
+    def test_rows_that_a_named_space_lacks_are_extracted(
+        self, main: Main, extracted: Any, make_classes: Callable
     ) -> None:
         make_classes(extracted.folder / "new", per_class=3, seed=1)
-        line = mistake("train-head", "new", "--space", extracted.name, "--out", "run", "--cv", "2")
-        assert "6 of 6 rows are not in the cache features." in line
-        command = line.split("Compute them with: ", 1)[1]
-        assert command == f"layertap extract new --space {extracted.name}"
-        assert main(*command.split()[1:]).status == 0
-        assert main("train-head", "new", "--space", extracted.name, "--out", "run", "--cv", "2").status == 0
+        name = shrink(main, extracted, "int8")
+        for space in (extracted.name, name):
+            outcome = main("train-head", "new", "--space", space, "--cv", "2", "--out", f"run-{space}")
+            assert outcome.status == 0, outcome.stderr
+            assert ("Extracting the features of 6 images by " in outcome.stderr) == (space == extracted.name)
 
     def test_float16_rows_are_made_of_those_that_there_are(self, main: Main, extracted: Any) -> None:
         report = said(main("extract", "data", "--layer", "block1_pool", "--dtype", "float16", "--json"))
