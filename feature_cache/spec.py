@@ -12,7 +12,9 @@ from typing import Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, one_line, unknown
 
-POOLINGS = ("avg", "max", "flatten", "none")
+POOLINGS = ("avg", "max", "flatten", "none", "cls", "cls+avg")
+# Poolings in which patches are told apart from the tokens before them.
+PATCH_POOLINGS = ("avg", "max", "none", "cls+avg")
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
@@ -29,9 +31,10 @@ IMAGE_DTYPES = ("uint8", "uint16", "int32", "int64", "float64")
 # that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
 PIXEL_RECIPE = 1
 # Fields that were added after the first caches were written; they are left out of the JSON at their defaults.
-_LATER = ("coding", "alpha", "pages", "window")
+_LATER = ("coding", "alpha", "pages", "window", "prefix_tokens")
 # The fields of a spec that say what is done with pixels; all others shape the pixels themselves.
-_AFTER_PIXELS = {"net", "weights", "layer", "pooling", "preprocessing", "augmentation", "precision", "dtype", "coding"}
+_AFTER_PIXELS = {"net", "weights", "layer", "pooling", "prefix_tokens", "preprocessing", "augmentation"}
+_AFTER_PIXELS |= {"precision", "dtype", "coding"}
 # Pixels of a net's input: a colour image of so many takes 0.8 GB in float32.
 LARGEST_SIZE = 2**26
 
@@ -48,8 +51,8 @@ class FeatureSpec:
         ``imagenet``, ``random-SEED``, or ``sha256:`` and the digest of the weights file.
     layer : str
         The layer that is read out, ``outer/inner`` inside nested models.
-    pooling : {'avg', 'max', 'flatten', 'none'}
-        How the spatial axes are pooled.
+    pooling : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}
+        How the spatial axes, or the tokens, are pooled. ``cls`` is the first token.
     size : (int, int)
         Height and width of the net's input, in pixels.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}
@@ -64,6 +67,9 @@ class FeatureSpec:
     window : str or None
         The stored values that become black and white, ``LOW,HIGH`` or ``percentiles``, in images of more than 8 bits;
         None for the full range of their integers.
+    prefix_tokens : int or None
+        How many tokens (class token, register tokens) stand before those of the patches, where the pooling leaves
+        them out; None where all of the output is pooled, or it has no tokens.
     transform : str or None
         The digest of the user's transform.
     augmentation : str or None
@@ -112,6 +118,7 @@ class FeatureSpec:
     alpha: str = "white"
     pages: str = "first"
     window: str | None = None
+    prefix_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -131,6 +138,11 @@ class FeatureSpec:
             if value not in allowed:
                 raise unknown(f"there is no {kind}", value, allowed)
         window_limits(self.window)
+        if self.prefix_tokens != effective_prefix(self.pooling, self.prefix_tokens):
+            raise InvalidChoice(
+                f"prefix_tokens is a number of tokens that `pooling` leaves out; received {self.prefix_tokens!r} with "
+                f"pooling {self.pooling!r}."
+            )
         if len(self.size) != 2 or any(type(side) is not int or side < 1 for side in self.size):
             raise InvalidChoice(f"size is (height, width) in pixels, each at least 1; received {self.size!r}.")
         if self.size[0] * self.size[1] > LARGEST_SIZE:
@@ -167,6 +179,11 @@ class FeatureSpec:
             raise DamagedFile(f"not a feature spec of this version of Layertap ({reason}).") from error
 
     @property
+    def pooling_rule(self) -> str:
+        """The pooling and, where that matters, the number of prefix tokens after it: ``avg``, ``avg-5``."""
+        return self.pooling if self.prefix_tokens is None else f"{self.pooling}-{self.prefix_tokens}"
+
+    @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
@@ -189,6 +206,30 @@ class FeatureSpec:
         stored += [] if self.coding is None else [self.coding.partition("-")[0]]
         readable = "-".join([f"{self.net}-{self.layer}-{self.pooling}"[:80], *dict.fromkeys(stored)])
         return f"{re.sub(r'[^A-Za-z0-9_.-]+', '.', readable[:160]).lstrip('.')}-{self.digest[:8]}"
+
+
+def effective_prefix(pooling: str, prefix_tokens: int | None) -> int | None:
+    """The number of prefix tokens for a spec: None where it does not change what `pooling` gives.
+
+    Raises
+    ------
+    InvalidChoice
+        When it is no number of tokens, or there is no class token for a pooling that reads it.
+
+    Examples
+    --------
+    >>> effective_prefix("avg", 5), effective_prefix("avg", 0), effective_prefix("flatten", 5)
+    (5, None, None)
+    """
+    if prefix_tokens is not None and (type(prefix_tokens) is not int or prefix_tokens < 0):
+        raise InvalidChoice(f"prefix_tokens is a number of tokens, 0 or more; received {prefix_tokens!r}.")
+    if pooling in ("cls", "cls+avg") and prefix_tokens == 0:
+        raise InvalidChoice(f"`pooling='{pooling}'` reads the class token, and there is none with 0 prefix tokens.")
+    if pooling == "cls+avg" and prefix_tokens is None:
+        raise InvalidChoice("`pooling='cls+avg'` needs the number of tokens before those of the patches.")
+    if pooling not in PATCH_POOLINGS or (pooling in ("avg", "max") and prefix_tokens == 0):
+        return None
+    return prefix_tokens
 
 
 def window_limits(window: str | None) -> tuple[float, float] | None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice
 from feature_cache.process.keras_import import importing_keras
 from feature_cache.space import Space
-from feature_cache.spec import FeatureSpec
+from feature_cache.spec import PATCH_POOLINGS, FeatureSpec, effective_prefix
 from transfer.data.augment import Augmentation
 from transfer.nets.catalogue import Net, net_from_config
+from transfer.nets.pooling import CLASS_POOLINGS, check_tokens
 
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
 # How images become pixels of the input's size.
 CHOICES = ("fit", "interpolation", "alpha", "pages", "window")
+
+PrefixTokens = Literal["auto"] | int | None | tuple[tuple[str, int | None], ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class FeatureRequest:
         The `Augmentation.key` of the views other than the first.
     views : int
         The number of views of each image; view 0 is the plain image.
+    prefix_tokens : 'auto', int, None, or tuple of (layer, int or None)
+        How many tokens of an output are no patches (see `transfer.nets.pooling`). ``auto`` is what the net tells, and
+        `resolve` puts the number of each layer in its place; it is None where the output is no row of tokens. None
+        for all: outputs are taken as they are.
 
     Raises
     ------
@@ -63,6 +70,7 @@ class FeatureRequest:
     alpha: str = "white"
     pages: str = "first"
     window: str | None = None
+    prefix_tokens: PrefixTokens = "auto"
 
     def __post_init__(self) -> None:
         if self.views < 1 or (self.views > 1 and self.augmentation is None):
@@ -83,13 +91,18 @@ class FeatureRequest:
         """
         names = ("pooling", "size", "precision", "dtype", "coding", "augmentation", *CHOICES)
         fields = {name: getattr(self, name) for name in names}
-        return [self.net.spec(layer, **fields) for layer in dict.fromkeys(self.resolve()[0].layers)]
+        resolved = self.resolve()[0]
+        return [
+            self.net.spec(layer, prefix_tokens=resolved.prefix_of(layer), **fields)
+            for layer in dict.fromkeys(resolved.layers)
+        ]
 
     def resolve(self) -> tuple[FeatureRequest, Backbone | None]:
         """The same request with its layers by name, and the net if it had to be built to learn them.
 
         The names of layers are known without the net unless some are indices, or the net is a file and its readout is
-        requested. Those who need the net afterwards use the one that is returned instead of building another.
+        requested. So is how tokens are pooled, unless the net is a file that may have some. Those who need the net
+        afterwards use the one that is returned instead of building another.
 
         Raises
         ------
@@ -102,16 +115,57 @@ class FeatureRequest:
         >>> request.layers, backbone
         (('block5_pool',), None)
         """
-        if layers := self._known_layers():
+        if (known := self.__dict__.get("_resolved")) is not None:
+            return known, None
+        layers = self._known_layers()
+        if layers and self._knows_tokens(layers):
             return (self if layers == self.layers else replace(self, layers=layers)), None
         backbone = self.build()
         layers = tuple(backbone.find(layer) for layer in self.layers) or (backbone.readout,)
-        return replace(self, layers=layers), backbone
+        resolved = replace(self, layers=layers)
+        if not resolved._knows_tokens(layers):
+            counts = tuple((layer, backbone.prefix_tokens(layer)) for layer in layers)
+            for layer, count in counts:
+                if count is None:
+                    check_tokens(layer, self._pooling, backbone.taps[layer].shape[1:])
+            resolved = replace(resolved, prefix_tokens=counts)
+        self.__dict__["_resolved"] = resolved  # as `cached_property` keeps it
+        return resolved, backbone
+
+    @property
+    def _pooling(self) -> str:
+        return self.pooling or self.net.default_pooling
+
+    def _knows_tokens(self, layers: tuple[str, ...]) -> bool:
+        """Whether it is known without the net how the tokens of these layers are pooled, if they have any."""
+        if isinstance(self.prefix_tokens, tuple):
+            return set(layers) <= dict(self.prefix_tokens).keys()
+        if self.prefix_tokens != "auto" or self._pooling not in (*PATCH_POOLINGS, *CLASS_POOLINGS):
+            return True
+        return not self.net.may_have_tokens
+
+    def prefix_of(self, layer: str) -> int | None:
+        """The number of prefix tokens in the spec of `layer`, once the request is resolved.
+
+        Raises
+        ------
+        InvalidChoice
+            When the class token is to be read, and there is none.
+        """
+        count = self.prefix_tokens
+        if isinstance(count, tuple):
+            count = dict(count)[layer]
+        elif count == "auto":
+            count = None
+            if self._pooling in CLASS_POOLINGS and not self.net.may_have_tokens:
+                raise InvalidChoice(
+                    f"`pooling='{self._pooling}'` reads the class token, and the outputs of {self.net.name} are maps, "
+                    "not tokens; use `pooling='avg'`."
+                )
+        return effective_prefix(self._pooling, count)
 
     def _known_layers(self) -> tuple[str, ...]:
         """The names of the layers where they are known without the net; empty where they are not."""
-        if specs := self.__dict__.get("specs"):  # computed before: names were learnt then
-            return tuple(spec.layer for spec in specs)
         layers = self.layers
         if not layers and self.net.info is not None:
             layers = (self.net.info.readout,)
@@ -195,6 +249,7 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:
         spec.alpha,
         spec.pages,
         spec.window,
+        spec.prefix_tokens,
     )
     now = request.specs[0]
     for field in fields(spec):

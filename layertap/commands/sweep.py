@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SHOWN = 20  # the rows of the table that are printed
 # Arguments that are parameters of the workflow by the same name.
 OPTIONS = (
-    "join", "fit", "interpolation", "precision", "dtype", "views", "augment", "cv", "valid", "per_class",
-    "draws", "repeats", "splits", "groups", "together", "seed", "jobs", "cache", "on_error", "out",
+    "join", "fit", "interpolation", "precision", "dtype", "views", "prefix_tokens", "augment", "cv", "valid",
+    "per_class", "draws", "repeats", "splits", "groups", "together", "seed", "jobs", "cache", "on_error", "out",
 )  # fmt: skip
 
 

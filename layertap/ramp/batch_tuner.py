@@ -156,7 +156,7 @@ class BatchTuner:
 
         [spec] = request.specs
         classes = len(self.classes_)
-        network = Network(backbone, cut, spec.layer, spec.pooling, spec.preprocessing, classes, self.recipe)
+        network = Network(backbone, cut, spec.layer, spec.pooling_rule, spec.preprocessing, classes, self.recipe)
         return FineTuner(network, probe, self.recipe, self.split)
 
 

@@ -15,7 +15,7 @@ from feature_cache.features import Features
 from feature_cache.joined import Joined
 from layertap.ramp.batch_rows import BatchRows, rows_for
 from transfer.nets.catalogue import Net
-from transfer.request import FeatureRequest
+from transfer.request import FeatureRequest, PrefixTokens
 
 
 class BatchFeatures:
@@ -29,8 +29,10 @@ class BatchFeatures:
         One of ``layertap nets``, or the path of a ``.keras`` file.
     layer : str or sequence of str, optional
         By default the net's readout; the features of several layers are flattened and joined.
-    pool : {'avg', 'max', 'flatten', 'none'}, optional
-        How the spatial axes are pooled; by default as is customary for the net.
+    pool : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}, optional
+        How the spatial axes, or tokens, are pooled (see `layertap.extract`); by default as is customary for the net.
+    prefix_tokens : int, optional
+        How many tokens stand before those of the patches; by default what the net tells.
     size : (height, width), optional
         The size of the images; by default the net's own.
     weights : {'imagenet', 'none'} or path, optional
@@ -63,6 +65,7 @@ class BatchFeatures:
         layer: str | Sequence[str] = (),
         *,
         pool: str | None = None,
+        prefix_tokens: int | None = None,
         size: tuple[int, int] | None = None,
         weights: str | None = None,
         preprocessing: str | None = None,
@@ -70,8 +73,10 @@ class BatchFeatures:
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         layers = (layer,) if isinstance(layer, str) else tuple(layer)
-        request = FeatureRequest(Net(net, weights, seed, preprocessing), layers, pool, size)
-        self.request = replace(request, layers=tuple(spec.layer for spec in request.specs))
+        tokens: PrefixTokens = "auto" if prefix_tokens is None else prefix_tokens
+        request = FeatureRequest(Net(net, weights, seed, preprocessing), layers, pool, size, prefix_tokens=tokens)
+        resolved, _ = request.resolve()
+        self.request = replace(resolved, layers=tuple(spec.layer for spec in resolved.specs))
         self.cache = cache
         self._rows: BatchRows | None = None
 
@@ -83,9 +88,9 @@ class BatchFeatures:
         return self._rows
 
     def at(self, layers: Sequence[str], pool: str) -> BatchFeatures:
-        """The features of other layers of the same net."""
+        """The features of other layers of the same net; tokens are not told apart."""
         other = copy.copy(self)
-        other.request = replace(self.request, layers=tuple(layers), pooling=pool)
+        other.request = replace(self.request, layers=tuple(layers), pooling=pool, prefix_tokens=None)
         return other
 
     def __getstate__(self) -> dict[str, Any]:

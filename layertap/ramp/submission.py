@@ -57,6 +57,8 @@ def write(
     values |= {"size": spec.size, "weights": config["weights"], "preprocessing": config["preprocessing"]}
     if request.net.is_file:
         values["preprocessing"] = spec.preprocessing
+    if isinstance(request.prefix_tokens, int):
+        values["prefix_tokens"] = request.prefix_tokens
     if len(request.layers) == 1:
         [values["layer"]] = request.layers
     if request.net.has_random_weights:

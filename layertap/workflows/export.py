@@ -131,7 +131,7 @@ def build_model(run: Run) -> tuple[list[FeatureRequest], keras.Model]:
     with importing_keras():
         from transfer.export.model import fuse, pixels_to_features  # heavy: it imports Keras
 
-    readouts = [(request.specs[0].layer, request.specs[0].pooling) for request in requests]
+    readouts = [(request.specs[0].layer, request.specs[0].pooling_rule) for request in requests]
     net = pixels_to_features(backbone, readouts, run.spec.preprocessing)
     if getattr(run.head, "n_features_in_", net.output.shape[-1]) != net.output.shape[-1]:
         raise DamagedFile(f"the head of {run.folder} does not take features of {run.spec.folder_name}; train it again.")

@@ -40,6 +40,7 @@ def extract(
     *,
     layers: str | int | Sequence[str | int] = (),
     pool: str | None = None,
+    prefix_tokens: int | None = None,
     size: int | tuple[int, int] | None = None,
     fit: str = "stretch",
     interpolation: str = "bilinear",
@@ -71,8 +72,11 @@ def extract(
         One of ``layertap nets``, the path of a ``.keras`` or ``.h5`` file, or a run of `layertap.fine_tune`.
     layers : str, int, or sequence of them
         Names or indices of layers; by default the net's readout.
-    pool : {'avg', 'max', 'flatten', 'none'}, optional
-        The reduction of the spatial axes; by default the customary one of the net.
+    pool : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}, optional
+        The reduction of the spatial axes, or of the tokens of a vision transformer; by default the customary one of
+        the net. ``cls`` is the class token, ``avg`` and ``max`` are of the patches alone, and ``none`` is the map.
+    prefix_tokens : int, optional
+        How many tokens stand before those of the patches: a class token, registers. By default what the net tells.
     size : int or (height, width), optional
         The size of the net's input in pixels; by default the net's own.
     fit : {'stretch', 'crop', 'pad'}
@@ -155,6 +159,7 @@ def extract(
         alpha=alpha,
         pages=pages,
         window=window_text(window),
+        prefix_tokens="auto" if prefix_tokens is None else prefix_tokens,
     )
     work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
     found = extract_features(load_dataset(data), request, as_cache(cache), on_error=on_error, progress=progress, **work)

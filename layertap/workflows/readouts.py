@@ -115,14 +115,13 @@ def all_readouts(
     singles: list[Readout] = []
     all_sizes: Sequence[Size | None] = sizes or [None]
     all_pools: Sequence[str | None] = pools or [None]
-    for (net, base), size, pool in itertools.product(requests.items(), all_sizes, all_pools):
-        request = replace(
-            base,
-            layers=layers_of[net] or base.layers,
-            pooling=base.pooling if pool is None else pool,
-            size=base.size if size is None else size,
-        )
-        singles += [Readout(request, spec.layer, net) for spec in request.specs]
+    for (net, base), size in itertools.product(requests.items(), all_sizes):
+        sized = replace(base, layers=layers_of[net] or base.layers, size=base.size if size is None else size)
+        for pool in all_pools:
+            request = replace(sized, pooling=base.pooling if pool is None else pool)
+            request, _ = request.resolve()
+            sized = replace(sized, prefix_tokens=request.prefix_tokens)  # so that the net is built once for all
+            singles += [Readout(request, spec.layer, net) for spec in request.specs]
     several = {"net": len(requests) > 1, "size": len(sizes) > 1, "pool": len(pools) > 1}
     named = {_name([readout], several): [readout] for readout in singles}
     for text in join:

@@ -178,6 +178,7 @@ def sweep(
     join: Sequence[str] = (),
     weights: OfNets = None,
     preprocessing: OfNets = None,
+    prefix_tokens: int | None = None,
     fit: str = "stretch",
     interpolation: str = "bilinear",
     alpha: str = "white",
@@ -219,13 +220,15 @@ def sweep(
     layers : sequence of str
         The layers to judge; of several nets, each as ``NET:LAYER``. By default the usual readout of each net.
     pools : sequence of str
-        Poolings (``avg``, ``max``, ``flatten``); by default the usual one of each net.
+        Poolings (``avg``, ``cls``, ``flatten`` …, see `layertap.extract`); by default the usual one of each net.
     sizes : sequence of (height, width)
         Input sizes; by default the net's own.
     join : sequence of str
         Layers whose features are judged side by side, as ``L+M``, besides each layer alone.
     weights, preprocessing : str, or mapping of str to str, optional
         The weights, and the preprocessing, of all nets, or of each net by its name (see `layertap.extract`).
+    prefix_tokens : int, optional
+        How many tokens of an output are no patches; by default what each net tells.
     fit, interpolation, alpha, pages, window, precision, dtype, views, augment
         How images become pixels, and how features are computed and stored (see `layertap.extract`). Heads are trained
         on all views of an image, and judged on the plain one.
@@ -283,6 +286,7 @@ def sweep(
         "dtype": dtype,
         "views": views,
         "augmentation": augmentation_key(augment, views, seed),
+        "prefix_tokens": "auto" if prefix_tokens is None else prefix_tokens,
     }
     requests = requests_of(nets, weights, preprocessing, seed, pixels)
     readouts = all_readouts(requests, layers, pools, sizes, join)

@@ -30,6 +30,7 @@ UNUSUAL = {
     "alpha": "ignore",
     "pages": "channels",
     "window": "0,4095",
+    "prefix_tokens": 5,
 }
 
 
@@ -59,7 +60,8 @@ def test_order_of_keys_in_json_does_not_matter():
 @pytest.mark.parametrize("field", UNUSUAL)
 def test_the_pixel_key_depends_on_what_shapes_pixels_alone(field: str):
     plain, changed = FeatureSpec(**PLAIN), FeatureSpec(**{**PLAIN, field: UNUSUAL[field]})
-    after = {"net", "weights", "layer", "pooling", "preprocessing", "augmentation", "precision", "dtype", "coding"}
+    after = {"net", "weights", "layer", "pooling", "prefix_tokens", "preprocessing", "augmentation", "precision"}
+    after |= {"dtype", "coding"}
     assert (changed.pixel_key == plain.pixel_key) is (field in after)
     assert re.fullmatch("[0-9a-f]{16}", plain.pixel_key)
 
@@ -101,7 +103,7 @@ def test_a_spec_cannot_be_changed():
         ("fit", "crp", "there is no fit 'crp'; did you mean 'crop'?"),
         ("interpolation", "bicubik", "there is no interpolation 'bicubik'; did you mean 'bicubic'?"),
         ("preprocessing", "torhc", "there is no preprocessing 'torhc'; did you mean 'torch'?"),
-        ("pooling", "gem", "there is no pooling 'gem'; allowed: avg, max, flatten, none."),
+        ("pooling", "gem", "there is no pooling 'gem'; allowed: avg, max, flatten, none, cls, cls+avg."),
         ("dtype", "float64", "there is no dtype 'float64'; did you mean 'float16' or 'float32'?"),
         ("dtype", "double", "there is no dtype 'double'; allowed: float32, float16, int8."),
     ],

@@ -25,6 +25,7 @@ class Cut:
     size : (height, width)
         Of the net's input.
     readouts : tuple of (layer, pooling)
+        The pooling as in `FeatureSpec.pooling_rule`.
     preprocessing : str
         See `FeatureSpec.preprocessing`.
     start : tuple of str
@@ -41,7 +42,7 @@ class Cut:
     def of(cls, request: FeatureRequest, start: tuple[str, ...] = ()) -> Cut:
         """What a request reads of its net."""
         specs = request.specs
-        readouts = tuple((spec.layer, spec.pooling) for spec in specs)
+        readouts = tuple((spec.layer, spec.pooling_rule) for spec in specs)
         return cls(request.net, specs[0].size, readouts, specs[0].preprocessing, start)
 
     @classmethod

@@ -143,7 +143,7 @@ class EngineFactory:
         """Everything that shapes what the converted net computes of such inputs."""
         specs = self._request.specs
         return {name: getattr(specs[0], name) for name in ("net", "weights", "size", "preprocessing")} | {
-            "readouts": [[spec.layer, spec.pooling] for spec in specs],
+            "readouts": [[spec.layer, spec.pooling_rule] for spec in specs],
             "input": kind,
             "start": self._start,
             "conversion": CONVERSION,

@@ -9,6 +9,7 @@ import keras
 
 from transfer.nets.backbone import Backbone
 from transfer.nets.loading import customary_settings
+from transfer.nets.pooling import CLASS_POOLINGS, pooled, split_rule
 from transfer.nets.preprocessing import normalising_layers
 
 CHANNELS = 3
@@ -23,7 +24,7 @@ def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], 
     Parameters
     ----------
     readouts : sequence of (layer, pooling)
-        The layers to read, by name, and how each output is pooled (see `FeatureSpec`).
+        The layers to read, by name, and how each output is pooled (see `FeatureSpec.pooling_rule`).
     preprocessing : str
         What the net expects pixels to become (see `FeatureSpec`).
 
@@ -45,7 +46,9 @@ def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], 
         x = layer(x)
     net = keras.Model(backbone.input, [backbone.taps[layer] for layer, _ in readouts], name="net")
     outputs = keras.tree.flatten(net(x, training=False))
-    rows = [_pooled(output, pooling) for output, (_, pooling) in zip(outputs, readouts, strict=True)]
+    rows = [
+        _pooled(output, rule, backbone.size, layer) for output, (layer, rule) in zip(outputs, readouts, strict=True)
+    ]
     return keras.Model(pixels, rows[0] if len(rows) == 1 else keras.layers.Concatenate(name="joined")(rows))
 
 
@@ -57,10 +60,13 @@ def fuse(net: keras.Model, head: Sequence[keras.layers.Layer]) -> keras.Model:
     return keras.Model(net.input, x, name="layertap")
 
 
-def _pooled(tensor: Any, pooling: str) -> Any:
+def _pooled(tensor: Any, rule: str, size: tuple[int, int], layer: str) -> Any:
     """A layer's output, pooled as `Backbone.cut` pools it, as rows of shape (n, d)."""
     layers = keras.layers
-    if tensor.dtype != "float32":
+    pooling, prefix = split_rule(rule)
+    if prefix is not None or pooling in CLASS_POOLINGS:
+        tensor = pooled(tensor, rule, size, layer)
+    elif tensor.dtype != "float32":
         tensor = layers.Identity(dtype="float32")(tensor)
     if pooling in ("avg", "max") and len(tensor.shape) in (3, 4):
         kinds = {

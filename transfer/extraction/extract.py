@@ -24,6 +24,7 @@ from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
 from transfer.extraction.report import Report
 from transfer.extraction.writing import FeatureWriter, StageTimer
 from transfer.nets.expected_pixels.expected import sentences
+from transfer.nets.pooling import sentences as sentences_on_tokens
 from transfer.nets.suggestion import remarks_on
 from transfer.request import FeatureRequest, SharedNet
 
@@ -194,6 +195,8 @@ class _Extraction:
         left_out = len(skipped) * len(spaces) * views
         seconds = self._timer.total
         notes, warnings = sentences([self._request.net.expected_pixels])
+        tokens = self._request.prefix_tokens
+        on_tokens = sentences_on_tokens(tokens) if isinstance(tokens, tuple) and self._rows else []
         suited = remarks_on(self._request.net, self._dataset) if self._rows else []
         peak = runner.peak(PEAK_SHARE * seconds) if runner and seconds > PEAK_SECONDS else 0.0
         return Report(
@@ -212,7 +215,7 @@ class _Extraction:
             peak=round(peak, 1),
             note=runner.note if runner else "",
             skipped=skipped,
-            remarks=[*suited, *notes, *self._remarks.lines()],
+            remarks=[*suited, *notes, *on_tokens, *self._remarks.lines()],
             warnings=list(warnings),
         )
 

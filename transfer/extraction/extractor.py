@@ -29,6 +29,7 @@ from transfer.extraction.extract import extract
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import REMEDY, stored_features
 from transfer.nets.catalogue import Net
+from transfer.nets.pooling import pooled_shape
 from transfer.request import FeatureRequest
 
 ON_ERROR = {"fail": "fail", "nan": "skip"}  # and what that is for an extraction
@@ -49,8 +50,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         One of ``layertap nets``, or the path of a ``.keras`` file.
     layer : str, int, or sequence of them, optional
         Names or indices of layers, whose flattened features are put side by side; by default the net's readout.
-    pool : {'avg', 'max', 'flatten', 'none'}, optional
-        The reduction of the spatial axes; by default the customary one of the net.
+    pool : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}, optional
+        The reduction of the spatial axes, or of tokens (see `layertap.extract`); by default the customary one of the
+        net.
+    prefix_tokens : int, optional
+        How many tokens stand before those of the patches; by default what the net tells.
     size : int or (height, width), optional
         The size of the net's input, in pixels; by default the net's own.
     weights : {'imagenet', 'none'} or path, optional
@@ -112,6 +116,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         layer: str | int | Sequence[str | int] | None = None,
         *,
         pool: str | None = None,
+        prefix_tokens: int | None = None,
         size: int | tuple[int, int] | None = None,
         weights: str | None = None,
         image_fit: str = "stretch",
@@ -131,6 +136,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.net = net
         self.layer = layer
         self.pool = pool
+        self.prefix_tokens = prefix_tokens
         self.size = size
         self.weights = weights
         self.image_fit = image_fit
@@ -264,8 +270,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             alpha=self.alpha,
             pages=self.pages,
             window=self.window,
+            prefix_tokens="auto" if self.prefix_tokens is None else self.prefix_tokens,
         )
-        return replace(request, layers=_names(request, request.net.weights_id))
+        return _resolved(request, request.net.weights_id)
 
     def _cache(self) -> FeatureCache:
         return as_cache(self.cache)
@@ -296,7 +303,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
                 f"{self.net} has features whose width is known only once some are computed; call `transform` first."
             )
         return [
-            math.prod(shape) if spec.pooling in ("flatten", "none") else int(shape[-1])
+            math.prod(pooled_shape(shape, spec.pooling_rule, spec.size, spec.layer))
             for spec, shape in zip(request.specs, shapes, strict=True)
         ]
 
@@ -317,12 +324,13 @@ def _is_column(X: Any) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _names(request: FeatureRequest, weights: str) -> tuple[str, ...]:
-    """The names of the layers of a request; the net is built, and dropped, where they are not known without it.
+def _resolved(request: FeatureRequest, weights: str) -> FeatureRequest:
+    """The request with its layers by name; the net is built, and dropped, where they are not known without it.
 
     Parameters
     ----------
     weights : str
         The identity of the net's weights, whose file may have changed since the last call.
     """
-    return tuple(spec.layer for spec in request.specs)
+    resolved, _ = request.resolve()
+    return replace(resolved, layers=tuple(spec.layer for spec in resolved.specs))

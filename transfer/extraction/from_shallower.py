@@ -118,4 +118,4 @@ def _stored(request: FeatureRequest, cache: FeatureCache, missing: Missing) -> d
 
 def _is_whole_output(stored: FeatureSpec, spec: FeatureSpec) -> bool:
     """Whether `stored` is of the whole output of some layer, of the net of `spec` and for the same pixels."""
-    return stored == replace(spec, layer=stored.layer, pooling="none", dtype="float32", coding=None)
+    return stored == replace(spec, layer=stored.layer, pooling="none", prefix_tokens=None, dtype="float32", coding=None)

@@ -76,7 +76,7 @@ class Network:
         Its weights are trained in place.
     cut : Cut
     readout, pooling : str
-        The layer that the classifier reads, and how its output is pooled (see `FeatureSpec`).
+        The layer that the classifier reads, and how its output is pooled (see `FeatureSpec.pooling_rule`).
     preprocessing : str
         What the net expects pixels to become, where the cut is at the pixels (see `FeatureSpec`).
     classes : int

@@ -16,6 +16,7 @@ from feature_cache.errors import BadData, InvalidChoice, first_line, unknown
 from transfer.nets.catalogue import Net, sides_text
 from transfer.nets.keras_graph import all_layers, has_graph, inputs_of, operation_of, run_graph
 from transfer.nets.loading import build, customary_settings
+from transfer.nets.pooling import count_prefix, expected_prefix, pooled
 from transfer.nets.preprocessing import Normalise
 
 
@@ -69,6 +70,7 @@ class Backbone:
         self.channels = int(self.model.inputs[0].shape[-1] or 3)
         self.input = keras.Input((*self.size, self.channels), name="preprocessed")
         self.taps: dict[str, Any] = {}
+        self._expected_prefix: int | None = None
         try:
             _trace(self.model, self.input, "", self.taps)
         except ValueError as error:  # dense layers after a Flatten, say, take one size only
@@ -92,6 +94,16 @@ class Backbone:
             if len(tensor.shape) == 4 and (weighted or not self.model.weights):
                 maps.append(name)
         return maps[-1] if maps else list(self.taps)[-2:][0]
+
+    def prefix_tokens(self, layer: str) -> int | None:
+        """How many tokens of a layer's output stand before those of the patches; None where it is no row of tokens."""
+        shape = self.taps[layer].shape[1:]
+        if len(shape) != 2 or shape[0] is None:
+            return None
+        if self._expected_prefix is None:
+            weights = ((variable.name, tuple(variable.shape)) for variable in self.model.weights)
+            self._expected_prefix = expected_prefix(weights)
+        return count_prefix(shape[0], self.size, self._expected_prefix)
 
     def find(self, layer: str) -> str:
         """The name of `layer`, which may be an index into `taps`.
@@ -121,6 +133,7 @@ class Backbone:
         Parameters
         ----------
         readouts : sequence of (layer, pooling)
+            The pooling as in `FeatureSpec.pooling_rule`.
         preprocessing : str
             See `FeatureSpec.preprocessing`.
         channels : {1, 3}
@@ -204,8 +217,8 @@ class Backbone:
         tensors = iter(keras.tree.flatten(keras.Model(start, after)(inputs, training=False)) if after else ())
         outputs = [given.get(id(self.taps[layer])) for layer, _ in readouts]
         return [
-            _pool(next(tensors) if output is None else output, pooling)
-            for output, (_, pooling) in zip(outputs, readouts, strict=True)
+            pooled(next(tensors) if output is None else output, rule, self.size, layer)
+            for output, (layer, rule) in zip(outputs, readouts, strict=True)
         ]
 
     def _is_used_again(self, output: Any) -> bool:
@@ -279,16 +292,6 @@ def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any], given: Ma
         return call
 
     return run_graph(model, inputs, step)
-
-
-def _pool(tensor: Any, pooling: str) -> Any:
-    tensor = keras.ops.cast(tensor, "float32") if tensor.dtype != "float32" else tensor
-    if pooling == "flatten":
-        return keras.layers.Flatten()(tensor)
-    if pooling == "none" or len(tensor.shape) == 2:
-        return keras.layers.Identity()(tensor)
-    axes = list(range(1, len(tensor.shape) - 1))
-    return (keras.ops.mean if pooling == "avg" else keras.ops.max)(tensor, axis=axes)
 
 
 def _is_index(layer: str) -> bool:

@@ -17,7 +17,7 @@ from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
 from feature_cache.files.checked import real_path
 from feature_cache.spec import LARGEST_SIZE, FeatureSpec
 from transfer.nets.expected_pixels.expected import ExpectedPixels, expected_pixels
-from transfer.nets.files.keras_file import input_shape, read_net_file
+from transfer.nets.files.keras_file import input_shape, may_have_tokens, read_net_file
 from transfer.nets.files.kinds import NET_SUFFIXES, not_taken
 from transfer.nets.own_weights import OWN_WEIGHTS
 
@@ -242,6 +242,16 @@ class Net:
         """What is inferred of the pixels that the net of a file expects; None where it is said, or known by name."""
         return expected_pixels(Path(self.name)) if self.is_file and self.preprocessing is None else None
 
+    @property
+    def default_pooling(self) -> str:
+        """The customary pooling of the net's readout."""
+        return self.info.pooling if self.info else "avg"
+
+    @cached_property
+    def may_have_tokens(self) -> bool:
+        """Whether some layer may have an output of tokens, and not a map; nets known by name have none."""
+        return self.is_file and may_have_tokens(read_net_file(Path(self.name)).config)
+
     def default_size(self) -> tuple[int, int]:
         """The net's customary input height and width.
 
@@ -290,7 +300,7 @@ class Net:
             net=self.net_id,
             weights=self.weights_id,
             layer=layer,
-            pooling=pooling or (self.info.pooling if self.info else "avg"),
+            pooling=pooling or self.default_pooling,
             size=size,
             preprocessing=self.applied_preprocessing,
             **rest,

@@ -7,7 +7,7 @@ import argparse
 from feature_cache.spec import ALPHAS, FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
 from layertap.commands.arguments import types
 
-POOL_HELP = "how the spatial axes of a layer's output are reduced"
+POOL_HELP = "how the spatial axes, or the tokens, of a layer's output are reduced"
 PREPROCESSING_HELP = "which values the net expects of pixels"
 
 
@@ -93,6 +93,7 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--pool", action="append", default=[], choices=POOLINGS, help=f"{POOL_HELP} (default: the net's usual one)"
     )
+    _add_prefix_tokens(group)
     group.add_argument(
         "--size",
         action="append",
@@ -156,11 +157,21 @@ def add_net(group: argparse._ActionsContainer) -> None:
 def add_output(group: argparse._ActionsContainer) -> None:
     """Add what says how a layer's output is pooled, and which input the net is given."""
     group.add_argument("--pool", choices=POOLINGS, help=f"{POOL_HELP} (default: the net's usual one)")
+    _add_prefix_tokens(group)
     group.add_argument("--size", type=types.size, help="input size in pixels, 64 or 48x64 (default: the net's own)")
     group.add_argument(
         "--preprocessing",
         choices=PREPROCESSINGS,
         help=f"{PREPROCESSING_HELP} (default: the net's own, which a file tells by its layers)",
+    )
+
+
+def _add_prefix_tokens(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--prefix-tokens",
+        type=types.count,
+        metavar="N",
+        help="number of tokens before those of the patches: class token, registers (default: what the net tells)",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from feature_cache.errors import InvalidChoice, MissingFeatures
 from layertap.commands.terminal.output import Progress, print_notes
@@ -31,6 +31,7 @@ FEATURES: dict[str, Any] = {
     "weights": None,
     "layer": [],
     "pool": None,
+    "prefix_tokens": None,
     "size": None,
     "fit": "stretch",
     "interpolation": "bilinear",
@@ -123,7 +124,13 @@ def _pixels_and_numbers(args: argparse.Namespace) -> dict[str, Any]:
         "alpha": decoded.alpha,
         "pages": decoded.pages,
         "window": decoded.window,
+        "prefix_tokens": prefix_tokens(args),
     }
+
+
+def prefix_tokens(args: argparse.Namespace) -> Literal["auto"] | int:
+    """How many tokens are no patches, as a `FeatureRequest` has it."""
+    return "auto" if args.prefix_tokens is None else int(args.prefix_tokens)
 
 
 def tuned_net(name: str) -> Net | None:

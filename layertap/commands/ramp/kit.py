@@ -107,7 +107,8 @@ def _request(args: argparse.Namespace) -> FeatureRequest:
     args.net = args.net or shared.DEFAULT_NET
     if not args.layer and args.net.lower() == "glyphnet":
         args.layer, args.pool = [GLYPHNET_LAYER], args.pool or GLYPHNET_POOL
-    request = FeatureRequest(shared.net(args), tuple(args.layer), args.pool, args.size)
+    tokens = shared.prefix_tokens(args)
+    request = FeatureRequest(shared.net(args), tuple(args.layer), args.pool, args.size, prefix_tokens=tokens)
     if args.layer:
         _outline(request).build()  # an error if it lacks one of the layers
     return replace(request, layers=tuple(spec.layer for spec in request.specs))

@@ -140,7 +140,7 @@ def make_plan(dataset: Dataset, start: Start, settings: Settings) -> Plan:
     [spec] = start.request.specs
     cut = find_cut(backbone, spec.layer, settings.unfreeze_from, keep=settings.prefix_cache)
     tuner = _make_tuner(start, settings, backbone, cut, len(np.unique(labels)))
-    prefix = replace(start.request, layers=cut.layers, pooling="none") if cut.layers else None
+    prefix = replace(start.request, layers=cut.layers, pooling="none", prefix_tokens=None) if cut.layers else None
     known = dataset.identify(settings.cache)
     if prefix is not None:
         _require_space(known, prefix, cut, settings.cache)
@@ -189,7 +189,7 @@ def _make_tuner(start: Start, settings: Settings, backbone: Backbone, cut: Cut, 
         backbone,
         cut,
         spec.layer,
-        spec.pooling,
+        spec.pooling_rule,
         spec.preprocessing,
         classes,
         settings.recipe,

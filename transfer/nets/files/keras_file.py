@@ -21,6 +21,25 @@ from transfer.nets.files.policies import computes_in_half, in_float32
 LARGEST_CONFIG = 64 * 2**20  # bytes
 # Layers of Keras that exist to run code or load further files.
 _CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "__lambda__"}
+# Layers whose outputs are maps where their inputs are, or of shape (d,) for one image.
+_OF_MAPS = {
+    *("Activation", "ActivityRegularization", "Add", "Average", "AveragePooling2D", "BatchNormalization", "CenterCrop"),
+    *("Concatenate", "Conv2D", "Conv2DTranspose", "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "ELU"),
+    *("Flatten", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D"),
+    *(
+        "GroupNormalization",
+        "Identity",
+        "InputLayer",
+        "LayerNormalization",
+        "LeakyReLU",
+        "MaxPooling2D",
+        "Maximum",
+        "Minimum",
+        "Multiply",
+    ),
+    *("Normalization", "PReLU", "ReLU", "Rescaling", "Resizing", "SeparableConv2D", "Softmax", "SpatialDropout2D"),
+    *("Subtract", "UnitNormalization", "UpSampling2D", "ZeroPadding2D"),
+}
 _OWN_MODULES = ("keras", "tf_keras", "builtins")
 _DAMAGED = (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, RuntimeError, RecursionError, zlib.error)
 
@@ -179,6 +198,14 @@ def input_shape(config: dict[str, Any]) -> tuple[int | None, ...] | None:
         if isinstance(shape, list) and shape and all(side is None or type(side) is int for side in shape):
             return tuple(shape[1:])
     return None
+
+
+def may_have_tokens(config: dict[str, Any]) -> bool:
+    """Whether a layer that `config` describes may have an output of shape (tokens, d) for one image."""
+    layers = _at(config, "config", "layers")
+    if isinstance(layers, list):
+        return any(may_have_tokens(layer) for layer in layers if isinstance(layer, dict))
+    return config.get("class_name") not in _OF_MAPS
 
 
 def _at(part: Any, *path: str | int) -> Any:
