@@ -31,7 +31,8 @@ from heads import make_head
 from heads.evaluation.cross_validation import Evaluation, evaluate
 from heads.evaluation.metrics import confusion
 from heads.evaluation.protocol import Protocol
-from layertap.commands.terminal.output import Progress, print_table, time_text
+from layertap.commands.terminal.output import print_table, time_text
+from layertap.progress.shown import ShownProgress
 from layertap.report import panels, plots
 from layertap.report.background import Picture, draw
 from transfer.data.datasets import Dataset, load
@@ -133,7 +134,7 @@ def extract_photographs(photographs: Dataset) -> tuple[list[Source], np.ndarray]
 def extract_one(dataset: Dataset, name: str, requests: Sequence[FeatureRequest]) -> tuple[dict[str, Any], np.ndarray]:
     """The features of a net by layer and pooling, and the groups of equal images."""
     cache = FeatureCache(Path("features"))
-    with Progress("images") as progress:
+    with ShownProgress("images") as progress:
         reports = [extract(dataset, request, cache, progress=progress) for request in requests]
     computed, reused = (sum(getattr(report, key) for report in reports) for key in ("rows_computed", "rows_reused"))
     print(f"{name}: {computed} rows computed, {reused} reused in {time_text(sum(r.seconds for r in reports))}")

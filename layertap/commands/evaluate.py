@@ -7,8 +7,9 @@ import sys
 from functools import partial
 
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, print_json, print_skipped
+from layertap.commands.terminal.output import print_json, print_skipped
 from layertap.commands.terminal.scores import print_classes, print_remarks, print_scores
+from layertap.progress.shown import ShownProgress
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -17,7 +18,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from layertap.workflows.evaluate import evaluate
 
     run = load_run(args.run, head_code=args.head_code)
-    progress = partial(Progress, quiet=args.quiet)
+    progress = partial(ShownProgress, quiet=args.quiet)
     result = evaluate(run, shared.dataset(args), cache=args.cache, on_error=args.on_error, progress=progress)
     print_remarks(result.notes, result.warnings)
     if args.json:

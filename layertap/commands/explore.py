@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import BadImage
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, print_json, print_table
+from layertap.commands.terminal.output import print_json, print_table
 from layertap.flags import with_flags
+from layertap.progress.shown import ShownProgress
 from layertap.report import background, explore_pictures, explore_report
 from layertap.workflows import explore as workflow
 from layertap.workflows.explore import kit_test_set
@@ -30,7 +31,7 @@ def explore(args: argparse.Namespace) -> None:
     options |= {"alpha": decoding.alpha, "window": decoding.window, "pages": decoding.pages}
     if args.size:
         options["size"] = args.size
-    progress = partial(Progress, quiet=args.quiet)
+    progress = partial(ShownProgress, quiet=args.quiet)
     survey = workflow.explore(shared.dataset(args), against=_against(args), progress=progress, **options)
     if args.json:
         print_json(survey.report)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import (
-    Progress,
     print_json,
     print_skipped,
     print_table,
@@ -20,6 +19,7 @@ from layertap.commands.terminal.output import (
     write_skipped,
 )
 from layertap.commands.terminal.scores import print_remarks
+from layertap.progress.shown import ShownProgress
 
 if TYPE_CHECKING:
     from transfer.extraction.plan import Plan
@@ -40,7 +40,7 @@ def extract(args: argparse.Namespace) -> None:
         _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
         return
     options = {name: getattr(args, name) for name in ("batch_size", "engine", "devices", "on_error", "compress")}
-    report = compute_missing(dataset, request, cache, progress=partial(Progress, quiet=args.quiet), **options)
+    report = compute_missing(dataset, request, cache, progress=partial(ShownProgress, quiet=args.quiet), **options)
     skipped_file = cache.root / f"skipped-{_plain(Path(args.data))[:60]}.csv"
     write_skipped(skipped_file, report.skipped)
     print_remarks(report.remarks, report.warnings)

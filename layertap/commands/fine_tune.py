@@ -16,8 +16,9 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
 from layertap.commands.terminal import signals
-from layertap.commands.terminal.output import Progress, print_json, print_skipped, write_skipped
+from layertap.commands.terminal.output import print_json, print_skipped, write_skipped
 from layertap.commands.terminal.scores import print_remarks, print_scores
+from layertap.progress.shown import ShownProgress
 from layertap.runs import load_run
 from layertap.units import size_text, time_text
 from layertap.workflows.fine_tuning import saving
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 def fine_tune(args: argparse.Namespace) -> None:
     """Fine-tune the net that `args` name; what is cut is printed before any work, and warnings before the training."""
-    settings, progress = _settings(args), partial(Progress, quiet=args.quiet)
+    settings, progress = _settings(args), partial(ShownProgress, quiet=args.quiet)
     plan = make_plan(shared.dataset(args), _start(args), settings)
     if not args.quiet and not args.json:
         _announce(plan)

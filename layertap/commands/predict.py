@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, output, print_json, print_notes, print_skipped
+from layertap.commands.terminal.output import output, print_json, print_notes, print_skipped
+from layertap.progress.shown import ShownProgress
 
 if TYPE_CHECKING:
     from transfer.data.datasets import Dataset
@@ -21,7 +22,7 @@ def predict(args: argparse.Namespace) -> None:
     from layertap.workflows.predict import predict
 
     run = load_run(args.run, head_code=args.head_code)
-    progress = partial(Progress, quiet=args.quiet)
+    progress = partial(ShownProgress, quiet=args.quiet)
     predictions = predict(run, _images(args), cache=args.cache, on_error=args.on_error, progress=progress)
     print_notes(predictions.notes)
     if args.json:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from feature_cache.errors import InvalidChoice, MissingFeatures
-from layertap.commands.terminal.output import Progress, print_notes
+from layertap.commands.terminal.output import print_notes
 from layertap.commands.terminal.scores import print_remarks
+from layertap.progress.shown import ShownProgress
 from transfer.nets.files.kinds import not_taken
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def extraction_options(args: argparse.Namespace, remedy: str) -> dict[str, Any]:
         count = f"{images:,} image{'s' * (images != 1)}" + (f" of {of:,}" if images < of else "")
         headlines.append(f"Extracting the features of {count} by {features}.")
 
-    progress = partial(Progress, quiet=args.quiet, headlines=headlines)
+    progress = partial(ShownProgress, quiet=args.quiet, headlines=headlines)
     return {"progress": progress, "before_extraction": announce}
 
 
@@ -216,7 +217,7 @@ def extracted(
     """The features in the cache, once what it lacks has been computed."""
     from layertap.workflows.extract import extract_features  # slow to load, and the help does not need it
 
-    progress = partial(Progress, quiet=args.quiet)
+    progress = partial(ShownProgress, quiet=args.quiet)
     features = extract_features(data, wanted, where, on_error=args.on_error, compress=compress, progress=progress)
     if features.report:
         print_remarks(features.report.remarks, features.report.warnings)

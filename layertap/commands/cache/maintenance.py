@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, print_json, print_table, size_text
+from layertap.commands.terminal.output import print_json, print_table, size_text
 from layertap.flags import with_flags
+from layertap.progress.shown import ShownProgress
 
 if TYPE_CHECKING:
     from feature_cache.maintenance.prune import Removal
@@ -69,7 +70,7 @@ def merge(args: argparse.Namespace) -> int:
     other = FeatureCache(Path(args.other))
     if not other.spaces():
         raise InvalidChoice(f"{args.other} is not a cache folder, or holds no features.")
-    with Progress("segments", args.quiet) as progress:
+    with ShownProgress("segments", args.quiet) as progress:
         merged = merge(shared.cache(args), other, progress)
     if args.json:
         print_json(asdict(merged))

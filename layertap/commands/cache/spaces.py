@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures, printable
 from heads.evaluation.protocol import Protocol
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, print_json, print_table, shape_text, size_text
+from layertap.commands.terminal.output import print_json, print_table, shape_text, size_text
 from layertap.flags import with_flags
+from layertap.progress.shown import ShownProgress
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
@@ -161,7 +162,7 @@ def verify(args: argparse.Namespace) -> int:
             print(f"layertap: {with_flags(str(error))}", file=sys.stderr)
             unreadable.append(name)
             continue
-        with Progress("bytes", args.quiet) as progress:
+        with ShownProgress("bytes", args.quiet) as progress:
             verified.append(verification.verify(space, progress))
         if args.repair:
             verification.set_aside(space, verified[-1].damaged)
@@ -223,7 +224,7 @@ def shrink(args: argparse.Namespace) -> None:
     space = cache.open(args.space)
     if dataset is not None:
         require_labels(dataset)
-    with Progress("rows", args.quiet) as progress:
+    with ShownProgress("rows", args.quiet) as progress:
         shrunk = shrink(cache, space, args.to, components=args.components, progress=progress)
     scores = _linear_head(args, cache, dataset, space, shrunk) if dataset is not None else None
     if args.json:

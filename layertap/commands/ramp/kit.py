@@ -16,7 +16,8 @@ from heads.export import affine
 from heads.registry import make_head
 from heads.splitting.splits import hold_out
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import Progress, print_json, print_notes, print_skipped, write_skipped
+from layertap.commands.terminal.output import print_json, print_notes, print_skipped, write_skipped
+from layertap.progress.shown import ShownProgress
 from layertap.ramp.batch_tuner import cut_of
 from layertap.ramp.kit import copy_images, is_kit, keep_submissions, write_kit
 from layertap.ramp.submission import folder_of, write
@@ -45,7 +46,7 @@ def kit(args: argparse.Namespace) -> None:
     with whole_folder(out, "RAMP kit", is_kit, **where) as folder:
         images = folder / "data" / "imgs"
         images.mkdir(parents=True)
-        with Progress("images", args.quiet) as progress:
+        with ShownProgress("images", args.quiet) as progress:
             names, groups, skipped = copy_images(dataset, images, args.seed, progress, **decoded)
         readable = np.array([number for number, name in enumerate(names) if name], np.int64)
         left_out = (

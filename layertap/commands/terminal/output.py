@@ -1,4 +1,4 @@
-"""What commands print: tables, sizes, progress on stderr, lists of skipped images."""
+"""What commands print: tables, sizes, lists of skipped images."""
 
 from __future__ import annotations
 
@@ -54,65 +54,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequen
 
 def shape_text(shape: Sequence[int | None]) -> str:
     return " x ".join("any" if side is None else str(side) for side in shape) or "-"
-
-
-class Progress:
-    """Progress on stderr: a line that is rewritten on a terminal, else a plain line now and then.
-
-    Parameters
-    ----------
-    what : str
-        What is counted, in the plural.
-    quiet : bool
-        Show nothing.
-    headlines : list of str
-        Lines to print once the first item is done, by which time the command is known to be without mistakes. They
-        are removed from the list.
-    """
-
-    def __init__(self, what: str, quiet: bool = False, headlines: list[str] | None = None) -> None:
-        self._what = what
-        self._headlines = [] if headlines is None else headlines
-        self._quiet = quiet
-        self._terminal = sys.stderr.isatty()
-        self._pause = 0.1 if self._terminal else 10.0
-        self._start = self._last = time.monotonic()
-        self._first: tuple[int, float] | None = None
-        self._shown = False
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        while self._headlines and not self._quiet:
-            print(self._headlines.pop(0), file=sys.stderr, flush=True)
-        if self._first is None:  # the first batch includes loading and compiling: the rate is that of the rest
-            self._first = (done, now)
-        if self._quiet or (now - self._last < self._pause and not (self._terminal and done == total)):
-            return
-        self._last = now
-        text = f"{done}/{total} {self._what}  {100 * done // total} %{self._pace(done, total, now)}"
-        if self._terminal:
-            filled = 24 * done // total
-            print(f"\r[{'#' * filled}{'.' * (24 - filled)}] {text}\033[K", end="", file=sys.stderr, flush=True)
-            self._shown = True
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def _pace(self, done: int, total: int, now: float) -> str:
-        """The rate and the time that is left; nothing where the first items alone are done, which took longer."""
-        assert self._first is not None
-        before, since = self._first
-        if done <= before or now <= since:
-            return ""
-        rate = (done - before) / (now - since)
-        each = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{time_text(1 / rate)} each"
-        return f"  {each}" + (f"  {time_text((total - done) / rate)} left" if done < total else "")
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

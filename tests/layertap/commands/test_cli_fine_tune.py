@@ -309,11 +309,11 @@ def test_killed_in_the_middle_of_an_epoch_it_goes_on_and_ends_as_if_it_had_not_b
 def test_stopped_before_the_first_step_it_says_so_and_keeps_what_was_computed(
     main: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from layertap.commands.terminal.output import Progress
+    from layertap.progress.shown import ShownProgress
 
     command = ("fine-tune", "data", "--cache", "new", "--layer", "block3_pool", *BLOCK, *SHORT, "--out", "run2")
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "__call__", lambda *args: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(ShownProgress, "__call__", lambda *args: signal.raise_signal(signal.SIGTERM))
         done = main(*command)
     assert done.status == 143
     assert done.stderr == "layertap: stopped as asked; what was computed is kept.\n"

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from layertap.commands.extract import _print_times
-from layertap.commands.terminal import output
 from transfer.extraction.report import Report
 
 
@@ -89,24 +88,6 @@ def test_the_rate_of_the_engine_is_said_where_it_means_something(
     )
     _print_times(report)
     assert said in capsys.readouterr().out
-
-
-def test_progress_tells_no_rate_before_it_knows_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The first batch includes whatever starts the work; and nothing is left of what is done."""
-    clock = iter([0.0, 30.0, 60.0, 62.0, 100.0])
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
-    with output.Progress("pairs") as progress:
-        for done in (1, 2, 3, 6):
-            progress(done, 6)
-            progress._last = -100.0  # whose pause is over
-    assert capsys.readouterr().err.splitlines() == [
-        "1/6 pairs  16 %",
-        "2/6 pairs  33 %  30 s each  2 min 00 s left",
-        "3/6 pairs  50 %  16 s each  48 s left",
-        "6/6 pairs  100 %  14 s each",
-    ]
 
 
 def test_the_report_counts_each_image_once_however_often_it_was_held_out(main: Callable, data: Path) -> None:

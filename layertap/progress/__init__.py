@@ -1,19 +1,19 @@
-"""Progress of workflows: a bar in a terminal, in a log and in a notebook, or whatever the caller shows instead."""
+"""Progress of workflows: a bar in a terminal or a notebook, plain lines elsewhere, or whatever the caller shows."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+
+from layertap.progress.shown import ShownProgress
 
 Progress = Callable[[int, int], None]  # is called with the number of items done, and of all
 # Given what is counted, in the plural, a context manager that shows the progress for as long as it is open.
 ProgressBar = Callable[[str], AbstractContextManager[Progress | None]]
 
 
-@contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Progress]:
-    """A `ProgressBar` of tqdm. Nothing is shown before the first item is done.
+def progress_bar(what: str) -> AbstractContextManager[Progress]:
+    """A `ProgressBar` for where this process runs. Nothing is shown before the first item is done.
 
     Parameters
     ----------
@@ -25,22 +25,7 @@ def progress_bar(what: str) -> Iterator[Progress]:
     >>> with progress_bar("images") as progress:
     ...     progress(3, 10)
     """
-    # Here, because most commands show no such bar.
-    from tqdm.auto import tqdm
-
-    bars: list[tqdm] = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(tqdm(desc=what, total=total, leave=False))
-        bars[0].total = total
-        bars[0].update(done - bars[0].n)
-
-    try:
-        yield show
-    finally:
-        for bar in bars:
-            bar.close()
+    return ShownProgress(what)
 
 
 def no_progress(what: str) -> AbstractContextManager[None]:
