@@ -20,7 +20,7 @@ from feature_cache.process.keras_import import missing_backend
 from feature_cache.process.sklearn_import import light_imports
 from layertap import flags
 from layertap.commands.arguments import commands
-from layertap.commands.terminal import streams
+from layertap.commands.terminal import colours, streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +100,8 @@ def _flush() -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"layertap: {' '.join(flags.with_flags(message).split())}", file=sys.stderr)
+    name = colours.styled("layertap:", "error", sys.stderr)
+    print(f"{name} {' '.join(flags.with_flags(message).split())}", file=sys.stderr)
     return status
 
 

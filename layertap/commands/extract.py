@@ -61,7 +61,7 @@ def _as_json(report: Report) -> dict[str, Any]:
 def _print_report(report: Report) -> None:
     rate = f" ({_rate(report.images_per_second)} images/s)" if report.rows_computed else ""
     print(
-        f"{report.rows_computed} rows computed, {report.rows_reused} reused, {report.rows_skipped} skipped "
+        f"{report.rows_computed:,} rows computed, {report.rows_reused:,} reused, {report.rows_skipped:,} skipped "
         f"in {time_text(report.seconds)}{rate}, "
         f"{size_text(report.bytes_written)} written:"
     )
@@ -113,8 +113,7 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
         images = "1 image" if plan.unreadable == 1 else f"{plan.unreadable:,} images"
         print(f"{images} cannot be read (see --on-error).")
     if plan.images_missing:
-        print(
-            f"\nTo compute: {plan.images_missing} images, about {time_text(plan.seconds)} and {size_text(plan.bytes)}."
-        )
+        cost = f"about {time_text(plan.seconds)} and {size_text(plan.bytes)}"
+        print(f"\nTo compute: {plan.images_missing:,} images, {cost}.")
     else:
         print("\nNothing to compute.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from feature_cache.errors import InvalidChoice
 from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import print_json, print_skipped, print_table
+from layertap.commands.terminal.output import print_json, print_next, print_skipped, print_table
 from layertap.commands.terminal.scores import print_remarks
 from layertap.flags import with_flags
 
@@ -54,7 +54,7 @@ def sweep(args: argparse.Namespace) -> None:
     print_skipped(result.skipped, None)
     _print(result)
     if command := _train_command(args, result.winner):
-        print(f"Next: {shlex.join(command)}")
+        print_next(shlex.join(command))
 
 
 def _preprocessing(args: argparse.Namespace, nets: list[str]) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import print_json, print_skipped, time_text, write_skipped
+from layertap.commands.terminal.output import print_json, print_next, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
 from layertap.report import background
 from layertap.report.run_report import REPORT_FILE
@@ -65,13 +65,13 @@ def _print_run(run: Run) -> None:
         print(f"\n{report.tried}")
     if report.params:
         print(f"\nChosen: {', '.join(f'{name}={value}' for name, value in report.params.items())}.")
-    whole = f"all {report.images} images" + (" but those of the test" if metrics.get("test") else "")
+    whole = f"all {report.images:,} images" + (" but those of the test" if metrics.get("test") else "")
     print(f"\nThe head in {run.folder} reads {report.features} and is fitted on {whole}.")
     if metrics["extraction_seconds"] is not None:
         print(f"Its features took {time_text(metrics['extraction_seconds'])} to extract.")
     folder = shlex.quote(str(run.folder))
     print(f"\nPictures and all scores: {run.folder}/{REPORT_FILE}")
-    print(f"Next: layertap predict {folder} IMAGE ..., or layertap evaluate {folder} DATA")
+    print_next(f"layertap predict {folder} IMAGE ...", f"layertap evaluate {folder} DATA")
 
 
 def _print_folds(metrics: dict[str, Any], task: str, several: bool) -> None:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from layertap.commands.terminal.colours import styled
+
 WIDEST = 100  # columns of help, also on wider terminals
 
 
@@ -81,7 +83,8 @@ class Parser(argparse.ArgumentParser):
         (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"layertap: {message}; see {self.prog} --help\n")
+        name = styled("layertap:", "error", sys.stderr)
+        self.exit(2, f"{name} {message}; see {self.prog} --help\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a value that is none of the choices, and say which one may be meant."""

@@ -16,6 +16,7 @@ from typing import IO, Any
 from feature_cache.errors import InvalidChoice, StorageFailure, printable
 from feature_cache.files.atomic import replacement
 from feature_cache.files.checked import real_path
+from layertap.commands.terminal.colours import styled
 from layertap.flags import with_flags
 from layertap.units import size_text as size_text
 from layertap.units import time_text as time_text
@@ -44,12 +45,18 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequen
     if any(head):
         lines.insert(0, list(head))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
+    for position, line in enumerate(lines):
         cells = [
             cell.ljust(width) if number in left else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        print("  ".join(cells).rstrip())
+        text = "  ".join(cells).rstrip()
+        print(styled(text, "heading", sys.stdout) if any(head) and not position else text)
+
+
+def print_next(*commands: str) -> None:
+    """Print the commands that people run next, ready to be copied."""
+    print(f"Next: {', or '.join(styled(command, 'command', sys.stdout) for command in commands)}")
 
 
 def shape_text(shape: Sequence[int | None]) -> str:
@@ -120,6 +127,9 @@ def print_skipped(skipped: Sequence[Any], file: Path | None) -> None:
 def print_notes(notes: Sequence[str]) -> None:
     """Say on stderr what was guessed, passed over, or read otherwise than its owner may mean."""
     for note in notes[:MOST_NOTES]:
-        print(f"note: {with_flags(note)}", file=sys.stderr)
+        print(f"{styled('note:', 'note', sys.stderr)} {with_flags(note)}", file=sys.stderr)
     if len(notes) > MOST_NOTES:
-        print(f"note: {len(notes) - MOST_NOTES} more remarks like these are left out.", file=sys.stderr)
+        print(
+            f"{styled('note:', 'note', sys.stderr)} {len(notes) - MOST_NOTES} more remarks like these are left out.",
+            file=sys.stderr,
+        )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from layertap.commands.terminal.colours import styled
 from layertap.commands.terminal.output import print_notes, print_table
 from layertap.flags import with_flags
 from layertap.shown_scores import HEADLINES, SCORES
@@ -17,7 +18,7 @@ def print_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:
     """Print notes about the data, and warnings about scores that are too good to be relied on, on stderr."""
     print_notes(notes)
     for warning in warnings:
-        print(f"warning: {with_flags(warning)}", file=sys.stderr)
+        print(f"{styled('warning:', 'warning', sys.stderr)} {with_flags(warning)}", file=sys.stderr)
 
 
 def print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:

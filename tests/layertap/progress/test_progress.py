@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Sequence
-from fcntl import ioctl
 from pathlib import Path
 
 import pytest
+from terminals import on_a_terminal
 
 from layertap.progress import progress_bar
 from layertap.progress.pace import Pace
@@ -73,32 +70,6 @@ def test_a_line_fits_the_terminal(width: int) -> None:
     assert (" 28 %" in texts) == (width >= 5)
     assert ("512/1,797 images" in texts) == (width >= 39)
     assert ("6 s left" in texts) == (width >= 49)
-
-
-def on_a_terminal(arguments: Sequence[str], columns: int, interrupt: bool = False, **env: str) -> tuple[int, str]:
-    """The exit status of a Python process on a terminal of its own, and all that it wrote there."""
-    main, other = pty.openpty()
-    ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **env}
-    process = subprocess.Popen(
-        [sys.executable, *arguments], stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
-    )
-    os.close(other)
-    written = b""
-    while True:
-        try:
-            piece = os.read(main, 2**16)
-        except OSError:  # the other end is closed
-            piece = b""
-        if not piece:
-            break
-        written += piece
-        if interrupt and b"waiting" in written:
-            process.send_signal(signal.SIGINT)
-            interrupt = False
-    os.close(main)
-    return process.wait(60), written.decode()
 
 
 @pytest.mark.parametrize("columns", [80, 24])
