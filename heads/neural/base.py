@@ -92,9 +92,9 @@ class KerasHead(ClassifierMixin, BaseEstimator):
 
         keras.utils.set_random_seed(self.seed)
         model = self._build(X[train])
-        model.compile(
-            keras.optimizers.Adam(self.learning_rate), keras.losses.SparseCategoricalCrossentropy(), jit_compile=False
-        )
+        optimizer = keras.optimizers.Adam(self.learning_rate)
+        optimizer.build(model.trainable_variables)  # else TensorFlow traces the step twice: the first makes variables
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(), jit_compile=False)
         stop = keras.callbacks.EarlyStopping("val_loss", mode="min", patience=self.patience, restore_best_weights=True)
         model.fit(
             X[train],
