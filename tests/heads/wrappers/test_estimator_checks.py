@@ -55,8 +55,12 @@ SETTINGS = [
 ]
 MLP = MLPHead(hidden=16, epochs=5, learning_rate=0.1, batch_size=32)
 CONV = ConvHead(filters=16, epochs=5, learning_rate=0.1, batch_size=32)
-# Checks that train many nets, on labels and rows of many types: KerasHead.fit, which both heads share, takes these.
-OF_FIT = ("check_classifiers_train", "check_classifiers_classes", "check_estimators_dtypes", "check_supervised_y_2d")
+# Checks that train several nets, on labels and rows of many types: of KerasHead.fit, which both heads share.
+OF_FIT = (
+    *("check_classifiers_train", "check_classifiers_classes", "check_estimators_dtypes", "check_supervised_y_2d"),
+    *("check_classifier_data_not_an_array", "check_estimators_overwrite_params", "check_fit_idempotent"),
+    *("check_estimators_nan_inf", "check_pipeline_consistency", "check_fit_score_takes_y"),
+)
 KERAS = [
     pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check_id(check)}")
     for head in (MLP, CONV)
