@@ -9,10 +9,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import xxhash
 
@@ -21,9 +21,16 @@ from feature_cache.files.checked import open_regular, read_text
 from feature_cache.files.disks import disk_failure
 from transfer.engines.base import out_of_memory
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 # The least recently used are removed beyond this.
 ROOM_BYTES = 4 * 2**30
-_NET, _CHECK, _REFUSAL = "net.xml", "check", "refusal"
+NEW = ".new-"  # how the names of folders begin that are not complete, or on their way out
+_NET, _CHECK, _REFUSAL, _NAME = "net.xml", "check", "refusal", "name"
+_in_use: dict[Path, IO[bytes]] = {}  # files that this process has locked, by the folder of the net
 
 
 class CannotConvert(Exception):
@@ -52,6 +59,7 @@ def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:
         When `convert` has failed, now or before.
     """
     place = _place(what)
+    _use(place)  # before it is read, so that nobody removes it any more
     if _is_whole(place):
         with contextlib.suppress(OSError):
             os.utime(place)
@@ -60,13 +68,14 @@ def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:
         raise CannotConvert(read_text(place / _REFUSAL))
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder()))
+        aside = Path(tempfile.mkdtemp(prefix=NEW, dir=folder()))
     except OSError:  # no place for it: it is then converted each time
         place = aside = Path(tempfile.mkdtemp(prefix="layertap-"))
         atexit.register(shutil.rmtree, place, ignore_errors=True)
     try:
         try:
             convert(aside / _NET)
+            (aside / _NAME).write_text(str(what.get("net", "")))
             (aside / _CHECK).write_text(_check(aside))
         except (LayertapError, OSError):
             raise
@@ -82,11 +91,79 @@ def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:
             _put(aside, place)
             raise CannotConvert(reason) from error
         _put(aside, place)
+        _use(place)
         _make_room(place)
         return place / _NET
     finally:
         if place != aside:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def places() -> list[Path]:
+    """The folders of all converted nets, and of those that cannot be converted."""
+    with contextlib.suppress(OSError):
+        return [place for place in folder().iterdir() if not place.name.startswith(".")]
+    return []
+
+
+def net_of(place: Path) -> str:
+    """The name of the net in a folder; empty where it does not say."""
+    try:
+        return read_text(place / _NAME)
+    except (OSError, ValueError):  # of an earlier version, or none of ours
+        return ""
+
+
+def is_free(place: Path) -> bool:
+    """Whether no process uses the net in a folder."""
+    with _alone(place) as alone:
+        return alone
+
+
+def remove(place: Path) -> None:
+    """Remove the net in a folder, which is gone at once; nothing happens where a process uses it.
+
+    Raises
+    ------
+    OSError
+        When it cannot be removed.
+    """
+    with _alone(place) as alone:
+        if alone:
+            aside = place.with_name(f"{NEW}{place.name.removeprefix(NEW)}-old")
+            place.rename(aside)
+            shutil.rmtree(aside)
+
+
+def _use(place: Path) -> None:
+    """Hold a lock on a net, if it is there, until this process ends."""
+    _leave(place)  # the lock may be on a net that has been replaced since
+    if fcntl:
+        with contextlib.suppress(OSError):
+            file = (place / _CHECK).open("rb")
+            _in_use[place] = file
+            fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def _leave(place: Path) -> None:
+    """Release the lock that this process holds on a net, if it does."""
+    if file := _in_use.pop(place, None):
+        file.close()
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[bool]:
+    """Whether no process uses a net; for as long as this context is open, none begins to."""
+    with contextlib.ExitStack() as stack:
+        alone = True
+        if fcntl:
+            try:
+                fcntl.flock(stack.enter_context((place / _CHECK).open("rb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                alone = False
+            except OSError:  # no net is there, or the file system has no locks
+                pass
+        yield alone
 
 
 def _put(aside: Path, place: Path) -> None:
@@ -144,12 +221,11 @@ def _is_whole(place: Path) -> bool:
 
 
 def _make_room(newest: Path) -> None:
-    """Remove the least recently used, but never the newest."""
+    """Remove the least recently used, but never the newest, nor one that another process uses."""
     with contextlib.suppress(OSError):
-        kept = [place for place in folder().iterdir() if not place.name.startswith(".")]
-        places = sorted(kept, key=lambda place: place.stat().st_mtime, reverse=True)
         used = 0
-        for place in places:
+        for place in sorted(places(), key=lambda place: place.stat().st_mtime, reverse=True):
             used += sum(file.stat().st_size for file in place.glob("*"))
             if used > ROOM_BYTES and place != newest:
-                shutil.rmtree(place, ignore_errors=True)
+                _leave(place)  # what this process has read, it needs no more
+                remove(place)

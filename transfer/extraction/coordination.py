@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     Folds that are computed at the same time have most images in common, and each computation takes all cores: so one
     of them computes the common images, and the next finds them in the cache. (`WorkQueue` divides long work on many
     machines; it begins when the first segment has been written.) The system releases the lock when a process ends,
-    however it ends.
+    however it ends. Lock files that nobody holds are removed in the end.
 
     On systems without locks nobody waits: work may be done twice, and the cache stays correct.
     """
@@ -93,7 +94,27 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             locks = openvino_store.folder().parent / "turns"  # earlier versions lock the same files
             locks.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((locks / name).open("w"))
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            stack.callback(_remove_free, locks)
+            stack.enter_context(_locked(locks / name))
         yield
+
+
+def _locked(path: Path) -> IO[str]:
+    """The lock file at `path`, once no other process holds it."""
+    while True:
+        file = path.open("w")
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if not fcntl or os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # whoever had it has removed it: others lock a new one
+
+
+def _remove_free(locks: Path) -> None:
+    """Remove the lock files that no process holds, those of folders that are gone and of killed processes, too."""
+    with contextlib.suppress(OSError):
+        for path in locks.iterdir() if fcntl else ():
+            with path.open("r") as file, contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()

@@ -21,7 +21,13 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _add_showing(inner: argparse._SubParsersAction[Parser]) -> None:
     spaces, where = "layertap.commands.cache.spaces", options.add_cache
-    add_command(inner, "list", f"{spaces}:list_spaces", "list the spaces of the cache", where)
+    add_command(
+        inner,
+        "list",
+        f"{spaces}:list_spaces",
+        "list the spaces of the cache, and what nets converted for OpenVINO take",
+        where,
+    )
     sub = add_command(inner, "info", f"{spaces}:info", "show the spec and the segments of a space", where)
     options.add_space(sub)
 
@@ -53,17 +59,17 @@ def _add_removing(inner: argparse._SubParsersAction[Parser]) -> None:
     packing.add_argument(
         "--no-compress", dest="compress", action="store_false", help="decompress segments, for memory maps"
     )
-    text = "remove spaces, and files that interrupted writers left behind"
+    text = "remove spaces, nets converted for OpenVINO, and files that interrupted writers left behind"
     sub = add_command(inner, "prune", f"{maintenance}:prune", text, where)
     sub.add_argument("space", nargs="*", metavar="SPACE", help="spaces to remove (see layertap cache list)")
     sub.add_argument(
-        "--older-than", type=types.days, metavar="DAYS", help="remove spaces that were not used for so long: 30, or 30d"
+        "--older-than", type=types.days, metavar="DAYS", help="remove spaces and nets not used for so long: 30, or 30d"
     )
     sub.add_argument(
         "--max-size",
         type=types.bytes_,
         metavar="SIZE",
-        help="remove the least recently used spaces until the cache is no larger: 20GB",
+        help="remove the least recently used spaces until the cache is no larger, and nets likewise: 20GB",
     )
     sub.add_argument("--cited", action="store_true", help="remove also what existing runs were trained on")
     sub.add_argument("--yes", action="store_true", help="do not ask")

@@ -42,25 +42,32 @@ def compact(args: argparse.Namespace) -> None:
 
 def prune(args: argparse.Namespace) -> None:
     from feature_cache.maintenance.prune import candidates, remove  # slow to load, and the help does not need it
+    from transfer.engines import openvino_upkeep
 
     cache = shared.cache(args)
     removals = candidates(
         cache, spaces=args.space, older_than=args.older_than, max_bytes=args.max_size, cited=args.cited
     )
+    if args.older_than is not None or args.max_size is not None or not args.space:
+        converted = openvino_upkeep.candidates(older_than=args.older_than, max_bytes=args.max_size)
+    else:  # only what is named
+        converted = []
     kept = [removal for removal in removals if removal.cited_by and not args.cited]
     chosen = [removal for removal in removals if removal not in kept]
+    listed = [*chosen, *converted]
     if args.json and not args.yes:
-        print_json({"removed": [], "would_remove": _listed(chosen), "kept": _listed(kept)})
+        print_json({"removed": [], "would_remove": _listed(listed), "kept": _listed(kept)})
         return
     if not args.json:
-        _print_removals(chosen, kept)
-    if chosen and not args.yes:
+        _print_removals(listed, kept)
+    if listed and not args.yes:
         _ask()
     remove(chosen)
+    openvino_upkeep.remove(converted)
     if args.json:
-        print_json({"removed": _listed(chosen), "kept": _listed(kept)})
-    elif chosen:
-        print(f"Removed {size_text(sum(removal.bytes for removal in chosen))}.")
+        print_json({"removed": _listed(listed), "kept": _listed(kept)})
+    elif listed:
+        print(f"Removed {size_text(sum(removal.bytes for removal in listed))}.")
 
 
 def merge(args: argparse.Namespace) -> int:

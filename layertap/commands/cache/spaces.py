@@ -15,6 +15,7 @@ from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_table, shape_text, size_text
 from layertap.flags import with_flags
 from layertap.progress.shown import ShownProgress
+from transfer.engines import openvino_store
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
@@ -29,6 +30,8 @@ REPAIR = "set damaged segments aside with: layertap cache verify --repair"
 
 
 def list_spaces(args: argparse.Namespace) -> None:
+    from transfer.engines import openvino_upkeep  # slow to load, and the help does not need it
+
     cache = shared.cache(args)
     infos: list[dict[str, Any]] = []
     specs: dict[str, dict[str, Any]] = {}
@@ -44,9 +47,14 @@ def list_spaces(args: argparse.Namespace) -> None:
         infos.append({**row, "segments": len(space.index.listed), "last_used": _time(space.last_used)})
     for row in infos:
         row["differs_in"] = _differences(row["space"], specs)
+    conversions = openvino_upkeep.kept()
+    converted_bytes = sum(one.bytes for one in conversions)
     if args.json:
-        print_json({"cache": str(cache.root), "bytes": sum(info["bytes"] for info in infos), "spaces": infos})
-    elif not infos:
+        kept = {"folder": str(openvino_store.folder()), "nets": len(conversions), "bytes": converted_bytes}
+        total = sum(info["bytes"] for info in infos)
+        print_json({"cache": str(cache.root), "bytes": total, "spaces": infos, "conversions": kept})
+        return
+    if not infos:
         print(f"{cache.root} holds no features; compute some with: layertap extract")
     else:
         cells = [
@@ -61,6 +69,9 @@ def list_spaces(args: argparse.Namespace) -> None:
                 line.append(", ".join(f"{field} {_plain(value)}" for field, value in row["differs_in"].items()))
             cells[-1].append("")
         print_table(head, cells, left=(0, 5))
+    if conversions:
+        nets = f"{len(conversions):,} net{'s' * (len(conversions) != 1)} converted for OpenVINO"
+        print(f"\n{nets}, {size_text(converted_bytes)}, in {openvino_store.folder()} for all caches")
 
 
 def _differences(name: str, specs: dict[str, dict[str, Any]]) -> dict[str, Any]:

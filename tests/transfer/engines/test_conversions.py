@@ -20,6 +20,7 @@ from transfer.data import datasets
 from transfer.engines import openvino_store
 from transfer.engines.cutting import Cut
 from transfer.engines.openvino_store import CannotConvert, converted, folder, is_kept
+from transfer.engines.openvino_upkeep import candidates, kept, remove
 from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
@@ -295,6 +296,65 @@ class TestRoom:
     def test_nothing_goes_while_there_is_room(self) -> None:
         files = [converted({"net": number}, fill(str(number), 1000)) for number in range(5)]
         assert all(file.exists() for file in files)
+
+
+class TestUpkeep:
+    @pytest.fixture
+    def two(self) -> list[Path]:
+        """Two nets: the second was last used 40 days ago."""
+        files = [converted({"net": name}, fill(name, 1000)) for name in ("new", "old")]
+        os.utime(files[1].parent, (time.time() - 40 * 24 * 3600 - 60,) * 2)
+        for file in files:
+            openvino_store._leave(file.parent)  # as when this process has ended
+        return files
+
+    def test_they_are_listed_with_the_newest_first(self, two: list[Path]) -> None:
+        assert [(one.net, one.folder) for one in kept()] == [("new", two[0].parent), ("old", two[1].parent)]
+        assert [one.bytes for one in kept()] == [
+            sum(file.stat().st_size for file in one.folder.iterdir()) for one in kept()
+        ]
+
+    def test_they_are_removed_by_age_or_size(self, two: list[Path]) -> None:
+        assert candidates() == candidates(older_than=50) == candidates(max_bytes=10_000) == []
+        [old] = candidates(older_than=30)
+        assert (old.name, old.reason) == ("converted old", "not used for 40 days")
+        assert old.bytes == kept()[1].bytes
+        assert [one.name for one in candidates(max_bytes=1500)] == ["converted old"]
+        assert [one.name for one in candidates(max_bytes=0)] == ["converted new", "converted old"]
+        assert all(file.exists() for file in two), "they are listed only"
+        remove([old])
+        assert [file.exists() for file in two] == [True, False]
+        assert places() == {two[0].parent}
+
+    def test_one_that_a_process_uses_stays(self, two: list[Path]) -> None:
+        program = (
+            "import sys; from test_conversions import *; print(converted({'net': 'old'}, never), flush=True); input()"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout.readline().strip() == str(two[1])
+        [other] = candidates(max_bytes=0)
+        assert other.name == "converted new"
+        remove([replace(other, files=[two[1]])])
+        assert two[1].exists()
+        process.communicate("\n")
+        assert len(candidates(max_bytes=0)) == 2
+
+    def test_what_killed_processes_left_goes(self) -> None:
+        folder().mkdir(parents=True)
+        for name, hours in (("dead", 2), ("alive", 0)):
+            (folder() / f".new-{name}").mkdir()
+            (folder() / f".new-{name}" / "net.xml").touch()
+            os.utime(folder() / f".new-{name}", (time.time() - 3600 * hours,) * 2)
+        [dead] = candidates()
+        assert dead.reason == "unfinished files of dead processes"
+        remove([dead])
+        assert [place.name for place in places()] == [".new-alive"]
 
 
 class TestNoPlace:

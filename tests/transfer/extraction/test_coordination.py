@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from feature_cache import FeatureCache, FeatureSpec, Space
 from feature_cache.keys import digest_bytes
 from feature_cache.maintenance.compact import compact
-from transfer.extraction.coordination import WorkQueue
+from transfer.extraction.coordination import WorkQueue, one_at_a_time
 from transfer.extraction.lookup import Missing
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -166,6 +167,7 @@ class TestTodo:
 # A net that takes a while for each batch, and whose features tell which image they are of.
 TOY = """
 import time
+from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import transfer.extraction.extract
 
@@ -293,3 +295,25 @@ def test_four_extractions_by_a_real_net_end_with_what_one_computes(tmp_path: Pat
     expected = stored(tmp_path / "alone", dataset)
     found = stored(tmp_path / "cache", dataset)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_one_works_at_a_time_and_no_lock_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a file that is removed meanwhile locks the next one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    locks = tmp_path / "layertap" / "turns"
+    locks.mkdir(parents=True)
+    (locks / "of a killed process").touch()
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            with one_at_a_time(tmp_path / "cache"):
+                inside.append(number)
+                most.append(len(inside))
+                inside.remove(number)
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(work, range(6)))
+    assert (len(most), max(most)) == (120, 1)
+    assert list(locks.iterdir()) == []

@@ -72,6 +72,12 @@ def extracted(original: Extracted, tmp_path: Path) -> Extracted:
 
 
 @pytest.fixture
+def own_conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets that other tests have converted are not seen, nor removed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
+@pytest.fixture
 def flip() -> Callable[[Path], None]:
     """A function that alters one bit of the features of a segment."""
 

@@ -26,7 +26,7 @@ class TestList:
     def test_people_are_shown_a_table_with_the_sum(self, main: Main, extracted: Any) -> None:
         outcome = main("cache", "list")
         assert (outcome.status, outcome.stderr) == (0, "")
-        head, *rows, total = outcome.stdout.splitlines()
+        head, *rows, total = outcome.stdout.partition("\n\n")[0].splitlines()
         assert head.split() == ["space", "rows", "a", "row", "size", "last", "used"]
         assert [row.split()[:3] for row in rows] == [[extracted.names[0], "12", "32"], [extracted.names[1], "12", "64"]]
         assert all(re.search(r"\d kB +\d{4}-\d\d-\d\d$", row) for row in rows)
@@ -37,7 +37,7 @@ class TestList:
         assert main("extract", data, *layer).status == 0
         assert main("extract", data, *layer, "--size", "16", "--fit", "pad").status == 0
         assert main("extract", data, "--layer", "block2_pool", "--quiet").status == 0
-        head, *rows, _ = main("cache", "list").stdout.splitlines()
+        head, *rows, _ = main("cache", "list").stdout.partition("\n\n")[0].splitlines()
         assert head.endswith("what tells it apart")
         told = {row.split()[0]: row.partition("20")[2].split("  ", 1)[1:] for row in rows}
         found = said(main("cache", "list", "--json"))["spaces"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import numpy as np
 import pytest
 
 from feature_cache import FeatureCache
+from transfer.engines import openvino_store
+from transfer.engines.openvino_store import converted
 
 Main = Callable[..., Any]
 TRAIN = ("train-head", "data", "--layer", "block1_pool", "--cv", "2", "--out", "run")
@@ -67,6 +71,7 @@ class TestCompact:
         assert len(list(extracted.space.folder.glob("segment-*"))) >= 2
 
 
+@pytest.mark.usefixtures("own_conversions")
 class TestPrune:
     def test_nothing_to_remove(self, main: Main, extracted: Any) -> None:
         outcome = main("cache", "prune")
@@ -119,6 +124,23 @@ class TestPrune:
         assert removal["bytes"] == sum(Path(file).stat().st_size for file in removal["files"])
         assert said(main("cache", "prune", extracted.name, "--json", "--yes")) == {"removed": [removal], "kept": []}
         assert not any(Path(file).exists() for file in removal["files"])
+
+    def test_converted_nets_are_listed_and_pruned_too(self, main: Main, extracted: Any) -> None:
+        file = converted(
+            {"net": "vgg16"}, lambda file: [file.with_suffix(end).write_text("net") for end in (".xml", ".bin")]
+        )
+        openvino_store._leave(file.parent)  # as when this process has ended
+        listed = said(main("cache", "list", "--json"))["conversions"]
+        assert (listed["folder"], listed["nets"]) == (str(file.parent.parent), 1)
+        assert f"\n1 net converted for OpenVINO, {listed['bytes']} B, in " in main("cache", "list").stdout
+        os.utime(file.parent, (time.time() - 40 * 86400 - 60,) * 2)
+        (removal,) = said(main("cache", "prune", "--older-than", "30", "--json"))["would_remove"]
+        assert (removal["name"], removal["reason"]) == ("converted vgg16", "not used for 40 days")
+        assert said(main("cache", "prune", extracted.name, "--json"))["would_remove"][0]["name"] == extracted.name
+        outcome = main("cache", "prune", "--older-than", "30", "--yes")
+        assert f"Removed {listed['bytes']} B." in outcome.stdout
+        assert not file.exists()
+        assert "converted for OpenVINO" not in main("cache", "list").stdout
 
     def test_by_age_and_by_budget(self, main: Main, extracted: Any, age: Callable) -> None:
         age(extracted.cache.open(extracted.names[1]), 40)
