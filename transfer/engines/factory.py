@@ -11,6 +11,7 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from transfer.engines import openvino_store
 from transfer.engines.base import Engine
+from transfer.engines.comparison import require_like_float32
 from transfer.engines.conversion.known import is_known
 from transfer.engines.conversion.process import ConversionFailed, ConversionProcess
 from transfer.engines.cutting import Cut
@@ -18,9 +19,6 @@ from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
 from transfer.engines.selection import choose, keras_backend
 from transfer.request import FeatureRequest, SharedNet
-
-# What computing in less than float32 may change in a feature, as a share of the largest one.
-TOLERANCE = 0.1
 
 
 class EngineFactory:
@@ -90,7 +88,9 @@ class EngineFactory:
         """
         engine = self._make(self._request, inputs.shape[1:], batch_size, room)
         if self._request.precision != "float32":
-            self._compare(engine, inputs[: min(2, engine.batch_size)])
+            few = inputs[: min(2, engine.batch_size)]
+            exact = self._make(self._exact, few.shape[1:], len(few), None)
+            require_like_float32(engine, exact, few, self._request)
         return engine
 
     def _make(self, request: FeatureRequest, kind: tuple[int, ...], batch_size: int, room: int | None) -> Engine:
@@ -100,17 +100,6 @@ class EngineFactory:
         from transfer.engines.keras_engine import KerasEngine  # after the model, which loads Keras quietly
 
         return KerasEngine(model, batch_size, room)
-
-    def _compare(self, engine: Engine, inputs: np.ndarray) -> None:
-        """Raise InvalidChoice when features in float32 are quite others."""
-        exact = self._make(self._exact, inputs.shape[1:], len(inputs), None)
-        for expected, found in zip(exact.start(inputs)(), engine.start(inputs)(), strict=True):
-            difference, scale = float(np.abs(expected - found).max(initial=0)), float(np.abs(expected).max(initial=0))
-            if not difference <= TOLERANCE * scale:
-                raise InvalidChoice(
-                    f"{self._request.net.name} in {self._request.precision} gives other features than in float32 (they "
-                    f"differ by {difference:.3g} and reach {scale:.3g}); use another `precision`."
-                )
 
     def _converted(self, kind: tuple[int, ...]) -> Any:
         """The file of the net converted for OpenVINO, or None where that cannot run it and Keras may."""

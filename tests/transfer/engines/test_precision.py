@@ -11,7 +11,7 @@ import pytest
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from transfer.data import datasets
-from transfer.engines import factory, selection
+from transfer.engines import comparison, selection
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
 from transfer.nets.catalogue import Net
@@ -66,7 +66,7 @@ def test_stored_layers_of_another_precision_are_no_start(class_folder: Path, cac
 def test_features_that_come_out_otherwise_are_refused_and_not_kept(
     class_folder: Path, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(factory, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(comparison, "TOLERANCE", 1e-9)
     with pytest.raises(InvalidChoice, match="glyphnet in bfloat16 gives other features than in float32"):
         features(class_folder, replace(EXACT, precision="bfloat16"), cache)
     assert cache.spaces() == []
