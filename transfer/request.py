@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice
 from feature_cache.process.keras_import import importing_keras
@@ -12,6 +12,7 @@ from feature_cache.space import Space
 from feature_cache.spec import PATCH_POOLINGS, FeatureSpec, effective_prefix
 from transfer.data.augment import Augmentation
 from transfer.nets.catalogue import Net, net_from_config
+from transfer.nets.openvino_files.net import OpenVinoNet, open_net
 from transfer.nets.pooling import CLASS_POOLINGS, check_tokens
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class FeatureRequest:
             for layer in dict.fromkeys(resolved.layers)
         ]
 
-    def resolve(self) -> tuple[FeatureRequest, Backbone | None]:
+    def resolve(self) -> tuple[FeatureRequest, Backbone | OpenVinoNet | None]:
         """The same request with its layers by name, and the net if it had to be built to learn them.
 
         The names of layers are known without the net unless some are indices, or the net is a file and its readout is
@@ -171,19 +172,43 @@ class FeatureRequest:
             layers = (self.net.info.readout,)
         return () if any(layer.removeprefix("-").isdigit() for layer in layers) else layers
 
-    def build(self) -> Backbone:
-        """Build the net, which has all the layers. This imports Keras, and takes seconds for a large net.
+    def build(self) -> Backbone | OpenVinoNet:
+        """Build the net, which has all the layers, to read it.
 
-        Each call gives a net of its own, which may be trained. Those who only read it, and need it several times, keep
-        it in a `SharedNet`.
+        Those who need it several times keep it in a `SharedNet`.
 
         Raises
         ------
         InvalidChoice
             When the net lacks one of the layers.
         MissingDependency
+            When the backend of Keras is not installed, and the net needs it.
+        """
+        if not self.net.is_openvino_file:
+            return self.build_keras("is built")
+        net = open_net(self.net, self.size)
+        for layer in self.layers:
+            net.find(layer)
+        return net
+
+    def build_keras(self, purpose: str) -> Backbone:
+        """Build the net from layers of Keras. This imports Keras, and takes seconds for a large net.
+
+        Each call gives a net of its own, which may be trained.
+
+        Parameters
+        ----------
+        purpose : str
+            What such a net is built for (see `Net.require_keras`).
+
+        Raises
+        ------
+        InvalidChoice
+            When the net lacks one of the layers, or has no layers of Keras.
+        MissingDependency
             When the backend of Keras is not installed.
         """
+        self.net.require_keras(purpose)
         with importing_keras():
             from transfer.nets.backbone import backbone_for  # it loads Keras
 
@@ -196,15 +221,15 @@ class SharedNet:
     Parameters
     ----------
     request : FeatureRequest
-    backbone : Backbone, optional
+    backbone : Backbone or OpenVinoNet, optional
         The net, if it has been built already.
     """
 
-    def __init__(self, request: FeatureRequest, backbone: Backbone | None = None) -> None:
+    def __init__(self, request: FeatureRequest, backbone: Backbone | OpenVinoNet | None = None) -> None:
         self._request = request
-        self._built = {} if backbone is None else {request.precision: backbone}
+        self._built = {} if backbone is None else {self._key(request.precision): backbone}
 
-    def at(self, precision: str) -> Backbone:
+    def at(self, precision: str) -> Backbone | OpenVinoNet:
         """The net that computes in this precision. It must not be trained.
 
         Raises
@@ -212,9 +237,25 @@ class SharedNet:
         InvalidChoice
             When the net lacks one of the layers of the request.
         """
-        if precision not in self._built:
-            self._built[precision] = replace(self._request, precision=precision).build()
-        return self._built[precision]
+        key = self._key(precision)
+        if key not in self._built:
+            self._built[key] = replace(self._request, precision=precision).build()
+        return self._built[key]
+
+    def keras_at(self, precision: str) -> Backbone:
+        """The same, of a net that Keras builds.
+
+        Raises
+        ------
+        InvalidChoice
+            When the net lacks one of the layers of the request, or has no layers of Keras.
+        """
+        self._request.net.require_keras("is built")
+        return cast("Backbone", self.at(precision))
+
+    def _key(self, precision: str) -> str:
+        """The precision, of nets that are built otherwise for each; OpenVINO computes one graph in all of them."""
+        return "any" if self._request.net.is_openvino_file else precision
 
 
 def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:

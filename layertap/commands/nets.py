@@ -27,7 +27,7 @@ def nets(args: argparse.Namespace) -> None:
         for i in NETS.values()
     ]
     print_table(("net", "input", "smallest", "readout", "width", "parameters (M)", "GFLOPs"), rows, left=(0, 3))
-    print("\nA .keras or .h5 file is a net too. The layers of a net: layertap layers NET")
+    print("\nA .keras, .h5, .onnx, .tflite or .xml file is a net too. The layers of a net: layertap layers NET")
 
 
 def layers(args: argparse.Namespace) -> None:

@@ -91,7 +91,7 @@ class BatchTuner:
             When the net is not to be had, or the cache cannot be written.
         """
         request = self.features.request
-        backbone = request.build()  # of its own: it is trained in place
+        backbone = request.build_keras("can be fine-tuned")  # of its own: it is trained in place
         cut = cut_of(request, backbone, self.unfreeze_from)
         self._kept, read = self.features.at(cut.layers, "none"), self.features.rows
         rows, targets, groups = self._kept.of_epoch(batches, count)
@@ -114,7 +114,7 @@ class BatchTuner:
         """Probabilities of shape (n, n_classes) for a batch; 0 for a class that no training image has."""
         if self._tuner is None:  # the tuner has been loaded or unpickled
             request = self.features.request
-            backbone = request.build()
+            backbone = request.build_keras("can be fine-tuned")
             cut = cut_of(request, backbone, self.unfreeze_from)
             self._tuner = self._tuner_of(request, backbone, cut, self.probe)
             self._tuner.classes_, self._tuner.network.weights = self.classes_, self._weights
@@ -143,7 +143,7 @@ class BatchTuner:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"the tuned weights in {folder} cannot be read ({error}); train them again.") from error
         request = self.features.request
-        cut = cut_of(request, request.build(), self.unfreeze_from)
+        cut = cut_of(request, request.build_keras("can be fine-tuned"), self.unfreeze_from)
         self._kept, self._tuner = self.features.at(cut.layers, "none"), None
         return self
 

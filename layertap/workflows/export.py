@@ -127,7 +127,8 @@ def build_model(run: Run) -> tuple[list[FeatureRequest], keras.Model]:
     """
     requests = _requests(run)
     layers = head_export.as_layers(run.head)  # before the net is built, which takes time
-    backbone = replace(requests[0], layers=tuple(layer for request in requests for layer in request.layers)).build()
+    whole = replace(requests[0], layers=tuple(layer for request in requests for layer in request.layers))
+    backbone = whole.build_keras("can be exported with its head")
     with importing_keras():
         from transfer.export.model import fuse, pixels_to_features  # heavy: it imports Keras
 

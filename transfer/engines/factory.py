@@ -68,7 +68,7 @@ class EngineFactory:
         if self._is_known:
             self._process = ConversionProcess(Cut.of(request, start))  # it builds the net while images are decoded
         else:
-            self._net.at("float32")  # now, so that what the net does not have is known before images are read
+            self._net.keras_at("float32")  # now, so that what the net does not have is known before images are read
 
     def make(self, inputs: np.ndarray, batch_size: int, room: int | None = None) -> Engine:
         """An engine for inputs like these, and batches of `batch_size`, or of fewer if they would take too much memory.
@@ -140,4 +140,4 @@ class EngineFactory:
 
     def _model(self, request: FeatureRequest, kind: tuple[int, ...]) -> Any:
         """The cut net, built by Keras."""
-        return Cut.of(request, self._start).from_backbone(self._net.at(request.precision), kind[-1])
+        return Cut.of(request, self._start).from_backbone(self._net.keras_at(request.precision), kind[-1])

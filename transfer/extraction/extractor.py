@@ -10,7 +10,7 @@ import math
 import operator
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Self
@@ -296,7 +296,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             return [math.prod(shape) for shape in stored if shape is not None]
         # Shapes need no weights; those of a file are in the file.
         outline = replace(request, net=request.net.without_weights())
-        taps = outline.build().taps
+        taps: Mapping[str, Any] = outline.build().taps
         shapes = [taps[layer].shape[1:] for layer in request.layers]
         if any(None in shape for shape in shapes):
             raise BadData(

@@ -72,12 +72,12 @@ def divide(request: FeatureRequest, cache: FeatureCache, missing: Missing, net: 
     """Divide the missing jobs into those that are computed from stored features, and those computed from pixels.
 
     Stored layers are used where all paths from the pixels to the readouts go through them, and where reading them is
-    faster than computing them.
+    faster than computing them. Files for OpenVINO are always computed from pixels.
     """
-    stored = _stored(request, cache, missing)
+    stored = {} if request.net.is_openvino_file else _stored(request, cache, missing)
     if not stored:
         return [Part(missing.jobs)] if len(missing.jobs) else []
-    start = _best_start(request, stored, net.at(request.precision))
+    start = _best_start(request, stored, net.keras_at(request.precision))
     spaces = tuple(stored[layer] for layer in start)
     has_rows = np.full(len(missing.jobs), bool(start))
     for space in spaces:

@@ -19,11 +19,17 @@ from feature_cache.spec import LARGEST_SIZE, FeatureSpec
 from transfer.nets.expected_pixels.expected import ExpectedPixels, expected_pixels
 from transfer.nets.files.keras_file import input_shape, may_have_tokens, read_net_file
 from transfer.nets.files.kinds import NET_SUFFIXES, not_taken
+from transfer.nets.openvino_files.checks import digest_of, is_openvino_file
+from transfer.nets.openvino_files.image_input import image_input
+from transfer.nets.openvino_files.pixels import expected_by_graph
+from transfer.nets.openvino_files.reading import read
+from transfer.nets.openvino_files.tensors import has_rows
 from transfer.nets.own_weights import OWN_WEIGHTS
 
 LARGEST_NET = 16 * 2**30  # bytes
 RUN_FILES = WEIGHTS_FILE, NET_FILE = "net.weights.h5", "net.keras"  # of a fine-tuned net, in the folder of its run
 LONGEST_SIDE = 2**15  # of an input, in pixels
+_ANY_SIZE = "the net {} takes images of any size; choose one with `size`."
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,8 @@ class Net:
     Parameters
     ----------
     name : str
-        One of `NETS`, or the path of a ``.keras`` or ``.h5`` file that holds a whole net.
+        One of `NETS`, or the path of a file that holds a whole net: ``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or
+        ``.xml``.
     weights : str, optional
         ``imagenet``, ``none`` for random ones, or the path of a weights file. By default ``imagenet``,
         and their own for glyphnet and files.
@@ -167,8 +174,27 @@ class Net:
 
     @property
     def is_file(self) -> bool:
-        """Whether the net is a ``.keras`` or ``.h5`` file."""
+        """Whether the net is a file."""
         return self.info is None and self.name.lower().endswith(NET_SUFFIXES)
+
+    @property
+    def is_openvino_file(self) -> bool:
+        """Whether the net is a file that OpenVINO reads, and Keras has no part in it."""
+        return self.is_file and is_openvino_file(self.name)
+
+    def require_keras(self, purpose: str) -> None:
+        """Raise InvalidChoice for a net without layers of Keras.
+
+        Parameters
+        ----------
+        purpose : str
+            What needs them, as the end of a sentence: ``"can be fine-tuned"``.
+        """
+        if self.is_openvino_file:
+            raise InvalidChoice(
+                f"{self.name} is a file for OpenVINO, which computes features; only a net of Keras {purpose}. Take the "
+                "same net by its name in `layertap nets`, or as a .keras file."
+            )
 
     @property
     def weights_file(self) -> Path | None:
@@ -202,6 +228,8 @@ class Net:
         """What identifies the weights in a `FeatureSpec`."""
         if self.has_random_weights:
             return f"random-{self.seed}"
+        if self.is_openvino_file:
+            return f"sha256:{digest_of(Path(self.name))}"
         if self.weights_file is not None:
             status = self.weights_file.stat()
             if status.st_size > LARGEST_NET:  # before all of it is read for its digest
@@ -226,6 +254,8 @@ class Net:
         if self.info is not None:
             return self.info.name
         digest = self.weights_id.removeprefix("sha256:")[:12]
+        if self.is_openvino_file:
+            return f"file-{digest}"
         # Earlier versions computed such a net in 16 bits: those features are not these.
         half = read_net_file(Path(self.name)).computes_in_half
         return f"file-{digest}-float32" if half else f"file-{digest}"
@@ -240,7 +270,9 @@ class Net:
     @cached_property
     def expected_pixels(self) -> ExpectedPixels | None:
         """What is inferred of the pixels that the net of a file expects; None where it is said, or known by name."""
-        return expected_pixels(Path(self.name)) if self.is_file and self.preprocessing is None else None
+        if not self.is_file or self.preprocessing is not None:
+            return None
+        return expected_by_graph(Path(self.name)) if self.is_openvino_file else expected_pixels(Path(self.name))
 
     @property
     def default_pooling(self) -> str:
@@ -250,6 +282,8 @@ class Net:
     @cached_property
     def may_have_tokens(self) -> bool:
         """Whether some layer may have an output of tokens, and not a map; nets known by name have none."""
+        if self.is_openvino_file:
+            return has_rows(read(Path(self.name)))
         return self.is_file and may_have_tokens(read_net_file(Path(self.name)).config)
 
     def default_size(self) -> tuple[int, int]:
@@ -262,14 +296,22 @@ class Net:
         """
         if self.info is not None:
             return self.info.size, self.info.size
+        if self.is_openvino_file:
+            return self._size_of_graph()
         shape = input_shape(read_net_file(Path(self.name)).config)
         if shape is not None and len(shape) != 3:
             raise BadData(
                 f"the net {self.name} takes no images: its input is {sides_text(shape)}, not height x width x channels."
             )
         if shape is None or shape[0] is None or shape[1] is None:
-            raise BadData(f"the net {self.name} takes images of any size; choose one with `size`.")
+            raise BadData(_ANY_SIZE.format(self.name))
         return shape[0], shape[1]
+
+    def _size_of_graph(self) -> tuple[int, int]:
+        height, width = image_input(read(Path(self.name)), Path(self.name)).size()
+        if height is None or width is None:
+            raise BadData(_ANY_SIZE.format(self.name))
+        return height, width
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise InvalidChoice when an input of `size` is below the net's minimum, or larger than any image can be."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transfer.nets.keras_graph import has_graph, node_of, nodes_of, operation_of, operations_of
+from transfer.nets.openvino_files import tensors as openvino_tensors
+from transfer.nets.openvino_files.net import OpenVinoNet
 
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
@@ -23,7 +25,7 @@ class LayerInfo:
     index : int
     name : str
     kind : str
-        Its class.
+        Its class; of a file for OpenVINO, the operation.
     shape : tuple of int or None
         Of its output for one image.
     parameters : int
@@ -45,8 +47,10 @@ class LayerInfo:
     kilobytes: float
 
 
-def table(backbone: Backbone) -> list[LayerInfo]:
+def table(backbone: Backbone | OpenVinoNet) -> list[LayerInfo]:
     """Every layer of `backbone`, in the order of computation."""
+    if isinstance(backbone, OpenVinoNet):
+        return _table_of_tensors(backbone)
     ancestry = _Ancestry()
     rows = []
     for index, (name, tensor) in enumerate(backbone.taps.items()):
@@ -68,18 +72,41 @@ def table(backbone: Backbone) -> list[LayerInfo]:
     return rows
 
 
-def classifier_table(backbone: Backbone) -> list[LayerInfo]:
+def _table_of_tensors(net: OpenVinoNet) -> list[LayerInfo]:
+    return [
+        LayerInfo(
+            index=index,
+            name=name,
+            kind=tensor.kind,
+            shape=tensor.shape[1:],
+            parameters=tensor.parameters,
+            gflops=openvino_tensors.flops([tensor]) / 1e9,
+            kilobytes=4 * math.prod(side or 0 for side in tensor.shape[1:]) / 1000,
+        )
+        for index, (name, tensor) in enumerate(net.taps.items())
+    ]
+
+
+def classifier_table(backbone: Backbone | OpenVinoNet) -> list[LayerInfo]:
     """The layers that only the net with its classifier has; none for a net without one, or one that has it."""
+    net = backbone.net
+    if isinstance(backbone, OpenVinoNet) or net.info is None or not net.info.has_classifier:
+        return []
     from transfer.nets.backbone import Backbone  # it loads Keras
 
-    net = backbone.net
-    if net.info is None or not net.info.has_classifier:
-        return []
     return [row for row in table(Backbone(net, backbone.size, top=True)) if row.name not in backbone.taps]
 
 
 def flops(*tensors: Any) -> int:
-    """Floating-point operations from the pixels to all of `tensors`, for one image (see `LayerInfo.gflops`)."""
+    """Floating-point operations from the pixels to all of `tensors`, for one image (see `LayerInfo.gflops`).
+
+    Parameters
+    ----------
+    tensors
+        Taps of one `Backbone`, or of one `OpenVinoNet`.
+    """
+    if all(isinstance(tensor, openvino_tensors.GraphTensor) for tensor in tensors):
+        return openvino_tensors.flops(tensors)
     return _Ancestry().flops(*tensors)
 
 

@@ -67,7 +67,7 @@ def _add_looking(commands: Commands[Parser]) -> None:
     sub = add_command(
         commands, "layers", "layertap.commands.nets:layers", "list the layers of a net, with their shapes and costs"
     )
-    sub.add_argument("net", metavar="NET", help="name of a net, a .keras or .h5 file, or a run of fine-tune")
+    sub.add_argument("net", metavar="NET", help="name of a net, its file (.keras, .h5, .onnx, .tflite, .xml), or a run")
     sub.add_argument("--size", type=types.size, help="input size in pixels (default: the net's own)")
     sub = add_command(
         commands,

@@ -125,4 +125,4 @@ def _require_trainable(request: FeatureRequest, head: str, params: dict[str, Any
     rng = np.random.default_rng(0)
     affine(make_head(head, params).fit(rng.normal(size=(20, 4)), np.arange(20) % 2))
     outline = _outline(request)
-    cut_of(outline, outline.build(), unfreeze_from)
+    cut_of(outline, outline.build_keras("can be fine-tuned"), unfreeze_from)

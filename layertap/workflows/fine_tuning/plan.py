@@ -35,6 +35,7 @@ from transfer.request import FeatureRequest
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
+PURPOSE = "can be fine-tuned"  # what layers of Keras are needed for
 DISK_FACTOR = 1.05  # files are a little larger than the numbers in them
 
 
@@ -127,6 +128,7 @@ def make_plan(dataset: Dataset, start: Start, settings: Settings) -> Plan:
     LayertapError
         When the net cannot be built.
     """
+    start.request.net.require_keras(PURPOSE)
     require_training()
     runs.check_free(settings.out, overwrite=settings.overwrite)
     _require_writable(settings.out)
@@ -135,7 +137,7 @@ def make_plan(dataset: Dataset, start: Start, settings: Settings) -> Plan:
     protocol, alone = settings.protocol, np.arange(len(labels))
     protocol.protocol(dataset).divide(labels, protocol.split_groups(dataset, alone))
     share_steps()
-    backbone = start.request.build()
+    backbone = start.request.build_keras(PURPOSE)
     start = replace(start, request=_with_one_layer(start.request, backbone))
     [spec] = start.request.specs
     cut = find_cut(backbone, spec.layer, settings.unfreeze_from, keep=settings.prefix_cache)

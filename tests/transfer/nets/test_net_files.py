@@ -356,8 +356,7 @@ class TestOtherKinds:
         ("name", "what"),
         [
             ("m.pb", "a graph of TensorFlow"),
-            ("m.tflite", "TensorFlow Lite"),
-            ("m.onnx", "a net in ONNX"),
+            ("m.bin", "weights, for instance those of a net for OpenVINO"),
             ("m.pt", "a file of PyTorch"),
             ("m.pth", "a file of PyTorch"),
             ("m.safetensors", "weights in safetensors"),

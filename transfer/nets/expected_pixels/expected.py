@@ -71,7 +71,7 @@ def _expected(file: Path, size: int, mtime: int, version: str) -> ExpectedPixels
     try:
         return _by_layers(found)
     except _NOT_AS_EXPECTED:
-        return _unknown(file)
+        return unknown_pixels(file)
 
 
 def _by_layers(found: NetFile) -> ExpectedPixels:
@@ -81,13 +81,13 @@ def _by_layers(found: NetFile) -> ExpectedPixels:
     if len(decided) == 1:
         [mode] = decided
         steps = next(pixels.steps for pixels in received if pixels.expects)
-        return ExpectedPixels(mode, _scales(found.file, steps, mode), is_known=True)
+        return ExpectedPixels(mode, scales(found.file, steps, mode), is_known=True)
     known = recognise(nodes)
     if decided or known is None or not all(pixels.is_plain for pixels in received):
-        return _unknown(found.file)
+        return unknown_pixels(found.file)
     channels = (input_shape(found.config) or (None,))[-1]
     if known.preprocessing is None or (channels == 1 and known.preprocessing in OF_COLOUR):
-        return _unknown(found.file, known)
+        return unknown_pixels(found.file, known)
     return ExpectedPixels(known.preprocessing, _recognised(found.file, known), is_known=True)
 
 
@@ -124,7 +124,8 @@ def _learnt(store: h5py.File) -> tuple[np.ndarray, np.ndarray] | None:
     return groups[0] if len(groups) == 1 else None
 
 
-def _scales(file: Path, steps: tuple[str, ...], mode: str) -> str:
+def scales(file: Path, steps: tuple[str, ...], mode: str) -> str:
+    """The sentence for a net whose first steps scale pixels that `mode` makes."""
     if steps == ("whole numbers",):
         return f"{file} takes whole numbers: it gets pixels of 0 to 255, and scales them itself."
     layers = ", ".join(dict.fromkeys(steps))
@@ -148,7 +149,8 @@ def _named(known: KnownNet) -> str:
     return f"begins as {', '.join(dict.fromkeys(names[:-1]))} or {names[-1]} of keras.applications"
 
 
-def _unknown(file: Path, known: KnownNet | None = None) -> ExpectedPixels:
+def unknown_pixels(file: Path, known: KnownNet | None = None) -> ExpectedPixels:
+    """Pixels of 0 to 255 for a net that does not say what it expects, and the warning that they are assumed."""
     others = ", ".join(f"{mode} ({MEANINGS[mode]})" for mode in MEANINGS if mode != "none")
     known_part = f" {_named(known)} without its scaling of pixels, and" if known else ""
     text = (
