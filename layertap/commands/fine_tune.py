@@ -22,6 +22,7 @@ from layertap.progress.shown import ShownProgress
 from layertap.runs import load_run
 from layertap.units import size_text, time_text
 from layertap.workflows.fine_tuning import saving
+from layertap.workflows.fine_tuning.cost import measure_cost
 from layertap.workflows.fine_tuning.plan import Settings, make_plan
 from layertap.workflows.fine_tuning.rows import collect_rows
 from layertap.workflows.fine_tuning.start import start_from_features, start_from_run
@@ -29,19 +30,25 @@ from layertap.workflows.fine_tuning.training import train
 from transfer.finetune.recipe import Recipe
 
 if TYPE_CHECKING:
+    from layertap.workflows.fine_tuning.cost import Cost
     from layertap.workflows.fine_tuning.plan import Plan, Settings
     from layertap.workflows.fine_tuning.saving import FineTuned
     from layertap.workflows.fine_tuning.start import Start
 
 
 def fine_tune(args: argparse.Namespace) -> None:
-    """Fine-tune the net that `args` name; what is cut is printed before any work, and warnings before the training."""
+    """Fine-tune the net that `args` name.
+
+    What is cut is printed before any work; warnings, and what the training will take, before the training.
+    """
     settings, progress = _settings(args), partial(ShownProgress, quiet=args.quiet)
     plan = make_plan(shared.dataset(args), _start(args), settings)
     if not args.quiet and not args.json:
         _announce(plan)
     rows = collect_rows(plan, progress)
     print_remarks(rows.notes, rows.warnings)
+    if not args.quiet and not args.json:
+        _print_cost(measure_cost(plan, rows))
     with _stop_signals() as stopping:
         trainings = train(plan, rows, progress, stopping)
     tuned = saving.save(plan, rows, trainings, name=args.data)
@@ -113,6 +120,15 @@ def _announce(plan: Plan) -> None:
         f"The net is cut at {shapes}: {size_text(size)} an image, {size_text(size * images * views)} in the "
         f"cache for {images} images{of_views}.\nBy the operations an epoch would take {cut.speedup:.1f} times as long "
         "with the frozen part in it."
+    )
+
+
+def _print_cost(cost: Cost) -> None:
+    """Print what the training will take, before it begins."""
+    print(
+        f"Training takes about {time_text(cost.seconds)} at most ({cost.epochs} epochs x "
+        f"{time_text(cost.epoch_seconds)}), less where it ends early.",
+        flush=True,
     )
 
 

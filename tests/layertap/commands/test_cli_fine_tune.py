@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,8 @@ def test_what_is_cut_and_kept_is_told_beforehand(tuned: Path) -> None:
     text = (tuned / "output.txt").read_text()
     assert text.startswith("Training block3_conv1 and later: 2 layers, 0.221 million weights.\n")
     assert "The net is cut at block2_pool (8 x 8 x 64): 16.4 kB an image, 524.3 kB in the cache for 32 images." in text
+    # Each split and all images choose a number of epochs, and are trained again: 6 trainings of 2 epochs.
+    assert re.search(r"\nTraining takes about .+ at most \(12 epochs x .+\), less where it ends early\.\n", text)
     assert "split 2: accuracy" in text
     assert not (tuned / "run.training").exists()
 
@@ -238,6 +241,7 @@ def started(here: Path) -> Iterator[Callable[..., subprocess.Popen]]:
 
     def start(out: str) -> subprocess.Popen:
         command = [sys.executable, "-c", SLOW, "fine-tune", "data", "--from-head", "head", *LONG, "--out", out]
+        command.append("--quiet")  # no steps are timed before the training
         process = subprocess.Popen(
             command, cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
         )
