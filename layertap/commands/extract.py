@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import (
     print_json,
+    print_next,
     print_skipped,
     print_table,
     size_text,
@@ -49,6 +51,9 @@ def extract(args: argparse.Namespace) -> None:
     else:
         print_skipped(report.skipped, skipped_file)
         _print_report(report)
+        if dataset.labels is not None:
+            program, _, *words = shared.extract_command(args)
+            print_next(shlex.join([program, "train-head", *words, "--out", shared.free_name("run")]))
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -16,7 +17,7 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
 from layertap.commands.terminal import signals
-from layertap.commands.terminal.output import print_json, print_skipped, write_skipped
+from layertap.commands.terminal.output import print_json, print_next, print_skipped, write_skipped
 from layertap.commands.terminal.scores import print_remarks, print_scores
 from layertap.progress.shown import ShownProgress
 from layertap.runs import load_run
@@ -61,6 +62,9 @@ def fine_tune(args: argparse.Namespace) -> None:
     _print_trainings(tuned)
     _print_net(tuned, args.out)
     _print_model(tuned, args.out)
+    of_run = [args.out, *shared.using_options(args)]
+    export = ["layertap", "export", args.out, "--to", "keras", "--out", "model.keras"]
+    print_next(f"{shlex.join(['layertap', 'evaluate', *of_run])} DATA", shlex.join(export))
 
 
 def _settings(args: argparse.Namespace) -> Settings:

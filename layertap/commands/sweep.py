@@ -14,7 +14,10 @@ from layertap.commands.terminal.scores import print_remarks
 from layertap.flags import with_flags
 
 if TYPE_CHECKING:
-    from layertap.workflows.sweep import SweepResult, Winner
+    from collections.abc import Sequence
+
+    from layertap.workflows.readouts import Readout
+    from layertap.workflows.sweep import SweepResult
 
 SHOWN = 20  # the rows of the table that are printed
 # Arguments that are parameters of the workflow by the same name.
@@ -22,12 +25,16 @@ OPTIONS = (
     "join", "fit", "interpolation", "precision", "dtype", "views", "prefix_tokens", "augment", "cv", "valid",
     "per_class", "draws", "repeats", "splits", "groups", "together", "seed", "jobs", "cache", "on_error", "out",
 )  # fmt: skip
+# Options of splits that train-head has by the same names, with their defaults.
+SPLITS = {
+    "valid": None, "per_class": None, "draws": 20, "repeats": 1, "splits": None, "groups": None, "together": "exact",
+}  # fmt: skip
 
 
 def sweep(args: argparse.Namespace) -> None:
     from layertap.workflows.sweep import sweep  # slow to load, and the help does not need it
 
-    nets = list(dict.fromkeys(args.net or [shared.DEFAULT_NET]))
+    nets = _nets(args)
     decoding = shared.decoding(args)
     result = sweep(
         shared.dataset(args),
@@ -53,8 +60,11 @@ def sweep(args: argparse.Namespace) -> None:
         return
     print_skipped(result.skipped, None)
     _print(result)
-    if command := _train_command(args, result.winner):
-        print_next(shlex.join(command))
+    print_next(shlex.join(_train_command(args, result)))
+
+
+def _nets(args: argparse.Namespace) -> list[str]:
+    return list(dict.fromkeys(args.net or [shared.DEFAULT_NET]))
 
 
 def _preprocessing(args: argparse.Namespace, nets: list[str]) -> dict[str, str | None]:
@@ -67,26 +77,37 @@ def _preprocessing(args: argparse.Namespace, nets: list[str]) -> dict[str, str |
     return values
 
 
-def _train_command(args: argparse.Namespace, winner: Winner | None) -> list[str]:
-    """The command that trains the best head on the best features; none where these come from several nets."""
+def _train_command(args: argparse.Namespace, result: SweepResult) -> list[str]:
+    """The command that trains the best head on the best features, judged on the same splits."""
     from layertap.workflows.sweep import SEEDS  # slow to load, and the help does not need it
 
-    if winner is None or len({readout.net for readout in winner.readouts}) > 1:
-        return []
-    request, pair, net = winner.readouts[0].request, winner.pair, winner.readouts[0].net
-    layers = [readout.layer for readout in winner.readouts]
+    assert result.winner is not None
+    words = _features(args, result.winner.readouts) + ["--head", result.winner.pair.head]
+    for name, value in result.winner.pair.params:
+        if name not in SEEDS:
+            words += ["--param", f"{name}={value}"]
+    chosen = {"cv": result.protocol.get("cv"), **{name: getattr(args, name) for name in SPLITS}}
+    for name, value in chosen.items():
+        if value != SPLITS.get(name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--seed", str(args.seed)] if args.seed and "--seed" not in words else []
+    return [*words, "--out", shared.free_name("run")]
+
+
+def _features(args: argparse.Namespace, readouts: Sequence[Readout]) -> list[str]:
+    """The words of the command up to the features: those of one net by its name, those of others by their spaces."""
+    net, request = readouts[0].net, readouts[0].request
+    layers = [readout.layer for readout in readouts if readout.net == net]
     chosen = {"net": net, "layer": layers, "size": request.size if args.size else None, "space": None}
     chosen |= {"pool": request.pooling if args.pool else None}
     for name in ("weights", "preprocessing"):
-        chosen[name] = shared.values_of_nets(getattr(args, name), [net])[net]
+        chosen[name] = shared.values_of_nets(getattr(args, name), _nets(args))[net]
     program, _, data, *rest = shared.extract_command(argparse.Namespace(**{**vars(args), **chosen}))
-    words = [program, "train-head", data, *rest, *(["--join"] if len(layers) > 1 else []), "--head", pair.head]
-    for name, value in pair.params:
-        if name not in SEEDS:
-            words += ["--param", f"{name}={value}"]
-    words += ["--cv", str(args.cv)] if args.cv else []
-    words += ["--seed", str(args.seed)] if args.seed and "--seed" not in words else []
-    return [*words, "--out", "run"]
+    words = [program, "train-head", data, *rest, *(["--join"] if len(layers) > 1 else [])]
+    for readout in readouts:
+        if readout.net != net:
+            words += ["--beside", readout.space]
+    return words
 
 
 def _print(result: SweepResult) -> None:

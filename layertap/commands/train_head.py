@@ -48,6 +48,11 @@ def train_head(args: argparse.Namespace) -> None:
         return
     print_skipped(run.report.skipped, Path(args.out) / "skipped.csv")
     _print_run(run)
+    of_run = [args.out, *shared.using_options(args)]
+    print_next(
+        shlex.join(["layertap", "predict", *of_run]) + " IMAGE ...",
+        shlex.join(["layertap", "evaluate", *of_run]) + " DATA",
+    )
 
 
 def _print_run(run: Run) -> None:
@@ -69,9 +74,7 @@ def _print_run(run: Run) -> None:
     print(f"\nThe head in {run.folder} reads {report.features} and is fitted on {whole}.")
     if metrics["extraction_seconds"] is not None:
         print(f"Its features took {time_text(metrics['extraction_seconds'])} to extract.")
-    folder = shlex.quote(str(run.folder))
     print(f"\nPictures and all scores: {run.folder}/{REPORT_FILE}")
-    print_next(f"layertap predict {folder} IMAGE ...", f"layertap evaluate {folder} DATA")
 
 
 def _print_folds(metrics: dict[str, Any], task: str, several: bool) -> None:

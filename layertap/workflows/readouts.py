@@ -36,6 +36,11 @@ class Readout:
         return self.request.pooling, self.request.size
 
     @property
+    def space(self) -> str:
+        """The name of the space of the cache that holds the features."""
+        return next(spec.folder_name for spec in self.request.specs if spec.layer == self.layer)
+
+    @property
     def names(self) -> tuple[str, str]:
         """The names of the layer: without its net, and with it."""
         return self.layer, f"{self.request.net.name}:{self.layer}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -252,6 +253,27 @@ def extract_command(args: argparse.Namespace) -> list[str]:
     if as_cache(args.cache) != default_cache():
         words += ["--cache", args.cache]
     return [str(word) for word in words]
+
+
+def free_name(name: str) -> str:
+    """`name`, or with a number behind it where there is a file or a folder of that name already.
+
+    Examples
+    --------
+    >>> free_name("no such folder")
+    'no such folder'
+    """
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not Path(name).exists())
+
+
+def using_options(args: argparse.Namespace) -> list[str]:
+    """What a command that uses the run of this one needs to be given, too."""
+    from feature_cache.cache import as_cache, default_cache  # which load h5py
+
+    words = ["--cache", args.cache] if as_cache(args.cache) != default_cache() else []
+    head = getattr(args, "head", None) or ""
+    return words + (["--head-code", head] if ".py:" in head else [])
 
 
 def protocol_options(args: argparse.Namespace) -> ProtocolOptions:

@@ -199,6 +199,53 @@ def test_a_sweep_prints_the_command_of_its_winner_which_runs(data: Path, main: C
     assert run["summary"]["valid"]["accuracy"]["mean"] == pytest.approx(ranked["pairs"][0]["accuracy"])
 
 
+@pytest.fixture
+def two_nets(tmp_path: Path) -> Path:
+    """Images of four colours, and nets of which one sees their red and the other their blue."""
+    import keras  # slow to load, and other tests do not need it
+
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("black", "blue", "red", "purple")):
+        (tmp_path / "colours" / name).mkdir(parents=True)
+        for image in range(6):
+            pixels = rng.integers(0, 60, (8, 8, 3)) + np.array([number // 2 * 190, 0, number % 2 * 190])
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "colours" / name / f"{image}.png")
+    for name, channel in (("red", 0), ("blue", 2)):
+        convolution = keras.layers.Conv2D(1, 1, use_bias=False, name="conv")
+        net = keras.Sequential([keras.Input((8, 8, 3)), convolution, keras.layers.AveragePooling2D(4, name="pool")])
+        convolution.set_weights([np.eye(3)[:, [channel]].reshape(1, 1, 3, 1)])
+        net.save(tmp_path / f"{name}.keras")
+    return tmp_path
+
+
+def test_the_command_of_a_winner_of_several_nets_runs(two_nets: Path, main: Callable) -> None:
+    nets = ("--net", "red.keras", "--net", "blue.keras", "--layer", "red.keras:pool", "--layer", "blue.keras:pool")
+    options = (
+        "--preprocessing",
+        "blue.keras=unit",
+        "--preprocessing",
+        "red.keras=unit",
+        "--head",
+        "prototypes",
+        "--cv",
+        "2",
+    )
+    joined = "red.keras:pool+blue.keras:pool"
+    swept = main("sweep", "colours", *nets, "--join", joined, *options, "--repeats", "2", "--out", "run")
+    assert f"Best: {joined} with prototypes" in swept.stdout, swept.stderr
+    command = re.search("^Next: (.*)$", swept.stdout, re.MULTILINE)[1]
+    assert "--beside" in command
+    assert command.endswith("--cv 2 --repeats 2 --out run-2")  # a folder named run is there
+    trained = main(*shlex.split(command)[1:])
+    assert trained.status == 0, trained.stderr
+    metrics = json.loads(Path("run-2/metrics.json").read_text())
+    ranked = json.loads(Path("run/sweep.json").read_text())
+    assert metrics["summary"]["valid"]["accuracy"]["mean"] == ranked["pairs"][0]["accuracy"] == 1
+    assert len(metrics["folds"]) == 4
+    evaluate = re.search("^Next: .*, or (layertap evaluate .*) DATA$", trained.stdout, re.MULTILINE)[1]
+    assert "1.0000" in main(*shlex.split(evaluate)[1:], "colours").stdout
+
+
 def test_sweep_takes_the_options_of_features_and_some_of_them_for_each_net(data: Path, main: Callable) -> None:
     """What it judges are the spaces that `extract` fills by the same options."""
     extracted = ("--net", "glyphnet", "--fit", "crop", "--dtype", "float16", "--layer", "block1_pool", "--size", "16")
