@@ -46,7 +46,7 @@ class FeatureSpec:
     Attributes
     ----------
     net : str
-        Name of the net; ``file-`` and the start of its digest for a ``.keras`` file.
+        Name of the net; ``file-`` and the start of its digest for a file.
     weights : str
         ``imagenet``, ``random-SEED``, or ``sha256:`` and the digest of the weights file.
     layer : str

@@ -26,7 +26,7 @@ class BatchFeatures:
     Parameters
     ----------
     net : str
-        One of ``layertap nets``, or the path of a ``.keras`` file.
+        One of ``layertap nets``, or the path of a file (see `Net`).
     layer : str or sequence of str, optional
         By default the net's readout; the features of several layers are flattened and joined.
     pool : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}, optional

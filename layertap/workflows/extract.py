@@ -69,7 +69,8 @@ def extract(
     data : Dataset, str, path or sequence of paths
         The images: a data set, or anything that `layertap.load_dataset` takes.
     net : Net, str, path or Run
-        One of ``layertap nets``, the path of a ``.keras`` or ``.h5`` file, or a run of `layertap.fine_tune`.
+        One of ``layertap nets``, the path of a ``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or ``.xml`` file, or a run
+        of `layertap.fine_tune`.
     layers : str, int, or sequence of them
         Names or indices of layers; by default the net's readout.
     pool : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}, optional

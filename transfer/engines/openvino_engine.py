@@ -27,34 +27,40 @@ TOLERANCE = 1e-3
 
 
 class OpenVinoEngine:
-    """Runs a converted net (see `Engine`).
+    """Runs a net that was converted, or read from a file for OpenVINO (see `Engine`).
 
     One stream for each core: cores then work on different images, which costs less than sharing one.
 
     Parameters
     ----------
-    file : Path
-        From `convert`.
+    net : Path or openvino.Model
+        The file from `convert`, or the graph from `OpenVinoNet.cut`, which is changed. Results are called ``readout0``,
+        ``readout1`` …
     batch_size : int
+        Not used where the net computes a fixed number of images together.
     precision : {'float32', 'bfloat16', 'float16'}
         That convolutions and products are computed in.
     room : int, optional
         Bytes of memory at hand: batches are made smaller than `batch_size` where they would need more.
     """
 
-    def __init__(self, file: Path, batch_size: int, precision: str = "float32", room: int | None = None) -> None:
+    def __init__(self, net: Any, batch_size: int, precision: str = "float32", room: int | None = None) -> None:
         openvino = import_openvino()
         core, streams = openvino.Core(), len(cores())
-        net = core.read_model(file)
-        row = list(net.input(0).partial_shape)[1:]
-        net.reshape({0: [1, *row]})
+        net = core.read_model(net) if isinstance(net, Path) else net
+        images, *row = net.input(0).partial_shape
+        if images.is_dynamic:
+            net.reshape({0: [1, *row]})
         settings: dict[str, Any] = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams,
             "INFERENCE_PRECISION_HINT": HINTS[precision],  # some CPUs would compute in bfloat16 by themselves
         }
-        self.batch_size = within(batch_size, streams * COPIES * _working_bytes(net), room)
-        net.reshape({0: [self.batch_size, *row]})
+        if images.is_dynamic:
+            self.batch_size = within(batch_size, streams * COPIES * _working_bytes(net), room)
+            net.reshape({0: [self.batch_size, *row]})
+        else:
+            self.batch_size = images.get_length()
         compiled = core.compile_model(net, "CPU", settings)
         self.ahead = 2 * streams  # while one of a stream's requests runs, the next waits
         self._idle: SimpleQueue[Any] = SimpleQueue()

@@ -16,6 +16,7 @@ from feature_cache.version import own_version
 from transfer.engines.base import Engine, Pending, out_of_memory
 from transfer.engines.batch import Batch
 from transfer.engines.factory import EngineFactory
+from transfer.engines.openvino_files import OpenVinoFileFactory
 from transfer.engines.selection import accelerated, keras_backend
 from transfer.hardware import available_memory
 from transfer.request import FeatureRequest, SharedNet
@@ -66,7 +67,11 @@ class BatchRunner:
         start: tuple[str, ...] = (),
         net: SharedNet | None = None,
     ) -> None:
-        self._maker = EngineFactory(request, engine, start, net)
+        self._maker: EngineFactory | OpenVinoFileFactory
+        if request.net.is_openvino_file:
+            self._maker = OpenVinoFileFactory(request, engine, net)
+        else:
+            self._maker = EngineFactory(request, engine, start, net)
         self._request = request
         self._room = available_memory() if batch_size is None else None
         self.batch_size = max(1, min(batch_size or default_batch_size(self.name, request.specs[0].size), most))

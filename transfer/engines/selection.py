@@ -43,6 +43,27 @@ def choose(engine: str, precision: str = "float32") -> str:
     return "openvino" if _has(precision) else "keras"
 
 
+def require_openvino(engine: str, precision: str, name: str) -> None:
+    """Raise where the net of a file for OpenVINO, called `name`, cannot be computed as is asked for.
+
+    Raises
+    ------
+    InvalidChoice
+        When `engine` is another one, or the processor does not compute in `precision`.
+    MissingDependency
+        When OpenVINO is not installed.
+    """
+    if engine not in ("auto", "openvino"):
+        raise InvalidChoice(f"`engine={engine!r}` does not compute {name}, a file for OpenVINO; leave it out.")
+    if find_spec("openvino") is None:
+        raise MissingDependency(f"{name} is computed by OpenVINO, which is not installed: pip install openvino")
+    if not _has(precision):
+        raise InvalidChoice(
+            f"OpenVINO does not compute in {precision} on this processor, and nothing else computes {name}; use "
+            "`precision='float32'`."
+        )
+
+
 def _has(precision: str) -> bool:
     """Whether OpenVINO computes so on this processor; it is asked only for less than float32."""
     if precision == "float32":

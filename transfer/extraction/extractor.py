@@ -47,7 +47,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     net : str
-        One of ``layertap nets``, or the path of a ``.keras`` file.
+        One of ``layertap nets``, or the path of a file (see `Net`).
     layer : str, int, or sequence of them, optional
         Names or indices of layers, whose flattened features are put side by side; by default the net's readout.
     pool : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}, optional
