@@ -28,6 +28,7 @@ from transfer.request import FeatureRequest, request_for
 if TYPE_CHECKING:
     import keras
 
+PURPOSE = "can be exported with its head"  # what layers of Keras are needed for
 IMAGES = 32  # most images that two models are compared on
 # The largest difference between probabilities: engines differ by less, and no decision depends on so little.
 TOLERANCE = 1e-4
@@ -126,9 +127,11 @@ def build_model(run: Run) -> tuple[list[FeatureRequest], keras.Model]:
         When the head does not fit the net.
     """
     requests = _requests(run)
+    for request in requests:
+        request.net.require_keras(PURPOSE)
     layers = head_export.as_layers(run.head)  # before the net is built, which takes time
     whole = replace(requests[0], layers=tuple(layer for request in requests for layer in request.layers))
-    backbone = whole.build_keras("can be exported with its head")
+    backbone = whole.build_keras(PURPOSE)
     with importing_keras():
         from transfer.export.model import fuse, pixels_to_features  # heavy: it imports Keras
 

@@ -89,6 +89,18 @@ def onnx_model(
     return onnx.helper.make_model(graph, opset_imports=domains, ir_version=9)
 
 
+def in_another_file(location: str) -> Any:
+    """The small net, with the kernel of its convolution in another file."""
+    model = small_onnx()
+    [kernel] = [tensor for tensor in model.graph.initializer if tensor.name == "conv_kernel"]
+    kernel.ClearField("raw_data")
+    kernel.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", str(8 * 3 * 9 * 4))):
+        entry = kernel.external_data.add()
+        entry.key, entry.value = key, value
+    return model
+
+
 def save_onnx(model: Any, file: Path) -> Path:
     """Write a model."""
     onnx.save(model, file)

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from feature_cache.errors import BadData, LayertapError, UnsafeFile
-from tests.transfer.onnx_nets import onnx, onnx_model, save_onnx, small_onnx
+from tests.transfer.onnx_nets import in_another_file, onnx, onnx_model, save_onnx, small_onnx
 from transfer.nets.catalogue import Net
 from transfer.nets.openvino_files.net import OpenVinoNet
 from transfer.nets.openvino_files.reading import read
-
-
-def in_another_file(location: str) -> Any:
-    """The small net, with the kernel of its convolution in another file."""
-    model = small_onnx()
-    [kernel] = [tensor for tensor in model.graph.initializer if tensor.name == "conv_kernel"]
-    kernel.ClearField("raw_data")
-    kernel.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", "0"), ("length", str(8 * 3 * 9 * 4))):
-        entry = kernel.external_data.add()
-        entry.key, entry.value = key, value
-    return model
 
 
 @pytest.fixture
