@@ -119,9 +119,10 @@ class BatchRunner:
         if self._sample is None:
             return 0.0
         engine, done, pending = self._engine(self._sample), 0, deque[Pending]()
+        sample = self._sample[: engine.batch_size]  # the first batch came before the engine
         start = time.perf_counter()
         while time.perf_counter() - start < seconds:
-            pending.append(engine.start(self._sample))
+            pending.append(engine.start(sample))
             if len(pending) > engine.ahead:
                 done += len(pending.popleft()()[0])
         return (done + sum(len(wait()[0]) for wait in pending)) / (time.perf_counter() - start)

@@ -14,7 +14,9 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from tests.transfer.onnx_nets import NAMES, SIDE, computed, onnx, save_onnx, small_onnx
 from transfer.data import datasets
+from transfer.engines.batch import Batch
 from transfer.engines.openvino_files import OpenVinoFileFactory
+from transfer.engines.runner import BatchRunner
 from transfer.extraction.extract import extract
 from transfer.extraction.lookup import stored_features
 from transfer.nets.catalogue import Net
@@ -135,6 +137,18 @@ def test_rows_do_not_depend_on_the_batch_or_on_a_number_that_the_file_fixes(tmp_
     for number, (model, batch_size) in enumerate([(small_onnx(), 1), (small_onnx(), 8), (fixed, 8), (fixed, 1)]):
         request = request_of(model, tmp_path / f"{number}.onnx", "logits", pooling="none")
         assert_near(features(request, pixels, batch_size)["logits"], exact["logits"])
+
+
+def test_a_net_for_one_image_is_given_larger_batches_one_by_one(tmp_path: Path, pixels: np.ndarray) -> None:
+    model = small_onnx(batch=1)
+    [shape] = [tensor for tensor in model.graph.initializer if tensor.name == "per_position"]
+    shape.CopyFrom(onnx.numpy_helper.from_array(np.array([1, 8, -1]), "per_position"))
+    runner = BatchRunner(request_of(model, tmp_path / "net.onnx", "logits"), 3)
+    batch = Batch(np.zeros((3, 16), np.uint8), np.zeros(3, np.uint32), pixels)
+    [(_, [rows])] = runner.run([batch])
+    assert_near(rows, expected(small_onnx(), pixels)["logits"])
+    assert runner.batch_size == 1
+    assert runner.peak(0.01) > 0
 
 
 def test_whole_numbers_and_half_precision(tmp_path: Path, pixels: np.ndarray) -> None:

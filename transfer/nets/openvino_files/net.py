@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Images in the shapes that are inferred: a prime number, which is the length of no other axis.
 TRIAL = 1009
+PROBABILITIES = ("Softmax", "LogSoftmax", "Sigmoid")  # operations that end a net
 FOR_COLOUR = ("torch", "caffe")
 
 
@@ -69,9 +70,13 @@ class OpenVinoNet:
     def readout(self) -> str:
         """The layer to read by default: the last that has several positions with channels, and weights before it.
 
-        Where there is none, it is the last layer but one.
+        Where that holds probabilities, as of nets that read text or find objects, it is the last map before them. Where
+        there is none, it is the last layer but one.
         """
         maps = list(weighted_maps(self.taps))
+        if maps and self.taps[maps[-1]].kind in PROBABILITIES:
+            before = [name for name in maps if len(self.taps[name].shape) == 4]
+            maps = [name for name in before if self.taps[name].kind not in PROBABILITIES] or maps
         if not self.taps:
             raise BadData(f"the net {self._file} has no tensor that can be read as features of an image.")
         return maps[-1] if maps else list(self.taps)[-2:][0]

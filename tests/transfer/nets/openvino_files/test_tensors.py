@@ -50,6 +50,13 @@ def test_shapes_have_the_channels_last_wherever_they_are_in_the_graph(open_net: 
     assert net.readout == "biased"  # the last of several positions, with channels
 
 
+def test_probabilities_are_not_read_by_default(open_net: OpenNet) -> None:
+    model = small_onnx()
+    model.graph.node.append(node("Softmax", ["biased"], ["probabilities"]))
+    model.graph.output[0].name = "probabilities"
+    assert open_net(model).readout == "depthwise"
+
+
 def test_costs_are_what_arithmetic_says(open_net: OpenNet) -> None:
     net = open_net(small_onnx())
     rows: dict[str, LayerInfo] = {row.name: row for row in table(net)}
