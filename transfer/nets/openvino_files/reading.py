@@ -80,8 +80,17 @@ def reason_of(error: Exception) -> str:
 @lru_cache(maxsize=2)  # graphs of large nets share the memory of their files, and little else
 def _read(file: Path, state: Any) -> Any:
     if kind_of_net(file) == "TensorFlow Lite":
-        return _or_refuse(file, lambda: _convert_tflite(file, None))
-    return _or_refuse(file, lambda: import_openvino().Core().read_model(file))
+        return _or_refuse(file, lambda: _with_texts(_convert_tflite(file, None)))
+    return _or_refuse(file, lambda: _with_texts(import_openvino().Core().read_model(file)))
+
+
+def _with_texts(net: Any) -> Any:
+    """The same net, once all its names are known to be texts; UnicodeError where some are not."""
+    for operation in net.get_ops():
+        operation.get_friendly_name()
+        for output in operation.outputs():
+            output.get_names()
+    return net
 
 
 def _convert_tflite(file: Path, names: Sequence[str] | None) -> Any:

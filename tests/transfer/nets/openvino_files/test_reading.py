@@ -142,3 +142,12 @@ def test_a_net_that_is_no_file_is_not_taken(tmp_path: Path, write: Callable[[Pat
     write(tmp_path / "net.onnx")
     with pytest.raises(LayertapError, match="there is no net file"):
         Net(str(tmp_path / "net.onnx"))
+
+
+def test_names_that_are_no_texts_are_refused(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    file = tmp_path / "net.xml"
+    openvino.save_model(read(save_onnx(small_onnx(), tmp_path / "net.onnx")), str(file))
+    file.write_bytes(file.read_bytes().replace(b"depthwise", b"depth\xffise"))
+    with pytest.raises(BadData, match="OpenVINO cannot read .*utf-8"):
+        read(file)
