@@ -44,6 +44,7 @@ KERAS_MODULES = {
     "transfer/nets/glyphnet/train.py",
     "transfer/nets/loading.py",
     "transfer/nets/preprocessing.py",
+    "transfer/nets/tracing.py",
     "transfer/nets/files/saved_weights.py",
     "transfer/nets/random_weights.py",
     "transfer/export/model.py",

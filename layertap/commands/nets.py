@@ -12,6 +12,7 @@ from layertap.commands.terminal.scores import print_remarks
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.costs import classifier_table, table
 from transfer.nets.expected_pixels.expected import sentences
+from transfer.nets.openvino_files.net import OpenVinoNet
 from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def layers(args: argparse.Namespace) -> None:
     net = tuned_net(args.net) or Net(args.net)
     print_remarks(*sentences([net.expected_pixels]))
     backbone = FeatureRequest(net.without_weights(), size=args.size).build()
+    if not isinstance(backbone, OpenVinoNet):
+        backbone.look_inside()
     infos = table(backbone)
     above = classifier_table(backbone)
     if args.json:
@@ -52,6 +55,14 @@ def layers(args: argparse.Namespace) -> None:
 
 def _rows(infos: list[LayerInfo]) -> list[tuple[Any, ...]]:
     return [
-        (i.index, i.name, i.kind, shape_text(i.shape), f"{i.parameters:,}", f"{i.gflops:.4f}", f"{i.kilobytes:,.1f}")
+        (
+            "" if i.index is None else i.index,
+            i.name,
+            i.kind,
+            shape_text(i.shape),
+            f"{i.parameters:,}",
+            f"{i.gflops:.4f}",
+            f"{i.kilobytes:,.1f}",
+        )
         for i in infos
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from feature_cache.errors import InvalidChoice
 from transfer.nets.backbone import Backbone
 from transfer.nets.loading import customary_settings
 from transfer.nets.pooling import CLASS_POOLINGS, pooled, split_rule
@@ -28,6 +29,11 @@ def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], 
     preprocessing : str
         What the net expects pixels to become (see `FeatureSpec`).
 
+    Raises
+    ------
+    InvalidChoice
+        When a layer is inside another that cannot be taken apart.
+
     Returns
     -------
     keras.Model
@@ -44,7 +50,14 @@ def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], 
     x = pixels
     for layer in normalising_layers(preprocessing, backbone.channels):
         x = layer(x)
-    net = keras.Model(backbone.input, [backbone.taps[layer] for layer, _ in readouts], name="net")
+    for layer, _ in readouts:
+        if owner := backbone.closed_in(layer):
+            raise InvalidChoice(
+                f"a net up to {layer} cannot be exported: it is inside {owner}, whose code cannot be taken apart. Use "
+                f"{owner}, or a later layer."
+            )
+    backbone.rename_inner()
+    net = backbone.graph(backbone.input, [backbone.taps[layer] for layer, _ in readouts], name="net")
     outputs = keras.tree.flatten(net(x, training=False))
     rows = [
         _pooled(output, rule, backbone.size, layer) for output, (layer, rule) in zip(outputs, readouts, strict=True)

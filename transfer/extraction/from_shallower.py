@@ -88,6 +88,8 @@ def divide(request: FeatureRequest, cache: FeatureCache, missing: Missing, net: 
 
 def _best_start(request: FeatureRequest, stored: dict[str, Space], backbone: Backbone) -> tuple[str, ...]:
     """The stored layers that it takes least time to compute from; empty where pixels take less."""
+    if any("/" in layer and layer not in backbone.taps for layer in stored):
+        backbone.look_inside()
     readouts = [backbone.find(spec.layer) for spec in request.specs]
     rate = hardware.FLOPS_PER_SECOND[accelerated(keras_backend())]
     best, least = set[str](), DECODE_SECONDS

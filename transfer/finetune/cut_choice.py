@@ -85,11 +85,16 @@ def find_cut(backbone: Backbone, readout: str, unfreeze_from: str, *, keep: bool
     >>> cut.layers, cut.trained
     (('block3_pool',), ('block4_conv1', 'block4_conv2'))
     """
+    if unfreeze_from not in ("all", "auto"):
+        backbone.find(unfreeze_from)  # it may be a layer inside a layer
     for tensor in backbone.taps.values():  # the file of a net may say otherwise
         if hasattr(operation := operation_of(tensor), "trainable"):
             operation.trainable = True
     graph = _Graph(backbone, readout)
     weighted = [name for name in graph.names if graph.weights(name)]
+    if unfreeze_from == "auto" and not _small(backbone, graph, weighted, readout) and not backbone.is_open:
+        backbone.look_inside()  # a transformer, say, whose blocks are layers inside a layer
+        return find_cut(backbone, readout, unfreeze_from, keep=keep)
     first = _first(backbone, graph, weighted, readout, unfreeze_from)
     later = set(graph.names[graph.names.index(first) :])
     operations = {id(graph.operation(name)): name for name in reversed(weighted) if name in later}
@@ -126,16 +131,27 @@ def _first(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str,
     if unfreeze_from == "all":
         return weighted[0]
     if unfreeze_from == "auto":
-        whole = flops(backbone.taps[readout])
-        small = [name for name in weighted if whole - flops(*graph.inputs(name)) <= AUTO_SHARE * whole]
+        small = _small(backbone, graph, weighted, readout)
         # A layer with a kernel, from which on the net depends on one earlier tensor, or few: the start of a block.
         kernels = [name for name in small if any(variable.ndim > 1 for variable in graph.weights(name))]
         crossing = {name: len(graph.crossing(tuple(small[small.index(name) :])) or graph.names) for name in kernels}
         return min(kernels, key=crossing.__getitem__, default=weighted[-1])
     first = backbone.find(unfreeze_from)
+    if first != readout and (owner := backbone.closed_in(first)):
+        raise InvalidChoice(
+            f"the layer {first} is inside {owner}, whose code cannot be taken apart: a training begins before or after "
+            f"it. Unfreeze from {owner}, or from another layer."
+        )
     if first not in graph.names:
         raise InvalidChoice(f"the layer {first} is not before {readout}, which is what the classifier reads.")
-    return first
+    # A layer is trained with those inside it, which come before it.
+    return next(name for name in graph.names if name == first or name.startswith(f"{first}/"))
+
+
+def _small(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str) -> list[str]:
+    """The layers from which on a net takes at most `AUTO_SHARE` of its operations."""
+    whole = flops(backbone.taps[readout])
+    return [name for name in weighted if whole - flops(*graph.inputs(name)) <= AUTO_SHARE * whole]
 
 
 class _Graph:
@@ -144,8 +160,12 @@ class _Graph:
     def __init__(self, backbone: Backbone, readout: str) -> None:
         self._backbone = backbone
         self._readout = readout
-        before = _ancestors(backbone.taps[readout])
-        self.names = [name for name, tensor in backbone.taps.items() if id(tensor) in before]
+        self._before = _ancestors(backbone.taps[readout])
+        self.names = [
+            name
+            for name, tensor in backbone.taps.items()
+            if id(tensor) in self._before and (name == readout or not backbone.closed_in(name))
+        ]
 
     def operation(self, name: str) -> Any:
         """The operation that computes the output of a layer."""
@@ -167,10 +187,8 @@ class _Graph:
         known = {id(self._backbone.taps[name]): name for name in self.names}
         crossing: dict[str, None] = {}
         after = self._after(trained)
-        for name in self.names:
-            if id(self._backbone.taps[name]) not in after:
-                continue
-            for tensor in self.inputs(name):
+        for number in after:
+            for tensor in _inputs(self._before[number]):
                 if tensor is self._backbone.input:
                     return ()
                 if id(tensor) in after:
@@ -192,13 +210,13 @@ class _Graph:
                     break
         return singles
 
-    def _after(self, trained: tuple[str, ...]) -> set[int]:
-        """The ids of the outputs that depend on a trained layer."""
+    def _after(self, trained: tuple[str, ...]) -> dict[int, None]:
+        """The ids of the outputs that depend on a trained layer, in the order of computation."""
         operations = {id(self.operation(name)) for name in trained}
-        after: set[int] = set()
-        for name in self.names:  # in the order of computation
-            if id(self.operation(name)) in operations or any(id(tensor) in after for tensor in self.inputs(name)):
-                after.add(id(self._backbone.taps[name]))
+        after: dict[int, None] = {}
+        for number, tensor in self._before.items():
+            if id(operation_of(tensor)) in operations or any(id(source) in after for source in _inputs(tensor)):
+                after[number] = None
         return after
 
 
@@ -206,13 +224,17 @@ def _inputs(tensor: Any) -> list[Any]:
     return inputs_of(tensor)
 
 
-def _ancestors(tensor: Any) -> set[int]:
-    """The ids of the tensor and of all tensors that it depends on."""
-    reached: set[int] = set()
-    waiting = [tensor]
+def _ancestors(tensor: Any) -> dict[int, Any]:
+    """The tensor and all tensors that it depends on, by id, in the order of computation."""
+    reached: dict[int, Any] = {}
+    entered: set[int] = set()
+    waiting = [(tensor, False)]
     while waiting:
-        one = waiting.pop()
-        if id(one) not in reached:
-            reached.add(id(one))
-            waiting += _inputs(one)
+        one, done = waiting.pop()
+        if done:
+            reached[id(one)] = one
+        elif id(one) not in entered:
+            entered.add(id(one))
+            waiting.append((one, True))
+            waiting += [(source, False) for source in reversed(_inputs(one))]
     return reached

@@ -244,6 +244,8 @@ def _freeze_all_but(layers: list[Any], backbone: Backbone) -> None:
     """Make these layers of a net trainable, and no others."""
     for name in backbone.taps:
         operation = _operation(backbone, name)
+        if backbone.closed_in(name):
+            continue  # it is trained, or not, with the layer that it is inside
         if isinstance(operation, keras.layers.Layer):
             operation.trainable = any(operation is layer for layer in layers)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transfer.nets.catalogue import NET_FILE, WEIGHTS_FILE, Net
-from transfer.nets.keras_graph import all_layers
+from transfer.nets.keras_graph import all_layers, own_variables
 
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
@@ -31,8 +31,12 @@ def save_net(backbone: Backbone, folder: Path) -> Net:
     net = backbone.net
     plain = build(net, backbone.size, top=backbone.top)
     for layer, tuned in zip(all_layers(plain), all_layers(backbone.model), strict=True):
-        if not list(all_layers(layer, itself=False)) and layer.weights:
-            layer.set_weights(_merged(tuned))
+        if not list(all_layers(layer, itself=False)):
+            if layer.weights:
+                layer.set_weights(_merged(tuned))
+        else:  # a class token, say, of a layer that holds layers
+            for variable, value in zip(own_variables(layer), own_variables(tuned), strict=True):
+                variable.assign(value)
     if net.is_file:
         plain.save(folder / NET_FILE)
         return replace(net, name=str(folder / NET_FILE))

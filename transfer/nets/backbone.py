@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from feature_cache.errors import BadData, InvalidChoice, first_line, unknown
 from transfer.nets.catalogue import Net, sides_text
-from transfer.nets.keras_graph import all_layers, has_graph, inputs_of, operation_of, run_graph
+from transfer.nets.keras_graph import all_layers, inputs_of, operation_of, renamed
 from transfer.nets.loading import build, customary_settings
 from transfer.nets.pooling import count_prefix, expected_prefix, pooled
 from transfer.nets.preprocessing import Normalise
+from transfer.nets.tracing import Tracer, closed_in, has_row_for_each, looks_inside, shapes_inside
 
 
 class Backbone:
@@ -39,7 +40,13 @@ class Backbone:
         Preprocessed pixels in.
     taps : dict of str to KerasTensor
         The output of every layer, in the order of computation; ``outer/inner`` for a layer inside a
-        nested model.
+        nested model. Those inside layers that are no models are there after `look_inside`.
+    layers : dict of str to Layer or Operation
+        What each of them is the output of.
+    is_open : bool
+        Whether the layers inside layers are among them.
+    outer : list of str
+        The layers that are in the graph of the net and of models in it. An index is a place in this list.
 
     Raises
     ------
@@ -69,31 +76,60 @@ class Backbone:
             )
         self.channels = int(self.model.inputs[0].shape[-1] or 3)
         self.input = keras.Input((*self.size, self.channels), name="preprocessed")
-        self.taps: dict[str, Any] = {}
         self._expected_prefix: int | None = None
+        self.is_open = False
+        self._without_rows: set[str] = set()
         try:
-            _trace(self.model, self.input, "", self.taps)
+            tracer = self._trace()
         except ValueError as error:  # dense layers after a Flatten, say, take one size only
             raise InvalidChoice(
                 f"{net.name} does not take images of {self.size[0]} x {self.size[1]} pixels; leave out `size`, "
                 f"or choose another ({first_line(error)})."
             ) from error
 
+        self.taps, self.layers = tracer.taps, tracer.layers
+        self.outer = list(self.taps)
+        self._shapes = {}
+        if any(looks_inside(layer) for layer in self.layers.values()):
+            self._shapes = shapes_inside(self.model, (*self.size, self.channels))
+
+    def _trace(self, given: dict[str, Any] | None = None) -> Tracer:
+        """The outputs of all layers, of which those of `given` are replaced."""
+        tracer = Tracer(given, inside=self.is_open)
+        tracer.run(self.model, self.input)
+        self._inner = {id(layer): (layer, name) for name, layer in reversed(tracer.inner.items())}
+        return tracer
+
+    @customary_settings()
+    def look_inside(self) -> None:
+        """Reach the layers inside layers, too, such as the blocks of a transformer and their parts."""
+        if self.is_open:
+            return
+        self.is_open = True
+        tracer, shapes = self._trace(), self._shapes
+        inner = set(tracer.taps) - set(self.outer)
+        self._without_rows = {name for name in inner if name in shapes and not has_row_for_each(shapes[name])}
+        self.taps = {name: tensor for name, tensor in tracer.taps.items() if name not in self._without_rows}
+        self.layers = tracer.layers
+
     @property
     def readout(self) -> str:
         """The customary layer to read: the last before the classifier.
 
-        Of a file it is the last map that weights have a part in, or, where maps hold no more than the pixels, the last
-        layer but one.
+        Of a file it is the last map, or row of tokens of a net with attention, that weights have a part in, or, where
+        maps hold no more than the pixels, the last layer but one.
         """
         if self.net.info is not None:
             return self.net.info.readout
         maps, weighted = [], False
-        for name, tensor in self.taps.items():
+        attends = any("Attention" in type(layer).__name__ for layer in all_layers(self.model))
+        for name in self.outer:
+            tensor = self.taps[name]
             weighted = weighted or bool(getattr(operation_of(tensor), "weights", ()))
-            if len(tensor.shape) == 4 and (weighted or not self.model.weights):
+            is_map = len(tensor.shape) == 4 or (attends and self.prefix_tokens(name) is not None)
+            if is_map and (weighted or not self.model.weights):
                 maps.append(name)
-        return maps[-1] if maps else list(self.taps)[-2:][0]
+        return maps[-1] if maps else self.outer[-2:][0]
 
     def prefix_tokens(self, layer: str) -> int | None:
         """How many tokens of a layer's output stand before those of the patches; None where it is no row of tokens."""
@@ -113,15 +149,23 @@ class Backbone:
         InvalidChoice
             When there is no such layer, with the nearest names.
         """
-        names = list(self.taps)
         if layer in self.taps:
             return layer
         try:
-            return names[int(layer)]
+            return self.outer[int(layer)]
         except ValueError:
             pass
         except IndexError:
-            raise InvalidChoice(f"{self.net.name} has {len(names)} layers; received index {layer}.") from None
+            raise InvalidChoice(f"{self.net.name} has {len(self.outer)} layers; received index {layer}.") from None
+        self.look_inside()
+        if layer in self.taps:
+            return layer
+        if layer in self._without_rows:
+            raise InvalidChoice(
+                f"the output of {layer} has no row for each image: its first axis is another one (windows of an image, "
+                "say). Choose another layer."
+            )
+        names = list(self.taps)
         raise unknown(
             f"{self.net.name} has no layer", layer, names, f"List them with: layertap layers {self.net.name}."
         )
@@ -214,7 +258,7 @@ class Backbone:
         after = [self.taps[layer] for layer, _ in readouts if id(self.taps[layer]) not in given]
         if any(self._is_used_again(tensor) for tensor in start):
             start, after = self._from_inputs(start, after)
-        tensors = iter(keras.tree.flatten(keras.Model(start, after)(inputs, training=False)) if after else ())
+        tensors = iter(keras.tree.flatten(self.graph(start, after)(inputs, training=False)) if after else ())
         outputs = [given.get(id(self.taps[layer])) for layer, _ in readouts]
         return [
             pooled(next(tensors) if output is None else output, rule, self.size, layer)
@@ -234,10 +278,27 @@ class Backbone:
         inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in start]
         stand_in = {id(tensor): given for tensor, given in zip(start, inputs, strict=True)}
         names = {id(tensor): name for name, tensor in self.taps.items()}
-        taps: dict[str, Any] = {}
         given = {name: stand_in[id(tensor)] for name, tensor in self.taps.items() if id(tensor) in stand_in}
-        _trace(self.model, self.input, "", taps, given)
+        taps = self._trace(given).taps
         return inputs, [taps[names[id(tensor)]] for tensor in after]
+
+    def closed_in(self, layer: str) -> str | None:
+        """The layer that a layer is inside, where its code cannot be taken apart; None elsewhere."""
+        outer = closed_in(self.taps[layer])
+        return None if outer is None else next(name for name, one in self.layers.items() if one is outer)
+
+    def graph(self, start: Any, after: Any, **options: Any) -> keras.Model:
+        """The model from some tensors of the net to others, in which no two layers have one name."""
+        with renamed(self._unique_names()):
+            return keras.Model(start, after, **options)
+
+    def rename_inner(self) -> None:
+        """Name layers inside layers by their path from now on, so that models of them can be saved."""
+        for layer, name in self._unique_names():
+            layer.name = name
+
+    def _unique_names(self) -> list[tuple[Any, str]]:
+        return [(layer, name.replace("/", "_")) for layer, name in self._inner.values()]
 
 
 def backbone_for(
@@ -266,32 +327,6 @@ def backbone_for(
     for layer in layers:
         backbone.find(layer)
     return backbone
-
-
-def _trace(model: Any, inputs: Any, prefix: str, taps: dict[str, Any], given: Mapping[str, Any] | None = None) -> Any:
-    """Run the graph of `model` symbolically on `inputs`, nested models inlined, and note every output.
-
-    A layer that is used several times is ``name``, ``name:2`` and so on. Those of `given` take the place of outputs.
-    """
-    replaced = given or {}
-
-    def step(operation: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if has_graph(operation) and len(args) == 1 and not isinstance(args[0], (list, tuple, dict)):
-                output = _trace(operation, args[0], f"{prefix}{operation.name}/", taps, given)
-            else:
-                output = operation(*args, **kwargs)
-            if not isinstance(output, (list, tuple, dict)):
-                name, uses = f"{prefix}{operation.name}", 1
-                while name in taps:
-                    uses += 1
-                    name = f"{prefix}{operation.name}:{uses}"
-                output = taps[name] = replaced.get(name, output)
-            return output
-
-        return call
-
-    return run_graph(model, inputs, step)
 
 
 def _is_index(layer: str) -> bool:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transfer.nets.keras_graph import has_graph, node_of, nodes_of, operation_of, operations_of
+from transfer.nets.keras_graph import (
+    calls_inside,
+    has_graph,
+    node_of,
+    nodes_of,
+    operation_of,
+    operations_of,
+    output_number,
+)
 from transfer.nets.openvino_files import tensors as openvino_tensors
 from transfer.nets.openvino_files.net import OpenVinoNet
 
@@ -22,14 +31,15 @@ class LayerInfo:
 
     Attributes
     ----------
-    index : int
+    index : int or None
+        Its place among the layers of the net's graph; None for a layer inside a layer.
     name : str
     kind : str
         Its class; of a file for OpenVINO, the operation.
     shape : tuple of int or None
         Of its output for one image.
     parameters : int
-        Its own.
+        Its own, with those of the layers inside it.
     gflops : float
         Billions of floating-point operations from the pixels to its output, for one image: two for
         each multiply-add of convolutions, dense layers and attention. Additions, activations,
@@ -38,7 +48,7 @@ class LayerInfo:
         Of its output for one image, unpooled, at float32.
     """
 
-    index: int
+    index: int | None
     name: str
     kind: str
     shape: tuple[int | None, ...]
@@ -51,16 +61,16 @@ def table(backbone: Backbone | OpenVinoNet) -> list[LayerInfo]:
     """Every layer of `backbone`, in the order of computation."""
     if isinstance(backbone, OpenVinoNet):
         return _table_of_tensors(backbone)
-    ancestry = _Ancestry()
+    ancestry, indices = _Ancestry(), {name: index for index, name in enumerate(backbone.outer)}
     rows = []
-    for index, (name, tensor) in enumerate(backbone.taps.items()):
-        operation = operation_of(tensor)
-        inlined = operation.name != name.rsplit("/", 1)[-1].split(":")[0]  # a nested model, listed before by its parts
+    for name, tensor in backbone.taps.items():
+        operation = backbone.layers[name]
+        inlined = has_graph(operation)  # a nested model, listed before by its parts
         shape = tuple(tensor.shape[1:])
         size = math.prod(side or 0 for side in shape)
         rows.append(
             LayerInfo(
-                index=index,
+                index=indices.get(name),
                 name=name,
                 kind="nested model" if inlined else type(operation).__name__,
                 shape=shape,
@@ -117,8 +127,9 @@ def working_bytes(model: Any) -> int:
         for operation in operations_of(open_.pop()):
             if has_graph(operation):
                 open_.append(operation)
-            for node in nodes_of(operation):
-                tensors = [*node.input_tensors, *node.outputs]
+            layer = operation.layer if hasattr(operation, "called") else operation
+            for call in calls_inside.get(layer) or nodes_of(operation):
+                tensors = [*call.input_tensors, *call.outputs]
                 most = max(most, sum(4 * math.prod(side or 1 for side in tensor.shape[1:]) for tensor in tensors))
     return most
 
@@ -129,20 +140,37 @@ class _Ancestry:
     def __init__(self) -> None:
         self._cost: list[int] = []
         self._before: dict[int, int] = {}  # node -> bit set of the nodes it depends on, itself included
+        self._steps: dict[int, list[int]] = {}  # node -> the same after each of its calls of inner layers
 
     def flops(self, *tensors: Any) -> int:
         reached = functools.reduce(operator.or_, map(self._reach, tensors))
         return sum(cost for number, cost in enumerate(self._cost) if cost and reached >> number & 1)
 
     def _reach(self, tensor: Any) -> int:
-        node = node_of(tensor)
+        node, operation = node_of(tensor), operation_of(tensor)
+        recorded = getattr(operation, "called", None)  # of a layer that gives the outputs of layers inside another
+        calls = calls_inside.get(operation if recorded is None else operation.layer)
         if id(node) not in self._before:
             reached = 0
             for source in node.input_tensors:
                 reached |= self._reach(source)
-            self._before[id(node)] = reached | 1 << len(self._cost)
-            self._cost.append(_flops(operation_of(tensor), node))
-        return self._before[id(node)]
+            self._before[id(node)] = reached
+            for cost in [_flops(operation, node)] if not calls else _increments(calls):
+                self._before[id(node)] |= 1 << len(self._cost)
+                self._cost.append(cost)
+                self._steps.setdefault(id(node), []).append(self._before[id(node)])
+        steps = self._steps[id(node)]
+        return steps[-1 if recorded is None else min(output_number(tensor), len(steps) - 1)]
+
+
+def _increments(calls: Sequence[Any]) -> list[int]:
+    """What each call of a layer inside a layer adds to the operations of those before it."""
+    totals: list[int] = []
+    for call in calls:
+        before = totals[call.first - 1] if call.first else 0
+        own = _flops(call.layer, call) * call.rows
+        totals.append(before + own if own else (totals[-1] if totals else 0))
+    return [after - before for after, before in zip(totals, [0, *totals], strict=False)]
 
 
 def _flops(operation: Any, node: Any) -> int:
@@ -153,6 +181,11 @@ def _flops(operation: Any, node: Any) -> int:
         if (kernel := getattr(operation, name, None)) is not None
     ]
     kind = type(operation).__name__
+    if kind in ("EinsumDense", "Einsum", "Matmul"):
+        return _product_flops(operation, node)
+    if kind == "DotProductAttention":
+        query, key = (tensor.shape for tensor in node.input_tensors[:2])  # (n, tokens, heads, d)
+        return 4 * math.prod(side or 1 for side in query[1:]) * (key[1] or 0)
     if kind == "MultiHeadAttention":
         length, width = node.input_tensors[0].shape[1], operation.num_heads * operation.key_dim
         projections = sum(math.prod(weight.shape) for weight in operation.weights if weight.name == "kernel")
@@ -162,6 +195,25 @@ def _flops(operation: Any, node: Any) -> int:
     side = node.input_tensors[0] if "Transpose" in kind else node.outputs[0]
     positions = math.prod(length or 0 for length in side.shape[1:-1])
     return sum(2 * math.prod(kernel.shape) * positions for kernel in kernels)
+
+
+def _product_flops(operation: Any, node: Any) -> int:
+    """Two for each multiply-add of a sum of products, on one image."""
+    shapes = [tuple(tensor.shape) for tensor in node.input_tensors]
+    if type(operation).__name__ == "Matmul":
+        inner = shapes[0][-1] or 0
+        return 2 * inner * math.prod(side or 1 for side in node.outputs[0].shape[1:])
+    equation = getattr(operation, "equation", None) or operation.subscripts
+    if hasattr(operation, "kernel"):
+        shapes.append((*operation.kernel.shape,))
+    sides: dict[str, int] = {}
+    for letters, shape in zip(equation.replace(" ", "").split("->")[0].split(","), shapes, strict=False):
+        tail = letters.rpartition("...")[2] if "..." in letters else letters
+        sides |= {letter: side or 1 for letter, side in zip(reversed(tail), reversed(shape), strict=False)}
+        if "..." in letters:
+            rest = shape[: len(shape) - len(tail)]
+            sides["..."] = max(sides.get("...", 1), math.prod(side or 1 for side in rest))
+    return 2 * math.prod(sides.values())
 
 
 def _parameters(operation: Any) -> int:

@@ -6,8 +6,15 @@ is needed of that is here, so that a new version of Keras can break one file onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
+
+# What layers that hold layers call of them, in order, once they have been run on shapes (see `transfer.nets.tracing`).
+calls_inside: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
 
 def operation_of(tensor: Any) -> Any:
@@ -73,6 +80,89 @@ def run_graph(model: Any, inputs: Any, operation_fn: Callable[[Any], Callable[..
     return _graph_of(model)._run_through_graph(
         inputs, operation_fn=operation_fn, call_fn=lambda call, *args, **kwargs: call(*args, **kwargs)
     )
+
+
+@contextlib.contextmanager
+def intercepted_layers(handler: Callable[..., Any]) -> Iterator[None]:
+    """Have all calls of layers go to a function meanwhile.
+
+    Parameters
+    ----------
+    handler : callable
+        Called as ``handler(call, layer, args, kwargs)``, where ``call(*args, **kwargs)`` is what would have happened.
+    """
+    import keras  # heavy
+
+    original = keras.layers.Layer.__call__
+
+    @functools.wraps(original)
+    def intercepted(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return handler(functools.partial(original, layer), layer, args, kwargs)
+
+    keras.layers.Layer.__call__ = intercepted
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__ = original
+
+
+@contextlib.contextmanager
+def renamed(names: Iterable[tuple[Any, str]]) -> Iterator[None]:
+    """Give layers other names meanwhile: Keras refuses a graph in which two of them have the same.
+
+    Parameters
+    ----------
+    names : iterable of (layer, str)
+        Names without a slash.
+    """
+    before = []
+    try:
+        for layer, name in names:
+            before.append((layer, layer.name))
+            layer.name = name
+        yield
+    finally:
+        for layer, name in reversed(before):
+            layer.name = name
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """The variables of a layer that belong to none of the layers inside it, but for the seeds of random numbers."""
+    variables: list[Any] = [*layer._trainable_variables, *layer._non_trainable_variables]
+    return variables
+
+
+def as_inputs_of(layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments in the dtype that a layer computes in, as Keras hands them to its code.
+
+    ``training`` is left out where the code does not take it.
+    """
+    import keras  # heavy
+
+    if "training" in kwargs and "training" not in inspect.signature(layer.call).parameters:
+        kwargs = {name: value for name, value in kwargs.items() if name != "training"}
+
+    def convert(value: Any) -> Any:
+        return layer.dtype_policy.convert_input(value, layer.autocast, layer.input_dtype)
+
+    return keras.tree.map_structure(convert, args), keras.tree.map_structure(convert, kwargs)
+
+
+def run_on_shapes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function with tensors of the backend that have a shape, but no values."""
+    from keras.src.backend import compute_output_spec  # heavy
+
+    return compute_output_spec(function, *args, **kwargs)
+
+
+def set_shape(tensor: Any, shape: tuple[int | None, ...]) -> None:
+    """Say more of the shape of a symbolic tensor than the layer did that it comes from."""
+    tensor._shape = shape
+
+
+def output_number(tensor: Any) -> int:
+    """Which output of its operation a symbolic tensor is."""
+    return int(tensor._keras_history.tensor_index)
 
 
 def _graph_of(model: Any) -> Any:

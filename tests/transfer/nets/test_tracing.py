@@ -1,0 +1,183 @@
+"""Layers inside layers: each is reached by its path, with the output that it has when plain Keras calls the net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from feature_cache.errors import InvalidChoice
+from transfer.engines.cutting import Cut
+from transfer.finetune.cut_choice import find_cut
+from transfer.nets.backbone import Backbone, backbone_for
+from transfer.nets.catalogue import Net
+from transfer.nets.costs import table
+from transfer.nets.keras_graph import renamed
+from transfer.nets.tracing import Recorded, Recorder, Tracer, closed_in, shapes_inside
+from transfer.request import FeatureRequest
+
+SIDE, WIDTH = 8, 4
+
+
+class Block(layers.Layer):
+    """A residual layer that calls one layer twice, and another one with an argument."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.norm, self.dense = layers.LayerNormalization(name="norm"), layers.Dense(WIDTH, name="dense")
+        self.attention = layers.MultiHeadAttention(2, 2, name="attention")
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        x = inputs + self.attention(self.norm(inputs), inputs, training=training)
+        return x + self.dense(self.norm(x))
+
+
+class Encoder(layers.Layer):
+    """Two blocks, and a tuple of outputs."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.blocks = [Block(name=f"block_{number}") for number in range(2)]
+
+    def call(self, inputs: Any) -> Any:
+        for block in self.blocks:
+            inputs = block(inputs)
+        return inputs, ops.mean(inputs, 1)
+
+
+class Embedding(layers.Layer):
+    """Patches after a class token: weights of its own, and the size of the batch in its code."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.patch = layers.Conv2D(WIDTH, 4, 4, name="patch")
+
+    def build(self, shape: Any) -> None:
+        self.token = self.add_weight(shape=(1, 1, WIDTH), name="class_token")
+        self.patch.build(shape)
+
+    def call(self, inputs: Any) -> Any:
+        patches = ops.reshape(self.patch(inputs), (ops.shape(inputs)[0], 4, WIDTH))
+        return ops.concatenate([ops.tile(self.token, (ops.shape(inputs)[0], 1, 1)), patches], 1)
+
+
+class Windows(layers.Layer):
+    """Computes windows of a map apart from each other, as rows of a larger batch."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.dense = layers.Dense(3, name="dense")
+
+    def call(self, inputs: Any) -> Any:
+        rows = self.dense(ops.reshape(inputs, (-1, 16, 3)))
+        return ops.reshape(rows, (-1, SIDE, SIDE, 3))
+
+
+@pytest.fixture
+def transformer() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    tokens, _ = Encoder(name="encoder")(Embedding(name="embedding")(inputs))
+    return keras.Model(inputs, layers.LayerNormalization(name="last")(tokens))
+
+
+def test_every_layer_is_reached_with_the_output_that_it_has(transformer: keras.Model, rng: np.random.Generator) -> None:
+    images = rng.normal(size=(3, SIDE, SIDE, 3)).astype("float32")
+    plain, tracer, pixels = Tracer(), Tracer(inside=True), keras.Input((SIDE, SIDE, 3))
+    plain.run(transformer, pixels)
+    tracer.run(transformer, pixels)
+    assert set(plain.taps) < set(tracer.taps)
+    recorder = Recorder()
+    with recorder.recording():
+        transformer(images, training=False)
+    expected = {name.partition("/")[2]: output for name, output in recorder.outputs.items() if "/" in name}
+    assert {name for name in expected if not isinstance(expected[name], tuple)} == set(tracer.taps)
+    assert {"embedding/patch", "encoder/block_1", "encoder/block_1/norm:2", "encoder/block_0/attention/query"} <= set(
+        tracer.taps
+    )
+    with renamed((layer, name.replace("/", "_")) for name, layer in reversed(tracer.inner.items())):
+        net = keras.Model(pixels, tracer.taps)
+    for name, output in net(images, training=False).items():
+        found, wanted = ops.convert_to_numpy(output), ops.convert_to_numpy(expected[name])
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
+
+
+def test_only_what_cannot_be_taken_apart_is_one_node_of_the_graph(transformer: keras.Model) -> None:
+    tracer = Tracer(inside=True)
+    tracer.run(transformer, keras.Input((SIDE, SIDE, 3)))
+    closed = {name for name, tensor in tracer.taps.items() if closed_in(tensor) is not None}
+    assert closed == {"embedding/patch"}
+    operations = keras.Model(tracer.taps["embedding"], tracer.taps["encoder/block_0"]).operations
+    assert not any(isinstance(operation, Recorded) for operation in operations)
+
+
+def test_what_has_no_row_for_each_image_is_told_by_its_shape() -> None:
+    inputs = keras.Input((SIDE, SIDE, 3))
+    shapes = shapes_inside(keras.Model(inputs, Windows(name="windows")(inputs)), (SIDE, SIDE, 3))
+    assert shapes == {"windows/dense": (12, 16, 3), "windows": (3, SIDE, SIDE, 3)}
+
+
+@pytest.fixture
+def attentive(save_net: Callable[..., Net]) -> Net:
+    """A net of Keras's own layers, one of which holds layers."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    tokens = layers.Reshape((4, WIDTH), name="tokens")(layers.Conv2D(WIDTH, 4, 4, name="patch")(inputs))
+    attended = layers.MultiHeadAttention(2, 3, name="attention")(tokens, tokens)
+    output = layers.Dense(5, name="dense")(layers.Add(name="sum")([tokens, attended]))
+    return save_net(keras.Model(inputs, output))
+
+
+class TestOfAFile:
+    def test_names_and_indices_of_before_stay(self, attentive: Net) -> None:
+        backbone = Backbone(attentive)
+        before = list(backbone.taps)
+        backbone.look_inside()
+        assert [name for name in backbone.taps if "/" not in name] == before == backbone.outer
+        assert [backbone.find(str(index)) for index in range(-1, 4)] == [before[-1], *before[:4]]
+        assert backbone.find("attention/query") in backbone.taps
+        with pytest.raises(InvalidChoice, match="did you mean 'attention/query'"):
+            backbone.find("attention/qery")
+
+    def test_costs_inside_add_up_to_those_of_the_outer_layer(self, attentive: Net) -> None:
+        plain, opened = Backbone(attentive), Backbone(attentive)
+        opened.look_inside()
+        rows = {row.name: row for row in table(opened)}
+        for row in table(plain):
+            assert rows[row.name] == row
+        parts = [rows[f"attention/{part}"] for part in ("query", "key", "value", "attention_output")]
+        assert sum(part.parameters for part in parts) == rows["attention"].parameters
+        assert parts[0].index is None
+        assert parts[0].shape == (4, 2, 3)
+        assert parts[0].gflops - rows["tokens"].gflops == pytest.approx(2 * 4 * WIDTH * 6 / 1e9)
+        assert parts[-1].gflops == rows["attention"].gflops
+
+    def test_it_is_cut_before_and_after_a_layer_inside(self, attentive: Net, rng: np.random.Generator) -> None:
+        pixels = rng.integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
+        backbone = backbone_for(attentive, ["attention/attention_output"])
+        shallow, deep = (
+            ops.convert_to_numpy(output)
+            for output in backbone.cut([("attention/attention_output", "none"), ("dense", "none")], "none", 3)(pixels)
+        )
+        start = ("attention/attention_output", "tokens")
+        request = FeatureRequest(attentive, ("dense",), "none", prefix_tokens=None)
+        tail = Cut.of(request, start).from_backbone(backbone, 3)
+        tokens = ops.convert_to_numpy(keras.tree.flatten(backbone.cut([("tokens", "none")], "none", 3)(pixels))[0])
+        stored = np.concatenate([shallow.reshape(3, -1), tokens.reshape(3, -1)], 1)
+        again = ops.convert_to_numpy(keras.tree.flatten(tail(stored))[0])
+        np.testing.assert_allclose(again, deep, rtol=0, atol=1e-5 * np.abs(deep).max())
+
+    def test_training_begins_at_a_layer_inside(self, attentive: Net) -> None:
+        cut = find_cut(Backbone(attentive), "dense", "attention/attention_output")
+        assert cut.trained == ("attention/attention_output", "dense")
+        whole = find_cut(Backbone(attentive), "dense", "attention")
+        assert whole.trained[0] == "attention"
+        opened = Backbone(attentive)
+        opened.look_inside()
+        parts = find_cut(opened, "dense", "attention")
+        assert parts.trained == (*(f"attention/{part}" for part in ("query", "key", "value")), *cut.trained)
+        assert whole.layers == parts.layers == ("tokens",)
