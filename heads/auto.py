@@ -19,8 +19,8 @@ from heads.ridge.classifier import GAP, mean_gap, signs_of, with_both_columns
 from heads.ridge.path import RidgePath, solve
 from heads.splitting.fit_groups import encode_groups
 from heads.splitting.splits import MANY, Split, inner_folds
+from heads.temperature import inverse_temperature
 from heads.validation import as_rows, require
-from heads.wrappers.calibration import inverse_temperature
 
 # The share of the mean variance that is added to each feature's before features are scaled for softmax regression. With
 # 0, features that hardly vary are noise as large as the rest: with EfficientNet-Lite0's features of digits and 5 images

@@ -14,11 +14,12 @@ from heads.ridge.base import RidgeBase
 from heads.ridge.chunks import RowChunks
 from heads.ridge.path import solve
 from heads.splitting.fit_groups import encode_groups
+from heads.temperature import inverse_temperature
 
 # With one row of each class, and five kinds of features of digits and drawings, the mean log-loss was 1.62 for a gap of
 # 3, 1.61 for 5, 1.76 for 7 and 2.13 for 10.
 GAP = 5.0
-TEMPERATURES = 1e-3, 1e3  # the range of temperatures; decision values are between about -1 and 1
+FACTORS = 1e-3, 1e3  # the range of inverse temperatures; decision values are between about -1 and 1
 
 
 class RidgeHead(ClassifierMixin, RidgeBase):
@@ -104,7 +105,8 @@ class RidgeHead(ClassifierMixin, RidgeBase):
         self.alpha_ = float(path.alphas[path.best])
         judged = several_rows(member, groups)
         if judged.any():
-            self.temperature_ = _temperature(with_both_columns(path.loo_predictions)[judged], member[judged])
+            logits, truth = with_both_columns(path.loo_predictions)[judged], member[judged]
+            self.temperature_ = 1 / inverse_temperature(logits, truth, mistakes_among_all=True, bounds=FACTORS)
         else:
             self.temperature_ = mean_gap(with_both_columns(self._values(X)), member) / GAP
         return self
@@ -164,30 +166,3 @@ def mean_gap(logits: np.ndarray, member: np.ndarray) -> float:
     classes = logits.shape[1]
     gap = float((logits[np.arange(len(logits)), member] * classes - logits.sum(1)).mean() / (classes - 1))
     return gap if gap > 0 else 1.0
-
-
-def _temperature(logits: np.ndarray, member: np.ndarray) -> float:
-    """The temperature with the smallest log-loss of ``softmax(logits / temperature)``.
-
-    By Laplace's rule of succession a mistake in 1 of n + 2 rows is expected even where there was none. Otherwise, rows
-    that are all predicted right would lead to the lowest temperature that is allowed.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n, n_classes)
-    member : ndarray of shape (n,)
-        The column of the true class.
-    """
-    below = logits - logits.max(1, keepdims=True)
-    error_rate = 1 / (len(below) + 2)
-    of_truth = (1 - error_rate) * below[np.arange(len(below)), member].mean() + error_rate * below.mean()
-
-    def log_loss(logarithm: float) -> float:
-        # The exponents are at most 0, and each row has a 0: nothing overflows, and no logarithm of 0 is taken.
-        slope = np.exp(-logarithm)
-        return float(np.log(np.exp(below * slope).sum(1)).mean() - slope * of_truth)
-
-    from scipy.optimize import minimize_scalar  # slow to load, and not needed for predictions
-
-    best = minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(best.x))

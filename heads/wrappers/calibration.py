@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from heads.splitting.fit_groups import encode_groups, fit_params
+from heads.temperature import inverse_temperature
 
 # Added to probabilities before their logarithm is taken: k neighbours cannot measure probabilities far below 1 / k.
 SMALLEST_SHARE = 1e-2
@@ -103,36 +104,6 @@ class TemperatureScaled(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         except ValueError:  # the estimator could be fitted to all rows, but not to the rows of a fold
             return 1.0
         return inverse_temperature(logits[held_out], target[held_out])
-
-
-def inverse_temperature(logits: np.ndarray, target: np.ndarray) -> float:
-    """The factor for `logits` with the lowest log-loss.
-
-    The true class has the target probability (n + 1) / (n + 2), as in Platt, "Probabilistic outputs for support vector
-    machines" (1999): a few rows that are all predicted right are no proof of certainty.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n, n_classes)
-    target : ndarray of shape (n,), int
-        The column of each row's class.
-    """
-    n, k = logits.shape
-    logits = logits - logits.mean(1, keepdims=True)
-    unit = float(np.sqrt(np.mean(logits**2)))
-    if unit == 0 or not np.isfinite(unit):
-        return 1.0
-    error_rate = 1 / (n + 2)
-    true = logits[np.arange(n), target]
-    expected = (1 - error_rate) * true - error_rate / (k - 1) * true  # the logits of a row sum to 0
-
-    def loss(log_factor: float) -> float:
-        factor = np.exp(log_factor) / unit
-        return float(np.mean(logsumexp(factor * logits, axis=1) - factor * expected))
-
-    from scipy.optimize import minimize_scalar  # slow to load, and not needed for predictions
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-10, 10), method="bounded").x) / unit)
 
 
 def gives_probabilities(estimator: Any) -> bool:

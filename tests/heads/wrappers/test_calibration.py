@@ -15,7 +15,8 @@ from sklearn.svm import SVC, LinearSVC
 
 from heads import make_head
 from heads.evaluation.metrics import score
-from heads.wrappers.calibration import TemperatureScaled, _folds, inverse_temperature
+from heads.temperature import inverse_temperature
+from heads.wrappers.calibration import TemperatureScaled, _folds
 from heads.wrappers.prototypes import Prototypes
 
 CENTRES = np.random.default_rng(1).normal(0, 1.2, (5, 8))
