@@ -33,6 +33,24 @@ print("scipy.stats" in sys.modules)
     assert run(code).splitlines() == ["False False", "[[-0.231, 0.4621, -0.231]]", "True"]
 
 
+def test_neither_asyncio_nor_tools_of_numpy_are_loaded_until_they_are_used(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from feature_cache.process.sklearn_import import light_imports
+with light_imports():
+    import sklearn.linear_model, joblib
+    print([name for name in ("asyncio", "ssl", "numpy.f2py", "numpy.testing") if name in sys.modules])
+    import numpy
+    print(hasattr(numpy, "f2py"), numpy.testing.assert_array_equal([1], [1]), "numpy.testing" in sys.modules)
+@joblib.Memory({str(tmp_path)!r}, verbose=0).cache
+async def twice(number):
+    return 2 * number
+import asyncio
+print(asyncio.run(twice(4)), asyncio.run(twice(4)))
+"""
+    assert run(code).splitlines() == ["[]", "True None True", "8 8"]
+
+
 def test_others_import_both_as_always() -> None:
     code = """
 from feature_cache.process.sklearn_import import light_imports
