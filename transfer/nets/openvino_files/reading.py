@@ -104,20 +104,22 @@ def _convert_tflite(file: Path, names: Sequence[str] | None) -> Any:
         names = [name for output in outputs for name in _names(output)[:1] if name not in parameters]
     loaded.override_all_outputs([loaded.get_place_by_tensor_name(name) for name in names])
     converted = frontend.convert(loaded)
-    _leave_unrounded(converted)
+    _as_real_numbers(converted)
     return converted
 
 
-def _leave_unrounded(converted: Any) -> None:
+def _as_real_numbers(converted: Any) -> None:
     """Give the real numbers that the tensors of a quantised net stand for, and not the whole numbers that hold them."""
+    from openvino import opset13  # slow to load
+
     for operation in converted.get_ordered_ops():
         before = operation.input_value(0).get_node() if operation.get_type_name() == "Convert" else None
-        if (
-            before is not None
-            and before.get_type_name() == "FakeQuantize"
-            and before.get_element_type() != operation.get_element_type()
-        ):
-            operation.output(0).replace(before.input_value(0))
+        if before is None or before.get_type_name() != "FakeQuantize":
+            continue
+        if before.get_element_type() != operation.get_element_type():
+            x, low, high = (before.input_value(number) for number in range(3))
+            rounded = opset13.fake_quantize(x, low, high, low, high, before.get_attributes()["levels"])
+            operation.output(0).replace(rounded.output(0))
     converted.validate_nodes_and_infer_types()
 
 

@@ -114,9 +114,9 @@ def readable_tensors(
 
 
 def _giver(output: Any, named: Mapping[str, Any]) -> str:
-    """The name of the operation that computes an output: not one that moves its axes, or changes its type."""
+    """The name of the operation that computes an output: not one that moves its axes or rounds it."""
     node = output.get_node()
-    while node.get_type_name() in ("Transpose", "Convert") and _key(node.input_value(0)) not in named:
+    while node.get_type_name() in ("Transpose", "Convert", "FakeQuantize") and _key(node.input_value(0)) not in named:
         node = node.input_value(0).get_node()
     return str(node.get_name())
 
