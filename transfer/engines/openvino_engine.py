@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
@@ -42,12 +43,24 @@ class OpenVinoEngine:
         That convolutions and products are computed in.
     room : int, optional
         Bytes of memory at hand: batches are made smaller than `batch_size` where they would need more.
+    readouts : sequence of int, optional
+        The numbers of the outputs that are read; by default all.
     """
 
-    def __init__(self, net: Any, batch_size: int, precision: str = "float32", room: int | None = None) -> None:
+    def __init__(
+        self,
+        net: Any,
+        batch_size: int,
+        precision: str = "float32",
+        room: int | None = None,
+        readouts: Sequence[int] | None = None,
+    ) -> None:
         openvino = import_openvino()
         core, streams = openvino.Core(), len(cores())
         net = core.read_model(net) if isinstance(net, Path) else net
+        names = [f"readout{number}" for number in (range(len(net.outputs)) if readouts is None else readouts)]
+        if len(names) < len(net.outputs):
+            net = openvino.Model([net.output(name) for name in names], net.get_parameters())
         images, *row = net.input(0).partial_shape
         if images.is_dynamic:
             net.reshape({0: [1, *row]})
@@ -66,7 +79,7 @@ class OpenVinoEngine:
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.ahead + 1):
             self._idle.put(compiled.create_infer_request())
-        self._outputs = [compiled.output(f"readout{number}") for number in range(len(compiled.outputs))]
+        self._outputs = [compiled.output(name) for name in names]
 
     @staticmethod
     def describe() -> dict[str, str]:
