@@ -21,7 +21,7 @@ PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
 ALPHAS = ("white", "black", "ignore")
 PAGES = ("first", "channels")
 PERCENTILES = "percentiles"
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 DTYPES = ("float32", "float16", "int8")
 # The name that stands for a net in the spec of transformed images, and the further dtypes that these may have.
 TRANSFORM = "transform"
@@ -31,10 +31,10 @@ IMAGE_DTYPES = ("uint8", "uint16", "int32", "int64", "float64")
 # that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
 PIXEL_RECIPE = 1
 # Fields that were added after the first caches were written; they are left out of the JSON at their defaults.
-_LATER = ("coding", "alpha", "pages", "window", "prefix_tokens")
+_LATER = ("coding", "alpha", "pages", "window", "prefix_tokens", "calibration")
 # The fields of a spec that say what is done with pixels; all others shape the pixels themselves.
 _AFTER_PIXELS = {"net", "weights", "layer", "pooling", "prefix_tokens", "preprocessing", "augmentation"}
-_AFTER_PIXELS |= {"precision", "dtype", "coding"}
+_AFTER_PIXELS |= {"precision", "calibration", "dtype", "coding"}
 # Pixels of a net's input: a colour image of so many takes 0.8 GB in float32.
 LARGEST_SIZE = 2**26
 
@@ -74,14 +74,19 @@ class FeatureSpec:
         The digest of the user's transform.
     augmentation : str or None
         The parameters and the seed of the augmentation.
-    precision : {'float32', 'bfloat16', 'float16'}
-        The precision of the computation; below float32 as in Keras's mixed precision, with weights in float32.
+    precision : {'float32', 'bfloat16', 'float16', 'int8'}
+        The precision of the computation; in 16 bits as in Keras's mixed precision, with weights in float32. ``int8`` is
+        a net that was quantised, weights and activations, which `calibration` identifies.
     dtype : {'float32', 'float16', 'int8'}
         The dtype of the stored features; for transformed images also one of `IMAGE_DTYPES`.
     coding : str or None
         Codes or coordinates that the features were turned into afterwards (see `feature_cache.segments.encoding`).
     recipe : int
         The value of `PIXEL_RECIPE` when the features were computed.
+    calibration : str or None
+        What identifies a quantised net (see `feature_cache.files.quantised_nets.Calibration`): the number of images
+        that it was calibrated on, the seed that chose them, their digest, and the digest of the net. None for other
+        precisions, and for ``int8`` as long as no net has been quantised: then there are no rows.
 
     Raises
     ------
@@ -119,6 +124,7 @@ class FeatureSpec:
     pages: str = "first"
     window: str | None = None
     prefix_tokens: int | None = None
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

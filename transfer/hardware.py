@@ -20,6 +20,15 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def multiplies_int8() -> bool | None:
+    """Whether the processor has instructions that multiply and add numbers of eight bits; None where nobody says so."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+    except OSError:  # not on Linux
+        return None
+    return bool(words & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+
+
 def gpus() -> list[str]:
     """What ``CUDA_VISIBLE_DEVICES`` calls the GPUs that this process may use; empty where there is none."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -38,7 +38,7 @@ class FeatureRequest:
         for the net.
     size : (height, width), optional
         The size of the net's input; by default the net's own.
-    precision : {'float32', 'bfloat16', 'float16'}
+    precision : {'float32', 'bfloat16', 'float16', 'int8'}
         The precision of the computation.
     dtype, coding
         How the features are stored (see `FeatureSpec`).
@@ -50,6 +50,9 @@ class FeatureRequest:
         How many tokens of an output are no patches (see `transfer.nets.pooling`). ``auto`` is what the net tells, and
         `resolve` puts the number of each layer in its place; it is None where the output is no row of tokens. None
         for all: outputs are taken as they are.
+    calibrations : tuple of (layer, calibration)
+        For ``int8``: the quantised net of each layer, by its name (see `FeatureSpec.calibration`). Layers that are not
+        named have none yet (see `transfer.quantisation.settling`).
 
     Raises
     ------
@@ -72,6 +75,7 @@ class FeatureRequest:
     pages: str = "first"
     window: str | None = None
     prefix_tokens: PrefixTokens = "auto"
+    calibrations: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.views < 1 or (self.views > 1 and self.augmentation is None):
@@ -92,9 +96,10 @@ class FeatureRequest:
         """
         names = ("pooling", "size", "precision", "dtype", "coding", "augmentation", *CHOICES)
         fields = {name: getattr(self, name) for name in names}
+        quantised = dict(self.calibrations) if self.precision == "int8" else {}
         resolved = self.resolve()[0]
         return [
-            self.net.spec(layer, prefix_tokens=resolved.prefix_of(layer), **fields)
+            self.net.spec(layer, prefix_tokens=resolved.prefix_of(layer), calibration=quantised.get(layer), **fields)
             for layer in dict.fromkeys(resolved.layers)
         ]
 
@@ -291,6 +296,7 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:
         spec.pages,
         spec.window,
         spec.prefix_tokens,
+        () if spec.calibration is None else ((spec.layer, spec.calibration),),
     )
     now = request.specs[0]
     for field in fields(spec):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import DamagedFile, DamagedSegment
+from feature_cache.files import quantised_nets
 from feature_cache.files.atomic import new_file
 from feature_cache.files.checked import open_regular
 from feature_cache.maintenance.verify import check_segment
@@ -60,6 +61,8 @@ def merge(cache: FeatureCache, other: FeatureCache, progress: Callable[[int, int
             done.already_here += 1
         else:
             space.create()
+            if source.spec.calibration is not None:
+                quantised_nets.copy(other.root, cache.root, source.spec.calibration)
             try:
                 original = open_regular(path)
             except FileNotFoundError:  # compacted since

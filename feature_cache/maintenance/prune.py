@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import InvalidChoice, StorageFailure
+from feature_cache.errors import DamagedFile, InvalidChoice, StorageFailure
+from feature_cache.files import quantised_nets
 from feature_cache.files.atomic import abandoned
 from feature_cache.lineage import citations
 from feature_cache.segments.layout import INDEX_FILE, SEGMENTS, SET_ASIDE, SPEC_FILE, TEMPORARY, USED_FILE
@@ -52,7 +53,8 @@ def candidates(
 ) -> list[Removal]:
     """The spaces and files that these criteria select for removal; nothing is removed.
 
-    Temporary files that nothing has written to for an hour, and segments that were set aside, are always among them.
+    Temporary files that nothing has written to for an hour, segments that were set aside, and quantised nets that no
+    space names any more are always among them.
 
     Parameters
     ----------
@@ -92,7 +94,24 @@ def candidates(
         files = _own_files(cache.root / name)
         removals.append(Removal(name, reasons[name], files, _bytes(files), runs.get(name, [])))
     rest = [cache.root, *(cache.root / name for name in used if name not in reasons)]
-    return [*removals, *(removal for folder in rest for removal in _leftovers(folder))]
+    leaving = {removal.name for removal in removals if cited or not removal.cited_by}
+    nets = _unused_nets(cache, [name for name in cache.spaces() if name not in leaving])
+    return [*removals, *(removal for folder in rest for removal in _leftovers(folder)), *nets]
+
+
+def _unused_nets(cache: FeatureCache, staying: Collection[str]) -> list[Removal]:
+    """The quantised nets that none of the spaces that stay names; one that is being put to use is left alone."""
+    named = set()
+    for name in staying:
+        try:
+            named.add(cache.open(name).spec.calibration)
+        except DamagedFile:  # nobody knows which net it names
+            return []
+    removals = []
+    for files in quantised_nets.files_of_others(cache.root, {text for text in named if text is not None}):
+        if files and time.time() - max(file.stat().st_mtime for file in files) > DEAD_SECONDS:
+            removals.append(Removal(files[0].parent.name, "quantised net that no space names", files, _bytes(files)))
+    return removals
 
 
 def _leftovers(folder: Path) -> list[Removal]:

@@ -16,6 +16,7 @@ INDEX_FILE = "index.bin"
 USED_FILE = ".used"  # its modification time is the last use of the space
 MEMO_FILE = "digests.sqlite"
 RUNS_FOLDER = ".runs"
+NETS_FOLDER = ".nets"  # quantised nets (see `feature_cache.files.quantised_nets`)
 
 SEGMENTS = "segment-*.h5"
 SET_ASIDE = "damaged-segment-*.h5"

@@ -42,7 +42,8 @@ def extract(args: argparse.Namespace) -> None:
         _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
         return
     options = {name: getattr(args, name) for name in ("batch_size", "engine", "devices", "on_error", "compress")}
-    report = compute_missing(dataset, request, cache, progress=partial(ShownProgress, quiet=args.quiet), **options)
+    progress = partial(ShownProgress, quiet=args.quiet)
+    report = compute_missing(dataset, request, cache, progress=progress, requantise=args.requantise, **options)
     skipped_file = cache.root / f"skipped-{_plain(Path(args.data))[:60]}.csv"
     write_skipped(skipped_file, report.skipped)
     print_remarks(report.remarks, report.warnings)

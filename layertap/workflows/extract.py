@@ -25,6 +25,8 @@ from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.report import Report
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.files.kinds import not_taken
+from transfer.quantisation.finding import INT8
+from transfer.quantisation.settling import Settled, settle
 from transfer.request import FeatureRequest, SharedNet
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def extract(
     engine: str = "auto",
     devices: int = 1,
     compress: bool = False,
+    requantise: bool = False,
     on_error: str = "fail",
     progress: bool | ProgressBar = True,
 ) -> FeatureSet:
@@ -94,8 +97,9 @@ def extract(
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
         The scaling of pixels that the net expects; by default the net's own, which a file tells by its layers. Where
         they do not tell it, ``none`` (0 to 255) is assumed, with a warning.
-    precision : {'float32', 'bfloat16', 'float16'}
-        The precision of the computation.
+    precision : {'float32', 'bfloat16', 'float16', 'int8'}
+        The precision of the computation. For ``int8``, which is for CPUs, the net is quantised on 300 of the images,
+        or the quantised net is used that the cache has for these features; the report says what it changes.
     dtype : {'float32', 'float16'}
         The type that features are stored in.
     views : int
@@ -117,6 +121,8 @@ def extract(
         The number of GPUs, or of groups of cores, that share the work, each with a process of its own.
     compress : bool
         Whether new features are compressed.
+    requantise : bool
+        Whether the net for ``int8`` is quantised anew on these images, though the cache has one.
     on_error : {'fail', 'skip'}
         Whether an unreadable image is an error, after which what was computed is kept, or is left out.
     progress : bool or callable
@@ -163,6 +169,7 @@ def extract(
         prefix_tokens="auto" if prefix_tokens is None else prefix_tokens,
     )
     work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
+    work["requantise"] = requantise
     found = extract_features(load_dataset(data), request, as_cache(cache), on_error=on_error, progress=progress, **work)
     for text in found.report.warnings if found.report else ():
         warnings.warn(text, stacklevel=2)
@@ -178,6 +185,7 @@ def extract_features(
     engine: str = "auto",
     devices: int = 1,
     compress: bool = False,
+    requantise: bool = False,
     on_error: str = "fail",
     progress: bool | ProgressBar = False,
 ) -> FeatureSet:
@@ -186,8 +194,11 @@ def extract_features(
     if devices == 1:  # otherwise Keras is left to the processes that compute
         request, backbone = request.resolve()
         net = SharedNet(request, backbone)
+    settled = settled_request(known, request, cache, engine=engine, requantise=requantise, on_error=on_error, net=net)
+    request = settled.request
     options: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
     report = compute_missing(known, request, cache, on_error=on_error, progress=progress, net=net, **options)
+    report = report.with_remarks(settled.notes, settled.warnings)
     return replace(stored_features(known, request, cache, on_error=on_error), report=report)
 
 
@@ -238,6 +249,7 @@ def compute_missing(
     devices: int = 1,
     progress: bool | ProgressBar = False,
     net: SharedNet | None = None,
+    requantise: bool = False,
     **options: Any,
 ) -> Report:
     """Compute what the cache lacks of a request, on one device or several, and say what was done.
@@ -248,14 +260,47 @@ def compute_missing(
         See `extract`.
     net : SharedNet, optional
         The net of the request, if it is used elsewhere too.
+    requantise : bool
+        See `extract`.
     options
         Those of `transfer.extraction.extract.extract`.
     """
     chosen = multi_device.devices(devices)
+    engine, on_error = options.get("engine", "auto"), options.get("on_error", "fail")
+    settled = settled_request(dataset, request, cache, engine=engine, requantise=requantise, on_error=on_error, net=net)
+    request = settled.request
     with progress_bars(progress)("images") as show:
         if len(chosen) > 1:
-            return multi_device.extract_on(chosen, dataset, request, cache, progress=show, **options)
-        return extraction.extract(dataset, request, cache, progress=show, net=net, **options)
+            report = multi_device.extract_on(chosen, dataset, request, cache, progress=show, **options)
+        else:
+            report = extraction.extract(dataset, request, cache, progress=show, net=net, **options)
+    return report.with_remarks(settled.notes, settled.warnings)
+
+
+def settled_request(
+    dataset: Dataset,
+    request: FeatureRequest,
+    cache: FeatureCache,
+    *,
+    engine: str,
+    requantise: bool,
+    on_error: str,
+    net: SharedNet | None,
+) -> Settled:
+    """The request with the nets that compute it in ``int8``, quantised now where the cache has none.
+
+    What rounding changes in features that were compared now is added to the notes: for a linear head, too. A request in
+    another precision stays as it is.
+    """
+    if request.precision != INT8:
+        return Settled(request)
+    known = dataset.identify(cache)
+    settled = settle(known, request, cache, engine=engine, on_error=on_error, anew=requantise, net=net)
+    if not settled.losses:
+        return settled
+    from layertap.workflows.rounded_heads import head_notes  # it loads scikit-learn
+
+    return replace(settled, notes=(*settled.notes, *head_notes(known.labels, settled.losses)))
 
 
 def as_net(

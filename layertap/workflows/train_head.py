@@ -279,7 +279,7 @@ def _candidates(
     features = stored(dataset, request, cache, on_error=on_error)
     remarks = _remarks(features)
     views = Views(request.views, average_views)
-    sources = {spec.layer: [(spec, request.net)] for spec in request.specs}
+    sources = {spec.layer: [(spec, request.net)] for spec in features.specs}
     if not join and not beside:
         return _Candidates(features, sources, views, remarks)
     if len(sources) + len(beside) < 2:

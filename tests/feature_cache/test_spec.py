@@ -31,6 +31,7 @@ UNUSUAL = {
     "pages": "channels",
     "window": "0,4095",
     "prefix_tokens": 5,
+    "calibration": "300-0-12ab-34cd",
 }
 
 
@@ -60,8 +61,8 @@ def test_order_of_keys_in_json_does_not_matter():
 @pytest.mark.parametrize("field", UNUSUAL)
 def test_the_pixel_key_depends_on_what_shapes_pixels_alone(field: str):
     plain, changed = FeatureSpec(**PLAIN), FeatureSpec(**{**PLAIN, field: UNUSUAL[field]})
-    after = {"net", "weights", "layer", "pooling", "prefix_tokens", "preprocessing", "augmentation", "precision"}
-    after |= {"dtype", "coding"}
+    after = {"net", "weights", "layer", "pooling", "prefix_tokens", "preprocessing", "augmentation"}
+    after |= {"precision", "calibration", "dtype", "coding"}
     assert (changed.pixel_key == plain.pixel_key) is (field in after)
     assert re.fullmatch("[0-9a-f]{16}", plain.pixel_key)
 

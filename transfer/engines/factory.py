@@ -18,6 +18,7 @@ from transfer.engines.cutting import Cut
 from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
 from transfer.engines.selection import choose, keras_backend
+from transfer.quantisation.engine import QuantisedEngine, QuantisedNet
 from transfer.request import FeatureRequest, SharedNet
 
 
@@ -32,6 +33,8 @@ class EngineFactory:
         The layers whose outputs the inputs are; none where they are pixels.
     net : SharedNet, optional
         The net of the request, if it is used elsewhere too.
+    quantised : QuantisedNet, optional
+        The net that computes a request in int8.
 
     Attributes
     ----------
@@ -47,9 +50,14 @@ class EngineFactory:
     """
 
     def __init__(
-        self, request: FeatureRequest, engine: str, start: tuple[str, ...], net: SharedNet | None = None
+        self,
+        request: FeatureRequest,
+        engine: str,
+        start: tuple[str, ...],
+        net: SharedNet | None = None,
+        quantised: QuantisedNet | None = None,
     ) -> None:
-        self.name = choose(engine, request.precision)
+        self.name = choose("openvino" if quantised else engine, request.precision)
         self.note = ""
         self._must = engine == "openvino"
         self._request = request
@@ -58,6 +66,9 @@ class EngineFactory:
         self._exact = request if request.precision == "float32" else replace(request, precision="float32")
         self._start = start
         self._process: ConversionProcess | None = None
+        self._quantised = quantised
+        if quantised is not None:  # then no other net is needed
+            return
         self._is_known = self.name == "openvino" and is_known(request.net)
         if self.name == "openvino" and not self._is_known and keras_backend() != "tensorflow":
             self._leave_to_keras(f"it is converted by way of TensorFlow, and the Keras backend is {keras_backend()}")
@@ -86,6 +97,8 @@ class EngineFactory:
             When the net cannot be run by OpenVINO, which was asked for; or when a lower precision than float32 makes
             other features of it.
         """
+        if self._quantised is not None:  # it was compared with float32 when it was made
+            return QuantisedEngine(self._quantised, batch_size, room)
         engine = self._make(self._request, inputs.shape[1:], batch_size, room)
         if self._request.precision != "float32":
             few = inputs[: min(2, engine.batch_size)]
@@ -94,15 +107,21 @@ class EngineFactory:
         return engine
 
     def _make(self, request: FeatureRequest, kind: tuple[int, ...], batch_size: int, room: int | None) -> Engine:
-        if self.name == "openvino" and (file := self._converted(kind)):
+        if self.name == "openvino" and (file := self.converted(kind)):
             return OpenVinoEngine(file, batch_size, request.precision, room)
         model = self._model(request, kind)
         from transfer.engines.keras_engine import KerasEngine  # after the model, which loads Keras quietly
 
         return KerasEngine(model, batch_size, room)
 
-    def _converted(self, kind: tuple[int, ...]) -> Any:
-        """The file of the net converted for OpenVINO, or None where that cannot run it and Keras may."""
+    def converted(self, kind: tuple[int, ...]) -> Any:
+        """The file of the net converted for OpenVINO, in float32, or None where that cannot run it and Keras may.
+
+        Parameters
+        ----------
+        kind : (height, width, channels)
+            The shape of its inputs, or that of the layer that it starts at.
+        """
         try:
             return openvino_store.converted(self._what(kind), lambda file: self._convert(kind, file))
         except CannotConvert as error:
@@ -113,7 +132,8 @@ class EngineFactory:
         """Have Keras run the net, if it may."""
         name = self._request.net.name
         if self._must:
-            raise InvalidChoice(f"OpenVINO cannot run {name}: {reason}; use `engine='keras'`.") from error
+            other = "another `precision`" if self._request.precision == "int8" else "`engine='keras'`"
+            raise InvalidChoice(f"OpenVINO cannot run {name}: {reason}; use {other}.") from error
         self.name, self.note = "keras", f"OpenVINO cannot run {name} ({reason}); Keras runs it"
 
     def _convert(self, kind: tuple[int, ...], file: Path) -> None:

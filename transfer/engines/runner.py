@@ -19,6 +19,7 @@ from transfer.engines.factory import EngineFactory
 from transfer.engines.openvino_files import OpenVinoFileFactory
 from transfer.engines.selection import accelerated, keras_backend
 from transfer.hardware import available_memory
+from transfer.quantisation.engine import QuantisedNet
 from transfer.request import FeatureRequest, SharedNet
 
 # Pixels of a batch, and the most images. OpenVINO gives each core a batch of its own, and small ones stay in the
@@ -43,6 +44,8 @@ class BatchRunner:
         The layers whose outputs the inputs are (see `Backbone.cut_from`); by default they are pixels.
     net : SharedNet, optional
         The net of the request, if it is used elsewhere too; by default one is built where it is needed.
+    quantised : QuantisedNet, optional
+        The net that computes a request in int8.
 
     Attributes
     ----------
@@ -66,12 +69,13 @@ class BatchRunner:
         engine: str = "auto",
         start: tuple[str, ...] = (),
         net: SharedNet | None = None,
+        quantised: QuantisedNet | None = None,
     ) -> None:
         self._maker: EngineFactory | OpenVinoFileFactory
-        if request.net.is_openvino_file:
+        if request.net.is_openvino_file and quantised is None:
             self._maker = OpenVinoFileFactory(request, engine, net)
         else:
-            self._maker = EngineFactory(request, engine, start, net)
+            self._maker = EngineFactory(request, engine, start, net, quantised)
         self._request = request
         self._room = available_memory() if batch_size is None else None
         self.batch_size = max(1, min(batch_size or default_batch_size(self.name, request.specs[0].size), most))

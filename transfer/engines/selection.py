@@ -31,6 +31,8 @@ def choose(engine: str, precision: str = "float32") -> str:
     """
     if engine not in ENGINES:
         raise InvalidChoice(f"there is no engine {engine!r}; allowed: {', '.join(ENGINES)}.")
+    if precision == "int8":
+        return _of_int8(engine)
     if engine == "openvino":
         if find_spec("openvino") is None:
             raise MissingDependency("the engine openvino needs the package openvino: pip install openvino")
@@ -64,9 +66,22 @@ def require_openvino(engine: str, precision: str, name: str) -> None:
         )
 
 
+def _of_int8(engine: str) -> str:
+    """OpenVINO on the CPU, which alone computes in int8; an error where another engine is asked for, or is faster."""
+    if engine == "keras":
+        raise InvalidChoice("int8 is computed by OpenVINO; leave out `engine='keras'`, or use another `precision`.")
+    if find_spec("openvino") is None:
+        raise MissingDependency("`precision='int8'` needs the package openvino: pip install 'layertap[int8]'")
+    if engine == "auto" and accelerated(keras_backend()):
+        raise InvalidChoice(
+            "int8 is for CPUs, and there is a GPU: use `precision='float16'` on it, or `engine='openvino'` on the CPU."
+        )
+    return "openvino"
+
+
 def _has(precision: str) -> bool:
     """Whether OpenVINO computes so on this processor; it is asked only for less than float32."""
-    if precision == "float32":
+    if precision in ("float32", "int8"):
         return True
     name = {"bfloat16": "BF16", "float16": "FP16"}[precision]
     return name in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -21,11 +21,13 @@ from transfer.extraction import from_shallower, loop
 from transfer.extraction.coordination import WorkQueue
 from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
-from transfer.extraction.report import Report
+from transfer.extraction.report import Report, one_after_another
 from transfer.extraction.writing import FeatureWriter, StageTimer
 from transfer.nets.expected_pixels.expected import sentences
 from transfer.nets.pooling import sentences as sentences_on_tokens
 from transfer.nets.suggestion import remarks_on
+from transfer.quantisation.finding import by_net, net_of
+from transfer.quantisation.settling import settle
 from transfer.request import FeatureRequest, SharedNet
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -47,6 +49,7 @@ def extract(
     share: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
     net: SharedNet | None = None,
+    requantise: bool = False,
 ) -> Report:
     """Compute what `cache` lacks of the features of `dataset`, and store it.
 
@@ -67,6 +70,8 @@ def extract(
         Compute part `share[0]` of `share[1]` equal parts of what is missing (see `transfer.extraction.multi_device`).
     net : SharedNet, optional
         The net of the request, if it is used elsewhere too.
+    requantise : bool
+        Whether a net that computes in int8 is quantised anew (see `transfer.quantisation.settling.settle`).
 
     Raises
     ------
@@ -85,6 +90,13 @@ def extract(
         request, backbone = request.resolve()
         net = SharedNet(request, backbone)
     known = dataset.identify(cache)
+    if request.precision == "int8":
+        settled = settle(known, request, cache, engine=engine, on_error=on_error, anew=requantise, net=net)
+        requests = by_net(settled.request)
+        if settled.request != request or len(requests) > 1:
+            more: dict[str, Any] = {**options, "share": share, "progress": progress, "net": net}
+            report = one_after_another([extract(known, part, cache, **more) for part in requests])
+            return report.with_remarks(settled.notes, settled.warnings)
     fill_from_stored(known, request, cache, compress=compress)
     missing = find_missing(known, request, cache)
     if missing.unreadable and on_error == "fail":
@@ -158,6 +170,7 @@ class _Extraction:
             engine=self._engine,
             start=part.start,
             net=self._net,
+            quantised=net_of(self._request, self._cache),
         )
         queue = WorkQueue(replace(self._missing, jobs=part.jobs))
         batches = part.read(

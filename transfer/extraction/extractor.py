@@ -66,7 +66,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         How it is resized.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
         The scaling of pixels that the net expects; by default the net's own.
-    precision : {'float32', 'bfloat16', 'float16'}
+    precision : {'float32', 'bfloat16', 'float16', 'int8'}
         The precision of the computation.
     dtype : {'float32', 'float16'}
         The type of the features in the cache; `transform` returns float32.

@@ -74,7 +74,9 @@ def divide(request: FeatureRequest, cache: FeatureCache, missing: Missing, net: 
     Stored layers are used where all paths from the pixels to the readouts go through them, and where reading them is
     faster than computing them. Files for OpenVINO are always computed from pixels.
     """
-    stored = {} if request.net.is_openvino_file else _stored(request, cache, missing)
+    # A quantised net takes pixels: it is quantised as a whole.
+    from_pixels = request.net.is_openvino_file or request.precision == "int8"
+    stored = {} if from_pixels else _stored(request, cache, missing)
     if not stored:
         return [Part(missing.jobs)] if len(missing.jobs) else []
     start = _best_start(request, stored, net.keras_at(request.precision))

@@ -18,6 +18,7 @@ from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.images import pixels_for
 from transfer.extraction.feature_set import FeatureSet
+from transfer.quantisation.finding import found
 from transfer.request import FeatureRequest
 
 # What an error about an unreadable image advises to do; `FeatureExtractor` has another parameter for it.
@@ -95,8 +96,10 @@ def stored_features(
     MissingFeatures
         If an image that can be read has no row.
     """
+    known = dataset.identify(cache)
+    request = found(request, cache, known)
     spaces = [cache[spec] for spec in request.specs]
-    features = _read_spaces(dataset.identify(cache), spaces, cache, on_error, request.views)
+    features = _read_spaces(known, spaces, cache, on_error, request.views)
     return replace(features, request=request)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from transfer.data.datasets import Dataset
 from transfer.engines.runner import BatchRunner
 from transfer.extraction.from_shallower import Part, divide
 from transfer.extraction.lookup import Missing, find_missing, refusal
+from transfer.quantisation.finding import by_net, found, net_of
 from transfer.request import FeatureRequest, SharedNet
 
 BATCHES = 4  # the number of batches that the estimate is made from
@@ -75,6 +77,8 @@ def plan(
 ) -> Plan:
     """What `extract` would do for `dataset`; nothing is written but the memo of digests.
 
+    Where a net has still to be quantised, or there are several of them, the seconds are those in float32.
+
     Raises
     ------
     BadImage
@@ -84,12 +88,19 @@ def plan(
     request, backbone = request.resolve()
     net = SharedNet(request, backbone)
     known = dataset.identify(cache)
+    request = found(request, cache, known)
     missing = find_missing(known, request, cache, count_fillable=True)
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
     trial = _Trial(known, request, missing)
+    parts = by_net(request) if request.precision == "int8" else [request]
+    whole = len(parts) == 1 and request.specs[0].calibration is not None
+    # A net that has still to be quantised is tried in float32: images take no longer than that.
+    tried = replace(request, precision="float32") if request.precision == "int8" and not whole else request
+    quantised = net_of(tried, cache)
     for part in divide(request, cache, missing, net):
-        runner = BatchRunner(request, batch_size, most=len(part.jobs), engine=engine, start=part.start, net=net)
+        options: dict[str, Any] = {"engine": engine, "start": part.start, "net": net, "quantised": quantised}
+        runner = BatchRunner(tried, batch_size, most=len(part.jobs), **options)
         start = trial.run(part, runner, start)
     if trial.undecodable and on_error == "fail":
         raise refusal(known.with_content_of(trial.undecodable))

@@ -14,6 +14,7 @@ from feature_cache.space import Space
 from transfer.data.datasets import Dataset
 from transfer.engines.runner import BatchRunner
 from transfer.extraction.reading import read_batches
+from transfer.quantisation.finding import net_of
 from transfer.request import request_of
 
 # Another engine, batch size or machine may change a feature by so much, as a share of the largest one.
@@ -66,7 +67,7 @@ def recompute(space: Space, dataset: Dataset, cache: FeatureCache, count: int, s
     request = request_of(space)
     parameters = parameters_of(space)
     full = replace(request, dtype="float32", coding=None)
-    runner = BatchRunner(full, most=len(chosen))
+    runner = BatchRunner(full, most=len(chosen), quantised=net_of(full, cache))
     rows, largest, deviation = 0, 0.0, 0.0
     for batch, (computed,) in runner.run(read_batches(dataset, chosen.tolist(), full, runner.batch_size, {})):
         cached = np.asarray(space.rows(batch.digests), np.float64)

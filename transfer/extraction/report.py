@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from transfer.data.datasets import Unreadable
 
@@ -48,3 +49,31 @@ class Report:
     skipped: list[Unreadable] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def with_remarks(self, remarks: Iterable[str], warnings: Iterable[str]) -> Report:
+        """The same report with other remarks and warnings before its own."""
+        return replace(self, remarks=[*remarks, *self.remarks], warnings=[*warnings, *self.warnings])
+
+
+def one_after_another(reports: Sequence[Report]) -> Report:
+    """One report of extractions of the same images at other layers, one after another: numbers are added up."""
+    first, computed = reports[0], [report for report in reports if report.rows_computed]
+    if len(reports) == 1:
+        return first
+    seconds = sum(report.seconds for report in reports)
+    images = sum(report.images_per_second * report.seconds for report in reports)
+    last = computed[-1] if computed else first
+    return replace(
+        last,
+        rows_total=sum(report.rows_total for report in reports),
+        rows_computed=sum(report.rows_computed for report in reports),
+        rows_reused=sum(report.rows_reused for report in reports),
+        rows_skipped=sum(report.rows_skipped for report in reports),
+        seconds=round(seconds, 3),
+        images_per_second=round(images / seconds, 1) if seconds else 0.0,
+        bytes_written=sum(report.bytes_written for report in reports),
+        spaces=[space for report in reports for space in report.spaces],
+        waited={what: round(sum(r.waited.get(what, 0.0) for r in reports), 3) for what in last.waited},
+        remarks=list(dict.fromkeys(remark for report in reports for remark in report.remarks)),
+        warnings=list(dict.fromkeys(warning for report in reports for warning in report.warnings)),
+    )

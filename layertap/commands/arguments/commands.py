@@ -129,6 +129,11 @@ def _add_extract(commands: Commands[Parser]) -> None:
         help="what computes: the Keras backend, or OpenVINO on CPUs (default: auto, the faster of them)",
     )
     sub.add_argument(
+        "--requantise",
+        action="store_true",
+        help="quantise the net for --precision int8 on these images, though the cache has a quantised one",
+    )
+    sub.add_argument(
         "--devices",
         type=types.positive,
         default=1,

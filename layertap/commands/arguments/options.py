@@ -198,7 +198,7 @@ def _add_numbers(group: argparse._ActionsContainer) -> None:
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="precision of the computation; fewer bits are faster on some hardware (default: float32)",
+        help="precision of the computation; fewer bits are faster on some hardware, int8 on CPUs (default: float32)",
     )
     group.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="type of stored features (default: float32)"

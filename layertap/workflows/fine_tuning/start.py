@@ -75,6 +75,8 @@ def start_from_run(run: Run, *, views: int = 1, augmentation: str | None = None)
 
 
 def _require_full(request: FeatureRequest) -> None:
-    """Raise InvalidChoice for a shrunk copy of features."""
+    """Raise InvalidChoice for a shrunk copy of features, and for those of a net that is not the one to be trained."""
     if request.coding is not None:
         raise InvalidChoice("fine-tuning cannot start from a shrunk copy of features; name the full ones.")
+    if request.precision == "int8":
+        raise InvalidChoice("fine-tuning cannot start from features in int8; use `precision='float32'`.")
