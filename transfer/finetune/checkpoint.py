@@ -27,6 +27,8 @@ class State:
         The number of epochs of the stage, and of steps of the epoch, that are complete.
     epochs : int
         The number of epochs of stage 1.
+    temperature : float
+        What the logits are divided by after as many epochs as `epochs` says.
     stages : list of list of dict
         For each stage, the scores of each epoch (see `FineTuner.stages_`).
     losses : list of float
@@ -48,6 +50,7 @@ class State:
     epoch: int = 0
     step: int = 0
     epochs: int = 0
+    temperature: float = 1.0
     stages: list[list[dict[str, Any]]] = field(default_factory=lambda: [[], []])
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -63,7 +66,7 @@ class State:
 STAGES = 2
 ARRAYS = ("weights", "optimizer", "best", "probe")
 NUMBERS = (
-    *("stage", "epoch", "step", "epochs", "stages", "losses", "seconds", "least"),
+    *("stage", "epoch", "step", "epochs", "temperature", "stages", "losses", "seconds", "least"),
     *("losses_of_best", "losses_of_probe"),
 )
 
@@ -93,7 +96,7 @@ def write(file: Path, key: str, state: State) -> None:
 def _is_as_written(state: State) -> bool:
     """Whether all numbers are of the types that `write` writes."""
     counts = (state.stage, state.epoch, state.step, state.epochs)
-    values = [state.seconds, state.least]
+    values = [state.seconds, state.least, state.temperature]
     for epoch in (epoch for stage in state.stages for epoch in stage):
         for value in epoch.values():
             values += value if isinstance(value, list) else [value]  # the losses of its steps are a list
@@ -101,6 +104,7 @@ def _is_as_written(state: State) -> bool:
     return (
         all(type(count) is int and count >= 0 for count in counts)
         and state.stage <= STAGES
+        and state.temperature > 0
         and len(state.stages) == STAGES
         and all(type(value) in (int, float) for value in values)
     )

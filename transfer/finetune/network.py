@@ -197,6 +197,10 @@ class Network:
         self.weights, self.optimizer = self._initial
         self.dense.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
 
+    def divide_logits(self, temperature: float) -> None:
+        """Divide the kernel and the bias of the classifier, and so its logits, by a number."""
+        self.dense.set_weights([values / np.float32(temperature) for values in self.dense.get_weights()])
+
     def step(self, inputs: np.ndarray | AugmentInputs, targets: np.ndarray, rate: float) -> float:
         """Take one step of training.
 

@@ -36,8 +36,8 @@ class Recipe:
     label_smoothing : float
         The share of each label that is given to all classes, at least 0 and below 1.
     patience : int
-        The number of epochs after which training stops, when their log-loss on the images held out for early stopping
-        is above the lowest by more than its standard error.
+        The number of epochs after the warm-up without a lower log-loss on the images held out for early stopping, after
+        which training stops.
     inner : float
         The share of the training images held out for early stopping, from 0 to 0.9; with 0 there is none.
     refit : bool

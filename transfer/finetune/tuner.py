@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from feature_cache.errors import BadData, LayertapError
 from feature_cache.process.read_ahead import read_ahead
@@ -20,6 +20,7 @@ from feature_cache.version import own_version
 from transfer.engines.selection import keras_backend
 from transfer.finetune import checkpoint
 from transfer.finetune.checkpoint import State
+from transfer.finetune.held_out import epochs_without_progress, exceeds_its_error, find_temperature, log_losses
 from transfer.finetune.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class FineTuner:
     "Classification and regression trees"): smaller gains are within sampling noise. Then, unless the recipe says
     otherwise, the net is trained again on all images for that number of epochs, at rates that fall to 0 at their end.
 
+    The log-losses are those at the temperature that suits the images held out (see `find_temperature`), because a net
+    that has learned its training images by heart is too sure of others. In the end the classifier is divided by it. The
+    probe, where no epoch is better, stays as it was.
+
     Parameters
     ----------
     network : Network
@@ -80,9 +85,11 @@ class FineTuner:
     stages_ : list of list of dict
         For the choice of the number of epochs, and for the training that counts: a dict for each epoch, with ``epoch``;
         ``loss``, the mean over its steps; ``steps``, the loss of each step; ``rate``; and, where images are held out,
-        ``valid_loss`` and ``valid_accuracy``.
+        ``valid_loss``, at the temperature that suits them best, and ``valid_accuracy``.
     epochs_ : int
         The number of epochs that the network was trained for.
+    temperature_ : float
+        What its logits were divided by in the end.
     seconds_ : float
         The time that training took, in all processes that had a part in it.
     """
@@ -115,7 +122,15 @@ class FineTuner:
         self.on_epoch = on_epoch
         self.stopping = stopping
 
-    def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None, *, epochs: int | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: np.ndarray,
+        groups: np.ndarray | None = None,
+        *,
+        epochs: int | None = None,
+        temperature: float = 1.0,
+    ) -> Self:
         """Train the network, or go on where a checkpoint was written.
 
         Parameters
@@ -129,6 +144,8 @@ class FineTuner:
         epochs : int, optional
             The number of epochs, where it is known: no image is held out to choose it. With 0 the probe is fitted on
             all images.
+        temperature : float
+            What the logits are divided by, where `epochs` is given.
 
         Raises
         ------
@@ -143,7 +160,7 @@ class FineTuner:
         self.classes_, target = np.unique(labels, return_inverse=True)
         self._require_classes()
         groups = np.arange(len(labels)) if groups is None else groups[:: self.views]
-        key = self._key(X, labels, groups, epochs)
+        key = self._key(X, labels, groups, (epochs, temperature))
         file = self.folder / f"{key}.npz" if self.folder else None
         state = (checkpoint.read(file, key) if file else None) or State()
 
@@ -152,9 +169,11 @@ class FineTuner:
                 checkpoint.write(file, key, state)
 
         inner = self.split(target, self.recipe.inner, self.recipe.seed, groups) if epochs is None else None
-        self._complete(_Training(self, X, target, groups, state, write), inner, epochs)
+        self._complete(_Training(self, X, target, groups, state, write), inner, epochs, temperature)
         self.network.weights = state.best
+        self.network.divide_logits(state.temperature)
         self.stages_, self.epochs_, self.seconds_ = state.stages, state.epochs, state.seconds
+        self.temperature_ = state.temperature
         return self
 
     def _require_classes(self) -> None:
@@ -167,16 +186,23 @@ class FineTuner:
                 "some that can be read, in the training part of every split."
             )
 
-    def _complete(self, training: _Training, inner: tuple[np.ndarray, np.ndarray] | None, epochs: int | None) -> None:
+    def _complete(
+        self,
+        training: _Training,
+        inner: tuple[np.ndarray, np.ndarray] | None,
+        epochs: int | None,
+        temperature: float,
+    ) -> None:
         """Choose the number of epochs, then train for so many, as far as the state does not hold that already."""
         state, images = training.state, np.arange(len(training.target))
         if state.stage == 0:
             if inner is None:
                 state.epochs = self.recipe.epochs if epochs is None else epochs
+                state.temperature = temperature
             else:
                 training.train(*inner, self.recipe.epochs)
                 training.choose(training.groups[inner[1]])
-            state.stage, state.epoch, state.step, state.weights, state.optimizer = 1, 0, 0, (), ()
+            state.stage, state.epoch, state.step, state.losses, state.weights, state.optimizer = 1, 0, 0, [], (), ()
         if state.stage == 1:
             if inner is None or self.recipe.refit:
                 training.train(images, images[:0], state.epochs)
@@ -194,39 +220,17 @@ class FineTuner:
         parts = [self.network.logits(X[rows[start : start + size]]) for start in range(0, len(rows), size)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes_)), np.float32)
 
-    def _key(self, X: Any, labels: np.ndarray, groups: np.ndarray, epochs: int | None) -> str:
+    def _key(self, X: Any, labels: np.ndarray, groups: np.ndarray, given: tuple[Any, ...]) -> str:
         """A digest of all that the result of a training depends on."""
         state = hashlib.sha256()
         digests, views = X.keys()
         cut = self.network.cut
         parts: list[Any] = [own_version(), keras_backend(), version("keras"), self.key, self.recipe.as_dict()]
-        parts += [epochs, cut.layers, cut.trained, self.views, labels.astype(str).tolist()]
+        parts += [*given, cut.layers, cut.trained, self.views, labels.astype(str).tolist()]
         state.update(json.dumps(parts, sort_keys=True).encode())
         for array in (digests, views, groups):
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()[:32]
-
-
-def exceeds_its_error(values: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether the mean of some values is above its standard error, where the values of a group depend on each other.
-
-    Parameters
-    ----------
-    values, groups : ndarray of shape (n,)
-
-    Examples
-    --------
-    >>> exceeds_its_error(np.array([1.0, 1.1, 0.9]), np.arange(3))
-    True
-    >>> exceeds_its_error(np.array([1.0, -0.9]), np.arange(2))
-    False
-    """
-    _, number = np.unique(groups, axis=0, return_inverse=True)
-    deviations = np.bincount(number.reshape(-1), values - values.mean())
-    if len(deviations) < 2:
-        return False
-    error = np.sqrt(np.square(deviations).sum() * len(deviations) / (len(deviations) - 1)) / len(values)
-    return bool(values.mean() > error)
 
 
 class _Training:
@@ -260,7 +264,7 @@ class _Training:
         else:
             self._begin(images, held_out)
         history = state.stages[state.stage]
-        while state.epoch < epochs and not (len(held_out) and state.epoch - state.epochs >= recipe.patience):
+        while state.epoch < epochs and not (len(held_out) and self._is_over()):
             for inputs, targets in self._batches(images, steps):
                 rate = recipe.rate(state.epoch * steps + state.step, epochs * steps)
                 loss = self._network.step(inputs, targets, rate)
@@ -295,31 +299,45 @@ class _Training:
         if len(held_out):
             state.stages[state.stage].append({"epoch": 0, **self._judge(held_out)})
 
+    def _is_over(self) -> bool:
+        """Whether training ends before the last epoch, by the images held out."""
+        state, recipe = self.state, self._recipe
+        losses = [epoch["valid_loss"] for epoch in state.stages[state.stage]]
+        rising = math.ceil(recipe.warmup * recipe.epochs)
+        return epochs_without_progress(losses, rising) >= recipe.patience
+
+    def _held_out_losses(self, held_out: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """The temperature of images held out, their log-losses at it, and whether each is predicted right."""
+        truth = self.target[held_out]
+        logits = self._tuner._logits(self._X, held_out * self._tuner.views)
+        temperature = find_temperature(logits, truth)
+        return temperature, log_losses(logits / temperature, truth), logits.argmax(1) == truth
+
     def _judge(self, held_out: np.ndarray) -> dict[str, float]:
-        """Log-loss and accuracy on images held out.
+        """Log-loss, at the best temperature, and accuracy on images held out.
 
         The state records the last epoch that is not clearly worse than the best one, and its weights where no training
         on all images follows.
         """
         if not len(held_out):
             return {}
-        state, truth = self.state, self.target[held_out]
-        logits = self._tuner._logits(self._X, held_out * self._tuner.views).astype(np.float64)
-        losses = -log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
+        state = self.state
+        temperature, losses, right = self._held_out_losses(held_out)
         loss = float(losses.mean())
         if loss < state.least:
             state.least, state.losses_of_best = loss, losses.tolist()
         if not exceeds_its_error(losses - state.losses_of_best, self.groups[held_out]):
             state.epochs, state.best = state.epoch, () if self._recipe.refit else self._network.weights
+            state.temperature = temperature
         if state.epoch == 0:
             state.probe, state.losses_of_probe = state.best, state.losses_of_best
-        return {"valid_loss": loss, "valid_accuracy": float((logits.argmax(1) == truth).mean())}
+        return {"valid_loss": loss, "valid_accuracy": float(right.mean())}
 
     def choose(self, groups: np.ndarray) -> None:
         """Return to the probe unless the best epoch is better than it by more than the standard error."""
         state = self.state
         if not exceeds_its_error(np.subtract(state.losses_of_probe, state.losses_of_best), groups):
-            state.epochs, state.best = 0, state.probe
+            state.epochs, state.best, state.temperature = 0, state.probe, 1.0
         state.probe, state.losses_of_best, state.losses_of_probe = (), [], []
 
     def _batches(self, images: np.ndarray, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

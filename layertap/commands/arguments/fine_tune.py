@@ -17,7 +17,7 @@ RECIPE = {
     "weight_decay": "weight decay of kernels",
     "clip": "largest norm of the gradients",
     "label_smoothing": "share of each label that is given to all classes",
-    "patience": "number of epochs without a lower loss on inner images after which training stops",
+    "patience": "number of epochs after the warm-up without a lower loss on inner images after which training stops",
     "inner": "share of the training images held out for early stopping",
 }
 

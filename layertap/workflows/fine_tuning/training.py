@@ -27,8 +27,9 @@ class Trainings:
     evaluation : Evaluation
         The scores on the images that were held out.
     trainings : list of dict
-        For each training its ``epochs``, its ``seconds`` and its ``stages`` (see `FineTuner`): one for each split, and
-        one on all images unless the recipe says otherwise. The last one gave the net that is kept.
+        For each training its ``epochs``, ``seconds``, ``temperature`` and ``stages`` (see `FineTuner`):
+        one for each split, and one on all images unless the recipe says otherwise. The last one gave the net that is
+        kept.
     test : dict or None
         The scores on the images of the test, if there are any.
     """
@@ -55,8 +56,8 @@ class _Recorder:
 
     Attributes
     ----------
-    epochs : int or None
-        The number of epochs of the next training; None where it is to be chosen.
+    given : dict
+        The number of epochs of the next training, and its temperature; empty where they are to be chosen.
     trainings : list of dict
         See `Trainings`.
     """
@@ -66,14 +67,15 @@ class _Recorder:
     def __init__(self, tuner: FineTuner, begin: Callable[[], None]) -> None:
         self.tuner = tuner
         self.begin = begin
-        self.epochs: int | None = None
+        self.given: dict[str, Any] = {}
         self.trainings: list[dict[str, Any]] = []
 
     def fit(self, X: Any, y: np.ndarray, groups: np.ndarray | None = None) -> FineTuner:
         """Train the network (see `FineTuner.fit`)."""
         self.begin()
-        tuner = self.tuner.fit(X, y, groups, epochs=self.epochs)
-        self.trainings.append({"epochs": tuner.epochs_, "seconds": tuner.seconds_, "stages": tuner.stages_})
+        tuner = self.tuner.fit(X, y, groups, **self.given)
+        how = {"temperature": tuner.temperature_, "stages": tuner.stages_}
+        self.trainings.append({"epochs": tuner.epochs_, "seconds": tuner.seconds_, **how})
         return tuner
 
 
@@ -128,7 +130,7 @@ def _train_on_splits(recorder: _Recorder, data: TrainingRows, views: Views) -> T
     for fold, training in zip(evaluation.folds, trainings, strict=True):  # it may have begun in another process
         fold["train"]["fit_seconds"] = fold["valid"]["fit_seconds"] = training["seconds"]
     if len(data.splits) == 1:
-        recorder.epochs = tuner.epochs_
+        recorder.given = {"epochs": tuner.epochs_, "temperature": tuner.temperature_}
     if data.kept is not data.splits[0][0]:
         views.fit(head(), data.rows, data.labels, data.kept, data.groups)
     if not len(data.test):
