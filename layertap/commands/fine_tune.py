@@ -158,6 +158,11 @@ def _print_net(tuned: FineTuned, out: str) -> None:
     if tuned.epochs:
         epochs = "1 epoch" if tuned.epochs == 1 else f"{tuned.epochs} epochs"
         print(f"\nThe net in {out} was trained for {epochs} on {images}.")
+    elif tuned.hopeless:
+        print(
+            "\nTraining was ended after a tenth of its steps: the loss on held-out images was far above that of the "
+            f"head, and did not come back. {out} holds the net as it came, and that head, fitted on {images}."
+        )
     else:
         print(
             f"\nNo epoch was clearly better than the head as it was: {out} holds the net as it came, and that head, "

@@ -1,4 +1,4 @@
-"""What images held out say of a training: their log-loss at the temperature that suits them."""
+"""What images held out say of a training: their log-loss, at the temperature that suits them, and whether to go on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 HIGHEST_TEMPERATURE = 20.0
+# The shares of the steps after which the training is looked at, besides the ends of epochs. At the last of them it is
+# ended where it is hopeless.
+LOOKS = (0.05, 0.1)
 
 
 def log_losses(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -51,6 +54,53 @@ def find_temperature(logits: np.ndarray, target: np.ndarray) -> float:
 
     found = float(minimize_scalar(loss, bounds=(0.0, np.log(HIGHEST_TEMPERATURE)), method="bounded").x)
     return float(np.exp(found)) if loss(found) < loss(0.0) else 1.0
+
+
+def steps_to_look(steps: int) -> list[int]:
+    """The numbers of steps, of all, after which a training is looked at, in order.
+
+    Examples
+    --------
+    >>> steps_to_look(300)
+    [15, 30]
+    """
+    return [max(1, round(share * steps)) for share in LOOKS]
+
+
+def is_hopeless(start: float, looks: Sequence[np.ndarray], target: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether the early looks say that the training will not come back to where it started.
+
+    It is hopeless when the log-loss is above that before the first step and, besides, either not clearly below that of
+    guessing by the shares of the classes, or more than half of the way there and not falling. A loss that rises for a
+    while, before the net has found its way, stays far below.
+
+    Parameters
+    ----------
+    start : float
+        The log-loss before the first step.
+    looks : sequence of ndarray of shape (n,)
+        The log-loss of each image at each look.
+    target : ndarray of shape (n,), int
+        The classes of the images held out.
+    groups : ndarray of shape (n,)
+        Equal for images that depend on each other.
+
+    Examples
+    --------
+    >>> target, groups = np.array([0, 1, 0, 1]), np.arange(4)  # guessing has a log-loss of 0.69
+    >>> [is_hopeless(0.2, [np.full(4, one), np.full(4, two)], target, groups) for one, two in ((0.6, 0.5), (0.5, 0.6))]
+    [False, True]
+    >>> is_hopeless(0.69, [np.full(4, 0.7)], target, groups)
+    True
+    """
+    guessing = -np.log(np.bincount(target) / len(target))[target]
+    *before, last = (float(look.mean()) for look in looks)
+    if last <= start:
+        return False
+    falls = any(last < one for one in before)
+    return not exceeds_its_error(guessing - looks[-1], groups) or (
+        last > (start + float(guessing.mean())) / 2 and not falls
+    )
 
 
 def epochs_without_progress(losses: Sequence[float], rising: int) -> int:

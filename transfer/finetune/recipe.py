@@ -37,7 +37,7 @@ class Recipe:
         The share of each label that is given to all classes, at least 0 and below 1.
     patience : int
         The number of epochs after the warm-up without a lower log-loss on the images held out for early stopping, after
-        which training stops.
+        which training stops. If it is as large as `epochs`, nothing ends a training early.
     inner : float
         The share of the training images held out for early stopping, from 0 to 0.9; with 0 there is none.
     refit : bool

@@ -20,7 +20,14 @@ from feature_cache.version import own_version
 from transfer.engines.selection import keras_backend
 from transfer.finetune import checkpoint
 from transfer.finetune.checkpoint import State
-from transfer.finetune.held_out import epochs_without_progress, exceeds_its_error, find_temperature, log_losses
+from transfer.finetune.held_out import (
+    epochs_without_progress,
+    exceeds_its_error,
+    find_temperature,
+    is_hopeless,
+    log_losses,
+    steps_to_look,
+)
 from transfer.finetune.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -90,6 +97,8 @@ class FineTuner:
         The number of epochs that the network was trained for.
     temperature_ : float
         What its logits were divided by in the end.
+    hopeless_ : bool
+        Whether the choice of the number of epochs was ended after a tenth of its steps (see `is_hopeless`).
     seconds_ : float
         The time that training took, in all processes that had a part in it.
     """
@@ -173,7 +182,7 @@ class FineTuner:
         self.network.weights = state.best
         self.network.divide_logits(state.temperature)
         self.stages_, self.epochs_, self.seconds_ = state.stages, state.epochs, state.seconds
-        self.temperature_ = state.temperature
+        self.temperature_, self.hopeless_ = state.temperature, state.hopeless
         return self
 
     def _require_classes(self) -> None:
@@ -264,6 +273,7 @@ class _Training:
         else:
             self._begin(images, held_out)
         history = state.stages[state.stage]
+        looks = steps_to_look(epochs * steps) if len(held_out) and recipe.patience < epochs else []
         while state.epoch < epochs and not (len(held_out) and self._is_over()):
             for inputs, targets in self._batches(images, steps):
                 rate = recipe.rate(state.epoch * steps + state.step, epochs * steps)
@@ -271,7 +281,12 @@ class _Training:
                 self._require_finite(loss)
                 state.losses.append(round(loss, 7))
                 state.step += 1
-                self._after_step(state.epoch * steps + state.step, epochs * steps)
+                done = state.epoch * steps + state.step
+                if done in looks:
+                    self._look(held_out, last=done == looks[-1])
+                self._after_step(done, epochs * steps)
+                if state.hopeless:
+                    return
             rate = recipe.rate((state.epoch + 1) * steps - 1, epochs * steps)
             state.epoch += 1
             scores = {"epoch": state.epoch, "loss": float(np.mean(state.losses)), "steps": state.losses, "rate": rate}
@@ -304,7 +319,16 @@ class _Training:
         state, recipe = self.state, self._recipe
         losses = [epoch["valid_loss"] for epoch in state.stages[state.stage]]
         rising = math.ceil(recipe.warmup * recipe.epochs)
-        return epochs_without_progress(losses, rising) >= recipe.patience
+        return state.hopeless or epochs_without_progress(losses, rising) >= recipe.patience
+
+    def _look(self, held_out: np.ndarray, *, last: bool) -> None:
+        """Judge images held out early on; the last such look says whether the training is hopeless."""
+        state, truth = self.state, self.target[held_out]
+        state.looks.append(self._held_out_losses(held_out)[1].tolist())
+        if last:
+            start, looks = float(np.mean(state.losses_of_probe)), [np.array(look) for look in state.looks]
+            state.hopeless = is_hopeless(start, looks, truth, self.groups[held_out])
+            state.looks = []
 
     def _held_out_losses(self, held_out: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """The temperature of images held out, their log-losses at it, and whether each is predicted right."""

@@ -51,6 +51,8 @@ class FineTuned:
         The content of ``metrics.json``: among others ``summary``, ``folds`` and ``trainings``.
     epochs : int
         The number of epochs that the net was trained for; with 0 it stayed as it was.
+    hopeless : bool
+        Whether the last choice of a number of epochs was ended after a tenth of its steps.
     difference : float
         How far the probabilities of ``model.keras`` are from those of the run.
     exported : bool
@@ -63,6 +65,7 @@ class FineTuned:
     cut: Cut
     metrics: dict[str, Any]
     epochs: int
+    hopeless: bool
     difference: float
     exported: bool
     skipped: tuple[Unreadable, ...]
@@ -116,7 +119,8 @@ def _write(plan: Plan, data: TrainingRows, trainings: Trainings, name: str) -> F
         if logs.is_dir():
             shutil.copytree(logs, folder / "tensorboard")
     skipped = tuple(data.features.skipped)
-    return FineTuned(settings.out, plan.cut, metrics, tuner.epochs_, difference, exported, skipped)
+    hopeless = [training["hopeless"] for training in trainings.trainings if training["stages"][0]][-1:] == [True]
+    return FineTuned(settings.out, plan.cut, metrics, tuner.epochs_, hopeless, difference, exported, skipped)
 
 
 def _linear_head(plan: Plan) -> LinearHead:

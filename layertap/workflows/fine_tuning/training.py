@@ -27,7 +27,7 @@ class Trainings:
     evaluation : Evaluation
         The scores on the images that were held out.
     trainings : list of dict
-        For each training its ``epochs``, ``seconds``, ``temperature`` and ``stages`` (see `FineTuner`):
+        For each training its ``epochs``, ``seconds``, ``temperature``, ``hopeless`` and ``stages`` (see `FineTuner`):
         one for each split, and one on all images unless the recipe says otherwise. The last one gave the net that is
         kept.
     test : dict or None
@@ -74,7 +74,7 @@ class _Recorder:
         """Train the network (see `FineTuner.fit`)."""
         self.begin()
         tuner = self.tuner.fit(X, y, groups, **self.given)
-        how = {"temperature": tuner.temperature_, "stages": tuner.stages_}
+        how = {"temperature": tuner.temperature_, "hopeless": tuner.hopeless_, "stages": tuner.stages_}
         self.trainings.append({"epochs": tuner.epochs_, "seconds": tuner.seconds_, **how})
         return tuner
 

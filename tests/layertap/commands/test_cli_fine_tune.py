@@ -326,6 +326,15 @@ def test_stopped_before_the_first_step_it_says_so_and_keeps_what_was_computed(
     run(main, *command)
 
 
+def test_a_hopeless_training_is_ended_and_said(main: Callable, here: Path) -> None:
+    hopeless = ("--learning-rate", "1", "--epochs", "20", "--batch-size", "8", "--quiet")
+    done = main("fine-tune", "data", "--layer", "block3_pool", *BLOCK, *hopeless, "--out", "hopeless")
+    assert done.status == 0, done.stderr
+    assert "\nTraining was ended after a tenth of its steps: the loss on held-out images was far above" in done.stdout
+    metrics = json.loads((here / "hopeless" / "metrics.json").read_text())
+    assert [(one["epochs"], one["hopeless"]) for one in metrics["trainings"]] == [(0, True), (0, False)]
+
+
 def test_with_shuffled_labels_nothing_is_learned(main: Callable, tmp_path: Path) -> None:
     write_images(tmp_path / "random", 40, random=True)
     for file in sorted((tmp_path / "random" / "across").iterdir())[:10]:  # copies, in the other class

@@ -254,18 +254,31 @@ def test_training_stops_when_the_loss_has_risen(setting: Setting):
     tuner = setting.tuner(recipe).fit(setting.rows, shuffled)
     losses = [epoch["valid_loss"] for epoch in tuner.stages_[0]]
     assert len(losses) - 1 == 1 + int(np.argmin(losses[1:])) + 2 < 60
+    assert not tuner.hopeless_
 
 
 def test_a_loss_that_rises_before_it_falls_is_no_lack_of_progress():
     dip = [0.5, 0.9, 0.8, 0.7, 0.6, 0.4]
     assert [epochs_without_progress(dip[: end + 1], rising=1) for end in range(6)] == [0] * 6
-    assert [epochs_without_progress([0.5, 0.6, 0.7, 0.8, 0.9][: end + 1], rising=2) for end in range(5)] == [
-        0,
-        0,
-        0,
-        1,
-        2,
-    ]
+    rise = [0.5, 0.6, 0.7, 0.8, 0.9]
+    assert [epochs_without_progress(rise[: end + 1], rising=2) for end in range(5)] == [0, 0, 0, 1, 2]
+
+
+def test_a_hopeless_training_ends_after_a_tenth_and_leaves_the_probe(setting: Setting):
+    recipe = Recipe(epochs=20, batch_size=8, inner=0.25, learning_rate=1.0)
+    steps: list[int] = []
+    tuner = setting.tuner(recipe, progress=lambda done, of: steps.append(done)).fit(setting.rows, setting.labels)
+    assert (tuner.hopeless_, tuner.epochs_, tuner.temperature_) == (True, 0, 1.0)
+    assert len(steps) == 20 * 5 / 10
+    kernel, bias = setting.probe(*setting.rows.keys(), setting.labels)
+    readout = np.asarray(setting._space.rows(*setting.rows.keys()))
+    np.testing.assert_allclose(tuner._logits(setting.rows, np.arange(COUNT)), readout @ kernel + bias, atol=1e-3)
+
+
+def test_nothing_ends_a_training_early_whose_patience_is_as_long(setting: Setting):
+    recipe = Recipe(epochs=3, batch_size=8, inner=0.25, learning_rate=1.0, patience=3)
+    tuner = setting.tuner(recipe).fit(setting.rows, setting.labels)
+    assert [epoch["epoch"] for epoch in tuner.stages_[0]] == [0, 1, 2, 3]
 
 
 def stop_after(count: int) -> Callable[[], bool]:
