@@ -17,6 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # with a backend of its own: the backend has no part in them.
 NO_BACKEND := $(addprefix --ignore=tests/transfer/,data test_file_signatures.py extraction/test_loop.py)
 NO_BACKEND += $(addprefix --ignore=tests/transfer/,engines/conversion nets/test_expected_pixels.py)
+NO_BACKEND += $(addprefix --ignore=tests/transfer/,engines/test_openvino_files.py nets/openvino_files)
 # pip would compile all modules on one core, which takes more than half of its time.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 

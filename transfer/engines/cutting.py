@@ -81,10 +81,23 @@ class Cut:
             model = backbone.cut_from(self.start, readouts)
         else:
             model = backbone.cut(readouts, self.preprocessing, channels)
-        least, memory = working_bytes(model), available_memory()
-        if memory is not None and least > memory:
-            raise InvalidChoice(
-                f"one image takes {least / 2**30:,.1f} GiB in the largest layer of {self.net.name}, and "
-                f"{memory / 2**30:,.1f} GiB of memory are free; choose a smaller `size`, or another net."
-            )
+        require_room(self.net.name, working_bytes(model))
         return model
+
+
+def require_room(name: str, least: int) -> None:
+    """Raise InvalidChoice when not even one image of a net can be computed in the memory at hand.
+
+    Parameters
+    ----------
+    name : str
+        Of the net.
+    least : int
+        Bytes that one image takes in the largest layer.
+    """
+    memory = available_memory()
+    if memory is not None and least > memory:
+        raise InvalidChoice(
+            f"one image takes {least / 2**30:,.1f} GiB in the largest layer of {name}, and {memory / 2**30:,.1f} GiB "
+            "of memory are free; choose a smaller `size`, or another net."
+        )

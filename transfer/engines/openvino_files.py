@@ -9,6 +9,7 @@ import numpy as np
 from feature_cache.errors import BadData, LayertapError
 from transfer.engines.base import Engine, out_of_memory
 from transfer.engines.comparison import require_like_float32
+from transfer.engines.cutting import require_room
 from transfer.engines.openvino_engine import OpenVinoEngine
 from transfer.engines.selection import require_openvino
 from transfer.nets.openvino_files.net import OpenVinoNet
@@ -66,6 +67,7 @@ class OpenVinoFileFactory:
 
     def _make(self, inputs: np.ndarray, batch_size: int, precision: str, room: int | None) -> Engine:
         readouts = [(spec.layer, spec.pooling_rule) for spec in self._request.specs]
+        require_room(self._request.net.name, self._net.largest_bytes([layer for layer, _ in readouts]))
         try:
             graph: Any = self._net.cut(readouts, self._request.specs[0].preprocessing, inputs.shape[-1])
             return OpenVinoEngine(graph, batch_size, precision, room)

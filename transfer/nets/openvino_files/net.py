@@ -16,6 +16,7 @@ from transfer.nets.openvino_files.reading import ends_of, outputs_of, read, read
 from transfer.nets.openvino_files.tensors import (
     NOT_OF_IMAGES,
     GraphTensor,
+    max_bytes,
     readable_tensors,
     weight_names,
     weighted_maps,
@@ -144,6 +145,10 @@ class OpenVinoNet:
             for number, (layer, rule) in enumerate(readouts)
         ]
         return operations.model(results, pixels)
+
+    def largest_bytes(self, layers: Sequence[str]) -> int:
+        """Bytes at float32 of the largest tensor that some layers are computed from, or are, for one image."""
+        return max_bytes(self.taps, [self.taps[self.find(layer)] for layer in layers])
 
     def _readout(self, output: Any, layer: str, rule: str, number: int) -> Any:
         tap = self.taps[layer]

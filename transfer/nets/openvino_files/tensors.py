@@ -51,6 +51,13 @@ def flops(tensors: Iterable[GraphTensor]) -> int:
     return sum(cost for number, cost in enumerate(found[0]._costs) if cost and reached >> number & 1) if found else 0
 
 
+def max_bytes(tensors: Mapping[str, GraphTensor], wanted: Iterable[GraphTensor]) -> int:
+    """Bytes at float32 of the largest of all tensors that those `wanted` are computed from, or are, for one image."""
+    reached = functools.reduce(operator.or_, (tensor._reach for tensor in wanted), 0)
+    needed = (tensor for tensor in tensors.values() if not tensor._reach & ~reached)
+    return max((4 * math.prod(side or 1 for side in tensor.shape[1:]) for tensor in needed), default=0)
+
+
 def needed_inputs(net: Any) -> dict[str, frozenset[str]]:
     """The names of the inputs that each operation cannot be computed without, by the names of the operations."""
     needed: dict[str, frozenset[str]] = {}

@@ -70,6 +70,11 @@ def test_costs_are_what_arithmetic_says(open_net: OpenNet) -> None:
     assert rows["conv"].kilobytes == pytest.approx(4 * 36 * 8 / 1000)
 
 
+def test_memory_is_counted_up_to_the_layers_that_are_read(open_net: OpenNet) -> None:
+    net = open_net(small_onnx(side=16), (32, 32))
+    assert net.largest_bytes(["logits"]) == net.largest_bytes(["conv"]) == 4 * 16 * 16 * 8
+
+
 def test_layers_are_found_by_name_and_by_index_and_the_nearest_are_named(open_net: OpenNet) -> None:
     net = open_net(small_onnx())
     assert [net.find("relu"), net.find("1"), net.find("-1")] == ["relu", "relu", "logits"]
