@@ -169,8 +169,13 @@ class BatchRunner:
         """Features of a batch that was too large for the memory with batches of `size`, by smaller ones."""
         while True:
             if size == self.batch_size:  # otherwise another batch has made it smaller since
-                if size == 1:
+                if size == 1 and not self._request.net.is_file:
                     raise error
+                if size == 1:  # a user's net may describe numbers of any size
+                    raise InvalidChoice(
+                        f"not even one image of {self._request.net.name} can be computed in the memory that is free; "
+                        "choose a smaller `size`, or another net."
+                    ) from error
                 self.batch_size //= 2
                 self._engines.clear()
             size = self.batch_size

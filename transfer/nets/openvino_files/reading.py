@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -11,7 +12,9 @@ from typing import Any
 from feature_cache.errors import BadData, LayertapError, one_line
 from transfer.engines.base import out_of_memory
 from transfer.engines.openvino_import import import_openvino
+from transfer.hardware import available_memory
 from transfer.nets.openvino_files.checks import kind_of_net, state_of
+from transfer.nets.openvino_files.tensors import needed_inputs
 
 _MISSING = re.compile(r"No conversion rule found for operations: (.*)")
 
@@ -80,16 +83,28 @@ def reason_of(error: Exception) -> str:
 @lru_cache(maxsize=2)  # graphs of large nets share the memory of their files, and little else
 def _read(file: Path, state: Any) -> Any:
     if kind_of_net(file) == "TensorFlow Lite":
-        return _or_refuse(file, lambda: _with_texts(_convert_tflite(file, None)))
-    return _or_refuse(file, lambda: _with_texts(import_openvino().Core().read_model(file)))
+        return _or_refuse(file, lambda: _checked(_convert_tflite(file, None)))
+    return _or_refuse(file, lambda: _checked(import_openvino().Core().read_model(file)))
 
 
-def _with_texts(net: Any) -> Any:
-    """The same net, once all its names are known to be texts; UnicodeError where some are not."""
+def _checked(net: Any) -> Any:
+    """The same net, once its names are known to be texts, and what it computes beforehand to fit into memory.
+
+    Raises
+    ------
+    UnicodeError, ValueError
+        Where they are not.
+    """
+    needed, memory = needed_inputs(net), available_memory()
     for operation in net.get_ops():
         operation.get_friendly_name()
         for output in operation.outputs():
             output.get_names()
+            shape = output.get_partial_shape()
+            if memory is None or needed[operation.get_name()] or shape.is_dynamic:
+                continue
+            if (size := math.prod(shape.to_shape()) * output.get_element_type().size) > memory:
+                raise ValueError(f"a constant of {size / 2**30:,.0f} GiB does not fit into the memory that is free")
     return net
 
 

@@ -144,6 +144,17 @@ def test_a_net_that_is_no_file_is_not_taken(tmp_path: Path, write: Callable[[Pat
         Net(str(tmp_path / "net.onnx"))
 
 
+def test_constants_that_fit_into_no_memory_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        onnx.helper.make_node("ConstantOfShape", ["shape"], ["huge"]),
+        onnx.helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+        onnx.helper.make_node("Add", ["image", "sum"], ["out"]),
+    ]
+    model = onnx_model(nodes, {"image": ["n", 3, 8, 8]}, ["out"], {"shape": np.array([2**10, 2**40])})
+    with pytest.raises(BadData, match="a constant of .* GiB does not fit into the memory"):
+        read(save_onnx(model, tmp_path / "net.onnx"))
+
+
 def test_names_that_are_no_texts_are_refused(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     file = tmp_path / "net.xml"
