@@ -16,7 +16,7 @@ import contextlib
 import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +128,10 @@ class Run:
     head: Head
     report: TrainingReport | None = None
     unsaved_metrics: dict[str, Any] | None = None
+    _place: Path | None = field(init=False, default=None)  # the folder, also after a change of the working folder
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_place", None if self.folder is None else self.folder.absolute())
 
     @property
     def parts(self) -> tuple[FeatureSource, ...]:
@@ -158,7 +162,7 @@ class Run:
         DamagedFile, InvalidChoice
             When the run does not say which net it is, or the net's file is gone.
         """
-        return [net_from_config(net, self.folder) for _, net in self.parts]
+        return [net_from_config(net, self._place) for _, net in self.parts]
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -181,9 +185,9 @@ class Run:
         DamagedFile
             When the file cannot be read.
         """
-        if self.folder is None or self.unsaved_metrics is not None:
+        if self._place is None or self.unsaved_metrics is not None:
             return self.unsaved_metrics or {}
-        file = self.folder / METRICS_FILE
+        file = self._place / METRICS_FILE
         try:
             return as_object(read_json(file), METRICS_FILE)
         except (OSError, ValueError) as error:
@@ -210,7 +214,7 @@ class Run:
     @property
     def trained_on(self) -> frozenset[bytes]:
         """What the images are recognised by that the head, or the net below it, was trained on."""
-        return frozenset() if self.folder is None else read_digests(self.folder / HEAD_IMAGES)
+        return frozenset() if self._place is None else read_digests(self._place / HEAD_IMAGES)
 
     # The methods below go by the package, whose names are imported when they are used: workflows import this module.
     def predict(self, images: Any, **options: Any) -> Predictions:

@@ -170,6 +170,19 @@ def test_run_is_read_as_it_was_written(run: Path, head: LogisticHead):
     np.testing.assert_array_equal(read.head.predict_proba(X), head.predict_proba(X))
 
 
+def test_scores_are_read_after_a_change_of_the_working_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(run.parent)
+    loaded = runs.load_run(run.name)
+    expected = runs.load_run(run).metrics
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert loaded.metrics == expected != {}
+    assert loaded.trained_on == runs.load_run(run).trained_on
+    assert loaded.folder == Path(run.name)  # as it was named
+
+
 @pytest.mark.parametrize("metrics", [None, "", "[]", "{", '{"summary": 1}', '{"summary": {"valid": {"accuracy": 1}}}'])
 def test_run_without_its_scores_is_read_and_shown(run: Path, metrics: str | None):
     if metrics is None:
