@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from feature_cache.errors import InvalidChoice, unknown
+import numpy as np
+
+from feature_cache.errors import BadData, InvalidChoice, unknown
 from transfer.data import datasets, tables
 from transfer.data.datasets import Dataset
 from transfer.data.pages import expand_pages, with_max_pixels
 
 PAGES = ("first", "all")
-Source = Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Paths = Sequence[str | os.PathLike[str]]
+Arrays = np.ndarray | Sequence[np.ndarray]
+Source = Dataset | str | os.PathLike[str] | Paths | Arrays | tuple[Arrays, Any]
 
 
 def load_dataset(
@@ -30,10 +35,12 @@ def load_dataset(
 
     Parameters
     ----------
-    source : str, path, sequence of paths, or Dataset
+    source : str, path, sequence of paths, arrays, or Dataset
         ``"digits"``; a folder with a subfolder for each class, or a flat one; a CSV file with the columns ``id`` and
         ``class``; an ``.npz``, ``.npy`` or IDX file of arrays, or a folder of these; the folder of a RAMP kit, which
-        stands for its training set; one image; or a list of image files. A `Dataset` is taken as it is.
+        stands for its training set; one image; or a list of image files. Images in memory are an array of shape
+        (n, height, width[, channels]) or a list of arrays, alone or as a pair ``(X, y)`` with their labels. A `Dataset`
+        is taken as it is.
     images : path, optional
         The folder that holds the images of a CSV file; by default ``imgs`` beside the file if there is one, or the
         folder of the file.
@@ -61,13 +68,16 @@ def load_dataset(
     InvalidChoice
         When nothing has that name, or an option does not suit the data set.
     BadData
-        When the data set holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder.
+        When the data set holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder; or
+        when it is none.
 
     Examples
     --------
     >>> import layertap as lt
     >>> lt.load_dataset("digits")
     Dataset('digits', 1,797 images, 10 classes)
+    >>> lt.load_dataset((np.zeros((3, 8, 8), np.uint8), [0, 1, 1]))
+    Dataset('arrays', 3 images, 2 classes)
     """
     if pages not in PAGES:
         raise unknown("there is no way to read `pages`", pages, PAGES)
@@ -75,11 +85,54 @@ def load_dataset(
         dataset = source
     elif isinstance(source, str | os.PathLike):
         dataset = _load(os.fspath(source), images, class_column, id_column, split, value_range)
+    elif (arrays := arrays_of(source)) is not None:
+        for option, value in (("images", images), ("split", split)):
+            if value is not None:
+                raise InvalidChoice(f"arrays in memory have no `{option}`; leave it out.")
+        dataset = datasets.from_arrays(*arrays, value_range)
     else:
-        dataset = datasets.from_files([Path(path) for path in source])
+        dataset = datasets.from_files(paths_of(source))
     if max_pixels is not None:
         dataset = with_max_pixels(dataset, max_pixels)
     return expand_pages(dataset) if pages == "all" else dataset
+
+
+def arrays_of(source: Any) -> tuple[Any, Any] | None:
+    """The images and the labels, or None, of a source that is arrays in memory; None for any other.
+
+    Examples
+    --------
+    >>> arrays_of(["a.png", "b.png"]) is None
+    True
+    """
+    if isinstance(source, tuple) and len(source) == 2 and _is_images(source[0]) and np.ndim(source[1]) < 3:
+        return source
+    return (source, None) if _is_images(source) else None
+
+
+def _is_images(value: Any) -> bool:
+    """Whether a value is an array of images, or a list of arrays; texts in an array are paths."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind not in "USO" or value.ndim > 2
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, np.ndarray) for one in value)
+
+
+def paths_of(source: Any) -> list[Path]:
+    """The paths of image files.
+
+    Raises
+    ------
+    BadData
+        When `source` is no sequence of paths.
+    """
+    found = [source] if not isinstance(source, Iterable) else list(source)
+    for path in found:
+        if not isinstance(path, str | os.PathLike):
+            raise BadData(
+                f"{repr(path)[:60]} is neither a data set nor the path of an image; give a name or a path, a list of "
+                "image files, an array of images, or a pair (X, y) of images and labels."
+            )
+    return [Path(path) for path in found]
 
 
 def _load(

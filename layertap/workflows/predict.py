@@ -21,7 +21,7 @@ from layertap.progress import ProgressBar, progress_bars
 from layertap.results import Predictions
 from layertap.runs import Run, load_run
 from layertap.workflows.extract import extract_features
-from layertap.workflows.load_dataset import Source, load_dataset
+from layertap.workflows.load_dataset import Source, arrays_of, load_dataset, paths_of
 from layertap.workflows.targets import REGRESSION
 from transfer.data.datasets import BUILT_IN, Dataset, from_files, is_dataset
 from transfer.extraction.feature_set import FeatureSet
@@ -89,16 +89,16 @@ def image_dataset(images: Source) -> Dataset:
     InvalidChoice
         When one of the files does not exist.
     """
-    if isinstance(images, Dataset):
-        return images
-    paths = [images] if isinstance(images, str | os.PathLike) else list(images)
+    if isinstance(images, Dataset) or arrays_of(images) is not None:
+        return load_dataset(images)
+    paths = paths_of([images] if isinstance(images, str | os.PathLike) else images)
     if names_dataset(paths):
         return load_dataset(paths[0])
-    for path in map(Path, paths):
+    for path in paths:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one data set.")
-    return from_files([Path(path) for path in paths])
+    return from_files(paths)
 
 
 def names_dataset(paths: Sequence[str | os.PathLike[str]]) -> bool:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
 from transfer.data import split_names, tables
+from transfer.data.array_like import as_dataset
 from transfer.data.arrays import loading
 from transfer.data.arrays.images import StoredImage
 from transfer.data.dataset import Dataset
@@ -21,7 +23,17 @@ from transfer.data.folders import listing
 from transfer.data.image_collection import Unreadable, digests
 from transfer.data.images import ArraySource, FileSource
 
-__all__ = ["BUILT_IN", "Dataset", "Unreadable", "digests", "from_files", "is_dataset", "load", "require_labels"]
+__all__ = [
+    "BUILT_IN",
+    "Dataset",
+    "Unreadable",
+    "digests",
+    "from_arrays",
+    "from_files",
+    "is_dataset",
+    "load",
+    "require_labels",
+]
 
 BUILT_IN = ("digits",)
 
@@ -103,6 +115,38 @@ def from_files(paths: Sequence[Path]) -> Dataset:
     Dataset('files', 2 images, no labels)
     """
     return Dataset("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
+
+
+def from_arrays(X: Any, y: Any = None, value_range: tuple[float, float] | None = None) -> Dataset:
+    """A data set of images in memory; the ids are their numbers.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, height, width[, channels]), or sequence of ndarray
+        One array of images, as files of arrays hold them; or images of several sizes, of uint8, or floats from 0 to 1.
+    y : array-like of length n, optional
+        The labels.
+    value_range : (float, float), optional
+        The numbers of black and white in one array whose dtype does not say them.
+
+    Raises
+    ------
+    BadData
+        When they are no images, or not as many labels.
+    InvalidChoice
+        When a range is passed that is known.
+
+    Examples
+    --------
+    >>> from_arrays(np.zeros((2, 8, 8), np.uint8), ["a", "b"])
+    Dataset('arrays', 2 images, 2 classes)
+    """
+    if isinstance(X, np.ndarray):
+        return _arrays(Path("arrays"), loading.of_arrays(X, y, value_range))
+    _require_unused("a list of arrays holds images whose range is known", None, value_range)
+    images = as_dataset(X)
+    labels = None if y is None else loading.labels_of(y, len(images))
+    return Dataset("arrays", images.ids, images.sources, labels)
 
 
 def require_labels(dataset: Dataset, least: int = 2) -> np.ndarray:

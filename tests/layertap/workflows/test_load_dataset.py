@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import layertap as lt
-from feature_cache.errors import BadImage, InvalidChoice
+from feature_cache.errors import BadData, BadImage, InvalidChoice
 from transfer.data.images import ArraySource, FileSource, read_pixels
 
 VOID = {"img", "br"}
@@ -61,6 +61,45 @@ class TestSources:
         data = lt.load_dataset([photos / "cat" / "0.png", str(photos / "dog" / "1.png")])
         assert len(data) == 2
         assert data.labels is None
+
+    def test_arrays_in_memory_are_what_they_are_in_a_file(self, tmp_path: Path) -> None:
+        X = np.random.default_rng(0).random((3, 8, 6, 3))
+        np.savez(tmp_path / "a.npz", X=X, y=[2, 0, 2])
+        expected = lt.load_dataset(tmp_path / "a.npz")
+        for source in ((X, [2, 0, 2]), (X, np.array([2.0, 0.0, 2.0])), (list(X), ["2", "0", "2"])):
+            data = lt.load_dataset(source)
+            assert data.labels.tolist() == expected.labels.tolist() == ["2", "0", "2"]
+            for one, other in zip(data.sources, expected.sources, strict=True):
+                np.testing.assert_array_equal(read_pixels(one)[1], read_pixels(other)[1])
+        assert lt.load_dataset(X).labels is None
+        deep = lt.load_dataset((4095 * X).astype(np.uint16), value_range=(0, 4095))
+        assert read_pixels(deep[0])[1].max() > 200
+
+    @pytest.mark.parametrize(
+        ("source", "message"),
+        [
+            (5, "^5 is neither a data set nor the path of an image; give a name or a path, a list of image files"),
+            (
+                (np.zeros((2, 8, 8)), [0]),
+                r"^y has the shape \(1,\), and there are 2 images; give one label for each\.$",
+            ),
+            ((np.zeros((2, 8, 8)), [0.5, 1]), "^y holds float64 that are no whole numbers"),
+            (np.zeros((8, 8, 3)), r"^X of shape \(8, 8, 3\) looks like a single image; put it in a list\.$"),
+            (np.zeros((0, 8, 8)), "^X holds 0 images"),
+            (np.full((2, 8, 8), 7.0), "^X holds "),
+            (np.array([[{}, 1]] * 2)[:, None], "^X holds Python objects"),
+            (["a.png", np.zeros(3)], "is neither a data set nor the path of an image"),
+        ],
+    )
+    def test_what_is_no_data_set_is_refused_in_a_sentence(self, source: object, message: str) -> None:
+        with pytest.raises(BadData, match=message):
+            lt.load_dataset(source)
+
+    def test_options_of_files_do_not_go_with_arrays(self) -> None:
+        with pytest.raises(InvalidChoice, match="arrays in memory have no `split`; leave it out"):
+            lt.load_dataset(np.zeros((2, 8, 8)), split="train")
+        with pytest.raises(InvalidChoice, match="leave out `value_range`"):
+            lt.load_dataset(np.zeros((2, 8, 8), np.uint8), value_range=(0, 1))
 
     def test_a_data_set_is_taken_as_it_is(self, photos: Path) -> None:
         data = lt.load_dataset(photos)

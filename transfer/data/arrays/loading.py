@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,6 +82,65 @@ def read(path: Path, split: str | None = None, value_range: Range | None = None)
     if split is not None:
         raise InvalidChoice(f"{path} is a single array and has no splits; leave out `split`, or give its folder.")
     return _with_labels_beside(path, value_range)
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """A `StoredArray` that is in memory."""
+
+    array: np.ndarray
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def read(self) -> np.ndarray:
+        if self.array.dtype.hasobject:
+            raise BadData("X holds Python objects; images are arrays of numbers, or a list of such arrays.")
+        return self.array
+
+
+def of_arrays(images: np.ndarray, labels: Any, value_range: Range | None = None) -> Arrays:
+    """Images and labels in memory, read as those of a file are.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, height, width), or (n, height, width, channels)
+    labels : array-like of length n, or None
+    value_range : (float, float), optional
+        The numbers that are black and white.
+
+    Raises
+    ------
+    BadData
+        When they are no images, or not as many labels.
+    InvalidChoice
+        When a range is passed and the dtype has a range of its own.
+    """
+    if images.ndim == 3 and images.shape[2] in (1, 3, 4):
+        raise BadData(f"X of shape {images.shape} looks like a single image; put it in a list.")
+    if not len(images):
+        raise BadData("X holds 0 images; there must be at least 1.")
+    found, notes = to_images(_InMemory(images), "X", value_range)
+    return Arrays(found, None if labels is None else labels_of(labels, len(found)), notes)
+
+
+def labels_of(labels: Any, count: int) -> np.ndarray:
+    """Labels in memory, of `count` images, as texts of shape (n,).
+
+    Raises
+    ------
+    BadData
+        When there are more or fewer, or they are neither whole numbers nor texts.
+    """
+    values = np.asarray(labels)
+    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values.ravel()):
+        values = values.astype(str)
+    return _labels(values, count, "y")
 
 
 def _read_folder(folder: Path, split: str | None, value_range: Range | None) -> Arrays:
@@ -266,7 +325,7 @@ def _labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
         labels = labels[:, 0]
     if labels.shape != (count,):
         raise BadData(
-            f"{name} has the shape {labels.shape}, and there are {count} images; save one label for each"
+            f"{name} has the shape {labels.shape}, and there are {count} images; give one label for each"
             f"{', not probabilities or columns of 0 and 1' if labels.ndim > 1 else ''}."
         )
     if labels.dtype.kind == "S":
