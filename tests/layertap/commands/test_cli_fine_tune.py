@@ -272,42 +272,50 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_in_the_middle_of_an_epoch_it_goes_on_and_ends_as_if_it_had_not_been(
-    here: Path, started: Callable, number: signal.Signals
+    here: Path, started: Callable
 ) -> None:
     steps = here / "steps.txt"
     whole = started("whole")
     assert whole.wait(120) == 0, whole.stderr.read()
     needed = len(steps.read_text())
-    steps.unlink()
 
-    for at in (9, 16):  # epochs have 6 steps
-        process = started("killed")
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and (not steps.exists() or len(steps.read_text()) < at):
-            time.sleep(0.01)
-        process.send_signal(number)
-        process.wait(60)
-        assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
-        if number == signal.SIGTERM:
-            assert "stopped as asked; the same command goes on" in process.stderr.read()
-        assert not (here / "killed").exists()
-    last = started("killed")
-    assert last.wait(120) == 0, last.stderr.read()
-    taken = len(steps.read_text())
-    assert taken == needed if number == signal.SIGTERM else needed <= taken < needed + 2 * 24
-    assert not (here / "killed.training").exists()
+    for number, places in ((signal.SIGKILL, (9, 16)), (signal.SIGTERM, (9,))):  # epochs have 6 steps
+        steps.unlink()
+        out = f"stopped by {number.name}"
+        for at in places:
+            stop(started(out), number, at, steps)
+            assert not (here / out).exists()
+        last = started(out)
+        assert last.wait(120) == 0, last.stderr.read()
+        taken = len(steps.read_text())
+        assert taken == needed if number == signal.SIGTERM else needed <= taken < needed + 2 * 24
+        assert not (here / f"{out}.training").exists()
+        assert_same_training(*(json.loads((here / name / "metrics.json").read_text()) for name in ("whole", out)))
 
-    metrics = [json.loads((here / name / "metrics.json").read_text()) for name in ("whole", "killed")]
-    for one, other in zip(*(each["trainings"] for each in metrics), strict=True):
+
+def stop(process: subprocess.Popen, number: signal.Signals, at: int, steps: Path) -> None:
+    """Send a process a signal once it, and those before it, have taken so many steps."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not steps.exists() or len(steps.read_text()) < at):
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.wait(60)
+    assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    if number == signal.SIGTERM:
+        assert "stopped as asked; the same command goes on" in process.stderr.read()
+
+
+def assert_same_training(metrics: dict, others: dict) -> None:
+    """The losses of all steps, and the scores, are the same."""
+    for one, other in zip(metrics["trainings"], others["trainings"], strict=True):
         assert one["epochs"] == other["epochs"]
         for stage, same in zip(one["stages"], other["stages"], strict=True):
             losses = [[loss for epoch in each for loss in epoch.get("steps", [])] for each in (stage, same)]
             np.testing.assert_allclose(*losses, atol=1e-4)
-    scores = [each["summary"]["valid"] for each in metrics]
     for name in ("accuracy", "nll"):
-        assert scores[0][name]["mean"] == pytest.approx(scores[1][name]["mean"], abs=1e-4)
+        means = [each["summary"]["valid"][name]["mean"] for each in (metrics, others)]
+        assert means[0] == pytest.approx(means[1], abs=1e-4)
 
 
 def test_stopped_before_the_first_step_it_says_so_and_keeps_what_was_computed(
