@@ -62,12 +62,14 @@ def features(stripes: Dataset, cache: FeatureCache, request: FeatureRequest) -> 
 
 
 class Setting:
-    """A net that is cut at a place, its rows, and a probe."""
+    """A net that is cut at a place, its rows, and a probe; the classifier reads `layer`, or the customary one."""
 
-    def __init__(self, stripes: Dataset, cache: FeatureCache, net: Net, first: str, keep: bool, **options: Any) -> None:
-        size = (32, 32)
-        request = FeatureRequest(net, size=size, **options)
-        plain = FeatureRequest(net, size=size)
+    def __init__(
+        self, stripes: Dataset, cache: FeatureCache, net: Net, first: str, keep: bool, layer: str = "", **options: Any
+    ) -> None:
+        size, read = (32, 32), (layer,) if layer else ()
+        request = FeatureRequest(net, read, size=size, **options)
+        plain = FeatureRequest(net, read, size=size)
         self.recipe = QUICK
         self.cut = find_cut(request.build(), request.specs[0].layer, first, keep=keep)
         readout = features(stripes, cache, plain)
@@ -146,7 +148,8 @@ class Watched:
     [
         ("glyphnet", None, "block4_conv1", {}),
         ("glyphnet", None, "block4_conv1", VIEWS),
-        ("mobilenetv2", "none", "block_15_project_BN", {}),  # inside a block, past a skip connection
+        # Inside a block, past a skip connection.
+        ("mobilenetv2", "none", "block_4_project_BN", {"layer": "block_5_depthwise_relu"}),
     ],
 )
 def test_from_what_is_kept_and_from_pixels_every_step_has_the_same_loss(
