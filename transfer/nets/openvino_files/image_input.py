@@ -11,6 +11,7 @@ from feature_cache.errors import BadData
 from transfer.nets.openvino_files.axes import lengths
 
 CHANNELS = (3, 1)
+PIXEL_TYPES = ("f32", "f16", "bf16", "f64", "u8", "u16", "i16", "i32", "u32", "i64", "u64")
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,19 @@ def image_input(net: Any, file: Path) -> ImageInput:
     Raises
     ------
     BadData
-        When there is none, or several; the message names the inputs.
+        When there is none, or several, which the message names; or it takes numbers that are too small for pixels.
     """
     inputs = list(_inputs(net))
     found = [one for one in inputs if len(one.shape) == 4 and one.layouts]
     if len(found) == 1:
-        return found[0]
+        [one] = found
+        dtype = net.inputs[one.number].get_element_type().get_type_name()
+        if dtype not in PIXEL_TYPES:
+            raise BadData(
+                f"the net {file} takes numbers of type {dtype}, which hold no pixels of 0 to 255; export it with an "
+                "input of real numbers, or of uint8."
+            )
+        return one
     shown = ", ".join(f"{one.name} ({_text(one.shape)})" for one in inputs) or "none"
     if found:
         reason = f"it has {len(found)} inputs that images would fit"

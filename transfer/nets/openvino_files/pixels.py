@@ -30,7 +30,7 @@ _WORDS = {
     "Slice": "GetItem",
 }
 _MOST = 64  # operations that are looked at
-_WHOLE = ("u8", "i8", "u16", "i16", "i32", "i64")
+_WHOLE = ("u8", "u16", "i16", "i32", "u32", "i64", "u64")
 
 
 def expected_by_graph(file: Path) -> ExpectedPixels:

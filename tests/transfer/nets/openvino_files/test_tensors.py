@@ -218,6 +218,11 @@ def test_pixels_are_those_that_the_first_operations_are_meant_for(
     assert Net(net.name, preprocessing="tf").applied_preprocessing == "tf"
 
 
+def test_numbers_that_are_too_small_for_pixels_are_refused(open_net: OpenNet) -> None:
+    with pytest.raises(BadData, match="takes numbers of type i8, which hold no pixels of 0 to 255"):
+        open_net(small_onnx(dtype=onnx.TensorProto.INT8))
+
+
 def test_whole_numbers_are_pixels_of_0_to_255(tmp_path: Path) -> None:
     net = Net(str(save_onnx(small_onnx(dtype=onnx.TensorProto.UINT8), tmp_path / "net.onnx")))
     assert net.expected_pixels is not None
