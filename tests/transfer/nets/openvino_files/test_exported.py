@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from examples import onnx_from_torch
 from transfer.engines.openvino_files import OpenVinoFileFactory
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import NETS, Net
@@ -16,7 +17,6 @@ from transfer.nets.keras_graph import operation_of
 from transfer.nets.openvino_files.net import open_net
 from transfer.request import FeatureRequest
 
-pytestmark = pytest.mark.usefixtures("needs_tensorflow")
 pytest.importorskip("openvino")
 SIDE = 16
 
@@ -54,6 +54,7 @@ def interpreted(content: bytes, pixels: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.usefixtures("needs_tensorflow")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("quantised", [False, True])
 def test_tensors_of_a_tensorflow_lite_file_are_those_of_its_interpreter(tmp_path: Path, quantised: bool) -> None:
@@ -86,6 +87,7 @@ def test_tensors_of_a_tensorflow_lite_file_are_those_of_its_interpreter(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("needs_tensorflow")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "side"), [("mobilenetv2", 64), ("mobilenetv3small", 64)])
 def test_layers_of_exported_nets_are_those_of_keras(tmp_path: Path, name: str, side: int) -> None:
@@ -104,3 +106,24 @@ def test_layers_of_exported_nets_are_those_of_keras(tmp_path: Path, name: str, s
         same_shape = [rows for rows in found.values() if rows.shape == exact.shape]
         difference = min(np.abs(rows - exact).max() for rows in same_shape)
         assert difference <= 1e-4 * np.abs(exact).max(), layer
+
+
+def test_modules_of_pytorch_are_exported_by_the_example(tmp_path: Path) -> None:
+    """The tensors have names of their own: each output of a module is compared with those of its shape."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    nn, outputs = torch.nn, {}
+    module = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.GELU(), nn.Flatten(2), nn.Linear(16, 6), nn.LayerNorm(6))
+    for number, part in enumerate(module):
+        part.register_forward_hook(lambda part, inputs, output, number=number: outputs.update({number: output}))
+    onnx_from_torch.export(module, SIDE, str(tmp_path / "net.onnx"))
+    pixels = random_pixels(SIDE)
+    module(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32)) / 255)
+    found = tensors_of(tmp_path / "net.onnx", pixels, "unit")
+    assert open_net(Net(str(tmp_path / "net.onnx"))).batch is None
+    for output in outputs.values():
+        exact = output.detach().numpy()
+        stored = (np.moveaxis(exact, 1, -1), exact)  # channels last, where it has some
+        pairs = [(rows, one) for rows in found.values() for one in stored if rows.shape == one.shape]
+        assert min(np.abs(rows - one).max() for rows, one in pairs) <= 1e-4 * np.abs(exact).max()
