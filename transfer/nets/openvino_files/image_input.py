@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,11 @@ class ImageInput:
         return height, width
 
     @property
+    def is_one_pixel(self) -> bool:
+        """Whether it holds no more than a number for each channel: some exporters make inputs of constants."""
+        return math.prod(side or 2 for side in self.shape[1:]) <= max(CHANNELS)
+
+    @property
     def batch(self) -> int:
         """The number of images that the file fixes; 1 where it fixes none."""
         return self.shape[0] or 1
@@ -62,7 +68,7 @@ def image_input(net: Any, file: Path) -> ImageInput:
         When there is none, or several, which the message names; or it takes numbers that are too small for pixels.
     """
     inputs = list(_inputs(net))
-    found = [one for one in inputs if len(one.shape) == 4 and one.layouts]
+    found = [one for one in inputs if len(one.shape) == 4 and one.layouts and not one.is_one_pixel]
     if len(found) == 1:
         [one] = found
         dtype = net.inputs[one.number].get_element_type().get_type_name()

@@ -66,6 +66,9 @@ class OpenVinoNet:
         self.batch: int | None
         self.taps: dict[str, GraphTensor]
         self._axis, self.channels, self.batch, (self.taps, self._reasons) = self._shaped()
+        if not self.taps:
+            why = next((f": {name} {reason}" for name, reason in self._reasons.items()), "")
+            raise BadData(f"the net {self._file} has no tensor that is computed from images alone{why}.")
 
     @cached_property
     def readout(self) -> str:
@@ -78,8 +81,6 @@ class OpenVinoNet:
         if maps and self.taps[maps[-1]].kind in PROBABILITIES:
             before = [name for name in maps if len(self.taps[name].shape) == 4]
             maps = [name for name in before if self.taps[name].kind not in PROBABILITIES] or maps
-        if not self.taps:
-            raise BadData(f"the net {self._file} has no tensor that can be read as features of an image.")
         return maps[-1] if maps else list(self.taps)[-2:][0]
 
     def prefix_tokens(self, layer: str) -> int | None:

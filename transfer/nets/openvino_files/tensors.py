@@ -110,7 +110,7 @@ def readable_tensors(
         for output in operation.outputs():
             for name in named.get(_key(output), ()):
                 if others:
-                    reasons[name] = "is computed from more than the image"
+                    reasons[name] = f"needs {_names_of(others, net)}, too"
                 elif reason := _not_readable(output, batch):
                     reasons[name] = reason
                 else:
@@ -137,6 +137,13 @@ def _not_readable(output: Any, batch: int) -> str:
     if kind not in _FLOATS:
         return f"holds no real numbers but {kind}"
     return ""
+
+
+def _names_of(inputs: Iterable[str], net: Any) -> str:
+    """The inputs of a net by the names that the file gives them."""
+    ports = (port for port in net.inputs if port.get_node().get_name() in inputs)
+    names = [min(port.get_names(), default=port.get_node().get_friendly_name()) for port in ports]
+    return f"the input{'s' * (len(names) > 1)} {', '.join(names[:4])}{' ...' * (len(names) > 4)}"
 
 
 def _side_text(side: int | None, batch: int) -> str:

@@ -151,8 +151,16 @@ def two_inputs(**inputs: Any) -> Any:
 def test_what_depends_on_the_image_alone_is_read_of_a_net_with_further_inputs(open_net: OpenNet) -> None:
     net = open_net(two_inputs())
     assert list(net.taps) == ["seen", "pooled"]
-    with pytest.raises(InvalidChoice, match="'both' of .* cannot be read: it is computed from more than the image"):
+    with pytest.raises(InvalidChoice, match="'both' of .* cannot be read: it needs the input words, too"):
         net.find("both")
+
+
+def test_a_net_that_needs_another_input_from_the_start_is_refused(open_net: OpenNet) -> None:
+    """Some exporters make inputs of the constants of a normalisation."""
+    nodes = [node("Sub", ["image", "mean"], ["centred"]), node("Relu", ["centred"], ["relu"])]
+    model = onnx_model(nodes, {"image": ["n", 8, 8, 3], "mean": [1, 1, 1, 3]}, ["relu"], {})
+    with pytest.raises(BadData, match="has no tensor that is computed from images alone: .* needs the input mean, too"):
+        open_net(model)
 
 
 def test_an_input_with_a_default_is_none(open_net: OpenNet) -> None:
