@@ -26,9 +26,9 @@ from heads.splitting.splits import stratified_folds
 from transfer.engines.base import Engine, Pending
 from transfer.engines.factory import EngineFactory
 from transfer.engines.openvino_engine import OpenVinoEngine
-from transfer.engines.quantised_engine import QuantisedEngine, QuantisedNet
 from transfer.engines.runner import default_batch_size
 from transfer.nets.catalogue import Net
+from transfer.quantisation.engine import QuantisedEngine, QuantisedNet
 from transfer.quantisation.losses import Loss
 from transfer.quantisation.quantiser import quantise
 from transfer.request import FeatureRequest
