@@ -26,7 +26,7 @@ from feature_cache.segments.layout import NETS_FOLDER
 NET, WEIGHTS, DOCUMENT = "net.xml", "net.bin", "calibration.json"
 DIGITS = 16  # of the digests in a calibration
 _CALIBRATION = re.compile(rf"(\d+)-(\d+)-([0-9a-f]{{{DIGITS}}})-([0-9a-f]{{{DIGITS}}})")
-_REMEDY = "take it over from a copy of the cache with `layertap cache merge`, or extract with `requantise=True`"
+_REMEDY = "name the cache that has it with `cache`, or take it over from there: layertap cache merge"
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def find_missing(
         `transfer.extraction.fill`).
     """
     known = dataset.identify(cache)
+    request = found(request, cache, known)
     spaces = [cache[spec] for spec in request.specs]
     jobs = (known.first_of_each[:, None] * request.views + np.arange(request.views)).reshape(-1)
     missing = Missing(known.digests, jobs, [], spaces, list(known.unreadable), request.views)

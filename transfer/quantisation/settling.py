@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import BadImage, InvalidChoice
+from feature_cache.errors import BadData, BadImage, InvalidChoice, LayertapError, one_line
 from feature_cache.files import quantised_nets
+from feature_cache.files.disks import disk_failure
 from feature_cache.files.quantised_nets import Calibration
 from transfer.data.dataset import IdentifiedDataset
-from transfer.engines.base import Engine, Pending
+from transfer.engines.base import Engine, Pending, out_of_memory
 from transfer.engines.factory import EngineFactory
 from transfer.engines.openvino_engine import OpenVinoEngine
 from transfer.engines.runner import default_batch_size
@@ -188,7 +189,7 @@ def _quantised(
     batch_size = default_batch_size("openvino", request.specs[0].size)
     with tempfile.TemporaryDirectory(prefix="layertap-") as made:
         file = Path(made) / quantised_nets.NET
-        quantise(_in_float32(request, net), images, file)
+        _quantise(request, net, images, file)
         exact = _outputs(OpenVinoEngine(_in_float32(request, net), batch_size), images)
         rounded = _outputs(OpenVinoEngine(file, batch_size), images)
         layers = [spec.layer for spec in request.specs]
@@ -209,6 +210,19 @@ def _quantised(
             cache.root, Path(made), content, count=len(images), seed=seed, images=images_digest
         )
     return calibration, losses
+
+
+def _quantise(request: FeatureRequest, net: SharedNet, images: np.ndarray, file: Path) -> None:
+    exact = _in_float32(request, net)
+    try:
+        quantise(exact, images, file)
+    except LayertapError:
+        raise
+    except Exception as error:  # NNCF raises many types
+        if out_of_memory(error) or disk_failure(error, file.parent):
+            raise
+        reason = one_line(error, with_type=True)
+        raise BadData(f"NNCF cannot quantise {request.net.name}: {reason}; use another `precision`.") from error
 
 
 def _require_whole(request: FeatureRequest, losses: Iterable[Loss]) -> None:

@@ -66,12 +66,12 @@ def test_an_altered_file_is_refused(cache: FeatureCache, keep: Callable[..., str
     calibration = keep(cache)
     file, _ = quantised_nets.read(cache.root, calibration)
     (file.parent / name).write_bytes((file.parent / name).read_bytes().replace(b"e", b"f", 1))
-    with pytest.raises(DamagedFile, match=r"cannot be read .*; take it over from a copy of the cache"):
+    with pytest.raises(DamagedFile, match=r"cannot be read .*; name the cache that has it with"):
         quantised_nets.read(cache.root, calibration)
 
 
 def test_a_net_that_is_gone_is_one_clear_error(cache: FeatureCache) -> None:
-    with pytest.raises(MissingFeatures, match="no other gives the same numbers; take it over"):
+    with pytest.raises(MissingFeatures, match="no other gives the same numbers; name the cache"):
         quantised_nets.read(cache.root, str(Calibration(12, 3, "0" * 16, "1" * 16)))
     with pytest.raises(DamagedFile, match=r"'\.\./x' is not the calibration of a quantised net"):
         quantised_nets.read(cache.root, "../x")
