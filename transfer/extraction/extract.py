@@ -67,7 +67,7 @@ def extract(
     on_error : {'fail', 'skip'}
         Whether an unreadable image is an error, after which what was computed is kept, or is left out.
     share : (int, int)
-        Compute part `share[0]` of `share[1]` equal parts of what is missing (see `transfer.extraction.multi_device`).
+        Compute part `share[0]` of `share[1]` parts of the data set (see `transfer.extraction.multi_device`).
     net : SharedNet, optional
         The net of the request, if it is used elsewhere too.
     requantise : bool
@@ -102,7 +102,8 @@ def extract(
     if missing.unreadable and on_error == "fail":
         raise refusal(missing.unreadable)
     number, parts = share
-    missing = replace(missing, jobs=np.array_split(missing.jobs, parts)[number])
+    mine = missing.jobs // missing.views % parts == number  # whenever it is looked up what is missing
+    missing = replace(missing, jobs=missing.jobs[mine])
     timer.lap("prepare")
 
     extraction = _Extraction(known, request, cache, missing, net, timer, progress, **options)

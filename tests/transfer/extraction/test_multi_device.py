@@ -46,6 +46,13 @@ def test_two_workers_end_with_what_one_process_computes(tmp_path: Path, pair: li
     assert (again.rows_computed, again.rows_reused, again.engine) == (0, 600, "")
 
 
+def test_a_worker_that_starts_when_another_is_done_computes_all_of_its_part(class_folder: Path, tmp_path: Path) -> None:
+    dataset, cache = datasets.load(str(class_folder)), FeatureCache(tmp_path / "cache")
+    reports = [extract(dataset, WANTED, cache, share=(number, 2)) for number in range(2)]
+    assert [report.rows_computed for report in reports] == [8, 8]
+    assert all(len(cache[spec]) == len(dataset) for spec in WANTED.specs)
+
+
 def test_an_unreadable_image_stops_all_or_is_skipped(class_folder: Path, tmp_path: Path, pair: list[Device]) -> None:
     whole = (class_folder / "a" / "0.png").read_bytes()
     (class_folder / "b" / "broken.png").write_bytes(whole[: len(whole) // 2])
