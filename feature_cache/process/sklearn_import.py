@@ -43,6 +43,11 @@ def light_imports() -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
+def is_light() -> bool:
+    """Whether `light_imports` is open."""
+    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+
+
 class _Finder(MetaPathFinder):
     """Finds these modules where they are, and has them executed with stand-ins."""
 

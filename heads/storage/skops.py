@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_line
 from feature_cache.files import checked
 from feature_cache.files.checked import open_regular
+from heads.storage.skops_import import skops_io, trusted_by_skops
 from heads.storage.tree_checks import TREES, check_trees
 
 FILE = "head.skops"
@@ -68,12 +69,10 @@ def write(pipeline: Pipeline, folder: Path, own: Iterable[type] = ()) -> None:
     InvalidChoice
         When the head holds a type that could not be read back without trusting the file.
     """
-    import skops.io  # heavy: it loads nearly all of scikit-learn
-
     file = folder / FILE
     try:
-        skops.io.dump(pipeline, file, compression=zipfile.ZIP_DEFLATED)
-        untrusted = _untrusted_types(file.read_bytes(), own)
+        skops_io().dump(pipeline, file, compression=zipfile.ZIP_DEFLATED)
+        _, untrusted = _types(file.read_bytes(), own)
     except OSError:
         raise
     except Exception as error:  # skops raises many types for objects that it cannot write
@@ -105,17 +104,14 @@ def read(folder: Path, expected: Pipeline, what: str, own: Iterable[type] = ()) 
     DamagedFile
         When the file cannot be read, or holds another pipeline.
     """
-    import skops.io  # heavy, see `write`
-
     file = folder / FILE
-    own = list(own)
     try:
         _require_bounded(file)
         data = _with_moved_modules(file)
-        untrusted = _untrusted_types(data, own)
+        trusted, untrusted = _types(data, own)
         if untrusted:
             raise UnsafeFile(f"{file} holds types that may run code ({', '.join(untrusted[:3])}); it is not loaded.")
-        pipeline = skops.io.loads(data, trusted=sorted(TRUSTED_TYPES) + [_name(kind) for kind in own])
+        pipeline = skops_io().loads(data, trusted=trusted)
         alike = _outline(pipeline) == _outline(expected) and _is_fitted(pipeline)
         check_trees(pipeline)
     except UnsafeFile:
@@ -154,11 +150,18 @@ def _with_moved_modules(file: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _untrusted_types(data: bytes, own: Iterable[type]) -> list[str]:
-    """The types in the file of these bytes that are neither trusted nor of the user's own code."""
-    import skops.io  # heavy, see `write`
+def _types(data: bytes, own: Iterable[type]) -> tuple[list[str], list[str]]:
+    """The types that are trusted, besides those that skops trusts, and those in the file of these bytes that are not.
 
-    return sorted(set(skops.io.get_untrusted_types(data=data)) - TRUSTED_TYPES - {_name(kind) for kind in own})
+    Parameters
+    ----------
+    own : iterable of type
+        The classes of the user's own code, which are trusted.
+    """
+    trusted = TRUSTED_TYPES | {_name(kind) for kind in own}
+    unknown = set(skops_io().get_untrusted_types(data=data)) - trusted
+    known = trusted_by_skops(unknown)
+    return sorted(trusted | known), sorted(unknown - known)
 
 
 def _name(kind: type) -> str:

@@ -72,7 +72,7 @@ def evaluate(
     known = count_seen(seen, identify(features, bars)) if seen else 0
     warnings: tuple[str, ...] = ()
     if known:
-        warnings = (f"{run.folder} was trained on {known} of these {len(truth)} images: their scores say little.",)
+        warnings = (f"{run.folder} was trained on {known:,} of these {len(truth):,} images: their scores say little.",)
     task = task_of(truth)
     scores = {
         **task.score(task.classes_of(run.head), truth, applied.outputs),
