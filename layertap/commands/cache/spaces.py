@@ -71,7 +71,8 @@ def list_spaces(args: argparse.Namespace) -> None:
         print_table(head, cells, left=(0, 5))
     if conversions:
         nets = f"{len(conversions):,} net{'s' * (len(conversions) != 1)} converted for OpenVINO"
-        print(f"\n{nets}, {size_text(converted_bytes)}, in {openvino_store.folder()} for all caches")
+        print(f"\n{nets}, {size_text(converted_bytes)}, in {openvino_store.folder()} for all caches.")
+        print("Remove what was not used for a month: layertap cache prune --older-than 30")
 
 
 def _differences(name: str, specs: dict[str, dict[str, Any]]) -> dict[str, Any]:

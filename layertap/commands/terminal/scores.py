@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -22,14 +23,23 @@ def print_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:
 
 
 def print_scores(parts: list[tuple[str, dict[str, Any]]]) -> None:
-    """Print a table of scores, a row for each part."""
+    """Print a table of scores, a row for each part; on a terminal that is too narrow for it, a row for each score."""
     shown = {
         key: score for key, score in SCORES.items() if score.in_tables and any(key in scores for _, scores in parts)
     }
     rows = [
         (name, *(score_text(scores.get(key), score.decimals) for key, score in shown.items())) for name, scores in parts
     ]
-    print_table(("", *(score.label for score in shown.values())), rows)
+    table = [("", *(score.label for score in shown.values())), *rows]
+    if not _fits(table):
+        table = list(zip(*table, strict=True))
+    print_table(table[0], table[1:])
+
+
+def _fits(table: Sequence[Sequence[str]]) -> bool:
+    """Whether a table is printed to something that is no terminal, or is wide enough."""
+    width = sum(max(map(len, column)) + 2 for column in zip(*table, strict=True)) - 2
+    return not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns
 
 
 def print_classes(classes: Sequence[dict[str, Any]]) -> None:

@@ -29,3 +29,17 @@ def test_a_table_has_a_bold_heading_on_a_terminal_alone(layertap: Callable, tmp_
     assert heading.startswith("\033[1mnet ")
     assert "\033" not in first
     assert "\033" not in layertap("nets", cwd=tmp_path).stdout
+
+
+SCORES = """
+from layertap.commands.terminal.scores import print_scores
+mean = {"mean": 0.99, "std": 0.01}
+print_scores([(part, {"accuracy": mean, "nll": mean, "n": 100}) for part in ("train", "valid")])
+"""
+
+
+def test_scores_fit_a_narrow_terminal() -> None:
+    wide, narrow = (on_a_terminal(("-c", SCORES), columns, NO_COLOR="1")[1].splitlines() for columns in (80, 44))
+    assert [line.split()[0] for line in wide] == ["accuracy", "train", "valid"]
+    assert max(map(len, narrow)) <= 44
+    assert [line.split()[0] for line in narrow] == ["train", "accuracy", "log-loss", "images"]
