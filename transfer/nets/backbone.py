@@ -18,7 +18,7 @@ from transfer.nets.keras_graph import all_layers, inputs_of, operation_of, renam
 from transfer.nets.loading import build, customary_settings
 from transfer.nets.pooling import count_prefix, expected_prefix, pooled
 from transfer.nets.preprocessing import Normalise
-from transfer.nets.tracing import Tracer, closed_in, has_row_for_each, looks_inside, shapes_inside
+from transfer.nets.tracing import Tracer, closed_in, correct_shapes, has_row_for_each, looks_inside, shapes_inside
 
 
 class Backbone:
@@ -45,6 +45,8 @@ class Backbone:
         What each of them is the output of.
     is_open : bool
         Whether the layers inside layers are among them.
+    output : KerasTensor or structure of them
+        What the whole net gives.
     outer : list of str
         The layers that are in the graph of the net and of models in it. An index is a place in this list.
 
@@ -92,11 +94,14 @@ class Backbone:
         self._shapes = {}
         if any(looks_inside(layer) for layer in self.layers.values()):
             self._shapes = shapes_inside(self.model, (*self.size, self.channels))
+            correct_shapes(self.taps, self._shapes)
 
     def _trace(self, given: dict[str, Any] | None = None) -> Tracer:
         """The outputs of all layers, of which those of `given` are replaced."""
         tracer = Tracer(given, inside=self.is_open)
-        tracer.run(self.model, self.input)
+        output = tracer.run(self.model, self.input)
+        if not given:
+            self.output = output
         self._inner = {id(layer): (layer, name) for name, layer in reversed(tracer.inner.items())}
         return tracer
 
@@ -110,6 +115,7 @@ class Backbone:
         inner = set(tracer.taps) - set(self.outer)
         self._without_rows = {name for name in inner if name in shapes and not has_row_for_each(shapes[name])}
         self.taps = {name: tensor for name, tensor in tracer.taps.items() if name not in self._without_rows}
+        correct_shapes(self.taps, shapes)
         self.layers = tracer.layers
 
     @property
@@ -280,6 +286,7 @@ class Backbone:
         names = {id(tensor): name for name, tensor in self.taps.items()}
         given = {name: stand_in[id(tensor)] for name, tensor in self.taps.items() if id(tensor) in stand_in}
         taps = self._trace(given).taps
+        correct_shapes(taps, self._shapes)
         return inputs, [taps[names[id(tensor)]] for tensor in after]
 
     def closed_in(self, layer: str) -> str | None:

@@ -337,6 +337,13 @@ def has_row_for_each(shape: tuple[int | None, ...]) -> bool:
     return bool(shape) and shape[0] == _TRIAL_BATCH
 
 
+def correct_shapes(taps: Mapping[str, Any], shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+    """Give symbolic tensors the shapes that `shapes_inside` found, where layers say others of themselves."""
+    for name, tensor in taps.items():
+        if has_row_for_each(shape := shapes.get(name, ())) and tuple(tensor.shape[1:]) != shape[1:]:
+            set_shape(tensor, (None, *shape[1:]))
+
+
 def is_structure(output: Any) -> bool:
     """Whether an output is several tensors, or something else that has no name of its own."""
     return isinstance(output, (list, tuple, dict)) or not _is_tensor(output)
