@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ PATCH_POOLINGS = ("avg", "max", "none", "cls+avg")
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
+# Before the numbers that pixels of each channel are multiplied by, and those that are added then.
+AFFINE = "affine"
 ALPHAS = ("white", "black", "ignore")
 PAGES = ("first", "channels")
 PERCENTILES = "percentiles"
@@ -37,6 +40,16 @@ _AFTER_PIXELS = {"net", "weights", "layer", "pooling", "prefix_tokens", "preproc
 _AFTER_PIXELS |= {"precision", "calibration", "dtype", "coding"}
 # Pixels of a net's input: a colour image of so many takes 0.8 GB in float32.
 LARGEST_SIZE = 2**26
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+_NAMED = {
+    "none": ((1.0,) * 3, (0.0,) * 3),
+    "unit": ((1 / 255,) * 3, (0.0,) * 3),
+    "tf": ((1 / 127.5,) * 3, (-1.0,) * 3),
+    "torch": (
+        tuple(1 / (255 * std) for std in _STD),
+        tuple(-mean / std for mean, std in zip(_MEAN, _STD, strict=True)),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +68,9 @@ class FeatureSpec:
         How the spatial axes, or the tokens, are pooled. ``cls`` is the first token.
     size : (int, int)
         Height and width of the net's input, in pixels.
-    preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}
-        How pixels of 0 to 255 become what the net was trained on.
+    preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'} or str
+        How pixels of 0 to 255 become what the net was trained on: also ``affine:S,S,S:O,O,O``, factors of the channels
+        and what is added then.
     fit : {'stretch', 'crop', 'pad'}
         How an image of another shape is fitted to `size`.
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
@@ -135,7 +149,7 @@ class FeatureSpec:
             ("pooling", self.pooling, POOLINGS),
             ("fit", self.fit, FITS),
             ("interpolation", self.interpolation, INTERPOLATIONS),
-            ("preprocessing", self.preprocessing, PREPROCESSINGS),
+            *([] if affine_numbers(self.preprocessing) else [("preprocessing", self.preprocessing, PREPROCESSINGS)]),
             ("alpha", self.alpha, ALPHAS),
             ("pages", self.pages, PAGES),
             ("precision", self.precision, PRECISIONS),
@@ -236,6 +250,33 @@ def effective_prefix(pooling: str, prefix_tokens: int | None) -> int | None:
     if pooling not in PATCH_POOLINGS or (pooling in ("avg", "max") and prefix_tokens == 0):
         return None
     return prefix_tokens
+
+
+def affine_text(scale: Sequence[float], offset: Sequence[float]) -> str:
+    """The preprocessing that multiplies pixels and adds to them: by its name where it has one.
+
+    Examples
+    --------
+    >>> affine_text([1 / 127.5] * 3, [-1.0] * 3)
+    'tf'
+    >>> affine_text([0.5] * 3, [0.0] * 3)
+    'affine:0.5,0.5,0.5:0.0,0.0,0.0'
+    """
+    for name, (factor, added) in _NAMED.items():
+        if all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip((*scale, *offset), (*factor, *added), strict=True)):
+            return name
+    return f"{AFFINE}:{','.join(map(repr, scale))}:{','.join(map(repr, offset))}"
+
+
+def affine_numbers(preprocessing: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The factors and what is added, of a preprocessing that names them; else None."""
+    kind, _, numbers = preprocessing.partition(":")
+    try:
+        scale, offset = (tuple(map(float, part.split(","))) for part in numbers.split(":"))
+    except ValueError:
+        return None
+    is_plain = kind == AFFINE and len(scale) == len(offset) == 3 and all(map(math.isfinite, (*scale, *offset)))
+    return (scale, offset) if is_plain else None
 
 
 def window_limits(window: str | None) -> tuple[float, float] | None:

@@ -64,8 +64,8 @@ class FeatureRequest:
     layers: tuple[str, ...] = ()
     pooling: str | None = None
     size: tuple[int, int] | None = None
-    fit: str = "stretch"
-    interpolation: str = "bilinear"
+    fit: str = ""
+    interpolation: str = ""
     precision: str = "float32"
     dtype: str = "float32"
     coding: str | None = None
@@ -78,6 +78,9 @@ class FeatureRequest:
     calibrations: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("fit", "interpolation"):
+            if not getattr(self, name):  # what is customary for the net
+                object.__setattr__(self, name, getattr(self.net, f"default_{name}"))
         if self.views < 1 or (self.views > 1 and self.augmentation is None):
             raise InvalidChoice(
                 f"{self.views} views of an image: there is at least 1, and several need `augmentation` to differ."

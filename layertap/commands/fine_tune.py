@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import shlex
 import signal
 from collections.abc import Callable, Iterator
@@ -174,6 +175,12 @@ def _print_model(tuned: FineTuned, out: str) -> None:
     """Print how near the exported model is to the run, or why there is none."""
     if tuned.exported:
         print(f"The probabilities of model.keras differ by at most {tuned.difference:.1g} from those of the run.")
+        return
+    if math.isnan(tuned.difference):
+        print(
+            "There is no model.keras: it would end inside the net, and some layers of that cannot be loaded one by "
+            f"one. {out} itself is complete, and evaluate and predict take it."
+        )
         return
     print(
         f"There is no model.keras: its probabilities differ by up to {tuned.difference:.2g} from those of {out}, "

@@ -12,6 +12,7 @@ from layertap.commands.terminal.scores import print_remarks
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.costs import classifier_table, table
 from transfer.nets.expected_pixels.expected import sentences
+from transfer.nets.hub import builtin_presets
 from transfer.nets.openvino_files.net import OpenVinoNet
 from transfer.request import FeatureRequest
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 
 def nets(args: argparse.Namespace) -> None:
+    if args.hub:
+        _presets(args)
+        return
     if args.json:
         print_json({"nets": [asdict(info) for info in NETS.values()]})
         return
@@ -29,6 +33,28 @@ def nets(args: argparse.Namespace) -> None:
     ]
     print_table(("net", "input", "smallest", "readout", "width", "parameters (M)", "GFLOPs"), rows, left=(0, 3))
     print("\nA .keras, .h5, .onnx, .tflite or .xml file is a net too. The layers of a net: layertap layers NET")
+
+
+def _presets(args: argparse.Namespace) -> None:
+    """List what KerasHub offers."""
+    presets = list(builtin_presets().values())
+    if args.json:
+        print_json({"presets": presets})
+        return
+    rows = [
+        (
+            f"hub:{preset['preset']}",
+            preset["backbone"].removesuffix("Backbone"),
+            f"{preset['parameters'] / 1e6:.1f}" if preset["parameters"] else "",
+            preset["description"],
+        )
+        for preset in presets
+    ]
+    print_table(("net", "kind", "parameters (M)", "what it is"), rows, left=(0, 1, 3))
+    print(
+        "\nKerasHub fetches a preset when it is first used. A folder that `save_to_preset` wrote is a net, too: "
+        "hub:FOLDER"
+    )
 
 
 def layers(args: argparse.Namespace) -> None:

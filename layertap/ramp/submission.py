@@ -55,7 +55,7 @@ def write(
     layers = ", ".join(request.layers)
     values: dict[str, Any] = {"net": config["name"], "layer": list(request.layers), "pool": spec.pooling}
     values |= {"size": spec.size, "weights": config["weights"], "preprocessing": config["preprocessing"]}
-    if request.net.is_file:
+    if request.net.has_own_weights:
         values["preprocessing"] = spec.preprocessing
     if isinstance(request.prefix_tokens, int):
         values["prefix_tokens"] = request.prefix_tokens

@@ -44,8 +44,8 @@ def extract(
     pool: str | None = None,
     prefix_tokens: int | None = None,
     size: int | tuple[int, int] | None = None,
-    fit: str = "stretch",
-    interpolation: str = "bilinear",
+    fit: str | None = None,
+    interpolation: str | None = None,
     alpha: str = "white",
     pages: str = "first",
     window: str | tuple[float, float] | None = None,
@@ -72,8 +72,8 @@ def extract(
     data : Dataset, str, path or sequence of paths
         The images: a data set, or anything that `layertap.load_dataset` takes.
     net : Net, str, path or Run
-        One of ``layertap nets``, the path of a ``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or ``.xml`` file, or a run
-        of `layertap.fine_tune`.
+        One of ``layertap nets``, ``hub:PRESET`` for a preset of KerasHub, the path of a file that holds a net
+        (``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or ``.xml``), or a run of `layertap.fine_tune`.
     layers : str, int, or sequence of them
         Names or indices of layers; by default the net's readout.
     pool : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}, optional
@@ -83,10 +83,10 @@ def extract(
         How many tokens stand before those of the patches: a class token, registers. By default what the net tells.
     size : int or (height, width), optional
         The size of the net's input in pixels; by default the net's own.
-    fit : {'stretch', 'crop', 'pad'}
-        How images of another shape are fitted to `size`.
-    interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
-        How images are resized.
+    fit : {'stretch', 'crop', 'pad'}, optional
+        How images of another shape are fitted to `size`; by default ``stretch``, or what a preset of KerasHub says.
+    interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}, optional
+        How images are resized; by default ``bilinear``, or what a preset of KerasHub says.
     alpha : {'white', 'black', 'ignore'}
         The background of transparent pixels; ``ignore`` drops a fourth band that is no transparency.
     pages : {'first', 'channels'}
@@ -157,8 +157,8 @@ def extract(
         tuple(str(layer) for layer in ([layers] if isinstance(layers, str | int) else layers)),
         pool,
         (size, size) if isinstance(size, int) else size,
-        fit,
-        interpolation,
+        fit or "",
+        interpolation or "",
         precision,
         dtype,
         augmentation=augmentation_key(augment, views, seed),

@@ -184,7 +184,7 @@ def costs(readouts: dict[str, list[Readout]]) -> dict[str, float]:
     backbones: dict[tuple[Any, ...], Any] = {}
     for one in itertools.chain.from_iterable(readouts.values()):
         net = one.request.net
-        outline = net if net.is_file else replace(net, weights="none")  # the cost does not depend on the weights
+        outline = net.without_weights()  # the cost does not depend on them
         request = replace(one.request, net=outline, layers=tuple(dict.fromkeys((*one.request.layers, one.layer))))
         key = net.name, one.request.size
         if key not in backbones:

@@ -179,8 +179,8 @@ def sweep(
     weights: OfNets = None,
     preprocessing: OfNets = None,
     prefix_tokens: int | None = None,
-    fit: str = "stretch",
-    interpolation: str = "bilinear",
+    fit: str | None = None,
+    interpolation: str | None = None,
     alpha: str = "white",
     pages: str = "first",
     window: str | tuple[float, float] | None = None,
@@ -277,8 +277,8 @@ def sweep(
     require_labels(dataset)
     options.protocol(dataset)  # a mistake in the options shows before any work
     pixels = {
-        "fit": fit,
-        "interpolation": interpolation,
+        "fit": fit or "",
+        "interpolation": interpolation or "",
         "alpha": alpha,
         "pages": pages,
         "window": window_text(window),

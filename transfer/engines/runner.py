@@ -190,7 +190,7 @@ class BatchRunner:
         try:
             features = wait()
         except Exception as error:
-            if self._request.net.is_file and not out_of_memory(error):  # a user's net may not compile
+            if self._request.net.has_own_weights and not out_of_memory(error):  # a user's net may not compile
                 who = "OpenVINO" if self.name == "openvino" else "Keras"
                 raise BadData(f"{who} cannot run the net {self._request.net.name}: {_reason(error)}") from error
             raise

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_cache.errors import InvalidChoice, MissingDependency
+from feature_cache.errors import BadData, InvalidChoice, MissingDependency
 from feature_cache.process.native_output import native_stderr_silenced
 from transfer.engines.openvino_engine import save_converted
 from transfer.engines.openvino_float32 import keep_float32
@@ -89,7 +89,13 @@ def _read_keras(file: Path) -> Predict:
     import keras  # slow to load
 
     read_config(file)  # refuses what is not Keras's own, and others could not load
-    model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    try:
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (TypeError, ValueError) as error:  # a layer that does not take back what it says of itself
+        raise BadData(
+            "the model is made of layers that Keras cannot load again one by one, as some of KerasHub are. A model "
+            "that reads the output of the whole net can be exported, and others to openvino or onnx."
+        ) from error
     return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
 
 

@@ -56,9 +56,13 @@ def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], 
                 f"a net up to {layer} cannot be exported: it is inside {owner}, whose code cannot be taken apart. Use "
                 f"{owner}, or a later layer."
             )
-    backbone.rename_inner()
-    net = backbone.graph(backbone.input, [backbone.taps[layer] for layer, _ in readouts], name="net")
-    outputs = keras.tree.flatten(net(x, training=False))
+    if all(backbone.taps[layer] is backbone.output for layer, _ in readouts) and backbone.net.is_of_hub:
+        # Layers of KerasHub are not all made to be saved alone; the whole nets that it builds are.
+        outputs = [backbone.model(x, training=False)] * len(readouts)
+    else:
+        backbone.rename_inner()
+        net = backbone.graph(backbone.input, [backbone.taps[layer] for layer, _ in readouts], name="net")
+        outputs = keras.tree.flatten(net(x, training=False))
     rows = [
         _pooled(output, rule, backbone.size, layer) for output, (layer, rule) in zip(outputs, readouts, strict=True)
     ]

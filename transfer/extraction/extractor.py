@@ -59,11 +59,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         The size of the net's input, in pixels; by default the net's own.
     weights : {'imagenet', 'none'} or path, optional
         The weights of the net: by default ``imagenet``, or the net's own; ``none`` are random ones, by `seed`.
-    image_fit : {'stretch', 'crop', 'pad'}
+    image_fit : {'stretch', 'crop', 'pad'}, optional
         How an image of another shape is fitted to `size`: ``--fit`` of the command line. (An attribute ``fit`` would
         hide the method.)
-    interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
-        How it is resized.
+    interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}, optional
+        How it is resized; by default ``bilinear``.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
         The scaling of pixels that the net expects; by default the net's own.
     precision : {'float32', 'bfloat16', 'float16', 'int8'}
@@ -119,8 +119,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         prefix_tokens: int | None = None,
         size: int | tuple[int, int] | None = None,
         weights: str | None = None,
-        image_fit: str = "stretch",
-        interpolation: str = "bilinear",
+        image_fit: str | None = None,
+        interpolation: str | None = None,
         preprocessing: str | None = None,
         precision: str = "float32",
         dtype: str = "float32",
@@ -263,8 +263,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             tuple(str(layer) for layer in layers),
             self.pool,
             _size(self.size),
-            self.image_fit,
-            self.interpolation,
+            self.image_fit or "",
+            self.interpolation or "",
             self.precision,
             self.dtype,
             alpha=self.alpha,

@@ -37,9 +37,11 @@ def save_net(backbone: Backbone, folder: Path) -> Net:
         else:  # a class token, say, of a layer that holds layers
             for variable, value in zip(own_variables(layer), own_variables(tuned), strict=True):
                 variable.assign(value)
-    if net.is_file:
+    if net.has_own_weights:
         plain.save(folder / NET_FILE)
-        return replace(net, name=str(folder / NET_FILE))
+        tuned = str(folder / NET_FILE)
+        # The file does not say which pixels the preset expects.
+        return Net(tuned, preprocessing=net.applied_preprocessing) if net.is_preset else replace(net, name=tuned)
     file = folder / WEIGHTS_FILE
     if net.name.lower() == "glyphnet":
         from transfer.nets.glyphnet.net import save_weights  # heavy: it imports Keras

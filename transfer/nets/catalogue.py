@@ -16,9 +16,10 @@ from typing import Any
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
 from feature_cache.files.checked import real_path
 from feature_cache.spec import LARGEST_SIZE, FeatureSpec
-from transfer.nets.expected_pixels.expected import ExpectedPixels, expected_pixels
-from transfer.nets.files.keras_file import input_shape, may_have_tokens, read_net_file
+from transfer.nets.expected_pixels.expected import MEANINGS, ExpectedPixels, expected_pixels, unknown_pixels
+from transfer.nets.files.keras_file import input_shape, may_have_tokens, parts_of_hub, read_net_file
 from transfer.nets.files.kinds import NET_SUFFIXES, not_taken
+from transfer.nets.hub import PREFIX, Preset, is_preset, open_preset
 from transfer.nets.openvino_files.checks import digest_of, is_openvino_file
 from transfer.nets.openvino_files.image_input import image_input
 from transfer.nets.openvino_files.pixels import expected_by_graph
@@ -134,8 +135,8 @@ class Net:
     Parameters
     ----------
     name : str
-        One of `NETS`, or the path of a file that holds a whole net: ``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or
-        ``.xml``.
+        One of `NETS`; ``hub:`` and a preset of KerasHub (a folder, a name or an address); or the path of a file that
+        holds a whole net: ``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or ``.xml``.
     weights : str, optional
         ``imagenet``, ``none`` for random ones, or the path of a weights file. By default ``imagenet``,
         and their own for glyphnet and files.
@@ -151,6 +152,11 @@ class Net:
     preprocessing: str | None = None
 
     def __post_init__(self) -> None:
+        if self.is_preset:
+            if self.weights is not None:
+                raise InvalidChoice(f"{self.name} holds its own weights; leave out `weights`.")
+            open_preset(self.name)  # an error if there is no such preset
+            return
         if self.info is None and not self.is_file:
             if reason := not_taken(self.name):
                 raise InvalidChoice(reason)
@@ -176,6 +182,29 @@ class Net:
     def is_file(self) -> bool:
         """Whether the net is a file."""
         return self.info is None and self.name.lower().endswith(NET_SUFFIXES)
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether the net is a preset of KerasHub."""
+        return is_preset(self.name)
+
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether the net comes with its weights, as a file or a preset."""
+        return self.is_file or self.is_preset
+
+    @property
+    def is_of_hub(self) -> bool:
+        """Whether classes of KerasHub are in the net."""
+        if self.is_preset:
+            return True
+        is_keras = self.is_file and not self.is_openvino_file
+        return is_keras and bool(parts_of_hub(read_net_file(Path(self.name)).config))
+
+    @property
+    def preset(self) -> Preset:
+        """The files of a preset of KerasHub."""
+        return open_preset(self.name)
 
     @property
     def is_openvino_file(self) -> bool:
@@ -205,6 +234,8 @@ class Net:
         MissingDependency
             When it comes in a package that is not installed.
         """
+        if self.is_preset:
+            return self.preset.files[-1]
         if self.info is None:
             return Path(self.name)
         if self.weights not in (None, "imagenet", "none"):
@@ -221,7 +252,7 @@ class Net:
 
         It has random weights, which need not be fetched. A file is read with its own weights.
         """
-        return self if self.is_file else replace(self, weights="none")
+        return self if self.has_own_weights else replace(self, weights="none")
 
     @cached_property
     def weights_id(self) -> str:
@@ -230,6 +261,8 @@ class Net:
             return f"random-{self.seed}"
         if self.is_openvino_file:
             return f"sha256:{digest_of(Path(self.name))}"
+        if self.is_preset:
+            return f"sha256:{self.preset.digest()}"
         if self.weights_file is not None:
             status = self.weights_file.stat()
             if status.st_size > LARGEST_NET:  # before all of it is read for its digest
@@ -243,6 +276,8 @@ class Net:
     def as_config(self) -> dict[str, Any]:
         """The arguments that make this net again from any folder."""
         config = asdict(self)
+        if self.is_preset:  # of any folder: the files on this machine
+            return {**config, "name": f"{PREFIX}{self.preset.folder.absolute()}"}
         key = "name" if self.is_file else "weights"
         if self.is_file or self.weights not in (None, "imagenet", "none"):
             config[key] = str(Path(config[key]).absolute())
@@ -254,6 +289,8 @@ class Net:
         if self.info is not None:
             return self.info.name
         digest = self.weights_id.removeprefix("sha256:")[:12]
+        if self.is_preset:
+            return f"hub-{digest}"
         if self.is_openvino_file:
             return f"file-{digest}"
         # Earlier versions computed such a net in 16 bits: those features are not these.
@@ -270,9 +307,31 @@ class Net:
     @cached_property
     def expected_pixels(self) -> ExpectedPixels | None:
         """What is inferred of the pixels that the net of a file expects; None where it is said, or known by name."""
-        if not self.is_file or self.preprocessing is not None:
+        if not self.has_own_weights or self.preprocessing is not None:
             return None
+        if self.is_preset:
+            return self._pixels_of_preset()
         return expected_by_graph(Path(self.name)) if self.is_openvino_file else expected_pixels(Path(self.name))
+
+    def _pixels_of_preset(self) -> ExpectedPixels:
+        pixels = self.preset.pixels
+        if pixels is None:
+            return unknown_pixels(self.preset.folder)
+        how = MEANINGS.get(pixels.preprocessing, pixels.preprocessing)
+        text = f"{self.name} gets pixels as its image converter says: {how}, {pixels.fit}, {pixels.interpolation}."
+        return ExpectedPixels(pixels.preprocessing, text, is_known=True)
+
+    @property
+    def default_fit(self) -> str:
+        """How images are fitted to the input of the net, where nobody says it."""
+        pixels = self.preset.pixels if self.is_preset and self.preprocessing is None else None
+        return pixels.fit if pixels else "stretch"
+
+    @property
+    def default_interpolation(self) -> str:
+        """How images are resized, where nobody says it."""
+        pixels = self.preset.pixels if self.is_preset and self.preprocessing is None else None
+        return pixels.interpolation if pixels else "bilinear"
 
     @property
     def default_pooling(self) -> str:
@@ -282,6 +341,8 @@ class Net:
     @cached_property
     def may_have_tokens(self) -> bool:
         """Whether some layer may have an output of tokens, and not a map; nets known by name have none."""
+        if self.is_preset:
+            return True
         if self.is_openvino_file:
             return has_rows(read(Path(self.name)))
         return self.is_file and may_have_tokens(read_net_file(Path(self.name)).config)
@@ -296,6 +357,10 @@ class Net:
         """
         if self.info is not None:
             return self.info.size, self.info.size
+        if self.is_preset:
+            if self.preset.size is None:
+                raise BadData(_ANY_SIZE.format(self.name))
+            return self.preset.size
         if self.is_openvino_file:
             return self._size_of_graph()
         shape = input_shape(read_net_file(Path(self.name)).config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import math
 import random
@@ -19,14 +20,15 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
-from feature_cache.errors import BadData, LayertapError, UnsafeFile, WeightsUnavailable, first_line
+from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFile, WeightsUnavailable, first_line
 from feature_cache.files.weights_file import check_file
 from transfer.nets.catalogue import Net, NetInfo, keras_models_folder
 from transfer.nets.efficientnet_lite import net as efficientnet_lite
-from transfer.nets.files.keras_file import NetFile, needs_code, read_net_file
+from transfer.nets.files.keras_file import HUB, NetFile, needs_code, parts_of_hub, read_net_file
 from transfer.nets.files.kinds import described_by_suffix
 from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
 from transfer.nets.glyphnet import net as glyphnet
+from transfer.nets.hub import import_hub, open_preset
 from transfer.nets.keras_graph import has_graph
 from transfer.nets.random_weights import no_draws, portable_draws
 
@@ -59,6 +61,8 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
     with customary_settings(), _fresh_names(), _seeded(net.seed):
         if net.is_file:
             return _load_file(Path(net.name))
+        if net.is_preset:
+            return _load_preset(net, size)
         return _named(net, size, top)
 
 
@@ -153,6 +157,7 @@ def _load_file(file: Path) -> keras.Model:
     limit = _WeightLimit(most)
     try:
         check_file(file)
+        _import_parts_of_hub(found.config, file)
         with limit:
             model = _plain_model(file) if found.is_plain else _translated(found)
     except Exception as error:  # Keras raises many types for a damaged or unsafe file
@@ -166,6 +171,50 @@ def _load_file(file: Path) -> keras.Model:
         raise _cannot_load(found, error) from error
     if not (has_graph(model) and getattr(model, "built", False)):
         raise BadData(f"the net {file} is not a built Functional or Sequential model, so it has no layers to cut at.")
+    return model
+
+
+def _import_parts_of_hub(config: dict[str, Any], file: Path) -> None:
+    """Import KerasHub where a configuration names its classes; raise UnsafeFile where one of them is no layer."""
+    kinds = (keras.layers.Layer, keras.initializers.Initializer, keras.regularizers.Regularizer)
+    for module, name in sorted(parts_of_hub(config)):
+        import_hub()
+        try:
+            part = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError):
+            part = None
+        if not isinstance(part, type) or not issubclass(part, kinds) or part.__module__.split(".")[0] != HUB:
+            raise needs_code(file, f"{name} of {module}")
+
+
+def _load_preset(net: Net, size: tuple[int, int]) -> keras.Model:
+    """The net of a preset of KerasHub: the vision encoder, of a net of images and texts."""
+    preset = open_preset(net.name)
+    files, options = preset.files, {}
+    for file in files[1:]:
+        _require_plain(file, net.name)
+    if preset.vision is preset.config and preset.size not in (None, size):
+        options["image_shape"] = (*size, *preset.config["config"].get("image_shape", ())[2:])
+    limit = _WeightLimit(SMALL + MOST_WEIGHTS_PER_BYTE * sum(file.stat().st_size for file in files))
+    try:
+        _import_parts_of_hub(preset.config, files[0])
+        hub = import_hub()
+        with limit, no_draws(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = hub.models.Backbone.from_preset(str(preset.folder), dtype="float32", **options)
+    except Exception as error:  # KerasHub and Keras raise many types
+        if isinstance(error, LayertapError):
+            raise
+        if options:
+            raise InvalidChoice(
+                f"{net.name} does not take images of {size[0]} x {size[1]} pixels; leave out `size` "
+                f"({first_line(error)})."
+            ) from error
+        raise BadData(f"KerasHub cannot load the preset {preset.folder}: {first_line(error)}") from error
+    if preset.vision is not preset.config:
+        model = model.vision_encoder
+    if not has_graph(model):
+        raise BadData(f"the net of {net.name} is a {type(model).__name__} without a graph of layers to cut at.")
     return model
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from feature_cache.spec import affine_numbers
+
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225])
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
@@ -22,10 +24,10 @@ class Normalise(keras.layers.Layer):
 
     Parameters
     ----------
-    preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}
-        Leave the values; scale to [0, 1]; to [-1, 1]; standardise by ImageNet's mean and deviation;
+    preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'} or str
+        By name: leave the values; scale to [0, 1]; to [-1, 1]; standardise by ImageNet's mean and deviation;
         or subtract ImageNet's mean with blue first. The last three are those of
-        ``keras.applications.imagenet_utils.preprocess_input``.
+        ``keras.applications.imagenet_utils.preprocess_input``. Or numbers (see `FeatureSpec.preprocessing`).
     channels : int
         Channels of the output: gray is replicated, colour is reduced to luminance.
     """
@@ -42,6 +44,9 @@ class Normalise(keras.layers.Layer):
             x = ops.repeat(x, 3, axis=-1)
         elif x.shape[-1] == 3 and self.channels == 1:
             x = ops.sum(x * _LUMINANCE, axis=-1, keepdims=True)
+        if numbers := affine_numbers(self.preprocessing):
+            scale, offset = (np.array(values[: self.channels], np.float32) for values in numbers)
+            return x * scale + offset
         match self.preprocessing:
             case "unit":
                 return x / 255.0
@@ -65,9 +70,11 @@ def normalising_layers(preprocessing: str, channels: int) -> list[keras.layers.L
 
     They agree with it up to rounding.
     """
-    scale, offset = {"unit": (1 / 255, 0.0), "tf": (1 / 127.5, -1.0), "torch": (1 / 255, 0.0)}.get(
-        preprocessing, (1.0, 0.0)
-    )
+    numbers = affine_numbers(preprocessing)
+    if numbers and channels != 1:
+        return [keras.layers.Rescaling(*(list(values) for values in numbers), name="as_float")]
+    factors = {"unit": (1 / 255, 0.0), "tf": (1 / 127.5, -1.0), "torch": (1 / 255, 0.0)}
+    scale, offset = (numbers[0][0], numbers[1][0]) if numbers else factors.get(preprocessing, (1.0, 0.0))
     if channels == 1:
         as_float = keras.layers.Rescaling(1.0, name="as_float")
         return [as_float, _mix(_LUMINANCE[:, None] * scale, np.array([offset]), "luminance")]

@@ -63,7 +63,8 @@ def _add_completion(commands: Commands[Parser]) -> None:
 
 
 def _add_looking(commands: Commands[Parser]) -> None:
-    add_command(commands, "nets", "layertap.commands.nets:nets", "list the nets that are known by name")
+    sub = add_command(commands, "nets", "layertap.commands.nets:nets", "list the nets that are known by name")
+    sub.add_argument("--hub", action="store_true", help="list the presets of KerasHub for images; nothing is fetched")
     sub = add_command(
         commands, "layers", "layertap.commands.nets:layers", "list the layers of a net, with their shapes and costs"
     )

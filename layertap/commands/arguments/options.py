@@ -81,7 +81,7 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NET",
-        help="name (see layertap nets), file (.keras, .h5, .onnx, .tflite, .xml), or run (default: glyphnet)",
+        help="name (see layertap nets), hub:PRESET, run, or file: .keras, .h5, .onnx, .tflite, .xml (default: glyphnet)",
     )
     group.add_argument(
         "--layer",
@@ -145,7 +145,7 @@ def add_net(group: argparse._ActionsContainer) -> None:
     """Add what says which net is used."""
     group.add_argument(
         "--net",
-        help="name (see layertap nets), file (.keras, .h5, .onnx, .tflite, .xml), or run (default: glyphnet)",
+        help="name (see layertap nets), hub:PRESET, run, or file: .keras, .h5, .onnx, .tflite, .xml (default: glyphnet)",
     )
     group.add_argument(
         "--weights",
@@ -180,14 +180,12 @@ def _add_pixels(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--fit",
         choices=FITS,
-        default="stretch",
-        help="how images of another shape are fitted to the input (default: stretch)",
+        help="how images of another shape are fitted to the input (default: stretch, or as a preset of KerasHub says)",
     )
     group.add_argument(
         "--interpolation",
         choices=INTERPOLATIONS,
-        default="bilinear",
-        help="how images are resized (default: bilinear)",
+        help="how images are resized (default: bilinear, or as a preset of KerasHub says)",
     )
     add_decoding(group)
 

@@ -35,8 +35,8 @@ FEATURES: dict[str, Any] = {
     "pool": None,
     "prefix_tokens": None,
     "size": None,
-    "fit": "stretch",
-    "interpolation": "bilinear",
+    "fit": None,
+    "interpolation": None,
     "alpha": "white",
     "depth": None,
     "window": None,
@@ -121,7 +121,8 @@ def _pixels_and_numbers(args: argparse.Namespace) -> dict[str, Any]:
     """How images become pixels, and how features are computed and stored: fields of a `FeatureRequest`."""
     decoded = decoding(args)
     return {
-        **{name: getattr(args, name) for name in ("fit", "interpolation", "precision", "dtype", "views")},
+        **{name: getattr(args, name) for name in ("precision", "dtype", "views")},
+        **{name: getattr(args, name) or "" for name in ("fit", "interpolation")},
         "augmentation": augmentation(args),
         "alpha": decoded.alpha,
         "pages": decoded.pages,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import StorageFailure, WrongResult
+from feature_cache.errors import BadData, StorageFailure, WrongResult
 from feature_cache.files.digest_list import digest_keys
 from feature_cache.lineage import extraction_seconds
 from heads.evaluation.views import Views
@@ -56,7 +57,7 @@ class FineTuned:
     difference : float
         How far the probabilities of ``model.keras`` are from those of the run.
     exported : bool
-        Whether there is a ``model.keras``: it is left out where `difference` is too large.
+        Whether there is a ``model.keras``: it is left out where `difference` is too large, or NaN.
     skipped : tuple of Unreadable
         The images that could not be read.
     """
@@ -214,14 +215,19 @@ def _write_model(folder: Path, data: TrainingRows) -> tuple[float, bool]:
     Returns
     -------
     difference : float
-        How far they are apart, on some images.
+        How far they are apart, on some images; NaN where Keras cannot load the model again.
     exported : bool
         Whether the model was written.
     """
     run, file = runs.load_run(folder), folder / MODEL_FILE
     requests, model = build_model(run)
     FORMATS["keras"].write(model, file)
-    compared = compare_with_run(run, requests, FORMATS["keras"].read(file), data.features.dataset)
+    try:
+        predict = FORMATS["keras"].read(file)
+    except BadData:  # some layers of KerasHub cannot be loaded one by one
+        file.unlink()
+        return math.nan, False
+    compared = compare_with_run(run, requests, predict, data.features.dataset)
     exported = compared.difference <= TOLERANCE
     if not exported:
         file.unlink()

@@ -65,8 +65,10 @@ _KERAS = ("keras", "keras.layers", "keras.models", "keras.src.models.functional"
 
 def is_known(net: Net) -> bool:
     """Whether a net is one of the catalogue, or a file of layers that are known."""
-    if not net.is_file:
+    if not net.has_own_weights:
         return True
+    if not net.is_file:
+        return False
     found = read_net_file(Path(net.name))
     return found.is_plain and all(_is_known_layer(layer) for layer in _layers(found.config))
 

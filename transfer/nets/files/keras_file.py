@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import zipfile
 import zlib
@@ -11,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFile
+from feature_cache.errors import BadData, InvalidChoice, LayertapError, MissingDependency, UnsafeFile
 from feature_cache.files.weights_file import require_bounded
 from transfer.nets.files import hdf5
 from transfer.nets.files.keras2 import to_keras3, with_modules
@@ -41,6 +42,7 @@ _OF_MAPS = {
     *("Subtract", "UnitNormalization", "UpSampling2D", "ZeroPadding2D"),
 }
 _OWN_MODULES = ("keras", "tf_keras", "builtins")
+HUB = "keras_hub"  # whose layers are taken where it is installed, since the user has installed it
 _DAMAGED = (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, RuntimeError, RecursionError, zlib.error)
 
 
@@ -133,7 +135,7 @@ def _read(file: Path, size: int, mtime: int) -> NetFile:
             found = _read_archive(file, size)
             if file.suffix != ".keras":  # Keras goes by the name, and by small letters
                 raise InvalidChoice(f"{file} is a .keras file by its content; call it {file.stem}.keras.")
-        _refuse_code(found.config, file)
+        refuse_code(found.config, file)
     except LayertapError:
         raise
     except _DAMAGED as error:
@@ -189,7 +191,9 @@ def input_shape(config: dict[str, Any]) -> tuple[int | None, ...] | None:
     """
     layers = _at(config, "config", "layers") or _at(config, "config")
     first = _at(layers, 0, "config")
+    image = _at(config, "config", "image_shape")  # of a backbone of KerasHub
     for shape in (
+        [None, *image] if isinstance(image, list) else None,
         _at(config, "build_config", "input_shape"),
         _at(first, "batch_shape"),
         _at(first, "batch_input_shape"),
@@ -226,17 +230,49 @@ def needs_code(file: Path, part: str) -> UnsafeFile:
     )
 
 
-def _refuse_code(config: Any, file: Path) -> None:
+def parts_of_hub(config: Any) -> set[tuple[str, str]]:
+    """The classes of KerasHub in a configuration, as (module, name)."""
+    if isinstance(config, list):
+        return set().union(*map(parts_of_hub, config))
+    if not isinstance(config, dict):
+        return set()
+    own = {(config["module"], config["class_name"])} if _is_of_hub(config) else set()
+    return own.union(*map(parts_of_hub, config.values()))
+
+
+def _is_of_hub(config: dict[str, Any]) -> bool:
+    name, module = config.get("class_name"), config.get("module")
+    if not isinstance(name, str) or not isinstance(module, str) or not name.isidentifier() or name in _CODE_LAYERS:
+        return False
+    return module.split(".")[0] == HUB and config.get("registered_name") in (None, name, f"{HUB}>{name}")
+
+
+def refuse_code(config: Any, file: Path) -> None:
+    """Raise UnsafeFile where a configuration needs code that is neither Keras's nor that of KerasHub, if installed.
+
+    Raises
+    ------
+    MissingDependency
+        When it needs KerasHub, which is not installed.
+    """
     if isinstance(config, list):
         for part in config:
-            _refuse_code(part, file)
+            refuse_code(part, file)
     elif isinstance(config, dict):
         name = config.get("class_name")
         module = config.get("module")
-        if isinstance(name, str):
+        if _is_of_hub(config):
+            require_hub(f"{file} holds layers of KerasHub ({name})")
+        elif isinstance(name, str):
             foreign = module is not None and str(module).split(".")[0] not in _OWN_MODULES
             registered = config.get("registered_name") not in (None, name) or ">" in name
             if foreign or registered or name.rpartition(".")[2] in _CODE_LAYERS:
                 raise needs_code(file, f"{name}{f' of {module}' if foreign else ''}")
         for part in config.values():
-            _refuse_code(part, file)
+            refuse_code(part, file)
+
+
+def require_hub(reason: str) -> None:
+    """Raise MissingDependency where KerasHub is not installed; it is not imported."""
+    if importlib.util.find_spec(HUB) is None:
+        raise MissingDependency(f"{reason}, which is not installed: pip install 'layertap[hub]'")

@@ -1,0 +1,266 @@
+"""Presets of KerasHub as nets: tiny ones with random weights give what plain Keras gives, in every pooling."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from feature_cache.errors import BadData, InvalidChoice, UnsafeFile
+from feature_cache.spec import FeatureSpec, affine_numbers, affine_text
+from transfer.engines.conversion.known import is_known
+from transfer.finetune.cut_choice import find_cut
+from transfer.finetune.saved_net import save_net
+from transfer.nets.backbone import Backbone
+from transfer.nets.catalogue import Net, net_from_config
+from transfer.nets.costs import table
+from transfer.nets.preprocessing import Normalise, normalising_layers
+from transfer.nets.tracing import Recorder
+from transfer.request import FeatureRequest
+
+hub = pytest.importorskip("keras_hub", reason="KerasHub is an extra: pip install 'layertap[hub]'")
+
+SIDE, SMALL = 32, {"num_layers": 2, "num_heads": 2, "hidden_dim": 16}
+SCALE, OFFSET = [0.01, 0.02, 0.03], [-1.0, -2.0, -3.0]
+SHAPE = {"image_shape": (SIDE, SIDE, 3)}
+MLP = {"intermediate_dim": 32}
+
+
+def _clip() -> Any:
+    from keras_hub.src.models.clip.clip_text_encoder import CLIPTextEncoder
+    from keras_hub.src.models.clip.clip_vision_encoder import CLIPVisionEncoder
+
+    vision = CLIPVisionEncoder(patch_size=8, **SMALL, **MLP, **SHAPE)
+    text = CLIPTextEncoder(vocabulary_size=32, embedding_dim=16, max_sequence_length=8, **SMALL, **MLP)
+    return hub.models.CLIPBackbone(vision_encoder=vision, text_encoder=text, projection_dim=16)
+
+
+def _siglip() -> Any:
+    from keras_hub.src.models.siglip.siglip_text_encoder import SigLIPTextEncoder
+    from keras_hub.src.models.siglip.siglip_vision_encoder import SigLIPVisionEncoder
+
+    vision = SigLIPVisionEncoder(patch_size=8, **SMALL, **MLP, **SHAPE)
+    text = SigLIPTextEncoder(vocabulary_size=32, embedding_dim=16, max_sequence_length=8, **SMALL, **MLP)
+    return hub.models.SigLIPBackbone(vision_encoder=vision, text_encoder=text)
+
+
+# A net, and a layer inside one of its layers with the number of tokens that are no patches.
+BACKBONES: dict[str, tuple[Callable[[], Any], str, int | None]] = {
+    "vit": (
+        lambda: hub.models.ViTBackbone(patch_size=(8, 8), mlp_dim=32, **SMALL, **SHAPE),
+        "vit_encoder/transformer_block_1",
+        1,
+    ),
+    "dinov2 with registers": (
+        lambda: hub.models.DINOV2Backbone(
+            patch_size=8, num_register_tokens=4, position_embedding_shape=(SIDE, SIDE, 3), **SMALL, **MLP, **SHAPE
+        ),
+        "encoder/layers_0",
+        5,
+    ),
+    "dinov3 with registers": (
+        lambda: hub.models.DINOV3Backbone(patch_size=8, num_register_tokens=4, **SMALL, **MLP, **SHAPE),
+        "encoder/layers_0",
+        5,
+    ),
+    "deit": (
+        lambda: hub.models.DeiTBackbone(patch_size=8, **SMALL, **MLP, **SHAPE),
+        "deit_encoder/transformer_block_1/mlp",
+        2,
+    ),
+    "clip": (_clip, "encoder_block_1/layer_norm_1", 1),
+    "siglip": (_siglip, "encoder_block_1/mlp", 0),
+    "swin": (
+        lambda: hub.models.SwinTransformerBackbone(
+            patch_size=2, embed_dim=8, window_size=4, depths=(1, 1), num_heads=(1, 2), **SHAPE
+        ),
+        "stage_0/blocks_0",
+        0,
+    ),
+    "resnet": (
+        lambda: hub.models.ResNetBackbone(
+            input_conv_filters=[64],
+            input_conv_kernel_sizes=[7],
+            stackwise_num_filters=[64, 64],
+            stackwise_num_blocks=[1, 1],
+            stackwise_num_strides=[1, 2],
+            block_type="basic_block",
+            **SHAPE,
+        ),
+        "stack0_block0_out",
+        None,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Net]:
+    """A preset in a folder, with an image converter of its own, saved once."""
+    folders: dict[str, Path] = {}
+
+    def saved(name: str) -> Net:
+        if name not in folders:
+            keras.utils.set_random_seed(0)
+            folders[name] = tmp_path_factory.mktemp(name.split()[0])
+            BACKBONES[name][0]().save_to_preset(str(folders[name]))
+            converter = hub.layers.ImageConverter(image_size=(SIDE, SIDE), scale=SCALE, offset=OFFSET)
+            converter.save_to_preset(str(folders[name]))
+        return Net(f"hub:{folders[name]}")
+
+    return saved
+
+
+@pytest.fixture
+def pixels(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
+
+
+def rows_of(request: FeatureRequest, pixels: np.ndarray, backbone: Backbone | None = None) -> list[np.ndarray]:
+    """Features of a request, computed by Keras."""
+    backbone = backbone or request.build()
+    cut = backbone.cut([(spec.layer, spec.pooling_rule) for spec in request.specs], request.specs[0].preprocessing, 3)
+    return [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(cut(pixels))]
+
+
+def assert_near(found: np.ndarray, expected: np.ndarray, why: str) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=why)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "vit" else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES]
+)
+class TestEachNet:
+    def test_layers_and_poolings_are_those_of_plain_keras(
+        self, preset: Callable, name: str, pixels: np.ndarray
+    ) -> None:
+        net, (_, ending, prefix) = preset(name), BACKBONES[name]
+        plain = hub.models.Backbone.from_preset(net.name.removeprefix("hub:"))
+        plain = getattr(plain, "vision_encoder", plain)
+        recorder = Recorder()
+        with recorder.recording():
+            plain(pixels * np.float32(SCALE) + np.float32(OFFSET), training=False)
+        path = next(path for path in recorder.outputs if path.endswith(ending))  # names of layers begin with the net's
+        layer, whole = path.partition("/")[2], keras.ops.convert_to_numpy(recorder.outputs[path])
+        request = FeatureRequest(net, (layer,))
+        resolved, backbone = request.resolve()
+        assert backbone is not None
+        assert backbone.prefix_tokens(layer) == prefix
+        backbone.look_inside()
+        recorded = {path.partition("/")[2] for path in recorder.outputs}
+        assert len(recorded & {row.name for row in table(backbone)}) > len(backbone.outer) - 2
+        axes = tuple(range(1, whole.ndim - 1))
+        expected = {"max": whole.max(axes), "avg": whole.mean(axes), "flatten": whole.reshape(3, -1)}
+        if prefix is not None:
+            patches = whole[:, prefix:]
+            expected |= {"max": patches.max(1), "avg": patches.mean(1)}
+            side = int(patches.shape[1] ** 0.5)
+            expected["none"] = patches.reshape(3, side, side, -1)
+        if prefix:
+            expected["cls"] = whole[:, 0]
+            expected["cls+avg"] = np.concatenate([whole[:, 0], patches.mean(1)], 1)
+        for pooling, rows in expected.items():
+            chosen = FeatureRequest(net, (layer,), pooling, prefix_tokens=resolved.prefix_tokens)
+            assert_near(rows_of(chosen, pixels, backbone)[0], rows, pooling)
+
+    def test_a_training_of_the_last_layers_is_kept(self, preset: Callable, name: str, tmp_path: Path) -> None:
+        net = preset(name)
+        backbone = FeatureRequest(net).build()
+        cut = find_cut(backbone, backbone.readout, "auto")
+        assert cut.trained
+        for variable in backbone.model.weights:  # as a training leaves them
+            if "seed" not in variable.path:
+                variable.assign(variable + 0.01)
+        kept = FeatureRequest(save_net(backbone, tmp_path)).build()
+        assert kept.net.applied_preprocessing == net.applied_preprocessing
+        for after, before in zip(kept.model.weights, backbone.model.weights, strict=True):
+            np.testing.assert_array_equal(np.asarray(after), np.asarray(before))
+
+
+class TestOfAPreset:
+    def test_its_image_converter_makes_the_pixels(self, preset: Callable) -> None:
+        net = preset("vit")
+        (spec,) = FeatureRequest(net, ("vit_encoder",)).specs
+        assert (spec.size, spec.fit, spec.interpolation) == ((SIDE, SIDE), "crop", "bilinear")
+        assert affine_numbers(spec.preprocessing) == (tuple(SCALE), tuple(OFFSET))
+        (told,) = FeatureRequest(Net(net.name, preprocessing="tf"), ("vit_encoder",), fit="pad").specs
+        assert (told.fit, told.preprocessing) == ("pad", "tf")
+        assert FeatureSpec.from_json(spec.to_json()) == spec
+        assert net.net_id == f"hub-{net.weights_id.removeprefix('sha256:')[:12]}"
+        assert net_from_config(json.loads(json.dumps(net.as_config()))) == net
+        assert not is_known(net)
+
+    def test_a_block_is_where_a_training_begins(self, preset: Callable) -> None:
+        backbone = FeatureRequest(preset("vit")).build()
+        cut = find_cut(backbone, "vit_encoder", "vit_encoder/transformer_block_2")
+        assert cut.layers == ("vit_encoder/transformer_block_1",)
+        assert cut.trained[0] == "vit_encoder/transformer_block_2/ln_1"
+        assert cut.tail_flops < cut.prefix_flops + cut.tail_flops
+        with pytest.raises(InvalidChoice, match="is inside vit_patching_and_embedding, whose code cannot be taken"):
+            find_cut(backbone, "vit_encoder", "vit_patching_and_embedding/patch_embedding")
+
+    def test_a_keras_file_with_its_layers_is_a_net(self, preset: Callable, tmp_path: Path, pixels: np.ndarray) -> None:
+        net = preset("vit")
+        model = FeatureRequest(net).build().model
+        model.save(tmp_path / "vit.keras")
+        layer = ("vit_encoder/transformer_block_1",)
+        file = Net(str(tmp_path / "vit.keras"), preprocessing=net.applied_preprocessing)
+        of_file, of_preset = (rows_of(FeatureRequest(one, layer, "cls"), pixels)[0] for one in (file, net))
+        assert_near(of_file, of_preset, "file")
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"image_converter.json": {"config": {"tile_size": 3}}}, BadData, "has the step 'tile_size', which"),
+            ({"image_converter.json": {"config": {"interpolation": "area"}}}, BadData, "the interpolation 'area'"),
+            (
+                {"config.json": {"module": "os", "class_name": "system", "config": {}}},
+                UnsafeFile,
+                "needs code of its own",
+            ),
+            (
+                {"config.json": {"module": "keras_hub.src.utils.preset_utils", "class_name": "json", "config": {}}},
+                UnsafeFile,
+                "needs code of its own",
+            ),
+            ({"config.json": {"model_type": "vit"}}, BadData, "is no configuration of KerasHub"),
+            ({"config.json": None}, InvalidChoice, "there is no config.json in it"),
+            ({"model.weights.h5": None}, BadData, "lacks its file model.weights.h5; copy the whole"),
+        ],
+    )
+    def test_what_is_damaged_or_not_known_is_told(
+        self, preset: Callable, tmp_path: Path, change: dict[str, Any], error: type[Exception], message: str
+    ) -> None:
+        folder = tmp_path / "preset"
+        shutil.copytree(preset("vit").name.removeprefix("hub:"), folder)
+        for name, content in change.items():
+            (folder / name).unlink()
+            if content is not None:
+                (folder / name).write_text(json.dumps(content))
+        with pytest.raises(error, match=message):
+            FeatureRequest(Net(f"hub:{folder}"), ("vit_encoder",)).build().net.spec("vit_encoder")
+
+    def test_there_is_no_such_preset(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidChoice, match="there is no folder .* of a preset"):
+            Net(f"hub:{tmp_path / 'none'}")
+        with pytest.raises(InvalidChoice, match="did you mean 'vit_base_patch16_224_imagenet'"):
+            Net("hub:vit_base_patch16_224_imagenett")
+
+
+def test_numbers_scale_pixels_and_known_ones_have_names(pixels: np.ndarray) -> None:
+    assert affine_text([1 / 255] * 3, [0.0] * 3) == "unit"
+    by_imagenet = [1 / (255 * std) for std in (0.229, 0.224, 0.225)]
+    assert affine_text(
+        by_imagenet, [-mean / std for mean, std in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
+    ) == ("torch")
+    text = affine_text(SCALE, OFFSET)
+    expected = pixels * np.float32(SCALE) + np.float32(OFFSET)
+    assert_near(np.asarray(Normalise(text, 3)(pixels)), expected, "layer")
+    (rescaling,) = normalising_layers(text, 3)
+    assert_near(np.asarray(rescaling(pixels)), expected, "layers of Keras")
+    assert affine_numbers("affine:1,2:3,4") is affine_numbers("affine:nan,1,1:0,0,0") is None
