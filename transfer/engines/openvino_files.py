@@ -32,6 +32,8 @@ class OpenVinoFileFactory:
         ``openvino``.
     note : str
         Empty: no other engine computes such a net.
+    batch : int or None
+        The number of images that the net computes together; None for any.
 
     Raises
     ------
@@ -47,6 +49,8 @@ class OpenVinoFileFactory:
         built = (net or SharedNet(request)).at("float32")
         assert isinstance(built, OpenVinoNet)
         self._net = built
+        self._readouts = [(spec.layer, spec.pooling_rule) for spec in request.specs]
+        self.batch = built.batch_for([layer for layer, _ in self._readouts])
 
     def make(self, inputs: np.ndarray, batch_size: int, room: int | None = None) -> Engine:
         """An engine for inputs like these (see `EngineFactory.make`).
@@ -66,10 +70,9 @@ class OpenVinoFileFactory:
         return engine
 
     def _make(self, inputs: np.ndarray, batch_size: int, precision: str, room: int | None) -> Engine:
-        readouts = [(spec.layer, spec.pooling_rule) for spec in self._request.specs]
-        require_room(self._request.net.name, self._net.largest_bytes([layer for layer, _ in readouts]))
+        require_room(self._request.net.name, self._net.largest_bytes([layer for layer, _ in self._readouts]))
         try:
-            graph: Any = self._net.cut(readouts, self._request.specs[0].preprocessing, inputs.shape[-1])
+            graph: Any = self._net.cut(self._readouts, self._request.specs[0].preprocessing, inputs.shape[-1])
             return OpenVinoEngine(graph, batch_size, precision, room)
         except LayertapError:
             raise

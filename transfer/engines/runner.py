@@ -73,7 +73,8 @@ class BatchRunner:
     ) -> None:
         self._maker: EngineFactory | OpenVinoFileFactory
         if request.net.is_openvino_file and quantised is None:
-            self._maker = OpenVinoFileFactory(request, engine, net)
+            files = self._maker = OpenVinoFileFactory(request, engine, net)
+            most = min(most, files.batch or most)  # several such batches are computed at a time
         else:
             self._maker = EngineFactory(request, engine, start, net, quantised)
         self._request = request

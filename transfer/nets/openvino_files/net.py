@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
 from transfer.nets.openvino_files import operations
-from transfer.nets.openvino_files.axes import require_whole_reshapes
+from transfer.nets.openvino_files.axes import lengths, require_whole_reshapes
 from transfer.nets.openvino_files.checks import state_of
 from transfer.nets.openvino_files.image_input import ImageInput, image_input
 from transfer.nets.openvino_files.reading import ends_of, outputs_of, read, read_with_outputs, reason_of
@@ -47,7 +47,7 @@ class OpenVinoNet:
     channels : int
         Of the images that the net takes: 1 or 3.
     batch : int or None
-        The number of images that it computes together; None for any.
+        The number of images that the whole net computes together; None for any.
     taps : dict of str to GraphTensor
         The named tensors that can be read, in the order of computation.
 
@@ -135,10 +135,11 @@ class OpenVinoNet:
         if self.channels != 3 and preprocessing in FOR_COLOUR:
             raise InvalidChoice(f"`preprocessing='{preprocessing}'` is for colour; {self.net.name} takes one channel.")
         layers = list(dict.fromkeys(self.find(layer) for layer, _ in readouts))
-        graph = read_with_outputs(self._file, layers)
-        self._reshape(graph, self._axis, self.channels, self.batch or -1)
-        outputs, old = outputs_of(graph, self._file), _node(graph, self._input)
-        pixels = operations.pixels((self.batch or -1, *self.size, channels))
+        batch = self.batch_for(layers) or -1
+        graph = self._part(layers)
+        self._reshape(graph, self._axis, self.channels, batch)
+        outputs, old = outputs_of(graph, self._file), graph.inputs[0].get_node()
+        pixels = operations.pixels((batch, *self.size, channels))
         prepared = operations.preprocessed(pixels, preprocessing, self.channels, old.get_element_type())
         old.output(0).replace(operations.moved(prepared, [0, 3, 1, 2] if self._axis == 1 else None))
         results = [
@@ -146,6 +147,28 @@ class OpenVinoNet:
             for number, (layer, rule) in enumerate(readouts)
         ]
         return operations.model(results, pixels)
+
+    def batch_for(self, layers: Sequence[str]) -> int | None:
+        """The number of images that are computed together where these layers are read; None for any number.
+
+        A file that was exported for one image often fixes that near its end alone.
+        """
+        if self.batch is None:
+            return None
+        part = self._part([self.find(layer) for layer in layers])
+        try:
+            self._reshape(part, self._axis, self.channels, TRIAL)
+        except Exception:  # OpenVINO raises many types
+            return self.batch
+        free = all(lengths(result.get_input_partial_shape(0))[:1] == [TRIAL] for result in part.get_results())
+        return None if free else self.batch
+
+    def _part(self, layers: Sequence[str]) -> Any:
+        """The graph from the image to some layers, as one of its own."""
+        graph = read_with_outputs(self._file, layers)
+        outputs = outputs_of(graph, self._file)
+        results = [operations.end(outputs[layer], layer) for layer in layers]
+        return operations.model(results, _node(graph, self._input))
 
     def largest_bytes(self, layers: Sequence[str]) -> int:
         """Bytes at float32 of the largest tensor that some layers are computed from, or are, for one image."""
@@ -166,7 +189,7 @@ class OpenVinoNet:
             for batch in (None, self._input.batch):
                 graph = read(self._file).clone()
                 try:
-                    self._reshape(graph, axis, channels, batch or TRIAL)
+                    self._reshape(graph, axis, channels, batch or TRIAL, self._input.number)
                 except Exception as error:  # OpenVINO raises many types
                     reason = reason or reason_of(error)
                     continue
@@ -180,13 +203,13 @@ class OpenVinoNet:
             f"choose another ({reason})."
         )
 
-    def _reshape(self, graph: Any, axis: int, channels: int, batch: int) -> None:
-        """Infer all shapes for so many images; -1 for any number.
+    def _reshape(self, graph: Any, axis: int, channels: int, batch: int, number: int = 0) -> None:
+        """Infer all shapes for so many images, -1 for any number, in the input of this number.
 
         Not by `openvino.Model.reshape`, which also joins operations: their tensors would be gone.
         """
         sides = [channels, *self.size] if axis == 1 else [*self.size, channels]
-        operations.set_shape(_node(graph, self._input), [batch, *sides])
+        operations.set_shape(graph.inputs[number].get_node(), [batch, *sides])
         graph.validate_nodes_and_infer_types()
         require_whole_reshapes(graph)
 

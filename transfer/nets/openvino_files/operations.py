@@ -131,6 +131,13 @@ def result(tensor: Any, number: int) -> Any:
     return opset13.result(own)
 
 
+def end(tensor: Any, name: str) -> Any:
+    """A result that gives a tensor as it is."""
+    from openvino import opset13  # slow to load
+
+    return opset13.result(tensor, name=name)
+
+
 def set_shape(parameter: Any, shape: Sequence[int]) -> None:
     """Change the shape of an input; -1 stands for any length."""
     from openvino import PartialShape  # slow to load
