@@ -44,7 +44,11 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         planes = ops.transpose(ops.convert(pixels, np.float32), np.array([0, 3, 1, 2]))
         planes = ops.multiply(planes, ops.constant(np.float32(scale / 255)))
         ones, zeros = [1, 1], [0, 0]
-        planes = ops.relu(ops.convolution(planes, kernel(16, 3, 3, 3), [2, 2], zeros, zeros, ones))
+        planes = ops.convolution(planes, kernel(16, 3, 3, 3), [2, 2], zeros, zeros, ones)
+        factors = ops.constant(np.float32(random.uniform(0.5, 2, (1, 16, 1, 1))))  # as batch normalisation has them
+        planes = ops.relu(
+            ops.add(ops.multiply(planes, factors), ops.constant(np.full((1, 16, 1, 1), 0.1 * scale, "f")))
+        )
         planes = ops.relu(ops.group_convolution(planes, kernel(16, 1, 1, 3, 3), ones, ones, ones, ones))
         first = ops.reduce_mean(planes, np.array([2, 3]))
         planes = ops.relu(ops.convolution(planes, kernel(24, 16, 1, 1), ones, zeros, zeros, ones))
@@ -78,7 +82,12 @@ def test_every_convolution_gets_rounded_activations_and_weights(quantised: Path)
     convolutions = [op for op in model.get_ordered_ops() if op.get_type_name() in ("Convolution", "GroupConvolution")]
     assert len(convolutions) == 3
     for operation in convolutions:
-        assert operation.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        before = operation.input_value(0).get_node()
+        if before.get_type_name() == "Transpose":  # which moves what was rounded
+            before = before.input_value(0).get_node()
+        assert before.get_type_name() == "FakeQuantize"
+        after = {port.get_node().get_type_name() for port in operation.output(0).get_target_inputs()}
+        assert "Multiply" not in after  # it would keep NNCF from the bias
         held = [op for op in _before(operation.input_value(1).get_node()) if op.get_type_name() == "Constant"]
         assert any(op.get_element_type().to_string() in ("i8", "u8") for op in held)
     assert {output.get_element_type().to_string() for output in model.outputs} == {"f32"}
