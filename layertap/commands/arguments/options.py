@@ -81,7 +81,7 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NET",
-        help="name (see layertap nets), hub:PRESET, run, or file: .keras, .h5, .onnx, .tflite, .xml (default: glyphnet)",
+        help="name (see layertap nets), hub:PRESET, run, or file: .keras, .h5, .onnx, .tflite, .xml; default: glyphnet",
     )
     group.add_argument(
         "--layer",
@@ -145,7 +145,7 @@ def add_net(group: argparse._ActionsContainer) -> None:
     """Add what says which net is used."""
     group.add_argument(
         "--net",
-        help="name (see layertap nets), hub:PRESET, run, or file: .keras, .h5, .onnx, .tflite, .xml (default: glyphnet)",
+        help="name (see layertap nets), hub:PRESET, run, or file: .keras, .h5, .onnx, .tflite, .xml; default: glyphnet",
     )
     group.add_argument(
         "--weights",
