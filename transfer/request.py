@@ -220,7 +220,8 @@ class FeatureRequest:
         with importing_keras():
             from transfer.nets.backbone import backbone_for  # it loads Keras
 
-        return backbone_for(self.net, self.layers, self.size, self.precision)
+        precision = "float32" if self.precision == "int8" else self.precision  # what a net is quantised from
+        return backbone_for(self.net, self.layers, self.size, precision)
 
 
 class SharedNet:
@@ -263,7 +264,9 @@ class SharedNet:
 
     def _key(self, precision: str) -> str:
         """The precision, of nets that are built otherwise for each; OpenVINO computes one graph in all of them."""
-        return "any" if self._request.net.is_openvino_file else precision
+        if self._request.net.is_openvino_file:
+            return "any"
+        return "float32" if precision == "int8" else precision
 
 
 def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:

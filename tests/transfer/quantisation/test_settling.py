@@ -134,6 +134,14 @@ def test_a_further_layer_gets_a_net_of_its_own_and_is_read_beside_the_others(twe
     assert plan(datasets.load(str(twenty)), wider, cache).images_missing == 0
 
 
+def test_a_layer_may_be_named_by_its_index(twenty: Path, cache: FeatureCache) -> None:
+    spec = specs(twenty, INT8, cache)[0]
+    index = list(INT8.build().taps).index(spec.layer)
+    numbered = replace(INT8, layers=(str(index),))
+    assert extract(datasets.load(str(twenty)), numbered, cache).rows_reused == 20
+    assert specs(twenty, numbered, cache) == [spec]
+
+
 def test_a_net_is_quantised_anew_where_that_is_asked_for(cache: FeatureCache, tmp_path: Path, write: Callable) -> None:
     others = image_folder(tmp_path / "others", range(100, 112), write)
     assert extract(datasets.load(str(others)), INT8, cache, requantise=True).rows_computed == 24
