@@ -104,6 +104,7 @@ def mistake(main: Callable[..., Outcome], tmp_path: Path) -> Callable[..., str]:
 
 
 def written_files(folder: Path) -> set[str]:
-    """Every file and folder below `folder`, but for the memo of digests."""
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    return {name for name in found if not name.startswith("features/digests.sqlite") and name != "features"}
+    """Every file and folder below `folder`, but for memos of digests, and the folders of caches that hold them."""
+    found = {path.relative_to(folder) for path in folder.rglob("*")}
+    memos = {path for path in found if path.name.startswith("digests.sqlite")}
+    return {str(path) for path in found - memos - {path.parent for path in memos}} - {"features"}
