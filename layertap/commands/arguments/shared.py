@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from feature_cache.errors import InvalidChoice, MissingFeatures
+from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures
 from layertap.commands.terminal.output import print_notes
 from layertap.commands.terminal.scores import print_remarks
 from layertap.progress.shown import ShownProgress
@@ -204,13 +205,25 @@ def extraction_options(args: argparse.Namespace, remedy: str) -> dict[str, Any]:
         if images == of and not named:
             raise MissingFeatures(
                 f"none of these {of:,} images has features by {features} in the cache {cache(args).root}, and no net "
-                f"is named. Choose one with `net`, or compute these {remedy}"
+                f"is named. Choose one with `net`{_nets_in(cache(args))}, or compute these {remedy}"
             )
         count = f"{images:,} image{'s' * (images != 1)}" + (f" of {of:,}" if images < of else "")
         headlines.append(f"Extracting the features of {count} by {features}.")
 
     progress = partial(ShownProgress, quiet=args.quiet, headlines=headlines)
     return {"progress": progress, "before_extraction": announce}
+
+
+def _nets_in(store: FeatureCache) -> str:
+    """The named nets whose features a cache has, in brackets and after a space; empty where there are none."""
+    from transfer.nets.catalogue import NETS  # slow to load, and the help does not need it
+
+    nets = set()
+    for name in store.spaces():
+        with contextlib.suppress(DamagedFile):
+            nets.add(store.open(name).spec.net)
+    known = sorted(nets & NETS.keys())
+    return f" (the cache has features by {' and '.join(known[:3])})" if known else ""
 
 
 def extracted(

@@ -133,7 +133,8 @@ def test_a_sweep_without_a_net_says_how_to_compute_what_is_missing(here: Callabl
     command = ("sweep", "data", "--head", "prototypes", "--cv", "3", "--out", "new")
     done = here(*command)
     assert (done.status, done.stderr.count("\n")) == (2, 1)
-    assert "no net is named. Choose one with --net, or compute these with --extract" in done.stderr
+    assert "and no net is named. Choose one with --net (the cache has features by glyphnet), or" in done.stderr
+    assert done.stderr.endswith("compute these with --extract\n")
     assert run(*command, "--extract")["pairs"][0]["error"] == ""
 
 
