@@ -159,10 +159,8 @@ def test_other_formats_give_the_predictions_of_the_run(
     assert (about["format"], about["classes"]) == (name, ["sea", "wood"])
 
 
-def test_a_keras_file_needs_no_layertap_and_a_second_file_tells_of_it(
-    main: Callable, trained: Callable, photos: Path, tmp_path: Path
-) -> None:
-    expected = trained("--size", "48x64", "--fit", "pad")
+def test_a_second_file_tells_of_a_keras_file(main: Callable, trained: Callable, photos: Path, tmp_path: Path) -> None:
+    trained("--size", "48x64", "--fit", "pad")
     done = main("export", "run", "--to", "keras", "--out", "deep/model.keras", "--json")
     assert done.status == 0, done.stderr
     about = json.loads((tmp_path / "deep" / "model.keras.json").read_text())
@@ -174,6 +172,12 @@ def test_a_keras_file_needs_no_layertap_and_a_second_file_tells_of_it(
     assert about["sha256"] == {"model.keras": hashlib.sha256(file.read_bytes()).hexdigest()}
     assert sorted(path.name for path in file.parent.iterdir()) == ["model.keras", "model.keras.json"]
 
+
+@pytest.mark.slow
+def test_a_keras_file_needs_no_layertap(main: Callable, trained: Callable, photos: Path, tmp_path: Path) -> None:
+    expected = trained("--size", "48x64", "--fit", "pad")
+    file = tmp_path / "deep" / "model.keras"
+    assert main("export", "run", "--to", "keras", "--out", "deep/model.keras").status == 0
     decoded = [to_pixels(Image.open(photos / name), (48, 64), "pad") for name in expected]
     np.save(tmp_path / "pixels.npy", np.stack([np.repeat(image, 3 // image.shape[-1], -1) for image in decoded]))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -264,7 +268,7 @@ def test_mistakes_are_told_in_one_line(mistake: Callable, trained: Callable, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preprocessing", ["none", "tf", "torch", "caffe"])
+@pytest.mark.parametrize("preprocessing", ["none", "torch", "caffe"])  # glyphnet, above, has "tf"
 def test_a_net_of_keras_applications_is_exported_to_every_format(
     main: Callable, trained: Callable, photos: Path, tmp_path: Path, preprocessing: str
 ) -> None:
