@@ -113,33 +113,49 @@ def test_the_tuned_net_is_a_net_for_extract(main: Callable, here: Path) -> None:
     assert more["cut"] == ["block2_pool"]
 
 
-def test_images_that_the_net_has_seen_are_told_where_they_are_held_out(main: Callable, here: Path) -> None:
-    def warnings(*arguments: str) -> list[str]:
+HELD_OUT = "warning: the net was trained on {} of the {} images held out: their scores say little."
+SEEN = "warning: {} was trained on {} of these {} images: their scores say little."
+
+
+@pytest.fixture
+def warnings(main: Callable) -> Callable[..., list[str]]:
+    """The warnings of a command that has to succeed."""
+
+    def of(*arguments: str) -> list[str]:
         done = main(*arguments)
         assert done.status == 0, done.stderr
         return [line for line in done.stderr.splitlines() if line.startswith("warning")]
 
-    held_out = "warning: the net was trained on {} of the {} images held out: their scores say little."
+    return of
+
+
+@pytest.mark.slow
+def test_images_that_the_net_has_seen_are_told_where_they_are_held_out(warnings: Callable, here: Path) -> None:
     layer = ("--layer", "block3_pool")
     tuning = ("fine-tune", "data", *layer, *BLOCK, *SHORT, "--inner", "0", "--no-refit")
     assert warnings(*tuning, "--out", "half", "--valid", "0.5") == []
     assert warnings(*tuning, "--net", "half", "--out", "other", "--valid", "0.5") == []  # the same split
-    assert warnings(*tuning, "--net", "half", "--out", "again", "--cv", "2") == [held_out.format(16, 32)]
-    assert warnings(*tuning, "--net", "again", "--out", "third", "--valid", "0.5") == [held_out.format(16, 16)]
+    assert warnings(*tuning, "--net", "half", "--out", "again", "--cv", "2") == [HELD_OUT.format(16, 32)]
+    assert warnings(*tuning, "--net", "again", "--out", "third", "--valid", "0.5") == [HELD_OUT.format(16, 16)]
     assert warnings("extract", "data", "--net", "half", *layer, "--quiet") == []
     training = ("train-head", "data", "--net", "half", *layer)
-    assert warnings(*training, "--cv", "4", "--out", "on-half") == [held_out.format(16, 32)]
+    assert warnings(*training, "--cv", "4", "--out", "on-half") == [HELD_OUT.format(16, 32)]
     weights = ("--net", "glyphnet", "--weights", "half/net.weights.h5", *layer)
-    assert warnings("sweep", "data", *weights, "--head", "knn", "--out", "ranks") == [held_out.format(16, 32)]
-
+    assert warnings("sweep", "data", *weights, "--head", "knn", "--out", "ranks") == [HELD_OUT.format(16, 32)]
     write_images(here / "new", 4, seed=1)
     assert warnings("evaluate", "half", "new") == []
+    assert warnings("evaluate", "half", "data") == [SEEN.format("half", 16, 32)]
+
+
+def test_images_that_a_run_was_trained_on_are_told(main: Callable, warnings: Callable, here: Path) -> None:
+    training = ("train-head", "data", "--net", "run", "--layer", "block3_pool", "--head", "ridge")
+    assert warnings(*training, "--cv", "4", "--out", "on-run") == [HELD_OUT.format(32, 32)]
+    write_images(here / "new", 4, seed=1)
+    assert warnings("evaluate", "run", "new") == []
     for number, known in enumerate(sorted((here / "data").rglob("*.png"))[:3]):
         shutil.copy(known, here / "new" / "along" / f"known {number}.png")
-    told = "warning: {} was trained on {} of these {} images: their scores say little."
-    assert warnings("evaluate", "run", "new") == [told.format("run", 3, 11)]
-    assert warnings("evaluate", "head", "data", "--json") == [told.format("head", 32, 32)]
-    assert warnings("evaluate", "half", "data") == [told.format("half", 16, 32)]
+    assert warnings("evaluate", "run", "new") == [SEEN.format("run", 3, 11)]
+    assert warnings("evaluate", "head", "data", "--json") == [SEEN.format("head", 32, 32)]
     config = json.loads((here / "head" / "config.json").read_text())
     del config["files"], config["digest"]  # as runs of earlier versions
     (here / "head" / "config.json").write_text(json.dumps(config))
@@ -215,6 +231,7 @@ def test_weights_that_were_altered_are_refused(main: Callable, here: Path) -> No
     assert "their weights was" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_keeping_anything_the_result_is_the_same(main: Callable, here: Path) -> None:
     losses = []
     for extra in ((), ("--no-prefix-cache",)):
@@ -343,6 +360,7 @@ def test_a_hopeless_training_is_ended_and_said(main: Callable, here: Path) -> No
     assert [(one["epochs"], one["hopeless"]) for one in metrics["trainings"]] == [(0, True), (0, False)]
 
 
+@pytest.mark.slow
 def test_with_shuffled_labels_nothing_is_learned(main: Callable, tmp_path: Path) -> None:
     write_images(tmp_path / "random", 40, random=True)
     for file in sorted((tmp_path / "random" / "across").iterdir())[:10]:  # copies, in the other class
