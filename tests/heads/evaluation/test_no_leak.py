@@ -134,6 +134,7 @@ def test_views_of_images_held_out_tell_nothing(tmp_path: Path, name: str, protoc
     assert_chance(accuracy(trained.evaluation), len(held_out))
 
 
+@pytest.mark.slow
 def test_the_best_of_many_parameters_is_no_better_on_images_held_out(tmp_path: Path) -> None:
     inner, tested = [], []
     for seed in range(12):
