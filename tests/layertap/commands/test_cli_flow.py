@@ -211,7 +211,7 @@ def test_plan_then_extract_agree(main: Callable, data: Path) -> None:
     ("number", "status", "line"),
     [
         (signal.SIGINT, 130, "interrupted; what was computed is kept."),
-        (signal.SIGTERM, 143, "stopped as asked; what was computed is kept."),
+        pytest.param(signal.SIGTERM, 143, "stopped as asked; what was computed is kept.", marks=pytest.mark.slow),
     ],
 )
 def test_an_extraction_that_is_stopped_keeps_what_was_computed(

@@ -69,6 +69,7 @@ class TestNetsAndLayers:
         assert "bad.keras is not a .keras file" in mistake("extract", data, "--net", "bad.keras")
         assert "bad.keras is not a .keras file" in mistake("layers", "bad.keras")
 
+    @pytest.mark.slow
     def test_weights_of_another_net_in_a_new_process(self, layertap: Callable, data: Path, tmp_path: Path) -> None:
         """Libraries greet, and warn, when they are loaded and used."""
         import keras
