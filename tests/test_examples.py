@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -69,15 +70,15 @@ def test_the_notebook_is_that_of_the_script() -> None:
     assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(script))
 
 
-def test_the_tutorial_says_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
+def test_the_tutorial_says_what_is_wrong_with_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*options: str) -> str:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, TUTORIAL, *options], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 1
-        return done.stderr
+        monkeypatch.setattr(sys, "argv", [TUTORIAL, *options])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(TUTORIAL, run_name="__main__")
+        return str(stopped.value.code)  # which Python prints, and ends with the status 1
 
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "kit" / "data").mkdir(parents=True)
     assert "is no RAMP kit" in refused("--kit", "kit")
     assert "kit is there already" in refused("--work", "kit")
