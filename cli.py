@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from feature_cache.errors import LayertapError
 from feature_cache.process.keras_import import missing_backend
 from feature_cache.process.sklearn_import import light_imports
+from feature_cache.process.trusted import trust
 from layertap import flags
 from layertap.commands.arguments import commands
 from layertap.commands.terminal import colours, streams
@@ -57,6 +58,8 @@ def _run(argv: Sequence[str] | None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
             stream.reconfigure(errors="backslashreplace")
     flags.use(args.parser)
+    if getattr(args, "trust", None):
+        trust(args.trust)
     module, function = args.command.split(":")
     with light_imports():
         return getattr(importlib.import_module(module), function)(args) or 0

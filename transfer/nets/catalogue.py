@@ -17,7 +17,7 @@ from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
 from feature_cache.files.checked import real_path
 from feature_cache.spec import LARGEST_SIZE, FeatureSpec
 from transfer.nets.expected_pixels.expected import MEANINGS, ExpectedPixels, expected_pixels, unknown_pixels
-from transfer.nets.files.keras_file import input_shape, may_have_tokens, parts_of_hub, read_net_file
+from transfer.nets.files.keras_file import foreign_parts, input_shape, may_have_tokens, read_net_file
 from transfer.nets.files.kinds import NET_SUFFIXES, not_taken
 from transfer.nets.hub import PREFIX, Preset, is_preset, open_preset
 from transfer.nets.openvino_files.checks import digest_of, is_openvino_file
@@ -195,11 +195,11 @@ class Net:
 
     @property
     def is_of_hub(self) -> bool:
-        """Whether classes of KerasHub are in the net."""
+        """Whether classes of KerasHub, or of a trusted module, are in the net."""
         if self.is_preset:
             return True
         is_keras = self.is_file and not self.is_openvino_file
-        return is_keras and bool(parts_of_hub(read_net_file(Path(self.name)).config))
+        return is_keras and bool(foreign_parts(read_net_file(Path(self.name)).config))
 
     @property
     def preset(self) -> Preset:

@@ -24,7 +24,7 @@ from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFi
 from feature_cache.files.weights_file import check_file
 from transfer.nets.catalogue import Net, NetInfo, keras_models_folder
 from transfer.nets.efficientnet_lite import net as efficientnet_lite
-from transfer.nets.files.keras_file import HUB, NetFile, needs_code, parts_of_hub, read_net_file
+from transfer.nets.files.keras_file import HUB, NetFile, foreign_parts, needs_code, read_net_file
 from transfer.nets.files.kinds import described_by_suffix
 from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
 from transfer.nets.glyphnet import net as glyphnet
@@ -157,8 +157,7 @@ def _load_file(file: Path) -> keras.Model:
     limit = _WeightLimit(most)
     try:
         check_file(file)
-        _import_parts_of_hub(found.config, file)
-        with limit:
+        with keras.saving.custom_object_scope(_import_foreign(found.config, file)), limit:
             model = _plain_model(file) if found.is_plain else _translated(found)
     except Exception as error:  # Keras raises many types for a damaged or unsafe file
         if limit.exceeded:
@@ -174,17 +173,31 @@ def _load_file(file: Path) -> keras.Model:
     return model
 
 
-def _import_parts_of_hub(config: dict[str, Any], file: Path) -> None:
-    """Import KerasHub where a configuration names its classes; raise UnsafeFile where one of them is no layer."""
+def _import_foreign(config: dict[str, Any], file: Path) -> dict[str, type]:
+    """Import KerasHub, and trusted modules, whose classes a configuration names; refuse those that are no layers.
+
+    Returns
+    -------
+    dict of str to type
+        The classes of trusted modules by name, which Keras does not import by itself.
+    """
+    classes: dict[str, type] = {}
     kinds = (keras.layers.Layer, keras.initializers.Initializer, keras.regularizers.Regularizer)
-    for module, name in sorted(parts_of_hub(config)):
-        import_hub()
+    for module, name in sorted(foreign_parts(config)):
+        package = module.split(".")[0]
+        if package == HUB:
+            import_hub()
         try:
-            part = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
-            part = None
-        if not isinstance(part, type) or not issubclass(part, kinds) or part.__module__.split(".")[0] != HUB:
+            part = getattr(importlib.import_module(module), name, None)
+        except ImportError as error:
+            raise BadData(
+                f"{file} needs {name} of {module}, which cannot be imported ({first_line(error)})."
+            ) from error
+        if not isinstance(part, type) or not issubclass(part, kinds) or part.__module__.split(".")[0] != package:
             raise needs_code(file, f"{name} of {module}")
+        if package != HUB:
+            classes[name] = part
+    return classes
 
 
 def _load_preset(net: Net, size: tuple[int, int]) -> keras.Model:
@@ -197,7 +210,7 @@ def _load_preset(net: Net, size: tuple[int, int]) -> keras.Model:
         options["image_shape"] = (*size, *preset.config["config"].get("image_shape", ())[2:])
     limit = _WeightLimit(SMALL + MOST_WEIGHTS_PER_BYTE * sum(file.stat().st_size for file in files))
     try:
-        _import_parts_of_hub(preset.config, files[0])
+        _import_foreign(preset.config, files[0])
         hub = import_hub()
         with limit, no_draws(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -70,6 +70,7 @@ def _add_looking(commands: Commands[Parser]) -> None:
     )
     sub.add_argument("net", metavar="NET", help="name of a net, its file (.keras, .h5, .onnx, .tflite, .xml), or a run")
     sub.add_argument("--size", type=types.size, help="input size in pixels (default: the net's own)")
+    options.add_trust(sub)
     sub = add_command(
         commands,
         "explore",

@@ -116,7 +116,8 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_for_each_net(group: argparse._ActionsContainer) -> None:
-    """Add the options that may be given for one net, as NET=VALUE."""
+    """Add the options that may be given for one net, as NET=VALUE, and what holds for all."""
+    add_trust(group)
     group.add_argument(
         "--weights",
         action="append",
@@ -151,6 +152,18 @@ def add_net(group: argparse._ActionsContainer) -> None:
         "--weights",
         metavar="W",
         help="imagenet, none (random, by --seed) or a weights file (default: imagenet; glyphnet has its own)",
+    )
+    add_trust(group)
+
+
+def add_trust(group: argparse._ActionsContainer) -> None:
+    """Add what says whose layers a net's file may name."""
+    group.add_argument(
+        "--trust",
+        action="append",
+        metavar="MODULE",
+        help="module of Python, which is imported, whose layers a .keras file may name; may be repeated (default: "
+        "$LAYERTAP_TRUST, or none)",
     )
 
 
@@ -287,6 +300,7 @@ def add_spaces(sub: argparse.ArgumentParser) -> None:
 
 def add_run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", metavar="RUN", help="folder of a run")
+    add_trust(sub)
 
 
 def add_head_code(sub: argparse.ArgumentParser) -> None:

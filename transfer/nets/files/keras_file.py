@@ -14,6 +14,7 @@ from typing import Any
 
 from feature_cache.errors import BadData, InvalidChoice, LayertapError, MissingDependency, UnsafeFile
 from feature_cache.files.weights_file import require_bounded
+from feature_cache.process.trusted import is_trusted, trusted_modules
 from transfer.nets.files import hdf5
 from transfer.nets.files.keras2 import to_keras3, with_modules
 from transfer.nets.files.kinds import kind_of
@@ -116,7 +117,7 @@ def read_net_file(file: Path) -> NetFile:
     """
     try:
         status = file.stat()
-        return _read(file, status.st_size, status.st_mtime_ns)
+        return _read(file, status.st_size, status.st_mtime_ns, trusted_modules())
     except OSError as error:
         if isinstance(error, LayertapError):
             raise
@@ -124,7 +125,7 @@ def read_net_file(file: Path) -> NetFile:
 
 
 @lru_cache(maxsize=16)
-def _read(file: Path, size: int, mtime: int) -> NetFile:
+def _read(file: Path, size: int, mtime: int, trusted: tuple[str, ...]) -> NetFile:
     try:
         if kind_of(file) == "HDF5":
             config, version = hdf5.read_net(file)
@@ -226,29 +227,31 @@ def needs_code(file: Path, part: str) -> UnsafeFile:
     """The error for a net of which `part` is not Keras's own."""
     return UnsafeFile(
         f"{file} needs code of its own ({part}), and Layertap runs no code from a model file. Rebuild that part from "
-        "Keras's own layers."
+        "Keras's own layers; or, if it is a layer in a module that you trust, name that module in $LAYERTAP_TRUST."
     )
 
 
-def parts_of_hub(config: Any) -> set[tuple[str, str]]:
-    """The classes of KerasHub in a configuration, as (module, name)."""
+def foreign_parts(config: Any) -> set[tuple[str, str]]:
+    """The classes of KerasHub, and of modules that the user trusts, in a configuration, as (module, name)."""
     if isinstance(config, list):
-        return set().union(*map(parts_of_hub, config))
+        return set().union(*map(foreign_parts, config))
     if not isinstance(config, dict):
         return set()
-    own = {(config["module"], config["class_name"])} if _is_of_hub(config) else set()
-    return own.union(*map(parts_of_hub, config.values()))
+    own = {(config["module"], config["class_name"])} if _is_allowed(config) else set()
+    return own.union(*map(foreign_parts, config.values()))
 
 
-def _is_of_hub(config: dict[str, Any]) -> bool:
+def _is_allowed(config: dict[str, Any]) -> bool:
     name, module = config.get("class_name"), config.get("module")
     if not isinstance(name, str) or not isinstance(module, str) or not name.isidentifier() or name in _CODE_LAYERS:
         return False
-    return module.split(".")[0] == HUB and config.get("registered_name") in (None, name, f"{HUB}>{name}")
+    if module.split(".")[0] == HUB:
+        return config.get("registered_name") in (None, name, f"{HUB}>{name}")
+    return is_trusted(module)
 
 
 def refuse_code(config: Any, file: Path) -> None:
-    """Raise UnsafeFile where a configuration needs code that is neither Keras's nor that of KerasHub, if installed.
+    """Raise UnsafeFile where a configuration needs other code than Keras's, KerasHub's, or of a trusted module.
 
     Raises
     ------
@@ -261,8 +264,9 @@ def refuse_code(config: Any, file: Path) -> None:
     elif isinstance(config, dict):
         name = config.get("class_name")
         module = config.get("module")
-        if _is_of_hub(config):
-            require_hub(f"{file} holds layers of KerasHub ({name})")
+        if _is_allowed(config):
+            if str(module).split(".")[0] == HUB:
+                require_hub(f"{file} holds layers of KerasHub ({name})")
         elif isinstance(name, str):
             foreign = module is not None and str(module).split(".")[0] not in _OWN_MODULES
             registered = config.get("registered_name") not in (None, name) or ">" in name
