@@ -42,6 +42,7 @@ KERAS_MODULES = {
     "transfer/nets/efficientnet_lite/net.py",
     "transfer/nets/glyphnet/net.py",
     "transfer/nets/glyphnet/train.py",
+    "transfer/nets/keras_settings.py",
     "transfer/nets/loading.py",
     "transfer/nets/preprocessing.py",
     "transfer/nets/tracing.py",

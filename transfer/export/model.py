@@ -9,7 +9,7 @@ import keras
 
 from feature_cache.errors import InvalidChoice
 from transfer.nets.backbone import Backbone
-from transfer.nets.loading import customary_settings
+from transfer.nets.keras_settings import customary_settings
 from transfer.nets.pooling import CLASS_POOLINGS, pooled, split_rule
 from transfer.nets.preprocessing import normalising_layers
 

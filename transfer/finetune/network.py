@@ -19,7 +19,7 @@ from transfer.finetune.recipe import Recipe
 from transfer.hardware import cores
 from transfer.nets.backbone import Backbone
 from transfer.nets.keras_graph import operation_of
-from transfer.nets.loading import customary_settings
+from transfer.nets.keras_settings import customary_settings
 
 CHANNELS = 3
 NOT_DECAYED = ("bias", "gamma", "beta")

@@ -6,18 +6,16 @@ import contextlib
 import importlib
 import io
 import math
-import random
 import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import keras
-from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFile, WeightsUnavailable, first_line
@@ -30,6 +28,7 @@ from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
 from transfer.nets.glyphnet import net as glyphnet
 from transfer.nets.hub import import_hub, open_preset
 from transfer.nets.keras_graph import has_graph
+from transfer.nets.keras_settings import customary_settings, fresh_names, seeded
 from transfer.nets.random_weights import no_draws, portable_draws
 
 # The nets that Layertap builds itself.
@@ -58,7 +57,7 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
     UnsafeFile
         When a file cannot be loaded without running code of its own.
     """
-    with customary_settings(), _fresh_names(), _seeded(net.seed):
+    with customary_settings(), fresh_names(), seeded(net.seed):
         if net.is_file:
             return _load_file(Path(net.name))
         if net.is_preset:
@@ -299,40 +298,3 @@ class _WeightLimit(contextlib.ContextDecorator):
 
     def __exit__(self, *_: object) -> None:
         keras.layers.Layer.add_weight = self._add
-
-
-@contextlib.contextmanager
-def customary_settings() -> Iterator[None]:
-    """Build in float32, channels last, whatever the user's keras.json or program has set; restored after."""
-    before = keras.config.image_data_format(), keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_image_data_format("channels_last")
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_image_data_format(before[0])
-        keras.config.set_floatx(before[1])
-        keras.config.set_dtype_policy(before[2])
-
-
-@contextlib.contextmanager
-def _fresh_names() -> Iterator[None]:
-    """Name layers as in a new process: a layer's name must not depend on what was built before."""
-    before = global_state.get_global_attribute("object_name_uids")
-    global_state.set_global_attribute("object_name_uids", None)
-    try:
-        yield
-    finally:
-        global_state.set_global_attribute("object_name_uids", before)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed Python's generator, from which Keras's initialisers take their seeds, and restore it after."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
