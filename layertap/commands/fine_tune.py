@@ -161,8 +161,8 @@ def _print_net(tuned: FineTuned, out: str) -> None:
         print(f"\nThe net in {out} was trained for {epochs} on {images}.")
     elif tuned.hopeless:
         print(
-            "\nTraining was ended after a tenth of its steps: the loss on held-out images was far above that of the "
-            f"head, and did not come back. {out} holds the net as it came, and that head, fitted on {images}."
+            "\nTraining was ended after a tenth of its steps, when the net did no better than guessing on images held "
+            f"out: {out} holds the net as it came, and the head it started from, fitted on {images}."
         )
     else:
         print(

@@ -29,10 +29,8 @@ class State:
         The number of epochs of stage 1.
     temperature : float
         What the logits are divided by after as many epochs as `epochs` says.
-    looks : list of list of float
-        The log-loss on each of the inner rows at the early looks at stage 0, until the last of them.
     hopeless : bool
-        Whether the early looks ended stage 0.
+        Whether stage 0 was ended early, because nothing was to be hoped for.
     stages : list of list of dict
         For each stage, the scores of each epoch (see `FineTuner.stages_`).
     losses : list of float
@@ -55,7 +53,6 @@ class State:
     step: int = 0
     epochs: int = 0
     temperature: float = 1.0
-    looks: list[list[float]] = field(default_factory=list)
     hopeless: bool = False
     stages: list[list[dict[str, Any]]] = field(default_factory=lambda: [[], []])
     losses: list[float] = field(default_factory=list)
@@ -72,7 +69,7 @@ class State:
 STAGES = 2
 ARRAYS = ("weights", "optimizer", "best", "probe")
 NUMBERS = (
-    *("stage", "epoch", "step", "epochs", "temperature", "looks", "hopeless", "stages", "losses", "seconds", "least"),
+    *("stage", "epoch", "step", "epochs", "temperature", "hopeless", "stages", "losses", "seconds", "least"),
     *("losses_of_best", "losses_of_probe"),
 )
 
@@ -102,7 +99,7 @@ def write(file: Path, key: str, state: State) -> None:
 def _is_as_written(state: State) -> bool:
     """Whether all numbers are of the types that `write` writes."""
     counts = (state.stage, state.epoch, state.step, state.epochs)
-    values = [state.seconds, state.least, state.temperature, *(loss for look in state.looks for loss in look)]
+    values = [state.seconds, state.least, state.temperature]
     for epoch in (epoch for stage in state.stages for epoch in stage):
         for value in epoch.values():
             values += value if isinstance(value, list) else [value]  # the losses of its steps are a list

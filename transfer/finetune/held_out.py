@@ -9,9 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 HIGHEST_TEMPERATURE = 20.0
-# The shares of the steps after which the training is looked at, besides the ends of epochs. At the last of them it is
-# ended where it is hopeless.
-LOOKS = (0.05, 0.1)
+EARLY = 0.1  # the share of the steps after which a hopeless training is ended
 
 
 def log_losses(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -56,30 +54,19 @@ def find_temperature(logits: np.ndarray, target: np.ndarray) -> float:
     return float(np.exp(found)) if loss(found) < loss(0.0) else 1.0
 
 
-def steps_to_look(steps: int) -> list[int]:
-    """The numbers of steps, of all, after which a training is looked at, in order.
+def is_hopeless(start: float, look: np.ndarray, target: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether an early look says that the training will not come back to where it started.
 
-    Examples
-    --------
-    >>> steps_to_look(300)
-    [15, 30]
-    """
-    return [max(1, round(share * steps)) for share in LOOKS]
-
-
-def is_hopeless(start: float, looks: Sequence[np.ndarray], target: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether the early looks say that the training will not come back to where it started.
-
-    It is hopeless when the log-loss is above that before the first step and, besides, either not clearly below that of
-    guessing by the shares of the classes, or more than half of the way there and not falling. A loss that rises for a
-    while, before the net has found its way, stays far below.
+    It is hopeless when the log-loss is above that before the first step and not clearly below that of guessing by the
+    shares of the classes. A net that finds its way later on may come close: on 680 digits of MNIST EfficientNet-Lite0
+    went from 0.2 to 1.8, where guessing has 2.3, and became better than at the start.
 
     Parameters
     ----------
     start : float
         The log-loss before the first step.
-    looks : sequence of ndarray of shape (n,)
-        The log-loss of each image at each look.
+    look : ndarray of shape (n,)
+        The log-loss of each image.
     target : ndarray of shape (n,), int
         The classes of the images held out.
     groups : ndarray of shape (n,)
@@ -88,19 +75,11 @@ def is_hopeless(start: float, looks: Sequence[np.ndarray], target: np.ndarray, g
     Examples
     --------
     >>> target, groups = np.array([0, 1, 0, 1]), np.arange(4)  # guessing has a log-loss of 0.69
-    >>> [is_hopeless(0.2, [np.full(4, one), np.full(4, two)], target, groups) for one, two in ((0.6, 0.5), (0.5, 0.6))]
-    [False, True]
-    >>> is_hopeless(0.69, [np.full(4, 0.7)], target, groups)
-    True
+    >>> [is_hopeless(0.2, np.full(4, loss), target, groups) for loss in (0.1, 0.6, 0.7)]
+    [False, False, True]
     """
     guessing = -np.log(np.bincount(target) / len(target))[target]
-    *before, last = (float(look.mean()) for look in looks)
-    if last <= start:
-        return False
-    falls = any(last < one for one in before)
-    return not exceeds_its_error(guessing - looks[-1], groups) or (
-        last > (start + float(guessing.mean())) / 2 and not falls
-    )
+    return bool(look.mean() > start) and not exceeds_its_error(guessing - look, groups)
 
 
 def epochs_without_progress(losses: Sequence[float], rising: int) -> int:

@@ -21,12 +21,12 @@ from transfer.engines.selection import keras_backend
 from transfer.finetune import checkpoint
 from transfer.finetune.checkpoint import State
 from transfer.finetune.held_out import (
+    EARLY,
     epochs_without_progress,
     exceeds_its_error,
     find_temperature,
     is_hopeless,
     log_losses,
-    steps_to_look,
 )
 from transfer.finetune.recipe import Recipe
 
@@ -273,7 +273,7 @@ class _Training:
         else:
             self._begin(images, held_out)
         history = state.stages[state.stage]
-        looks = steps_to_look(epochs * steps) if len(held_out) and recipe.patience < epochs else []
+        early = max(1, round(EARLY * epochs * steps)) if len(held_out) and recipe.patience < epochs else 0
         while state.epoch < epochs and not (len(held_out) and self._is_over()):
             for inputs, targets in self._batches(images, steps):
                 rate = recipe.rate(state.epoch * steps + state.step, epochs * steps)
@@ -282,8 +282,8 @@ class _Training:
                 state.losses.append(round(loss, 7))
                 state.step += 1
                 done = state.epoch * steps + state.step
-                if done in looks:
-                    self._look(held_out, last=done == looks[-1])
+                if done == early:
+                    self._look(held_out)
                 self._after_step(done, epochs * steps)
                 if state.hopeless:
                     return
@@ -321,14 +321,11 @@ class _Training:
         rising = math.ceil(recipe.warmup * recipe.epochs)
         return state.hopeless or epochs_without_progress(losses, rising) >= recipe.patience
 
-    def _look(self, held_out: np.ndarray, *, last: bool) -> None:
-        """Judge images held out early on; the last such look says whether the training is hopeless."""
-        state, truth = self.state, self.target[held_out]
-        state.looks.append(self._held_out_losses(held_out)[1].tolist())
-        if last:
-            start, looks = float(np.mean(state.losses_of_probe)), [np.array(look) for look in state.looks]
-            state.hopeless = is_hopeless(start, looks, truth, self.groups[held_out])
-            state.looks = []
+    def _look(self, held_out: np.ndarray) -> None:
+        """Ask images held out, early on, whether the training is hopeless."""
+        state = self.state
+        start, losses = float(np.mean(state.losses_of_probe)), self._held_out_losses(held_out)[1]
+        state.hopeless = is_hopeless(start, losses, self.target[held_out], self.groups[held_out])
 
     def _held_out_losses(self, held_out: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """The temperature of images held out, their log-losses at it, and whether each is predicted right."""
