@@ -64,7 +64,7 @@ def fine_tune(
         The folder of the run. Its checkpoints are in ``{out}.training`` until the run is whole: after an interruption
         the same call goes on from there.
     unfreeze_from : str
-        The first layer that is trained, by name or index; ``all``; or ``auto``, the last layers that make up 30 % of
+        The first layer that is trained, by name or index; ``all``; or ``auto``, the last layers that make up 60 % of
         the operations.
     views, augment
         The number of views of each image and how they differ (see `extract`), with `from_head`.

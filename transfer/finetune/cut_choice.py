@@ -14,7 +14,7 @@ from transfer.nets.keras_graph import inputs_of, operation_of
 if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
-AUTO_SHARE = 0.3  # the largest share of the net's operations that ``auto`` trains
+AUTO_SHARE = 0.6  # the largest share of the net's operations that ``auto`` trains
 MOST_SINGLES = 16  # the number of places with a single tensor that are compared
 
 

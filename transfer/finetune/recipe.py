@@ -61,10 +61,10 @@ class Recipe:
     [0.25, 0.5]
     """
 
-    epochs: int = 20
+    epochs: int = 10
     batch_size: int = 32
-    learning_rate: float = 3e-4
-    earliest: float = 0.3
+    learning_rate: float = 1e-3
+    earliest: float = 1.0
     warmup: float = 0.1
     weight_decay: float = 1e-4
     clip: float = 1.0

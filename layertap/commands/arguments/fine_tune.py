@@ -33,7 +33,7 @@ def add(sub: argparse.ArgumentParser) -> None:
         "--unfreeze-from",
         default="auto",
         metavar="LAYER",
-        help="train this layer, by name or index, and all after it; or all; or auto: the last layers with 30 %% of the "
+        help="train this layer, by name or index, and all after it; or all; or auto: the last layers with 60 %% of the "
         "operations (default: auto)",
     )
     group.add_argument(

@@ -384,7 +384,7 @@ def test_mistakes_are_told_before_any_work(mistake: Callable, main: Callable, he
         (("--layer", "block3_pool", "--layer", "block4_pool"), "name a single one"),
         (("--net", "head"), "holds no net"),
         (("--cv", "40"), "40 folds need"),
-        (("--lora", "4000"), "no layer from block4_conv1 on takes adapters"),
+        (("--lora", "4000"), "no layer from block3_conv1 on takes adapters"),
     ):
         assert said in mistake("fine-tune", "data", *options, "--out", "new")
     (here / "one" / "only").mkdir(parents=True)
@@ -403,7 +403,7 @@ def test_a_disk_that_is_too_small_is_told(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     done = main("fine-tune", "data", "--cache", "new", *SHORT, "--out", "small")
     assert done.status == 1
-    assert "takes 275.3 kB, and" in done.stderr
+    assert "takes 550.5 kB, and" in done.stderr
     assert "has 1.0 kB left: choose another --cache, --dtype float16" in done.stderr
     assert not (here / "small").exists()
 

@@ -382,7 +382,7 @@ def test_the_loss_that_is_no_number_ends_it_in_one_line(setting: Setting):
 
     recipe = Recipe(epochs=3, batch_size=8, inner=0)
     with pytest.raises(
-        BadData, match=r"became NaN or infinite in epoch 2, step \d+; lower `learning_rate`, which is 0.0003"
+        BadData, match=r"became NaN or infinite in epoch 2, step \d+; lower `learning_rate`, which is 0.001"
     ):
         setting.tuner(recipe).fit(Spoiled(setting.rows), setting.labels)
 
