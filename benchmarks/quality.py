@@ -5,7 +5,7 @@ kept in that folder, and nothing in it is computed again. `sweep` judges the fea
 EfficientNet-Lite0 with its own and with random weights, and the pixels themselves, at 28 x 28 (digits and clothes) or
 32 x 32, with several heads, on a few labels of each class, drawn several times; all other images are held out. For each
 net and head the table has the mean accuracy with the layer that is best on the held-out images, the beginning of that
-layer's name, and the seconds of a fit.
+layer's name, and the seconds of a fit. Fine-tuning is judged by `benchmarks.tuning`.
 """
 
 from __future__ import annotations
