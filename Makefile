@@ -81,6 +81,7 @@ bench: install
 	$(BIN)/python -m benchmarks.ramp
 	$(BIN)/python -m benchmarks.defaults --folder bench --judge
 	$(BIN)/python -m benchmarks.quality --folder bench
+	$(BIN)/python -m benchmarks.tuning --folder bench
 
 clean:
 	rm -rf .venv .venv-jax build *.egg-info features demo mnist_ramp site
