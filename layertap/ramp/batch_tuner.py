@@ -56,7 +56,7 @@ class BatchTuner:
     --------
     >>> from layertap.ramp import BatchFeatures, Recipe, StartingClassifier
     >>> features = BatchFeatures("glyphnet", "block4_pool", pool="avg", size=(32, 32), cache="features")
-    >>> tuner = BatchTuner(features, StartingClassifier("ridge"), recipe=Recipe(epochs=20))
+    >>> tuner = BatchTuner(features, StartingClassifier("ridge"), recipe=Recipe(epochs=10))
     >>> tuner.fit(batches, count).predict_proba(batch).shape  # doctest: +SKIP
     (2, 10)
     """

@@ -119,8 +119,8 @@ def test_fine_tuning_is_better_than_chance_has_all_columns_and_can_be_saved(kit:
     run("ramp", "init", kit, "--name", "tuned", "--fine-tune", "--layer", "block4_pool")
     file = kit / "submissions" / "tuned" / "batch_classifier.py"
     text = file.read_text()
-    assert "Recipe(epochs=20)" in text
-    file.write_text(text.replace("epochs=20", "epochs=2, inner=0"))
+    assert "Recipe(epochs=10)" in text
+    file.write_text(text.replace("epochs=10", "epochs=2, inner=0"))
     problem = problem_of(kit)
     X, y = problem.get_train_data(str(kit))
     workflow = problem.workflow
