@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,7 +104,10 @@ class Backbone:
         output = tracer.run(self.model, self.input)
         if not given:
             self.output = output
-        self._inner = {id(layer): (layer, name) for name, layer in reversed(tracer.inner.items())}
+        # Layers inside layers, and those of nested models that have the name of another: both need a name of their own.
+        uses = Counter(layer.name for layer in {id(layer): layer for layer in tracer.layers.values()}.values())
+        nested = {name: layer for name, layer in tracer.layers.items() if "/" in name and uses[layer.name] > 1}
+        self._inner = {id(layer): (layer, name) for name, layer in reversed({**nested, **tracer.inner}.items())}
         return tracer
 
     @customary_settings()
@@ -301,7 +305,7 @@ class Backbone:
             return keras.Model(start, after, **options)
 
     def rename_inner(self) -> None:
-        """Name layers inside layers by their path from now on, so that models of them can be saved."""
+        """Name layers inside others by their path from now on, so that models of them can be saved."""
         for layer, name in self._unique_names():
             layer.name = name
 

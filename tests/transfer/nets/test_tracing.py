@@ -121,6 +121,24 @@ def test_what_has_no_row_for_each_image_is_told_by_its_shape() -> None:
     assert shapes == {"windows/dense": (12, 16, 3), "windows": (3, SIDE, SIDE, 3)}
 
 
+def test_nested_models_may_have_layers_of_the_same_names(
+    save_net: Callable[..., Net], features_of: Callable[..., list[np.ndarray]], rng: np.random.Generator
+) -> None:
+    def block(name: str) -> keras.Model:
+        inputs = keras.Input((SIDE, SIDE, 3))
+        return keras.Model(inputs, layers.Conv2D(3, 3, padding="same", name="conv")(inputs) + inputs, name=name)
+
+    inputs = keras.Input((SIDE, SIDE, 3))
+    first, second, conv = block("first"), block("second"), layers.Conv2D(3, 1, name="conv")
+    backbone = Backbone(save_net(keras.Model(inputs, conv(second(first(inputs))))))
+    pixels = rng.integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
+    found = features_of(backbone, pixels, "first/conv", "second/conv", "conv")
+    x = first(pixels.astype("float32"))
+    expected = first.get_layer("conv")(pixels.astype("float32")), second.get_layer("conv")(x), conv(second(x))
+    for features, wanted in zip(found, map(ops.convert_to_numpy, expected), strict=True):
+        np.testing.assert_allclose(features, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
 @pytest.fixture
 def attentive(save_net: Callable[..., Net]) -> Net:
     """A net of Keras's own layers, one of which holds layers."""
