@@ -74,7 +74,8 @@ class Setting:
         self.cut = find_cut(request.build(), request.specs[0].layer, first, keep=keep)
         readout = features(stripes, cache, plain)
         if self.cut.layers:
-            self.rows = features(stripes, cache, FeatureRequest(net, self.cut.layers, "none", size, **options))
+            outputs = FeatureRequest(net, self.cut.layers, "none", size, prefix_tokens=None, **options)
+            self.rows = features(stripes, cache, outputs)
         else:
             self.rows = PixelRows(stripes, request, readout.keys()[0])
         self.labels = np.repeat(stripes.labels, request.views)
@@ -87,8 +88,11 @@ class Setting:
         from transfer.finetune.network import Network
 
         spec = self._request.specs[0]
-        readout, augments = (spec.layer, spec.pooling, spec.preprocessing), spec.augmentation is not None
-        return Network(self._request.build(), self.cut, *readout, 2, recipe, augments=augments)
+        readout, augments = (spec.layer, spec.pooling_rule, spec.preprocessing), spec.augmentation is not None
+        backbone = self._request.build()
+        for name in self.cut.trained:
+            backbone.find(name)  # it may be a layer inside a layer
+        return Network(backbone, self.cut, *readout, 2, recipe, augments=augments)
 
     def probe(
         self, digests: np.ndarray, views: np.ndarray, labels: np.ndarray, groups: Any = None
@@ -158,6 +162,64 @@ def test_from_what_is_kept_and_from_pixels_every_step_has_the_same_loss(
     kept = Setting(stripes, cache, Net(name, weights), first, keep=True, **options)
     plain = Setting(stripes, cache, Net(name, weights), first, keep=False, **options)
     assert len(kept.cut.layers) == 1 + ("BN" in first)
+    assert_same_training(kept, plain)
+
+
+@pytest.fixture
+def attentive(tmp_path: Path) -> Net:
+    """A file of a net with two blocks, each of them a nested model with attention in it."""
+    import keras
+
+    def block(name: str) -> Any:
+        tokens = keras.Input((16, 8))
+        attended = keras.layers.MultiHeadAttention(2, 4, name="attention")(tokens, tokens)
+        mixed = keras.layers.LayerNormalization(name="norm")(keras.layers.Add()([tokens, attended]))
+        return keras.Model(tokens, keras.layers.Dense(8, "gelu", name="mlp")(mixed), name=name)
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    tokens = keras.layers.Reshape((16, 8))(keras.layers.Conv2D(8, 8, 8, name="patch")(inputs))
+    keras.Model(inputs, block("block_1")(block("block_0")(tokens))).save(tmp_path / "attentive.keras")
+    return Net(str(tmp_path / "attentive.keras"), preprocessing="tf")
+
+
+@pytest.mark.parametrize(
+    ("first", "layer"),
+    [("block_1", "block_0"), pytest.param("block_1/mlp", "block_1/norm", marks=pytest.mark.slow)],
+)
+def test_the_last_block_of_a_nested_net_is_trained_alike(
+    stripes: Dataset, cache: FeatureCache, attentive: Net, first: str, layer: str
+):
+    kept, plain = (Setting(stripes, cache, attentive, first, keep, "block_1/mlp") for keep in (True, False))
+    assert kept.cut.layers == (layer,)
+    assert_same_training(kept, plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [("vit", "vit_encoder/transformer_block_2"), ("dinov2 with registers", "dinov2_backbone_encoder/layers_1")],
+)
+def test_the_last_block_of_a_preset_is_trained_alike(
+    stripes: Dataset, cache: FeatureCache, tmp_path: Path, name: str, block: str
+):
+    hub = pytest.importorskip("keras_hub", reason="KerasHub is an extra: pip install 'layertap[hub]'")
+    import keras
+
+    from tests.transfer.nets.test_hub import BACKBONES, OFFSET, SCALE  # it is skipped where KerasHub is not installed
+
+    keras.utils.set_random_seed(0)
+    BACKBONES[name][0]().save_to_preset(str(tmp_path))
+    hub.layers.ImageConverter(image_size=(32, 32), scale=SCALE, offset=OFFSET).save_to_preset(str(tmp_path))
+    net = Net(f"hub:{tmp_path}")
+    kept, plain = (Setting(stripes, cache, net, block, keep) for keep in (True, False))
+    assert len(kept.cut.layers) == 1
+    assert kept.cut.trained[0].startswith(block)
+    assert_same_training(kept, plain)
+
+
+def assert_same_training(kept: Setting, plain: Setting) -> None:
+    """Train from what is kept and from pixels: each step has the same loss, and both say the same in the end."""
     assert not plain.cut.layers
     said = []
     for setting in (kept, plain):
