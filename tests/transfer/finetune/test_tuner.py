@@ -203,15 +203,9 @@ def test_the_last_block_of_a_nested_net_is_trained_alike(
 def test_the_last_block_of_a_preset_is_trained_alike(
     stripes: Dataset, cache: FeatureCache, tmp_path: Path, name: str, block: str
 ):
-    hub = pytest.importorskip("keras_hub", reason="KerasHub is an extra: pip install 'layertap[hub]'")
-    import keras
+    from tests.transfer.hub_nets import save_preset  # skips the test where KerasHub is not installed
 
-    from tests.transfer.nets.test_hub import BACKBONES, OFFSET, SCALE  # it is skipped where KerasHub is not installed
-
-    keras.utils.set_random_seed(0)
-    BACKBONES[name][0]().save_to_preset(str(tmp_path))
-    hub.layers.ImageConverter(image_size=(32, 32), scale=SCALE, offset=OFFSET).save_to_preset(str(tmp_path))
-    net = Net(f"hub:{tmp_path}")
+    net = Net(f"hub:{save_preset(name, tmp_path)}")
     kept, plain = (Setting(stripes, cache, net, block, keep) for keep in (True, False))
     assert len(kept.cut.layers) == 1
     assert kept.cut.trained[0].startswith(block)
