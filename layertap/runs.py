@@ -44,7 +44,8 @@ from layertap.run_config import (
     unreadable,
 )
 from layertap.shown_scores import HEADLINES
-from transfer.nets.catalogue import Net, net_from_config
+from transfer.nets.catalogue import NETS, Net, net_from_config
+from transfer.nets.user_nets import is_code, named_again
 
 if TYPE_CHECKING:
     from layertap.results import Evaluation, Exported, Predictions
@@ -111,6 +112,8 @@ class Run:
         What the training reported; None where the run was read from its folder.
     unsaved_metrics : dict, optional
         The content of `metrics.json`, of a run that was not written.
+    net_code : tuple of str
+        The functions that make nets of the run and that the user has named, as ``FILE.py:make_net``.
 
     Examples
     --------
@@ -128,6 +131,7 @@ class Run:
     head: Head
     report: TrainingReport | None = None
     unsaved_metrics: dict[str, Any] | None = None
+    net_code: tuple[str, ...] = ()
     _place: Path | None = field(init=False, default=None)  # the folder, also after a change of the working folder
 
     def __post_init__(self) -> None:
@@ -162,7 +166,7 @@ class Run:
         DamagedFile, InvalidChoice
             When the run does not say which net it is, or the net's file is gone.
         """
-        return [net_from_config(net, self._place) for _, net in self.parts]
+        return [net_from_config(net, self._place, self.net_code) for _, net in self.parts]
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -349,7 +353,7 @@ def seen_by(nets: Iterable[Net]) -> frozenset[bytes]:
     return frozenset().union(*(read_digests(file.with_name(NET_IMAGES)) for file in files if file))
 
 
-def load_run(path: str | Path, *, head_code: str | None = None) -> Run:
+def load_run(path: str | Path, *, head_code: str | None = None, net_code: str | Sequence[str] | None = None) -> Run:
     """The run in the folder `path`. Nothing that its files may hold is executed.
 
     Parameters
@@ -358,6 +362,9 @@ def load_run(path: str | Path, *, head_code: str | None = None) -> Run:
     head_code : str, optional
         ``FILE.py:make_head``, for a run whose head is made by code of the user's own: the file is executed if it is the
         very file and function that made the head, and never otherwise.
+    net_code : str or sequence of str, optional
+        ``FILE.py:make_net`` or ``module:function``, for a run whose net is what a function of the user's own returns:
+        only a function that is named is run. A net that it returns now, and that the run does not go with, is an error.
 
     Raises
     ------
@@ -394,6 +401,7 @@ train-head, or fine-tune.
         raise unreadable(file, one_line(error)) from error
     task = config.task or TaskConfig()
     name = _trusted_name(folder, config.head, head_code)
+    trusted = _trusted_nets(folder, config, [net_code] if isinstance(net_code, str) else list(net_code or ()))
     new_head(name, task.name)  # whether there is such a head is another matter than its parameters
     try:
         head = make_head(name, config.head.params, task.name)
@@ -402,7 +410,7 @@ train-head, or fine-tune.
     loaded = type(head).load(folder, head.get_params(deep=False))
     if task.name == "multilabel" and len(task.labels) != len(loaded.classes_):
         raise DamagedFile(f"the head of {folder} is of other labels than {file} names; train it again.")
-    return Run(folder, config, loaded)
+    return Run(folder, config, loaded, net_code=trusted)
 
 
 def net_of_run(folder: Path) -> Net:
@@ -449,3 +457,23 @@ def _trusted_name(folder: Path, head: HeadConfig, head_code: str | None) -> str:
         )
     user_code.require_named(head_code, head.code or "", head.name, folder)
     return head_code
+
+
+def _trusted_nets(folder: Path, config: RunConfig, net_code: Sequence[str]) -> tuple[str, ...]:
+    """The functions that the user has named, where they are all that make nets of the run."""
+    recorded = code_of_nets(net for _, net in config.parts)
+    if net_code and not recorded:
+        raise InvalidChoice(f"the nets of {folder} need no code; leave out `net_code`.")
+    for name in recorded:
+        if named_again(name, net_code) is None:
+            raise UnsafeFile(
+                f"the net of {folder} is made by code of its own, {name!r}, which is run only where you name it: "
+                f"`net_code='{name}'`."
+            )
+    return tuple(net_code)
+
+
+def code_of_nets(nets: Iterable[Any]) -> tuple[str, ...]:
+    """The functions of the user's that make nets, among the configurations of nets that a run carries."""
+    names = [net.get("name") for net in nets if isinstance(net, dict)]
+    return tuple(name for name in names if isinstance(name, str) and name.lower() not in NETS and is_code(name))

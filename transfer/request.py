@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
-from feature_cache.errors import BadData, DamagedFile, InvalidChoice
+from feature_cache.errors import BadData, DamagedFile, InvalidChoice, UnsafeFile
 from feature_cache.process.keras_import import importing_keras
 from feature_cache.space import Space
 from feature_cache.spec import PATCH_POOLINGS, FeatureSpec, effective_prefix
@@ -320,6 +320,8 @@ def request_of(space: Space, views: int = 1) -> FeatureRequest:
 
     Raises
     ------
+    UnsafeFile
+        When that net is made by a function of the user's.
     BadData
         When the space does not say which net it comes from, or its features cannot be computed any more.
     LayertapError
@@ -328,6 +330,11 @@ def request_of(space: Space, views: int = 1) -> FeatureRequest:
     nets = (part.provenance.get("net") for part in space.segments)
     try:
         net = net_from_config(next((config for config in nets if config), None))
+    except UnsafeFile as error:
+        raise UnsafeFile(
+            f"the features of {space.folder.name} come from a net that is made by code of its own, which is run only "
+            "where you name it, as `net='FILE.py:FUNCTION'`, in place of the space."
+        ) from error
     except DamagedFile as error:
         raise BadData(f"{space.folder} does not say which net its features come from.") from error
     return request_for(space.spec, net, views)

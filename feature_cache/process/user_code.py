@@ -69,10 +69,16 @@ class UserCode:
             When there is no such file or function, or its code raises an exception.
         """
         file, function = self.split(name)
-        return result(self._module(file), function, name, file)
+        return result(self.module(file), function, name, file)
 
-    def _module(self, file: str) -> ModuleType:
-        """The module of the file, which is run unless the same bytes have been run before."""
+    def module(self, file: str) -> ModuleType:
+        """The module of a file, which is run unless the same bytes have been run before.
+
+        Raises
+        ------
+        InvalidChoice
+            When the file cannot be read, or its code raises an exception.
+        """
         content = self._content(file)
         name = self.prefix + digest_bytes(content).hex()
         if name in sys.modules:

@@ -18,7 +18,7 @@ def export(args: argparse.Namespace) -> None:
     from layertap import runs
     from layertap.workflows import export as workflow
 
-    run = runs.load_run(args.run, head_code=args.head_code)
+    run = runs.load_run(args.run, head_code=args.head_code, net_code=args.net_code)
     exported = workflow.export(run, args.out, to=args.to, data=shared.optional_dataset(args), overwrite=args.overwrite)
     if args.json:
         print_json({"files": [str(file) for file in exported.files], **exported.description})

@@ -13,6 +13,7 @@ from layertap.commands.terminal.output import print_json, print_next, print_skip
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
 from layertap.report import background
 from layertap.report.run_report import REPORT_FILE
+from transfer.nets.user_nets import is_code
 
 if TYPE_CHECKING:
     from layertap.runs import Run
@@ -49,6 +50,8 @@ def train_head(args: argparse.Namespace) -> None:
     print_skipped(run.report.skipped, Path(args.out) / "skipped.csv")
     _print_run(run)
     of_run = [args.out, *shared.using_options(args)]
+    if args.net and is_code(args.net):
+        of_run += ["--net-code", args.net]
     print_next(
         shlex.join(["layertap", "predict", *of_run]) + " IMAGE ...",
         shlex.join(["layertap", "evaluate", *of_run]) + " DATA",

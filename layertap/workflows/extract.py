@@ -73,7 +73,8 @@ def extract(
         The images: a data set, or anything that `layertap.load_dataset` takes.
     net : Net, str, path or Run
         One of ``layertap nets``, ``hub:PRESET`` for a preset of KerasHub, the path of a file that holds a net
-        (``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or ``.xml``), or a run of `layertap.fine_tune`.
+        (``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or ``.xml``), a function of yours that returns a Keras model
+        (``FILE.py:make_net`` or ``module:function``, which is called), or a run of `layertap.fine_tune`.
     layers : str, int, or sequence of them
         Names or indices of layers; by default the net's readout.
     pool : {'avg', 'max', 'flatten', 'none', 'cls', 'cls+avg'}, optional

@@ -228,11 +228,12 @@ def train_head(
         problem.warnings,
         _tried(candidates) if head is None and task == CLASSES else "",
     )
+    net_code = runs.code_of_nets(net for _, net in config.parts)
     if out is None:
-        return Run(None, config, trained.head, report, metrics)
+        return Run(None, config, trained.head, report, metrics, net_code)
     _write(Path(out), overwrite, candidates, problem, trained, metrics, config, feature_map)
     runs.record_use(Path(out), store.root, candidates.rows)
-    return Run(Path(out), config, trained.head, report)
+    return Run(Path(out), config, trained.head, report, net_code=net_code)
 
 
 def _choose_head(

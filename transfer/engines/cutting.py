@@ -50,7 +50,7 @@ class Cut:
         """The cut whose `as_config` another process has sent."""
         readouts = tuple((layer, pooling) for layer, pooling in config["readouts"])
         height, width = config["size"]
-        net = net_from_config(config["net"])
+        net = net_from_config(config["net"], code=(config["net"]["name"],))  # named in the process that sent it
         return cls(net, (height, width), readouts, config["preprocessing"], tuple(config["start"]))
 
     def as_config(self) -> dict[str, Any]:

@@ -40,8 +40,9 @@ def save_net(backbone: Backbone, folder: Path) -> Net:
     if net.has_own_weights:
         plain.save(folder / NET_FILE)
         tuned = str(folder / NET_FILE)
-        # The file does not say which pixels the preset expects.
-        return Net(tuned, preprocessing=net.applied_preprocessing) if net.is_preset else replace(net, name=tuned)
+        if net.is_file:
+            return replace(net, name=tuned)
+        return Net(tuned, preprocessing=net.applied_preprocessing)  # the file does not say which pixels it expects
     file = folder / WEIGHTS_FILE
     if net.name.lower() == "glyphnet":
         from transfer.nets.glyphnet.net import save_weights  # heavy: it imports Keras

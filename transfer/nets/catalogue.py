@@ -13,10 +13,16 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import BadData, DamagedFile, InvalidChoice, unknown
+from feature_cache.errors import BadData, DamagedFile, InvalidChoice, UnsafeFile, unknown
 from feature_cache.files.checked import real_path
 from feature_cache.spec import LARGEST_SIZE, FeatureSpec
-from transfer.nets.expected_pixels.expected import MEANINGS, ExpectedPixels, expected_pixels, unknown_pixels
+from transfer.nets.expected_pixels.expected import (
+    MEANINGS,
+    ExpectedPixels,
+    expected_by_layers,
+    expected_pixels,
+    unknown_pixels,
+)
 from transfer.nets.files.keras_file import foreign_parts, input_shape, may_have_tokens, read_net_file
 from transfer.nets.files.kinds import NET_SUFFIXES, not_taken
 from transfer.nets.hub import PREFIX, Preset, is_preset, open_preset
@@ -26,6 +32,7 @@ from transfer.nets.openvino_files.pixels import expected_by_graph
 from transfer.nets.openvino_files.reading import read
 from transfer.nets.openvino_files.tensors import has_rows
 from transfer.nets.own_weights import OWN_WEIGHTS
+from transfer.nets.user_nets import UserNet, describe, in_any_folder, is_code, named_again, split
 
 LARGEST_NET = 16 * 2**30  # bytes
 RUN_FILES = WEIGHTS_FILE, NET_FILE = "net.weights.h5", "net.keras"  # of a fine-tuned net, in the folder of its run
@@ -135,8 +142,9 @@ class Net:
     Parameters
     ----------
     name : str
-        One of `NETS`; ``hub:`` and a preset of KerasHub (a folder, a name or an address); or the path of a file that
-        holds a whole net: ``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or ``.xml``.
+        One of `NETS`; ``hub:`` and a preset of KerasHub (a folder, a name or an address); the path of a file that
+        holds a whole net: ``.keras``, ``.h5``, ``.onnx``, ``.tflite`` or ``.xml``; or a function of the user's that
+        returns a net, ``FILE.py:make_net`` or ``module:function``, which is called when the net is needed.
     weights : str, optional
         ``imagenet``, ``none`` for random ones, or the path of a weights file. By default ``imagenet``,
         and their own for glyphnet and files.
@@ -156,6 +164,10 @@ class Net:
             if self.weights is not None:
                 raise InvalidChoice(f"{self.name} holds its own weights; leave out `weights`.")
             open_preset(self.name)  # an error if there is no such preset
+            return
+        if self.is_code:
+            if self.weights is not None:
+                raise InvalidChoice(f"{self.name} returns a net with its weights; leave out `weights`.")
             return
         if self.info is None and not self.is_file:
             if reason := not_taken(self.name):
@@ -189,15 +201,27 @@ class Net:
         return is_preset(self.name)
 
     @property
+    def is_code(self) -> bool:
+        """Whether the net is what a function of the user's returns."""
+        return self.info is None and is_code(self.name)
+
+    @property
     def has_own_weights(self) -> bool:
-        """Whether the net comes with its weights, as a file or a preset."""
-        return self.is_file or self.is_preset
+        """Whether the net comes with its weights, as a file, a preset, or from a function."""
+        return self.is_file or self.is_preset or self.is_code
+
+    @cached_property
+    def of_user(self) -> UserNet:
+        """What the function of the user's returns, which is called."""
+        return describe(self.name, self.seed)
 
     @property
     def is_of_hub(self) -> bool:
         """Whether classes of KerasHub, or of a trusted module, are in the net."""
         if self.is_preset:
             return True
+        if self.is_code:
+            return bool(foreign_parts(self.of_user.config))
         is_keras = self.is_file and not self.is_openvino_file
         return is_keras and bool(foreign_parts(read_net_file(Path(self.name)).config))
 
@@ -227,7 +251,7 @@ class Net:
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that the weights come from; None where they are random, or Keras fetches them.
+        """The file that the weights come from; None where they are random, or Keras or a function fetches them.
 
         Raises
         ------
@@ -236,6 +260,8 @@ class Net:
         """
         if self.is_preset:
             return self.preset.files[-1]
+        if self.is_code:
+            return None
         if self.info is None:
             return Path(self.name)
         if self.weights not in (None, "imagenet", "none"):
@@ -263,6 +289,8 @@ class Net:
             return f"sha256:{digest_of(Path(self.name))}"
         if self.is_preset:
             return f"sha256:{self.preset.digest()}"
+        if self.is_code:
+            return f"sha256:{self.of_user.digest}"
         if self.weights_file is not None:
             status = self.weights_file.stat()
             if status.st_size > LARGEST_NET:  # before all of it is read for its digest
@@ -278,6 +306,8 @@ class Net:
         config = asdict(self)
         if self.is_preset:  # of any folder: the files on this machine
             return {**config, "name": f"{PREFIX}{self.preset.folder.absolute()}"}
+        if self.is_code:
+            return {**config, "name": in_any_folder(self.name)}
         key = "name" if self.is_file else "weights"
         if self.is_file or self.weights not in (None, "imagenet", "none"):
             config[key] = str(Path(config[key]).absolute())
@@ -291,6 +321,8 @@ class Net:
         digest = self.weights_id.removeprefix("sha256:")[:12]
         if self.is_preset:
             return f"hub-{digest}"
+        if self.is_code:
+            return f"{split(self.name)[1]}-{digest}"
         if self.is_openvino_file:
             return f"file-{digest}"
         # Earlier versions computed such a net in 16 bits: those features are not these.
@@ -311,6 +343,8 @@ class Net:
             return None
         if self.is_preset:
             return self._pixels_of_preset()
+        if self.is_code:
+            return expected_by_layers(self.of_user.config, self.name)
         return expected_by_graph(Path(self.name)) if self.is_openvino_file else expected_pixels(Path(self.name))
 
     def _pixels_of_preset(self) -> ExpectedPixels:
@@ -343,6 +377,8 @@ class Net:
         """Whether some layer may have an output of tokens, and not a map; nets known by name have none."""
         if self.is_preset:
             return True
+        if self.is_code:
+            return may_have_tokens(self.of_user.config)
         if self.is_openvino_file:
             return has_rows(read(Path(self.name)))
         return self.is_file and may_have_tokens(read_net_file(Path(self.name)).config)
@@ -363,7 +399,7 @@ class Net:
             return self.preset.size
         if self.is_openvino_file:
             return self._size_of_graph()
-        shape = input_shape(read_net_file(Path(self.name)).config)
+        shape = self.of_user.input_shape if self.is_code else input_shape(read_net_file(Path(self.name)).config)
         if shape is not None and len(shape) != 3:
             raise BadData(
                 f"the net {self.name} takes no images: its input is {sides_text(shape)}, not height x width x channels."
@@ -414,8 +450,13 @@ class Net:
         )
 
 
-def net_from_config(config: Any, folder: Path | None = None) -> Net:
+def net_from_config(config: Any, folder: Path | None = None, code: Sequence[str] = ()) -> Net:
     """The net whose `Net.as_config` a run carries; a file without a path lies in `folder`, that of the run.
+
+    Parameters
+    ----------
+    code : sequence of str
+        The functions that the user has named, which may be run.
 
     Raises
     ------
@@ -423,6 +464,8 @@ def net_from_config(config: Any, folder: Path | None = None) -> Net:
         When `config` is not of that kind.
     InvalidChoice
         When its file is not there any more.
+    UnsafeFile
+        When a function makes the net that the user has not named.
     """
     kinds = {"name": str, "weights": str | None, "seed": int, "preprocessing": str | None}
     whole = isinstance(config, dict) and kinds.keys() <= config.keys()
@@ -432,6 +475,14 @@ def net_from_config(config: Any, folder: Path | None = None) -> Net:
     for key in ("name", "weights"):
         if folder is not None and found[key] in RUN_FILES:
             found[key] = str(real_path(folder) / found[key])
+    if found["name"].lower() not in NETS and is_code(found["name"]):
+        recorded = found["name"]
+        if (named := named_again(recorded, code)) is None:
+            raise UnsafeFile(
+                f"the net {recorded!r} is made by code of its own, which is run only where you name it: "
+                f"`net_code='{recorded}'`."
+            )
+        found["name"] = named
     return Net(**found)
 
 

@@ -20,6 +20,7 @@ from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from feature_cache.errors import BadData, InvalidChoice, LayertapError, UnsafeFile, WeightsUnavailable, first_line
 from feature_cache.files.weights_file import check_file
+from transfer.nets import user_nets
 from transfer.nets.catalogue import Net, NetInfo, keras_models_folder
 from transfer.nets.efficientnet_lite import net as efficientnet_lite
 from transfer.nets.files.keras_file import HUB, NetFile, foreign_parts, needs_code, read_net_file
@@ -56,12 +57,16 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
         When a file is not what it should be, or its weights do not fit the net.
     UnsafeFile
         When a file cannot be loaded without running code of its own.
+    InvalidChoice
+        When a function of the user's does not return a net.
     """
     with customary_settings(), fresh_names(), seeded(net.seed):
         if net.is_file:
             return _load_file(Path(net.name))
         if net.is_preset:
             return _load_preset(net, size)
+        if net.is_code:
+            return user_nets.build(net.name, net.seed)
         return _named(net, size, top)
 
 

@@ -68,7 +68,11 @@ def _add_looking(commands: Commands[Parser]) -> None:
     sub = add_command(
         commands, "layers", "layertap.commands.nets:layers", "list the layers of a net, with their shapes and costs"
     )
-    sub.add_argument("net", metavar="NET", help="name of a net, its file (.keras, .h5, .onnx, .tflite, .xml), or a run")
+    sub.add_argument(
+        "net",
+        metavar="NET",
+        help="name of a net, its file (.keras, .h5, .onnx, .tflite, .xml), FILE.py:make_net, or a run",
+    )
     sub.add_argument("--size", type=types.size, help="input size in pixels (default: the net's own)")
     options.add_trust(sub)
     sub = add_command(
@@ -175,6 +179,7 @@ def _add_training(commands: Commands[Parser]) -> None:
         options.add_data,
         options.add_one_layer,
         fine_tune.add,
+        options.add_net_code,
         options.add_cache,
         options.add_work,
         everyday="images net from_head unfreeze_from epochs learning_rate cv test out overwrite cache json",
@@ -207,7 +212,7 @@ def _add_sweep(commands: Commands[Parser]) -> None:
 
 
 def _add_using(commands: Commands[Parser]) -> None:
-    of_run = (options.add_run, options.add_head_code)
+    of_run = (options.add_run, options.add_head_code, options.add_net_code)
     work = (options.add_cache, options.add_work)
     add_command(
         commands,

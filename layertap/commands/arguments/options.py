@@ -81,7 +81,7 @@ def add_several_nets(sub: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NET",
-        help="name (see layertap nets), hub:PRESET, run, or file: .keras, .h5, .onnx, .tflite, .xml; default: glyphnet",
+        help="name (see layertap nets), hub:PRESET, run, file (.keras, .onnx ...), FILE.py:make_net; default: glyphnet",
     )
     group.add_argument(
         "--layer",
@@ -146,7 +146,7 @@ def add_net(group: argparse._ActionsContainer) -> None:
     """Add what says which net is used."""
     group.add_argument(
         "--net",
-        help="name (see layertap nets), hub:PRESET, run, or file: .keras, .h5, .onnx, .tflite, .xml; default: glyphnet",
+        help="name (see layertap nets), hub:PRESET, run, file (.keras, .onnx ...), FILE.py:make_net; default: glyphnet",
     )
     group.add_argument(
         "--weights",
@@ -308,4 +308,14 @@ def add_head_code(sub: argparse.ArgumentParser) -> None:
         "--head-code",
         metavar="FILE.py:NAME",
         help="run this file of yours, with which the head of the run was made",
+    )
+
+
+def add_net_code(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--net-code",
+        action="append",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="run this function of yours, which returns the net of the run; may be repeated",
     )

@@ -80,3 +80,8 @@ def _require_full(request: FeatureRequest) -> None:
         raise InvalidChoice("fine-tuning cannot start from a shrunk copy of features; name the full ones.")
     if request.precision == "int8":
         raise InvalidChoice("fine-tuning cannot start from features in int8; use `precision='float32'`.")
+    if request.net.is_code and request.net.of_user.needs_code:
+        raise InvalidChoice(
+            f"{request.net.name} returns a net with layers or functions of its own, which the file of a fine-tuned net "
+            "cannot hold; fine-tuning takes nets of Keras's own layers."
+        )

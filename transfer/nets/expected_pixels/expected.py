@@ -69,26 +69,42 @@ def expected_pixels(file: Path) -> ExpectedPixels:
 def _expected(file: Path, size: int, mtime: int, version: str) -> ExpectedPixels:
     found = read_net_file(file)
     try:
-        return _by_layers(found)
+        nodes = nodes_of(found.config_to_build())
+        return _by_layers(nodes, _statistics(found, nodes), file, (input_shape(found.config) or (None,))[-1])
     except _NOT_AS_EXPECTED:
         return unknown_pixels(file)
 
 
-def _by_layers(found: NetFile) -> ExpectedPixels:
-    nodes = nodes_of(found.config_to_build())
-    received = first_pixels(nodes, _statistics(found, nodes))
+def expected_by_layers(config: dict[str, Any], name: str) -> ExpectedPixels:
+    """What a net of Keras 3 expects by its architecture, as far as that tells it.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the net.
+    """
+    try:
+        nodes = nodes_of(config)
+        return _by_layers(nodes, lambda node: None, name, (input_shape(config) or (None,))[-1])
+    except _NOT_AS_EXPECTED:
+        return unknown_pixels(name)
+
+
+def _by_layers(
+    nodes: list[Node], statistics: Callable[[Node], Any], file: Path | str, channels: int | None
+) -> ExpectedPixels:
+    received = first_pixels(nodes, statistics)
     decided = {pixels.expects for pixels in received if pixels.expects}
     if len(decided) == 1:
         [mode] = decided
         steps = next(pixels.steps for pixels in received if pixels.expects)
-        return ExpectedPixels(mode, scales(found.file, steps, mode), is_known=True)
+        return ExpectedPixels(mode, scales(file, steps, mode), is_known=True)
     known = recognise(nodes)
     if decided or known is None or not all(pixels.is_plain for pixels in received):
-        return unknown_pixels(found.file)
-    channels = (input_shape(found.config) or (None,))[-1]
+        return unknown_pixels(file)
     if known.preprocessing is None or (channels == 1 and known.preprocessing in OF_COLOUR):
-        return unknown_pixels(found.file, known)
-    return ExpectedPixels(known.preprocessing, _recognised(found.file, known), is_known=True)
+        return unknown_pixels(file, known)
+    return ExpectedPixels(known.preprocessing, _recognised(file, known), is_known=True)
 
 
 def _statistics(found: NetFile, nodes: list[Node]) -> Callable[[Node], Any]:
@@ -124,7 +140,7 @@ def _learnt(store: h5py.File) -> tuple[np.ndarray, np.ndarray] | None:
     return groups[0] if len(groups) == 1 else None
 
 
-def scales(file: Path, steps: tuple[str, ...], mode: str) -> str:
+def scales(file: Path | str, steps: tuple[str, ...], mode: str) -> str:
     """The sentence for a net whose first steps scale pixels that `mode` makes."""
     if steps == ("whole numbers",):
         return f"{file} takes whole numbers: it gets pixels of 0 to 255, and scales them itself."
@@ -132,7 +148,7 @@ def scales(file: Path, steps: tuple[str, ...], mode: str) -> str:
     return f"{file} scales pixels itself ({layers}): it gets them as {MEANINGS[mode]} (`preprocessing='{mode}'`)."
 
 
-def _recognised(file: Path, known: KnownNet) -> str:
+def _recognised(file: Path | str, known: KnownNet) -> str:
     mode = known.preprocessing or "none"
     return (
         f"{file} {_named(known)} by its layers, and scales no pixels itself: it gets them as {MEANINGS[mode]} "
@@ -149,7 +165,7 @@ def _named(known: KnownNet) -> str:
     return f"begins as {', '.join(dict.fromkeys(names[:-1]))} or {names[-1]} of keras.applications"
 
 
-def unknown_pixels(file: Path, known: KnownNet | None = None) -> ExpectedPixels:
+def unknown_pixels(file: Path | str, known: KnownNet | None = None) -> ExpectedPixels:
     """Pixels of 0 to 255 for a net that does not say what it expects, and the warning that they are assumed."""
     others = ", ".join(f"{mode} ({MEANINGS[mode]})" for mode in MEANINGS if mode != "none")
     known_part = f" {_named(known)} without its scaling of pixels, and" if known else ""
