@@ -55,12 +55,13 @@ def quantise(net: Any, images: np.ndarray, target: Path) -> None:
     model = openvino.Core().read_model(net) if isinstance(net, Path) else net
     length, *row = model.input(0).partial_shape
     size = 1 if length.is_dynamic else length.get_length()  # some nets take one number of images alone
-    model.reshape({0: [size, *row]})
     from openvino._offline_transformations import apply_moc_transformations  # slow to load
 
     # OpenVINO's own rewriting puts the factors of batch normalisation into kernels: biases then follow convolutions at
-    # once, where NNCF finds them to correct them.
+    # once, where NNCF finds them to correct them. It makes constants of shapes that are known, so that the number of
+    # images must not be set before.
     apply_moc_transformations(model, cf=True, smart_reshape=False)
+    model.reshape({0: [size, *row]})
     with _quiet_nncf() as nncf:
         attention = any(operation.get_type_name() in ATTENTION for operation in model.get_ordered_ops())
         quantised = nncf.quantize(

@@ -124,6 +124,26 @@ def test_features_depend_neither_on_the_batch_nor_on_what_else_is_read(quantised
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+def test_a_net_that_computes_its_shapes_takes_any_number_of_images(images: np.ndarray, tmp_path: Path) -> None:
+    from openvino import opset13 as ops
+
+    random = np.random.default_rng(2)
+    pixels = ops.parameter([-1, SIDE, SIDE, 3], np.uint8, name="pixels")
+    planes = ops.transpose(ops.convert(pixels, np.float32), np.array([0, 3, 1, 2]))
+    kernel = ops.constant(random.normal(size=(8, 3, 4, 4)).astype(np.float32) / 500)
+    patches = ops.convolution(planes, kernel, [4, 4], [0, 0], [0, 0], [1, 1])
+    count = ops.gather(ops.shape_of(patches), ops.constant(np.array([0])), ops.constant(0))  # as of batches of tokens
+    tokens = ops.reshape(
+        ops.transpose(patches, np.array([0, 2, 3, 1])), ops.concat([count, np.array([9, 8])], 0), False
+    )
+    tokens = ops.add(tokens, ops.constant(random.normal(size=(1, 9, 8)).astype(np.float32)))
+    tokens.output(0).get_tensor().set_names({"readout0"})
+    quantise(openvino.Model([tokens], [pixels]), images, tmp_path / "net.xml")
+    [together], [single] = (rows(OpenVinoEngine(tmp_path / "net.xml", size), images) for size in (8, 1))
+    assert together.shape == (16, 9, 8)
+    np.testing.assert_allclose(together, single, rtol=0, atol=1e-5 * np.abs(single).max())
+
+
 def test_gray_images_are_colour_images_of_three_equal_channels(quantised: Path, images: np.ndarray) -> None:
     engine = QuantisedEngine(QuantisedNet(quantised, (1,)), 4)
     gray = images[:4, :, :, :1]
