@@ -64,8 +64,10 @@ def fine_tune(args: argparse.Namespace) -> None:
     _print_net(tuned, args.out)
     _print_model(tuned, args.out)
     of_run = [args.out, *shared.using_options(args)]
-    export = ["layertap", "export", args.out, "--to", "keras", "--out", "model.keras"]
-    print_next(f"{shlex.join(['layertap', 'evaluate', *of_run])} DATA", shlex.join(export))
+    print_next(
+        f"{shlex.join(['layertap', 'predict', *of_run])} IMAGE ...",
+        f"{shlex.join(['layertap', 'evaluate', *of_run])} DATA",
+    )
 
 
 def _settings(args: argparse.Namespace) -> Settings:
