@@ -31,6 +31,17 @@ def use(parser: argparse.ArgumentParser) -> None:
             _flags.setdefault(action.dest, action.option_strings[-1])
 
 
+def mention(flag: str) -> None:
+    """Let messages name an option that the running command lacks, and the next one has.
+
+    Parameters
+    ----------
+    flag : str
+        As it is typed: ``--preprocessing``.
+    """
+    _flags.setdefault(flag.lstrip("-").replace("-", "_"), flag)
+
+
 def with_flags(message: str) -> str:
     """The message with a flag in place of each parameter that the running command has an option for.
 

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from layertap import flags
 from layertap.commands.arguments.shared import tuned_net
 from layertap.commands.terminal.output import print_json, print_table, shape_text
 from layertap.commands.terminal.scores import print_remarks
@@ -59,8 +60,9 @@ def _presets(args: argparse.Namespace) -> None:
 
 def layers(args: argparse.Namespace) -> None:
     net = tuned_net(args.net) or Net(args.net)
-    print_remarks(*sentences([net.expected_pixels]))
     backbone = FeatureRequest(net.without_weights(), size=args.size).build()
+    flags.mention("--preprocessing")  # of extract
+    print_remarks(*sentences([net.expected_pixels]))
     if not isinstance(backbone, OpenVinoNet):
         backbone.look_inside()
     infos = table(backbone)

@@ -45,6 +45,7 @@ def test_each_command_says_it_once(here: Path, main: Callable, net: str, expecte
         assert done.status == 0, done.stderr
         assert done.stderr.count(expected) == 1, (command, done.stderr)
         assert expected not in done.stdout
+        assert "`preprocessing" not in done.stderr, command
     said = main("extract", *features, "--preprocessing", "tf")
     assert net not in said.stderr
     assert "(--preprocessing unit)" in main("extract", "data", "--net", SCALED, "--layer", "pool").stderr
