@@ -175,7 +175,9 @@ class Net:
             raise unknown("there is no net", self.name, NETS, "List them with: layertap nets.")
         if self.is_file:
             if not Path(self.name).is_file():
-                raise InvalidChoice(f"there is no net file {self.name!r}.")
+                raise InvalidChoice(
+                    f"there is no net file {self.name!r}; give another path, or bring the file back there."
+                )
             if self.weights is not None:
                 raise InvalidChoice(f"{self.name} holds its own weights; leave out `weights`.")
         elif self.weights == "imagenet" and self.name.lower() == "glyphnet":

@@ -168,9 +168,13 @@ def _open(folder: Path, size: int, mtime: int) -> Preset:
 
 def _folder(text: str) -> Path:
     """Where the files of a preset are; they are fetched where they are not on this machine."""
+    if not text:
+        raise InvalidChoice(f"{PREFIX} names no preset; list them with: layertap nets --hub.")
     if "://" not in text and (Path(text).is_dir() or os.sep in text):
         if not Path(text).is_dir():
-            raise InvalidChoice(f"there is no folder {text!r} of a preset.")
+            raise InvalidChoice(
+                f"there is no folder {text!r} of a preset; give another path, or bring the folder back there."
+            )
         return Path(text)
     return _fetched(text)
 

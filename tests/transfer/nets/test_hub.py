@@ -171,6 +171,8 @@ class TestOfAPreset:
             FeatureRequest(Net(f"hub:{folder}"), ("vit_encoder",)).build().net.spec("vit_encoder")
 
     def test_there_is_no_such_preset(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidChoice, match="names no preset"):
+            Net("hub:")
         with pytest.raises(InvalidChoice, match="there is no folder .* of a preset"):
             Net(f"hub:{tmp_path / 'none'}")
         with pytest.raises(InvalidChoice, match="did you mean 'vit_base_patch16_224_imagenet'"):
