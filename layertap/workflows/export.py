@@ -212,7 +212,9 @@ def _requests(run: Run) -> list[FeatureRequest]:
                 "readouts of one net, at one size."
             )
     if any(spec.precision != "float32" for spec in specs):
-        raise InvalidChoice(f"the run {name} computes in less than float32, which is not exported; use float32.")
+        raise InvalidChoice(
+            f"the run {name} computes in less than float32, which is not exported; train a head on features in float32."
+        )
     if any(spec.coding is not None for spec in specs):
         raise InvalidChoice(
             f"the run {name} reads a shrunk copy of features, which is not exported; train on the full features."
