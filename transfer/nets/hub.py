@@ -11,8 +11,10 @@ import hashlib
 import importlib
 import io
 import json
+import logging
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -186,9 +188,10 @@ def _fetched(preset: str) -> Path:
         raise unknown("there is no preset of KerasHub", preset, known, "List them with: layertap nets --hub.")
     utils = importlib.import_module(f"{HUB}.src.utils.preset_utils")
     try:
-        file = Path(utils.get_file(preset, CONFIG))
-        for name in (CONVERTER, WEIGHTS, SHARDS):  # some presets have the one, some the other
-            utils.check_file_exists(preset, name)
+        with _quiet_retries():
+            file = Path(utils.get_file(preset, CONFIG))
+            for name in (CONVERTER, WEIGHTS, SHARDS):  # some presets have the one, some the other
+                utils.check_file_exists(preset, name)
     except Exception as error:  # whatever a network does
         if isinstance(error, FileNotFoundError) and not _is_unreachable(error):
             raise InvalidChoice(f"{preset} is no preset of KerasHub: {first_line(error)}") from error
@@ -199,6 +202,18 @@ def _fetched(preset: str) -> Path:
             f"`net='{PREFIX}FOLDER'`."
         ) from error
     return file.parent
+
+
+@contextlib.contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Hugging Face's client, without two lines of log for each time that it asks again."""
+    log = logging.getLogger("huggingface_hub.utils._http")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _is_unreachable(error: BaseException) -> bool:

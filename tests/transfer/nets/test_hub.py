@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from transfer.finetune.saved_net import save_net
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net, net_from_config
 from transfer.nets.costs import table
+from transfer.nets.hub import _quiet_retries
 from transfer.nets.preprocessing import Normalise, normalising_layers
 from transfer.nets.tracing import Recorder
 from transfer.request import FeatureRequest
@@ -169,6 +171,12 @@ class TestOfAPreset:
                 (folder / name).write_text(json.dumps(content))
         with pytest.raises(error, match=message):
             FeatureRequest(Net(f"hub:{folder}"), ("vit_encoder",)).build().net.spec("vit_encoder")
+
+    def test_the_log_of_what_is_asked_for_again_is_quiet_meanwhile(self) -> None:
+        log = logging.getLogger("huggingface_hub.utils._http")
+        with _quiet_retries():
+            assert not log.isEnabledFor(logging.WARNING)
+        assert log.isEnabledFor(logging.WARNING)
 
     def test_there_is_no_such_preset(self, tmp_path: Path) -> None:
         with pytest.raises(InvalidChoice, match="names no preset"):
