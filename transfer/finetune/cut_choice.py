@@ -142,10 +142,12 @@ def _first(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str,
             f"the layer {first} is inside {owner}, whose code cannot be taken apart: a training begins before or after "
             f"it. Unfreeze from {owner}, or from another layer."
         )
-    if first not in graph.names:
+    inside = [name for name in graph.names if name == first or name.startswith(f"{first}/")]
+    if not inside:
         raise InvalidChoice(f"the layer {first} is not before {readout}, which is what the classifier reads.")
-    # A layer is trained with those inside it, which come before it.
-    return next(name for name in graph.names if name == first or name.startswith(f"{first}/"))
+    return inside[
+        0
+    ]  # a layer is trained with those inside it, which come before it, and among which the readout may be
 
 
 def _small(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str) -> list[str]:

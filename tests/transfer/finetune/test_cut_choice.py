@@ -2,6 +2,7 @@
 
 import functools
 import math
+import tempfile
 
 import numpy as np
 import pytest
@@ -76,6 +77,22 @@ def test_auto_trains_the_last_layers_up_to_a_share_of_the_operations(name: str):
 def test_an_index_names_a_layer_too():
     names = list(backbone("glyphnet", 32).taps)
     assert cut("glyphnet", str(names.index("block4_conv1"))) == cut("glyphnet", "block4_conv1")
+
+
+def test_a_layer_around_the_readout_names_all_that_is_inside_before_it():
+    import keras
+
+    from transfer.nets.backbone import Backbone
+
+    keras.utils.set_random_seed(0)
+    convolutions = [keras.layers.Conv2D(4, 3, name=name) for name in ("a", "b", "c")]
+    inner = keras.Sequential([keras.Input((12, 12, 3)), *convolutions], name="inner")
+    inputs = keras.Input((12, 12, 3))
+    model = keras.Model(inputs, inner(keras.layers.Rescaling(1 / 255)(inputs)))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/net.keras")
+        net = Backbone(Net(f"{folder}/net.keras"), (12, 12))
+    assert find_cut(net, "inner/b", "inner").trained == ("inner/a", "inner/b")
 
 
 def test_what_cannot_be_trained_is_refused():
