@@ -244,7 +244,10 @@ def effective_prefix(pooling: str, prefix_tokens: int | None) -> int | None:
     if prefix_tokens is not None and (type(prefix_tokens) is not int or prefix_tokens < 0):
         raise InvalidChoice(f"prefix_tokens is a number of tokens, 0 or more; received {prefix_tokens!r}.")
     if pooling in ("cls", "cls+avg") and prefix_tokens == 0:
-        raise InvalidChoice(f"`pooling='{pooling}'` reads the class token, and there is none with 0 prefix tokens.")
+        raise InvalidChoice(
+            f"`pooling='{pooling}'` reads the class token, and there is none with 0 prefix tokens; use "
+            "`pooling='avg'`, or say how many tokens are no patches with `prefix_tokens`."
+        )
     if pooling == "cls+avg" and prefix_tokens is None:
         raise InvalidChoice("`pooling='cls+avg'` needs the number of tokens before those of the patches.")
     if pooling not in PATCH_POOLINGS or (pooling in ("avg", "max") and prefix_tokens == 0):
