@@ -64,10 +64,13 @@ def fine_tune(args: argparse.Namespace) -> None:
     _print_net(tuned, args.out)
     _print_model(tuned, args.out)
     of_run = [args.out, *shared.using_options(args)]
-    print_next(
+    next_steps = [
         f"{shlex.join(['layertap', 'predict', *of_run])} IMAGE ...",
         f"{shlex.join(['layertap', 'evaluate', *of_run])} DATA",
-    )
+    ]
+    if math.isnan(tuned.difference):  # there is no model.keras
+        next_steps.append(shlex.join(["layertap", "export", args.out, "--to", "saved-model", "--out", "saved"]))
+    print_next(*next_steps)
 
 
 def _settings(args: argparse.Namespace) -> Settings:

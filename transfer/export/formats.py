@@ -94,7 +94,7 @@ def _read_keras(file: Path) -> Predict:
     except (TypeError, ValueError) as error:  # a layer that does not take back what it says of itself
         raise BadData(
             "the model is made of layers that Keras cannot load again one by one, as some of KerasHub are. A model "
-            "that reads the output of the whole net can be exported, and others to openvino or onnx."
+            "that reads the output of the whole net can be exported; use `to='saved-model'` for this one."
         ) from error
     return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
 
