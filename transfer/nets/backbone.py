@@ -84,7 +84,9 @@ class Backbone:
         self.is_open = False
         self._without_rows: set[str] = set()
         try:
-            tracer = self._trace()
+            tracer, self._shapes = self._trace(), {}
+            if any(looks_inside(layer) for layer in tracer.layers.values()):
+                self._shapes = shapes_inside(self.model, (*self.size, self.channels))
         except ValueError as error:  # dense layers after a Flatten, say, take one size only
             raise InvalidChoice(
                 f"{net.name} does not take images of {self.size[0]} x {self.size[1]} pixels; leave out `size`, "
@@ -93,10 +95,7 @@ class Backbone:
 
         self.taps, self.layers = tracer.taps, tracer.layers
         self.outer = list(self.taps)
-        self._shapes = {}
-        if any(looks_inside(layer) for layer in self.layers.values()):
-            self._shapes = shapes_inside(self.model, (*self.size, self.channels))
-            correct_shapes(self.taps, self._shapes)
+        correct_shapes(self.taps, self._shapes)
 
     def _trace(self, given: dict[str, Any] | None = None) -> Tracer:
         """The outputs of all layers, of which those of `given` are replaced."""
@@ -132,15 +131,19 @@ class Backbone:
         """
         if self.net.info is not None:
             return self.net.info.readout
+        names = self.outer
+        if len(names) < 2:  # a model with code of its own, whose layers are inside it
+            self.look_inside()
+            names = [name for name in self.taps if name.count("/") == 1] or list(self.taps)
         maps, weighted = [], False
         attends = any("Attention" in type(layer).__name__ for layer in all_layers(self.model))
-        for name in self.outer:
+        for name in names:
             tensor = self.taps[name]
-            weighted = weighted or bool(getattr(operation_of(tensor), "weights", ()))
+            weighted = weighted or bool(getattr(self.layers[name], "weights", ()))
             is_map = len(tensor.shape) == 4 or (attends and self.prefix_tokens(name) is not None)
             if is_map and (weighted or not self.model.weights):
                 maps.append(name)
-        return maps[-1] if maps else self.outer[-2:][0]
+        return maps[-1] if maps else names[-2:][0]
 
     def prefix_tokens(self, layer: str) -> int | None:
         """How many tokens of a layer's output stand before those of the patches; None where it is no row of tokens."""

@@ -23,7 +23,7 @@ from feature_cache.files.weights_file import check_file
 from transfer.nets import user_nets
 from transfer.nets.catalogue import Net, NetInfo, keras_models_folder
 from transfer.nets.efficientnet_lite import net as efficientnet_lite
-from transfer.nets.files.keras_file import HUB, NetFile, foreign_parts, needs_code, read_net_file
+from transfer.nets.files.keras_file import HUB, NetFile, foreign_parts, input_shape, needs_code, read_net_file
 from transfer.nets.files.kinds import described_by_suffix
 from transfer.nets.files.saved_weights import check_order, load_hdf5_weights
 from transfer.nets.glyphnet import net as glyphnet
@@ -62,7 +62,7 @@ def build(net: Net, size: tuple[int, int], *, top: bool = False) -> keras.Model:
     """
     with customary_settings(), fresh_names(), seeded(net.seed):
         if net.is_file:
-            return _load_file(Path(net.name))
+            return _load_file(Path(net.name), size)
         if net.is_preset:
             return _load_preset(net, size)
         if net.is_code:
@@ -155,7 +155,7 @@ def _fetch(net: Net, builder: Callable[[], keras.Model]) -> keras.Model:
         ) from error
 
 
-def _load_file(file: Path) -> keras.Model:
+def _load_file(file: Path, size: tuple[int, int]) -> keras.Model:
     found = read_net_file(file)  # refuses what needs code
     most = SMALL + MOST_WEIGHTS_PER_BYTE * file.stat().st_size
     limit = _WeightLimit(most)
@@ -172,9 +172,36 @@ def _load_file(file: Path) -> keras.Model:
         if isinstance(error, LayertapError):
             raise
         raise _cannot_load(found, error) from error
+    if isinstance(model, keras.Model) and not isinstance(model, keras.Sequential) and not has_graph(model):
+        return _as_graph(model, input_shape(found.config), size, file)
     if not (has_graph(model) and getattr(model, "built", False)):
-        raise BadData(f"the net {file} is not a built Functional or Sequential model, so it has no layers to cut at.")
+        raise BadData(f"the net {file} is not a built model of Keras, so it has no layers to cut at.")
     return model
+
+
+def _as_graph(
+    model: keras.Model, shape: tuple[int | None, ...] | None, size: tuple[int, int], file: Path
+) -> keras.Model:
+    """A model with code of its own, as the only layer of a graph for images of `size`."""
+    kind = type(model).__name__
+    if shape is None or len(shape) != 3 or not model.built:
+        raise BadData(
+            f"the net {file} ({kind}) does not say the shape of its images: it was saved before it was called, or "
+            "takes several inputs. Call it on one batch of images, and save it again."
+        )
+    inputs = keras.Input((*size, shape[-1]))
+    try:
+        outputs = model(inputs, training=False)
+    except Exception as error:  # code that is not made for symbolic tensors raises any type
+        if None not in shape[:2] and shape[:2] != size:
+            raise InvalidChoice(
+                f"{file} does not take images of {size[0]} x {size[1]} pixels; leave out `size` ({first_line(error)})."
+            ) from error
+        raise BadData(
+            f"the code of {kind}, which the net {file} is, cannot be run without images, so it has no layers to cut at "
+            f"({first_line(error)})."
+        ) from error
+    return keras.Model(inputs, outputs, name="net")
 
 
 def _import_foreign(config: dict[str, Any], file: Path) -> dict[str, type]:

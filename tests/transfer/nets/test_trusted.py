@@ -13,8 +13,10 @@ import keras
 import numpy as np
 import pytest
 
-from feature_cache.errors import BadData, UnsafeFile
+from feature_cache.errors import BadData, InvalidChoice, UnsafeFile
 from feature_cache.process.trusted import VARIABLE
+from transfer.finetune.cut_choice import find_cut
+from transfer.finetune.saved_net import save_net as save_tuned
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
 
@@ -39,6 +41,44 @@ class Shift(keras.layers.Layer):
 @keras.saving.register_keras_serializable(package="mine")
 class Registered(Shift):
     pass
+
+
+class Block(keras.layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.conv = keras.layers.Conv2D(4, 3, padding="same", name="conv")
+        self.norm = keras.layers.BatchNormalization(name="norm")
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.norm.build((*shape[:-1], 4))
+
+    def call(self, inputs):
+        return keras.ops.relu(self.norm(self.conv(inputs)))
+
+
+class Whole(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.blocks = [Block(name="first"), Block(name="second")]
+        self.pool = keras.layers.GlobalAveragePooling2D(name="pool")
+        self.dense = keras.layers.Dense(5, name="dense")
+
+    def call(self, inputs):
+        for block in self.blocks:
+            inputs = block(inputs)
+        return self.dense(self.pool(inputs))
+
+
+class Undecided(Whole):
+    def build(self, shape):
+        for block in self.blocks:
+            block.build(shape)
+            shape = (*shape[:-1], 4)
+        self.dense.build((None, 4))
+
+    def call(self, inputs):
+        return super().call(inputs) if float(keras.ops.max(inputs)) > 0 else inputs
 
 
 class Tool:
@@ -99,3 +139,52 @@ def test_nothing_but_layers_of_a_named_module_is_taken(
     sys.modules.pop("mylayers", None)
     with pytest.raises(BadData, match=r"needs \w+ of mylayers, which cannot be imported"):
         Backbone(shifting)
+
+
+class TestOfAModelWithCodeOfItsOwn:
+    @pytest.fixture
+    def mymodels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setenv(VARIABLE, "mymodels")
+        (tmp_path / "mymodels.py").write_text(CODE.replace('package="mine"', 'package="other"'))
+        yield __import__("mymodels")
+        del sys.modules["mymodels"]
+
+    def test_its_layers_are_read_and_trained_as_those_of_a_graph(
+        self, mymodels: Any, save_net: Callable[..., Net], features_of: Callable, tmp_path: Path
+    ) -> None:
+        keras.utils.set_random_seed(0)
+        pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+        model = mymodels.Whole(name="whole")
+        output = model(pixels.astype("float32"))
+        middle = model.blocks[0](pixels.astype("float32"))
+        net = save_net(model, preprocessing="none")
+        backbone = Backbone(net)
+        assert backbone.outer == ["whole"]
+        assert backbone.readout == "whole/second"  # as of other files
+        for found, plain in zip(features_of(backbone, pixels, "whole/first", "whole"), (middle, output), strict=True):
+            wanted = keras.ops.convert_to_numpy(plain)
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+        assert Backbone(net, (12, 10)).taps["whole"].shape == (None, 5)
+        cut = find_cut(backbone, "whole", "whole/second")
+        assert cut.layers == ("whole/first",)
+        assert cut.trained == ("whole/second/conv", "whole/second/norm", "whole/dense")
+        for variable in backbone.model.weights:  # as a training leaves them
+            variable.assign(variable + 0.01)
+        kept = Backbone(save_tuned(backbone, tmp_path))
+        kept.look_inside()
+        assert list(kept.taps) == list(backbone.taps)
+        with pytest.raises(InvalidChoice, match="does not take images of 12 x 10 pixels; leave out `size`"):
+            Backbone(kept.net, (12, 10))  # it is a graph for one size now
+        for after, before in zip(kept.model.weights, backbone.model.weights, strict=True):
+            np.testing.assert_array_equal(np.asarray(after), np.asarray(before))
+
+    def test_what_cannot_be_run_without_images_is_told(self, mymodels: Any, save_net: Callable[..., Net]) -> None:
+        with pytest.warns(UserWarning, match="has not yet been built"):
+            unbuilt = save_net(mymodels.Whole(), "unbuilt", preprocessing="none")
+        with pytest.raises(BadData, match=r"unbuilt.keras \(Whole\) does not say the shape of its images"):
+            Backbone(unbuilt, (8, 8))
+        undecided = mymodels.Undecided()
+        undecided(np.ones((1, 8, 8, 3), np.float32))
+        with pytest.raises(BadData, match=r"the code of Undecided, .* cannot be run without images"):
+            Backbone(save_net(undecided, "undecided", preprocessing="none"))
