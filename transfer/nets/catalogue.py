@@ -23,7 +23,7 @@ from transfer.nets.expected_pixels.expected import (
     expected_pixels,
     unknown_pixels,
 )
-from transfer.nets.files.keras_file import foreign_parts, input_shape, may_have_tokens, read_net_file
+from transfer.nets.files.keras_file import digest_of_trusted, foreign_parts, input_shape, may_have_tokens, read_net_file
 from transfer.nets.files.kinds import NET_SUFFIXES, not_taken
 from transfer.nets.hub import PREFIX, Preset, is_preset, open_preset
 from transfer.nets.openvino_files.checks import digest_of, is_openvino_file
@@ -328,8 +328,9 @@ class Net:
         if self.is_openvino_file:
             return f"file-{digest}"
         # Earlier versions computed such a net in 16 bits: those features are not these.
-        half = read_net_file(Path(self.name)).computes_in_half
-        return f"file-{digest}-float32" if half else f"file-{digest}"
+        found = read_net_file(Path(self.name))
+        code = digest_of_trusted(found.config)
+        return "-".join(["file", digest, *["float32"] * found.computes_in_half, *[code] * bool(code)])
 
     @property
     def applied_preprocessing(self) -> str:

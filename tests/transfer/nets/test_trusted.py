@@ -15,6 +15,7 @@ import pytest
 
 from feature_cache.errors import BadData, InvalidChoice, UnsafeFile
 from feature_cache.process.trusted import VARIABLE
+from transfer.engines.conversion.known import is_known
 from transfer.finetune.cut_choice import find_cut
 from transfer.finetune.saved_net import save_net as save_tuned
 from transfer.nets.backbone import Backbone
@@ -101,6 +102,24 @@ def shifting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_net: Callable
     saved = save_net(net, preprocessing="none")
     del sys.modules["mylayers"]
     return saved
+
+
+def test_other_code_of_trusted_layers_is_another_net(
+    shifting: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "mylayers")
+    before = shifting.net_id
+    (tmp_path / "mylayers.py").write_text(CODE.replace("inputs + self.by", "inputs - self.by"))
+    assert shifting.net_id != before
+
+
+def test_an_activation_that_is_a_function_is_known_to_no_backend(save_net: Callable[..., Net]) -> None:
+    layer = keras.layers.Conv2D(2, 3, activation=_double)
+    assert not is_known(save_net(keras.Sequential([keras.Input((8, 8, 3)), layer])))
+
+
+def _double(x: Any) -> Any:
+    return 2 * x
 
 
 def test_layers_of_a_module_are_taken_where_it_is_named(

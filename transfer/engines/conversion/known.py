@@ -89,7 +89,7 @@ def _is_known_layer(layer: dict[str, Any]) -> bool:
     if isinstance(dtype, dict) and isinstance(dtype.get("config"), dict):
         dtype = dtype["config"].get("name")
     return (
-        (activation is None or activation in ACTIVATIONS)
+        (activation is None or (isinstance(activation, str) and activation in ACTIVATIONS))
         and dtype in (None, "float32")
         and config.get("data_format") in (None, "channels_last")
         and _is_called_plainly(layer.get("inbound_nodes"))
