@@ -19,6 +19,7 @@ import xxhash
 from feature_cache.errors import LayertapError
 from feature_cache.files.checked import open_regular, read_text
 from feature_cache.files.disks import disk_failure
+from feature_cache.files.user_folder import user_folder
 from transfer.engines.base import out_of_memory
 
 try:
@@ -39,8 +40,7 @@ class CannotConvert(Exception):
 
 def folder() -> Path:
     """Where converted nets are kept: ``layertap/openvino`` in the user's own cache folder."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "layertap" / "openvino"
+    return user_folder() / "openvino"
 
 
 def converted(what: dict[str, Any], convert: Callable[[Path], None]) -> Path:

@@ -12,8 +12,8 @@ from typing import IO
 
 import numpy as np
 
+from feature_cache.files.user_folder import user_folder
 from feature_cache.space import segment_names
-from transfer.engines import openvino_store
 from transfer.extraction.lookup import Missing
 
 try:
@@ -92,7 +92,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            locks = openvino_store.folder().parent / "turns"  # earlier versions lock the same files
+            locks = user_folder() / "turns"  # earlier versions lock the same files
             locks.mkdir(parents=True, exist_ok=True)
             stack.callback(_remove_free, locks)
             stack.enter_context(_locked(locks / name))
