@@ -10,6 +10,7 @@ from feature_cache.errors import BadData, DamagedFile, InvalidChoice, UnsafeFile
 from feature_cache.process.keras_import import importing_keras
 from feature_cache.space import Space
 from feature_cache.spec import PATCH_POOLINGS, FeatureSpec, effective_prefix
+from transfer import resolved_layers
 from transfer.data.augment import Augmentation
 from transfer.nets.catalogue import Net, net_from_config
 from transfer.nets.openvino_files.net import OpenVinoNet, open_net
@@ -110,8 +111,9 @@ class FeatureRequest:
         """The same request with its layers by name, and the net if it had to be built to learn them.
 
         The names of layers are known without the net unless some are indices, or the net is a file and its readout is
-        requested. So is how tokens are pooled, unless the net is a file that may have some. Those who need the net
-        afterwards use the one that is returned instead of building another.
+        requested. So is how tokens are pooled, unless the net is a file that may have some. What a net was built for is
+        remembered (see `transfer.resolved_layers`). Those who need the net afterwards use the one that is returned
+        instead of building another.
 
         Raises
         ------
@@ -129,6 +131,26 @@ class FeatureRequest:
         layers = self._known_layers()
         if layers and self._knows_tokens(layers):
             return (self if layers == self.layers else replace(self, layers=layers)), None
+        asked = (self.layers, self._pooling, self.prefix_tokens)
+        key = resolved_layers.key_of(self.net, self.size, asked)
+        resolved, backbone = (self._recalled(key) if key else None), None
+        if resolved is None:
+            resolved, backbone = self._looked_up()
+            if key:
+                counts = resolved.prefix_tokens
+                resolved_layers.remember(key, resolved.layers, counts if isinstance(counts, tuple) else None)
+        self.__dict__["_resolved"] = resolved  # as `cached_property` keeps it
+        return resolved, backbone
+
+    def _recalled(self, key: str) -> FeatureRequest | None:
+        """The request as it was resolved before for the same net; None where it was not."""
+        if (known := resolved_layers.recall(key)) is None:
+            return None
+        layers, counts = known
+        return replace(self, layers=layers, prefix_tokens=self.prefix_tokens if counts is None else counts)
+
+    def _looked_up(self) -> tuple[FeatureRequest, Backbone | OpenVinoNet]:
+        """The request as the net resolves it, and the net, which is built for that."""
         backbone = self.build()
         layers = tuple(backbone.find(layer) for layer in self.layers) or (backbone.readout,)
         resolved = replace(self, layers=layers)
@@ -138,7 +160,6 @@ class FeatureRequest:
                 if count is None:
                     check_tokens(layer, self._pooling, backbone.taps[layer].shape[1:])
             resolved = replace(resolved, prefix_tokens=counts)
-        self.__dict__["_resolved"] = resolved  # as `cached_property` keeps it
         return resolved, backbone
 
     @property
