@@ -143,8 +143,8 @@ class Recorder:
             self.outputs[name] = output
             inputs = [_Shape(x) for x in keras.tree.flatten((args, kwargs)) if _is_tensor(x)]
             tensors = [_Shape(x) for x in keras.tree.flatten(output) if _is_tensor(x)]
-            batch = tensors[0].shape[:1] if tensors else ()
-            rows = max(1, (batch[0] or 0) // _TRIAL_BATCH) if batch else 1
+            first_axis = next(iter(tensors[0].shape), None) if tensors else None
+            rows = max(1, first_axis // _TRIAL_BATCH) if isinstance(first_axis, int) else 1  # JAX's may be symbols
             self.calls[name] = LayerCall(layer, inputs, tensors, first, rows)
         return output
 
