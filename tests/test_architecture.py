@@ -45,7 +45,7 @@ KERAS_MODULES = {
     "transfer/nets/keras_settings.py",
     "transfer/nets/loading.py",
     "transfer/nets/preprocessing.py",
-    "transfer/nets/tracing.py",
+    "transfer/nets/inner_layers.py",
     "transfer/nets/files/saved_weights.py",
     "transfer/nets/random_weights.py",
     "transfer/export/model.py",

@@ -15,12 +15,12 @@ import keras
 
 from feature_cache.errors import BadData, InvalidChoice, first_line, unknown
 from transfer.nets.catalogue import Net, sides_text
+from transfer.nets.inner_layers import Tracer, closed_in, correct_shapes, has_row_for_each, looks_inside, shapes_inside
 from transfer.nets.keras_graph import all_layers, inputs_of, operation_of, renamed
 from transfer.nets.keras_settings import customary_settings
 from transfer.nets.loading import build
 from transfer.nets.pooling import count_prefix, expected_prefix, pooled
 from transfer.nets.preprocessing import Normalise
-from transfer.nets.tracing import Tracer, closed_in, correct_shapes, has_row_for_each, looks_inside, shapes_inside
 
 
 class Backbone:

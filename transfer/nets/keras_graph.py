@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-# What layers that hold layers call of them, in order, once they have been run on shapes (see `transfer.nets.tracing`).
+# What layers that hold layers call of them, in order, once run on shapes (see `transfer.nets.inner_layers`).
 calls_inside: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
 

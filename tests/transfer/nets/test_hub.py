@@ -23,8 +23,8 @@ from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net, net_from_config
 from transfer.nets.costs import table
 from transfer.nets.hub import _quiet_retries
+from transfer.nets.inner_layers import Recorder
 from transfer.nets.preprocessing import Normalise, normalising_layers
-from transfer.nets.tracing import Recorder
 from transfer.request import FeatureRequest
 
 hub = pytest.importorskip("keras_hub", reason="KerasHub is an extra: pip install 'layertap[hub]'")

@@ -16,8 +16,8 @@ from transfer.finetune.cut_choice import find_cut
 from transfer.nets.backbone import Backbone, backbone_for
 from transfer.nets.catalogue import Net
 from transfer.nets.costs import table
+from transfer.nets.inner_layers import Recorded, Recorder, Tracer, closed_in, shapes_inside
 from transfer.nets.keras_graph import renamed
-from transfer.nets.tracing import Recorded, Recorder, Tracer, closed_in, shapes_inside
 from transfer.request import FeatureRequest
 
 SIDE, WIDTH = 8, 4
