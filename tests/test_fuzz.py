@@ -315,7 +315,8 @@ def _shown(found: pair_scores.Result | None) -> float:
 def test_checkpoints(tmp_path: Path, attempt: Callable[..., None]) -> None:
     rng, file = random.Random(5), tmp_path / "run.training"
     stages = [[{"loss": 0.5, "steps": [0.5, 0.25]}], []]
-    state = checkpoint.State(1, 2, 3, 4, stages, [0.25], 1.5, 0.5, [np.ones(3)], [np.ones(2)])
+    state = checkpoint.State(1, 2, 3, 4, stages=stages, losses=[0.25], seconds=1.5, least=0.5)
+    state.weights, state.optimizer = [np.ones(3)], [np.ones(2)]
     checkpoint.write(file, "key", state)
     content = file.read_bytes()
 

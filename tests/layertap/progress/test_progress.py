@@ -90,7 +90,8 @@ def test_a_terminal_shows_a_bar_which_is_erased(columns: int) -> None:
 def test_an_interrupted_terminal_is_left_in_order() -> None:
     status, written = on_a_terminal(["-c", WORK, "wait"], 80, interrupt=True)
     assert status == -signal.SIGINT
-    assert written.partition("waiting")[2].startswith("\r\n\r\033[KTraceback")
+    # The interrupt may come before the end of the line with "waiting".
+    assert re.match(r"(\r\n)?\r\033\[KTraceback", written.partition("waiting")[2])
 
 
 def test_no_colours_and_dumb_terminals() -> None:
