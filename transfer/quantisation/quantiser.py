@@ -81,7 +81,7 @@ def _quiet_nncf() -> Iterator[Any]:
         import nncf  # optional, and slow to load
         from nncf.quantization import fake_quantize
 
-        nncf.set_log_level(logging.ERROR)
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function sets the handlers of others, too
         own = fake_quantize.fix_zero_filters_symmetric
         fake_quantize.fix_zero_filters_symmetric = _range
         try:
