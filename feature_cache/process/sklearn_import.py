@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+Execute = Callable[[ModuleType], None]
 
 SCIKIT_LEARN = "sklearn"
 # What is postponed while a module is executed, by its name; "sklearn" stands for all other modules of scikit-learn.
@@ -58,20 +61,34 @@ class _Finder(MetaPathFinder):
         postponed = POSTPONED.get(fullname, POSTPONED[SCIKIT_LEARN] if package == SCIKIT_LEARN else None)
         if postponed is None:
             return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        loader: Any = spec and spec.loader
-        if loader is not None:
-            execute = loader.exec_module
 
-            def execute_lightly(module: ModuleType) -> None:
-                try:
-                    with _stand_ins(postponed):
-                        execute(module)
-                except Exception:  # another version may need the real ones at once
+        def execute_lightly(execute: Execute, module: ModuleType) -> None:
+            try:
+                with _stand_ins(postponed):
                     execute(module)
+            except Exception:  # another version may need the real ones at once
+                execute(module)
 
-            loader.exec_module = execute_lightly
-        return spec
+        return spec_executed_by(execute_lightly, fullname, path, target)
+
+
+def spec_executed_by(
+    how: Callable[[Execute, ModuleType], None], fullname: str, path: Sequence[str] | None, target: ModuleType | None
+) -> ModuleSpec | None:
+    """The spec of a module where it is, which is executed in a way of the caller's; None where it is not found.
+
+    Parameters
+    ----------
+    how : callable
+        Is given what executes the module otherwise, and the module.
+    fullname, path, target
+        As `MetaPathFinder.find_spec` is given them.
+    """
+    spec = PathFinder.find_spec(fullname, path, target)
+    loader: Any = spec and spec.loader
+    if loader is not None:
+        loader.exec_module = partial(how, loader.exec_module)
+    return spec
 
 
 @contextmanager

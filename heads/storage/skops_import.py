@@ -23,7 +23,7 @@ from typing import Any
 import sklearn.utils
 from sklearn.base import BaseEstimator
 
-from feature_cache.process.sklearn_import import is_light
+from feature_cache.process.sklearn_import import Execute, is_light, spec_executed_by
 
 LISTS = "skops.io._trusted_types"
 LIST_NAMES = (
@@ -106,18 +106,13 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != LISTS:
             return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        loader: Any = spec and spec.loader
-        if loader is not None:
-            execute = loader.exec_module
 
-            def execute_lightly(module: ModuleType) -> None:
-                with _searches_that_find_nothing():
-                    execute(module)
-                _state["whole"] = False
+        def execute_lightly(execute: Execute, module: ModuleType) -> None:
+            with _searches_that_find_nothing():
+                execute(module)
+            _state["whole"] = False
 
-            loader.exec_module = execute_lightly
-        return spec
+        return spec_executed_by(execute_lightly, fullname, path, target)
 
 
 @contextmanager
