@@ -16,8 +16,8 @@ from layertap.flags import with_flags
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from layertap.workflows.readouts import Readout
     from layertap.workflows.sweep import SweepResult
+    from layertap.workflows.training.readouts import Readout
 
 SHOWN = 20  # the rows of the table that are printed
 # Arguments that are parameters of the workflow by the same name.

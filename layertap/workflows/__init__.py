@@ -1,5 +1,5 @@
 """Workflows: one file for each thing that people do. They take and return plain objects, and print nothing.
 
-`protocol`, `targets` and `readouts` are parts that several of them share, and `fine_tuning` has the steps of
-`fine_tune`. What they return is in `layertap.runs` and `layertap.results`.
+`training` has the parts that several of them share, and `fine_tuning` has the steps of `fine_tune`. What they
+return is in `layertap.runs` and `layertap.results`.
 """

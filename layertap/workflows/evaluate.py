@@ -13,10 +13,10 @@ from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
 from layertap.results import Evaluation
 from layertap.runs import Run, load_run
-from layertap.workflows.copies import count_seen, identify
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
-from layertap.workflows.targets import CLASSES, MULTILABEL, REGRESSION, read_targets
+from layertap.workflows.training.copies import count_seen, identify
+from layertap.workflows.training.targets import CLASSES, MULTILABEL, REGRESSION, read_targets
 from transfer.data.datasets import Dataset
 
 

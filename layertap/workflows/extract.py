@@ -299,7 +299,7 @@ def settled_request(
     settled = settle(known, request, cache, engine=engine, on_error=on_error, anew=requantise, net=net)
     if not settled.losses:
         return settled
-    from layertap.workflows.rounded_heads import head_notes  # it loads scikit-learn
+    from layertap.workflows.training.rounded_heads import head_notes  # it loads scikit-learn
 
     return replace(settled, notes=(*settled.notes, *head_notes(known.labels, settled.losses)))
 

@@ -18,7 +18,7 @@ from layertap.workflows.fine_tuning.saving import save
 from layertap.workflows.fine_tuning.start import Start, start_from_features, start_from_run
 from layertap.workflows.fine_tuning.training import train
 from layertap.workflows.load_dataset import Source, load_dataset
-from layertap.workflows.protocol_options import ProtocolOptions
+from layertap.workflows.training.protocol_options import ProtocolOptions
 from transfer.extraction.feature_set import FeatureSet
 from transfer.finetune.recipe import Recipe
 from transfer.request import FeatureRequest

@@ -22,7 +22,7 @@ from layertap.results import Predictions
 from layertap.runs import Run, load_run
 from layertap.workflows.extract import extract_features
 from layertap.workflows.load_dataset import Source, arrays_of, load_dataset, paths_of
-from layertap.workflows.targets import REGRESSION
+from layertap.workflows.training.targets import REGRESSION
 from transfer.data.datasets import BUILT_IN, Dataset, from_files, is_dataset
 from transfer.extraction.feature_set import FeatureSet
 from transfer.request import request_for

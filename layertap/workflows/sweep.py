@@ -30,11 +30,11 @@ from heads.registry import make_head, seeded
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report import plots
 from layertap.runs import seen_by
-from layertap.workflows.copies import find_copies, identify, seen_warnings
 from layertap.workflows.extract import BeforeExtraction, augmentation_key, stored_or_extracted, window_text
 from layertap.workflows.load_dataset import load_dataset
-from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
-from layertap.workflows.readouts import NamedNet, OfNets, Readout, Size, all_readouts, costs, requests_of
+from layertap.workflows.training.copies import find_copies, identify, seen_warnings
+from layertap.workflows.training.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
+from layertap.workflows.training.readouts import NamedNet, OfNets, Readout, Size, all_readouts, costs, requests_of
 from transfer.data.datasets import Dataset, Unreadable, require_labels
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
@@ -235,7 +235,8 @@ def sweep(
     grid : mapping of str to sequence, optional
         Values of parameters, each of which is judged, as ``{"knn.n_neighbors": [1, 10]}``.
     cv, valid, per_class, draws, repeats, splits, groups, together, seed
-        How images are split (see `layertap.workflows.protocol_options.ProtocolOptions`); by default in 5 folds.
+        How images are split, by default in 5 folds: see
+        `layertap.workflows.training.protocol_options.ProtocolOptions`.
     extract : bool
         Whether features that the cache lacks are computed.
     jobs : int, optional

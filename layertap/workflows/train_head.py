@@ -29,11 +29,11 @@ from layertap.report.maps import require_method
 from layertap.report.run_pictures import RunResults, illustrate, map_of_features, pictures_of
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport
-from layertap.workflows.copies import find_copies, identify, seen_warnings
 from layertap.workflows.extract import BeforeExtraction, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
-from layertap.workflows.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
-from layertap.workflows.targets import (
+from layertap.workflows.training.copies import find_copies, identify, seen_warnings
+from layertap.workflows.training.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
+from layertap.workflows.training.targets import (
     CLASSES,
     MULTILABEL,
     REGRESSION,
@@ -160,7 +160,7 @@ def train_head(
     average_views : bool
         Whether the head predicts by the mean over all views of an image, not by the plain image.
     cv, valid, per_class, draws, repeats, test, splits, groups, together, curve, seed
-        How images are split (see `layertap.workflows.protocol_options.ProtocolOptions`).
+        How images are split (see `layertap.workflows.training.protocol_options.ProtocolOptions`).
     map : {'pca', 'umap'}, optional
         How the features are drawn in two dimensions.
     name : str, optional

@@ -20,7 +20,7 @@ from transfer.nets.files.kinds import not_taken
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
     from layertap.workflows.load_dataset import Source
-    from layertap.workflows.protocol_options import ProtocolOptions
+    from layertap.workflows.training.protocol_options import ProtocolOptions
     from transfer.data.datasets import Dataset
     from transfer.data.images import Decoding
     from transfer.extraction.feature_set import FeatureSet
@@ -292,7 +292,7 @@ def using_options(args: argparse.Namespace) -> list[str]:
 
 def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
     """The options of a protocol among the arguments of a command."""
-    from layertap.workflows.protocol_options import ProtocolOptions  # which loads scikit-learn
+    from layertap.workflows.training.protocol_options import ProtocolOptions  # which loads scikit-learn
 
     chosen = {field.name: getattr(args, field.name) for field in fields(ProtocolOptions) if hasattr(args, field.name)}
     return ProtocolOptions(**chosen)

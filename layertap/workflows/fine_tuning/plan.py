@@ -21,7 +21,7 @@ from heads.validation import finite
 from layertap import runs
 from layertap.units import size_text
 from layertap.workflows.fine_tuning.start import Start
-from layertap.workflows.protocol_options import ProtocolOptions
+from layertap.workflows.training.protocol_options import ProtocolOptions
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, require_labels
 from transfer.extraction.lookup import find_missing

@@ -12,10 +12,10 @@ from heads.evaluation.protocol import Protocol
 from heads.splitting.splits import Split
 from layertap import runs
 from layertap.progress import ProgressBar, no_progress
-from layertap.workflows.copies import find_copies, identify, seen_warnings
 from layertap.workflows.extract import extract_features
 from layertap.workflows.fine_tuning.plan import Plan
-from layertap.workflows.protocol_options import parted_notes, training_only_notes
+from layertap.workflows.training.copies import find_copies, identify, seen_warnings
+from layertap.workflows.training.protocol_options import parted_notes, training_only_notes
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import require_labels
 from transfer.extraction.feature_set import FeatureSet

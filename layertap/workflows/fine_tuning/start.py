@@ -9,7 +9,7 @@ from feature_cache.errors import InvalidChoice
 from heads.export import affine
 from heads.registry import seeded
 from layertap.runs import Run
-from layertap.workflows.targets import CLASSES
+from layertap.workflows.training.targets import CLASSES
 from transfer.request import FeatureRequest, request_for
 
 

@@ -144,7 +144,9 @@ def test_a_run_of_an_earlier_version_knows_its_images_by_their_bytes(
 ) -> None:
     assert main("extract", "data", "--quiet").status == 0
     with monkeypatch.context() as earlier:
-        earlier.setattr("layertap.workflows.copies.identity_digests", lambda dataset, digests, *_: digests[:, None])
+        earlier.setattr(
+            "layertap.workflows.training.copies.identity_digests", lambda dataset, digests, *_: digests[:, None]
+        )
         assert main("train-head", "data", "--out", "run").status == 0
     assert len(np.load("run/head-images.npy")) == 12
     assert "run was trained on 12 of these 12 images" in main("evaluate", "run", "data").stderr

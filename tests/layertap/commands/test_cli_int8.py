@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layertap.workflows.rounded_heads import head_notes
+from layertap.workflows.training.rounded_heads import head_notes
 from transfer.quantisation.losses import Loss
 
 FEATURES = ("--net", "glyphnet", "--layer", "block2_pool", "--size", "16", "--precision", "int8")

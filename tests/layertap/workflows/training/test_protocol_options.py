@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from layertap.workflows.protocol_options import ProtocolOptions
+from layertap.workflows.training.protocol_options import ProtocolOptions
 from transfer.data.datasets import load
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from feature_cache.files.digest_list import digest_keys
 from heads.splitting.splits import Split
 from layertap.progress import ProgressBar, no_progress
-from layertap.workflows.protocol_options import EXACT, NEAR
+from layertap.workflows.training.protocol_options import EXACT, NEAR
 from transfer.data.copies.groups import copy_groups, count_label_conflicts, near_groups
 from transfer.data.copies.pixel_digests import identity_digests
 from transfer.extraction.feature_set import FeatureSet

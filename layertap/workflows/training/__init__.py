@@ -1,0 +1,1 @@
+"""What `train_head`, `sweep` and `fine_tune` share: labels, readouts, copies and the options of protocols."""
