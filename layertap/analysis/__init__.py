@@ -1,1 +1,1 @@
-"""Analyses of features and predictions: neighbors, wrong labels, similarity of spaces. They see arrays, never images."""
+"""Analyses of features and predictions: neighbors, wrong labels, alike spaces. They see arrays, never images."""

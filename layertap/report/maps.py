@@ -2,73 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadData, MissingDependency, unknown
-from heads.validation import as_rows, finite
+from layertap.analysis.projections import Projection
 from layertap.report.style import COLOURS, MARKERS, WIDTH, File, label, picture
 
-METHODS = ("pca", "umap")
-MOST_ROWS = 5000
 MOST_CLASSES = 20  # with colours of their own
-FEWEST_FOR_UMAP = 5
 OTHERS = "#d5d7da"
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Rows of features in two dimensions.
-
-    Attributes
-    ----------
-    rows : ndarray of shape (m,)
-        Which ones, sorted.
-    points : ndarray of shape (m, 2)
-    axes : tuple of str
-        What the two dimensions are.
-    """
-
-    rows: np.ndarray
-    points: np.ndarray
-    axes: tuple[str, str]
-
-
-def project(features: Any, method: str = "pca", seed: int = 0, every: int = 1) -> Projection:
-    """Features in two dimensions, all of them or `MOST_ROWS` drawn by `seed`.
-
-    Parameters
-    ----------
-    features : array of shape (n, ...)
-    method : {"pca", "umap"}
-        Principal components, by scikit-learn's randomised algorithm (Halko et al. 2011), or UMAP (McInnes et al.
-        2018) with its default 15 neighbours.
-    every : int
-        Take only rows 0, `every`, 2 `every`, ...: the plain images, where they have that many views.
-
-    Raises
-    ------
-    MissingDependency
-        When the package of the method is not installed.
-    InvalidChoice
-        When there is no such method.
-    BadData
-        When there are too few rows for it, or features are infinite or not numbers.
-    """
-    require_method(method)
-    reduce = _umap if method == "umap" else _pca
-    n = -(-len(features) // every)
-    rows = np.arange(n)
-    if n > MOST_ROWS:
-        rows = np.sort(np.random.default_rng(seed).choice(n, MOST_ROWS, replace=False))
-    with finite(features):
-        return Projection(rows, *reduce(as_rows(features[rows * every]).astype(np.float32), seed))
 
 
 def feature_map(
@@ -79,7 +23,7 @@ def feature_map(
     Parameters
     ----------
     projection : Projection
-        See `project`.
+        See `layertap.analysis.projections.project`.
     labels : sequence of length n
         The classes of all images, of which the projection may show a part.
     seed : int
@@ -114,38 +58,3 @@ def feature_map(
         drawn = "" if len(names) == len(labels) else f"{len(names):,} of {len(labels):,} images"
         axes.set_title(drawn, fontsize=8, loc="right")
         figure.legend(loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.2)
-
-
-def _pca(rows: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
-    from sklearn.utils.extmath import randomized_svd  # scikit-learn is slow to load
-
-    centred = rows - rows.mean(0)
-    variance = float(np.square(centred, dtype=np.float64).sum())
-    points, shares = np.zeros((len(rows), 2)), [0.0, 0.0]
-    if variance:
-        count = min(2, *rows.shape)
-        _, _, axes = randomized_svd(centred, count, random_state=seed)
-        points[:, :count] = centred @ axes.T
-        shares[:count] = (points[:, :count].astype(np.float64) ** 2).sum(0) / variance
-    first, second = (f"component {number}: {share:.0%} of the variance" for number, share in enumerate(shares, 1))
-    return points, (first, second)
-
-
-def require_method(method: str) -> None:
-    """Raise InvalidChoice when there is no such map, and MissingDependency when it lacks a package."""
-    if method not in METHODS:
-        raise unknown("there is no map by", method, METHODS)
-    # Looked for and not imported, which takes seconds.
-    if method == "umap" and (sys.modules["umap"] if "umap" in sys.modules else find_spec("umap")) is None:
-        raise MissingDependency("maps by UMAP need the package umap-learn: pip install 'layertap[umap]'")
-
-
-def _umap(rows: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
-    from umap import UMAP  # optional, and slow to load
-
-    if len(rows) < FEWEST_FOR_UMAP:
-        raise BadData(f"a map by UMAP needs at least {FEWEST_FOR_UMAP} images; received {len(rows)}: choose pca.")
-    # A seed means one thread, which UMAP would warn of; and few rows have no spectrum to start from.
-    start = "spectral" if len(rows) > 50 else "random"
-    model = UMAP(n_neighbors=min(15, len(rows) - 1), init=start, random_state=seed, n_jobs=1)
-    return model.fit_transform(rows), ("UMAP 1", "UMAP 2")

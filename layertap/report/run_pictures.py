@@ -13,6 +13,7 @@ from heads.evaluation.cross_validation import Evaluation
 from heads.evaluation.metrics import confusion, per_class, per_label, reliability
 from heads.evaluation.tasks import task_of
 from heads.registry import TASKS
+from layertap.analysis.projections import project
 from layertap.report import maps, panels, plots, run_report
 from layertap.report.background import Picture, draw
 from layertap.run_config import RunConfig
@@ -118,7 +119,7 @@ def map_of_features(features: Any, labels: np.ndarray, data: str, method: str, s
     method : {'pca', 'umap'}
     seed : int
     """
-    projection = maps.project(features, method, seed, views)
+    projection = project(features, method, seed, views)
     return draw(maps.feature_map, projection, labels, f"{data}: features", seed)
 
 

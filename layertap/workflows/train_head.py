@@ -23,9 +23,9 @@ from heads.evaluation.training import Trained, learning_curve, train
 from heads.evaluation.views import Views
 from heads.registry import make_head, record, seeded
 from layertap import runs
+from layertap.analysis.projections import require_method
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.background import Picture
-from layertap.report.maps import require_method
 from layertap.report.run_pictures import RunResults, illustrate, map_of_features, pictures_of
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
 from layertap.runs import Run, TrainingReport

@@ -1,18 +1,14 @@
-"""Maps show rows of features in two dimensions, whatever their number, shape and classes."""
+"""Maps show points of features, whatever their number and classes."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pictures import AWKWARD, drawn, figures
-from sklearn.decomposition import PCA
-from toy_data import blobs, cached
 
-from feature_cache.errors import BadData, InvalidChoice, MissingDependency
+from layertap.analysis.projections import project
 from layertap.report import maps
 
 
@@ -22,61 +18,12 @@ def rows(n: int, d: int = 12, k: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return (4 * rng.standard_normal((k, d))[member] + rng.standard_normal((n, d))).astype(np.float32), member
 
 
-def test_points_are_the_principal_components():
-    features, _ = rows(200)
-    found = maps.project(features)
-    exact = PCA(2, svd_solver="full").fit(features)
-    np.testing.assert_allclose(np.abs(found.points), np.abs(exact.transform(features)), atol=1e-3)
-    shares = [
-        f"component {i}: {share:.0%} of the variance" for i, share in enumerate(exact.explained_variance_ratio_, 1)
-    ]
-    assert list(found.axes) == shares
-    assert found.rows.tolist() == list(range(200))
-
-
-def test_of_many_rows_some_are_drawn_by_the_seed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(maps, "MOST_ROWS", 50)
-    features, _ = rows(200)
-    found, again, other = maps.project(features), maps.project(features), maps.project(features, seed=1)
-    assert len(np.unique(found.rows)) == len(found.points) == 50
-    assert (np.diff(found.rows) > 0).all()
-    np.testing.assert_array_equal(found.rows, again.rows)
-    np.testing.assert_array_equal(found.points, again.points)
-    assert not np.array_equal(found.rows, other.rows)
-
-
-def test_of_several_views_the_plain_ones_are_taken():
-    features, _ = rows(60)
-    views = np.repeat(features, 3, axis=0)
-    views[1::3] = views[2::3] = 1e6
-    np.testing.assert_array_equal(maps.project(views, every=3).points, maps.project(features).points)
-
-
-def test_features_from_a_cache_are_as_those_in_memory(tmp_path: Path):
-    features, _ = blobs()
-    np.testing.assert_array_equal(maps.project(cached(tmp_path, features)).points, maps.project(features).points)
-    np.testing.assert_array_equal(maps.project(features).points, maps.project(features.reshape(48, -1)).points)
-
-
-@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (3, 1), (4, 2)])
-def test_few_rows_and_few_dimensions_have_two_dimensions_too(shape: tuple[int, int]):
-    points = maps.project(np.random.default_rng(0).standard_normal(shape)).points
-    assert points.shape == (shape[0], 2)
-    assert np.isfinite(points).all()
-
-
-def test_equal_rows_are_one_point():
-    found = maps.project(np.ones((5, 4), np.float16))
-    assert (found.points == 0).all()
-    assert found.axes[0] == "component 1: 0% of the variance"
-
-
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (30, 1), (60, 20), (1500, 1000)])
 def test_map_is_drawn(tmp_path: Path, n: int, k: int):
     features, member = rows(n, k=k)
     labels = [f"a class with quite a long name, number {number}" for number in member]
     with figures() as seen:
-        maps.feature_map(tmp_path / "map.png", maps.project(features), labels, "data: net layer")
+        maps.feature_map(tmp_path / "map.png", project(features), labels, "data: net layer")
     drawn(tmp_path / "map.png")
     (legend,) = seen[0].legends
     classes = len(set(labels))
@@ -88,9 +35,7 @@ def test_map_is_drawn(tmp_path: Path, n: int, k: int):
 def test_names_of_classes_are_text(tmp_path: Path):
     features, member = rows(60, k=len(AWKWARD))
     with figures() as seen:
-        maps.feature_map(
-            tmp_path / "map.png", maps.project(features), [AWKWARD[number] for number in member], AWKWARD[-1]
-        )
+        maps.feature_map(tmp_path / "map.png", project(features), [AWKWARD[number] for number in member], AWKWARD[-1])
     drawn(tmp_path / "map.png")
     assert len(seen[0].legends[0].texts) == len(set(member))
 
@@ -98,50 +43,6 @@ def test_names_of_classes_are_text(tmp_path: Path):
 def test_most_frequent_classes_have_colours(tmp_path: Path):
     labels = [f"{number:02d}" for number in range(30) for _ in range(number + 1)]
     with figures() as seen:
-        maps.feature_map(tmp_path / "map.png", maps.project(rows(len(labels))[0]), labels, "data")
+        maps.feature_map(tmp_path / "map.png", project(rows(len(labels))[0]), labels, "data")
     names = [text.get_text() for text in seen[0].legends[0].texts]
     assert names == [*(f"{number:02d}" for number in range(10, 30)), "10 other classes"]
-
-
-def test_unknown_method_is_refused():
-    with pytest.raises(InvalidChoice) as caught:
-        maps.project(np.eye(5), "tsne")
-    assert str(caught.value) == "there is no map by 'tsne'; allowed: pca, umap."
-
-
-def test_missing_umap_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(MissingDependency) as caught:
-        maps.project(np.eye(5), "umap")
-    assert str(caught.value) == "maps by UMAP need the package umap-learn: pip install 'layertap[umap]'"
-
-
-class FakeUmap:
-    """Takes what UMAP takes."""
-
-    def __init__(self, n_neighbors: int, init: str, random_state: int, n_jobs: int) -> None:
-        assert (init, random_state, n_jobs) == ("random" if n_neighbors < 15 else "spectral", 3, 1)
-        self.n_neighbors = n_neighbors
-
-    def fit_transform(self, features: np.ndarray) -> np.ndarray:
-        assert self.n_neighbors == min(15, len(features) - 1)
-        return features[:, :2]
-
-
-def test_umap_is_given_as_many_neighbours_as_there_are(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=FakeUmap))
-    for n in (5, 10, 100):
-        features = rows(n)[0]
-        np.testing.assert_array_equal(maps.project(features, "umap", seed=3).points, features[:, :2])
-    with pytest.raises(BadData) as caught:
-        maps.project(np.eye(4), "umap", seed=3)
-    assert str(caught.value) == "a map by UMAP needs at least 5 images; received 4: choose pca."
-
-
-def test_umap_itself_tells_blobs_apart():
-    pytest.importorskip("umap")
-    features, member = rows(150)
-    points = maps.project(features, "umap").points
-    centres = np.array([points[member == k].mean(0) for k in range(3)])
-    nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(1)
-    assert (nearest == member).mean() > 0.95
