@@ -29,6 +29,7 @@ _HOMES = {
     "explore": "layertap.workflows.explore",
     "export": "layertap.workflows.export",
     "extract": "layertap.workflows.extract",
+    "feature_map": "layertap.workflows.feature_map",
     "fine_tune": "layertap.workflows.fine_tune",
     "load_dataset": "layertap.workflows.load_dataset",
     "load_run": "layertap.runs",

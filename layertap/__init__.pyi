@@ -9,6 +9,7 @@ from layertap.workflows.evaluate import evaluate as evaluate
 from layertap.workflows.explore import explore as explore
 from layertap.workflows.export import export as export
 from layertap.workflows.extract import extract as extract
+from layertap.workflows.feature_map import feature_map as feature_map
 from layertap.workflows.fine_tune import fine_tune as fine_tune
 from layertap.workflows.load_dataset import load_dataset as load_dataset
 from layertap.workflows.predict import predict as predict

@@ -72,7 +72,7 @@ def sprite_sheets(
     sources: Sequence[ImageSource],
     most_bytes: int,
     decoding: Decoding = DEFAULT,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SpriteSheets:
     """Thumbnails of all images, as large as they can be for all sheets to take about `most_bytes` at most.
 
@@ -82,7 +82,7 @@ def sprite_sheets(
         The tile of an image that cannot be read is empty.
     most_bytes : int
         Of the pictures as they stand in a page. The size of the tiles is chosen by a sample of the images.
-    progress : callable
+    progress : callable, optional
         It is called with the number of images that have been read, and that of all.
     """
     with ThreadPoolExecutor(len(cores())) as pool:
@@ -92,7 +92,8 @@ def sprite_sheets(
         for start in range(0, len(sources), SHEET):
             chosen = sources[start : start + SHEET]
             urls.append(data_url(_sheet(list(pool.map(partial(read, side=side), chosen)), side), quality))
-            progress(start + len(chosen), len(sources))
+            if progress:
+                progress(start + len(chosen), len(sources))
     return SpriteSheets(tuple(urls), side)
 
 

@@ -1,0 +1,157 @@
+"""The page of a map that one can touch: every image a point, with what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import BadImage, printable
+from layertap.analysis.projections import Projection
+from layertap.report.pages import sprite_sheets, thumbnail_url, write_page
+from layertap.report.pages.page import packed
+from transfer.data.images import DEFAULT, Decoding, ImageSource
+
+MOST_SPRITE_BYTES = 16_000_000  # of all thumbnails, so that a page of 60,000 images stays below 25 MB
+MOST_ROWS = 300  # of a table
+MOST_SHOWN = 24  # of the surest mistakes
+SCRIPTS = ("map_points.js", "map_draw.js", "map_side.js", "map.js")
+
+
+@dataclass(frozen=True, eq=False)
+class MapContent:
+    """What the page of a map shows.
+
+    Attributes
+    ----------
+    title : str
+    projection : Projection
+        The places of the points.
+    ids : sequence of str
+    sources : sequence of ImageSource
+        The images, in the order of the points.
+    columns : mapping of str to ndarray of shape (n,)
+        What points are coloured by: texts are categories, and numbers (float, perhaps NaN) are shades.
+    command : str
+        What one does with the list of selected images, which the page calls ``selection.csv``.
+    decoding : Decoding
+        How the images are decoded.
+    notes : tuple of str
+        Sentences below the title.
+    worst : sequence of int
+        Points whose images are shown below the map: the surest mistakes first.
+    """
+
+    title: str
+    projection: Projection
+    ids: Sequence[str]
+    sources: Sequence[ImageSource]
+    columns: Mapping[str, np.ndarray]
+    command: str
+    decoding: Decoding = DEFAULT
+    notes: tuple[str, ...] = ()
+    worst: Sequence[int] = field(default=())
+
+
+def write_map(file: Path, content: MapContent, progress: Callable[[int, int], None] | None = None) -> None:
+    """Write the page, which appears whole or not at all.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        It is called with the number of thumbnails that have been made, and that of all.
+
+    Raises
+    ------
+    StorageFailure
+        When the folder does not take it.
+    """
+    count = f"{len(content.ids):,}"
+    write_page(
+        file,
+        "map.html",
+        title=content.title,
+        scripts=SCRIPTS,
+        styles=["map.css"],
+        data={"map": map_data(content, progress)},
+        count=count,
+        summary=f"{count} images, each a point: what lies near is alike to the net.",
+        notes=content.notes,
+        axes=f"Across: {content.projection.axes[0]}. Up: {content.projection.axes[1]}.",
+        command_label="With the CSV in the working folder:",
+        tables=list(_tables(content)),
+        worst_heading="Surest mistakes (look at their labels)",
+        worst=list(_worst(content)),
+    )
+
+
+def map_data(content: MapContent, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """What the scripts of a map read: places, columns, ids and thumbnails."""
+    places, aspect = _places(content.projection.points)
+    sheets = sprite_sheets(content.sources, MOST_SPRITE_BYTES, content.decoding, progress)
+    return {
+        "places": packed(places),
+        "aspect": aspect,
+        "ids": [printable(name) for name in content.ids],
+        "columns": [_column(name, values) for name, values in content.columns.items()],
+        "sheets": vars(sheets),
+        "command": content.command,
+    }
+
+
+def _places(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Places from 0 to 65535 on both axes, (n, 2), and the width of the map by its height."""
+    low, high = points.min(0), points.max(0)
+    extent = np.where(high > low, high - low, 1.0)
+    places = np.rint((points - low) / extent * 65535).astype(np.uint16)
+    return places, round(float(np.clip(extent[0] / extent[1], 0.4, 2.5)), 4)
+
+
+def _column(name: str, values: np.ndarray) -> dict[str, Any]:
+    """A column as the scripts read it: categories by number, the most frequent names first, or numbers."""
+    if values.dtype.kind == "f":
+        return {"name": printable(name), "values": packed(values.astype(np.float32))}
+    names, codes = np.unique(values, return_inverse=True)
+    return {
+        "name": printable(name),
+        "names": [printable(each) for each in names.tolist()],
+        "values": packed(codes.astype(np.uint16)),
+    }
+
+
+def _tables(content: MapContent) -> list[dict[str, Any]]:
+    """How many images each class has, or each cluster where there are no classes, and how many of them are right."""
+    name = "class" if "class" in content.columns else next(iter(content.columns), None)
+    if name is None or content.columns[name].dtype.kind == "f":
+        return []
+    values, results = content.columns[name], content.columns.get("result")
+    names, counts = np.unique(values, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    most = int(counts.max())
+    rows = []
+    for at in order[:MOST_ROWS]:
+        row: list[Any] = [names[at], (f"{counts[at]:,}", f"{counts[at] / most:.3f}")]
+        if results is not None:
+            known = results[values == names[at]]
+            right, judged = int((known == "right").sum()), int(np.isin(known, ["right", "wrong"]).sum())
+            row.append((f"{right / judged:.3f}", f"{right / judged:.3f}") if judged else "–")
+        rows.append(row)
+    heading = "Classes" if name == "class" else f"Images by {name}"
+    note = f"The {MOST_ROWS} most frequent of {len(names):,}." if len(names) > MOST_ROWS else ""
+    columns = [name, "images", "predicted right"][: len(rows[0])]
+    return [{"heading": heading, "note": note, "columns": columns, "rows": rows}]
+
+
+def _worst(content: MapContent) -> list[dict[str, Any]]:
+    shown = []
+    for at in content.worst[:MOST_SHOWN]:
+        facts = [f"{name}: {content.columns[name][at]}" for name in ("class", "prediction") if name in content.columns]
+        try:
+            url = thumbnail_url(content.sources[at], 96, content.decoding)
+        except BadImage:  # it has been damaged or deleted since its features were computed
+            continue
+        shown.append({"url": url, "id": content.ids[at], "lines": facts})
+    return shown
