@@ -97,6 +97,34 @@ def load_dataset(
     return expand_pages(dataset) if pages == "all" else dataset
 
 
+def image_dataset(images: Source) -> Dataset:
+    """A data set of `images`, which may be one already, or name one, or be image files.
+
+    Raises
+    ------
+    InvalidChoice
+        When one of the files does not exist.
+    """
+    if isinstance(images, Dataset) or arrays_of(images) is not None:
+        return load_dataset(images)
+    paths = paths_of([images] if isinstance(images, str | os.PathLike) else images)
+    if names_dataset(paths):
+        return load_dataset(paths[0])
+    for path in paths:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one data set.")
+    return datasets.from_files(paths)
+
+
+def names_dataset(paths: Sequence[str | os.PathLike[str]]) -> bool:
+    """Whether `paths` name a single data set, and not image files."""
+    if len(paths) != 1:
+        return False
+    path = Path(paths[0])
+    return path.is_dir() or str(paths[0]) in datasets.BUILT_IN or datasets.is_dataset(path)
+
+
 def arrays_of(source: Any) -> tuple[Any, Any] | None:
     """The images and the labels, or None, of a source that is arrays in memory; None for any other.
 

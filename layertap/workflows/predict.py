@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ from layertap.progress import ProgressBar, progress_bars
 from layertap.results import Predictions
 from layertap.runs import Run, load_run
 from layertap.workflows.extract import extract_features
-from layertap.workflows.load_dataset import Source, arrays_of, load_dataset, paths_of
+from layertap.workflows.load_dataset import Source, image_dataset
 from layertap.workflows.training.targets import REGRESSION
-from transfer.data.datasets import BUILT_IN, Dataset, from_files, is_dataset
+from transfer.data.datasets import Dataset
 from transfer.extraction.feature_set import FeatureSet
 from transfer.request import request_for
 
@@ -79,34 +77,6 @@ def predict(
     return Predictions(
         run.task.name, features.dataset.ids, run.targets, numbers, tuple(features.skipped), applied.notes
     )
-
-
-def image_dataset(images: Source) -> Dataset:
-    """A data set of `images`, which may be one already, or name one, or be image files.
-
-    Raises
-    ------
-    InvalidChoice
-        When one of the files does not exist.
-    """
-    if isinstance(images, Dataset) or arrays_of(images) is not None:
-        return load_dataset(images)
-    paths = paths_of([images] if isinstance(images, str | os.PathLike) else images)
-    if names_dataset(paths):
-        return load_dataset(paths[0])
-    for path in paths:
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one data set.")
-    return from_files(paths)
-
-
-def names_dataset(paths: Sequence[str | os.PathLike[str]]) -> bool:
-    """Whether `paths` name a single data set, and not image files."""
-    if len(paths) != 1:
-        return False
-    path = Path(paths[0])
-    return path.is_dir() or str(paths[0]) in BUILT_IN or is_dataset(path)
 
 
 @dataclass(frozen=True, eq=False)
