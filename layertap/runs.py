@@ -4,6 +4,7 @@ config.json     how the run was made (see `RunConfig`), and the digests of the o
 metrics.json    the scores of every split and fold
 head.npz, head.skops, or head.keras with classes.npy
                 the fitted head, by the kind of head (see `heads.storage` and `heads.neural`)
+held-out.npz    what was predicted of the images that were held out (see `layertap.held_out`)
 head-images.npy the digests of the images that the head, or the net below it, was trained on
 net-images.npy  the digests of the images that the net was trained on, where one was fine-tuned
 skipped.csv     the images that were left out, where there are some
@@ -31,6 +32,7 @@ from feature_cache.spec import FeatureSpec
 from heads import user_code
 from heads.evaluation.views import Views
 from heads.registry import Head, make_head, new_head
+from layertap.held_out import HeldOut, read_held_out
 from layertap.report.run_report import run_fragment
 from layertap.run_config import (
     CONFIG_FILE,
@@ -112,6 +114,8 @@ class Run:
         What the training reported; None where the run was read from its folder.
     unsaved_metrics : dict, optional
         The content of `metrics.json`, of a run that was not written.
+    unsaved_held_out : HeldOut, optional
+        The predictions for the images held out, of a run that was not written.
     net_code : tuple of str
         The functions that make nets of the run and that the user has named, as ``FILE.py:make_net``.
 
@@ -132,6 +136,7 @@ class Run:
     report: TrainingReport | None = None
     unsaved_metrics: dict[str, Any] | None = None
     net_code: tuple[str, ...] = ()
+    unsaved_held_out: HeldOut | None = None
     _place: Path | None = field(init=False, default=None)  # the folder, also after a change of the working folder
 
     def __post_init__(self) -> None:
@@ -197,6 +202,19 @@ class Run:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             raise DamagedFile(f"{file} cannot be read ({reason}); train again.") from error
+
+    @cached_property
+    def held_out(self) -> HeldOut | None:
+        """What was predicted of the images held out; None for a run that an earlier version of Layertap wrote.
+
+        Raises
+        ------
+        DamagedFile
+            When the file cannot be read.
+        """
+        if self._place is None:
+            return self.unsaved_held_out
+        return read_held_out(self._place)
 
     @property
     def scores(self) -> dict[str, Score]:
@@ -310,6 +328,8 @@ def write(
     metrics: dict[str, Any],
     images: Set[bytes] = frozenset(),
     net_images: Set[bytes] = frozenset(),
+    *,
+    held_out: HeldOut | None = None,
 ) -> None:
     """Write a run into `folder`, which holds the files of its net by now, if one was fine-tuned.
 
@@ -317,6 +337,8 @@ def write(
     ----------
     images, net_images : set of bytes
         Digests of the images that the head, and the net below it, were trained on.
+    held_out : HeldOut, optional
+        What was predicted of the images held out.
 
     Raises
     ------
@@ -326,6 +348,8 @@ def write(
     if len(config.parts) > MOST_PARTS:
         raise InvalidChoice(f"a head reads up to {MOST_PARTS} features side by side; join fewer.")
     head.save(folder)
+    if held_out:
+        held_out.write(folder)
     write_digests(folder / HEAD_IMAGES, images)
     write_digests(folder / NET_IMAGES, net_images)
     sealed_folder.seal(folder, CONFIG_FILE, config.to_json())

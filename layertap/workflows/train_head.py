@@ -24,6 +24,7 @@ from heads.evaluation.views import Views
 from heads.registry import make_head, record, seeded
 from layertap import runs
 from layertap.analysis.projections import require_method
+from layertap.held_out import HeldOut
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.background import Picture
 from layertap.report.run_pictures import RunResults, illustrate, map_of_features, pictures_of
@@ -219,6 +220,7 @@ def train_head(
         feature_map = draw_map(trained.features)
     metrics = _metrics(candidates, problem, choice, trained, bars)
     config = _config(candidates, problem, choice, trained, name or dataset.name)
+    held_out = _held_out(candidates, problem, trained)
     report = TrainingReport(
         trained.features,
         trained.params,
@@ -230,8 +232,8 @@ def train_head(
     )
     net_code = runs.code_of_nets(net for _, net in config.parts)
     if out is None:
-        return Run(None, config, trained.head, report, metrics, net_code)
-    _write(Path(out), overwrite, candidates, problem, trained, metrics, config, feature_map)
+        return Run(None, config, trained.head, report, metrics, net_code, held_out)
+    _write(Path(out), overwrite, candidates, problem, trained, metrics, config, held_out, feature_map)
     runs.record_use(Path(out), store.root, candidates.rows)
     return Run(Path(out), config, trained.head, report, net_code=net_code)
 
@@ -420,6 +422,12 @@ def _feature_map(
     return map_of_features(features, targets, data, method, problem.options.seed, candidates.views.count)
 
 
+def _held_out(candidates: _Candidates, problem: _Problem, trained: Trained) -> HeldOut:
+    """What was predicted of the images held out."""
+    features, targets = candidates.features, problem.targets
+    return HeldOut.of(features.dataset.ids, features.digests, targets.values, targets.names, trained.evaluation)
+
+
 def _config(candidates: _Candidates, problem: _Problem, choice: _HeadChoice, trained: Trained, data: str) -> RunConfig:
     """How the run was made."""
     targets = problem.targets
@@ -446,6 +454,7 @@ def _write(
     trained: Trained,
     metrics: dict[str, Any],
     config: RunConfig,
+    held_out: HeldOut,
     feature_map: Picture | None,
 ) -> None:
     """Write the run, its pictures and its report."""
@@ -464,6 +473,6 @@ def _write(
     )
     drawn = pictures_of(results, feature_map)
     with runs.new_run(out, overwrite=overwrite) as folder:
-        runs.write(folder, trained.head, config, metrics, problem.trained_on)
+        runs.write(folder, trained.head, config, metrics, problem.trained_on, held_out=held_out)
         illustrate(folder, results, drawn)
         runs.write_skipped(folder, features.skipped)

@@ -18,6 +18,7 @@ from heads.evaluation.views import Views
 from heads.linear.head import LinearHead
 from heads.registry import record
 from layertap import runs
+from layertap.held_out import HeldOut
 from layertap.report import plots
 from layertap.report.run_pictures import RunResults, illustrate, pictures_of
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
@@ -110,7 +111,8 @@ def _write(plan: Plan, data: TrainingRows, trainings: Trainings, name: str) -> F
         # The run computes in float32, whatever the net was trained in: its weights are float32.
         request = replace(plan.start.probe_request, precision="float32", net=net)
         config = _config(plan, data, request, head, trainings, name)
-        runs.write(folder, head, config, metrics, images, net_images=images if tuner.epochs_ else data.seen)
+        net_images = images if tuner.epochs_ else data.seen
+        runs.write(folder, head, config, metrics, images, net_images, held_out=_held_out(data, trainings))
         plots.training_curves(folder / TRAINING, trainings.stages, f"{name}: {plan.start.request.net.name}")
         _illustrate(folder, data, trainings, metrics, config)
         runs.write_skipped(folder, data.features.skipped)
@@ -170,6 +172,12 @@ def _config(
         data={"name": name, "images": len(data.labels), "classes": tuner.classes_.tolist()},
         skipped=tuple(image.id for image in data.features.skipped),
     )
+
+
+def _held_out(data: TrainingRows, trainings: Trainings) -> HeldOut:
+    """What was predicted of the images held out."""
+    classes, features = np.unique(data.labels).tolist(), data.features
+    return HeldOut.of(features.dataset.ids, features.digests, data.labels, classes, trainings.evaluation)
 
 
 def _illustrate(
