@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib.abc
 import importlib.util
 import inspect
 import os
 import re
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +16,9 @@ from typing import Any
 
 from feature_cache.errors import BadData, MissingDependency
 from feature_cache.files.checked import read_bytes
+from feature_cache.process.source_digest import source_digest
 from feature_cache.spec import PIXEL_RECIPE
 
-OUR_OWN = ("feature_cache", "heads", "layertap", "transfer")  # packages whose effect on pixels has versions of its own
 FITTED_RECIPE = 2  # the version of `layertap.ramp.images.fitted`: raise it with any change that can alter a pixel
 # The first version of Layertap from which on everything else that a transform may call makes the same of an image.
 # The version that is installed would do as well, but every new one would have all transformed images made again.
@@ -129,60 +126,4 @@ def plain(text: str) -> str:
 
 def digest(source: bytes) -> str:
     """The digest of a module's source, of the local modules that it imports, and of the versions of other packages."""
-    state = hashlib.sha256(sys.version.encode())
-    _add(source, state, set())
-    return state.hexdigest()
-
-
-def _add(source: bytes, state: Any, seen: set[str]) -> None:
-    state.update(len(source).to_bytes(8, "little") + source)
-    for name in sorted(_imported(source) - seen):
-        seen.add(name)
-        if name in sys.stdlib_module_names:
-            continue
-        state.update(name.encode() + b"\0")
-        if name in OUR_OWN:
-            state.update(f"{ALIKE_SINCE} {PIXEL_RECIPE} {FITTED_RECIPE}".encode())
-            continue
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is None or not spec.origin:  # a module that is not found is not used
-            continue
-        if _is_installed(spec.origin):
-            state.update(_version(name, Path(spec.origin)))
-            continue
-        for file in _files(spec):
-            _add(file.read_bytes(), state, seen)
-
-
-def _imported(source: bytes) -> set[str]:
-    """Names of the packages that a source imports anywhere."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names
-
-
-def _files(spec: importlib.machinery.ModuleSpec) -> list[Path]:
-    """The sources of a local module or package."""
-    if spec.submodule_search_locations:
-        return sorted(file for folder in spec.submodule_search_locations for file in Path(folder).rglob("*.py"))
-    return [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
-
-
-def _is_installed(origin: str) -> bool:
-    return any(Path(origin).is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
-
-
-def _version(name: str, origin: Path) -> bytes:
-    """The version that a package declares. (Finding its distribution would mean listing all that are installed.)"""
-    declared = str(getattr(sys.modules.get(name), "__version__", "")).encode()
-    files = [origin, origin.with_name("_version.py"), origin.with_name("version.py")]
-    if origin.name != "__init__.py":
-        files = files[:1]
-    return declared + b"".join(file.read_bytes() for file in files if file.is_file())
+    return source_digest(source, f"{ALIKE_SINCE} {PIXEL_RECIPE} {FITTED_RECIPE}")
