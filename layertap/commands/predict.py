@@ -36,10 +36,8 @@ def predict(args: argparse.Namespace) -> None:
 
 def _images(args: argparse.Namespace) -> Dataset:
     """The images that are named, as files or as one data set."""
-    from layertap.workflows.load_dataset import (
-        image_dataset,
-        names_dataset,
-    )  # slow to load, and the help does not need it
+    # It is slow to load, and the help does not need it.
+    from layertap.workflows.load_dataset import image_dataset, names_dataset
 
     if names_dataset(args.image):
         args.data = args.image[0]
