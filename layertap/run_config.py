@@ -15,6 +15,7 @@ from feature_cache.lineage import Used
 from feature_cache.spec import FeatureSpec
 from heads.evaluation.views import Views
 from heads.registry import TASKS
+from transfer.data.dataset import Dataset
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
@@ -119,7 +120,7 @@ class RunConfig:
     rows : tuple of Used, optional
         The rows of the cache that the run was made of.
     data : dict, optional
-        The name of the data set, and how many images and which targets it has.
+        The name of the data set, how many images and which targets it has, and what `origin_of` says.
     skipped : tuple of str, optional
         The ids of images that were left out, the first `MOST_SKIPPED` of them.
     other : dict
@@ -193,6 +194,19 @@ class RunConfig:
             **self.other,
         }
         return {key: value for key, value in content.items() if value is not None}
+
+
+def origin_of(dataset: Dataset) -> dict[str, Any]:
+    """How a data set is loaded again (``options``), and which ``corrections`` were applied to it, where there are any.
+
+    Examples
+    --------
+    >>> import layertap as lt
+    >>> origin_of(lt.load_dataset("digits"))
+    {'options': {'source': 'digits'}}
+    """
+    known = {"options": dataset.options, "corrections": dataset.corrections}
+    return {name: dict(value) for name, value in known.items() if value is not None}
 
 
 def _parts(content: Mapping[str, Any]) -> tuple[FeatureSource, ...]:

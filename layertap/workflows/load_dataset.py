@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
 from transfer.data import datasets, tables
+from transfer.data.corrections import correct, read_corrections
 from transfer.data.datasets import Dataset
 from transfer.data.pages import expand_pages, with_max_pixels
 
 PAGES = ("first", "all")
+DEFAULTS = {"class_column": "class", "id_column": "id", "pages": "first"}
 Paths = Sequence[str | os.PathLike[str]]
 Arrays = np.ndarray | Sequence[np.ndarray]
 Source = Dataset | str | os.PathLike[str] | Paths | Arrays | tuple[Arrays, Any]
@@ -30,6 +33,7 @@ def load_dataset(
     value_range: tuple[float, float] | None = None,
     pages: str = "first",
     max_pixels: int | None = None,
+    corrections: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """The data set that `source` names; no image is decoded yet.
 
@@ -57,6 +61,9 @@ def load_dataset(
     max_pixels : int, optional
         The most pixels of an image that are decoded; by default 178,956,970. A larger image is an error when it is
         read.
+    corrections : path, optional
+        A table of images that are dropped or get another label, as `layertap.review` writes it (see
+        `transfer.data.corrections`).
 
     Returns
     -------
@@ -69,7 +76,7 @@ def load_dataset(
         When nothing has that name, or an option does not suit the data set.
     BadData
         When the data set holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder; or
-        when it is none.
+        when it is none; or when the corrections are of other images.
 
     Examples
     --------
@@ -94,7 +101,21 @@ def load_dataset(
         dataset = datasets.from_files(paths_of(source))
     if max_pixels is not None:
         dataset = with_max_pixels(dataset, max_pixels)
-    return expand_pages(dataset) if pages == "all" else dataset
+    if pages == "all":
+        dataset = expand_pages(dataset)
+    if corrections is not None:
+        dataset = correct(dataset, read_corrections(corrections))
+    if not isinstance(source, str | os.PathLike):
+        return dataset
+    given = {"images": images, "class_column": class_column, "id_column": id_column, "split": split, "pages": pages}
+    given |= {"value_range": value_range, "max_pixels": max_pixels, "corrections": corrections}
+    changed = {name: _plain(value) for name, value in given.items() if value != DEFAULTS.get(name)}
+    return replace(dataset, options={"source": os.fspath(source), **changed})
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON holds it."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def image_dataset(images: Source) -> Dataset:

@@ -92,6 +92,8 @@ class SweepResult:
         Sentences about the data, and about scores that say little.
     winner : Winner
         What the best pair is made of.
+    corrections : mapping, optional
+        The corrections of labels that were applied (see `transfer.data.corrections`).
     """
 
     data: str
@@ -104,6 +106,7 @@ class SweepResult:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     winner: Winner | None = None
+    corrections: Mapping[str, Any] | None = None
 
     @property
     def best(self) -> dict[str, Any]:
@@ -123,6 +126,7 @@ class SweepResult:
             "protocol": self.protocol,
             "best": self.expected,
             "pairs": list(self.rows),
+            **({"corrections": dict(self.corrections)} if self.corrections else {}),
         }
 
     def to_csv(self, file: str | Path) -> None:
@@ -322,6 +326,7 @@ def sweep(
         (*of_pixels, *problem.notes),
         (*assumed, *problem.warnings),
         Winner(tuple(readouts[results[0].pair.features]), results[0].pair),
+        dataset.corrections,
     )
     if folder is not None:
         _write_all(folder, result)

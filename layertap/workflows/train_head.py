@@ -28,7 +28,7 @@ from layertap.held_out import HeldOut
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.background import Picture
 from layertap.report.run_pictures import RunResults, illustrate, map_of_features, pictures_of
-from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
+from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig, origin_of
 from layertap.runs import Run, TrainingReport
 from layertap.workflows.extract import BeforeExtraction, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
@@ -219,7 +219,7 @@ def train_head(
     if several:
         feature_map = draw_map(trained.features)
     metrics = _metrics(candidates, problem, choice, trained, bars)
-    config = _config(candidates, problem, choice, trained, name or dataset.name)
+    config = _config(candidates, problem, choice, trained, dataset, name or dataset.name)
     held_out = _held_out(candidates, problem, trained)
     report = TrainingReport(
         trained.features,
@@ -428,8 +428,10 @@ def _held_out(candidates: _Candidates, problem: _Problem, trained: Trained) -> H
     return HeldOut.of(features.dataset.ids, features.digests, targets.values, targets.names, trained.evaluation)
 
 
-def _config(candidates: _Candidates, problem: _Problem, choice: _HeadChoice, trained: Trained, data: str) -> RunConfig:
-    """How the run was made."""
+def _config(
+    candidates: _Candidates, problem: _Problem, choice: _HeadChoice, trained: Trained, dataset: Dataset, name: str
+) -> RunConfig:
+    """How the run was made of `dataset`, which it calls `name`."""
     targets = problem.targets
     labels = targets.names if targets.task == MULTILABEL else ()
     return RunConfig(
@@ -441,7 +443,7 @@ def _config(candidates: _Candidates, problem: _Problem, choice: _HeadChoice, tra
         grid=choice.grid if len(choice.grid) > 1 else [],
         views=candidates.views,
         rows=candidates.rows,
-        data={"name": data, "images": len(targets.values), targets.task: list(targets.names)},
+        data={"name": name, "images": len(targets.values), targets.task: list(targets.names), **origin_of(dataset)},
         skipped=tuple(image.id for image in candidates.features.skipped),
     )
 

@@ -43,6 +43,11 @@ class Dataset:
         Names of class folders that hold no file.
     notes : tuple of str
         What was guessed, skipped, or read in another way than its owner may mean: a sentence each.
+    options : mapping, optional
+        The arguments by which `layertap.load_dataset` gives this data set again, but for those left at their defaults;
+        None for images in memory, and for a part of a data set.
+    corrections : mapping, optional
+        The corrections that were applied (see `transfer.data.corrections`).
 
     Examples
     --------
@@ -61,6 +66,8 @@ class Dataset:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     empty_classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    options: Mapping[str, Any] | None = None
+    corrections: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -120,6 +127,7 @@ class Dataset:
             {name: values[positions] for name, values in self.columns.items()},
             self.empty_classes,
             self.notes,
+            corrections=self.corrections,
         )
 
     def identify(self, cache: FeatureCache | DigestMemo) -> IdentifiedDataset:

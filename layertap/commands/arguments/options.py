@@ -42,6 +42,11 @@ def add_csv(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images of more pixels are not decoded (default: 178,956,970)",
     )
+    group.add_argument(
+        "--corrections",
+        metavar="FILE",
+        help="CSV file of layertap review that says which images are dropped and which get another label",
+    )
 
 
 def add_columns(sub: argparse._ActionsContainer) -> None:

@@ -67,6 +67,7 @@ def load(args: argparse.Namespace, source: Source) -> Dataset:
         value_range=args.range,
         pages="all" if args.pages == "all" else "first",
         max_pixels=args.max_pixels,
+        corrections=args.corrections,
     )
     print_notes(dataset.notes)
     return dataset
@@ -254,7 +255,7 @@ def extract_command(args: argparse.Namespace) -> list[str]:
             words += ["--size", f"{args.size[0]}x{args.size[1]}"]
     rest = {name: default for name, default in FEATURES.items() if name not in ("net", "layer", "size")}
     defaults: dict[str, Any] = {"images": None, "class_column": "class", "id_column": "id", "split": None}
-    defaults |= {"pages": "first", "max_pixels": None, "views": 1, **rest}
+    defaults |= {"pages": "first", "max_pixels": None, "corrections": None, "views": 1, **rest}
     if args.range:
         words.append(f"--range={args.range[0]:g},{args.range[1]:g}")
     for name, default in defaults.items():

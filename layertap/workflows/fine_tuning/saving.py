@@ -21,7 +21,7 @@ from layertap import runs
 from layertap.held_out import HeldOut
 from layertap.report import plots
 from layertap.report.run_pictures import RunResults, illustrate, pictures_of
-from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig
+from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig, origin_of
 from layertap.workflows.export import IMAGES, TOLERANCE, build_model, compare_with_run
 from layertap.workflows.fine_tuning.plan import Plan
 from layertap.workflows.fine_tuning.rows import TrainingRows
@@ -169,7 +169,12 @@ def _config(
         },
         protocol=plan.settings.protocol.to_json(data.protocol),
         views=Views(),
-        data={"name": name, "images": len(data.labels), "classes": tuner.classes_.tolist()},
+        data={
+            "name": name,
+            "images": len(data.labels),
+            "classes": tuner.classes_.tolist(),
+            **origin_of(plan.dataset),
+        },
         skipped=tuple(image.id for image in data.features.skipped),
     )
 
