@@ -267,12 +267,20 @@ def test_mistakes_are_told_in_one_line(mistake: Callable, trained: Callable, mon
     assert said.startswith("--to saved-model converts by way of TensorFlow, and the Keras backend is jax; set ")
 
 
+NAMED = ("--net", "mobilenetv2", "--weights", "none", "--size", SIDE, "--layer", "block_6_expand_relu")
+OWN = ("--net", "net.keras", "--layer", "norm1")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("preprocessing", ["none", "torch", "caffe"])  # glyphnet, above, has "tf"
-def test_a_net_of_keras_applications_is_exported_to_every_format(
-    main: Callable, trained: Callable, photos: Path, tmp_path: Path, preprocessing: str
+@pytest.mark.parametrize(
+    ("net", "preprocessing"),
+    [(OWN, "none"), (OWN, "torch"), (NAMED, "caffe")],  # glyphnet, above, has "tf"
+    ids=["none", "torch", "caffe, of keras.applications"],
+)
+def test_every_preprocessing_is_exported_to_every_format(
+    main: Callable, trained: Callable, photos: Path, tmp_path: Path, net: tuple[object, ...], preprocessing: str
 ) -> None:
-    net = ("--net", "mobilenetv2", "--weights", "none", "--size", SIDE, "--layer", "block_6_expand_relu")
+    small_net(tmp_path / "net.keras")
     expected = trained(*net, "--preprocessing", preprocessing, head="ridge")
     names = {"keras": "model.keras"}
     if keras.backend.backend() == "tensorflow":
