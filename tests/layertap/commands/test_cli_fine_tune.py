@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -18,6 +20,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+
+import cli
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCK = ("--unfreeze-from", "block3_conv1")
@@ -37,7 +41,7 @@ def write_images(folder: Path, per_class: int, seed: int = 0, *, random: bool = 
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> Path:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, a head on them, and the net tuned from it."""
     folder = tmp_path_factory.mktemp("tuned")
     write_images(folder / "data", 16)
@@ -46,9 +50,10 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, layertap: Callable) -> Path:
         ("train-head", "data", "--layer", "block3_pool", "--head", "ridge", "--out", "head"),
         ("fine-tune", "data", "--from-head", "head", *BLOCK, "--cv", "2", *SHORT, "--out", "run"),
     ):
-        done = layertap(*command, cwd=folder)
-        assert done.returncode == 0, done.stderr
-    (folder / "output.txt").write_text(done.stdout)
+        said = io.StringIO()
+        with contextlib.chdir(folder), contextlib.redirect_stdout(said):
+            assert cli.main(command) == 0
+    (folder / "output.txt").write_text(said.getvalue())
     return folder
 
 
