@@ -26,6 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: else a process would be busy with them when the others have nothing left."""
+    """Modules with the longest first: else a process would be busy with them when the others have nothing left.
+
+    The tests of a module stay together, so that no process makes the fixtures of a module twice.
+    """
     longest = ("tests/test_examples.py", "tests/test_cache_stress.py", "tests/layertap/ramp/test_referee.py")
-    items.sort(key=lambda item: not (item.nodeid.startswith(longest) or item.get_closest_marker("slow")))
+    first = {item.path for item in items if item.nodeid.startswith(longest) or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in first)
