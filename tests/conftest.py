@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -33,3 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     longest = ("tests/test_examples.py", "tests/test_cache_stress.py", "tests/layertap/ramp/test_referee.py")
     first = {item.path for item in items if item.nodeid.startswith(longest) or item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in first)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and tests that there are by now."""
+    gc.collect()
+    gc.freeze()
