@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from deeper_nets import DEEPER
+from outlines import outline
 
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import NETS, Net, NetInfo
 from transfer.nets.costs import table
+from transfer.nets.expected_pixels.expected import expected_pixels
 from transfer.nets.preprocessing import Normalise
 from transfer.nets.random_weights import no_draws
 
@@ -92,7 +95,7 @@ def test_preprocessing_is_that_of_its_module(info: NetInfo, rng: np.random.Gener
 
 @pytest.mark.slow
 @BY_NAME
-def test_table_is_what_the_net_is(info: NetInfo) -> None:
+def test_table_is_what_the_net_is_whose_file_is_recognised(info: NetInfo, tmp_path: Path) -> None:
     with no_draws():  # they would take half of the time
         backbone = Backbone(Net(info.name, "none"))
     rows = {row.name: row for row in table(backbone)}
@@ -103,6 +106,9 @@ def test_table_is_what_the_net_is(info: NetInfo) -> None:
     trunk = keras.Model(backbone.input, backbone.taps[info.readout])
     assert trunk.count_params() / 1e6 == pytest.approx(info.parameters, abs=0.006)
     assert readout.gflops == pytest.approx(info.gflops, rel=0.01)
+    found = expected_pixels(outline(backbone.model, tmp_path / "any-name.keras"))
+    assert found.is_known, found.sentence
+    assert found.preprocessing == info.preprocessing
     keras.utils.clear_session()
 
 
