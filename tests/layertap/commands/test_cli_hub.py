@@ -70,7 +70,8 @@ def test_a_run_that_ends_inside_a_net_says_why_there_is_no_model_and_what_is_lef
     main: Callable, mistake: Callable[..., str], data: Path, preset: None, tmp_path: Path
 ) -> None:
     layers = ("--layer", BLOCK, "--unfreeze-from", BLOCK)
-    done = main("fine-tune", "data", *NET, *layers, "--epochs", "2", "--valid", "0.3", "--out", "run")
+    short = ("--epochs", "1", "--inner", "0", "--valid", "0.3")
+    done = main("fine-tune", "data", *NET, *layers, *short, "--out", "run")
     assert done.status == 0, done.stderr
     told, following = done.stdout.splitlines()[-2:]
     assert told.startswith("There is no model.keras: it would end inside the net")
