@@ -2,6 +2,7 @@
 # make demo      the main job: features of real digits, and heads trained on them
 # make test      the tests;  make test-slow: those that take minutes;  make test-jax: without TensorFlow
 # make test MARKS="slow or not slow"   all of them, in one session
+# make browser   Chromium, in which the tests try pages; they install it where it is missing
 # make lint      ruff and mypy
 # make docs      the documentation, in site/; a broken link is an error
 # make bench     the benchmarks
@@ -28,7 +29,7 @@ test_layers_compute_what_the_definition_says
 # pip would compile all modules on one core, which takes more than half of its time.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: install install-jax demo test test-slow test-jax lint docs bench clean
+.PHONY: install install-jax browser demo test test-slow test-jax lint docs bench clean
 
 install: .venv/installed
 
@@ -42,10 +43,17 @@ install: .venv/installed
 	$(BIN)/python -m compileall -q -j 0 -x /tests/ .venv/lib >/dev/null || true  # some packages ship files for other versions
 	touch $@
 
+# Debian's Chromium, in which the tests try pages.
+browser:
+	@command -v chromium >/dev/null || { \
+		apt="apt-get"; [ "$$(id -u)" = 0 ] || apt="sudo -n apt-get"; \
+		$$apt update -qq && $$apt install -y -qq chromium >/dev/null || \
+		{ echo "The tests of pages need Chromium; on Debian: sudo apt-get install chromium"; exit 1; }; }
+
 demo: install
 	$(BIN)/python -m examples.demo
 
-test: install
+test: install browser
 	$(BIN)/python -m pytest $(PARALLEL) -m "$(MARKS)"
 
 test-slow: install
@@ -82,6 +90,7 @@ bench: install
 	$(BIN)/python -m benchmarks.defaults --folder bench --judge
 	$(BIN)/python -m benchmarks.quality --folder bench
 	$(BIN)/python -m benchmarks.tuning --folder bench
+	$(BIN)/python -m benchmarks.pages
 
 clean:
 	rm -rf .venv .venv-jax build *.egg-info features demo mnist_ramp site

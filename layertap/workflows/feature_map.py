@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -90,7 +91,7 @@ def feature_map(
     source: Source | Run,
     features: FeatureSet | FeatureRequest | None = None,
     *,
-    data: Source | None = None,
+    on: Source | None = None,
     out: str | os.PathLike[str] | None = None,
     parquet: str | os.PathLike[str] | None = None,
     projection: str = "pca",
@@ -110,7 +111,7 @@ def feature_map(
     features : FeatureSet or FeatureRequest, optional
         The features of a data set: what `layertap.extract` returns, or a request; those that the cache lacks are
         extracted first. By default those of ``glyphnet``. A run has its own.
-    data : Dataset, or what `layertap.load_dataset` takes, optional
+    on : Dataset, or what `layertap.load_dataset` takes, optional
         The images on which a run is shown; by default those that it was trained on.
     out : path, optional
         The page to write, one file of HTML that needs no network; by default none is written.
@@ -158,7 +159,7 @@ def feature_map(
     if parquet is not None:
         _require_parquet()
     bars = progress_bars(progress)
-    mapped = _mapped(source, features, data, cache, on_error, bars, before_extraction)
+    mapped = _mapped(source, features, on, cache, on_error, bars, before_extraction)
     mapped = _at_most(mapped, MOST_POINTS, seed)
     dataset = mapped.features.dataset
     if not len(dataset):
@@ -177,7 +178,7 @@ def feature_map(
 def _mapped(
     source: Source | Run,
     features: FeatureSet | FeatureRequest | None,
-    data: Source | None,
+    on: Source | None,
     cache: FeatureCache | str | Path | None,
     on_error: str,
     bars: ProgressBar,
@@ -188,22 +189,23 @@ def _mapped(
     if isinstance(source, Run):
         if features is not None:
             raise InvalidChoice("a run has features of its own; leave out `features`.")
-        return _of_run(source, _data_of(source, data), as_cache(cache), on_error, bars)
-    if data is not None:
-        raise InvalidChoice("`data` names the images on which a run is shown, and the source is no run; leave it out.")
+        return _of_run(source, _data_of(source, on), as_cache(cache), on_error, bars)
+    if on is not None:
+        raise InvalidChoice("`on` names the images on which a run is shown, and the source is no run; leave it out.")
     wanted = FeatureRequest(Net("glyphnet"), ()) if features is None else features
     store = wanted.cache if cache is None and isinstance(wanted, FeatureSet) else as_cache(cache)
+    layers = wanted.features if isinstance(wanted, FeatureSet) else wanted.layers
+    if len(layers) > 1:
+        raise InvalidChoice(f"a map is of one layer; received {len(layers)}: name one with `layers`.")
     if isinstance(wanted, FeatureRequest):
         dataset = load_dataset(source)
         wanted = stored_or_extracted(dataset, wanted, store, before=before, on_error=on_error, progress=bars)
-    if len(wanted.features) != 1:
-        raise InvalidChoice(f"a map is of one layer; these features are of {len(wanted.features)}: name one `layers`.")
     [rows] = wanted.features.values()
     views = len(rows) // max(1, len(wanted.dataset))
     return _Mapped(wanted, rows, views, decoding_of(wanted.specs[0]))
 
 
-def _data_of(run: Run, data: Source | None) -> Source:
+def _data_of(run: Run, on: Source | None) -> Source:
     """The images on which a run is shown.
 
     Raises
@@ -211,14 +213,14 @@ def _data_of(run: Run, data: Source | None) -> Source:
     InvalidChoice
         When those that it was trained on are not where they were.
     """
-    if data is not None:
-        return data
+    if on is not None:
+        return on
     name = (run.config.data or {}).get("name")
     if not isinstance(name, str):
-        raise InvalidChoice(f"the run {run.folder} does not say which images it was trained on; name them with `data`.")
+        raise InvalidChoice(f"the run {run.folder} does not say which images it was trained on; name them with `on`.")
     with contextlib.suppress(InvalidChoice, BadData):
         return load_dataset(name)
-    raise InvalidChoice(f"the images of the run, {name}, cannot be loaded from here; name them with `data`.")
+    raise InvalidChoice(f"the images of the run, {name}, cannot be loaded from here; name them with `on`.")
 
 
 def _of_run(run: Run, data: Source, cache: FeatureCache, on_error: str, bars: ProgressBar) -> _Mapped:
@@ -314,9 +316,9 @@ def selection_command(dataset: Dataset) -> str:
         return f"layertap explore selection.csv --images {shlex.quote(folder)} --out selection"
     code = (
         "import csv, layertap as lt, numpy as np; "
-        f"data = lt.load_dataset({dataset.name!r}); "
-        "ids = [row['id'] for row in csv.DictReader(open('selection.csv'))]; "
-        "lt.explore(data.select(np.isin(data.ids, ids)), out='selection')"
+        f"data = lt.load_dataset({json.dumps(dataset.name)}); "
+        'ids = [row["id"] for row in csv.DictReader(open("selection.csv"))]; '
+        'lt.explore(data.select(np.isin(data.ids, ids)), out="selection")'
     )
     return f"python -c {shlex.quote(code)}"
 

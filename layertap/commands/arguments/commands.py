@@ -41,6 +41,7 @@ def parser() -> Parser:
     _add_training(commands)
     _add_sweep(commands)
     _add_using(commands)
+    _add_map(commands)
     cache.add(commands)
     ramp.add(commands)
     _add_completion(commands)
@@ -253,3 +254,41 @@ def _add_using(commands: Commands[Parser]) -> None:
     )
     sub.add_argument("--out", required=True, metavar="FILE", help="file to write, or folder for a saved model")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing model")
+
+
+def _add_map(commands: Commands[Parser]) -> None:
+    sub = add_command(
+        commands,
+        "map",
+        "layertap.commands.map:map_features",
+        "write a page that shows every image as a point, to look through them",
+        _add_mapped,
+        options.add_features,
+        options.add_head_code,
+        options.add_net_code,
+        options.add_cache,
+        options.add_work,
+        everyday="out projection clusters parquet net layer images cache json",
+        examples=(
+            ("map photos --net resnet50 --out map.html", "a folder of photos, coloured by class or cluster"),
+            ("map run --out map.html", "a run: what it predicts, how sure it is, and where it errs"),
+        ),
+        next_step="open the page in a browser",
+    )
+    sub.add_argument("--out", metavar="FILE", help="page of HTML to write, which needs no network")
+    sub.add_argument("--parquet", metavar="FILE", help="table to write, with x, y and neighbors, for embedding-atlas")
+    sub.add_argument(
+        "--projection",
+        choices=("pca", "umap"),
+        default="pca",
+        help="how features become two dimensions; umap takes minutes for 60,000 images (default: pca)",
+    )
+    sub.add_argument(
+        "--clusters", type=types.positive, default=10, metavar="N", help="number of clusters of k-means (default: 10)"
+    )
+    sub.add_argument("--on", metavar="DATA2", help="show a run on these images (default: those that it was trained on)")
+
+
+def _add_mapped(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("data", metavar="DATA|RUN", help="a data set, or the folder of a run")
+    options.add_csv(sub)

@@ -28,7 +28,9 @@ class Painter {
     const base = 2.2 * Math.sqrt(Math.min(1, 8000 / Math.max(1, this.points.count))) + 1.3;
     const radius = this.scale * Math.min(7, base * Math.sqrt(Math.max(1, view.zoom / 2)));
     const masks = [null, disc(radius * 0.8, 0.22), disc(radius, 0.85), disc(radius * 1.25, 1)];
-    for (const state of [DIMMED, SHOWN, SELECTED]) this._drawState(view, state, masks[state]);
+    for (const state of [DIMMED, SHOWN, SELECTED]) {
+      if (this.points.states.includes(state)) this._drawState(view, state, masks[state]);
+    }
     this.context.putImageData(this.image, 0, 0);
   }
 
@@ -36,15 +38,17 @@ class Painter {
     const { x, y, states, order } = this.points;
     const { pixels, colours, canvas: { width, height } } = this;
     const { reach, dx, dy, alpha } = mask;
+    const steps = dx.map((column, k) => dy[k] * width + column);
+    const [left, top, across, down] = [view._left, view._top, view._w, view._h].map((one) => one * this.scale);
     for (let at = 0; at < order.length; at++) {
       const i = order[at];
       if (states[i] !== state) continue;
-      const px = Math.round(this.scale * view.toScreenX(x[i])), py = Math.round(this.scale * view.toScreenY(y[i]));
+      const px = (left + x[i] * across + 0.5) | 0, py = (top + y[i] * down + 0.5) | 0;
       if (px < reach || py < reach || px >= width - reach || py >= height - reach) continue;
       const r = colours[3 * i], g = colours[3 * i + 1], b = colours[3 * i + 2];
       const centre = py * width + px;
       for (let k = 0; k < alpha.length; k++) {
-        const place = centre + dy[k] * width + dx[k], under = pixels[place], a = alpha[k], rest = 256 - a;
+        const place = centre + steps[k], under = pixels[place], a = alpha[k], rest = 256 - a;
         pixels[place] = (255 << 24)
           | (((b * a + ((under >> 16) & 255) * rest) >> 8) << 16)
           | (((g * a + ((under >> 8) & 255) * rest) >> 8) << 8)

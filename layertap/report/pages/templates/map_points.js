@@ -133,7 +133,7 @@ class Column {
   text(i) {
     const value = this.values[i];
     if (this.names) return this.names[value];
-    return Number.isNaN(value) ? "" : String(Number(value.toPrecision(6)));
+    return Number.isNaN(value) ? "" : String(Number(value.toPrecision(5)));
   }
 
   /* The colour of each point as three bytes. */
