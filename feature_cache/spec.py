@@ -85,7 +85,7 @@ class FeatureSpec:
         How many tokens (class token, register tokens) stand before those of the patches, where the pooling leaves
         them out; None where all of the output is pooled, or it has no tokens.
     transform : str or None
-        The digest of the user's transform.
+        The user's function that changes images before they are fitted: its name, and the digest of its source.
     augmentation : str or None
         The parameters and the seed of the augmentation.
     precision : {'float32', 'bfloat16', 'float16', 'int8'}

@@ -12,6 +12,7 @@ from feature_cache.space import Space
 from feature_cache.spec import PATCH_POOLINGS, FeatureSpec, effective_prefix
 from transfer import resolved_layers
 from transfer.data.augment import Augmentation
+from transfer.data.transforms import Transform, transform_of
 from transfer.nets.catalogue import Net, net_from_config
 from transfer.nets.openvino_files.net import OpenVinoNet, open_net
 from transfer.nets.pooling import CLASS_POOLINGS, check_tokens
@@ -54,6 +55,8 @@ class FeatureRequest:
     calibrations : tuple of (layer, calibration)
         For ``int8``: the quantised net of each layer, by its name (see `FeatureSpec.calibration`). Layers that are not
         named have none yet (see `transfer.quantisation.settling`).
+    transform : Transform, optional
+        The function of the user's that changes images before they are fitted to the net's input.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class FeatureRequest:
     window: str | None = None
     prefix_tokens: PrefixTokens = "auto"
     calibrations: tuple[tuple[str, str], ...] = ()
+    transform: Transform | None = None
 
     def __post_init__(self) -> None:
         for name in ("fit", "interpolation"):
@@ -100,6 +104,7 @@ class FeatureRequest:
         """
         names = ("pooling", "size", "precision", "dtype", "coding", "augmentation", *CHOICES)
         fields = {name: getattr(self, name) for name in names}
+        fields["transform"] = self.transform and self.transform.digest
         quantised = dict(self.calibrations) if self.precision == "int8" else {}
         resolved = self.resolve()[0]
         return [
@@ -298,6 +303,8 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:
     BadData
         When its features cannot be computed: the net is not, or no longer, the one of `spec`, or this version of
         Layertap makes its pixels in another way. The message names what differs.
+    UnsafeFile
+        When it has a transform, which the user has not named.
     """
     if spec.augmentation is not None:
         try:
@@ -324,6 +331,7 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:
         spec.window,
         spec.prefix_tokens,
         () if spec.calibration is None else ((spec.layer, spec.calibration),),
+        transform_of(spec),
     )
     now = request.specs[0]
     for field in fields(spec):
@@ -342,7 +350,7 @@ def request_of(space: Space, views: int = 1) -> FeatureRequest:
     Raises
     ------
     UnsafeFile
-        When that net is made by a function of the user's.
+        When that net is made by a function of the user's, or the images were changed by one that is not named.
     BadData
         When the space does not say which net it comes from, or its features cannot be computed any more.
     LayertapError

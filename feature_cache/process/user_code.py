@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -58,7 +59,7 @@ class UserCode:
         InvalidChoice
             When the file cannot be read.
         """
-        return digest_bytes(self._content(self.split(name)[0])).hex()
+        return digest_bytes(self.content(self.split(name)[0])).hex()
 
     def call(self, name: str) -> Any:
         """The result of the function `name`; its file is run first, unless it has been run.
@@ -71,15 +72,20 @@ class UserCode:
         file, function = self.split(name)
         return result(self.module(file), function, name, file)
 
-    def module(self, file: str) -> ModuleType:
+    def module(self, file: str, content: bytes | None = None) -> ModuleType:
         """The module of a file, which is run unless the same bytes have been run before.
+
+        Parameters
+        ----------
+        content : bytes, optional
+            What is run, where the file has been read already.
 
         Raises
         ------
         InvalidChoice
             When the file cannot be read, or its code raises an exception.
         """
-        content = self._content(file)
+        content = self.content(file) if content is None else content
         name = self.prefix + digest_bytes(content).hex()
         if name in sys.modules:
             return sys.modules[name]
@@ -97,8 +103,14 @@ class UserCode:
             raise
         return module
 
-    def _content(self, file: str) -> bytes:
-        """The bytes of the file."""
+    def content(self, file: str) -> bytes:
+        """The bytes of the file.
+
+        Raises
+        ------
+        InvalidChoice
+            When it cannot be read.
+        """
         try:
             return read_bytes(Path(file))
         except OSError as error:
@@ -120,6 +132,26 @@ class _Source(importlib.abc.SourceLoader):
         return self._content
 
 
+def function_in(module: ModuleType, function: str, file: str) -> Callable[..., Any]:
+    """A function of the user's module, by its name.
+
+    Parameters
+    ----------
+    file : str
+        What messages call the file of the module.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is no such function.
+    """
+    functions = [key for key, value in vars(module).items() if inspect.isroutine(value)]
+    if function not in functions:
+        raise unknown(f"{file} has no function", function, functions)
+    found: Callable[..., Any] = getattr(module, function)
+    return found
+
+
 def result(module: ModuleType, function: str, name: str, file: str) -> Any:
     """What a function of the user's module returns.
 
@@ -133,11 +165,9 @@ def result(module: ModuleType, function: str, name: str, file: str) -> Any:
     InvalidChoice
         When there is no such function, or it raises an exception.
     """
-    functions = [key for key, value in vars(module).items() if inspect.isroutine(value)]
-    if function not in functions:
-        raise unknown(f"{file} has no function", function, functions)
+    found = function_in(module, function, file)
     try:
-        return getattr(module, function)()
+        return found()
     except USER_ERRORS as error:
         raise InvalidChoice(f"{name} failed{explanation(error, file)}") from error
 

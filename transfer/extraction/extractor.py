@@ -23,6 +23,7 @@ from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingFeatures, unknown
 from transfer.data.array_like import as_dataset
 from transfer.data.datasets import Dataset
+from transfer.data.transforms import named
 from transfer.engines.selection import ENGINES
 from transfer.extraction.coordination import one_at_a_time
 from transfer.extraction.extract import extract
@@ -76,6 +77,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Whether the first page of a file is the image, or its pages are the image's channels.
     window : str, optional
         ``LOW,HIGH`` or ``percentiles``: the values that become black and white in images of more than 8 bits.
+    transform_code : str or path, optional
+        ``FILE.py:FUNCTION``, your function that changes each image before it is fitted to `size`, which is run:
+        ``--transform`` of the command line. (An attribute ``transform`` would hide the method.)
     seed : int
         The seed of random weights.
     cache : path, optional
@@ -127,6 +131,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         alpha: str = "white",
         pages: str = "first",
         window: str | None = None,
+        transform_code: str | os.PathLike[str] | None = None,
         seed: int = 0,
         cache: str | os.PathLike[str] | None = None,
         batch_size: int | None = None,
@@ -147,6 +152,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.alpha = alpha
         self.pages = pages
         self.window = window
+        self.transform_code = transform_code
         self.seed = seed
         self.cache = cache
         self.batch_size = batch_size
@@ -271,6 +277,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             pages=self.pages,
             window=self.window,
             prefix_tokens="auto" if self.prefix_tokens is None else self.prefix_tokens,
+            transform=None if self.transform_code is None else named(self.transform_code),
         )
         return _resolved(request, request.net.weights_id)
 

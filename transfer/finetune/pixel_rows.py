@@ -12,7 +12,7 @@ import numpy as np
 from feature_cache.errors import BadImage
 from transfer.data.augment import NUMBERS, Augmentation
 from transfer.data.datasets import Dataset
-from transfer.data.images import decoding_of, to_pixels
+from transfer.data.images import pixels_for
 from transfer.hardware import cores
 from transfer.request import FeatureRequest
 
@@ -121,9 +121,8 @@ class PixelRows:
         return AugmentInputs(pixels, numbers) if self._augment else pixels
 
     def _decode(self, position: int) -> np.ndarray:
-        source, request = self._dataset.sources[position], self._request
+        source = self._dataset.sources[position]
         digest, picture = source.load()
         if digest != self._digests[position].tobytes():
             raise BadImage(f"{source} has changed since it was first read; run the command again.")
-        size = self.shape[1], self.shape[2]
-        return to_pixels(picture, size, request.fit, request.interpolation, str(source), decoding_of(request))
+        return pixels_for(picture, self._request.specs[0], str(source))

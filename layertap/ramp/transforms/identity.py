@@ -17,6 +17,7 @@ import numpy as np
 
 from layertap.ramp.transforms import code_loading
 from layertap.ramp.transforms.code_loading import BadSubmission, called, load
+from transfer.data.transforms import same_array
 
 DECLARATION = "is_random"  # the name by which a preprocessor may declare whether its transforms are random
 TRIED = 16  # images on which a transform is applied twice
@@ -105,7 +106,7 @@ class Transform:
         try:
             function = getattr(load(self.file, self.source), self.name)
             for image in images[:TRIED]:
-                if not _same(called(function, image.copy(), self.file), called(function, image.copy(), self.file)):
+                if not same_array(called(function, image.copy(), self.file), called(function, image.copy(), self.file)):
                     return True
             return not _same_state(before, (np.random.get_state(), random.getstate()))  # noqa: NPY002
         finally:
@@ -132,11 +133,6 @@ def _is_unsure(source: bytes) -> bool:
     except (tokenize.TokenError, SyntaxError):
         return True
     return any(token.type == tokenize.NAME and _UNSURE.search(token.string) for token in tokens)
-
-
-def _same(one: Any, other: Any) -> bool:
-    one, other = np.asarray(one), np.asarray(other)
-    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _same_state(one: Any, other: Any) -> bool:

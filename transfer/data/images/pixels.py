@@ -11,6 +11,7 @@ from transfer.data.images.options import DEFAULT, Decoding, decoding_of
 from transfer.data.images.picture import Picture, PillowPicture
 from transfer.data.images.sources import ImageSource, reason_of
 from transfer.data.images.strips import Strips, as_array
+from transfer.data.transforms import transform_of
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -66,9 +67,24 @@ def thumbnail(source: ImageSource, longest: int, decoding: Decoding = DEFAULT) -
     return to_pixels(picture, size, name=str(source), decoding=decoding)
 
 
-def pixels_for(picture: Picture, spec: FeatureSpec, name: str) -> np.ndarray:
-    """The pixels that features of `spec` are computed from; see `to_pixels`."""
-    return to_pixels(picture, spec.size, spec.fit, spec.interpolation, name, decoding_of(spec))
+def pixels_for(picture: Picture | Image.Image, spec: FeatureSpec, name: str) -> np.ndarray:
+    """The pixels that features of `spec` are computed from; see `to_pixels`.
+
+    The transform of the spec, if it has one, gets the whole image in RGB, before it is fitted.
+
+    Raises
+    ------
+    BadImage
+        As of `to_pixels`, and where the transform fails.
+    UnsafeFile
+        When the user has not named the transform (see `transfer.data.transforms`).
+    """
+    decoding, transform = decoding_of(spec), transform_of(spec)
+    if transform is not None:
+        whole = to_pixels(picture, None, name=name, decoding=decoding)
+        changed = transform(np.array(np.broadcast_to(whole, (*whole.shape[:2], 3))), name)
+        picture = Image.fromarray(np.ascontiguousarray(changed))
+    return to_pixels(picture, spec.size, spec.fit, spec.interpolation, name, decoding)
 
 
 def to_pixels(
