@@ -123,6 +123,8 @@ class RunConfig:
         The name of the data set, how many images and which targets it has, and what `origin_of` says.
     skipped : tuple of str, optional
         The ids of images that were left out, the first `MOST_SKIPPED` of them.
+    transforms : dict of str to str, optional
+        The user's functions that changed the images, ``FILE.py:FUNCTION``, by the digests in the specs.
     other : dict
         What other versions of Layertap may have recorded.
 
@@ -145,6 +147,7 @@ class RunConfig:
     rows: tuple[Used, ...] | None = None
     data: dict[str, Any] | None = None
     skipped: tuple[str, ...] | None = None
+    transforms: dict[str, str] | None = None
     other: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -157,7 +160,7 @@ class RunConfig:
             When it holds something else.
         """
         known = {"format", "spec", "net", "joined", "head", "task", "fine_tuned", "protocol", "candidates", "grid"}
-        known |= {"views", "features", "data", "skipped", sealed_folder.FILES, sealed_folder.DIGEST}
+        known |= {"views", "features", "data", "skipped", "transforms", sealed_folder.FILES, sealed_folder.DIGEST}
         names = {key: None if content.get(key) is None else tuple(content[key]) for key in ("candidates", "skipped")}
         return cls(
             parts=_parts(content),
@@ -171,6 +174,7 @@ class RunConfig:
             rows=tuple(Used(**part) for part in content["features"]) if "features" in content else None,
             data=content.get("data"),
             skipped=names["skipped"],
+            transforms=as_object(content["transforms"], "transforms") if "transforms" in content else None,
             other={key: value for key, value in content.items() if key not in known},
         )
 
@@ -191,6 +195,7 @@ class RunConfig:
             "features": None if self.rows is None else [asdict(part) for part in self.rows],
             "data": self.data,
             "skipped": None if self.skipped is None else list(self.skipped[:MOST_SKIPPED]),
+            "transforms": self.transforms or None,
             **self.other,
         }
         return {key: value for key, value in content.items() if value is not None}

@@ -46,6 +46,7 @@ from layertap.run_config import (
     unreadable,
 )
 from layertap.shown_scores import HEADLINES
+from transfer.data.transforms import named_for
 from transfer.nets.catalogue import NETS, Net, net_from_config
 from transfer.nets.user_nets import is_code, named_again
 
@@ -377,7 +378,13 @@ def seen_by(nets: Iterable[Net]) -> frozenset[bytes]:
     return frozenset().union(*(read_digests(file.with_name(NET_IMAGES)) for file in files if file))
 
 
-def load_run(path: str | Path, *, head_code: str | None = None, net_code: str | Sequence[str] | None = None) -> Run:
+def load_run(
+    path: str | Path,
+    *,
+    head_code: str | None = None,
+    net_code: str | Sequence[str] | None = None,
+    transform_code: str | Sequence[str] | None = None,
+) -> Run:
     """The run in the folder `path`. Nothing that its files may hold is executed.
 
     Parameters
@@ -389,6 +396,9 @@ def load_run(path: str | Path, *, head_code: str | None = None, net_code: str | 
     net_code : str or sequence of str, optional
         ``FILE.py:make_net`` or ``module:function``, for a run whose net is what a function of the user's own returns:
         only a function that is named is run. A net that it returns now, and that the run does not go with, is an error.
+    transform_code : str or sequence of str, optional
+        ``FILE.py:transform``, for a run whose images a function of the user's own changes: the file is executed if it
+        is the very file and function by which the features were made, and never otherwise.
 
     Raises
     ------
@@ -409,7 +419,19 @@ def load_run(path: str | Path, *, head_code: str | None = None, net_code: str | 
     feature_cache.errors.InvalidChoice: no/such/folder is not a run (it has no config.json); make one with: layertap \
 train-head, or fine-tune.
     """
-    folder = Path(path)
+    run = load_written(Path(path), head_code=head_code, net_code=net_code)
+    _trust_transforms(run, [transform_code] if isinstance(transform_code, str) else transform_code or ())
+    return run
+
+
+def load_written(folder: Path, *, head_code: str | None = None, net_code: str | Sequence[str] | None = None) -> Run:
+    """The run in a folder, as `load_run` gives it; the code that changes its images has been named in this process.
+
+    Raises
+    ------
+    LayertapError
+        As of `load_run`.
+    """
     file = folder / CONFIG_FILE
     try:
         content = read_config(folder)
@@ -495,6 +517,25 @@ def _trusted_nets(folder: Path, config: RunConfig, net_code: Sequence[str]) -> t
                 f"`net_code='{name}'`."
             )
     return tuple(net_code)
+
+
+def _trust_transforms(run: Run, transform_code: Sequence[str]) -> None:
+    """Take the functions that the user has named, where they are all that change the images of the run."""
+    folder, config = run.folder, run.config
+    digests = dict.fromkeys(spec.transform for spec, _ in config.parts if spec.transform is not None)
+    if transform_code and not digests:
+        raise InvalidChoice(f"the images of {folder} are not changed by code; leave out `transform_code`.")
+    if missing := named_for(digests, transform_code):
+        recorded = (config.transforms or {}).get(missing[0], missing[0])
+        if transform_code:
+            raise UnsafeFile(
+                f"the images of {folder} were changed by {recorded!r} as it was then, which is other code than "
+                f"{' and '.join(map(str, transform_code))}; bring it back, or train again."
+            )
+        raise UnsafeFile(
+            f"the images of {folder} are changed by code of its own, {recorded!r}, which is run only where you name "
+            f"it: `transform_code='{recorded}'`."
+        )
 
 
 def code_of_nets(nets: Iterable[Any]) -> tuple[str, ...]:

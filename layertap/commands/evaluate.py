@@ -17,7 +17,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from layertap.runs import load_run
     from layertap.workflows.evaluate import evaluate
 
-    run = load_run(args.run, head_code=args.head_code, net_code=args.net_code)
+    run = load_run(args.run, **shared.code(args))
     progress = partial(ShownProgress, quiet=args.quiet)
     result = evaluate(run, shared.dataset(args), cache=args.cache, on_error=args.on_error, progress=progress)
     print_remarks(result.notes, result.warnings)

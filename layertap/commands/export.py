@@ -18,7 +18,7 @@ def export(args: argparse.Namespace) -> None:
     from layertap import runs
     from layertap.workflows import export as workflow
 
-    run = runs.load_run(args.run, head_code=args.head_code, net_code=args.net_code)
+    run = runs.load_run(args.run, **shared.code(args))
     exported = workflow.export(run, args.out, to=args.to, data=shared.optional_dataset(args), overwrite=args.overwrite)
     if args.json:
         print_json({"files": [str(file) for file in exported.files], **exported.description})
@@ -34,3 +34,5 @@ def _print(exported: Exported, run: str) -> None:
         f"On {compared.images} {compared.source} they differ by at most {compared.difference:.1g} from those of {run}. "
         f"{exported.files[-1]} names the classes."
     )
+    if transform := exported.description.get("transform"):
+        print(f"The model takes images as {transform} returns them: that code is not part of it.")

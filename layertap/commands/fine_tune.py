@@ -101,13 +101,15 @@ def _start(args: argparse.Namespace) -> Start:
     if not args.from_head:
         if args.net_code:
             raise InvalidChoice("--net-code goes with --from-head; name the function as --net.")
+        if args.transform_code:
+            raise InvalidChoice("--transform-code goes with --from-head; name the function as --transform.")
         return start_from_features(shared.request(args), args.seed)
     defaults: dict[str, Any] = {"space": None, **shared.FEATURES}
     others = [name for name, default in defaults.items() if getattr(args, name) != default]
     others = [name for name in others if name not in ("views", "augment")]
     if others:
         raise InvalidChoice(f"--from-head {args.from_head} says which features; leave out --{others[0]}.")
-    run = load_run(args.from_head, net_code=args.net_code)
+    run = load_run(args.from_head, **shared.code(args))
     return start_from_run(run, views=args.views, augmentation=shared.augmentation(args))
 
 

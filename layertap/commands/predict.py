@@ -21,7 +21,7 @@ def predict(args: argparse.Namespace) -> None:
     from layertap.runs import load_run  # slow to load, and the help does not need it
     from layertap.workflows.predict import predict
 
-    run = load_run(args.run, head_code=args.head_code, net_code=args.net_code)
+    run = load_run(args.run, **shared.code(args))
     progress = partial(ShownProgress, quiet=args.quiet)
     predictions = predict(run, _images(args), cache=args.cache, on_error=args.on_error, progress=progress)
     print_notes(predictions.notes)

@@ -45,6 +45,7 @@ def sweep(args: argparse.Namespace) -> None:
         alpha=decoding.alpha,
         pages=decoding.pages,
         window=decoding.window,
+        transform=args.transform,
         layers=args.layer,
         pools=args.pool,
         sizes=args.size,

@@ -21,6 +21,7 @@ from layertap.results import Comparison, Exported
 from layertap.runs import Run, load_run
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.datasets import Dataset
+from transfer.data.transforms import transform_of
 from transfer.export import comparison, formats
 from transfer.export.formats import Format
 from transfer.request import FeatureRequest, request_for
@@ -33,7 +34,10 @@ IMAGES = 32  # most images that two models are compared on
 # The largest difference between probabilities: engines differ by less, and no decision depends on so little.
 TOLERANCE = 1e-4
 # The fields that the parts of joined features must share, so that one net gives them all.
-SHARED = ("net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe", "alpha", "pages", "window")
+SHARED = (
+    "net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe", "alpha", "pages", "window",
+    "transform",
+)  # fmt: skip
 
 
 def export(
@@ -253,7 +257,7 @@ def _require_near(run: Run, chosen: Format, compared: Comparison) -> None:
 
 def _description(run: Run, requests: list[FeatureRequest], folder: Path) -> dict[str, Any]:
     """What whoever uses the model has to know; `folder` holds its files."""
-    specs = [request.specs[0] for request in requests]
+    specs, transform = [request.specs[0] for request in requests], transform_of(run.spec)
     parts = [{"spec": json.loads(spec.to_json()), "digest": spec.digest} for spec in specs]
     return {
         "classes": run.head.classes_.tolist(),
@@ -262,6 +266,7 @@ def _description(run: Run, requests: list[FeatureRequest], folder: Path) -> dict
         "fit": run.spec.fit,
         "interpolation": run.spec.interpolation,
         **(parts[0] if len(parts) == 1 else {"joined": parts}),
+        **({} if transform is None else {"transform": str(transform)}),
         "head": run.config.head.name,
         "layertap": own_version(),
         "sha256": {

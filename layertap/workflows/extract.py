@@ -18,6 +18,7 @@ from layertap.progress import ProgressBar, progress_bars
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset
+from transfer.data.transforms import named
 from transfer.extraction import extract as extraction
 from transfer.extraction import multi_device
 from transfer.extraction.feature_set import FeatureSet
@@ -49,6 +50,7 @@ def extract(
     alpha: str = "white",
     pages: str = "first",
     window: str | tuple[float, float] | None = None,
+    transform: str | os.PathLike[str] | None = None,
     preprocessing: str | None = None,
     precision: str = "float32",
     dtype: str = "float32",
@@ -95,6 +97,10 @@ def extract(
     window : (low, high) or str, optional
         The values that become black and white in images of more than 8 bits, or ``"percentiles"``: the 1st and 99th
         of each image. By default the full range of their integers.
+    transform : str or path, optional
+        A function of yours that changes each image before it is fitted to `size`: ``FILE.py``, whose function is
+        called ``transform``, or ``FILE.py:FUNCTION``, which is run. It gets uint8 of shape (height, width, 3), RGB, and
+        returns uint8 of that form, or of shape (height, width), of any height and width.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
         The scaling of pixels that the net expects; by default the net's own, which a file tells by its layers. Where
         they do not tell it, ``none`` (0 to 255) is assumed, with a warning.
@@ -167,6 +173,7 @@ def extract(
         alpha=alpha,
         pages=pages,
         window=window_text(window),
+        transform=None if transform is None else named(transform),
         prefix_tokens="auto" if prefix_tokens is None else prefix_tokens,
     )
     work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}

@@ -10,7 +10,7 @@ from typing import Any
 from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import InvalidChoice, unknown
 from layertap.progress import ProgressBar, progress_bars
-from layertap.runs import Run, TrainingReport, load_run
+from layertap.runs import Run, TrainingReport, load_run, load_written
 from layertap.workflows.extract import augmentation_key
 from layertap.workflows.fine_tuning.plan import Settings, make_plan
 from layertap.workflows.fine_tuning.rows import collect_rows
@@ -131,7 +131,7 @@ def fine_tune(
     )
     layer = plan.start.request.layers[0]
     report = TrainingReport(layer, {}, len(rows.labels), tuned.skipped, rows.notes, rows.warnings)
-    return replace(load_run(tuned.folder), report=report)
+    return replace(load_written(tuned.folder), report=report)
 
 
 def _start(

@@ -36,6 +36,7 @@ from layertap.workflows.training.copies import find_copies, identify, seen_warni
 from layertap.workflows.training.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
 from layertap.workflows.training.readouts import NamedNet, OfNets, Readout, Size, all_readouts, costs, requests_of
 from transfer.data.datasets import Dataset, Unreadable, require_labels
+from transfer.data.transforms import named
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
 from transfer.nets.expected_pixels.expected import sentences
@@ -188,6 +189,7 @@ def sweep(
     alpha: str = "white",
     pages: str = "first",
     window: str | tuple[float, float] | None = None,
+    transform: str | Path | None = None,
     precision: str = "float32",
     dtype: str = "float32",
     views: int = 1,
@@ -233,7 +235,7 @@ def sweep(
         The weights, and the preprocessing, of all nets, or of each net by its name (see `layertap.extract`).
     prefix_tokens : int, optional
         How many tokens of an output are no patches; by default what each net tells.
-    fit, interpolation, alpha, pages, window, precision, dtype, views, augment
+    fit, interpolation, alpha, pages, window, transform, precision, dtype, views, augment
         How images become pixels, and how features are computed and stored (see `layertap.extract`). Heads are trained
         on all views of an image, and judged on the plain one.
     grid : mapping of str to sequence, optional
@@ -287,6 +289,7 @@ def sweep(
         "alpha": alpha,
         "pages": pages,
         "window": window_text(window),
+        "transform": None if transform is None else named(transform),
         "precision": precision,
         "dtype": dtype,
         "views": views,

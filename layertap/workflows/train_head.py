@@ -44,6 +44,7 @@ from layertap.workflows.training.targets import (
     task_of_columns,
 )
 from transfer.data.datasets import Dataset
+from transfer.data.transforms import names_of
 from transfer.extraction.feature_set import FeatureSet
 from transfer.nets.catalogue import Net
 from transfer.nets.expected_pixels.expected import sentences
@@ -445,6 +446,7 @@ def _config(
         rows=candidates.rows,
         data={"name": name, "images": len(targets.values), targets.task: list(targets.names), **origin_of(dataset)},
         skipped=tuple(image.id for image in candidates.features.skipped),
+        transforms=names_of(spec for spec, _ in candidates.sources[trained.features]),
     )
 
 

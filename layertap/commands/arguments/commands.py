@@ -181,6 +181,7 @@ def _add_training(commands: Commands[Parser]) -> None:
         options.add_one_layer,
         fine_tune.add,
         options.add_net_code,
+        options.add_transform_code,
         options.add_cache,
         options.add_work,
         everyday="images net from_head unfreeze_from epochs learning_rate cv test out overwrite cache json",
@@ -213,7 +214,7 @@ def _add_sweep(commands: Commands[Parser]) -> None:
 
 
 def _add_using(commands: Commands[Parser]) -> None:
-    of_run = (options.add_run, options.add_head_code, options.add_net_code)
+    of_run = (options.add_run, options.add_head_code, options.add_net_code, options.add_transform_code)
     work = (options.add_cache, options.add_work)
     add_command(
         commands,

@@ -205,6 +205,12 @@ def _add_pixels(group: argparse._ActionsContainer) -> None:
         choices=INTERPOLATIONS,
         help="how images are resized (default: bilinear, or as a preset of KerasHub says)",
     )
+    group.add_argument(
+        "--transform",
+        metavar="FILE.py",
+        help="run this file of yours, whose function transform, or that of FILE.py:NAME, changes each image before it "
+        "is fitted to the input: uint8 of height x width x 3 in and out",
+    )
     add_decoding(group)
 
 
@@ -313,6 +319,16 @@ def add_head_code(sub: argparse.ArgumentParser) -> None:
         "--head-code",
         metavar="FILE.py:NAME",
         help="run this file of yours, with which the head of the run was made",
+    )
+
+
+def add_transform_code(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--transform-code",
+        action="append",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="run this function of yours, which changes the images of the run; may be repeated",
     )
 
 

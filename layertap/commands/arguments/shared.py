@@ -15,6 +15,7 @@ from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures
 from layertap.commands.terminal.output import print_notes
 from layertap.commands.terminal.scores import print_remarks
 from layertap.progress.shown import ShownProgress
+from transfer.data.transforms import Transform, named
 from transfer.nets.files.kinds import not_taken
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ FEATURES: dict[str, Any] = {
     "alpha": "white",
     "depth": None,
     "window": None,
+    "transform": None,
     "preprocessing": None,
     "precision": "float32",
     "dtype": "float32",
@@ -129,8 +131,14 @@ def _pixels_and_numbers(args: argparse.Namespace) -> dict[str, Any]:
         "alpha": decoded.alpha,
         "pages": decoded.pages,
         "window": decoded.window,
+        "transform": transform(args),
         "prefix_tokens": prefix_tokens(args),
     }
+
+
+def transform(args: argparse.Namespace) -> Transform | None:
+    """The function of the user's that changes images; its file is run."""
+    return None if args.transform is None else named(args.transform)
 
 
 def prefix_tokens(args: argparse.Namespace) -> Literal["auto"] | int:
@@ -153,11 +161,18 @@ def request(args: argparse.Namespace) -> FeatureRequest:
     from transfer.request import FeatureRequest, request_of  # slow to load, and the help does not need it
 
     if args.space:
-        given = [name for name, default in FEATURES.items() if getattr(args, name) != default]
+        own = {name: default for name, default in FEATURES.items() if name != "transform"}
+        given = [name for name, default in own.items() if getattr(args, name) != default]
         given += ["pages"] * (args.pages == "channels")
         if given:
             raise InvalidChoice(f"--space {args.space} says it all; leave out --{given[0]}.")
-        return request_of(cache(args).open(args.space), args.views)
+        changed = transform(args)  # its code is named, and may be run: the space says that it is the one
+        stored = request_of(cache(args).open(args.space), args.views)
+        if changed not in (None, stored.transform):
+            raise InvalidChoice(
+                f"the images of --space {args.space} are not changed by {changed}; leave out --transform."
+            )
+        return stored
     return FeatureRequest(net(args), tuple(args.layer), args.pool, args.size, **_pixels_and_numbers(args))
 
 
@@ -288,7 +303,14 @@ def using_options(args: argparse.Namespace) -> list[str]:
 
     words = ["--cache", args.cache] if as_cache(args.cache) != default_cache() else []
     head = getattr(args, "head", None) or ""
+    words += ["--transform-code", args.transform] if getattr(args, "transform", None) else []
     return words + (["--head-code", head] if ".py:" in head else [])
+
+
+def code(args: argparse.Namespace) -> dict[str, Any]:
+    """The user's code that a run may need, as `layertap.load_run` takes it."""
+    names = ("head_code", "net_code", "transform_code")
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
 def protocol_options(args: argparse.Namespace) -> ProtocolOptions:

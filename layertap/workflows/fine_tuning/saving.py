@@ -27,6 +27,7 @@ from layertap.workflows.fine_tuning.plan import Plan
 from layertap.workflows.fine_tuning.rows import TrainingRows
 from layertap.workflows.fine_tuning.training import Trainings
 from transfer.data.datasets import Unreadable
+from transfer.data.transforms import names_of
 from transfer.export import comparison
 from transfer.export.formats import FORMATS
 from transfer.finetune.cut_choice import Cut
@@ -176,6 +177,7 @@ def _config(
             **origin_of(plan.dataset),
         },
         skipped=tuple(image.id for image in data.features.skipped),
+        transforms=names_of(request.specs),
     )
 
 
@@ -208,7 +210,7 @@ def _illustrate(
 
 def _require_same(folder: Path, plan: Plan, data: TrainingRows) -> None:
     """Raise WrongResult unless the run gives the probabilities of the network that was trained, on some images."""
-    run, request, dataset = runs.load_run(folder), plan.start.request, data.features.dataset
+    run, request, dataset = runs.load_written(folder), plan.start.request, data.features.dataset
     chosen = comparison.evenly_spaced(len(dataset), IMAGES)
     pixels = comparison.readable_pixels(dataset.select(chosen), run.spec)
     features = comparison.compute_features(pixels, [request_for(run.spec, run.nets[0])])
@@ -232,7 +234,7 @@ def _write_model(folder: Path, data: TrainingRows) -> tuple[float, bool]:
     exported : bool
         Whether the model was written.
     """
-    run, file = runs.load_run(folder), folder / MODEL_FILE
+    run, file = runs.load_written(folder), folder / MODEL_FILE
     requests, model = build_model(run)
     FORMATS["keras"].write(model, file)
     try:
