@@ -5,8 +5,9 @@ Functions import Keras and the libraries of the formats: they are heavy, and mos
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,7 +142,8 @@ def _write_onnx(model: keras.Model, file: Path) -> None:
             return tf.identity(model(pixels, training=False), name="probabilities")
 
         # Not `model.export`, which makes inputs of the constants that layers such as Normalization hold.
-        function = probabilities.get_concrete_function()
+        with _without_functions():
+            function = probabilities.get_concrete_function()
         frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
         [entry], [result] = frozen.inputs, frozen.outputs
         tf2onnx.convert.from_graph_def(
@@ -150,7 +152,33 @@ def _write_onnx(model: keras.Model, file: Path) -> None:
             output_names=[result.name],
             tensors_to_rename={entry.name: "pixels", result.name: "probabilities"},
             output_path=str(file),
+            custom_op_handlers={"Erfc": (_as_erf, [])},
         )
+
+
+@contextlib.contextmanager
+def _without_functions() -> Iterator[None]:
+    """Let the operations of functions within a function be a part of it, as of grouped convolutions, which are
+    compiled on their own: a call of a function cannot be converted.
+    """
+    import tensorflow as tf  # slow to load
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def _as_erf(context: Any, node: Any, name: str, args: Any) -> None:
+    """Write ``erfc(x)``, which GELU is made of and ONNX lacks, as ``1 - erf(x)``."""
+    dtype = context.get_dtype(node.output[0])
+    shape, [x], [result] = context.get_shape(node.output[0]), node.input, node.output
+    context.remove_node(name)
+    one = context.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+    erf = context.make_node("Erf", [x], dtypes=[dtype], shapes=[shape]).output[0]
+    context.make_node("Sub", [one, erf], name=name, outputs=[result], dtypes=[dtype], shapes=[shape])
 
 
 def _read_onnx(file: Path) -> Predict:
