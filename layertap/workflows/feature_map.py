@@ -16,6 +16,7 @@ import numpy as np
 from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import BadData, InvalidChoice, MissingDependency
 from feature_cache.files.atomic import new_file
+from feature_cache.files.digest_list import digest_keys
 from layertap.analysis.projections import Projection, clusters, project_all, require_method
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.map_page import MapContent, write_map
@@ -24,6 +25,7 @@ from layertap.shown_scores import CLASSES
 from layertap.workflows.extract import BeforeExtraction, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
+from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.images import Decoding, FileSource, decoding_of
 from transfer.extraction.feature_set import FeatureSet
@@ -238,16 +240,31 @@ def _of_run(run: Run, data: Source, cache: FeatureCache, on_error: str, bars: Pr
     return _Mapped(features, rows, views, decoding_of(spec), columns, notes)
 
 
-def _predictions(run: Run, dataset: Dataset, outputs: np.ndarray) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """What a run says of the images, and a sentence about how."""
-    names = np.array(run.targets)
-    predicted, confidence = names[outputs.argmax(1)], outputs.max(1).astype(np.float64)
+def _predictions(
+    run: Run, dataset: IdentifiedDataset, outputs: np.ndarray
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """What a run says of the images, and a sentence about how; of an image held out, what was said of it then."""
+    names, outputs = np.array(run.targets), outputs.astype(np.float64)
+    held_out, note = (
+        run.held_out,
+        "Predictions are those of the fitted head, which has seen the images of its training.",
+    )
+    splits = np.full(len(dataset), "not held out", object)
+    if held_out is not None and held_out.names == run.targets:
+        rows = dict(zip(digest_keys(held_out.digests), range(len(held_out.ids)), strict=True))
+        for at, key in enumerate(digest_keys(dataset.digests)):
+            row = rows.get(key)
+            if row is not None and held_out.predicted[row]:
+                outputs[at], splits[at] = held_out.outputs[row], f"held out by split {held_out.splits[row] + 1}"
+        known = int((splits != "not held out").sum())
+        if known:
+            note = f"Predictions for {known:,} images are of heads that were not trained on them"
+            note += "." if known == len(splits) else "; those for the others are of the fitted head."
+    predicted = names[outputs.argmax(1)]
     columns = {"prediction": predicted}
     if dataset.labels is not None:
         columns["result"] = np.where(predicted == dataset.labels, "right", "wrong")
-    columns["confidence"] = confidence
-    note = "Predictions are those of the fitted head, which has seen the images that it was trained on."
-    return columns, (note,)
+    return columns | {"confidence": outputs.max(1), "split": splits.astype(str)}, (note,)
 
 
 def _at_most(mapped: _Mapped, most: int, seed: int) -> _Mapped:

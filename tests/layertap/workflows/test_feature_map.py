@@ -40,6 +40,10 @@ def test_a_run_has_predictions_too_and_a_table_for_other_programs(digits: lt.Fea
     run = lt.train_head(digits.dataset, digits, "ridge", cv=3, progress=False)
     files = {"out": tmp_path / "map.html", "parquet": tmp_path / "map.parquet"}
     found = lt.feature_map(run, on=digits.dataset, cache=digits.cache, progress=False, **files)
+    assert run.held_out is not None
+    told = np.array(run.targets)[run.held_out.outputs.argmax(1)]
+    assert found.columns["prediction"].tolist() == told.tolist()
+    assert set(found.columns["split"]) == {f"held out by split {number}" for number in (1, 2, 3)}
     right = found.columns["prediction"] == digits.dataset.labels
     assert ((found.columns["result"] == "right") == right).all()
     assert found.columns["confidence"].min() > 0.1
