@@ -14,7 +14,7 @@ import numpy as np
 
 from feature_cache.errors import InvalidChoice
 from feature_cache.files.atomic import new_file
-from layertap.report.page import table, text
+from layertap.report.pages import fragment
 from layertap.report.run_report import score_table
 from layertap.shown_scores import CLASSES, HEADLINES, MULTILABEL, REGRESSION
 from transfer.data.datasets import Unreadable
@@ -99,9 +99,8 @@ class Predictions:
 
     def _repr_html_(self) -> str:
         head, *rows = self.rows(MOST_SHOWN)
-        cells = ["".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows]
-        more = f"<p>The first {len(rows)} of {len(self)} images.</p>" if len(self) > len(rows) else ""
-        return table(head, [f"<tr>{row}</tr>" for row in cells]) + more
+        more = f"The first {len(rows)} of {len(self)} images." if len(self) > len(rows) else ""
+        return fragment("predictions.html", columns=head, rows=rows, more=more)
 
     @property
     def probabilities(self) -> np.ndarray:

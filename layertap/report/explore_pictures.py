@@ -15,9 +15,11 @@ from feature_cache.errors import printable
 from feature_cache.files.atomic import whole_folder
 from feature_cache.files.checked import read_json
 from layertap.flags import with_flags
-from layertap.report import explore_report, page, panels
+from layertap.report import explore_report, panels
 from layertap.report.background import Picture, draw
 from layertap.report.data_plots import shapes
+from layertap.report.pages import fragment, write_page
+from layertap.report.pages.values import fact_rows, picture
 from transfer.data.augment import rotated
 from transfer.data.copies.duplicates import Copies
 from transfer.data.survey import DatasetSurvey, pixels_as_net_input, thumbnail
@@ -104,8 +106,8 @@ class _Pictures:
 
     def write(self) -> None:
         """Write the panels, which another process draws, into their files."""
-        for file, picture in self._drawn.items():
-            file.write_bytes(picture.png())
+        for file, drawn in self._drawn.items():
+            file.write_bytes(drawn.png())
 
 
 def _draw_shapes(pictures: _Pictures, report: dict[str, Any]) -> None:
@@ -207,73 +209,68 @@ def _enlarged(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def findings(report: dict[str, Any]) -> list[str]:
+def findings(report: dict[str, Any]) -> str:
     """The findings of a survey as HTML without pictures, of a size that has a limit: what a notebook shows."""
     names = (report["classes"] or {}).items()
     most_frequent = dict(sorted(names, key=lambda item: -item[1])[:MOST_CLASSES])
+    found = _found({**report, "classes": most_frequent})
     rest = len(names) - len(most_frequent)
-    parts = _numbers({**report, "classes": most_frequent})
-    return parts + [f"<p>{rest:,} more classes are not listed.</p>"] * (rest > 0) + _tables(report)
+    return fragment("survey_fragment.html", found={**found, "classes_left_out": f"{rest:,}" if rest else ""})
 
 
 def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Path]]) -> None:
-    parts = _numbers(report)
+    shown = []
     for heading, files in pictures.items():
-        shown = "".join(page.image(heading, picture) for picture in files)
-        parts.append(f'<h2>{page.text(heading)}</h2><div class="beside">{shown}</div>')
-        if heading == IMAGES and sum(map(bool, (report["classes"] or {}).values())) > len(files):
-            parts.append(f"<p>The {len(files)} most frequent classes.</p>")
-    page.write_page(file, f"{report['data']}: images", parts + _tables(report))
+        of_more = heading == IMAGES and sum(map(bool, (report["classes"] or {}).values())) > len(files)
+        note = f"The {len(files)} most frequent classes." if of_more else ""
+        shown.append({"heading": heading, "note": note, "pictures": [picture(heading, each) for each in files]})
+    write_page(file, "explore.html", title=f"{report['data']}: images", found=_found(report), pictures=shown)
 
 
-def _numbers(report: dict[str, Any]) -> list[str]:
-    """Counts, classes, and facts about files and pixels."""
-    parts = [f"<p>{report['images']:,} images, {report['readable']:,} of them readable.</p>"]
-    if report["classes"]:
-        parts += [f"<h2>Classes</h2>{_class_table(report['classes'])}"]
-    if report["readable"]:
-        parts += [f"<h2>Files and pixels</h2>{page.facts(explore_report.facts(report))}"]
-        parts += [f"<p>{page.text(with_flags(remark))}</p>" for remark in report["remarks"]]
-    return parts
+def _found(report: dict[str, Any]) -> dict[str, Any]:
+    """The findings as ``findings.html`` shows them."""
+    return {
+        "images": f"{report['images']:,}",
+        "readable": f"{report['readable']:,}",
+        "classes": _class_rows(report["classes"] or {}),
+        "classes_left_out": "",
+        "facts": fact_rows(explore_report.facts(report)) if report["readable"] else [],
+        "remarks": [with_flags(remark) for remark in report["remarks"]] if report["readable"] else [],
+        "copies": _copies(report["copies"], ""),
+        "unreadable": _unreadable(report["data"], report["unreadable"]),
+        "against": _against(report["against"]) if report["against"] else None,
+    }
 
 
-def _tables(report: dict[str, Any]) -> list[str]:
-    """Copies, unreadable images, and what is in the other data set too."""
-    parts = [_copies("Exact copies", report["copies"]["exact"]), _copies("Near-duplicates", report["copies"]["near"])]
-    parts.append(_unreadable(report["data"], report["unreadable"]))
-    if against := report["against"]:
-        parts.append(f"<h2>Also in {page.text(against['data'])}</h2>")
-        parts.append(f"<p>{against['leaks']['images']:,} of its {against['images']:,} images.</p>")
-        parts += [_copies("Exact copies in both", against["leaks"]["exact"])]
-        parts += [_copies("Near-duplicates in both", against["leaks"]["near"])]
-        parts.append(_unreadable(against["data"], against["unreadable"]))
-    return parts
+def _against(against: dict[str, Any]) -> dict[str, Any]:
+    """What is in the other data set too."""
+    return {
+        "heading": f"Also in {against['data']}",
+        "summary": f"{against['leaks']['images']:,} of its {against['images']:,} images.",
+        "copies": _copies(against["leaks"], " in both"),
+        "unreadable": _unreadable(against["data"], against["unreadable"]),
+    }
 
 
-def _class_table(classes: dict[str, int]) -> str:
-    most = max(1, *classes.values())
-    rows = [
-        f'<tr><th scope="row">{page.text(name)}</th>'
-        f'<td class="n bar" style="--share:{count / most:.3f}">{count:,}</td></tr>'
-        for name, count in classes.items()
-    ]
-    return page.table(["class", "images"], rows)
+def _class_rows(classes: dict[str, int]) -> list[list[Any]]:
+    most = max(1, *classes.values()) if classes else 1
+    return [[name, (f"{count:,}", f"{count / most:.3f}")] for name, count in classes.items()]
 
 
-def _copies(heading: str, groups: Sequence[dict[str, Any]]) -> str:
-    """A table of groups or pairs, those of different classes first; an empty text where there are none."""
-    if not groups:
-        return ""
-    rows = []
-    for one in sorted(groups, key=lambda one: not one["classes_differ"])[:MOST_ROWS]:
-        images = "; ".join(explore_report.named(image) for image in one["images"])
-        rows.append(f'<tr><th scope="row">{page.text(images)}</th><td class="n">{one["alike"]:.3f}</td></tr>')
-    first = f", the first {MOST_ROWS} here" if len(groups) > MOST_ROWS else ""
-    return f"<h3>{heading}: {len(groups):,}{first}</h3>{page.table(['images', 'alike'], rows)}"
+def _copies(groups: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """Tables of groups and of pairs, those of different classes first."""
+    tables = []
+    for heading, kind in (("Exact copies", "exact"), ("Near-duplicates", "near")):
+        rows = [
+            ["; ".join(explore_report.named(image) for image in one["images"]), f"{one['alike']:.3f}"]
+            for one in sorted(groups[kind], key=lambda one: not one["classes_differ"])[:MOST_ROWS]
+        ]
+        first = f", the first {MOST_ROWS} here" if len(groups[kind]) > MOST_ROWS else ""
+        if rows:
+            tables.append({"heading": f"{heading}{where}: {len(groups[kind]):,}{first}", "rows": rows})
+    return tables
 
 
-def _unreadable(name: str, images: Sequence[dict[str, str]]) -> str:
-    if not images:
-        return ""
-    reasons = {one["id"]: with_flags(one["reason"]) for one in images[:MOST_ROWS]}
-    return f"<h3>{len(images):,} images of {page.text(name)} cannot be read</h3>{page.facts(reasons)}"
+def _unreadable(name: str, images: Sequence[dict[str, str]]) -> dict[str, Any]:
+    rows = [(one["id"], with_flags(one["reason"])) for one in images[:MOST_ROWS]]
+    return {"heading": f"{len(images):,} images of {name} cannot be read", "rows": rows}

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing beside it, no network and no script."""
+"""The report of a run: one HTML file that needs nothing beside it, and no network."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData
-from layertap.report.page import facts, image, table, text, write_page
+from layertap.report.pages import fragment, write_page
+from layertap.report.pages.values import fact_rows, picture
 from layertap.shown_scores import SCORES, ShownScore
 
 REPORT_FILE = "report.html"
 MOST_CLASSES = 30  # more are folded away, behind the worst
 WORST = 15
+CLASS_COLUMNS = ("class", "precision", "recall", "F1", "images")
 
 
 def write_report(
@@ -54,25 +56,21 @@ def write_report(
     StorageFailure
         When the folder does not take the report.
     """
-    parts = [
-        *(f"<p>{text(note)}</p>" for note in notes),
-        "<h2>Scores</h2>",
-        score_table(scores),
-        "<h2>How it was made</h2>",
-        '<div class="settings">',
-        *(
-            f"<section><h3>{text(heading)}</h3>{facts(values)}</section>"
-            for heading, values in settings.items()
-            if values
-        ),
-        "</div>",
-    ]
-    if per_class:
-        parts += ["<h2>Classes</h2>", _classes(per_class)]
-    for heading, file in (pictures or {}).items():
-        parts.append(f"<h2>{text(heading)}</h2>{image(heading, file)}")
+    worst = _worst(per_class)
     path = folder / REPORT_FILE
-    write_page(path, title, parts)
+    write_page(
+        path,
+        "run.html",
+        title=title,
+        notes=list(notes),
+        scores=_score_rows(scores),
+        settings=[(heading, fact_rows(values)) for heading, values in settings.items() if values],
+        class_columns=CLASS_COLUMNS,
+        classes=[_class_row(of_class) for of_class in per_class],
+        worst=[_class_row(of_class) for of_class in worst],
+        count=f"{len(per_class):,}",
+        pictures=[picture(heading, file) for heading, file in (pictures or {}).items()],
+    )
     return path
 
 
@@ -86,25 +84,27 @@ def run_fragment(title: str, scores: Mapping[str, Mapping[str, Any]], pictures: 
     pictures : mapping of str to Path
         PNG files, by heading; those that cannot be read are left out.
     """
-    figures = []
+    shown = []
     for heading, file in pictures.items():
         with contextlib.suppress(OSError, BadData):
-            figures.append(image(heading, file))
-    table = score_table(scores) if scores else ""
-    return f"<p>{text(title)}</p>{table}<details><summary>Pictures</summary>{''.join(figures)}</details>"
+            shown.append(picture(heading, file))
+    rows = _score_rows(scores) if scores else None
+    return fragment("run_fragment.html", title=title, scores=rows, pictures=shown)
 
 
 def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """A table of HTML: a row for each score, a column for each part (see `write_report`)."""
+    return fragment("scores.html", scores=_score_rows(scores))
+
+
+def _score_rows(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     named = dict.fromkeys(name for of_part in scores.values() for name in of_part)
     rows = []
     for name in [*(name for name in SCORES if name in named), *(name for name in named if name not in SCORES)]:
         score = SCORES.get(name, ShownScore(name.replace("_", " "), format=".4g"))
-        cells = "".join(f'<td class="n">{_score(of_part.get(name), score.format)}</td>' for of_part in scores.values())
-        rows.append(f'<tr><th scope="row">{text(score.label)}</th>{cells}</tr>')
+        rows.append([score.label, *(_score(of_part.get(name), score.format) for of_part in scores.values())])
     spread = any(isinstance(value, Mapping) for of_part in scores.values() for value in of_part.values())
-    note = "<p>Mean ± standard deviation over the splits.</p>" if spread else ""
-    return table(["", *scores], rows) + note
+    return {"columns": ["", *scores], "rows": rows, "spread": spread}
 
 
 def _score(value: Any, form: str) -> str:
@@ -112,30 +112,22 @@ def _score(value: Any, form: str) -> str:
         mean, deviation = value.get("mean"), value.get("std")
         spread = "" if mean is None else format(deviation, form)
         return _score(mean, form) + (f" ± {spread}" if spread.strip("0.") else "")
-    return "–" if value is None else text(format(value, form))
+    return "–" if value is None else format(value, form)
 
 
-def _classes(per_class: Sequence[Mapping[str, Any]]) -> str:
+def _worst(per_class: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of many classes those with the lowest F1, which are shown before all others."""
     if len(per_class) <= MOST_CLASSES:
-        return _class_table(per_class)
+        return []
     known = [of_class for of_class in per_class if of_class["f1"] is not None]
-    worst = sorted(known, key=lambda of_class: of_class["f1"])[:WORST]
-    return (
-        f"<p>The {len(worst)} of {len(per_class):,} classes with the lowest F1.</p>{_class_table(worst)}"
-        f"<details><summary>All {len(per_class):,} classes</summary>{_class_table(per_class)}</details>"
-    )
+    return sorted(known, key=lambda of_class: of_class["f1"])[:WORST]
 
 
-def _class_table(per_class: Sequence[Mapping[str, Any]]) -> str:
-    rows = []
-    for of_class in per_class:
-        shares = "".join(_share(of_class[name]) for name in ("precision", "recall", "f1"))
-        name, support = text(of_class["class"]), f"{of_class['support']:,}"
-        rows.append(f'<tr><th scope="row">{name}</th>{shares}<td class="n">{support}</td></tr>')
-    return table(["class", "precision", "recall", "F1", "images"], rows)
+def _class_row(of_class: Mapping[str, Any]) -> list[Any]:
+    shares = [_share(of_class[name]) for name in ("precision", "recall", "f1")]
+    return [of_class["class"], *shares, f"{of_class['support']:,}"]
 
 
-def _share(value: float | None) -> str:
-    if value is None:
-        return '<td class="n">–</td>'
-    return f'<td class="n bar" style="--share:{value:.3f}">{value:.3f}</td>'
+def _share(value: float | None) -> str | tuple[str, str]:
+    """A cell with a bar."""
+    return "–" if value is None else (f"{value:.3f}", f"{value:.3f}")

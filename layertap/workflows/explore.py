@@ -60,7 +60,7 @@ class Survey:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: classes, facts about files and pixels, copies and unreadable images."""
-        return f'<div class="layertap-survey">{"".join(explore_pictures.findings(self.report))}</div>'
+        return explore_pictures.findings(self.report)
 
 
 def explore(
