@@ -9,7 +9,7 @@ import numpy as np
 
 from feature_cache.errors import BadImage
 from transfer.data.dataset import Dataset
-from transfer.data.images import FileSource, ImageSource
+from transfer.data.images import EncodedSource, ImageSource
 from transfer.hardware import cores
 
 
@@ -40,9 +40,9 @@ def expand_pages(dataset: Dataset) -> Dataset:
     sources: list[ImageSource] = []
     for position, (name, source, pages) in enumerate(zip(dataset.ids, dataset.sources, numbers, strict=True)):
         positions += [position] * len(pages)
-        if pages != [0] and isinstance(source, FileSource):
+        if pages != [0] and isinstance(source, EncodedSource):
             ids += [f"{name}#{page}" for page in pages]
-            sources += [replace(source, page=page) for page in pages]
+            sources += [source.changed(page=page) for page in pages]
         else:
             ids.append(name)
             sources.append(source)
@@ -64,7 +64,7 @@ def with_max_pixels(dataset: Dataset, max_pixels: int) -> Dataset:
     1000000
     """
     sources = tuple(
-        replace(source, max_pixels=max_pixels) if isinstance(source, FileSource) else source
+        source.changed(max_pixels=max_pixels) if isinstance(source, EncodedSource) else source
         for source in dataset.sources
     )
     return replace(dataset, sources=sources)
@@ -72,7 +72,7 @@ def with_max_pixels(dataset: Dataset, max_pixels: int) -> Dataset:
 
 def _pages(source: ImageSource) -> list[int]:
     """The numbers of the pages that are images; 0 alone for a source that is not a file of several pages."""
-    if not isinstance(source, FileSource) or source.page is not None:
+    if not isinstance(source, EncodedSource) or source.page is not None:
         return [0]
     try:
         return source.load()[1].page_numbers

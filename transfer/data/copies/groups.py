@@ -13,7 +13,7 @@ from transfer.data.copies.duplicates import link_near_duplicates
 from transfer.data.copies.image_hash import GRAY_SIDE
 from transfer.data.copies.pixel_digests import pixel_digests
 from transfer.data.image_collection import ImageCollection
-from transfer.data.images import FileSource, decoding_of
+from transfer.data.images import EncodedSource, decoding_of
 from transfer.data.survey import survey
 
 
@@ -148,7 +148,7 @@ def page_groups(dataset: ImageCollection) -> np.ndarray:
     """
     numbers: dict[object, int] = {}
     keys = (
-        source.path if isinstance(source, FileSource) and source.page is not None else position
+        source.whole if isinstance(source, EncodedSource) and source.page is not None else position
         for position, source in enumerate(dataset.sources)
     )
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

@@ -9,7 +9,7 @@ from transfer.data.images.cost import MAX_PIXELS
 from transfer.data.images.options import DEFAULT, Decoding, decoding_of
 from transfer.data.images.picture import ARRAY, Picture
 from transfer.data.images.pixels import pixels_for, read_pixels, thumbnail, to_pixels
-from transfer.data.images.sources import ArraySource, FileSource, ImageSource, reason_of
+from transfer.data.images.sources import ArraySource, EncodedSource, FileSource, ImageSource, reason_of
 
 __all__ = [
     "ARRAY",
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_PIXELS",
     "ArraySource",
     "Decoding",
+    "EncodedSource",
     "FileSource",
     "ImageSource",
     "Picture",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
@@ -35,8 +35,110 @@ class ImageSource(Protocol):
         """Path, size and time of the last change of a file; None where there is no file."""
 
 
+class EncodedSource:
+    """An image whose encoded bytes can be read: a file, or a member of a container.
+
+    Subclasses say where the bytes come from by `read`, `stamp` and `whole`; what is done with them is the same for all.
+    """
+
+    if TYPE_CHECKING:  # fields here would come before those of a subclass
+
+        @property
+        def page(self) -> int | None: ...
+        @property
+        def max_pixels(self) -> int: ...
+
+    def changed(self, **options: int) -> EncodedSource:
+        """The same image, with another page or another limit on pixels."""
+        changed: EncodedSource = replace(self, **options)  # type: ignore[type-var]  # subclasses are dataclasses
+        return changed
+
+    def read(self) -> bytes:
+        """The encoded bytes.
+
+        Raises
+        ------
+        BadImage
+            When they cannot be read, or are too many.
+        """
+        raise NotImplementedError
+
+    def stamp(self) -> FileStamp | None:
+        """Name, size and time of the last change, by which unchanged bytes are recognised; None where there is none."""
+        raise NotImplementedError
+
+    @property
+    def whole(self) -> object:
+        """A key that the pages of one file share."""
+        raise NotImplementedError
+
+    def load(self) -> tuple[bytes, Picture]:
+        """The digest of the content, and the image, of which perhaps only the header has been decoded.
+
+        Raises
+        ------
+        BadImage
+            When the file is missing, too large, empty, not a regular file, or of no known format.
+        """
+        encoded, file_digest = self._content()
+        if not encoded:
+            raise BadImage(f"the image {self._name} is empty (0 bytes).", "empty (0 bytes)")
+        try:
+            picture = open_picture(encoded, page=self.page, max_pixels=self.max_pixels)
+        except BadImage as error:
+            raise BadImage(f"{self._name} {error.reason}.", error.reason) from error
+        except Exception as error:  # a damaged file may make a decoder raise any error
+            reason = f"not an image that can be read ({reason_of(error)})"
+            raise BadImage(f"{self._name} is {reason}.", reason) from error
+        return self._digest(file_digest or digest_bytes(encoded), picture.recipe), picture
+
+    @property
+    def _name(self) -> str:
+        """The name of the file in messages, without a page."""
+        raise NotImplementedError
+
+    def _content(self) -> tuple[bytes, bytes | None]:
+        """The bytes of the file and, where it is read page by page, their digest; both are kept for the next page."""
+        status = None if self.page is None else self.stamp()
+        if status is None:
+            return self.read(), None
+        status = status[0].removesuffix(f"#{self.page}"), *status[1:]
+        with _LOCK:
+            if status not in _LATEST:
+                _LATEST.clear()
+                encoded = self.read()
+                _LATEST[status] = encoded, digest_bytes(encoded)
+            return _LATEST[status]
+
+    def _digest(self, digest: bytes, recipe: int) -> bytes:
+        """The digest of the image: that of the file, or another for a later page and for files of a later recipe."""
+        parts = [f"page {self.page}"] * bool(self.page) + [f"recipe {recipe}"] * (recipe > 1)
+        return digest_bytes(digest + ", ".join(parts).encode()) if parts else digest
+
+    def __str__(self) -> str:
+        return self._name if self.page is None else f"{self._name}#{self.page}"
+
+
+def require_size(size: int, name: str, max_pixels: int) -> None:
+    """Raise BadImage where the encoded bytes of an image are more than are read.
+
+    Parameters
+    ----------
+    size : int
+        Their number.
+    name : str
+        The name of the image in messages.
+    max_pixels : int
+        The most pixels that are decoded of an image; a higher limit allows more bytes.
+    """
+    max_size = MAX_BYTES * max(1.0, max_pixels / MAX_PIXELS)
+    if size > max_size:
+        reason = f"{size / 1e9:.1f} GB large, where {max_size / 1e9:.1f} GB are allowed; raise `max_pixels`"
+        raise BadImage(f"the image {name} is {reason}.", reason)
+
+
 @dataclass(frozen=True)
-class FileSource:
+class FileSource(EncodedSource):
     """An image file, whose format is recognised by its content and not by its name.
 
     Parameters
@@ -59,51 +161,17 @@ class FileSource:
     page: int | None = None
     max_pixels: int = MAX_PIXELS
 
-    def load(self) -> tuple[bytes, Picture]:
-        """The digest of the content, and the image, of which perhaps only the header has been decoded.
+    def read(self) -> bytes:
+        """The bytes of the file.
 
         Raises
         ------
         BadImage
-            When the file is missing, too large, empty, not a regular file, or of no known format.
+            When it is missing, too large, or not a regular file.
         """
-        encoded, file_digest = self._content()
-        if not encoded:
-            raise BadImage(f"the image {self.path} is empty (0 bytes).", "empty (0 bytes)")
-        try:
-            picture = open_picture(encoded, page=self.page, max_pixels=self.max_pixels)
-        except BadImage as error:
-            raise BadImage(f"{self.path} {error.reason}.", error.reason) from error
-        except Exception as error:  # a damaged file may make a decoder raise any error
-            reason = f"not an image that can be read ({reason_of(error)})"
-            raise BadImage(f"{self.path} is {reason}.", reason) from error
-        return self._digest(file_digest or digest_bytes(encoded), picture.recipe), picture
-
-    def _content(self) -> tuple[bytes, bytes | None]:
-        """The bytes of the file and, where it is read page by page, their digest; both are kept for the next page."""
-        status = None if self.page is None else FileSource(self.path).stamp()
-        if status is None:
-            return self._read(), None
-        with _LOCK:
-            if status not in _LATEST:
-                _LATEST.clear()
-                encoded = self._read()
-                _LATEST[status] = encoded, digest_bytes(encoded)
-            return _LATEST[status]
-
-    def _digest(self, digest: bytes, recipe: int) -> bytes:
-        """The digest of the image: that of the file, or another for a later page and for files of a later recipe."""
-        parts = [f"page {self.page}"] * bool(self.page) + [f"recipe {recipe}"] * (recipe > 1)
-        return digest_bytes(digest + ", ".join(parts).encode()) if parts else digest
-
-    def _read(self) -> bytes:
         try:
             with open_regular(self.path) as stream:
-                size, max_size = os.fstat(stream.fileno()).st_size, MAX_BYTES * max(1.0, self.max_pixels / MAX_PIXELS)
-                if size > max_size:
-                    reason = f"{size / 1e9:.1f} GB large, where {max_size / 1e9:.1f} GB are allowed"
-                    reason += "; raise `max_pixels`"
-                    raise BadImage(f"the image {self.path} is {reason}.", reason)
+                require_size(os.fstat(stream.fileno()).st_size, str(self.path), self.max_pixels)
                 return stream.read()
         except MemoryError as error:
             reason = "it does not fit into memory"
@@ -126,8 +194,14 @@ class FileSource:
         # A file that was moved over another keeps its time of modification, but the time of its status changes.
         return name, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
-    def __str__(self) -> str:
-        return str(self.path) if self.page is None else f"{self.path}#{self.page}"
+    @property
+    def whole(self) -> object:
+        """The path, which the pages of one file share."""
+        return self.path
+
+    @property
+    def _name(self) -> str:
+        return str(self.path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,8 +100,8 @@ class TestPages:
         self, stack: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         file, values = stack
-        reads, real = [], FileSource._read
-        monkeypatch.setattr(FileSource, "_read", lambda source: reads.append(source.page) or real(source))
+        reads, real = [], FileSource.read
+        monkeypatch.setattr(FileSource, "read", lambda source: reads.append(source.page) or real(source))
         for page in range(4):
             np.testing.assert_array_equal(read_pixels(FileSource(file, page))[1][..., 0], values[page])
         assert reads == [0]
