@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +23,8 @@ from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
     from transfer.nets.costs import LayerInfo
+
+LEAST_WIDTH = 20  # characters of a description, on however narrow a terminal
 
 
 def nets(args: argparse.Namespace) -> None:
@@ -51,11 +57,21 @@ def _presets(args: argparse.Namespace) -> None:
         )
         for preset in presets
     ]
-    print_table(("net", "kind", "parameters (M)", "what it is"), rows, left=(0, 1, 3))
+    headings = ("net", "kind", "parameters (M)", "what it is")
+    print_table(headings, [(*row[:3], _fitted(row[3], headings, rows)) for row in rows], left=(0, 1, 3))
     print(
         "\nKerasHub fetches a preset when it is first used. A folder that `save_to_preset` wrote is a net, too: "
         "hub:FOLDER"
     )
+
+
+def _fitted(text: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The text of the last column, cut so that the table is no wider than the terminal; whole where there is none."""
+    if not sys.stdout.isatty():
+        return text
+    others = [max(map(len, column)) for column in zip(headings[:-1], *(row[:-1] for row in rows), strict=True)]
+    room = shutil.get_terminal_size().columns - sum(width + 2 for width in others)  # 2 spaces are between columns
+    return textwrap.shorten(text, max(LEAST_WIDTH, room), placeholder=" ...")
 
 
 def layers(args: argparse.Namespace) -> None:

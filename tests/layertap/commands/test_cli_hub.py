@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.terminals import on_a_terminal
 from tests.transfer.hub_nets import hub, save_preset
 
 BLOCK = "vit_encoder/transformer_block_2"
@@ -83,3 +85,13 @@ def test_a_run_that_ends_inside_a_net_says_why_there_is_no_model_and_what_is_lef
     assert said.endswith("use --to saved-model for this one.")
     assert main("export", "run", "data", "--to", "saved-model", "--out", "saved").status == 0
     assert main("layers", "run").status == 0
+
+
+def test_the_list_of_presets_fits_the_terminal() -> None:
+    status, shown = on_a_terminal(["-m", "cli", "nets", "--hub"], 120)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.splitlines()]
+    of_table = [line for line in lines if line.startswith("hub:")]
+    assert status == 0
+    assert of_table
+    assert max(map(len, of_table)) <= 120
+    assert any(line.endswith(" ...") for line in of_table)
