@@ -13,7 +13,7 @@ from feature_cache.errors import DamagedFile, InvalidChoice, StorageFailure
 from feature_cache.files import quantised_nets
 from feature_cache.files.atomic import abandoned
 from feature_cache.lineage import citations
-from feature_cache.segments.layout import INDEX_FILE, SEGMENTS, SET_ASIDE, SPEC_FILE, TEMPORARY, USED_FILE
+from feature_cache.segments.layout import GRAPH_FILES, INDEX_FILE, SEGMENTS, SET_ASIDE, SPEC_FILE, TEMPORARY, USED_FILE
 from feature_cache.space import last_used
 
 # No writer pauses for as long as this: a temporary file that has not changed since belongs to a dead process.
@@ -168,7 +168,7 @@ def remove(removals: Collection[Removal]) -> None:
 
 def _own_files(folder: Path) -> list[Path]:
     """The files of a space that the cache has written: segments first, the files that describe them last."""
-    patterns = (SEGMENTS, SET_ASIDE, TEMPORARY, INDEX_FILE, USED_FILE, SPEC_FILE)
+    patterns = (SEGMENTS, SET_ASIDE, TEMPORARY, *GRAPH_FILES, INDEX_FILE, USED_FILE, SPEC_FILE)
     return [file for pattern in patterns for file in _files(folder, pattern)]
 
 

@@ -1,1 +1,1 @@
-"""Analyses of features and predictions: neighbors, wrong labels, alike spaces. They see arrays, never images."""
+"""Analyses of features and predictions: wrong labels, maps, alike spaces. They see arrays, never images."""

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_cache.cache import FeatureCache
+from feature_cache.errors import InvalidChoice
 from feature_cache.features import Features
 from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Unreadable
+from transfer.search.index import nearest_by_index
+from transfer.search.neighbors import Metric, Neighbors, nearest
 
 if TYPE_CHECKING:
     from transfer.extraction.report import Report
@@ -85,6 +88,62 @@ class FeatureSet(Mapping[str, Features]):
     def groups(self) -> np.ndarray:
         """Numbers of shape (n,), int64, that are equal for copies of an image, and for the pages of one file."""
         return self.dataset.groups(self.specs)
+
+    def plain_rows(self, layer: str) -> Features:
+        """The features of the plain images at a layer, without their other views: shape (n, ...)."""
+        rows = self[layer]
+        views = len(rows) // max(1, len(self.dataset))
+        return rows if views <= 1 else rows.take(np.arange(len(self.dataset)) * views)
+
+    def search(
+        self,
+        query: np.ndarray,
+        k: int = 12,
+        *,
+        layer: str | None = None,
+        metric: Metric = "cosine",
+        index: bool = False,
+    ) -> Neighbors:
+        """The images whose features are nearest to those of queries; exact, by one pass over the rows.
+
+        Parameters
+        ----------
+        query : ndarray of shape (...), a row of features, or (queries, ...)
+            Features of the same space.
+        k : int
+            The number of images; of fewer, all are returned.
+        layer : str, optional
+            The layer; it may be left out where there is one.
+        metric : {'cosine', 'euclidean'}
+        index : bool
+            Whether an approximate index answers (see `transfer.search.index`).
+
+        Returns
+        -------
+        Neighbors
+            Its `rows` are positions in `dataset`, an array of shape (queries, k); one query is an array of one row.
+
+        Raises
+        ------
+        InvalidChoice
+            When there are several layers and none is named, or `k` is not positive.
+        BadData
+            When the query is of another shape than the rows, or features are infinite or not numbers.
+
+        Examples
+        --------
+        >>> import layertap as lt
+        >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
+        >>> found = features.search(features["block4_pool"][7], k=3)
+        >>> found.rows.shape, int(found.rows[0, 0])
+        ((1, 3), 7)
+        """
+        if layer is None and len(self) != 1:
+            raise InvalidChoice(f"there are features of {len(self)} layers; choose one with `layer`.")
+        rows = self.plain_rows(next(iter(self)) if layer is None else layer)
+        query = np.asarray(query)
+        queries = query[None] if query.ndim < rows.ndim else query
+        return nearest_by_index(rows, queries, k, metric=metric) if index else nearest(rows, queries, k, metric=metric)
 
     def __repr__(self) -> str:
         nets = " and ".join(dict.fromkeys(spec.net for spec in self.specs))

@@ -38,6 +38,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_looking(commands)
     _add_extract(commands)
+    _add_search(commands)
     _add_training(commands)
     _add_sweep(commands)
     _add_using(commands)
@@ -103,6 +104,43 @@ def _add_looking(commands: Commands[Parser]) -> None:
     )
     sub.add_argument("--out", metavar="DIR", help="folder for pictures and report.html (default: print only)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing report")
+
+
+def _add_search(commands: Commands[Parser]) -> None:
+    sub = add_command(
+        commands,
+        "search",
+        "layertap.commands.search:search",
+        "find the images that are nearest to others by their features",
+        options.add_data,
+        options.add_features,
+        options.add_cache,
+        options.add_work,
+        everyday="query k metric csv page index images split net layer cache json",
+        examples=(
+            ("search photos --net resnet50 --query a.jpg b.jpg", "the 12 photos most like each of these"),
+            ("search photos --net resnet50 --query new -k 5 --page near.html", "for a folder, as a page of pictures"),
+        ),
+    )
+    group = sub.add_argument_group("search")
+    group.add_argument(
+        "--query", required=True, nargs="+", metavar="IMAGE", help="image files, or one data set, to find images like"
+    )
+    group.add_argument("-k", type=types.positive, default=12, metavar="N", help="images for each query (default: 12)")
+    group.add_argument(
+        "--metric",
+        choices=("cosine", "euclidean"),
+        default="cosine",
+        help="distance of features: 1 - cosine similarity, or Euclidean (default: cosine)",
+    )
+    group.add_argument("--csv", metavar="FILE", help="write the table to a CSV file, too")
+    group.add_argument("--page", metavar="FILE", help="write a page of pictures, an HTML file")
+    group.add_argument(
+        "--index",
+        action="store_true",
+        help="ask an approximate index, which is kept beside the features: for millions of images (needs "
+        "layertap[index])",
+    )
 
 
 def _add_extract(commands: Commands[Parser]) -> None:
