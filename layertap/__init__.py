@@ -34,6 +34,7 @@ _HOMES = {
     "load_dataset": "layertap.workflows.load_dataset",
     "load_run": "layertap.runs",
     "predict": "layertap.workflows.predict",
+    "review": "layertap.workflows.review",
     "search": "layertap.workflows.search",
     "sweep": "layertap.workflows.sweep",
     "train_head": "layertap.workflows.train_head",

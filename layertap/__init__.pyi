@@ -13,6 +13,7 @@ from layertap.workflows.feature_map import feature_map as feature_map
 from layertap.workflows.fine_tune import fine_tune as fine_tune
 from layertap.workflows.load_dataset import load_dataset as load_dataset
 from layertap.workflows.predict import predict as predict
+from layertap.workflows.review import review as review
 from layertap.workflows.search import search as search
 from layertap.workflows.sweep import sweep as sweep
 from layertap.workflows.train_head import train_head as train_head

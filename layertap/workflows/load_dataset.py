@@ -107,7 +107,13 @@ def load_dataset(
         dataset = correct(dataset, read_corrections(corrections))
     if not isinstance(source, str | os.PathLike):
         return dataset
-    given = {"images": images, "class_column": class_column, "id_column": id_column, "split": split, "pages": pages}
+    given: dict[str, Any] = {
+        "images": images,
+        "class_column": class_column,
+        "id_column": id_column,
+        "split": split,
+        "pages": pages,
+    }
     given |= {"value_range": value_range, "max_pixels": max_pixels, "corrections": corrections}
     changed = {name: _plain(value) for name, value in given.items() if value != DEFAULTS.get(name)}
     return replace(dataset, options={"source": os.fspath(source), **changed})

@@ -43,6 +43,7 @@ def parser() -> Parser:
     _add_sweep(commands)
     _add_using(commands)
     _add_map(commands)
+    _add_review(commands)
     cache.add(commands)
     ramp.add(commands)
     _add_completion(commands)
@@ -141,6 +142,28 @@ def _add_search(commands: Commands[Parser]) -> None:
         help="ask an approximate index, which is kept beside the features: for millions of images (needs "
         "layertap[index])",
     )
+
+
+def _add_review(commands: Commands[Parser]) -> None:
+    sub = add_command(
+        commands,
+        "review",
+        "layertap.commands.review:review",
+        "rank what looks wrong in the data of a run: labels, copies, near-duplicates, outliers",
+        options.add_run,
+        options.add_head_code,
+        options.add_net_code,
+        options.add_cache,
+        options.add_quiet,
+        everyday="out overwrite cache json",
+        examples=(("review run --out review", "a page to decide on, and review.csv"),),
+        next_step="layertap train-head DATA --corrections review/review.csv --out RUN2",
+    )
+    options.add_optional_data(sub, "the images of the run (default: where they were when it was trained)")
+    sub.add_argument(
+        "--out", default="review", metavar="DIR", help="folder for review.html and review.csv (default: review)"
+    )
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing review, and what was decided in it")
 
 
 def _add_extract(commands: Commands[Parser]) -> None:

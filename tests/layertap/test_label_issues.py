@@ -1,0 +1,49 @@
+"""The numbers of a review: confident learning, outliers and near-duplicates, on made-up arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from layertap.analysis.label_issues import NEIGHBORS, class_thresholds, confident_joint, find_label_issues
+from layertap.analysis.near_duplicates import find_near_duplicates
+
+
+def test_confident_joint_counts_by_the_thresholds_of_the_paper():
+    labels = np.array([0, 0, 0, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.3, 0.7], [0.45, 0.55]])
+    assert np.allclose(class_thresholds(labels, probabilities), [0.6, 0.625])
+    assert confident_joint(labels, probabilities).tolist() == [[2, 1], [0, 1]]  # the last is counted as nothing
+
+
+def test_labels_of_neighbours_decide_where_probabilities_are_equal():
+    labels = np.array([0] * 22 + [1] * 22)
+    probabilities = np.full((44, 2), 0.5)
+    neighbors = np.array([[j for j in range(44) if j != i and labels[j] == labels[i]][:NEIGHBORS] for i in range(44)])
+    neighbors[3] = np.arange(22, 22 + NEIGHBORS)  # among images of the other class
+    issues = find_label_issues(labels, probabilities, neighbors)
+    assert issues.ranking[0] == 3
+    assert issues.suggested[3] == 1
+    assert issues.contradicted.tolist() == [place == 3 for place in range(44)]
+
+
+def test_mirrored_cropped_and_recompressed_images_are_found_among_others():
+    rng = np.random.default_rng(0)
+
+    def scene() -> Image.Image:
+        return Image.fromarray(rng.integers(0, 256, (12, 12), np.uint8)).resize((200, 200), Image.Resampling.BICUBIC)
+
+    scenes = [scene() for _ in range(20)]
+    copies = [
+        scenes[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        scenes[1].crop((13, 29, 173, 189)),
+        scenes[2].resize((90, 90)),
+    ]
+    grays = np.stack([np.asarray(image.resize((64, 64), Image.Resampling.BOX)) for image in scenes + copies])
+    neighbors = np.array([[other for other in range(23) if other != image] for image in range(23)])
+    found = find_near_duplicates(neighbors, grays)
+    assert sorted((pair.first, pair.second, pair.how) for pair in found) == [
+        (0, 20, "mirrored"),
+        (1, 21, "cropped to 80% of its sides"),
+        (2, 22, "recompressed or resized"),
+    ]
