@@ -39,6 +39,7 @@ def parser() -> Parser:
     _add_looking(commands)
     _add_extract(commands)
     _add_search(commands)
+    _add_compare(commands)
     _add_training(commands)
     _add_sweep(commands)
     _add_using(commands)
@@ -164,6 +165,29 @@ def _add_review(commands: Commands[Parser]) -> None:
         "--out", default="review", metavar="DIR", help="folder for review.html and review.csv (default: review)"
     )
     sub.add_argument("--overwrite", action="store_true", help="replace an existing review, and what was decided in it")
+
+
+def _add_compare(commands: Commands[Parser]) -> None:
+    sub = add_command(
+        commands,
+        "compare",
+        "layertap.commands.compare:compare",
+        "compare what layers of nets see in the same images, or what two runs predict",
+        options.add_data,
+        everyday="images split seed cache json",
+        examples=(
+            ("compare photos vgg16:block4_pool vgg16:block5_pool resnet50", "how alike three layers are"),
+            ("compare more-photos run-a run-b", "two runs on labelled photos"),
+        ),
+    )
+    text = "a run, or NET:LAYER; NET alone is its usual layer"
+    sub.add_argument("first", metavar="A", help=text)
+    sub.add_argument("second", metavar="B", help=text)
+    sub.add_argument("more", nargs="*", metavar="C", help="more layers, which are compared all with all")
+    options.add_trust(sub)
+    options.add_seed(sub)
+    options.add_cache(sub)
+    options.add_work(sub)
 
 
 def _add_extract(commands: Commands[Parser]) -> None:
