@@ -29,7 +29,7 @@ from layertap.workflows.extract import extract_features
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.training.targets import CLASSES
 from transfer.data.corrections import ACTION, ID, LABEL
-from transfer.data.dataset import IdentifiedDataset
+from transfer.data.dataset import IdentifiedDataset, Progress
 from transfer.data.images import DEFAULT, Decoding, ImageSource, decoding_of, to_pixels
 from transfer.hardware import cores
 from transfer.request import request_for
@@ -186,14 +186,13 @@ def review(
     held_out, bars, store = _predictions(run), progress_bars(progress), as_cache(cache)
     dataset = _same_images(load_dataset(_source_of(run) if data is None else data).identify(store), held_out, run)
     rows = _features(run, dataset, store, bars)
-    near = nearest(rows, np.asarray(rows[:]), min(NEIGHBORS + 1, len(dataset)))
-    neighbors, distances = _without_themselves(near.rows, near.distances)
+    neighbors, distances = nearest_others(rows)
     decoding = decoding_of(run.spec)
     collected = _Collected(dataset.ids, held_out)
     issues = _review_labels(collected, held_out, neighbors)
     _review_copies(collected, held_out)
     with bars("images decoded") as show:
-        grays = _gray_images(dataset.sources, decoding, show)
+        grays = small_grays(dataset.sources, decoding, show)
     with bars("images compared") as show:
         pairs = find_near_duplicates(neighbors, grays, show)
     for pair in pairs:
@@ -314,8 +313,10 @@ def _features(run: Run, dataset: IdentifiedDataset, cache: FeatureCache, bars: P
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def _without_themselves(rows: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The neighbours of each row but for the row itself: both of shape (n, k)."""
+def nearest_others(features: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest other rows of each row of features, and their cosine distances: both of shape (n, k)."""
+    near = nearest(features, np.asarray(features[:]), min(NEIGHBORS + 1, len(features)))
+    rows, distances = near.rows, near.distances
     own = rows == np.arange(len(rows))[:, None]
     own[~own.any(axis=1), -1] = True  # among many equal rows it may not have found itself
     keep = ~own
@@ -354,7 +355,9 @@ def _review_copies(collected: _Collected, held_out: HeldOut) -> None:
             collected.add_pair(COPY, earlier, place, 1.0, "the same file as")
 
 
-def _gray_images(sources: Sequence[ImageSource], decoding: Decoding, show: Any) -> np.ndarray:
+def small_grays(
+    sources: Sequence[ImageSource], decoding: Decoding = DEFAULT, progress: Progress | None = None
+) -> np.ndarray:
     """All images in gray, stretched to squares: shape (n, 64, 64), uint8. One that is unreadable is black."""
 
     def gray(source: ImageSource) -> np.ndarray:
@@ -367,7 +370,8 @@ def _gray_images(sources: Sequence[ImageSource], decoding: Decoding, show: Any) 
     def images() -> Iterator[np.ndarray]:
         with ThreadPoolExecutor(len(cores())) as pool:
             for number, image in enumerate(pool.map(gray, sources), 1):
-                show(number, len(sources))
+                if progress:
+                    progress(number, len(sources))
                 yield image
 
     return np.stack(list(images()))
