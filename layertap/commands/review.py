@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feature_cache.files.atomic import check_free, whole_folder
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_next, print_notes, print_table
 from layertap.progress.shown import ShownProgress
@@ -27,10 +28,9 @@ PAGE, TABLE = "review.html", "review.csv"
 
 
 def review(args: argparse.Namespace) -> None:
-    from feature_cache.files.atomic import check_free, whole_folder
-    from layertap.report.review_page import is_review, write_review
+    from layertap.report.review_page import is_review, write_review  # slow to load, and the help does not need it
     from layertap.runs import load_run  # slow to load, and the help does not need it
-    from layertap.workflows.review import review
+    from layertap.workflows.review import review  # slow to load, and the help does not need it
 
     out = Path(args.out)
     check_free(out, "review", is_review, overwrite=args.overwrite)

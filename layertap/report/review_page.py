@@ -37,8 +37,6 @@ def write_review(file: Path, review: Review) -> None:
     StorageFailure
         When the folder does not take it.
     """
-    from layertap.workflows.review import COLUMNS  # workflows import this package
-
     shown = review.findings[:MOST_SHOWN]
     rest = len(review.findings) - len(shown)
     classes = [] if review.data.labels is None else sorted(set(review.data.labels.tolist()))
@@ -48,7 +46,7 @@ def write_review(file: Path, review: Review) -> None:
         title=f"{review.data.name}: review",
         scripts=["review.js"],
         styles=["review.css"],
-        data={"review": {"columns": list(COLUMNS), "rows": [finding.row() for finding in review.findings]}},
+        data={"review": {"columns": list(review.columns), "rows": [finding.row() for finding in review.findings]}},
         summary=f"{len(review.data):,} images, {len(review.findings):,} of which are worth a look.",
         notes=[*review.notes, *([f"The last {rest:,} are in {TABLE} alone."] if rest else [])],
         classes=classes,

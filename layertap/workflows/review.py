@@ -110,6 +110,11 @@ class Review:
         """The number of findings of each kind."""
         return {kind: sum(finding.kind == kind for finding in self.findings) for kind in KINDS}
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        return COLUMNS
+
     def of_kind(self, kind: str) -> list[Finding]:
         """The findings of a kind."""
         return [finding for finding in self.findings if finding.kind == kind]
