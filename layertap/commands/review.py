@@ -28,9 +28,10 @@ PAGE, TABLE = "review.html", "review.csv"
 
 
 def review(args: argparse.Namespace) -> None:
-    from layertap.report.review_page import is_review, write_review  # slow to load, and the help does not need it
-    from layertap.runs import load_run  # slow to load, and the help does not need it
-    from layertap.workflows.review import review  # slow to load, and the help does not need it
+    # Slow to load, and the help does not need them.
+    from layertap.report.review_page import is_review, write_review
+    from layertap.runs import load_run
+    from layertap.workflows.review import review
 
     out = Path(args.out)
     check_free(out, "review", is_review, overwrite=args.overwrite)
