@@ -38,16 +38,20 @@ REGRESSORS = {  # for targets that are numbers
     "random-forest": "heads.wrappers.regressors:random_forest",
     "hist-gradient-boosting": "heads.wrappers.regressors:hist_gradient_boosting",
 }
-TASKS = ("classes", "regression", "multilabel")  # what a head predicts (see `heads.evaluation.tasks`)
+DETECTORS = {"patchcore": "heads.anomalies.patchcore:PatchCore"}  # of anomalies, which learn one class
+TASKS = ("classes", "regression", "multilabel", "anomalies")  # what a head predicts (see `heads.evaluation.tasks`)
 
 
 class Head(Protocol):
     """What every head can do: it is an estimator by scikit-learn's rules, with files of its own.
 
-    Heads for numbers have neither `classes_` nor `predict_proba`. A head that splits its training rows takes ``groups``
-    in `fit` as well (see `heads.splitting.fit_groups`). A head may have two class attributes: ``reads_batches``, true
-    where `fit` takes rows that are read from disk batch by batch (`feature_cache.lazy_rows`), and ``reads_keys``, true
-    where it wants them so even when they are few, because it stores results under the keys of the rows.
+    Heads for numbers have neither `classes_` nor `predict_proba`. Detectors of anomalies have `anomaly_scores` instead,
+    which are above 1 for what they call an anomaly, and `anomaly_maps`; `fit` ignores their targets.
+
+    A head that splits its training rows takes ``groups`` in `fit` as well (see `heads.splitting.fit_groups`). A head
+    may have two class attributes: ``reads_batches``, true where `fit` takes rows that are read from disk batch by batch
+    (`feature_cache.lazy_rows`), and ``reads_keys``, true where it wants them so even when they are few, because it
+    stores results under the keys of the rows, or needs to know how they are joined.
 
     Attributes
     ----------
@@ -79,9 +83,9 @@ def new_head(name: str, task: str = "classes") -> Head:
     Parameters
     ----------
     name : str
-        One of `HEADS`, or for numbers one of `REGRESSORS`; a classifier or regressor of scikit-learn by its import
-        path, as ``sklearn.svm:SVC``; or a function of the user's own code that returns an estimator, as
-        ``FILE.py:make_head``. That file is run.
+        One of `HEADS`, for numbers one of `REGRESSORS`, or for anomalies one of `DETECTORS`; a classifier or regressor
+        of scikit-learn by its import path, as ``sklearn.svm:SVC``; or a function of the user's own code that returns an
+        estimator, as ``FILE.py:make_head``. That file is run.
     task : str
         One of `TASKS`. For ``multilabel``, the head is copied for each label (see `heads.wrappers.multilabel`).
 
@@ -96,6 +100,8 @@ def new_head(name: str, task: str = "classes") -> Head:
         from heads.wrappers.multilabel import MultiLabelHead  # loads scikit-learn
 
         return MultiLabelHead(new_head(name))
+    if task == "anomalies" and name not in DETECTORS:
+        raise unknown("there is no head for anomalies", name, DETECTORS)
     if ":" in name or name.endswith(".py"):
         from heads.wrappers import classifiers  # loads scikit-learn
 
@@ -108,6 +114,12 @@ def new_head(name: str, task: str = "classes") -> Head:
 
 def _import_path(name: str, task: str) -> str:
     """The module and the class, or function, that makes the head called `name`, as ``module:attribute``."""
+    if task == "anomalies":
+        return DETECTORS[name]
+    if name in DETECTORS:
+        raise InvalidChoice(
+            f"the head {name!r} learns one class and finds anomalies; train-head alone takes it, for classes."
+        )
     if task == "classes":
         if name not in HEADS:
             raise unknown("there is no head", name, HEADS, "Others are named as sklearn.svm:SVC or FILE.py:make_head.")

@@ -16,16 +16,18 @@ from feature_cache.errors import InvalidChoice
 from feature_cache.files.atomic import new_file
 from layertap.report.pages import fragment
 from layertap.report.run_report import score_table
-from layertap.shown_scores import CLASSES, HEADLINES, MULTILABEL, REGRESSION
+from layertap.shown_scores import ANOMALIES, CLASSES, HEADLINES, MULTILABEL, REGRESSION
 from transfer.data.datasets import Unreadable
 
 MOST_SHOWN = 10  # images that a notebook shows
 THRESHOLD = 0.5  # the probability above which an image has a label
+ANOMALOUS = 1.0  # the anomaly score above which an image is an anomaly
 # What a row of predictions holds beside its id and its numbers, and what these are.
 CONTENT = {
     CLASSES: ("class", "probabilities"),
     MULTILABEL: ("labels", "probabilities"),
     REGRESSION: ("", "numbers"),
+    ANOMALIES: ("class", "scores"),
 }
 
 
@@ -71,13 +73,14 @@ class Predictions:
 
     Attributes
     ----------
-    task : {'classes', 'regression', 'multilabel'}
+    task : {'classes', 'regression', 'multilabel', 'anomalies'}
     ids : tuple of str
         The images that could be read.
     names : tuple of str
-        The classes, the labels or the columns of the numbers: the names of the columns of `outputs`.
+        The classes, the labels or the columns of the numbers: the names of the columns of `outputs`; for anomalies
+        the normal class, and what others are called.
     outputs : ndarray of shape (n, k)
-        Probabilities of the classes or labels, or the predicted numbers.
+        Probabilities of the classes or labels, or the predicted numbers; or anomaly scores, of shape (n, 1).
     skipped : tuple of Unreadable
         The images that were left out, with the reasons.
     notes : tuple of str
@@ -113,6 +116,8 @@ class Predictions:
         """
         if self.task == REGRESSION:
             raise InvalidChoice("this run predicts numbers, which have no probabilities; take `numbers`.")
+        if self.task == ANOMALIES:
+            raise InvalidChoice("this run finds anomalies, which have no probabilities; take `scores`.")
         return self.outputs
 
     @property
@@ -129,8 +134,23 @@ class Predictions:
         return self.outputs
 
     @property
+    def scores(self) -> np.ndarray:
+        """The anomaly scores, shape (n,): above 1 for anomalies.
+
+        Raises
+        ------
+        InvalidChoice
+            When the run finds no anomalies.
+        """
+        if self.task != ANOMALIES:
+            raise InvalidChoice("this run finds no anomalies; take `outputs`.")
+        return self.outputs[:, 0]
+
+    @property
     def classes(self) -> list[str]:
-        """The most probable class of each image; empty for other tasks."""
+        """The most probable class of each image, or whether it is normal; empty for other tasks."""
+        if self.task == ANOMALIES:
+            return [self.names[int(score > ANOMALOUS)] for score in self.scores]
         return [self.names[column] for column in self.outputs.argmax(1)] if self.task == CLASSES else []
 
     @property
@@ -145,7 +165,7 @@ class Predictions:
         key, values = CONTENT[self.task]
         chosen: Sequence[Any] = self.classes or self.labels or [None] * len(self)
         rows = [
-            {"id": name, **({key: one} if key else {}), values: dict(zip(self.names, row.tolist(), strict=True))}
+            {"id": name, **({key: one} if key else {}), values: dict(zip(self._columns, row.tolist(), strict=True))}
             for name, one, row in zip(self.ids, chosen, self.outputs, strict=True)
         ]
         return {"predictions": rows, "skipped": skipped_to_json(self.skipped)}
@@ -162,11 +182,16 @@ class Predictions:
             How many images are listed; by default all.
         """
         key = CONTENT[self.task][0]
-        cells = [["id", *([key] if key else []), *self.names]]
+        cells = [["id", *([key] if key else []), *self._columns]]
         chosen = self.classes or [";".join(labels) for labels in self.labels] or [""] * len(self)
         for name, one, row in itertools.islice(zip(self.ids, chosen, self.outputs, strict=True), most):
             cells.append([name, *([one] if key else []), *map(str, row)])
         return cells
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """The names of the columns of `outputs`."""
+        return ("score",) if self.task == ANOMALIES else self.names
 
     def to_csv(self, file: str | Path) -> None:
         """Write the predictions as a CSV file, which appears whole or not at all.

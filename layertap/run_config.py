@@ -36,12 +36,13 @@ class TaskConfig:
 
     Attributes
     ----------
-    name : {'classes', 'regression', 'multilabel'}
+    name : {'classes', 'regression', 'multilabel', 'anomalies'}
         See `heads.evaluation.tasks`.
     columns : tuple of str
         The columns of the table that the targets came from; empty for classes.
     labels : tuple of str
-        The labels of which an image may have several; empty for the other tasks.
+        The labels of which an image may have several; for anomalies, the class of the normal images; empty for the
+        other tasks.
     """
 
     name: str = "classes"
@@ -64,7 +65,7 @@ class TaskConfig:
         """The task as `config.json` holds it."""
         if self.name == "classes":
             return {"name": self.name}
-        labels = {"labels": list(self.labels)} if self.name == "multilabel" else {}
+        labels = {"labels": list(self.labels)} if self.name in ("multilabel", "anomalies") else {}
         return {"name": self.name, "columns": list(self.columns), **labels}
 
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from layertap.results import Evaluation, Exported, Predictions
     from transfer.data.datasets import Unreadable
 
+DEFECT = "defect"  # what an anomaly is called in predictions
 METRICS_FILE, SKIPPED_FILE = "metrics.json", "skipped.csv"
 HEAD_IMAGES, NET_IMAGES = "head-images.npy", "net-images.npy"
 
@@ -176,7 +177,9 @@ class Run:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The names of the classes, the labels or the numbers that the head predicts."""
+        """The names of the classes, the labels or the numbers that the head predicts, or of both kinds of images."""
+        if self.task.name == "anomalies":
+            return (*self.task.labels, DEFECT)
         if self.task.name == "regression":
             return self.task.columns
         return self.task.labels if self.task.name == "multilabel" else tuple(self.head.classes_.tolist())
@@ -282,6 +285,8 @@ class Run:
         features = " + ".join(f"{spec.net}/{spec.layer}" for spec, _ in self.parts)
         where = "not written" if self.folder is None else str(self.folder)
         targets = f"{len(self.targets)} {'numbers' if self.task.name == 'regression' else self.task.name}"
+        if self.task.name == "anomalies":
+            targets = f"anomalies among {', '.join(self.task.labels)}"
         if self.task.name == "multilabel":
             targets = f"{len(self.targets)} labels"
         return f"<Run {where}: {self.config.head.name} on {features}, {targets}; {', '.join(scores) or 'no scores'}>"
@@ -453,6 +458,8 @@ def load_written(folder: Path, *, head_code: str | None = None, net_code: str | 
         head = make_head(name, config.head.params, task.name)
     except InvalidChoice as error:
         raise DamagedFile(f"{file} names parameters that the head {name!r} does not have; train it again.") from error
+    if task.name == "anomalies" and len(task.labels) != 1:
+        raise DamagedFile(f"{file} does not name the one class that its head learned; train it again.")
     loaded = type(head).load(folder, head.get_params(deep=False))
     if task.name == "multilabel" and len(task.labels) != len(loaded.classes_):
         raise DamagedFile(f"the head of {folder} is of other labels than {file} names; train it again.")

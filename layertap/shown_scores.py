@@ -37,11 +37,16 @@ SCORES = {
     "top_5": ShownScore("top-5 accuracy", in_tables=False),
     "nll": ShownScore("log-loss"),
     "ece": ShownScore("calibration error"),
+    "auroc": ShownScore("AUROC"),
     "roc_auc": ShownScore("ROC AUC, macro", in_tables=False),
     "r2": ShownScore("R²"),
     "rmse": ShownScore("RMSE", format=".4g"),
     "mae": ShownScore("mean abs. error", format=".4g"),
     "average_precision": ShownScore("average precision"),
+    "f1_max": ShownScore("F1, best threshold"),
+    "f1": ShownScore("F1"),
+    "recall": ShownScore("recall"),
+    "false_positive_rate": ShownScore("false positives"),
     "f1_micro": ShownScore("F1 micro"),
     "f1_macro": ShownScore("F1 macro"),
     "subset_accuracy": ShownScore("all labels right"),
@@ -49,10 +54,11 @@ SCORES = {
     "fit_seconds": ShownScore("fit (s)", 2, ".3g"),
     "predict_seconds": ShownScore("predict (s)", 3, ".3g"),
 }
-CLASSES, REGRESSION, MULTILABEL = TASKS
+CLASSES, REGRESSION, MULTILABEL, ANOMALIES = TASKS
 # The scores that one line has room for, by task.
 HEADLINES = {
     CLASSES: ("accuracy", "nll"),
     REGRESSION: ("r2", "rmse"),
     MULTILABEL: ("average_precision", "f1_micro"),
+    ANOMALIES: ("auroc", "f1"),
 }

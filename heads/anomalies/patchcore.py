@@ -140,7 +140,9 @@ class PatchCore(BaseEstimator):
         self._check()
         rows = self._rows(X, reset=True)
         if len(rows) < 2:
-            raise BadData("PatchCore needs at least 2 normal images, to learn a threshold; received 1 sample.")
+            raise BadData(
+                f"PatchCore needs at least 2 normal images, to learn a threshold; received {len(rows)} sample."
+            )
         self.map_shapes_ = _map_shapes(X, self.maps, self.n_features_in_)
         patches, image = self._sample(rows)
         scores = np.empty(len(rows))

@@ -11,6 +11,7 @@ import numpy as np
 NLL_FLOOR = 1e-15  # the smallest probability whose logarithm is taken, so that the loss of one mistake is finite
 BINS = 15  # the number of bins of confidence, as in Guo et al. 2017
 TOP = 5  # the number of most probable classes for the top-5 accuracy
+EPS = np.finfo(np.float64).eps
 COLUMNS_AT_ONCE = 64  # the number of columns of probabilities that are copied at a time
 
 
@@ -210,6 +211,25 @@ def per_label(labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -
     return _shares(labels, (truth & predicted).sum(0), predicted.sum(0), truth.sum(0))
 
 
+def per_kind(labels: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """The recall of each class of images where anomalies are detected, as of `per_class`.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        The class of each row: the normal one, or a kind of anomaly.
+    truth, predicted : ndarray of shape (n,), bool
+        Whether a row is an anomaly. A kind is never predicted, so it has no precision and no F1.
+    """
+    rows = []
+    for name in np.unique(labels):
+        of_class = labels == name
+        recall = float((truth == predicted)[of_class].mean())
+        support = int(of_class.sum())
+        rows.append({"class": str(name), "precision": None, "recall": recall, "f1": None, "support": support})
+    return rows
+
+
 def _shares(
     names: Sequence[Any], right: np.ndarray, positives: np.ndarray, support: np.ndarray
 ) -> list[dict[str, Any]]:
@@ -290,6 +310,50 @@ def score_multilabel(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, 
         "f1_macro": float((both[occurs] / either[occurs]).mean()) if occurs.any() else None,
         "average_precision": float(np.mean(precisions)) if precisions else None,
         "nll": float(-np.log(np.clip(of_truth, NLL_FLOOR, 1)).mean()),
+        "n": len(truth),
+    }
+
+
+def score_anomalies(truth: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """The scores of a detector of anomalies.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n,), bool
+        Whether a row is an anomaly.
+    scores : ndarray of shape (n,)
+        The higher, the more anomalous; a row is called an anomaly where its score is above 1.
+
+    Returns
+    -------
+    dict
+        ``auroc``, the area under the ROC curve, and ``average_precision``; ``f1_max``, the largest F1 score that any
+        threshold would give on these very rows; ``f1`` and ``recall`` of the anomalies, and ``false_positive_rate``,
+        the share of normal rows that are called anomalies, all three at the threshold of the head; and ``n``, the
+        number of rows. A score that is not defined, as the first three without rows of both kinds, is None.
+
+    Examples
+    --------
+    >>> score_anomalies(np.array([False, False, True, True]), np.array([0.5, 1.2, 0.9, 3.0]))["auroc"]
+    0.75
+    """
+    from sklearn import metrics  # slow to load, see `score_regression`
+
+    predicted = scores > 1
+    [shares] = _shares(["anomaly"], *(np.array([part.sum()]) for part in (truth & predicted, predicted, truth)))
+    both: dict[str, Any] = dict.fromkeys(("auroc", "average_precision", "f1_max"))
+    if truth.any() and not truth.all():
+        precision, recall, _ = metrics.precision_recall_curve(truth, scores)
+        both = {
+            "auroc": float(metrics.roc_auc_score(truth, scores)),
+            "average_precision": float(metrics.average_precision_score(truth, scores)),
+            "f1_max": float((2 * precision * recall / np.maximum(precision + recall, EPS)).max()),
+        }
+    return {
+        **both,
+        "f1": shares["f1"] if truth.any() else None,
+        "recall": shares["recall"],
+        "false_positive_rate": None if truth.all() else float(predicted[~truth].mean()),
         "n": len(truth),
     }
 

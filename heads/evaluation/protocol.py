@@ -53,7 +53,10 @@ class Protocol:
     predefined: PredefinedSplit | None = None
 
     def divide(self, targets: np.ndarray, groups: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
-        """The splits, the rows that they divide, and the test rows.
+        """The splits, the rows that the final head is fitted to, and the test rows.
+
+        Rows that no head may be fitted to (see `heads.evaluation.tasks.Task.learnable`) are held out by every split,
+        unless the data say where they belong.
 
         Parameters
         ----------
@@ -73,16 +76,19 @@ class Protocol:
         InvalidChoice, BadData
             When the rows cannot be split in this way.
         """
-        labels = task_of(targets).strata(targets)
+        task = task_of(targets)
+        labels, learnable = task.strata(targets), task.learnable(targets)
         rows, test_rows = np.arange(len(labels)), np.arange(0)
         if self.predefined is not None:
             rows, test_rows = self.predefined.rows()
             if self.predefined.names:
-                return self.predefined.splits(), rows, test_rows
+                given = [(train[learnable[train]], held_out) for train, held_out in self.predefined.splits()]
+                return given, rows[learnable[rows]], test_rows
         elif self.test is not None:
             rows, test_rows = splits.hold_out(labels, groups, self.test, self.seed, parameter="test")
+        rows, others = rows[learnable[rows]], rows[~learnable[rows]]
         parts = self._splits(labels[rows], groups[rows])
-        return [(rows[train], rows[held_out]) for train, held_out in parts], rows, test_rows
+        return [(rows[train], np.append(rows[held_out], others)) for train, held_out in parts], rows, test_rows
 
     def splits(self, targets: np.ndarray, groups: np.ndarray) -> list[Split]:
         """The splits of `divide`."""

@@ -3,6 +3,7 @@
 classes      shape (n,), strings or integers: each image has one class
 regression   shape (n,) or (n, k), float: each image has one number or several
 multilabel   shape (n, k), bool: each image has any number of labels
+anomalies    shape (n,), bool: each image is an anomaly or normal
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Task:
     Attributes
     ----------
     name : str
-        ``classes``, ``regression`` or ``multilabel``.
+        ``classes``, ``regression``, ``multilabel`` or ``anomalies``.
     """
 
     name: str
@@ -30,6 +31,10 @@ class Task:
     def strata(self, targets: np.ndarray) -> np.ndarray:
         """The values by which splits are stratified: shape (n,)."""
         return np.zeros(len(targets), np.int64)
+
+    def learnable(self, targets: np.ndarray) -> np.ndarray:
+        """Which rows a head may be fitted to; all others are only scored: shape (n,), bool."""
+        return np.ones(len(targets), bool)
 
     def score(self, classes: np.ndarray | None, truth: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
         """The scores of the outputs for some rows (see `heads.evaluation.metrics`).
@@ -137,6 +142,34 @@ class MultiLabel(Task):
         return order[confidence[order] >= 0]
 
 
+class Anomalies(Task):
+    """Anomalies: heads are fitted to normal rows alone, and compared by how well their scores tell anomalies apart.
+
+    The outputs are anomaly scores, above 1 for what the head calls an anomaly.
+    """
+
+    name = "anomalies"
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        return targets
+
+    def learnable(self, targets: np.ndarray) -> np.ndarray:
+        return ~targets
+
+    def score(self, classes: np.ndarray | None, truth: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+        return metrics.score_anomalies(truth, outputs)
+
+    def quality(self, scores: Sequence[dict[str, Any]]) -> tuple[float, float]:
+        return _mean(scores, "auroc"), _mean(scores, "average_precision")
+
+    def predicted(self, classes: np.ndarray | None, outputs: np.ndarray) -> np.ndarray:
+        return outputs > 1
+
+    def worst(self, classes: np.ndarray | None, truth: np.ndarray, outputs: np.ndarray, most: int) -> np.ndarray:
+        wrong = np.flatnonzero(truth != (outputs > 1))
+        return wrong[np.argsort(-np.abs(outputs[wrong] - 1), kind="stable")][:most]
+
+
 def task_of(targets: np.ndarray) -> Task:
     """The task of targets with this dtype.
 
@@ -145,12 +178,15 @@ def task_of(targets: np.ndarray) -> Task:
     >>> task_of(np.array([0.5, 1.5])).name
     'regression'
     """
-    return Regression() if targets.dtype.kind == "f" else MultiLabel() if targets.dtype.kind == "b" else Classes()
+    if targets.dtype.kind == "b":
+        return MultiLabel() if targets.ndim == 2 else Anomalies()
+    return Regression() if targets.dtype.kind == "f" else Classes()
 
 
 def outputs(head: Any, X: Any) -> np.ndarray:
-    """The probabilities that the head predicts for `X`, or its predictions, where it has no probabilities."""
-    predictions: np.ndarray = (head.predict_proba if hasattr(head, "predict_proba") else head.predict)(X)
+    """The probabilities or the anomaly scores that the head predicts for `X`, or its predictions, where it has none."""
+    method = next(name for name in ("predict_proba", "anomaly_scores", "predict") if hasattr(head, name))
+    predictions: np.ndarray = getattr(head, method)(X)
     return predictions
 
 

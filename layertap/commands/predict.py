@@ -23,7 +23,9 @@ def predict(args: argparse.Namespace) -> None:
 
     run = load_run(args.run, **shared.code(args))
     progress = partial(ShownProgress, quiet=args.quiet)
-    predictions = predict(run, _images(args), cache=args.cache, on_error=args.on_error, progress=progress)
+    predictions = predict(
+        run, _images(args), cache=args.cache, on_error=args.on_error, heat_maps=args.heat_maps, progress=progress
+    )
     print_notes(predictions.notes)
     if args.json:
         with output(args.out) as stream:

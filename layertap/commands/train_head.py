@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 MOST_SPLITS = 10  # that are printed
 # Arguments that are parameters of the workflow by the same name.
 OPTIONS = (
-    "regression", "multilabel", "calibrate", "join", "beside", "average_views", "cv", "valid", "per_class", "draws",
-    "repeats", "test", "splits", "groups", "together", "curve", "seed", "map", "on_error", "out", "overwrite", "cache",
+    "regression", "multilabel", "normal", "calibrate", "join", "beside", "average_views", "cv",
+    "valid", "per_class", "draws", "repeats", "test", "splits", "groups", "together", "curve", "seed", "map",
+    "on_error", "out", "overwrite", "cache",
 )  # fmt: skip
 
 

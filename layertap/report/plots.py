@@ -240,6 +240,30 @@ def predictions(file: File, truth: np.ndarray, predicted: np.ndarray, names: Seq
             grid(axes)
 
 
+def anomaly_scores(file: File, scores: np.ndarray, truth: np.ndarray, normal: str, title: str) -> None:
+    """Draw histograms of the anomaly scores of normal images and of anomalies, and the threshold.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Above 1 for what the head calls an anomaly.
+    truth : ndarray of shape (n,), bool
+        Whether an image is an anomaly.
+    normal : str
+        The class of the normal images.
+    """
+    with picture(file, WIDTH, 3.0, title) as figure:
+        axes = figure.subplots()
+        bins = np.linspace(min(0.0, scores.min()), max(1.2, scores.max()), 60).tolist()
+        for colour, name, rows in ((BLUE, label(normal, 2.0), ~truth), (COLOURS[2], "anomalies", truth)):
+            if rows.any():
+                axes.hist(scores[rows], bins, color=colour, alpha=0.6, label=f"{name} ({rows.sum():,})")
+        axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="threshold")
+        axes.set(xlabel="anomaly score", ylabel="images")
+        axes.legend(loc="best")
+        grid(axes, "y")
+
+
 def pareto(cost: Sequence[float] | np.ndarray, quality: Sequence[float] | np.ndarray) -> np.ndarray:
     """Positions of the choices that no other one beats, by rising cost.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from heads.evaluation.cross_validation import Evaluation
-from heads.evaluation.metrics import confusion, per_class, per_label, reliability
+from heads.evaluation.metrics import confusion, per_class, per_kind, per_label, reliability
 from heads.evaluation.tasks import task_of
 from heads.registry import TASKS
 from layertap.analysis.projections import project
@@ -20,11 +20,12 @@ from layertap.run_config import RunConfig
 from transfer.data.datasets import Dataset
 from transfer.data.images import decoding_of, thumbnail
 
-CLASSES, REGRESSION, MULTILABEL = TASKS
+CLASSES, REGRESSION, MULTILABEL, ANOMALIES = TASKS
 MISTAKES = {
     CLASSES: "Surest mistakes (look at their labels)",
     REGRESSION: "Furthest from the truth (look at their numbers)",
     MULTILABEL: "Surest mistakes (look at their labels)",
+    ANOMALIES: "Surest mistakes (look at their labels)",
 }
 
 
@@ -136,6 +137,9 @@ def _scores(results: RunResults) -> Drawn:
         drawn["Reliability"] = "reliability.png", draw(plots.reliability, measured, title)
     if results.task == REGRESSION:
         drawn["Predicted and true"] = "predicted.png", draw(plots.predictions, truth, predicted, names, title)
+    if results.task == ANOMALIES:
+        scores = np.concatenate(results.evaluation.outputs)
+        drawn["Anomaly scores"] = "scores.png", draw(plots.anomaly_scores, scores, truth, names[0], title)
     if points := results.metrics.get("curve"):
         curve = {results.head: [(point["accuracy"]["mean"], point["accuracy"]["std"]) for point in points]}
         numbers = [point["per_class"] for point in points]
@@ -172,6 +176,10 @@ def _scores_of_each(results: RunResults) -> list[dict[str, Any]]:
     truth, predicted = results.evaluation.held_out()
     if results.task == REGRESSION:
         return []
+    if results.task == ANOMALIES:
+        labels = results.dataset.labels
+        assert labels is not None
+        return per_kind(labels[np.concatenate(results.evaluation.rows)], truth, predicted)
     if results.task == MULTILABEL:
         return per_label(results.names, truth, predicted)
     names = np.array(results.names)
@@ -205,6 +213,8 @@ def _true_and_predicted(results: RunResults, truth: Any, predicted: Any, outputs
     """Two lines about an image: the truth, and what was predicted."""
     if results.task == CLASSES:
         return [truth, f"→ {predicted} {outputs.max():.2f}"]
+    if results.task == ANOMALIES:
+        return ["anomaly" if truth else results.names[0], f"→ score {outputs:.2f}"]
     text = _numbers if results.task == REGRESSION else lambda member: _labels(member, results.names)
     return [text(truth), f"→ {text(predicted)}"]
 

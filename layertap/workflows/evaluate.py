@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
-from heads.evaluation.metrics import per_class, per_label
+from heads.evaluation.metrics import per_class, per_kind, per_label
 from heads.evaluation.tasks import task_of
 from layertap.progress import ProgressBar, progress_bars
 from layertap.results import Evaluation
@@ -16,7 +16,7 @@ from layertap.runs import Run, load_run
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
 from layertap.workflows.training.copies import count_seen, identify
-from layertap.workflows.training.targets import CLASSES, MULTILABEL, REGRESSION, read_targets
+from layertap.workflows.training.targets import ANOMALIES, CLASSES, MULTILABEL, REGRESSION, read_targets
 from transfer.data.datasets import Dataset
 
 
@@ -82,7 +82,7 @@ def evaluate(
     return Evaluation(
         scores,
         len(truth),
-        _scores_of_each(run, truth, applied.outputs),
+        _scores_of_each(run, features.dataset, truth, applied.outputs),
         unknown,
         tuple(features.skipped),
         (*notes, *applied.notes),
@@ -90,13 +90,15 @@ def evaluate(
     )
 
 
-def _scores_of_each(run: Run, truth: np.ndarray, outputs: np.ndarray) -> tuple[dict[str, Any], ...]:
+def _scores_of_each(run: Run, dataset: Dataset, truth: np.ndarray, outputs: np.ndarray) -> tuple[dict[str, Any], ...]:
     """The scores of each class or label; none for numbers."""
     task = task_of(truth)
     classes = task.classes_of(run.head)
     predicted = task.predicted(classes, outputs)
     if run.task.name == CLASSES and classes is not None:
         return tuple(per_class(classes, truth, predicted))
+    if run.task.name == ANOMALIES and dataset.labels is not None:
+        return tuple(per_kind(dataset.labels, truth, predicted))
     if run.task.name == MULTILABEL:
         return tuple(per_label(run.task.labels, truth, predicted))
     return ()
@@ -110,8 +112,9 @@ def read_known_targets(dataset: Dataset, run: Run) -> tuple[np.ndarray, tuple[st
     BadData, InvalidChoice
         When the data set has no such targets.
     """
-    targets = read_targets(dataset, run.task.name, run.task.columns, least=1)
-    if targets.task == REGRESSION:
+    normal = run.task.labels[0] if run.task.name == ANOMALIES else None
+    targets = read_targets(dataset, run.task.name, run.task.columns, least=1, normal=normal)
+    if targets.task in (REGRESSION, ANOMALIES):
         return targets.values, (), targets.notes
     unknown = tuple(sorted(set(targets.names) - set(run.targets)))
     if targets.task == CLASSES:

@@ -35,6 +35,7 @@ from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.training.copies import find_copies, identify, seen_warnings
 from layertap.workflows.training.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
 from layertap.workflows.training.targets import (
+    ANOMALIES,
     CLASSES,
     MULTILABEL,
     REGRESSION,
@@ -42,6 +43,7 @@ from layertap.workflows.training.targets import (
     read_targets,
     require_classes,
     task_of_columns,
+    task_of_head,
 )
 from transfer.data.datasets import Dataset
 from transfer.data.transforms import names_of
@@ -110,6 +112,7 @@ def train_head(
     grid: Mapping[str, Sequence[Any]] | None = None,
     regression: Sequence[str] = (),
     multilabel: Sequence[str] = (),
+    normal: str | None = None,
     calibrate: bool = False,
     join: bool = False,
     beside: Sequence[str] = (),
@@ -144,15 +147,19 @@ def train_head(
         The features that the head reads: what `layertap.extract` returns, or a request; those that the cache lacks are
         extracted first. Of several layers every split chooses one, by inner folds of its training images.
     head : str, optional
-        A name of `heads.HEADS`; a classifier or regressor of scikit-learn, as ``sklearn.svm:SVC``; or
-        ``FILE.py:make_head``, a function that returns an estimator: that file is executed. By default ``auto`` for
-        classes, ``ridge`` for numbers and ``logistic`` for labels.
+        A name of `heads.HEADS`; ``patchcore``, which learns one class and finds anomalies, from all maps side by side
+        (see `heads.anomalies.patchcore.PatchCore`); a classifier or regressor of scikit-learn, as
+        ``sklearn.svm:SVC``; or ``FILE.py:make_head``, a function that returns an estimator: that file is executed. By
+        default ``auto`` for classes, ``ridge`` for numbers and ``logistic`` for labels.
     params : mapping, optional
         Parameters of the head.
     grid : mapping of str to sequence, optional
         Values of parameters, among which every split chooses by inner folds of its training images.
     regression, multilabel : sequence of str
         The columns of the numbers or the labels to predict; by default the classes are predicted.
+    normal : str, optional
+        The class that ``patchcore`` learns, ``good`` by default; images of all other classes are anomalies, which are
+        only scored.
     calibrate : bool
         Whether the head learns a temperature of its probabilities.
     join : bool
@@ -199,6 +206,9 @@ def train_head(
     True
     """
     task, columns = task_of_columns(regression, multilabel)
+    task = task_of_head(head, task, normal)
+    if task == ANOMALIES:
+        _require_maps(features)
     require_classes(task, per_class=per_class, curve=curve, calibrate=calibrate)
     choice = _choose_head(head or DEFAULT_HEADS[task], params, grid, calibrate, seed, task)
     if map is not None:
@@ -207,12 +217,15 @@ def train_head(
         runs.check_free(Path(out), overwrite=overwrite)
     options = ProtocolOptions(cv, valid, per_class, draws, repeats, test, splits, groups, together, tuple(curve), seed)
     dataset, bars = load_dataset(data), progress_bars(progress)
-    read_targets(dataset, task, columns)  # a mistake in the options shows before any work
+    read_targets(dataset, task, columns, normal=normal)  # a mistake in the options shows before any work
     options.protocol(dataset)
     store = features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache)
     stored = partial(stored_or_extracted, before=before_extraction, progress=bars)
+    join = join or (task == ANOMALIES and _several_layers(features))
     candidates = _candidates(dataset, features, store, join, beside, average_views, on_error, stored)
-    problem = _problem(candidates, task, columns, options, bars)
+    problem = _problem(
+        candidates, read_targets(candidates.features.dataset, task, columns, normal=normal), options, bars
+    )
     draw_map = partial(_feature_map, candidates, problem, name or dataset.name, None if out is None else map)
     several = len(candidates.features.features) > 1
     feature_map = None if several else draw_map(next(iter(candidates.features.features)))  # drawn during the fit
@@ -254,6 +267,10 @@ def _choose_head(
     combinations = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
     for combination in combinations:
         make_head(name, {**chosen, **combination}, task)
+    if task == ANOMALIES and len(combinations) > 1:
+        raise InvalidChoice(
+            f"{name} learns one class, so nothing tells which values of `grid` are better; name one of each."
+        )
     return _HeadChoice(name, chosen, combinations)
 
 
@@ -309,6 +326,18 @@ def _candidates(
     return _Candidates(replace(features, features=whole), {all_names: parts}, views, remarks)
 
 
+def _several_layers(features: FeatureSet | FeatureRequest) -> bool:
+    """Whether there are several layers to choose among."""
+    return len(features.specs if isinstance(features, FeatureSet) else features.layers) > 1
+
+
+def _require_maps(features: FeatureSet | FeatureRequest) -> None:
+    """Raise InvalidChoice where the features have no positions."""
+    poolings = {spec.pooling for spec in features.specs} if isinstance(features, FeatureSet) else {features.pooling}
+    if poolings != {"none"}:
+        raise InvalidChoice("the head reads maps of features, which are not pooled; take `pooling='none'`.")
+
+
 def _remarks(features: FeatureSet) -> tuple[str, ...]:
     """What was noticed when the features were extracted just now."""
     return tuple(features.report.remarks) if features.report else ()
@@ -334,14 +363,11 @@ def _with_digests(dataset: Dataset, features: FeatureSet) -> Dataset:
     return replace(features.dataset, labels=dataset.labels, columns=dataset.columns)
 
 
-def _problem(
-    candidates: _Candidates, task: str, columns: Sequence[str], options: ProtocolOptions, bars: ProgressBar
-) -> _Problem:
+def _problem(candidates: _Candidates, targets: Targets, options: ProtocolOptions, bars: ProgressBar) -> _Problem:
     """The targets of the images that can be read, and how these are split."""
     features = candidates.features
-    targets = read_targets(features.dataset, task, columns)
     protocol = options.protocol(features.dataset)
-    copies = find_copies(features, options.together, targets.values if task == CLASSES else None, bars)
+    copies = find_copies(features, options.together, targets.values if targets.task == CLASSES else None, bars)
     groups = options.split_groups(features.dataset, copies.groups)
     parted = parted_notes(protocol, groups)
     splits, fitted_rows, test_rows = protocol.divide(targets.values, groups)
@@ -434,7 +460,7 @@ def _config(
 ) -> RunConfig:
     """How the run was made of `dataset`, which it calls `name`."""
     targets = problem.targets
-    labels = targets.names if targets.task == MULTILABEL else ()
+    labels = targets.names if targets.task in (MULTILABEL, ANOMALIES) else ()
     return RunConfig(
         parts=tuple(FeatureSource(spec, net.as_config()) for spec, net in candidates.sources[trained.features]),
         head=replace(HeadConfig(**record(choice.name, trained.head)), fit_seconds=trained.fit_seconds),

@@ -244,6 +244,7 @@ def _add_training(commands: Commands[Parser]) -> None:
         options.add_data,
         options.add_features,
         heads.add_targets,
+        heads.add_normal,
         heads.add_head,
         protocol.add,
         protocol.add_test,
@@ -325,6 +326,9 @@ def _add_using(commands: Commands[Parser]) -> None:
     )
     sub.add_argument("image", nargs="+", metavar="IMAGE", help="image files, or one data set")
     sub.add_argument("--out", metavar="FILE", help="CSV file to write (default: print the table)")
+    sub.add_argument(
+        "--heat-maps", metavar="DIR", help="new folder for pictures of where images are anomalous, of a head patchcore"
+    )
     sub = add_command(
         commands,
         "export",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from heads.registry import HEADS
+from heads.registry import DETECTORS, HEADS
 from layertap.commands.arguments import types
 
 
@@ -23,13 +23,22 @@ def add_targets(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_normal(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--normal",
+        metavar="CLASS",
+        help="class without defects, which the head patchcore learns; all others are only scored (default: good)",
+    )
+
+
 def add_head(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("head")
     group.add_argument(
         "--head",
         default=None,
         metavar="NAME",
-        help=f"{', '.join(HEADS)}; a classifier or regressor of scikit-learn, as sklearn.svm:SVC; or "
+        help=f"{', '.join(HEADS)}; {', '.join(DETECTORS)}, which learns one class and "
+        "finds anomalies; a classifier or regressor of scikit-learn, as sklearn.svm:SVC; or "
         "FILE.py:make_head, a function of yours that returns an estimator: the file is run (default: auto; ridge "
         "for --regression, logistic for --multilabel)",
     )
