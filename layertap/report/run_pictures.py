@@ -16,6 +16,7 @@ from heads.registry import TASKS
 from layertap.analysis.projections import project
 from layertap.report import maps, panels, plots, run_report
 from layertap.report.background import Picture, draw
+from layertap.report.mistakes import Confusions, confusions
 from layertap.run_config import RunConfig
 from transfer.data.datasets import Dataset
 from transfer.data.images import decoding_of, thumbnail
@@ -26,6 +27,18 @@ MISTAKES = {
     REGRESSION: "Furthest from the truth (look at their numbers)",
     MULTILABEL: "Surest mistakes (look at their labels)",
     ANOMALIES: "Surest mistakes (look at their labels)",
+}
+# Pictures that the page shows better: their cells open images, and their images have neighbors.
+REPLACED = ("Confusion", MISTAKES[CLASSES])
+WORDS = {
+    "extraction_seconds": "extraction (s)",
+    "fit_seconds": "fit (s)",
+    "recipe": "version of the pixel recipe",
+    "dtype": "stored as",
+    "cv": "folds",
+    "valid": "share held out",
+    "test": "share of the test",
+    "draws": "draws of few labels",
 }
 
 
@@ -149,16 +162,16 @@ def _scores(results: RunResults) -> Drawn:
 
 def _write_report(folder: Path, results: RunResults, pictures: dict[str, Path]) -> None:
     """Write ``report.html``."""
-    config, metrics = results.config, results.metrics
+    config, metrics, found = results.config, results.metrics, _confusions(results)
     spec = json.loads(config.parts[0].spec.to_json())
     run_report.write_report(
         folder,
         f"{results.title}: {results.head}",
         {**metrics["summary"], **({"test": metrics["test"]} if "test" in metrics else {})},
         {
-            "Features": {**spec, "extraction_seconds": metrics["extraction_seconds"]},
-            "Head": config.head.to_json(),
-            "Protocol": config.protocol or {},
+            "Features": _in_words({**spec, "extraction_seconds": metrics["extraction_seconds"]}),
+            "Head": _in_words(config.head.to_json()),
+            "Protocol": _in_words(config.protocol or {}),
             "Data": {
                 "name": results.title,
                 "images": len(results.targets),
@@ -167,8 +180,23 @@ def _write_report(folder: Path, results: RunResults, pictures: dict[str, Path]) 
             },
         },
         _scores_of_each(results),
-        pictures,
+        pictures if found is None else {name: file for name, file in pictures.items() if name not in REPLACED},
+        mistakes=found,
     )
+
+
+def _confusions(results: RunResults) -> Confusions | None:
+    if results.task != CLASSES:
+        return None
+    views = len(results.features) // max(1, len(results.dataset))
+    decoding = decoding_of(results.config.parts[0].spec)
+    return confusions(results.dataset, results.names, results.evaluation, results.features, views, decoding)
+
+
+def _in_words(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as people read them: parameters by their names, and without what was not set."""
+    flat = {**settings, **settings.get("params", {})}
+    return {WORDS.get(name, name): value for name, value in flat.items() if value is not None and name != "params"}
 
 
 def _scores_of_each(results: RunResults) -> list[dict[str, Any]]:

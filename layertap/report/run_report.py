@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData
+from layertap.report.mistakes import Confusions
 from layertap.report.pages import fragment, write_page
 from layertap.report.pages.values import fact_rows, picture
 from layertap.shown_scores import SCORES, ShownScore
@@ -26,6 +27,7 @@ def write_report(
     per_class: Sequence[Mapping[str, Any]] = (),
     pictures: Mapping[str, Path] | None = None,
     notes: Iterable[str] = (),
+    mistakes: Confusions | None = None,
 ) -> Path:
     """Write ``report.html`` into `folder`. Texts are shown as they are, whatever they hold.
 
@@ -43,6 +45,8 @@ def write_report(
         PNG files, by heading, in the order in which they are shown.
     notes : iterable of str
         Sentences below the title.
+    mistakes : Confusions, optional
+        What classes were taken for: a matrix whose cells open their images.
 
     Returns
     -------
@@ -56,12 +60,17 @@ def write_report(
     StorageFailure
         When the folder does not take the report.
     """
-    worst = _worst(per_class)
+    worst, found = _worst(per_class), None
+    if mistakes is not None:
+        found = {"matrix": mistakes.matrix(), "pairs": mistakes.pairs(), "shown": mistakes.shown}
     path = folder / REPORT_FILE
     write_page(
         path,
         "run.html",
         title=title,
+        scripts=["confusions.js"] if found else (),
+        styles=["confusions.css"] if found else (),
+        found=found,
         notes=list(notes),
         scores=_score_rows(scores),
         settings=[(heading, fact_rows(values)) for heading, values in settings.items() if values],
