@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_notes, print_skipped
-from layertap.results import skipped_to_json
 
 if TYPE_CHECKING:
     from layertap.workflows.feature_map import FeatureMap
@@ -54,5 +53,5 @@ def _to_json(found: FeatureMap) -> dict[str, Any]:
         "axes": list(found.projection.axes),
         "columns": list(found.columns),
         "files": [{"file": str(file), "bytes": file.stat().st_size} for file in found.files],
-        "skipped": skipped_to_json(found.skipped),
+        "skipped": [{"id": image.id, "reason": image.reason} for image in found.skipped],
     }
