@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import BadData
-from layertap.report.mistakes import Confusions
 from layertap.report.pages import fragment, write_page
 from layertap.report.pages.values import fact_rows, picture
 from layertap.shown_scores import SCORES, ShownScore
+
+if TYPE_CHECKING:
+    from layertap.report.mistakes import Confusions
 
 REPORT_FILE = "report.html"
 MOST_CLASSES = 30  # more are folded away, behind the worst
