@@ -1,12 +1,13 @@
 """Data sets: the sources of images, their ids and their labels.
 
 `load` finds out what a path is: a folder with a subfolder for each class, a flat folder, a RAMP kit, a CSV file with an
-image folder, or a file of arrays. ``digits`` is built in.
+image folder, an archive, several archives, or a file of arrays. ``digits`` is built in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,14 @@ from transfer.data import split_names, tables
 from transfer.data.array_like import as_dataset
 from transfer.data.arrays import loading
 from transfer.data.arrays.images import StoredImage
+from transfer.data.containers import loading as containers
+from transfer.data.containers import patterns, samples
+from transfer.data.containers.archive_folder import ArchiveFolder
+from transfer.data.containers.archive_names import require_once
+from transfer.data.containers.joined import JoinedArchives
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
+from transfer.data.folders.places import LocalFolder, Place
 from transfer.data.image_collection import Unreadable, digests
 from transfer.data.images import ArraySource, FileSource
 
@@ -52,7 +59,8 @@ def load(
     Parameters
     ----------
     data : str
-        ``digits``, a folder, a CSV file, or a file of arrays. The folder of a RAMP kit stands for the images of its
+        ``digits``, a folder, a CSV file, an archive (`transfer.data.containers`) or a folder in one, a pattern that
+        stands for several archives, or a file of arrays. The folder of a RAMP kit stands for the images of its
         ``data/train.csv``. `transfer.data.arrays.loading` describes arrays, `transfer.data.tables` describes tables.
     images : str, optional
         The folder of the images of a CSV file; by default ``imgs`` beside it if there is one, or its own folder.
@@ -76,6 +84,8 @@ def load(
     'digit-0000'
     """
     path = Path(data)
+    if patterns.is_pattern(data) and not path.exists():
+        return _archives(data, patterns.files(data), class_column, split, value_range)
     if data in BUILT_IN:
         _require_unused(f"{data} is built in", split, value_range)
         return _digits()
@@ -83,8 +93,10 @@ def load(
         if tables.kit_file(path):
             _require_unused(f"{path} is a RAMP kit", None, value_range)
             return _table(path, tables.read(_kit_file(path, split), images, class_column, id_column))
-        return _folder(path, split, value_range)
+        return _folder(LocalFolder(path), split, value_range)
     if path.is_file():
+        if containers.is_archive(path.name):
+            return _archives(data, [path], class_column, split, value_range)
         if tables.is_known(path):
             return _table(path, tables.read(path, images, class_column, id_column, split, value_range))
         if loading.is_known(path):
@@ -98,12 +110,14 @@ def load(
             )
         _require_unused(f"{path} is an image", split, value_range)
         return from_files([path])
+    if folder := containers.inside(path):
+        return _folder(folder, split, value_range)
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
 
 def is_dataset(file: Path) -> bool:
     """Whether a file is a data set and not an image, by its name."""
-    return tables.is_known(file) or loading.is_known(file)
+    return tables.is_known(file) or loading.is_known(file) or containers.is_archive(file.name)
 
 
 def from_files(paths: Sequence[Path]) -> Dataset:
@@ -234,15 +248,33 @@ def _arrays(path: Path, arrays: loading.Arrays) -> Dataset:
     return Dataset(str(path), ids, sources, arrays.labels, notes=arrays.notes)
 
 
-def _folder(path: Path, split: str | None, value_range: tuple[float, float] | None) -> Dataset:
-    folder = listing.read(path, split)
-    if folder.holds_arrays:
-        return _arrays(folder.path, loading.read(folder.path, folder.split, value_range))
+def _folder(place: Place, split: str | None, value_range: tuple[float, float] | None) -> Dataset:
+    folder = listing.read(place, split)
+    if folder.holds_arrays and isinstance(folder.path, LocalFolder):
+        return _arrays(folder.path.path, loading.read(folder.path.path, folder.split, value_range))
     _require_unused(f"{folder.path} is a folder of images", None, value_range)
-    sources = tuple(FileSource(folder.path / name) for name in folder.ids)
+    sources = tuple(folder.path.source(name) for name in folder.ids)
     return Dataset(
         str(folder.path), folder.ids, sources, folder.labels, empty_classes=folder.empty_classes, notes=folder.notes
     )
+
+
+def _archives(
+    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
+) -> Dataset:
+    """The images of archives: samples with labels beside the images, or folders that are classes."""
+    if other := next((path for path in paths if not containers.is_archive(path.name)), None):
+        raise BadData(f"{data} stands for {other}, and several files are read together only where all are archives.")
+    archives = containers.with_names(paths)
+    notes = tuple(note for _, archive in archives for note in getattr(archive, "notes", ()))
+    if samples.holds_samples(archives[0][1]):
+        _require_unused(f"{data} holds samples", split, value_range)
+        found = samples.read_samples(archives, class_column)
+        return Dataset(data, tuple(found.ids), tuple(found.sources), found.labels, notes=(*notes, *found.notes))
+    archive = archives[0][1] if len(archives) == 1 else JoinedArchives(data, [one for _, one in archives])
+    require_once(data, archive.names)
+    dataset = _folder(ArchiveFolder(archive), split, value_range)
+    return replace(dataset, notes=(*notes, *dataset.notes))
 
 
 def _looks_like_image(file: Path) -> bool:

@@ -62,7 +62,18 @@ class _Name(NamedTuple):
 
 def is_known(file: Path) -> bool:
     """Whether `file` has the name of a file of arrays."""
-    return file.suffix.lower() in (".npz", ".npy") or _IDX.search(file.name) is not None
+    return names_array(file.name)
+
+
+def names_array(name: str) -> bool:
+    """Whether a file of arrays has such a name.
+
+    Examples
+    --------
+    >>> names_array("train.npz"), names_array("a.png")
+    (True, False)
+    """
+    return name.lower().endswith((".npz", ".npy")) or _IDX.search(name) is not None
 
 
 def read(path: Path, split: str | None = None, value_range: Range | None = None) -> Arrays:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.data import split_names
 from transfer.data.folders import file_names
-from transfer.data.folders.walk import Tree, folders_in, some, top, walk
+from transfer.data.folders.places import Place
+from transfer.data.folders.walk import Tree, some, top
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Folder:
 
     Attributes
     ----------
-    path : Path
+    path : Place
         The folder itself, or the folder of the chosen split.
     ids : tuple of str
         The paths of the images below `path`, with slashes.
@@ -41,7 +41,7 @@ class Folder:
         Whether the folder holds files of arrays, and no image.
     """
 
-    path: Path
+    path: Place
     ids: tuple[str, ...]
     labels: np.ndarray | None = None
     empty_classes: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Folder:
     holds_arrays: bool = False
 
 
-def read(folder: Path, split: str | None = None) -> Folder:
+def read(folder: Place, split: str | None = None) -> Folder:
     """The images of a folder, or of a split of it.
 
     Raises
@@ -66,13 +66,13 @@ def read(folder: Path, split: str | None = None) -> Folder:
 
 
 # A folder to be read instead of another one, and its split that is still to be chosen.
-_Instead = tuple[Path, str | None]
+_Instead = tuple[Place, str | None]
 
 
-def _read(folder: Path, split: str | None) -> Folder | _Instead:
-    if parts := split_names.find(folders_in(folder)):
+def _read(folder: Place, split: str | None) -> Folder | _Instead:
+    if parts := split_names.find(folder.folders()):
         return _split_folder(folder, parts, split), None
-    tree = walk(folder)
+    tree = folder.tree()
     if not tree.images:
         return _without_images(folder, tree, split)
     tops = sorted({top(name) for name in tree.images if "/" in name})
@@ -97,7 +97,7 @@ def _read(folder: Path, split: str | None) -> Folder | _Instead:
     return Folder(folder, ids, labels, tuple(empty), (*tree.notes(folder), *_doubts(folder, tops, tree, bool(divided))))
 
 
-def _split_folder(folder: Path, parts: list[str], split: str | None) -> Path:
+def _split_folder(folder: Place, parts: list[str], split: str | None) -> Place:
     if split is None:
         if len(parts) == 1:
             what, name = f"holds the split {parts[0]} alone, which is no class", "name it"
@@ -107,11 +107,11 @@ def _split_folder(folder: Path, parts: list[str], split: str | None) -> Path:
     return folder / split_names.choose(split, parts, str(folder))
 
 
-def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | None:
+def _lone(folder: Place, name: str, tree: Tree, split: str | None) -> _Instead | None:
     """The folder to read where the only subfolder is no class but a split, or is divided into splits."""
     inner = name
     while True:  # the images may be as deep as data/archive/chest
-        if split_names.find(folders_in(folder / inner)):
+        if split_names.find((folder / inner).folders()):
             return folder / inner, split
         if posixpath.basename(inner).lower() in split_names.IMAGE_FOLDERS:
             return folder / inner, split
@@ -127,7 +127,7 @@ def _lone(folder: Path, name: str, tree: Tree, split: str | None) -> _Instead | 
     return None
 
 
-def _require_classes(folder: Path, tops: list[str]) -> None:
+def _require_classes(folder: Place, tops: list[str]) -> None:
     """Raise BadData where the folders are no classes: one of images, and others of files that belong to them."""
     images = [name for name in tops if name.lower() in split_names.IMAGE_FOLDERS]
     beside = [name for name in tops if name.lower() in split_names.BESIDE_IMAGES]
@@ -138,10 +138,10 @@ def _require_classes(folder: Path, tops: list[str]) -> None:
         )
 
 
-def _without_images(folder: Path, tree: Tree, split: str | None) -> Folder:
+def _without_images(folder: Place, tree: Tree, split: str | None) -> Folder:
     holders = sorted({name.rpartition("/")[0] for name in tree.arrays})
     if "" in holders or len(holders) == 1:
-        return Folder(folder / ("" if "" in holders else holders[0]), (), split=split, holds_arrays=True)
+        return Folder(folder if "" in holders else folder / holders[0], (), split=split, holds_arrays=True)
     if holders:
         raise BadData(f"{folder} holds no images, but files of arrays in {some(holders)}; give one of these folders.")
     if tree.sidecars:
@@ -154,12 +154,11 @@ def _without_images(folder: Path, tree: Tree, split: str | None) -> Folder:
     raise BadData(f"the folder {folder} holds no files{beyond}; put images in it, or in a subfolder for each class.")
 
 
-def _loose(folder: Path, loose: list[str]) -> BadData:
+def _loose(folder: Place, loose: list[str]) -> BadData:
     for name in loose:
-        path = folder / name
-        if path.is_symlink() and not path.exists() and file_names.suffix(name) not in file_names.IMAGE_SUFFIXES:
+        if target := folder.broken_link(name):
             return BadData(
-                f"{path} is a link that leads nowhere, to {path.readlink()}; make what it leads to available, or "
+                f"{folder / name} is a link that leads nowhere, to {target}; make what it leads to available, or "
                 "remove the link."
             )
     return BadData(
@@ -174,7 +173,7 @@ def _divided(tree: Tree) -> dict[str, list[str]]:
     return {folder: parts[folder] for folder in sorted(parts) if parts[folder]}
 
 
-def _choose_below(folder: Path, divided: dict[str, list[str]], tree: Tree, split: str | None) -> tuple[str, ...]:
+def _choose_below(folder: Place, divided: dict[str, list[str]], tree: Tree, split: str | None) -> tuple[str, ...]:
     """The images of one split where each class is divided into the same splits."""
     names = split_names.in_order({name for parts in divided.values() for name in parts})
     steps = [name.split("/") for name in tree.images]
@@ -199,7 +198,7 @@ def _require_no_split(split: str | None, what: str) -> None:
         raise InvalidChoice(f"there is no split {split!r}: {what}; leave out `split`.")
 
 
-def _doubts(folder: Path, tops: list[str], tree: Tree, divided: bool) -> list[str]:
+def _doubts(folder: Place, tops: list[str], tree: Tree, divided: bool) -> list[str]:
     """Notes on a layout that may have been meant in another way."""
     if divided:
         return []

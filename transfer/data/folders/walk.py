@@ -21,7 +21,7 @@ from pathlib import Path
 from feature_cache.errors import BadData, BadImage, printable
 from transfer.data.arrays import loading
 from transfer.data.folders import file_names
-from transfer.data.images import FileSource
+from transfer.data.images import FileSource, ImageSource
 
 _MOST_NAMES = 3  # of a list in a message
 _HEAD = 512  # bytes by which text is recognised
@@ -68,7 +68,7 @@ class Tree:
         """The folders that hold images directly; the empty text is the root."""
         return frozenset(name.rpartition("/")[0] for name in self.images)
 
-    def notes(self, folder: Path) -> tuple[str, ...]:
+    def notes(self, folder: object) -> tuple[str, ...]:
         """Notes on what was skipped, one for each reason."""
         notes = []
         if self.litter:
@@ -98,8 +98,8 @@ def walk(root: Path) -> Tree:
     while (folder := walker.next_folder()) is not None:
         walker.read(*folder)
     tree = walker.tree
-    tree.images.sort(key=_order)
-    tree.arrays.sort(key=_order)
+    tree.images.sort(key=order)
+    tree.arrays.sort(key=order)
     tree.tops.sort()
     return tree
 
@@ -150,7 +150,7 @@ class _Walker:
     def _add_folder(self, entry: os.DirEntry[str], name: str, real: str) -> None:
         inner = f"{real.rstrip(os.sep)}{os.sep}{entry.name}"
         if entry.is_symlink():
-            heapq.heappush(self._links, (_order(name), name, real))
+            heapq.heappush(self._links, (order(name), name, real))
         elif inner in self._visited:
             self.tree.links.append(name)
         else:
@@ -193,17 +193,24 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a file begins like a text and is no image; images can be texts, such as a PPM of plain numbers."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
+    except OSError:
+        return False
+    return is_text(head, FileSource(path))
+
+
+def is_text(head: bytes, source: ImageSource) -> bool:
+    """Whether a file begins like a text and is no image; images can be texts, such as a PPM of plain numbers."""
+    try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         return False
     if not head or not all(character.isprintable() or character.isspace() for character in text):
         return False
     try:
-        FileSource(path).load()
+        source.load()
     except BadImage:
         return True
     return False
@@ -226,7 +233,7 @@ def top(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _order(name: str) -> str:
+def order(name: str) -> str:
     """A key that sorts paths folder by folder: a slash comes before all other characters."""
     return name.replace("/", "\0")
 

@@ -1,0 +1,96 @@
+"""`ArchiveFolder`: a folder inside an archive, of which images and classes are read as of a folder on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from transfer.data.arrays import loading
+from transfer.data.containers.container import Container, MemberSource
+from transfer.data.folders import file_names
+from transfer.data.folders.walk import Tree, is_text, order, top
+
+
+class Archive(Container, Protocol):
+    """A container whose members are files with paths; its text is its path in messages."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The paths of the files, with slashes, each once."""
+
+
+@dataclass(frozen=True)
+class ArchiveFolder:
+    """A folder inside an archive.
+
+    Parameters
+    ----------
+    archive : Archive
+    prefix : str
+        The path of the folder with a slash at its end; empty for the root.
+    """
+
+    archive: Archive
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.prefix}".rstrip("/")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path; of the archive, its name without suffixes."""
+        return posixpath.basename(self.prefix.rstrip("/")) or posixpath.basename(str(self.archive)).split(".")[0]
+
+    def __truediv__(self, path: str) -> ArchiveFolder:
+        return ArchiveFolder(self.archive, f"{self.prefix}{path}/" if path else self.prefix)
+
+    def folders(self) -> list[str]:
+        """The names of the folders directly in it, sorted, without litter."""
+        tops = {top(name) for name in self._positions if "/" in name}
+        return sorted(name for name in tops if not file_names.litter(name))
+
+    def tree(self) -> Tree:
+        """All files below it."""
+        tree = Tree(tops=self.folders())
+        for name in self._positions:
+            parts = name.split("/")
+            if kind := next(filter(None, map(file_names.litter, parts)), None):
+                tree.litter[kind] += 1
+            else:
+                self._sort(tree, name, parts[-1])
+        tree.images.sort(key=order)
+        return tree
+
+    def source(self, path: str) -> MemberSource:
+        """The image with this path below the folder."""
+        return MemberSource(self.archive, self._positions[path])
+
+    def broken_link(self, path: str) -> None:
+        """None: links in archives are not read."""
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        """The positions of the files below the folder, by their paths below it."""
+        start = len(self.prefix)
+        names = self.archive.names
+        return {name[start:]: number for number, name in enumerate(names) if name.startswith(self.prefix)}
+
+    def _sort(self, tree: Tree, path: str, name: str) -> None:
+        suffix = file_names.suffix(name)
+        known = suffix in file_names.IMAGE_SUFFIXES
+        if not known and (suffix in file_names.SIDECAR_SUFFIXES or loading.names_array(name) or self._is_text(path)):
+            tree.sidecars[suffix or "without suffix"] += 1
+            if "/" in path:
+                tree.beside.add(top(path))
+            return
+        tree.images.append(path)
+
+    def _is_text(self, path: str) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            source = self.source(path)
+            return is_text(source.read()[:512], source)
+        return False

@@ -1,0 +1,93 @@
+"""`Container`, the interface of whatever holds the bytes of many images, and `MemberSource`, an image in one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from feature_cache.errors import BadImage
+from feature_cache.files.digest_memo import FileStamp
+from transfer.data.images import MAX_PIXELS, EncodedSource
+from transfer.data.images.sources import require_size
+
+
+class Container(Protocol):
+    """The encoded bytes of many images, by position. Several threads read at the same time."""
+
+    def name(self, position: int) -> str:
+        """The name of a member in messages and in the memo of digests."""
+
+    def size(self, position: int) -> int:
+        """The number of bytes of a member, as the container declares it."""
+
+    def read(self, position: int) -> bytes:
+        """The bytes of a member.
+
+        Raises
+        ------
+        ValueError
+            When the member cannot be read; the text says why, without the name.
+        OSError
+            When the container cannot be read.
+        """
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Size and time of the last change of the container; None where it is not there."""
+
+
+@dataclass(frozen=True)
+class MemberSource(EncodedSource):
+    """An image in a container.
+
+    Parameters
+    ----------
+    container : Container
+    position : int
+        The position of the member.
+    page : int, optional
+        The number of a page, from 0, where the image is one page of a file.
+    max_pixels : int
+        The most pixels that are decoded (see `transfer.data.images.cost`).
+    """
+
+    container: Container
+    position: int
+    page: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def read(self) -> bytes:
+        """The bytes of the member.
+
+        Raises
+        ------
+        BadImage
+            When they cannot be read, are damaged, or too many.
+        """
+        require_size(self.container.size(self.position), self._name, self.max_pixels)
+        try:
+            return self.container.read(self.position)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise BadImage(f"cannot read the image {self._name}: {reason}.", reason) from error
+
+    def stamp(self) -> FileStamp | None:
+        """The name of the member with the page; the size of the member; and the time of the container.
+
+        The size of the container is a part of the name, so that a container which has grown within the same time is
+        another one.
+        """
+        status = self.container.stamp()
+        if status is None:
+            return None
+        page = f"#{self.page}" if self.page else ""
+        return f"{Path(self._name).absolute()}!{status[0]}{page}", self.container.size(self.position), status[1]
+
+    @property
+    def whole(self) -> object:
+        """The container and the position, which the pages of one member share."""
+        return id(self.container), self.position
+
+    @property
+    def _name(self) -> str:
+        return self.container.name(self.position)

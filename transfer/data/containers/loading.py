@@ -1,0 +1,59 @@
+"""From files that are containers to the images in them."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+
+from feature_cache.errors import BadData
+from transfer.data.containers.archive_folder import Archive, ArchiveFolder
+from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.tar_archive import TarArchive
+from transfer.data.containers.zip_archive import ZipArchive
+
+ZIP = (".zip",)
+TAR = (".tar", ".tar.gz", ".tgz")
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file has the name of an archive that is read.
+
+    Examples
+    --------
+    >>> is_archive("a.ZIP"), is_archive("a.tar.gz"), is_archive("a.rar")
+    (True, True, False)
+    """
+    return name.lower().endswith(ZIP + TAR)
+
+
+def inside(path: Path) -> ArchiveFolder | None:
+    """The folder inside an archive that a path names, such as ``photos.zip/train``; None where no part is an archive.
+
+    Raises
+    ------
+    BadData
+        When the archive has no such folder.
+    """
+    for parent in path.parents:
+        if is_archive(parent.name) and parent.is_file():
+            prefix = path.relative_to(parent).as_posix() + "/"
+            archive = open_archive(parent)
+            if not any(name.startswith(prefix) for name in archive.names):
+                raise BadData(f"{parent} holds no folder {prefix[:-1]!r}.")
+            return ArchiveFolder(archive, prefix)
+    return None
+
+
+def open_archive(path: Path) -> ZipArchive | TarArchive:
+    """The archive in a file; for errors see the classes."""
+    file = LocalFile(path)
+    return ZipArchive(file) if path.name.lower().endswith(ZIP) else TarArchive(file)
+
+
+def with_names(paths: Sequence[Path]) -> list[tuple[str, Archive]]:
+    """Archives, each with what comes before the names of its members in the ids: nothing where there is only one."""
+    if len(paths) == 1:
+        return [("", open_archive(paths[0]))]
+    above = posixpath.commonpath([path.absolute().parent.as_posix() for path in paths])
+    return [(f"{path.absolute().relative_to(above).as_posix()}/", open_archive(path)) for path in paths]

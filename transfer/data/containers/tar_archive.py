@@ -1,0 +1,100 @@
+"""Tar archives, plain or packed by gzip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from feature_cache.errors import BadData
+from transfer.data.containers.archive_names import require_inside, require_once
+from transfer.data.containers.gzip_file import GzipFile
+from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.tar_index import TarIndex, read_index
+
+AHEAD = 2**18  # bytes that are read at a time while headers are looked for
+
+
+class TarArchive:
+    """The files of a tar archive. The headers are read once, in order; then files are read at random.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The paths of the files, with slashes.
+    notes : tuple of str
+        What was not read, a sentence each.
+
+    Raises
+    ------
+    BadData
+        When the file is no tar archive, or holds two files of one name or a path that leads out of it.
+    """
+
+    def __init__(self, file: LocalFile) -> None:
+        self._file = GzipFile(file) if file.read(0, 2) == b"\x1f\x8b" else file
+        index = _index(self._file)
+        if index.problem and not index.members:
+            raise BadData(f"{file} cannot be read: {index.problem}; fetch it again.")
+        names = [member.name.removeprefix("./") for member in index.members]
+        require_inside(str(file), names)
+        require_once(str(file), names)
+        self.names = tuple(names)
+        self._offsets = np.array([member.offset for member in index.members], np.int64)
+        self._sizes = np.array([member.size for member in index.members], np.int64)
+        self.notes = tuple(_notes(str(file), index))
+
+    def __str__(self) -> str:
+        return str(self._file)
+
+    def name(self, position: int) -> str:
+        """The path of the archive and of the file inside."""
+        return f"{self._file}/{self.names[position]}"
+
+    def size(self, position: int) -> int:
+        """The number of bytes of a file."""
+        return int(self._sizes[position])
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Size and time of the archive."""
+        return self._file.stamp()
+
+    def read(self, position: int) -> bytes:
+        """The bytes of a file; see `transfer.data.containers.container.Container`."""
+        size = int(self._sizes[position])
+        content = self._file.read(int(self._offsets[position]), size)
+        if len(content) < size:
+            raise ValueError("the archive is cut off there")
+        return content
+
+
+def _index(file: LocalFile | GzipFile) -> TarIndex:
+    if isinstance(file, GzipFile):
+        return read_index(file.read, None)
+    status = file.stamp()
+    return read_index(_Ahead(file).read, status[0] if status else 0)
+
+
+class _Ahead:
+    """Reads a file in larger pieces, since the headers of small files are near each other."""
+
+    def __init__(self, file: LocalFile) -> None:
+        self._file, self._start, self._piece = file, 0, b""
+
+    def read(self, offset: int, count: int) -> bytes:
+        start = offset - self._start
+        if start < 0 or start + count > len(self._piece):
+            self._start, self._piece = offset, self._file.read(offset, max(count, AHEAD))
+            start = 0
+        return self._piece[start : start + count]
+
+
+def _notes(archive: str, index: TarIndex) -> list[Any]:
+    notes = []
+    if index.problem:
+        notes.append(
+            f"{archive} is read in part: {index.problem}; the {len(index.members):,} files before that are used."
+        )
+    if index.links:
+        notes.append(f"passed over in {archive}: {index.links:,} links.")
+    return notes
