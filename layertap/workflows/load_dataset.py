@@ -42,6 +42,7 @@ def load_dataset(
     source : str, path, sequence of paths, arrays, or Dataset
         ``"digits"``; a folder with a subfolder for each class, or a flat one; a CSV file with the columns ``id`` and
         ``class``; a ``.zip``, ``.tar`` or ``.tar.gz`` archive, or several by a pattern such as ``train-{00..09}.tar``;
+        ``.parquet`` files with the bytes of images;
         an ``.npz``, ``.npy`` or IDX file of arrays, or a folder of these; the folder of a RAMP kit, which
         stands for its training set; one image; or a list of image files. Images in memory are an array of shape
         (n, height, width[, channels]) or a list of arrays, alone or as a pair ``(X, y)`` with their labels. A `Dataset`

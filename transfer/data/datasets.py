@@ -23,7 +23,10 @@ from transfer.data.containers import loading as containers
 from transfer.data.containers import patterns, samples
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.containers.archive_names import require_once
+from transfer.data.containers.container import MemberSource
 from transfer.data.containers.joined import JoinedArchives
+from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.parquet_table import ParquetTable
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
 from transfer.data.folders.places import LocalFolder, Place
@@ -85,7 +88,9 @@ def load(
     """
     path = Path(data)
     if patterns.is_pattern(data) and not path.exists():
-        return _archives(data, patterns.files(data), class_column, split, value_range)
+        files = patterns.files(data)
+        read = _parquet if containers.is_parquet(files[0].name) else _archives
+        return read(data, files, class_column, split, value_range)
     if data in BUILT_IN:
         _require_unused(f"{data} is built in", split, value_range)
         return _digits()
@@ -97,6 +102,8 @@ def load(
     if path.is_file():
         if containers.is_archive(path.name):
             return _archives(data, [path], class_column, split, value_range)
+        if containers.is_parquet(path.name):
+            return _parquet(data, [path], class_column, split, value_range)
         if tables.is_known(path):
             return _table(path, tables.read(path, images, class_column, id_column, split, value_range))
         if loading.is_known(path):
@@ -117,7 +124,7 @@ def load(
 
 def is_dataset(file: Path) -> bool:
     """Whether a file is a data set and not an image, by its name."""
-    return tables.is_known(file) or loading.is_known(file) or containers.is_archive(file.name)
+    return tables.is_known(file) or loading.is_known(file) or containers.is_container(file.name)
 
 
 def from_files(paths: Sequence[Path]) -> Dataset:
@@ -275,6 +282,26 @@ def _archives(
     require_once(data, archive.names)
     dataset = _folder(ArchiveFolder(archive), split, value_range)
     return replace(dataset, notes=(*notes, *dataset.notes))
+
+
+def _parquet(
+    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
+) -> Dataset:
+    """The images of Parquet tables; the ids are the numbers of the rows, with the name of the file if it has others."""
+    _require_unused(f"{data} is a Parquet table", split, value_range)
+    tables = [ParquetTable(LocalFile(path)) for path in paths]
+    parts = [table.labels(class_column) for table in tables]
+    if any(part is None for part in parts) and any(part is not None for part in parts):
+        raise BadData(f"some files of {data} have a class column and others none; name it with `class_column`.")
+    labels = [part for part in parts if part is not None]
+    ids, sources = [], []
+    for path, table in zip(paths, tables, strict=True):
+        digits, prefix = len(str(max(len(table) - 1, 0))), "" if len(paths) == 1 else f"{path}/"
+        ids += [f"{prefix}{row:0{digits}d}" for row in range(len(table))]
+        sources += [MemberSource(table, row) for row in range(len(table))]
+    if not ids:
+        raise BadData(f"{data} has no rows.")
+    return Dataset(data, tuple(ids), tuple(sources), np.concatenate(labels) if labels else None)
 
 
 def _looks_like_image(file: Path) -> bool:

@@ -373,7 +373,7 @@ class TestLitter:
         ):
             datasets.load(str(tmp_path))
         put(tmp_path, "train.zip")
-        with pytest.raises(BadData, match=r"1 \.zip\); unpack the archives, or put images"):
+        with pytest.raises(BadData, match=r"1 \.zip\); give one of these files, .*\*\.zip', or put images"):
             datasets.load(str(tmp_path))
 
     def test_classes_without_any_file_are_told_and_those_with_other_files_are_none(self, tmp_path: Path) -> None:

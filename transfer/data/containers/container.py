@@ -66,10 +66,12 @@ class MemberSource(EncodedSource):
         """
         require_size(self.container.size(self.position), self._name, self.max_pixels)
         try:
-            return self.container.read(self.position)
+            content = self.container.read(self.position)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise BadImage(f"cannot read the image {self._name}: {reason}.", reason) from error
+        require_size(len(content), self._name, self.max_pixels)  # a table does not say it before
+        return content
 
     def stamp(self) -> FileStamp | None:
         """The name of the member with the page; the size of the member; and the time of the container.

@@ -13,6 +13,7 @@ from transfer.data.containers.tar_archive import TarArchive
 from transfer.data.containers.zip_archive import ZipArchive
 
 ZIP = (".zip",)
+PARQUET = (".parquet",)
 TAR = (".tar", ".tar.gz", ".tgz")
 
 
@@ -25,6 +26,16 @@ def is_archive(name: str) -> bool:
     (True, True, False)
     """
     return name.lower().endswith(ZIP + TAR)
+
+
+def is_container(name: str) -> bool:
+    """Whether a file has the name of an archive or a table that holds images."""
+    return is_archive(name) or is_parquet(name)
+
+
+def is_parquet(name: str) -> bool:
+    """Whether a file has the name of a Parquet table."""
+    return name.lower().endswith(PARQUET)
 
 
 def inside(path: Path) -> ArchiveFolder | None:

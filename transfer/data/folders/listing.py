@@ -145,13 +145,21 @@ def _without_images(folder: Place, tree: Tree, split: str | None) -> Folder:
     if holders:
         raise BadData(f"{folder} holds no images, but files of arrays in {some(holders)}; give one of these folders.")
     if tree.sidecars:
-        unpack = "unpack the archives, or " if tree.sidecars.keys() & file_names.ARCHIVES else ""
+        unpack = _about_containers(folder, tree)
         raise BadData(
             f"the folder {folder} holds no images by their names, only other files: "
             f"{file_names.counted(tree.sidecars)}; {unpack}put images in it, or in a subfolder for each class."
         )
     beyond = f" that is read (links are not followed: {some(tree.links)})" if tree.links else ""
     raise BadData(f"the folder {folder} holds no files{beyond}; put images in it, or in a subfolder for each class.")
+
+
+def _about_containers(folder: Place, tree: Tree) -> str:
+    """What to do about archives and tables that may hold the images, as the beginning of a clause."""
+    read = next((kind for kind in (".tar", ".zip", ".parquet") if kind in tree.sidecars), None)
+    if read:
+        return f"give one of these files, or several by a pattern such as '{folder}/*{read}', or "
+    return "unpack the archives, or " if tree.sidecars.keys() & file_names.ARCHIVES else ""
 
 
 def _loose(folder: Place, loose: list[str]) -> BadData:

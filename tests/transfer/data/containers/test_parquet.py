@@ -1,0 +1,66 @@
+"""Images in Parquet tables, as the hub has them and in plain columns of bytes."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from feature_cache.errors import BadData, BadImage, InvalidChoice
+from transfer.data import datasets
+
+FEATURES = {"label": {"names": ["ant", "bee"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+
+
+@pytest.fixture
+def images(class_folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(class_folder.rglob("*.png"))]
+
+
+def write(file: Path, images: list[bytes | None], struct: bool = True, **columns: object) -> Path:
+    values = [{"bytes": one, "path": None} for one in images] if struct else images
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())]) if struct else pa.binary()
+    table = pa.table({"image": pa.array(values, kind), **columns})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": FEATURES}})})
+    pyarrow.parquet.write_table(table, file, row_group_size=3)
+    return file
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_rows_are_images_and_classes_have_their_names(tmp_path: Path, images: list[bytes], struct: bool) -> None:
+    found = datasets.load(str(write(tmp_path / "a.parquet", images, struct, label=[0, 1] * 4)))
+    assert found.ids[:2] == ("0", "1") and found.labels.tolist() == ["ant", "bee"] * 4
+    assert [source.read() for source in found.sources] == images
+    order = np.random.default_rng(0).permutation(8)
+    assert [found.sources[row].read() for row in order] == [images[row] for row in order]
+    assert pickle.loads(pickle.dumps(found)).sources[5].read() == images[5]
+
+
+def test_several_files_are_one_data_set(tmp_path: Path, images: list[bytes]) -> None:
+    write(tmp_path / "train-0.parquet", images[:3], species=["x"] * 3)
+    write(tmp_path / "train-1.parquet", images[3:], species=["y"] * 5)
+    found = datasets.load(f"{tmp_path}/train-*.parquet", class_column="species")
+    assert found.class_counts == {"x": 3, "y": 5} and len(set(found.ids)) == 8
+    assert [source.read() for source in found.sources] == images
+
+
+def test_what_cannot_be_read_is_told_in_a_line(tmp_path: Path, images: list[bytes]) -> None:
+    file = write(tmp_path / "a.parquet", [*images[:2], None], label=[0, 1, None])
+    with pytest.raises(BadData, match="1 of 3 images have no label, the first is in row 2"):
+        datasets.load(str(file))
+    with pytest.raises(InvalidChoice, match="has no class column 'kind'"):
+        datasets.load(str(file), class_column="kind")
+    file = write(tmp_path / "b.parquet", [*images[:2], None], label=[0, 1, 1])
+    with pytest.raises(BadImage, match=r"b\.parquet/2: the row holds no bytes"):
+        datasets.load(str(file)).sources[2].load()
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(BadData, match="is damaged, cut off, or no Parquet file"):
+        datasets.load(str(file))
+    pyarrow.parquet.write_table(pa.table({"x": [1]}), tmp_path / "c.parquet")
+    with pytest.raises(BadData, match="has no column of images; its columns are x"):
+        datasets.load(str(tmp_path / "c.parquet"))
