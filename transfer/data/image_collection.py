@@ -18,7 +18,7 @@ from feature_cache.files.digest_memo import DigestMemo, FileStamp
 from feature_cache.keys import DIGEST_BYTES
 from transfer.data.images import ImageSource
 
-CHUNK = 4096  # images that are submitted to the threads at a time
+CHUNK = 4096  # images whose stamps are looked up, and that are submitted to the threads, at a time
 
 
 class ImageCollection(Protocol):
@@ -75,12 +75,8 @@ def digests(dataset: ImageCollection, memo: DigestMemo, threads: int = 4) -> tup
         Files that are missing, empty or not images at all. Damage further inside a file shows only when the image is
         decoded.
     """
-    seen = time.time_ns()
-    stamps = [source.stamp() for source in dataset.sources]
-    known = memo.recall(stamp for stamp in stamps if stamp)
     out = np.zeros((len(dataset), DIGEST_BYTES), np.uint8)
     unreadable: list[Unreadable] = []
-    fresh: dict[FileStamp, bytes] = {}
 
     def compute(position: int) -> bytes | BadImage:
         try:
@@ -88,22 +84,24 @@ def digests(dataset: ImageCollection, memo: DigestMemo, threads: int = 4) -> tup
         except BadImage as error:
             return error
 
-    to_read = []
-    for position, stamp in enumerate(stamps):
-        if stamp and stamp[0] in known:
-            out[position] = np.frombuffer(known[stamp[0]], np.uint8)
-        else:
-            to_read.append(position)
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(to_read), CHUNK):
-            chunk = to_read[start : start + CHUNK]
-            for position, result in zip(chunk, pool.map(compute, chunk), strict=True):
+        for start in range(0, len(dataset), CHUNK):  # stamps of all images would take more memory than the digests
+            seen = time.time_ns()
+            stamps = [source.stamp() for source in dataset.sources[start : start + CHUNK]]
+            known = memo.recall(stamp for stamp in stamps if stamp)
+            to_read = []
+            for position, stamp in enumerate(stamps, start):
+                if stamp and stamp[0] in known:
+                    out[position] = np.frombuffer(known[stamp[0]], np.uint8)
+                else:
+                    to_read.append(position)
+            fresh: dict[FileStamp, bytes] = {}
+            for position, result in zip(to_read, pool.map(compute, to_read), strict=True):
                 if isinstance(result, BadImage):
                     unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
                     continue
                 out[position] = np.frombuffer(result, np.uint8)
-                if stamp := stamps[position]:
+                if stamp := stamps[position - start]:
                     fresh[stamp] = result
             memo.remember(fresh, seen)
-            fresh.clear()
     return out, unreadable
