@@ -11,7 +11,8 @@ from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_table
 from layertap.flags import with_flags
 from layertap.progress.shown import ShownProgress
-from layertap.report import background, explore_pictures, explore_report
+from layertap.report import background
+from layertap.report.explore import findings, pictures
 from layertap.workflows import explore as workflow
 from layertap.workflows.explore import kit_test_set
 from transfer.data.tables import SUFFIXES
@@ -38,7 +39,7 @@ def explore(args: argparse.Namespace) -> None:
     else:
         _print(survey.report)
         if survey.folder:
-            print(f"\nPictures are in {survey.folder}; {survey.folder / explore_pictures.PAGE} shows them all.")
+            print(f"\nPictures are in {survey.folder}; {survey.folder / pictures.PAGE} shows them all.")
     for part in (survey.data, survey.against):
         if part and part.unreadable and not part.records:
             raise BadImage(f"no image of {part.dataset.name} can be read.")
@@ -63,7 +64,7 @@ def _print(report: dict[str, Any]) -> None:
         _print_classes(report["classes"])
     if report["readable"]:
         print()
-        print_table(("", ""), list(explore_report.facts(report).items()), left=(0, 1))
+        print_table(("", ""), list(findings.facts(report).items()), left=(0, 1))
     for remark in report["remarks"]:
         print(f"  {with_flags(remark)}")
     _print_copies("Exact copies", report["copies"]["exact"])
@@ -108,7 +109,7 @@ def _print_copies(what: str, groups: list[dict[str, Any]]) -> None:
     classes = f", {differ:,} of them with different classes" if differ else ""
     print(f"\n{what}: {len(groups):,}{classes}")
     for one in sorted(groups, key=lambda one: not one["classes_differ"])[:SHOWN]:
-        images = [explore_report.named(image) for image in one["images"]]
+        images = [findings.named(image) for image in one["images"]]
         more = f" and {len(images) - SHOWN:,} more" if len(images) > SHOWN else ""
         print(f"  {one['alike']:.3f}  " + "  ".join(images[:SHOWN]) + more)
     _print_rest(len(groups))

@@ -10,7 +10,7 @@ from typing import Any
 
 from feature_cache.files.atomic import check_free
 from layertap.progress import ProgressBar, progress_bars
-from layertap.report import explore_pictures, explore_report
+from layertap.report.explore import findings, pictures
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data import tables
 from transfer.data.copies.duplicates import Copies, find_copies
@@ -60,7 +60,7 @@ class Survey:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: classes, facts about files and pixels, copies and unreadable images."""
-        return explore_pictures.findings(self.report)
+        return pictures.findings(self.report)
 
 
 def explore(
@@ -114,16 +114,16 @@ def explore(
     """
     folder = None if out is None else Path(out)
     if folder:
-        check_free(folder, "report", explore_pictures.is_report, overwrite=overwrite)
+        check_free(folder, "report", pictures.is_report, overwrite=overwrite)
     start, decoding = time.monotonic(), Decoding(alpha, pages, window)
     other = kit_test_set(data) if against is None else against
     loaded = [load_dataset(source) for source in (data, other) if source is not None]
     surveys = [_survey(dataset, size, decoding, progress_bars(progress)) for dataset in loaded]
     copies = find_copies(*surveys)
-    report = explore_report.report(surveys, copies)
+    report = findings.report(surveys, copies)
     report["seconds"] = round(time.monotonic() - start, 3)
     if folder:
-        explore_pictures.write(folder, report, surveys, copies, overwrite=overwrite)
+        pictures.write(folder, report, surveys, copies, overwrite=overwrite)
     return Survey(surveys[0], surveys[1] if len(surveys) > 1 else None, copies, report, folder)
 
 

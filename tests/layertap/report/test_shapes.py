@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pictures import drawn, figures
 
-from layertap.report import data_plots
+from layertap.report.explore import shapes as plot
 
 
-@pytest.mark.parametrize("kinds", [1, 2, data_plots.MOST_BARS])
+@pytest.mark.parametrize("kinds", [1, 2, plot.MOST_BARS])
 def test_few_shapes_are_bars_with_their_numbers(tmp_path: Path, kinds: int):
     counts = [(number + 5, 1000 * number + 3, 4321 // (number + 1)) for number in range(kinds)]
     with figures() as seen:
-        data_plots.shapes(tmp_path / "shapes.png", counts, (224, 224), "shapes")
+        plot.shapes(tmp_path / "shapes.png", counts, (224, 224), "shapes")
     drawn(tmp_path / "shapes.png")
     [axes] = seen[0].axes
     assert [bar.get_width() for bar in axes.patches] == [count for *_, count in counts]
@@ -28,7 +28,7 @@ def test_many_shapes_are_points_by_width_and_height(tmp_path: Path, most: int):
     rng = np.random.default_rng(0)
     counts = [(int(h), int(w), int(n)) for h, w, n in rng.integers(1, most, (400, 3))]
     with figures() as seen:
-        data_plots.shapes(tmp_path / "shapes.png", counts, (48, 64), "shapes")
+        plot.shapes(tmp_path / "shapes.png", counts, (48, 64), "shapes")
     drawn(tmp_path / "shapes.png")
     [axes] = seen[0].axes
     points, net = (collection.get_offsets() for collection in axes.collections)

@@ -15,9 +15,10 @@ from feature_cache.errors import printable
 from feature_cache.files.atomic import whole_folder
 from feature_cache.files.checked import read_json
 from layertap.flags import with_flags
-from layertap.report import explore_report, panels
+from layertap.report import panels
 from layertap.report.background import Picture, draw
-from layertap.report.data_plots import shapes
+from layertap.report.explore.findings import facts, named
+from layertap.report.explore.shapes import shapes
 from layertap.report.pages import fragment, write_page
 from layertap.report.pages.values import fact_rows, picture
 from transfer.data.augment import rotated
@@ -234,7 +235,7 @@ def _found(report: dict[str, Any]) -> dict[str, Any]:
         "readable": f"{report['readable']:,}",
         "classes": _class_rows(report["classes"] or {}),
         "classes_left_out": "",
-        "facts": fact_rows(explore_report.facts(report)) if report["readable"] else [],
+        "facts": fact_rows(facts(report)) if report["readable"] else [],
         "remarks": [with_flags(remark) for remark in report["remarks"]] if report["readable"] else [],
         "copies": _copies(report["copies"], ""),
         "unreadable": _unreadable(report["data"], report["unreadable"]),
@@ -262,7 +263,7 @@ def _copies(groups: dict[str, Any], where: str) -> list[dict[str, Any]]:
     tables = []
     for heading, kind in (("Exact copies", "exact"), ("Near-duplicates", "near")):
         rows = [
-            ["; ".join(explore_report.named(image) for image in one["images"]), f"{one['alike']:.3f}"]
+            ["; ".join(named(image) for image in one["images"]), f"{one['alike']:.3f}"]
             for one in sorted(groups[kind], key=lambda one: not one["classes_differ"])[:MOST_ROWS]
         ]
         first = f", the first {MOST_ROWS} here" if len(groups[kind]) > MOST_ROWS else ""
