@@ -19,6 +19,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from layertap.runs import Run, Score, load_run
 from layertap.workflows.evaluate import evaluate
+from layertap.workflows.load_dataset import load_dataset
 from layertap.workflows.predict import predict
 from layertap.workflows.train_head import train_head
 from transfer.data.datasets import Dataset, digests, load
@@ -79,7 +80,7 @@ def folder(trained: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def data(folder: Path) -> Dataset:
-    return load("table.csv")
+    return load_dataset("table.csv")
 
 
 @pytest.fixture
