@@ -148,7 +148,7 @@ class RunConfig:
     rows: tuple[Used, ...] | None = None
     data: dict[str, Any] | None = None
     skipped: tuple[str, ...] | None = None
-    transforms: dict[str, str] | None = None
+    transforms: dict[str, str] = field(default_factory=dict)
     other: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -175,7 +175,7 @@ class RunConfig:
             rows=tuple(Used(**part) for part in content["features"]) if "features" in content else None,
             data=content.get("data"),
             skipped=names["skipped"],
-            transforms=as_object(content["transforms"], "transforms") if "transforms" in content else None,
+            transforms=as_object(content.get("transforms", {}), "transforms"),
             other={key: value for key, value in content.items() if key not in known},
         )
 

@@ -533,7 +533,7 @@ def _trust_transforms(run: Run, transform_code: Sequence[str]) -> None:
     if transform_code and not digests:
         raise InvalidChoice(f"the images of {folder} are not changed by code; leave out `transform_code`.")
     if missing := named_for(digests, transform_code):
-        recorded = (config.transforms or {}).get(missing[0], missing[0])
+        recorded = config.transforms.get(missing[0], missing[0])
         if transform_code:
             raise UnsafeFile(
                 f"the images of {folder} were changed by {recorded!r} as it was then, which is other code than "
