@@ -7,31 +7,26 @@ image folder, an archive, several archives, or a file of arrays. ``digits`` is b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
+from feature_cache.errors import BadData, BadImage, unknown
 from transfer.data import split_names, tables
 from transfer.data.array_like import as_dataset
 from transfer.data.arrays import loading
-from transfer.data.arrays.images import StoredImage
+from transfer.data.arrays.dataset import arrays_dataset
 from transfer.data.containers import loading as containers
-from transfer.data.containers import patterns, samples
-from transfer.data.containers.archive_folder import ArchiveFolder
-from transfer.data.containers.archive_names import require_once
-from transfer.data.containers.container import MemberSource
-from transfer.data.containers.joined import JoinedArchives
-from transfer.data.containers.local_file import LocalFile
-from transfer.data.containers.parquet_table import ParquetTable
+from transfer.data.containers import patterns
+from transfer.data.containers.datasets import archives_dataset, parquet_dataset
 from transfer.data.dataset import Dataset
-from transfer.data.folders import listing
-from transfer.data.folders.places import LocalFolder, Place
+from transfer.data.folders.dataset import folder_dataset
+from transfer.data.folders.places import LocalFolder
 from transfer.data.image_collection import Unreadable, digests
 from transfer.data.images import ArraySource, FileSource
+from transfer.data.unused_options import require_unused
 
 __all__ = [
     "BUILT_IN",
@@ -89,25 +84,25 @@ def load(
     path = Path(data)
     if patterns.is_pattern(data) and not path.exists():
         files = patterns.files(data)
-        read = _parquet if containers.is_parquet(files[0].name) else _archives
+        read = parquet_dataset if containers.is_parquet(files[0].name) else archives_dataset
         return read(data, files, class_column, split, value_range)
     if data in BUILT_IN:
-        _require_unused(f"{data} is built in", split, value_range)
+        require_unused(f"{data} is built in", split, value_range)
         return _digits()
     if data and path.is_dir():
         if tables.kit_file(path):
-            _require_unused(f"{path} is a RAMP kit", None, value_range)
+            require_unused(f"{path} is a RAMP kit", None, value_range)
             return _table(path, tables.read(_kit_file(path, split), images, class_column, id_column))
-        return _folder(LocalFolder(path), split, value_range)
+        return folder_dataset(LocalFolder(path), split, value_range)
     if path.is_file():
         if containers.is_archive(path.name):
-            return _archives(data, [path], class_column, split, value_range)
+            return archives_dataset(data, [path], class_column, split, value_range)
         if containers.is_parquet(path.name):
-            return _parquet(data, [path], class_column, split, value_range)
+            return parquet_dataset(data, [path], class_column, split, value_range)
         if tables.is_known(path):
             return _table(path, tables.read(path, images, class_column, id_column, split, value_range))
         if loading.is_known(path):
-            return _arrays(path, loading.read(path, split, value_range))
+            return arrays_dataset(path, loading.read(path, split, value_range))
         if not _looks_like_image(path):
             if kind := tables.other_kind(path):
                 raise BadData(f"{path} is no data set but {kind}.")
@@ -115,10 +110,10 @@ def load(
                 f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz, .npy "
                 "or IDX."
             )
-        _require_unused(f"{path} is an image", split, value_range)
+        require_unused(f"{path} is an image", split, value_range)
         return from_files([path])
     if folder := containers.inside(path):
-        return _folder(folder, split, value_range)
+        return folder_dataset(folder, split, value_range)
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
 
@@ -163,8 +158,8 @@ def from_arrays(X: Any, y: Any = None, value_range: tuple[float, float] | None =
     Dataset('arrays', 2 images, 2 classes)
     """
     if isinstance(X, np.ndarray):
-        return _arrays(Path("arrays"), loading.of_arrays(X, y, value_range))
-    _require_unused("a list of arrays holds images whose range is known", None, value_range)
+        return arrays_dataset(Path("arrays"), loading.of_arrays(X, y, value_range))
+    require_unused("a list of arrays holds images whose range is known", None, value_range)
     images = as_dataset(X)
     labels = None if y is None else loading.labels_of(y, len(images))
     return Dataset("arrays", images.ids, images.sources, labels)
@@ -229,13 +224,6 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(int)
 
 
-def _require_unused(what: str, split: str | None, value_range: tuple[float, float] | None) -> None:
-    if split is not None:
-        raise InvalidChoice(f"{what} and has no splits; leave out `split={split!r}`.")
-    if value_range is not None:
-        raise InvalidChoice(f"{what}, and `value_range` goes with arrays of floats or of integers alone; leave it out.")
-
-
 def _kit_file(kit: Path, split: str | None) -> Path:
     """The table of a kit's training or test set."""
     parts = [part for part in ("train", "test") if tables.kit_file(kit, part)]
@@ -246,62 +234,6 @@ def _kit_file(kit: Path, split: str | None) -> Path:
 
 def _table(path: Path, table: tables.Table) -> Dataset:
     return Dataset(str(path), table.ids, table.sources, table.labels, table.columns, notes=table.notes)
-
-
-def _arrays(path: Path, arrays: loading.Arrays) -> Dataset:
-    digits = len(str(len(arrays.images) - 1))
-    ids = tuple(f"{number:0{digits}d}" for number in range(len(arrays.images)))
-    sources = tuple(StoredImage(arrays.images, number, f"image {name} of {path}") for number, name in enumerate(ids))
-    return Dataset(str(path), ids, sources, arrays.labels, notes=arrays.notes)
-
-
-def _folder(place: Place, split: str | None, value_range: tuple[float, float] | None) -> Dataset:
-    folder = listing.read(place, split)
-    if folder.holds_arrays and isinstance(folder.path, LocalFolder):
-        return _arrays(folder.path.path, loading.read(folder.path.path, folder.split, value_range))
-    _require_unused(f"{folder.path} is a folder of images", None, value_range)
-    sources = tuple(folder.path.source(name) for name in folder.ids)
-    return Dataset(
-        str(folder.path), folder.ids, sources, folder.labels, empty_classes=folder.empty_classes, notes=folder.notes
-    )
-
-
-def _archives(
-    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
-) -> Dataset:
-    """The images of archives: samples with labels beside the images, or folders that are classes."""
-    if other := next((path for path in paths if not containers.is_archive(path.name)), None):
-        raise BadData(f"{data} stands for {other}, and several files are read together only where all are archives.")
-    archives = containers.with_names(paths)
-    notes = tuple(note for _, archive in archives for note in getattr(archive, "notes", ()))
-    if samples.holds_samples(archives[0][1]):
-        _require_unused(f"{data} holds samples", split, value_range)
-        found = samples.read_samples(archives, class_column)
-        return Dataset(data, tuple(found.ids), tuple(found.sources), found.labels, notes=(*notes, *found.notes))
-    archive = archives[0][1] if len(archives) == 1 else JoinedArchives(data, [one for _, one in archives])
-    require_once(data, archive.names)
-    dataset = _folder(ArchiveFolder(archive), split, value_range)
-    return replace(dataset, notes=(*notes, *dataset.notes))
-
-
-def _parquet(
-    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
-) -> Dataset:
-    """The images of Parquet tables; the ids are the numbers of the rows, with the name of the file if it has others."""
-    _require_unused(f"{data} is a Parquet table", split, value_range)
-    tables = [ParquetTable(LocalFile(path)) for path in paths]
-    parts = [table.labels(class_column) for table in tables]
-    if any(part is None for part in parts) and any(part is not None for part in parts):
-        raise BadData(f"some files of {data} have a class column and others none; name it with `class_column`.")
-    labels = [part for part in parts if part is not None]
-    ids, sources = [], []
-    for path, table in zip(paths, tables, strict=True):
-        digits, prefix = len(str(max(len(table) - 1, 0))), "" if len(paths) == 1 else f"{path}/"
-        ids += [f"{prefix}{row:0{digits}d}" for row in range(len(table))]
-        sources += [MemberSource(table, row) for row in range(len(table))]
-    if not ids:
-        raise BadData(f"{data} has no rows.")
-    return Dataset(data, tuple(ids), tuple(sources), np.concatenate(labels) if labels else None)
 
 
 def _looks_like_image(file: Path) -> bool:

@@ -1,0 +1,60 @@
+"""The data sets of archives and of Parquet tables, one file or several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from feature_cache.errors import BadData
+from transfer.data.containers import loading as containers
+from transfer.data.containers import samples
+from transfer.data.containers.archive_folder import ArchiveFolder
+from transfer.data.containers.archive_names import require_once
+from transfer.data.containers.container import MemberSource
+from transfer.data.containers.joined import JoinedArchives
+from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.parquet_table import ParquetTable
+from transfer.data.dataset import Dataset
+from transfer.data.folders.dataset import folder_dataset
+from transfer.data.unused_options import require_unused
+
+
+def archives_dataset(
+    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
+) -> Dataset:
+    """The images of archives: samples with labels beside the images, or folders that are classes."""
+    if other := next((path for path in paths if not containers.is_archive(path.name)), None):
+        raise BadData(f"{data} stands for {other}, and several files are read together only where all are archives.")
+    archives = containers.with_names(paths)
+    notes = tuple(note for _, archive in archives for note in getattr(archive, "notes", ()))
+    if samples.holds_samples(archives[0][1]):
+        require_unused(f"{data} holds samples", split, value_range)
+        found = samples.read_samples(archives, class_column)
+        return Dataset(data, tuple(found.ids), tuple(found.sources), found.labels, notes=(*notes, *found.notes))
+    archive = archives[0][1] if len(archives) == 1 else JoinedArchives(data, [one for _, one in archives])
+    require_once(data, archive.names)
+    dataset = folder_dataset(ArchiveFolder(archive), split, value_range)
+    return replace(dataset, notes=(*notes, *dataset.notes))
+
+
+def parquet_dataset(
+    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
+) -> Dataset:
+    """The images of Parquet tables; the ids are the numbers of the rows, with the name of the file if it has others."""
+    require_unused(f"{data} is a Parquet table", split, value_range)
+    tables = [ParquetTable(LocalFile(path)) for path in paths]
+    parts = [table.labels(class_column) for table in tables]
+    if any(part is None for part in parts) and any(part is not None for part in parts):
+        raise BadData(f"some files of {data} have a class column and others none; name it with `class_column`.")
+    labels = [part for part in parts if part is not None]
+    ids, sources = [], []
+    for path, table in zip(paths, tables, strict=True):
+        digits, prefix = len(str(max(len(table) - 1, 0))), "" if len(paths) == 1 else f"{path}/"
+        ids += [f"{prefix}{row:0{digits}d}" for row in range(len(table))]
+        sources += [MemberSource(table, row) for row in range(len(table))]
+    if not ids:
+        raise BadData(f"{data} has no rows.")
+    return Dataset(data, tuple(ids), tuple(sources), np.concatenate(labels) if labels else None)
