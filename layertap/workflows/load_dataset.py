@@ -44,9 +44,9 @@ def load_dataset(
         ``class``; a ``.zip``, ``.tar`` or ``.tar.gz`` archive, or several by a pattern such as ``train-{00..09}.tar``;
         ``.parquet`` files with the bytes of images;
         an ``.npz``, ``.npy`` or IDX file of arrays, or a folder of these; the folder of a RAMP kit, which
-        stands for its training set; one image; or a list of image files. Images in memory are an array of shape
-        (n, height, width[, channels]) or a list of arrays, alone or as a pair ``(X, y)`` with their labels. A `Dataset`
-        is taken as it is.
+        stands for its training set; one image; or a list of image files, of archives or of ``.parquet`` files. Images
+        in memory are an array of shape (n, height, width[, channels]) or a list of arrays, alone or as a pair
+        ``(X, y)`` with their labels. A `Dataset` is taken as it is.
     images : path, optional
         The folder that holds the images of a CSV file; by default ``imgs`` beside the file if there is one, or the
         folder of the file.
@@ -90,24 +90,31 @@ def load_dataset(
     """
     if pages not in PAGES:
         raise unknown("there is no way to read `pages`", pages, PAGES)
+    named: str | list[str] | None = None  # what names the data set in its options
     if isinstance(source, Dataset):
         dataset = source
     elif isinstance(source, str | os.PathLike):
-        dataset = _load(os.fspath(source), images, class_column, id_column, split, value_range)
+        named = os.fspath(source)
+        dataset = _load(named, images, class_column, id_column, split, value_range)
     elif (arrays := arrays_of(source)) is not None:
         for option, value in (("images", images), ("split", split)):
             if value is not None:
                 raise InvalidChoice(f"arrays in memory have no `{option}`; leave it out.")
         dataset = datasets.from_arrays(*arrays, value_range)
+    elif datasets.are_containers(paths := paths_of(source)):
+        if images is not None:
+            raise InvalidChoice("`images` goes with a CSV file, and not with a list of archives; leave it out.")
+        named = [str(path) for path in paths]
+        dataset = datasets.from_containers(paths, class_column=class_column, split=split, value_range=value_range)
     else:
-        dataset = datasets.from_files(paths_of(source))
+        dataset = datasets.from_files(paths)
     if max_pixels is not None:
         dataset = with_max_pixels(dataset, max_pixels)
     if pages == "all":
         dataset = expand_pages(dataset)
     if corrections is not None:
         dataset = correct(dataset, read_corrections(corrections))
-    if not isinstance(source, str | os.PathLike):
+    if named is None:
         return dataset
     given: dict[str, Any] = {
         "images": images,
@@ -118,7 +125,7 @@ def load_dataset(
     }
     given |= {"value_range": value_range, "max_pixels": max_pixels, "corrections": corrections}
     changed = {name: _plain(value) for name, value in given.items() if value != DEFAULTS.get(name)}
-    return replace(dataset, options={"source": os.fspath(source), **changed})
+    return replace(dataset, options={"source": named, **changed})
 
 
 def _plain(value: Any) -> Any:
@@ -139,6 +146,8 @@ def image_dataset(images: Source) -> Dataset:
     paths = paths_of([images] if isinstance(images, str | os.PathLike) else images)
     if names_dataset(paths):
         return load_dataset(paths[0])
+    if datasets.are_containers(paths):
+        return load_dataset(paths)
     for path in paths:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"

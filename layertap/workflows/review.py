@@ -273,7 +273,8 @@ def _predictions(run: Run) -> HeldOut:
 def _source_of(run: Run) -> Any:
     """The data set of a run, loaded as it was then."""
     options = (run.config.data or {}).get("options")
-    if not isinstance(options, dict) or not isinstance(options.get("source"), str):
+    source = options.get("source") if isinstance(options, dict) else None
+    if not isinstance(options, dict) or not (isinstance(source, str) or _are_texts(source)):
         raise InvalidChoice(f"{run.folder} does not say where its images are; name them with `data`.")
     known = {"source", "images", "class_column", "id_column", "split", "pages", "max_pixels", "corrections"}
     ranged = options.get("value_range")
@@ -281,6 +282,10 @@ def _source_of(run: Run) -> Any:
     if isinstance(ranged, list) and len(ranged) == 2:
         given["value_range"] = (float(ranged[0]), float(ranged[1]))
     return load_dataset(**given)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _same_images(dataset: IdentifiedDataset, held_out: HeldOut, run: Run) -> IdentifiedDataset:

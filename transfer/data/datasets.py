@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadData, BadImage, unknown
+from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
 from transfer.data import split_names, tables
 from transfer.data.array_like import as_dataset
 from transfer.data.arrays import loading
 from transfer.data.arrays.dataset import arrays_dataset
 from transfer.data.containers import loading as containers
 from transfer.data.containers import patterns
-from transfer.data.containers.datasets import archives_dataset, parquet_dataset
+from transfer.data.containers.datasets import archives_dataset, files_dataset, parquet_dataset
 from transfer.data.dataset import Dataset
 from transfer.data.folders.dataset import folder_dataset
 from transfer.data.folders.places import LocalFolder
@@ -32,8 +32,10 @@ __all__ = [
     "BUILT_IN",
     "Dataset",
     "Unreadable",
+    "are_containers",
     "digests",
     "from_arrays",
+    "from_containers",
     "from_files",
     "is_dataset",
     "load",
@@ -83,9 +85,7 @@ def load(
     """
     path = Path(data)
     if patterns.is_pattern(data) and not path.exists():
-        files = patterns.files(data)
-        read = parquet_dataset if containers.is_parquet(files[0].name) else archives_dataset
-        return read(data, files, class_column, split, value_range)
+        return files_dataset(data, patterns.files(data), class_column, split, value_range)
     if data in BUILT_IN:
         require_unused(f"{data} is built in", split, value_range)
         return _digits()
@@ -120,6 +120,42 @@ def load(
 def is_dataset(file: Path) -> bool:
     """Whether a file is a data set and not an image, by its name."""
     return tables.is_known(file) or loading.is_known(file) or containers.is_container(file.name)
+
+
+def are_containers(paths: Sequence[Path]) -> bool:
+    """Whether a list of files is one of archives or Parquet tables, and not of images, by the names of the first.
+
+    Examples
+    --------
+    >>> are_containers([Path("a.tar"), Path("b.tar")]), are_containers([Path("a.jpg")])
+    (True, False)
+    """
+    return any(containers.is_container(path.name) for path in paths[:1])
+
+
+def from_containers(
+    paths: Sequence[Path],
+    *,
+    class_column: str = "class",
+    split: str | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Dataset:
+    """The data set of archives or Parquet tables together; for the other parameters and errors see `load`.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files, or patterns that stand for files, all of one kind.
+    """
+    files: list[Path] = []
+    for path in paths:
+        is_file = path.exists() or not patterns.is_pattern(str(path))
+        files += [path] if is_file else patterns.files(str(path))
+    for path in files:
+        if containers.is_container(path.name) and not path.is_file():
+            raise InvalidChoice(f"there is no file {str(path)!r}; a list of archives names each of them.")
+    data = str(paths[0]) + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
+    return files_dataset(data, files, class_column, split, value_range)
 
 
 def from_files(paths: Sequence[Path]) -> Dataset:

@@ -22,12 +22,28 @@ from transfer.data.folders.dataset import folder_dataset
 from transfer.data.unused_options import require_unused
 
 
+def files_dataset(
+    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
+) -> Dataset:
+    """The images of several files together, which are all archives, or all Parquet tables.
+
+    Raises
+    ------
+    BadData
+        When they are of several kinds, or none of both.
+    """
+    is_kind, kind, read = containers.is_archive, "archives", archives_dataset
+    if containers.is_parquet(paths[0].name):
+        is_kind, kind, read = containers.is_parquet, "Parquet tables", parquet_dataset
+    if other := next((path for path in paths if not is_kind(path.name)), None):
+        raise BadData(f"{data} names {other}, and several files are read together only where all are {kind}.")
+    return read(data, paths, class_column, split, value_range)
+
+
 def archives_dataset(
     data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
 ) -> Dataset:
     """The images of archives: samples with labels beside the images, or folders that are classes."""
-    if other := next((path for path in paths if not containers.is_archive(path.name)), None):
-        raise BadData(f"{data} stands for {other}, and several files are read together only where all are archives.")
     archives = containers.with_names(paths)
     notes = tuple(note for _, archive in archives for note in getattr(archive, "notes", ()))
     if samples.holds_samples(archives[0][1]):

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import layertap as lt
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import BadData, BadImage
+from feature_cache.errors import BadData, BadImage, InvalidChoice
 from feature_cache.files.digest_memo import DigestMemo
 from transfer.data import datasets
 from transfer.data.containers.container import MemberSource
@@ -86,6 +87,20 @@ class TestTheSameAsTheFolder:
             tar_of(tmp_path / f"part-{number}.tar", {name: data})
         folder, packed = datasets.load(str(class_folder)), datasets.load(f"{tmp_path}/part-*.tar")
         assert packed.ids == folder.ids and digests(packed) == digests(folder)
+
+    def test_a_list_of_archives_is_one_data_set(self, class_folder: Path, tmp_path: Path) -> None:
+        parts = [
+            tar_of(tmp_path / f"part-{number}.tar", {name: data})
+            for number, (name, data) in enumerate(contents(class_folder).items())
+        ]
+        listed = lt.load_dataset([*parts[:2], f"{tmp_path}/part-[2-7].tar"])
+        assert listed.ids == datasets.load(str(class_folder)).ids
+        again = lt.load_dataset(**listed.options)
+        assert digests(again) == digests(listed) == digests(datasets.load(str(class_folder)))
+        with pytest.raises(BadData, match=r"names .*1\.png, and several files are read together only where all are"):
+            lt.load_dataset([parts[0], tmp_path / "1.png"])
+        with pytest.raises(InvalidChoice, match=r"there is no file .*part-9\.tar"):
+            lt.load_dataset([parts[0], tmp_path / "part-9.tar"])
 
 
 class TestShards:
