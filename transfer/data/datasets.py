@@ -18,10 +18,11 @@ from transfer.data import split_names, tables
 from transfer.data.array_like import as_dataset
 from transfer.data.arrays import loading
 from transfer.data.arrays.dataset import arrays_dataset
+from transfer.data.containers import hub_folder, parts, patterns
 from transfer.data.containers import loading as containers
-from transfer.data.containers import patterns
 from transfer.data.containers.datasets import archives_dataset, files_dataset, parquet_dataset
 from transfer.data.dataset import Dataset
+from transfer.data.folders import listing
 from transfer.data.folders.dataset import folder_dataset
 from transfer.data.folders.places import LocalFolder
 from transfer.data.image_collection import Unreadable, digests
@@ -85,7 +86,9 @@ def load(
     """
     path = Path(data)
     if patterns.is_pattern(data) and not path.exists():
-        return files_dataset(data, patterns.files(data), class_column, split, value_range)
+        files = patterns.files(data)
+        parts.require_named(data, parts.splits_of(files), split)
+        return files_dataset(data, files, class_column, split, value_range)
     if data in BUILT_IN:
         require_unused(f"{data} is built in", split, value_range)
         return _digits()
@@ -93,7 +96,10 @@ def load(
         if tables.kit_file(path):
             require_unused(f"{path} is a RAMP kit", None, value_range)
             return _table(path, tables.read(_kit_file(path, split), images, class_column, id_column))
-        return folder_dataset(LocalFolder(path), split, value_range)
+        folder = listing.read(LocalFolder(path), split)
+        if folder.holds_tables:
+            return _tables_of(folder, class_column, value_range)
+        return folder_dataset(folder, value_range)
     if path.is_file():
         if containers.is_archive(path.name):
             return archives_dataset(data, [path], class_column, split, value_range)
@@ -112,8 +118,8 @@ def load(
             )
         require_unused(f"{path} is an image", split, value_range)
         return from_files([path])
-    if folder := containers.inside(path):
-        return folder_dataset(folder, split, value_range)
+    if inside := containers.inside(path):
+        return folder_dataset(listing.read(inside, split), value_range)
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
 
@@ -266,6 +272,13 @@ def _kit_file(kit: Path, split: str | None) -> Path:
     file = tables.kit_file(kit, split_names.choose(split, parts, str(kit)) if split else "train")
     assert file
     return file
+
+
+def _tables_of(folder: listing.Folder, class_column: str, value_range: tuple[float, float] | None) -> Dataset:
+    """The images of the Parquet tables in a folder."""
+    splits = hub_folder.splits_of_folder(Path(str(folder.path)))
+    parts.require_named(str(folder.path), splits, folder.split)
+    return parquet_dataset(str(folder.path), splits, class_column, folder.split, value_range)
 
 
 def _table(path: Path, table: tables.Table) -> Dataset:

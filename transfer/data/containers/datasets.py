@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from feature_cache.errors import BadData
 from transfer.data.containers import loading as containers
-from transfer.data.containers import samples
+from transfer.data.containers import parts, samples
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.containers.archive_names import require_once
 from transfer.data.containers.container import MemberSource
@@ -18,6 +18,7 @@ from transfer.data.containers.joined import JoinedArchives
 from transfer.data.containers.local_file import LocalFile
 from transfer.data.containers.parquet_table import ParquetTable
 from transfer.data.dataset import Dataset
+from transfer.data.folders import listing
 from transfer.data.folders.dataset import folder_dataset
 from transfer.data.unused_options import require_unused
 
@@ -44,28 +45,41 @@ def archives_dataset(
     data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
 ) -> Dataset:
     """The images of archives: samples with labels beside the images, or folders that are classes."""
+    splits = parts.splits_of(paths)
+    if named := parts.are_divided(splits):
+        paths = parts.choose(data, splits, split)
     archives = containers.with_names(paths)
     notes = tuple(note for _, archive in archives for note in getattr(archive, "notes", ()))
     if samples.holds_samples(archives[0][1]):
-        require_unused(f"{data} holds samples", split, value_range)
+        require_unused(f"{data} holds samples", None, value_range)
+        if split and not named:
+            parts.choose(data, splits, split)
         found = samples.read_samples(archives, class_column)
         return Dataset(data, tuple(found.ids), tuple(found.sources), found.labels, notes=(*notes, *found.notes))
     archive = archives[0][1] if len(archives) == 1 else JoinedArchives(data, [one for _, one in archives])
     require_once(data, archive.names)
-    dataset = folder_dataset(ArchiveFolder(archive), split, value_range)
+    dataset = folder_dataset(listing.read(ArchiveFolder(archive), None if named else split), value_range)
     return replace(dataset, notes=(*notes, *dataset.notes))
 
 
 def parquet_dataset(
-    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
+    data: str,
+    paths: Sequence[Path] | Mapping[Path, str | None],
+    class_column: str,
+    split: str | None,
+    value_range: tuple[float, float] | None,
 ) -> Dataset:
-    """The images of Parquet tables; the ids are the numbers of the rows, with the name of the file if it has others."""
-    require_unused(f"{data} is a Parquet table", split, value_range)
+    """The images of Parquet tables, whose splits may be known.
+
+    The ids are the numbers of the rows; where there are several files, with the path of the file before it.
+    """
+    require_unused(f"{data} is a Parquet table", None, value_range)
+    paths = parts.choose(data, paths if isinstance(paths, Mapping) else parts.splits_of(paths), split)
     tables = [ParquetTable(LocalFile(path)) for path in paths]
-    parts = [table.labels(class_column) for table in tables]
-    if any(part is None for part in parts) and any(part is not None for part in parts):
+    classes = [table.labels(class_column) for table in tables]
+    if any(part is None for part in classes) and any(part is not None for part in classes):
         raise BadData(f"some files of {data} have a class column and others none; name it with `class_column`.")
-    labels = [part for part in parts if part is not None]
+    labels = [part for part in classes if part is not None]
     ids, sources = [], []
     for path, table in zip(paths, tables, strict=True):
         digits, prefix = len(str(max(len(table) - 1, 0))), "" if len(paths) == 1 else f"{path}/"

@@ -6,13 +6,12 @@ from transfer.data.arrays import loading
 from transfer.data.arrays.dataset import arrays_dataset
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
-from transfer.data.folders.places import LocalFolder, Place
+from transfer.data.folders.places import LocalFolder
 from transfer.data.unused_options import require_unused
 
 
-def folder_dataset(place: Place, split: str | None, value_range: tuple[float, float] | None) -> Dataset:
-    """The images of a folder, or of the arrays in it; for the parameters see `transfer.data.datasets.load`."""
-    folder = listing.read(place, split)
+def folder_dataset(folder: listing.Folder, value_range: tuple[float, float] | None) -> Dataset:
+    """The images of a folder, or of the arrays in it."""
     if folder.holds_arrays and isinstance(folder.path, LocalFolder):
         return arrays_dataset(folder.path.path, loading.read(folder.path.path, folder.split, value_range))
     require_unused(f"{folder.path} is a folder of images", None, value_range)

@@ -17,7 +17,7 @@ import numpy as np
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.data import split_names
 from transfer.data.folders import file_names
-from transfer.data.folders.places import Place
+from transfer.data.folders.places import LocalFolder, Place
 from transfer.data.folders.walk import Tree, some, top
 
 
@@ -36,9 +36,9 @@ class Folder:
         Names of class folders that hold no file.
     notes : tuple of str
     split : str or None
-        The split that is still to be chosen, in a folder of arrays.
-    holds_arrays : bool
-        Whether the folder holds files of arrays, and no image.
+        The split that is still to be chosen, in a folder of arrays or tables.
+    holds_arrays, holds_tables : bool
+        Whether the folder holds files of arrays, or Parquet files, and no image.
     """
 
     path: Place
@@ -48,6 +48,7 @@ class Folder:
     notes: tuple[str, ...] = ()
     split: str | None = None
     holds_arrays: bool = False
+    holds_tables: bool = False
 
 
 def read(folder: Place, split: str | None = None) -> Folder:
@@ -144,6 +145,8 @@ def _without_images(folder: Place, tree: Tree, split: str | None) -> Folder:
         return Folder(folder if "" in holders else folder / holders[0], (), split=split, holds_arrays=True)
     if holders:
         raise BadData(f"{folder} holds no images, but files of arrays in {some(holders)}; give one of these folders.")
+    if tree.sidecars[".parquet"] and isinstance(folder, LocalFolder):
+        return Folder(folder, (), split=split, holds_tables=True)
     if tree.sidecars:
         unpack = _about_containers(folder, tree)
         raise BadData(

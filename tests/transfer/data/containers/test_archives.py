@@ -130,6 +130,18 @@ class TestShards:
         with pytest.raises(BadData, match=r"s-05\.tar'?, and there is no such file"):
             datasets.load(pattern)
 
+    def test_a_split_is_chosen_by_the_names_of_shards(self, class_folder: Path, tmp_path: Path) -> None:
+        for number, (name, data) in enumerate(contents(class_folder).items()):
+            part = "train" if number % 4 else "val"
+            tar_of(tmp_path / f"d-{part}-{number:02d}.tar", {f"{number}.png": data, f"{number}.cls": name[:1].encode()})
+        assert len(datasets.load(f"{tmp_path}/d-*.tar", split="train")) == 6
+        assert datasets.load(f"{tmp_path}/d-*.tar", split="validation").ids == ("d-val-00.tar/0", "d-val-04.tar/4")
+        assert len(lt.load_dataset(sorted(tmp_path.glob("d-*.tar")))) == 8
+        with pytest.raises(BadData, match=r"is divided into splits \(train, val\); name one"):
+            datasets.load(f"{tmp_path}/d-*.tar")
+        with pytest.raises(InvalidChoice, match="has no split 'test'"):
+            datasets.load(f"{tmp_path}/d-train-01.tar", split="test")
+
     def test_two_images_of_one_key_are_told(self, tmp_path: Path) -> None:
         shard = tar_of(tmp_path / "s.tar", {"1.png": b"x", "1.cls": b"a", "1.PNG": b"y"})
         with pytest.raises(BadData, match=r"s\.tar holds two files \.png of the key '1'"):

@@ -49,6 +49,49 @@ def test_several_files_are_one_data_set(tmp_path: Path, images: list[bytes]) -> 
     assert [source.read() for source in found.sources] == images
 
 
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    return folder
+
+
+def test_a_split_is_chosen_by_the_names_of_the_files(hub: Path, images: list[bytes]) -> None:
+    (hub / "data").mkdir()
+    write(hub / "data" / "train-00000-of-00002.parquet", images[:3])
+    write(hub / "data" / "train-00001-of-00002.parquet", images[3:5])
+    write(hub / "data" / "extra_unlabeled-00000-of-00001.parquet", images[5:])
+    (hub / "README.md").write_text("# Nothing but a text\n")
+    for name in (str(hub), f"{hub}/data", f"{hub}/data/*.parquet"):
+        assert [one.read() for one in datasets.load(name, split="train").sources] == images[:5]
+        assert len(datasets.load(name, split="extra_unlabeled")) == 3
+        with pytest.raises(BadData, match=r"is divided into splits \(train, extra_unlabeled\); name one"):
+            datasets.load(name)
+        with pytest.raises(InvalidChoice, match="has no split 'test'"):
+            datasets.load(name, split="test")
+
+
+def test_folders_of_the_hub_are_splits(hub: Path, images: list[bytes]) -> None:
+    for number, part in enumerate(("train", "test")):
+        (hub / part).mkdir()
+        write(hub / part / "0000.parquet", images[4 * number :][:4])
+    assert [one.read() for one in datasets.load(str(hub), split="test").sources] == images[4:]
+
+
+def test_the_readme_names_the_files_of_a_split(hub: Path, images: list[bytes]) -> None:
+    write(hub / "one.parquet", images[:2])
+    write(hub / "two.parquet", images[2:])
+    readme = hub / "README.md"
+    configs = [{"config_name": "default", "data_files": [{"split": "train", "path": "t*.parquet"}]}]
+    readme.write_text(f"---\nconfigs: {json.dumps(configs)}\n---\n# Photos\n")
+    assert len(datasets.load(str(hub), split="train")) == len(datasets.load(str(hub))) == 6
+    readme.write_text("---\ndataset_info:\n  splits:\n  - name: one\n  - name: two\n---\n")
+    assert len(datasets.load(str(hub), split="one")) == 2
+    readme.write_text("---\nconfigs: [\n---\n")
+    with pytest.raises(BadData, match=r"README\.md begins with damaged YAML"):
+        datasets.load(str(hub))
+
+
 def test_what_cannot_be_read_is_told_in_a_line(tmp_path: Path, images: list[bytes]) -> None:
     file = write(tmp_path / "a.parquet", [*images[:2], None], label=[0, 1, None])
     with pytest.raises(BadData, match="1 of 3 images have no label, the first is in row 2"):
