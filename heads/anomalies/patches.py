@@ -4,7 +4,9 @@ These are the "locally aware patch features" of Roth et al., "Towards total reca
 (CVPR 2022), section 3.1. The features of a patch are the means over its neighbourhood (p x p positions, equations 1 and
 2), and the maps of deeper layers are interpolated bilinearly to the grid of the shallowest one. The paper also averages
 groups of channels, so that a patch has 1,024 features at most; here all channels are kept, as anomalib keeps them.
-At the border of a map the mean is over the positions that exist.
+Beyond the border of a map features are 0, and divide the sum like all others, as in the code of the authors and in
+anomalib. A mean over the positions that exist would be over fewer at the border, so it would vary more, and border
+patches would be the furthest ones of nearly every image.
 
 A mean over neighbours followed by an interpolation is linear along each axis, so each layer takes two matrix products.
 """
@@ -40,7 +42,7 @@ def patch_features(rows: np.ndarray, shapes: Sequence[Shape], neighbourhood: int
     --------
     >>> rows = np.array([[0.0, 3.0, 6.0, 1.0]])  # a map of three positions, and one of a single position
     >>> patch_features(rows, [(1, 3, 1), (1, 1, 1)])[0, 0].tolist()
-    [[1.5, 1.0], [3.0, 1.0], [4.5, 1.0]]
+    [[1.0, 1.0], [3.0, 1.0], [3.0, 1.0]]
     """
     height, width = grid_of(shapes)
     layers, start = [], 0
@@ -72,7 +74,7 @@ def _resampling(size: int, new_size: int, neighbourhood: int) -> np.ndarray:
     """The matrix of shape (new_size, size) that averages over neighbours and then interpolates linearly."""
     positions = np.arange(size)
     near = np.abs(positions[:, None] - positions) <= neighbourhood // 2
-    means = near / near.sum(1, keepdims=True)
+    means = near / min(neighbourhood, size)  # a map that is smaller than the neighbourhood has no border to speak of
     # Pixels have areas: the centre of pixel i is at i + 1/2, and what is beyond the outer centres takes their values.
     places = np.clip((np.arange(new_size) + 0.5) * size / new_size - 0.5, 0, size - 1)
     weights = np.maximum(0.0, 1.0 - np.abs(places[:, None] - positions))

@@ -40,11 +40,7 @@ def test_scores_are_those_of_a_plain_computation_by_the_equations() -> None:
 
     def patches(row: np.ndarray) -> np.ndarray:
         fine, coarse = row[:108].reshape(6, 6, 3), row[108:].reshape(3, 3, 5)
-        fine, coarse = (
-            uniform_filter(of, (3, 3, 1), mode="constant")
-            / uniform_filter(np.ones(of.shape), (3, 3, 1), mode="constant")
-            for of in (fine.astype(float), coarse.astype(float))
-        )
+        fine, coarse = (uniform_filter(of.astype(float), (3, 3, 1), mode="constant") for of in (fine, coarse))
         places = (np.arange(6) + 0.5) / 2 - 0.5
         across = np.array([[np.interp(places, range(3), line) for line in of] for of in coarse.transpose(2, 0, 1)])
         both = np.array([[np.interp(places, range(3), line) for line in of.T] for of in across])
@@ -86,8 +82,20 @@ def test_the_nearest_points_are_exact_also_far_from_zero() -> None:
     np.testing.assert_allclose(distances, whole.min(1), rtol=1e-4)
 
 
-def test_a_constant_map_gives_constant_patches() -> None:
-    np.testing.assert_allclose(patch_features(np.ones((1, 108 + 45), np.float32), SHAPES), 1, rtol=1e-6)
+def test_features_beyond_the_border_are_zero() -> None:
+    patches = patch_features(np.ones((1, 108 + 45), np.float32), SHAPES)[0]
+    np.testing.assert_allclose(patches[1:-1, 1:-1, :3], 1, rtol=1e-6)
+    np.testing.assert_allclose(patches[0, 1:-1, :3], 2 / 3, rtol=1e-6)
+    np.testing.assert_allclose(patches[0, 0], 4 / 9, rtol=1e-6)
+
+
+def test_the_border_is_no_more_anomalous_than_the_rest() -> None:
+    """Of 8 x 8 patches 28 are at the border, so a detector without a bias finds the furthest one there less often."""
+    X = np.random.default_rng(0).normal(size=(120, 8, 8, 4)).astype(np.float32)
+    heat = PatchCore().fit(X[:60]).anomaly_maps(X[60:]).reshape(60, -1)
+    row, column = np.unravel_index(heat.argmax(1), (8, 8))
+    at_border = (np.minimum(row, column) == 0) | (np.maximum(row, column) == 7)
+    assert at_border.mean() < 28 / 64
 
 
 def test_at_most_the_share_of_normal_images_is_above_the_threshold() -> None:
