@@ -26,8 +26,9 @@ from transfer.search.neighbors import for_blocks
 SIDE = 64  # of the gray images
 COARSE, FINE = 16, 32  # sides of the patches that are compared
 LEAST_SIDE, STEP, FINE_STEP = 0.65, 0.05, 0.0125  # of a window, as shares of the sides
+MOVES = FINE_STEP * np.arange(-2, 3)  # around the best window of the coarse steps
 LEAST_COARSE, LEAST_CORRELATION = 0.75, 0.92
-MOST_COARSE_REST, MOST_REST = 0.7, 0.15
+MOST_COARSE_REST, MOST_REST = 0.5, 0.15
 WHOLE = 0.97  # share of the sides from which on a window is the whole image
 BLOCK = 32  # images that a thread compares before it reports
 LEAST_CONTRAST = 2.0  # standard deviation of the levels, of 255: below it there is nothing to match
@@ -120,15 +121,18 @@ def find_near_duplicates(
             progress(stop, len(images))
 
     for_blocks(compare, len(images), BLOCK)  # one thread of BLAS each: the matrices are small
-    usual = _usual_rests(matches)
-    found = []
-    for (left, right), match in matches.items():
-        rest = min(usual[left], usual[right])
-        if match.score < LEAST_COARSE or 1 - match.score > MOST_COARSE_REST * rest:
-            continue
-        pair = _refined(grays, match)
-        if pair.correlation >= LEAST_CORRELATION and 1 - pair.correlation <= MOST_REST * rest:
-            found.append(pair)
+    promising = _promising(matches)
+    pairs: list[NearDuplicate | None] = [None] * len(promising)
+
+    def refine(start: int, stop: int) -> None:
+        for place in range(start, stop):
+            match, most = promising[place]
+            pair = _refined(grays, match)
+            if pair.correlation >= LEAST_CORRELATION and 1 - pair.correlation <= most:
+                pairs[place] = pair
+
+    for_blocks(refine, len(promising), BLOCK)
+    found = [pair for pair in pairs if pair is not None]
     return sorted(found, key=lambda pair: (-pair.correlation, pair.first, pair.second))
 
 
@@ -153,6 +157,17 @@ def _candidates(neighbors: np.ndarray, grays: np.ndarray) -> dict[int, set[int]]
                 candidates[image].add(other)
                 candidates[other].add(image)
     return candidates
+
+
+def _promising(matches: Mapping[tuple[int, int], _Match]) -> list[tuple[_Match, float]]:
+    """The matches that may be of near-duplicates, and what each may leave unexplained once it is refined."""
+    usual = _usual_rests(matches)
+    rests = ((match, min(usual[left], usual[right])) for (left, right), match in matches.items())
+    return [
+        (match, MOST_REST * rest)
+        for match, rest in rests
+        if match.score >= LEAST_COARSE and 1 - match.score <= MOST_COARSE_REST * rest
+    ]
 
 
 def _usual_rests(matches: Mapping[tuple[int, int], _Match]) -> dict[int, float]:
@@ -216,28 +231,49 @@ def _patches(grays: np.ndarray, mirrored: bool) -> np.ndarray:
     return _standardised((small[:, :, ::-1] if mirrored else small).reshape(len(grays), -1))
 
 
+@cache
+def _near_sides(side: float) -> tuple[float, ...]:
+    """The sides of the windows that are tried around a window of the grid."""
+    return tuple(np.unique(np.clip(side + MOVES, 0.1, 1).round(4)).tolist())
+
+
+@cache
+def _near_samplings(side: float, start: float) -> np.ndarray:
+    """The samplings of one axis around a window of the grid: shape (sides, moves, 32, 64)."""
+    return np.stack(
+        [
+            [
+                _sampling(near, float(np.clip(start + (side - near) / 2 + move, 0, 1 - near)), FINE)
+                for move in MOVES.tolist()
+            ]
+            for near in _near_sides(side)
+        ]
+    )
+
+
 def _refined(grays: np.ndarray, match: _Match) -> NearDuplicate:
     """The best window near the one that was found, at the higher resolution."""
     image, other, mirrored, window = match.image, match.other, match.mirrored, match.window
-    values, whole = grays[image].astype(np.float32), _sampling(1.0, 0.0, FINE)
+    whole = _sampling(1.0, 0.0, FINE)
     template = whole @ grays[other].astype(np.float32) @ whole.T
     template = _standardised((template[:, ::-1] if mirrored else template).reshape(1, -1))[0]
-    best, share = -1.0, window.side
-    moves = FINE_STEP * np.arange(-2, 3)
-    for side in np.unique(np.clip(window.side + moves, 0.1, 1).round(4)).tolist():
-        tops, lefts = (
-            np.unique(np.clip(start + (window.side - side) / 2 + moves, 0, 1 - side).round(4)).tolist()
-            for start in (window.top, window.left)
-        )
-        rows = np.concatenate([_sampling(side, top, FINE) for top in tops])
-        columns = np.concatenate([_sampling(side, left, FINE) for left in lefts])
-        blocks = (rows @ values @ columns.T).reshape(len(tops), FINE, len(lefts), FINE)
-        scores = _standardised(blocks.transpose(0, 2, 1, 3).reshape(-1, FINE**2)) @ template
-        if (highest := float(scores.max())) > best:
-            best, share = highest, side
+    values, moves = grays[image].astype(np.float32), len(MOVES)
+    rows = _near_samplings(window.side, window.top).reshape(-1, moves * FINE, SIDE)
+    columns = _near_samplings(window.side, window.left).reshape(-1, moves * FINE, SIDE)
+    blocks = (rows @ values @ columns.transpose(0, 2, 1)).reshape(-1, moves, FINE, moves, FINE)
+    scores = _correlations(blocks.transpose(0, 1, 3, 2, 4).reshape(-1, FINE**2), template).reshape(len(rows), -1)
+    share = _near_sides(window.side)[int(scores.max(axis=1).argmax())]
     if share >= WHOLE:  # neither is a part of the other
         image, other = min(image, other), max(image, other)
-    return NearDuplicate(image, other, min(1.0, best), share, mirrored)
+    return NearDuplicate(image, other, min(1.0, float(scores.max())), share, mirrored)
+
+
+def _correlations(rows: np.ndarray, template: np.ndarray) -> np.ndarray:
+    """Of rows with a standardised template: shape (n,); 0 for rows without contrast."""
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    norms = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+    faint = norms < LEAST_CONTRAST * np.sqrt(rows.shape[1])
+    return np.where(faint, 0, centred @ template / np.where(faint, 1, norms))
 
 
 def _standardised(rows: np.ndarray) -> np.ndarray:
