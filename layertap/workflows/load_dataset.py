@@ -48,8 +48,8 @@ def load_dataset(
         in memory are an array of shape (n, height, width[, channels]) or a list of arrays, alone or as a pair
         ``(X, y)`` with their labels. A `Dataset` is taken as it is.
     images : path, optional
-        The folder that holds the images of a CSV file; by default ``imgs`` beside the file if there is one, or the
-        folder of the file.
+        The folder that holds the images of a CSV file, or an archive, or a folder in one (``photos.zip/train``); by
+        default ``imgs`` beside the file if there is one, or the folder of the file.
     class_column, id_column : str
         The columns of a CSV file that hold the classes and the names of the image files. A file without the class
         column has no labels.

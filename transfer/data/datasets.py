@@ -6,6 +6,7 @@ image folder, an archive, several archives, or a file of arrays. ``digits`` is b
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from transfer.data.arrays import loading
 from transfer.data.arrays.dataset import arrays_dataset
 from transfer.data.containers import hub_folder, parts, patterns
 from transfer.data.containers import loading as containers
+from transfer.data.containers.archive_folder import Archive, ArchiveFolder
 from transfer.data.containers.datasets import archives_dataset, files_dataset, parquet_dataset
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 BUILT_IN = ("digits",)
+LARGEST_TABLE = 2**29  # bytes of a CSV file in an archive, which is read into memory
 
 
 def load(
@@ -60,11 +63,12 @@ def load(
     Parameters
     ----------
     data : str
-        ``digits``, a folder, a CSV file, an archive (`transfer.data.containers`) or a folder in one, a pattern that
-        stands for several archives, or a file of arrays. The folder of a RAMP kit stands for the images of its
-        ``data/train.csv``. `transfer.data.arrays.loading` describes arrays, `transfer.data.tables` describes tables.
+        ``digits``, a folder, a CSV file, an archive (`transfer.data.containers`), a folder or a CSV file in one, a
+        pattern that stands for several archives, or a file of arrays. The folder of a RAMP kit stands for the images
+        of its ``data/train.csv``. `transfer.data.arrays.loading` describes arrays, `transfer.data.tables` tables.
     images : str, optional
-        The folder of the images of a CSV file; by default ``imgs`` beside it if there is one, or its own folder.
+        The folder of the images of a CSV file, or an archive, or a folder in one; by default ``imgs`` beside it if
+        there is one, or its own folder.
     class_column, id_column : str
         Columns of a CSV file. A file without the class column has no labels.
     split : str, optional
@@ -118,8 +122,12 @@ def load(
             )
         require_unused(f"{path} is an image", split, value_range)
         return from_files([path])
-    if inside := containers.inside(path):
-        return folder_dataset(listing.read(inside, split), value_range)
+    if found := containers.archive_in(path):
+        archive, name = found
+        if name in archive.names:
+            archived = _archived_table(archive, name)
+            return _table(path, tables.read(path, images, class_column, id_column, split, value_range, archived))
+        return folder_dataset(listing.read(containers.folder_of(archive, name), split), value_range)
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
 
@@ -279,6 +287,18 @@ def _tables_of(folder: listing.Folder, class_column: str, value_range: tuple[flo
     splits = hub_folder.splits_of_folder(Path(str(folder.path)))
     parts.require_named(str(folder.path), splits, folder.split)
     return parquet_dataset(str(folder.path), splits, class_column, folder.split, value_range)
+
+
+def _archived_table(archive: Archive, name: str) -> tables.ArchivedTable:
+    """The CSV file with this name in an archive."""
+    position = archive.names.index(name)
+    if Path(name).suffix.lower() not in tables.SUFFIXES or archive.size(position) > LARGEST_TABLE:
+        raise BadData(f"{archive}/{name} is no CSV file, or a very large one; name another, or a folder.")
+    try:
+        content = archive.read(position)
+    except (OSError, ValueError) as error:
+        raise BadData(f"cannot read {archive}/{name}: {error}.") from error
+    return tables.ArchivedTable(ArchiveFolder(archive, posixpath.join(posixpath.dirname(name), "")), content)
 
 
 def _table(path: Path, table: tables.Table) -> Dataset:

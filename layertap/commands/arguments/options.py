@@ -18,7 +18,7 @@ def add_data(sub: argparse.ArgumentParser) -> None:
 
 def add_csv(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("data set")
-    group.add_argument("--images", metavar="DIR", help="image folder of a CSV file")
+    group.add_argument("--images", metavar="DIR", help="image folder of a CSV file, or an archive")
     add_columns(group)
     group.add_argument(
         "--split", metavar="NAME", help="part to read of a data set that comes divided: train, val or test"

@@ -143,9 +143,9 @@ class TestDialect:
     ) -> None:
         assert said in refused(table, content)
 
-    @pytest.mark.parametrize("name", ["t.xlsx", "t.csv.gz", "t.parquet"])
+    @pytest.mark.parametrize("name", ["t.xlsx", "t.csv.gz", "t.feather"])
     def test_tables_of_other_kinds_are_told_by_their_content(self, table: Callable[..., Dataset], name: str) -> None:
-        content = {"t.xlsx": b"PK\x03\x04", "t.csv.gz": b"\x1f\x8b\x08", "t.parquet": b"PAR1"}[name]
+        content = {"t.xlsx": b"PK\x03\x04", "t.csv.gz": b"\x1f\x8b\x08", "t.feather": b"ARROW1\0\0"}[name]
         assert "is no data set but " in refused(table, content + bytes(100), name)
 
     def test_line_ends_within_a_name_are_spaces(self, table: Callable[..., Dataset]) -> None:

@@ -50,13 +50,13 @@ class ArchiveFolder:
 
     def folders(self) -> list[str]:
         """The names of the folders directly in it, sorted, without litter."""
-        tops = {top(name) for name in self._positions if "/" in name}
+        tops = {top(name) for name in self.positions if "/" in name}
         return sorted(name for name in tops if not file_names.litter(name))
 
     def tree(self) -> Tree:
         """All files below it."""
         tree = Tree(tops=self.folders())
-        for name in self._positions:
+        for name in self.positions:
             parts = name.split("/")
             if kind := next(filter(None, map(file_names.litter, parts)), None):
                 tree.litter[kind] += 1
@@ -67,13 +67,13 @@ class ArchiveFolder:
 
     def source(self, path: str) -> MemberSource:
         """The image with this path below the folder."""
-        return MemberSource(self.archive, self._positions[path])
+        return MemberSource(self.archive, self.positions[path])
 
     def broken_link(self, path: str) -> None:
         """None: links in archives are not read."""
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
+    def positions(self) -> dict[str, int]:
         """The positions of the files below the folder, by their paths below it."""
         start = len(self.prefix)
         names = self.archive.names

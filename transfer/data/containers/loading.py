@@ -38,7 +38,7 @@ def is_parquet(name: str) -> bool:
     return name.lower().endswith(PARQUET)
 
 
-def inside(path: Path) -> ArchiveFolder | None:
+def folder_in(path: Path) -> ArchiveFolder | None:
     """The folder inside an archive that a path names, such as ``photos.zip/train``; None where no part is an archive.
 
     Raises
@@ -46,13 +46,38 @@ def inside(path: Path) -> ArchiveFolder | None:
     BadData
         When the archive has no such folder.
     """
-    for parent in path.parents:
+    found = archive_in(path)
+    if found is None:
+        return None
+    return folder_of(*found)
+
+
+def folder_of(archive: Archive, name: str) -> ArchiveFolder:
+    """The folder with this path inside an archive; the root for an empty one.
+
+    Raises
+    ------
+    BadData
+        When the archive has no such folder.
+    """
+    folder = ArchiveFolder(archive, f"{name}/" if name else "")
+    if not folder.positions:
+        raise BadData(f"{archive} holds no folder {name!r}.")
+    return folder
+
+
+def archive_in(path: Path) -> tuple[Archive, str] | None:
+    """The archive that a path names or leads into, and the path inside; None where no part is an archive.
+
+    Raises
+    ------
+    BadData
+        When the archive cannot be read.
+    """
+    for parent in (path, *path.parents):
         if is_archive(parent.name) and parent.is_file():
-            prefix = path.relative_to(parent).as_posix() + "/"
-            archive = open_archive(parent)
-            if not any(name.startswith(prefix) for name in archive.names):
-                raise BadData(f"{parent} holds no folder {prefix[:-1]!r}.")
-            return ArchiveFolder(archive, prefix)
+            inside = path.relative_to(parent).as_posix()
+            return open_archive(parent), "" if inside == "." else inside
     return None
 
 

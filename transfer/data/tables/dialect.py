@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 from feature_cache.errors import BadData
 from transfer.file_signatures import kind_by_signature
@@ -83,12 +84,15 @@ class CsvFile:
     Attributes
     ----------
     file : Path
+        Its path in messages, which leads into an archive where its content is in memory.
     encoding : str
     delimiter, quote : str
     first_line : int
         The number of the first line that holds cells: 2 where Excel's ``sep=;`` is in the first one.
     notes : tuple of str
         What was guessed, a sentence each.
+    content : bytes, optional
+        The content, where the file is inside an archive.
     """
 
     file: Path
@@ -97,6 +101,7 @@ class CsvFile:
     quote: str = '"'
     first_line: int = 1
     notes: tuple[str, ...] = ()
+    content: bytes | None = None
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """The rows that are not blank, the header first, each with the number of the line that it begins in.
@@ -106,7 +111,7 @@ class CsvFile:
         BadData
             When a line is too long or holds a zero byte, or a quotation mark is never closed.
         """
-        with _open(self.file, self.encoding) as stream:
+        with _open(self.file, self.content, self.encoding) as stream:
             lines = _Lines(stream, self.file)
             for _ in islice(lines, self.first_line - 1):
                 pass
@@ -188,7 +193,7 @@ class _Lines:
         return line
 
 
-def recognised(file: Path, names: Sequence[str]) -> CsvFile:
+def recognised(file: Path, names: Sequence[str], content: bytes | None = None) -> CsvFile:
     """A CSV file with its encoding and delimiter, which are guessed from its content.
 
     Parameters
@@ -196,14 +201,16 @@ def recognised(file: Path, names: Sequence[str]) -> CsvFile:
     file : Path
     names : sequence of str
         Columns that the header should have: the delimiter with which it has most of them is the likeliest.
+    content : bytes, optional
+        The content, where the file is inside an archive.
 
     Raises
     ------
     BadData
         When the file cannot be read, or is no text.
     """
-    encoding, encoding_name = _encoding(file)
-    with _open(file, encoding) as stream:
+    encoding, encoding_name = _encoding(file, content)
+    with _open(file, content, encoding) as stream:
         sample: list[str] = []
         size = 0
         for line in _Lines(stream, file):
@@ -230,38 +237,46 @@ def recognised(file: Path, names: Sequence[str]) -> CsvFile:
         ways.append(f"as {encoding_name}")
     doubt = "" if encoding_name.startswith("UTF") else ", as it is no UTF-8; save it so if texts look wrong"
     notes = (f"{file} is read {', '.join(ways)}{doubt}.",) if ways else ()
-    return CsvFile(file, encoding, delimiter, quote, first_line, notes)
+    return CsvFile(file, encoding, delimiter, quote, first_line, notes, content)
 
 
-def _open(file: Path, encoding: str) -> TextIO:
+def _open(file: Path, content: bytes | None, encoding: str) -> TextIO:
     try:
-        return file.open(encoding=encoding, newline="")
+        return io.TextIOWrapper(_binary(file, content), encoding, newline="")
     except OSError as error:
         raise BadData(f"cannot read {file}: {error.strerror}.") from error
 
 
-def _encoding(file: Path) -> tuple[str, str]:
+def _binary(file: Path, content: bytes | None) -> BinaryIO:
+    return file.open("rb") if content is None else io.BytesIO(content)
+
+
+def _encoding(file: Path, content: bytes | None) -> tuple[str, str]:
     """The codec that can read all of the file, and the name of the encoding in messages."""
     try:
-        with file.open("rb") as stream:
+        with _binary(file, content) as stream:
             head = stream.read(4096)
             kind = other_kind(head)
             if kind:
                 raise BadData(f"{file} is no CSV file but {kind}.")
             for mark, (codec, name) in _MARKS.items():
                 if head.startswith(mark):
-                    return (codec, name) if _decodes(file, codec) else _refuse(file, f"ends or breaks off as {name}")
+                    return (
+                        (codec, name)
+                        if _decodes(file, content, codec)
+                        else _refuse(file, f"ends or breaks off as {name}")
+                    )
             even, odd = head[::2].count(0), head[1::2].count(0)
             if even + odd and abs(even - odd) > len(head) // 3:  # two bytes a character, without a mark
                 codec = "utf-16-be" if even > odd else "utf-16-le"
-                return (codec, "UTF-16") if _decodes(file, codec) else _refuse(file, "is no text")
+                return (codec, "UTF-16") if _decodes(file, content, codec) else _refuse(file, "is no text")
             if 0 in head:
                 _refuse(file, "holds zero bytes: it is no text")
-        if _decodes(file, "utf-8"):
+        if _decodes(file, content, "utf-8"):
             return "utf-8", "UTF-8"
         if b"\r" in head and b"\n" not in head:  # as Excel for Mac writes
             return "mac_roman", "Mac Roman"
-        return ("cp1252", "Windows-1252") if _decodes(file, "cp1252") else ("latin-1", "Latin-1")
+        return ("cp1252", "Windows-1252") if _decodes(file, content, "cp1252") else ("latin-1", "Latin-1")
     except OSError as error:
         raise BadData(f"cannot read {file}: {error.strerror}.") from error
 
@@ -270,9 +285,9 @@ def _refuse(file: Path, why: str) -> NoReturn:
     raise BadData(f"{file} {why}; save it as CSV in UTF-8.")
 
 
-def _decodes(file: Path, codec: str) -> bool:
+def _decodes(file: Path, content: bytes | None, codec: str) -> bool:
     decoder = codecs.getincrementaldecoder(codec)()
-    with file.open("rb") as stream:
+    with _binary(file, content) as stream:
         try:
             while block := stream.read(2**20):
                 decoder.decode(block)

@@ -8,33 +8,30 @@ taken, and a path that leads out of the folder is refused. Paths are texts here,
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 import unicodedata
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from feature_cache.errors import BadData
 from transfer.data import split_names
+from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.folders.file_names import IMAGE_SUFFIXES, suffix
-from transfer.data.images import FileSource
+from transfer.data.images import ImageSource
+from transfer.data.tables.image_folders import ArchivedImages, ImageFolder, LocalImages
 from transfer.data.tables.missing import MissingFile
 
-MOST_FILES = 4_000_000  # that are searched for what an id may mean
 MOST_CANDIDATES = 1000
 LONGEST = 4096  # characters of an id that is searched for
-_FILE, _LINK, _FOLDER = range(3)
 _PAGE = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)  # stack.tif#3 is a page, where no file has that name
-_DOTS = {"", ".", ".."}
 _PREFIX = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?|[a-z]:", re.IGNORECASE)  # https://host/, file:///, C:
 
 
-def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource], list[str]]:
+def find(table: Path, ids: Sequence[str], folder: Path | ArchiveFolder) -> tuple[list[ImageSource], list[str]]:
     """The image file of each id, and notes on ids that are not the path of a file as they are written.
 
     Parameters
@@ -42,12 +39,12 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource
     table : Path
         The file of the table, for messages.
     ids : sequence of str
-    folder : Path
+    folder : Path or ArchiveFolder
         The image folder.
 
     Returns
     -------
-    sources : list of FileSource
+    sources : list of ImageSource
         An id for which there is no file has a `MissingFile`.
     notes : list of str
 
@@ -56,12 +53,13 @@ def find(table: Path, ids: Sequence[str], folder: Path) -> tuple[list[FileSource
     BadData
         When an id leads out of the folder or matches several files, two ids match one file, or no file exists.
     """
-    image_folder = _Folder(str(folder), table)
+    image_folder: ImageFolder
+    image_folder = LocalImages(str(folder), table) if isinstance(folder, Path) else ArchivedImages(folder, table)
     matches = [_exact_match(image_folder, name) for name in ids]
     unmatched = [row for row, match in enumerate(matches) if match is None]
     if not unmatched:
-        return [FileSource(Path(match.path), match.page) for match in matches if match], []
-    search = _Search(table, ids, folder, image_folder)
+        return [image_folder.source(match.path, match.page) for match in matches if match], []
+    search = _Search(table, ids, image_folder)
     for row in unmatched:
         matches[row] = search.match(ids[row])
     search.require_clear()
@@ -76,7 +74,7 @@ class _Match(NamedTuple):
     page: int | None = None
 
 
-def _exact_match(image_folder: _Folder, name: str) -> _Match | None:
+def _exact_match(image_folder: ImageFolder, name: str) -> _Match | None:
     """The file that an id is the path of, or the page of a file; None where there is no such file."""
     if path := image_folder.exact(name):
         return _Match(path)
@@ -88,9 +86,9 @@ def _exact_match(image_folder: _Folder, name: str) -> _Match | None:
 class _Search:
     """The search for the files of ids that are no exact paths: what was found, and how, for notes and errors."""
 
-    def __init__(self, table: Path, ids: Sequence[str], folder: Path, image_folder: _Folder) -> None:
-        self._table, self._ids, self._folder, self._image_folder = table, ids, folder, image_folder
-        self._index = _Index(image_folder.path)
+    def __init__(self, table: Path, ids: Sequence[str], folder: ImageFolder) -> None:
+        self._table, self._ids, self._folder = table, ids, folder
+        self._index = _Index(folder)
         self._ways: Counter[str] = Counter()
         self._example: tuple[str, str] | None = None
         self._missing: list[str] = []
@@ -109,14 +107,14 @@ class _Search:
         if not fits and (named := _PAGE.fullmatch(name)):
             (fits, way), page = self._index.search(named[1]), int(named[2])
         if len(fits) == 1:
-            path = posixpath.join(self._folder, fits[0])
+            path = self._folder.path_of(fits[0])
             if fits[0] in self._index.links:
-                self._image_folder.require_below(name, path)
+                self._folder.require_below(name, path)
             self._ways[way] += 1
             self._example = self._example or (name, fits[0])
             return _Match(path, page)
-        if self._image_folder.leads_out(name):
-            raise self._image_folder.refusal(name)
+        if self._folder.leads_out(name):
+            raise self._folder.refusal(name)
         if fits:
             self._ambiguous.append((name, fits))
         else:
@@ -147,17 +145,17 @@ class _Search:
             f"are; found {ways}, such as {self._example[1]} for {self._example[0]!r}."
         ]
 
-    def sources(self, matches: Sequence[_Match | None]) -> list[FileSource]:
+    def sources(self, matches: Sequence[_Match | None]) -> list[ImageSource]:
         cause = self._cause() if self._missing else ""
         message = f"{len(self._missing)} of {len(self._ids)} ids in {self._table} name no file in {self._folder}"
         message += f", the first is {self._missing[0][:300]!r}{cause}" if self._missing else ""
-        sources: list[FileSource] = []
+        sources: list[ImageSource] = []
         for name, match in zip(self._ids, matches, strict=True):
             if match:
-                sources.append(FileSource(Path(match.path), match.page))
+                sources.append(self._folder.source(match.path, match.page))
                 continue
             reason = "no such file" + (cause if name == self._missing[0] else "")
-            sources.append(MissingFile(Path(self._folder, name), message=message, reason=reason))
+            sources.append(MissingFile(Path(str(self._folder), name), message=message, reason=reason))
         return sources
 
     def _cause(self) -> str:
@@ -189,89 +187,19 @@ def _require_one_each(table: Path, ids: Sequence[str], matches: Sequence[_Match 
             )
 
 
-@dataclass
-class _Folder:
-    """The image folder, in which ids are looked up as paths. Each of its folders is listed only once."""
-
-    folder: str
-    table: Path
-    path: str = ""
-    listings: dict[str, dict[str, int] | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.path = os.path.realpath(self.folder)
-
-    def exact(self, name: str) -> str | None:
-        """The path of the file whose path below the folder is `name`; None where there is no such file.
-
-        Raises
-        ------
-        BadData
-            When the file is a link that leads out of the folder.
-        """
-        path = f"{self.folder}/{name}"
-        if not _DOTS.isdisjoint(name.split("/")):  # an absolute path, or one with . or ..
-            path = posixpath.join(self.folder, name)
-            real = os.path.realpath(path)
-            return path if self._is_below(real) and posixpath.isfile(real) else None
-        parent, _, last = name.rpartition("/")
-        if parent not in self.listings:
-            self.listings[parent] = self._listing(parent)
-        entries = self.listings[parent]
-        if entries is None:
-            raise self.refusal(name)
-        kind = entries.get(last)
-        if kind == _LINK:
-            self.require_below(name, path)
-            return None if posixpath.isdir(path) else path
-        return path if kind == _FILE else None
-
-    def leads_out(self, name: str) -> bool:
-        """Whether an id without an exact match is a path outside the folder."""
-        if _DOTS.isdisjoint(name.split("/")):  # without . and .. it stays inside
-            return False
-        return not self._is_below(os.path.realpath(posixpath.join(self.folder, name)))
-
-    def require_below(self, name: str, path: str | None) -> None:
-        if path is None or not self._is_below(os.path.realpath(path)):
-            raise self.refusal(name)
-
-    def refusal(self, name: str) -> BadData:
-        return BadData(
-            f"{self.table} names {name!r}, which leads out of the image folder {self.folder}; such a path is "
-            "refused. Name the folder that holds the images with `images`."
-        )
-
-    def _is_below(self, real: str) -> bool:
-        return real == self.path or real.startswith(self.path.rstrip("/") + "/")
-
-    def _listing(self, parent: str) -> dict[str, int] | None:
-        """The entries of a folder and their kinds; None where the folder is outside."""
-        path = posixpath.join(self.folder, parent)
-        if not self._is_below(os.path.realpath(path)):
-            return None
-        try:
-            with os.scandir(path) as entries:
-                return {entry.name: _kind(entry) for entry in entries}
-        except OSError:
-            return {}
-
-
-def _kind(entry: os.DirEntry[str]) -> int:
-    return _LINK if entry.is_symlink() else _FOLDER if entry.is_dir(follow_symlinks=False) else _FILE
-
-
 class _Index:
     """All files below a folder, by their path without extension in small letters."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: ImageFolder) -> None:
+        self._folder_name = folder.name
         self.count = 0
         self.links: set[str] = set()
         self._by_path: dict[str, list[str]] = {}
         self._by_name: dict[str, list[str]] = {}
-        for path in self._walk():
+        for path, is_link in folder.files():
             self.count += 1
+            if is_link:
+                self.links.add(path)
             self._by_path.setdefault(_key(posixpath.splitext(path)[0]), []).append(path)
 
     def search(self, name: str) -> tuple[list[str], str]:
@@ -335,33 +263,8 @@ class _Index:
 
     def _is_other_part(self, dropped: str) -> bool:
         """Whether a leading folder of an id names another part of the data than this folder, such as test and train."""
-        parts = {split_names.split_of(name) for name in (posixpath.basename(self.folder), dropped)}
+        parts = {split_names.split_of(name) for name in (self._folder_name, dropped)}
         return len(parts) == 2 and None not in parts
-
-    def _walk(self) -> Iterator[str]:
-        """The path of every file below the folder; links to folders are not followed."""
-        folders, count = [""], 0
-        while folders:
-            parent = folders.pop()
-            try:
-                with os.scandir(posixpath.join(self.folder, parent)) as listing:
-                    entries = sorted((entry.name, _kind(entry)) for entry in listing)
-            except OSError:  # the files of a folder that cannot be listed cannot be read either
-                continue
-            count += len(entries)
-            if count > MOST_FILES:
-                raise BadData(
-                    f"{self.folder} holds more than {MOST_FILES} files, too many to look for what the ids of a table "
-                    "mean; write the paths of the images below that folder."
-                )
-            for name, kind in entries:
-                path = f"{parent}/{name}" if parent else name
-                if kind == _FOLDER:
-                    folders.append(path)
-                    continue
-                if kind == _LINK:
-                    self.links.add(path)
-                yield path
 
 
 def _parts(name: str) -> list[str]:

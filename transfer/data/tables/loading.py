@@ -10,11 +10,28 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
+from transfer.data.containers import loading as containers
+from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.images import ArraySource, ImageSource
 from transfer.data.tables import dialect, files, labels, pixels, rows
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PIXEL_CLASS_COLUMN = "label"
+
+
+@dataclass(frozen=True)
+class ArchivedTable:
+    """A CSV file inside an archive.
+
+    Attributes
+    ----------
+    folder : ArchiveFolder
+        The folder that holds it.
+    content : bytes
+    """
+
+    folder: ArchiveFolder
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -26,7 +43,7 @@ class Table:
     ids : tuple of str
         The ids as written, or the numbers of the rows of a table that holds pixels and no ids.
     sources : tuple of ImageSource
-        Files below the image folder, or arrays.
+        Files below the image folder or in an archive, or arrays.
     labels : ndarray of shape (n,), str, or None
     columns : dict of str to ndarray of shape (n,), object
         All columns but those of pixels, by name.
@@ -74,9 +91,18 @@ def read(
     id_column: str,
     split: str | None = None,
     value_range: tuple[float, float] | None = None,
+    archived: ArchivedTable | None = None,
 ) -> Table:
-    """The table of a CSV file; for the parameters and errors see `transfer.data.datasets.load`."""
-    source = dialect.recognised(file, (id_column, class_column, PIXEL_CLASS_COLUMN))
+    """The table of a CSV file; for the other parameters and errors see `transfer.data.datasets.load`.
+
+    Parameters
+    ----------
+    file : Path
+        Its path, which leads into an archive where `archived` is passed.
+    archived : ArchivedTable, optional
+    """
+    content = archived.content if archived else None
+    source = dialect.recognised(file, (id_column, class_column, PIXEL_CLASS_COLUMN), content)
     first = next(source.rows(), (0, []))[1]
     header, notes = rows.column_names(file, first, (id_column, class_column))
     if names := pixels.without_header(first, (cells for _, cells in source.rows())):
@@ -100,7 +126,7 @@ def read(
         raise InvalidChoice(
             f"{file} names image files, and `value_range` goes with numbers in cells or arrays; leave it out."
         )
-    return _of_files(rows.body(file, even, header or [id_column]), images, columns, split, notes)
+    return _of_files(rows.body(file, even, header or [id_column]), _Images(images, archived), columns, split, notes)
 
 
 def _about_names(file: Path, names: Sequence[str]) -> str:
@@ -115,6 +141,41 @@ def _about_names(file: Path, names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class _Images:
+    """Where the images of a table are.
+
+    Attributes
+    ----------
+    named : str or None
+        The folder or archive that the caller names.
+    archived : ArchivedTable or None
+        The table, where it is inside an archive.
+    """
+
+    named: str | None
+    archived: ArchivedTable | None
+
+    def folder(self, file: Path) -> Path | ArchiveFolder:
+        """The folder of the images: the named one, ``imgs`` beside the table, or the folder of the table.
+
+        Raises
+        ------
+        InvalidChoice
+            When there is no such folder.
+        """
+        if self.named is None and self.archived:
+            beside = self.archived.folder / "imgs"
+            return beside if beside.positions else self.archived.folder
+        if self.named and (inside := containers.folder_in(Path(self.named))):
+            return inside
+        beside_file = file.parent / "imgs"
+        folder = Path(self.named) if self.named else beside_file if beside_file.is_dir() else file.parent
+        if not files.is_folder(folder):
+            raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with `images`.")
+        return folder
+
+
+@dataclass(frozen=True)
 class Columns:
     """The names of the columns of classes and of ids, as the caller passes them."""
 
@@ -122,7 +183,7 @@ class Columns:
     ids: str
 
 
-def _of_files(table: rows.Body, images: str | None, names: Columns, split: str | None, notes: list[str]) -> Table:
+def _of_files(table: rows.Body, images: _Images, names: Columns, split: str | None, notes: list[str]) -> Table:
     file = table.file
     chosen, about_parts = rows.part(table, split, names.classes)
     table, about_copies = rows.distinct(table.select(chosen), names.ids, names.classes)
@@ -132,10 +193,7 @@ def _of_files(table: rows.Body, images: str | None, names: Columns, split: str |
         raise unknown(f"{file} has no class column", names.classes, _shown(columns))
     classes, about_classes = _classes(table, columns, names.classes, ids)
 
-    folder = Path(images) if images else file.parent / "imgs" if (file.parent / "imgs").is_dir() else file.parent
-    if not files.is_folder(folder):
-        raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with `images`.")
-    sources, about_files = files.find(file, ids, folder)
+    sources, about_files = files.find(file, ids, images.folder(file))
     notes = [*notes, *about_parts, *about_copies, *about_classes, *about_files]
     return Table(tuple(ids), tuple(sources), classes, columns, tuple(notes))
 

@@ -163,6 +163,43 @@ class TestShards:
         assert any("cut.tar" in note and "cut off inside" in note and "byte 2" in note for note in found.notes)
 
 
+class TestTables:
+    """As Kaggle has them: a table beside the images in one archive, or the images alone in an archive."""
+
+    CSV = "id,class\n" + "".join(f"{name}{number}.png,{name}\n" for name in "ab" for number in range(4))
+
+    @pytest.fixture
+    def members(self, class_folder: Path) -> dict[str, bytes]:
+        images = list(contents(class_folder).values())
+        names = [f"{name}{number}.png" for name in "ab" for number in range(4)]
+        return {f"train/{name}": data for name, data in zip(names, images, strict=True)}
+
+    @pytest.mark.parametrize("name", ["kaggle.zip", "kaggle.tar"])
+    def test_a_table_in_an_archive_names_the_images_beside_it(
+        self, class_folder: Path, tmp_path: Path, members: dict[str, bytes], name: str
+    ) -> None:
+        beside = {"train.csv": self.CSV.encode(), "__MACOSX/train/a0.png": b"litter"}
+        archive = (zip_of if name == "kaggle.zip" else tar_of)(tmp_path / name, beside | members)
+        found = lt.load_dataset(f"{archive}/train.csv")
+        folder = datasets.load(str(class_folder))
+        assert found.labels.tolist() == folder.labels.tolist() and digests(found) == digests(folder)
+        assert digests(lt.load_dataset(**found.options)) == digests(folder)
+
+    def test_images_of_a_table_are_in_an_archive(self, tmp_path: Path, members: dict[str, bytes]) -> None:
+        archive = zip_of(tmp_path / "photos.zip", {**members, "test/a0.png": b"another"})
+        table = tmp_path / "train.csv"
+        table.write_text(self.CSV)
+        found = lt.load_dataset(table, images=f"{archive}/train")
+        assert [source.read() for source in found.sources] == list(members.values())
+        with pytest.raises(BadData, match=r"'a0\.png' could be test/a0\.png or train/a0\.png in .*photos\.zip"):
+            lt.load_dataset(table, images=archive)
+        with pytest.raises(BadData, match=r"photos\.zip holds no folder 'valid'"):
+            lt.load_dataset(table, images=f"{archive}/valid")
+        table.write_text("id,class\n../other.png,a\n")
+        with pytest.raises(BadData, match="which leads out of the image folder"):
+            lt.load_dataset(table, images=f"{archive}/train")
+
+
 class TestUntrusted:
     def refused(self, file: Path) -> str:
         with pytest.raises(BadData) as caught:
