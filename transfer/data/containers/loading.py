@@ -9,7 +9,7 @@ from pathlib import Path
 from feature_cache.errors import BadData
 from transfer.data.containers.archive_folder import Archive, ArchiveFolder
 from transfer.data.containers.local_file import LocalFile
-from transfer.data.containers.tar_archive import TarArchive
+from transfer.data.containers.tar.archive import TarArchive
 from transfer.data.containers.zip_archive import ZipArchive
 
 ZIP = (".zip",)

@@ -24,8 +24,8 @@ from feature_cache.errors import BadData, BadImage, InvalidChoice
 from feature_cache.files.digest_memo import DigestMemo
 from transfer.data import datasets
 from transfer.data.containers.container import MemberSource
-from transfer.data.containers.gzip_file import BLOCK, GzipFile
 from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.tar.gzip_file import BLOCK, GzipFile
 from transfer.data.dataset import Dataset
 from transfer.extraction.extract import extract
 from transfer.nets.catalogue import Net
@@ -270,7 +270,7 @@ class TestUntrusted:
         assert name in self.refused(tmp_path / name)
 
     def test_a_bomb_of_gzip_ends_early(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("transfer.data.containers.gzip_file.FREE_BYTES", 10 * BLOCK)
+        monkeypatch.setattr("transfer.data.containers.tar.gzip_file.FREE_BYTES", 10 * BLOCK)
         (tmp_path / "a.tar.gz").write_bytes(gzip.compress(bytes(100 * BLOCK)))
         member = GzipFile(LocalFile(tmp_path / "a.tar.gz"))
         with pytest.raises(ValueError, match="unpacks to far more than it holds"):

@@ -8,9 +8,9 @@ import numpy as np
 
 from feature_cache.errors import BadData
 from transfer.data.containers.archive_names import require_inside, require_once
-from transfer.data.containers.gzip_file import GzipFile
 from transfer.data.containers.local_file import LocalFile
-from transfer.data.containers.tar_index import TarIndex, read_index
+from transfer.data.containers.tar.gzip_file import GzipFile
+from transfer.data.containers.tar.index import TarIndex, read_index
 
 AHEAD = 2**18  # bytes that are read at a time while headers are looked for
 

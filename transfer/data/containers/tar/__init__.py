@@ -1,0 +1,1 @@
+"""Tar archives: their index, and reading them where gzip has packed them."""
