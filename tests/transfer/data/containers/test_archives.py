@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 import layertap as lt
@@ -286,10 +288,12 @@ def test_what_was_computed_from_a_folder_is_not_computed_again(class_folder: Pat
         tar_of(tmp_path / "2.tar", images),
         tar_of(tmp_path / "3.tar.gz", images),
         tar_of(tmp_path / "4.tar", shard),
+        tmp_path / "5.parquet",
     ]
+    pyarrow.parquet.write_table(pa.table({"image": list(images.values())}), packed[-1])
     request, cache = FeatureRequest(Net("glyphnet"), ("block4_pool",)), FeatureCache(tmp_path / "features")
     computed = [extract(datasets.load(str(one)), request, cache).rows_computed for one in (class_folder, *packed)]
-    assert computed == [8, 0, 0, 0, 0]
+    assert computed == [8, 0, 0, 0, 0, 0]
 
 
 def test_any_order_of_reading_gives_the_bytes_of_the_packed_file(tmp_path: Path, rng: np.random.Generator) -> None:
