@@ -24,6 +24,7 @@ from heads.storage.npz import FILE, read_arrays
 from heads.validation import as_rows, require
 
 FOLDS = 3  # the inner folds by which the threshold is learned
+SHARE, LEAST = 0.01, 1_000  # of the patches, and how many at least, are kept by default
 BLOCK_BYTES = 2**26  # of the patches that are in memory at a time, besides the sample and the memory bank
 DTYPES = [np.float32, np.float64]
 
@@ -56,8 +57,10 @@ class PatchCore(BaseEstimator):
 
     Parameters
     ----------
-    core_set : float
-        The share of the patches that the memory bank keeps, above 0 and up to 1.
+    core_set : float, optional
+        The share of the patches that the memory bank keeps, above 0 and up to 1. By default it is 0.01, but at least
+        1,000 patches are kept, or all where there are fewer. The paper takes 0.01, 0.1 and 0.25, and the time to select
+        the core-set grows with it.
     n_neighbors : int
         The number of neighbours in equation 7.
     neighbourhood : int
@@ -100,7 +103,7 @@ class PatchCore(BaseEstimator):
 
     def __init__(
         self,
-        core_set: float = 0.1,
+        core_set: float | None = None,
         n_neighbors: int = 9,
         neighbourhood: int = 3,
         n_components: int = 128,
@@ -221,7 +224,8 @@ class PatchCore(BaseEstimator):
 
     def _check(self) -> None:
         """Raise InvalidChoice for a parameter that is out of range."""
-        require(0 < self.core_set <= 1, "core_set", self.core_set, "above 0 and up to 1")
+        if self.core_set is not None:
+            require(0 < self.core_set <= 1, "core_set", self.core_set, "above 0 and up to 1")
         for name in ("n_neighbors", "neighbourhood", "n_components", "max_patches"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.neighbourhood % 2 == 1, "neighbourhood", self.neighbourhood, "odd")
@@ -269,7 +273,10 @@ class PatchCore(BaseEstimator):
 
     def _bank(self, patches: np.ndarray) -> MemoryBank:
         """The memory bank of these patches."""
-        count = math.ceil(self.core_set * len(patches))
+        if self.core_set is None:
+            count = max(LEAST, math.ceil(SHARE * len(patches)))
+        else:
+            count = math.ceil(self.core_set * len(patches))
         return MemoryBank(patches[core_set(patches, count, self.n_components, self.seed)])
 
     def _distances(

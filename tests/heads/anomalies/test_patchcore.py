@@ -121,6 +121,11 @@ def test_a_sample_of_the_patches_stands_for_all() -> None:
     assert len(detector.memory_bank_) == 50
 
 
+def test_a_small_memory_keeps_a_thousand_patches_by_default() -> None:
+    assert len(PatchCore(maps=SHAPES).fit(rows(40)).memory_bank_) == 1000
+    assert len(PatchCore(maps=SHAPES).fit(rows(10)).memory_bank_) == 360  # there are no more
+
+
 def test_a_loaded_head_scores_as_the_saved_one(tmp_path: Path) -> None:
     detector = PatchCore(maps=SHAPES).fit(rows(10))
     detector.save(tmp_path)
