@@ -1,14 +1,16 @@
 """Near-duplicates that hashes of pixels miss: images that are a mirrored or cropped version of another.
 
 Features propose, pixels decide. The nearest images in feature space are candidates: a net hardly tells an image from
-its mirror image or from a crop. Each candidate, as it is and mirrored, is laid over windows of the other image, of
+its mirror image or from a crop. So are the nearest in gray levels, plain and mirrored, since compression changes the
+features of fine textures. Each candidate, as it is and mirrored, is laid over windows of the other image, of
 `LEAST_SIDE` to 1 of its sides, and the correlation of the gray levels is taken (template matching by normalised
 cross-correlation). The best window is then searched for again in smaller steps and at twice the resolution.
 
 How alike images of different origin are depends on the data: two photographs seldom match at all, two digits 1 always
-do. So a match also has to stand out: it leaves at most `MOST_REST` of what the candidates of either image leave
-unexplained in the median, as the ratio test of SIFT has it (D. Lowe, "Distinctive Image Features from Scale-Invariant
-Keypoints", International Journal of Computer Vision 60, 2004).
+do. So a match also has to stand out: it leaves at most `MOST_REST` of what the candidate that matches `RIVAL`th best
+leaves unexplained of either image, as the ratio test of SIFT has it (D. Lowe, "Distinctive Image Features from
+Scale-Invariant Keypoints", International Journal of Computer Vision 60, 2004). Images of which there are more versions
+than that are not found.
 """
 
 from __future__ import annotations
@@ -21,14 +23,16 @@ from functools import cache
 
 import numpy as np
 
-from transfer.search.neighbors import for_blocks
+from transfer.search.neighbors import for_blocks, nearest
 
 SIDE = 64  # of the gray images
 COARSE, FINE = 16, 32  # sides of the patches that are compared
 LEAST_SIDE, STEP, FINE_STEP = 0.65, 0.05, 0.0125  # of a window, as shares of the sides
 MOVES = FINE_STEP * np.arange(-2, 3)  # around the best window of the coarse steps
 LEAST_COARSE, LEAST_CORRELATION = 0.75, 0.92
-MOST_COARSE_REST, MOST_REST = 0.5, 0.15
+RIVAL = 8  # the candidate, by how well it matches, that is taken for another image
+MOST_COARSE_REST, MOST_REST = 0.7, 0.2
+NEAREST_GRAYS = 3  # candidates by gray levels
 WHOLE = 0.97  # share of the sides from which on a window is the whole image
 BLOCK = 32  # images that a thread compares before it reports
 LEAST_CONTRAST = 2.0  # standard deviation of the levels, of 255: below it there is nothing to match
@@ -104,8 +108,9 @@ def find_near_duplicates(
     >>> [(pair.first, pair.second, pair.how) for pair in find_near_duplicates(neighbors, grays)]
     [(0, 5, 'mirrored')]
     """
-    candidates = _candidates(neighbors, grays)
     patches = np.stack([_patches(grays, mirrored) for mirrored in (False, True)])
+    alike = [nearest(patches[0], turned, min(NEAREST_GRAYS + 1, len(grays))).rows for turned in patches]
+    candidates = _candidates(np.concatenate([neighbors, *alike], axis=1), grays)
     matches: dict[tuple[int, int], _Match] = {}
     images, lock = sorted(candidates), threading.Lock()
 
@@ -161,8 +166,8 @@ def _candidates(neighbors: np.ndarray, grays: np.ndarray) -> dict[int, set[int]]
 
 def _promising(matches: Mapping[tuple[int, int], _Match]) -> list[tuple[_Match, float]]:
     """The matches that may be of near-duplicates, and what each may leave unexplained once it is refined."""
-    usual = _usual_rests(matches)
-    rests = ((match, min(usual[left], usual[right])) for (left, right), match in matches.items())
+    rivals = _rests_of_rivals(matches)
+    rests = ((match, min(rivals[left], rivals[right])) for (left, right), match in matches.items())
     return [
         (match, MOST_REST * rest)
         for match, rest in rests
@@ -170,13 +175,13 @@ def _promising(matches: Mapping[tuple[int, int], _Match]) -> list[tuple[_Match, 
     ]
 
 
-def _usual_rests(matches: Mapping[tuple[int, int], _Match]) -> dict[int, float]:
-    """What the candidates of each image leave unexplained of it, or it of them, in the median."""
+def _rests_of_rivals(matches: Mapping[tuple[int, int], _Match]) -> dict[int, float]:
+    """What the candidate that matches `RIVAL`th best leaves unexplained of each image, or it of the candidate."""
     rests: defaultdict[int, list[float]] = defaultdict(list)
     for pair, match in matches.items():
         for image in pair:
             rests[image].append(1 - match.score)
-    return {image: float(np.median(rest)) for image, rest in rests.items()}
+    return {image: sorted(rest)[min(RIVAL, len(rest)) - 1] for image, rest in rests.items()}
 
 
 @cache
