@@ -49,7 +49,7 @@ def write_heat_maps(
             positions = np.arange(start, min(start + AT_ONCE, len(dataset)))
             for position, heat in zip(positions, maps_of(positions), strict=True):
                 name = dataset.ids[position]
-                _, picture = dataset.sources[position].load()
+                _, picture = dataset.sources[int(position)].load()
                 shown = overlay(pixels_for(picture, spec, name), heat)
                 Image.fromarray(shown).save(unfinished / f"{position:05}-{_plain(name)}.png")
 

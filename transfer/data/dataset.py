@@ -14,6 +14,7 @@ from feature_cache.errors import BadImage
 from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.keys import row_keys
 from feature_cache.spec import FeatureSpec
+from transfer.data.containers.member_sources import selected
 from transfer.data.copies.groups import copy_groups, merge_groups, page_groups
 from transfer.data.copies.pixel_digests import identity_digests
 from transfer.data.dataset_html import dataset_html
@@ -34,7 +35,7 @@ class Dataset:
         The name or path that the data set was loaded by.
     ids : tuple of str
         Unique: the path below the folder, the id in a table, or the number of the image in an array.
-    sources : tuple of ImageSource
+    sources : sequence of ImageSource
         What each image is read from.
     labels : ndarray of shape (n,), str, or None
     columns : mapping of str to ndarray of shape (n,), object
@@ -61,7 +62,7 @@ class Dataset:
 
     name: str
     ids: tuple[str, ...]
-    sources: tuple[ImageSource, ...]
+    sources: Sequence[ImageSource]
     labels: np.ndarray | None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     empty_classes: tuple[str, ...] = ()
@@ -122,7 +123,7 @@ class Dataset:
         return Dataset(
             self.name,
             tuple(self.ids[i] for i in positions),
-            tuple(self.sources[i] for i in positions),
+            selected(self.sources, positions),
             None if self.labels is None else self.labels[positions],
             {name: values[positions] for name, values in self.columns.items()},
             self.empty_classes,

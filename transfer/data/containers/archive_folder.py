@@ -11,6 +11,7 @@ from typing import Protocol
 
 from transfer.data.arrays import loading
 from transfer.data.containers.container import Container, MemberSource
+from transfer.data.containers.member_sources import MemberSources, in_one
 from transfer.data.folders import file_names
 from transfer.data.folders.walk import Tree, is_text, order, top
 
@@ -68,6 +69,10 @@ class ArchiveFolder:
     def source(self, path: str) -> MemberSource:
         """The image with this path below the folder."""
         return MemberSource(self.archive, self.positions[path])
+
+    def sources(self, paths: Sequence[str]) -> MemberSources:
+        """The images with these paths below the folder."""
+        return in_one(self.archive, [self.positions[path] for path in paths])
 
     def broken_link(self, path: str) -> None:
         """None: links in archives are not read."""

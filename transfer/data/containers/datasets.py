@@ -13,9 +13,9 @@ from transfer.data.containers import loading as containers
 from transfer.data.containers import parts, samples
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.containers.archive_names import require_once
-from transfer.data.containers.container import MemberSource
 from transfer.data.containers.joined import JoinedArchives
 from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.member_sources import in_one, joined
 from transfer.data.containers.parquet_table import ParquetTable
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
@@ -55,7 +55,7 @@ def archives_dataset(
         if split and not named:
             parts.choose(data, splits, split)
         found = samples.read_samples(archives, class_column)
-        return Dataset(data, tuple(found.ids), tuple(found.sources), found.labels, notes=(*notes, *found.notes))
+        return Dataset(data, tuple(found.ids), found.sources, found.labels, notes=(*notes, *found.notes))
     archive = archives[0][1] if len(archives) == 1 else JoinedArchives(data, [one for _, one in archives])
     require_once(data, archive.names)
     dataset = folder_dataset(listing.read(ArchiveFolder(archive), None if named else split), value_range)
@@ -84,7 +84,7 @@ def parquet_dataset(
     for path, table in zip(paths, tables, strict=True):
         digits, prefix = len(str(max(len(table) - 1, 0))), "" if len(paths) == 1 else f"{path}/"
         ids += [f"{prefix}{row:0{digits}d}" for row in range(len(table))]
-        sources += [MemberSource(table, row) for row in range(len(table))]
+        sources.append(in_one(table, np.arange(len(table))))
     if not ids:
         raise BadData(f"{data} has no rows.")
-    return Dataset(data, tuple(ids), tuple(sources), np.concatenate(labels) if labels else None)
+    return Dataset(data, tuple(ids), joined(sources), np.concatenate(labels) if labels else None)

@@ -15,7 +15,7 @@ import numpy as np
 
 from feature_cache.errors import BadData, printable
 from transfer.data.containers.archive_folder import Archive
-from transfer.data.containers.container import MemberSource
+from transfer.data.containers.member_sources import MemberSources, in_one, joined
 from transfer.data.folders.file_names import IMAGE_SUFFIXES, counted, litter
 
 LARGEST_LABEL = 2**20  # bytes
@@ -30,13 +30,13 @@ class Samples:
     ----------
     ids : list of str
         The keys; where there are several archives, with the name of the archive before them.
-    sources : list of MemberSource
+    sources : MemberSources
     labels : ndarray of shape (n,), str, or None
     notes : list of str
     """
 
     ids: list[str]
-    sources: list[MemberSource]
+    sources: MemberSources
     labels: np.ndarray | None
     notes: list[str]
 
@@ -65,21 +65,25 @@ def read_samples(archives: Sequence[tuple[str, Archive]], class_column: str) -> 
     BadData
         When a sample has several images, or some samples have no label.
     """
-    found = Samples([], [], None, [])
+    ids: list[str] = []
+    parts: list[MemberSources] = []
     labels: list[str | None] = []
     others: Counter[str] = Counter()
     for prefix, archive in archives:
+        positions: list[int] = []
         for key, files in _by_key(archive).items():
             image = _image(files.keys())
             if image is None:
                 others.update(f".{ending}" for ending in files)
                 continue
             others.update(f".{ending}" for ending in files if ending != image and ending not in _LABELS)
-            found.ids.append(prefix + key)
-            found.sources.append(MemberSource(archive, files[image]))
+            ids.append(prefix + key)
+            positions.append(files[image])
             labels.append(_label(archive, key, files, class_column))
-    if not found.ids:
+        parts.append(in_one(archive, positions))
+    if not ids:
         raise BadData(f"{archives[0][1]} holds no images.")
+    found = Samples(ids, joined(parts), None, [])
     missing = [number for number, label in enumerate(labels) if label is None]
     if len(missing) < len(labels):
         if missing:

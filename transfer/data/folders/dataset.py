@@ -15,7 +15,11 @@ def folder_dataset(folder: listing.Folder, value_range: tuple[float, float] | No
     if folder.holds_arrays and isinstance(folder.path, LocalFolder):
         return arrays_dataset(folder.path.path, loading.read(folder.path.path, folder.split, value_range))
     require_unused(f"{folder.path} is a folder of images", None, value_range)
-    sources = tuple(folder.path.source(name) for name in folder.ids)
     return Dataset(
-        str(folder.path), folder.ids, sources, folder.labels, empty_classes=folder.empty_classes, notes=folder.notes
+        str(folder.path),
+        folder.ids,
+        folder.path.sources(folder.ids),
+        folder.labels,
+        empty_classes=folder.empty_classes,
+        notes=folder.notes,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +29,9 @@ class Place(Protocol):
 
     def source(self, path: str) -> ImageSource:
         """The image with this path below the folder."""
+
+    def sources(self, paths: Sequence[str]) -> Sequence[ImageSource]:
+        """The images with these paths below the folder."""
 
     def broken_link(self, path: str) -> Path | None:
         """What a file that has not the name of an image links to, where that is not there; None otherwise."""
@@ -67,6 +71,10 @@ class LocalFolder:
     def source(self, path: str) -> FileSource:
         """The image with this path below the folder."""
         return FileSource(self.path / path)
+
+    def sources(self, paths: Sequence[str]) -> tuple[FileSource, ...]:
+        """The images with these paths below the folder."""
+        return tuple(map(self.source, paths))
 
     def broken_link(self, path: str) -> Path | None:
         """What a file that has not the name of an image links to, where that is not there; None otherwise."""

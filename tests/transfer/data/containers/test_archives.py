@@ -69,6 +69,9 @@ class TestTheSameAsTheFolder:
         assert packed.ids == folder.ids and packed.labels.tolist() == folder.labels.tolist()
         assert digests(packed) == digests(folder)
         assert any("notes" in note or ".txt" in note for note in packed.notes)
+        chosen = packed.select(np.array([6, -8, 1]))
+        assert digests(chosen) == [digests(folder)[place] for place in (6, 0, 1)]
+        assert [source.load()[0] for source in packed.sources[2:4]] == digests(folder)[2:4]
         again = pickle.loads(pickle.dumps(packed))  # as other processes are given it
         assert digests(again) == digests(folder)
 

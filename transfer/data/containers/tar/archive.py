@@ -34,14 +34,14 @@ class TarArchive:
     def __init__(self, file: LocalFile) -> None:
         self._file = GzipFile(file) if file.read(0, 2) == b"\x1f\x8b" else file
         index = _index(self._file)
-        if index.problem and not index.members:
+        if index.problem and not index.names:
             raise BadData(f"{file} cannot be read: {index.problem}; fetch it again.")
-        names = [member.name.removeprefix("./") for member in index.members]
+        names = [name.removeprefix("./") for name in index.names]
         require_inside(str(file), names)
         require_once(str(file), names)
         self.names = tuple(names)
-        self._offsets = np.array([member.offset for member in index.members], np.int64)
-        self._sizes = np.array([member.size for member in index.members], np.int64)
+        self._offsets = np.array(index.offsets, np.int64)
+        self._sizes = np.array(index.sizes, np.int64)
         self.notes = tuple(_notes(str(file), index))
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ def _notes(archive: str, index: TarIndex) -> list[Any]:
     notes = []
     if index.problem:
         notes.append(
-            f"{archive} is read in part: {index.problem}; the {len(index.members):,} files before that are used."
+            f"{archive} is read in part: {index.problem}; the {len(index.names):,} files before that are used."
         )
     if index.links:
         notes.append(f"passed over in {archive}: {index.links:,} links.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 BLOCK = 512
@@ -25,14 +26,18 @@ class TarIndex:
 
     Attributes
     ----------
-    members : list of TarMember
+    names : list of str
+    offsets, sizes : array of int
+        The place of the content of each file.
     links : int
         The number of links, which are not read.
     problem : str
         Why the archive could not be read to its end, and where; empty where it could.
     """
 
-    members: list[TarMember]
+    names: list[str] = field(default_factory=list)
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("q"))
     links: int = 0
     problem: str = ""
 
@@ -46,7 +51,7 @@ def read_index(read: Read, size: int | None) -> TarIndex:
     size : int or None
         The size of the archive, where it is known.
     """
-    index = TarIndex([])
+    index = TarIndex()
     try:
         for kind, member in _entries(read):
             if kind in b"12":
@@ -55,7 +60,9 @@ def read_index(read: Read, size: int | None) -> TarIndex:
                 last = member.offset + member.size - 1
                 if member.size and (last >= size if size is not None else not read(last, 1)):
                     raise ValueError(f"it is cut off inside {member.name} (byte {member.offset:,} on)")
-                index.members.append(member)
+                index.names.append(member.name)
+                index.offsets.append(member.offset)
+                index.sizes.append(member.size)
     except (ValueError, OSError) as error:
         index.problem = str(error)
     return index
