@@ -16,10 +16,12 @@ from heads.registry import TASKS
 from layertap.analysis.projections import project
 from layertap.report import maps, panels, plots, run_report
 from layertap.report.background import Picture, draw
+from layertap.report.heat_maps import overlay
 from layertap.report.mistakes import Confusions, confusions
 from layertap.run_config import RunConfig
 from transfer.data.datasets import Dataset
 from transfer.data.images import decoding_of, thumbnail
+from transfer.data.images.pixels import pixels_for
 
 CLASSES, REGRESSION, MULTILABEL, ANOMALIES = TASKS
 MISTAKES = {
@@ -28,6 +30,8 @@ MISTAKES = {
     MULTILABEL: "Surest mistakes (look at their labels)",
     ANOMALIES: "Surest mistakes (look at their labels)",
 }
+WHERE = "Most anomalous images, and where"
+MOST_WHERE, WHERE_IN_A_ROW = 12, 4  # anomalies, and those in a row, each beside its heat map
 # Pictures that the page shows better: their cells open images, and their images have neighbors.
 REPLACED = ("Confusion", MISTAKES[CLASSES])
 WORDS = {
@@ -64,6 +68,8 @@ class RunResults:
     metrics : dict
         As `metrics.json` holds them.
     config : RunConfig
+    fitted : Head, optional
+        The head of the run, which draws heat maps if it finds anomalies.
     """
 
     title: str
@@ -75,6 +81,7 @@ class RunResults:
     evaluation: Evaluation
     metrics: dict[str, Any]
     config: RunConfig
+    fitted: Any = None
 
     @property
     def task(self) -> str:
@@ -95,6 +102,8 @@ def pictures_of(results: RunResults, feature_map: Picture | None = None) -> Draw
         See `map_of_features`.
     """
     drawn = _scores(results)
+    if (where := _where(results)) is not None:
+        drawn[WHERE] = "where.png", where
     if (mistakes := _mistakes(results)) is not None:
         drawn[MISTAKES[results.task]] = "mistakes.png", mistakes
     if feature_map is not None:
@@ -235,6 +244,28 @@ def _mistakes(results: RunResults) -> Picture | None:
     captions = [panels.caption(results.dataset.ids[row], *pair) for row, pair in zip(rows[wrong], lines, strict=True)]
     title = f"{results.title}: {MISTAKES[results.task].partition(' (')[0].lower()}"
     return draw(panels.mistakes, images, captions, title)
+
+
+def _where(results: RunResults) -> Picture | None:
+    """The anomalies with the highest scores, each beside its heat map; normal images were learned, and have no heat."""
+    if results.task != ANOMALIES or results.fitted is None:
+        return None
+    rows, first = np.unique(np.concatenate(results.evaluation.rows), return_index=True)
+    scores = np.concatenate(results.evaluation.outputs).reshape(-1)[first]
+    worst = np.argsort(-scores, kind="stable")
+    worst = worst[np.asarray(results.targets, bool)[rows[worst]]][:MOST_WHERE]
+    if not len(worst):
+        return None
+    spec, dataset = results.config.parts[0].spec, results.dataset
+    views = len(results.features) // len(dataset)  # of which the first is the plain image
+    heat_maps = results.fitted.anomaly_maps(results.features[rows[worst] * views], spec.size)
+    images, captions = [], []
+    for row, score, heat in zip(rows[worst], scores[worst], heat_maps, strict=True):
+        name = dataset.ids[row]
+        pixels = pixels_for(dataset.sources[row].load()[1], spec, name)
+        images += [pixels, overlay(pixels, heat)]
+        captions += [panels.caption(name), f"score {score:.2f}"]
+    return draw(panels.panel, images, captions, f"{results.title}: {WHERE.lower()}", 2 * WHERE_IN_A_ROW)
 
 
 def _true_and_predicted(results: RunResults, truth: Any, predicted: Any, outputs: Any) -> list[str]:

@@ -500,6 +500,7 @@ def _write(
         trained.evaluation,
         metrics,
         config,
+        trained.head,
     )
     drawn = pictures_of(results, feature_map)
     with runs.new_run(out, overwrite=overwrite) as folder:

@@ -56,6 +56,17 @@ def test_good_images_alone_are_learned_and_others_are_found(main: Callable, phot
     assert [Image.open(picture).size for picture in pictures] == [(32, 32)] * 2
 
 
+def test_the_report_shows_where_anomalies_are(main: Callable, photos: Path) -> None:
+    trained = main("train-head", photos, "--split", "test", *FEATURES, *HEAD, "--valid", "0.3", "--out", "run")
+    assert trained.status == 0, trained.stderr
+    report = Path("run/report.html").read_text()
+    assert "Most anomalous images, and where" in report
+    with Image.open("run/where.png") as shown:
+        colours = np.asarray(shown.convert("RGB")).astype(int)
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    assert ((red > green + 60) & (red > blue + 60)).mean() > 0.01  # images are gray, and heat is yellow to red
+
+
 def test_every_split_judges_all_anomalies_and_learns_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     images, labels = load_digits(return_X_y=True)
