@@ -13,6 +13,7 @@ from layertap.commands.terminal.output import print_json, print_next, print_skip
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
 from layertap.report import background
 from layertap.report.run_report import REPORT_FILE
+from layertap.shown_scores import ANOMALIES
 from transfer.nets.user_nets import is_code
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _print_run(run: Run) -> None:
     if report.params:
         print(f"\nChosen: {', '.join(f'{name}={value}' for name, value in report.params.items())}.")
     whole = f"all {report.images:,} images" + (" but those of the test" if metrics.get("test") else "")
+    if run.task.name == ANOMALIES:
+        whole = f"the images of {run.task.labels[0]}" + (" but those of the test" if metrics.get("test") else "")
     print(f"\nThe head in {run.folder} reads {report.features} and is fitted on {whole}.")
     if metrics["extraction_seconds"] is not None:
         print(f"Its features took {time_text(metrics['extraction_seconds'])} to extract.")

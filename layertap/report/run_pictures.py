@@ -173,6 +173,10 @@ def _write_report(folder: Path, results: RunResults, pictures: dict[str, Path]) 
     """Write ``report.html``."""
     config, metrics, found = results.config, results.metrics, _confusions(results)
     spec = json.loads(config.parts[0].spec.to_json())
+    spec["layer"] = list(dict.fromkeys(part.spec.layer for part in config.parts))
+    what: dict[str, Any] = {results.task: len(results.names)}
+    if results.task == ANOMALIES:
+        what = {"normal": results.names[0], ANOMALIES: int(results.targets.sum())}
     run_report.write_report(
         folder,
         f"{results.title}: {results.head}",
@@ -184,7 +188,7 @@ def _write_report(folder: Path, results: RunResults, pictures: dict[str, Path]) 
             "Data": {
                 "name": results.title,
                 "images": len(results.targets),
-                results.task: len(results.names),
+                **what,
                 "skipped": len(config.skipped or ()),
             },
         },

@@ -59,7 +59,9 @@ def test_good_images_alone_are_learned_and_others_are_found(main: Callable, phot
 def test_the_report_shows_where_anomalies_are(main: Callable, photos: Path) -> None:
     trained = main("train-head", photos, "--split", "test", *FEATURES, *HEAD, "--valid", "0.3", "--out", "run")
     assert trained.status == 0, trained.stderr
+    assert "is fitted on the images of good." in trained.stdout
     report = Path("run/report.html").read_text()
+    assert "block3_pool, block4_pool" in report
     assert "Most anomalous images, and where" in report
     with Image.open("run/where.png") as shown:
         colours = np.asarray(shown.convert("RGB")).astype(int)
