@@ -1,11 +1,12 @@
 """Anomalies: PatchCore on textures with defects that are made, by a pretrained net and by one with random weights.
 
-    python -m benchmarks.anomalies
+    python -m benchmarks.anomalies --pictures shown
 
-The textures are brick, grass and gravel of scikit-image (512 x 512 pixels, CC0). Tiles of each give the normal crops to
-learn, the tiles between them the crops to judge, so that no pixel is in both. Half of the latter are left as they are;
-the others get a scratch, a blob or a blurred patch. Areas under ROC curves are over images, and over the pixels of all
-judged images, as anomalib reports them for MVTec AD.
+The textures are brick, grass and gravel of scikit-image (512 x 512 pixels, CC0), each divided into four quarters. Crops
+of two quarters on a diagonal are learned, crops of the other two are judged, so that no pixel is in both. Some of the
+latter are left as they are; the others get a defect as MVTec AD has them: a scratch, a cut, a patch of another
+texture, or a stain of colour. Areas under ROC curves are over images, and over the pixels of all judged images, as
+anomalib reports them for MVTec AD.
 """
 
 from __future__ import annotations
@@ -24,102 +25,137 @@ from sklearn.metrics import roc_auc_score
 import layertap as lt
 from benchmarks.setting import setting
 from feature_cache.joined import Joined
+from heads.anomalies.patchcore import PatchCore
 
 TEXTURES = ("brick", "grass", "gravel")
-SIDE, TILE = 96, 128  # pixels of a crop, and of the tile that it is cut from
-LEARNED, JUDGED = 60, 20  # crops to learn, and of each kind to judge; three times as many without a defect
+SIDE, QUARTER = 128, 256  # pixels of a crop, and of the quarter of a texture that it is cut from
+LEARNED, GOOD, EACH = 60, 40, 20  # crops to learn, crops to judge without a defect, and with each defect
 LAYERS = ("block3b_add", "block5c_add")
+MARGIN = 28  # between the border of a crop and the centre of a defect
+GRAY_LEVELS = 90  # by which a scratch differs from what it runs over
+DARK = 20.0  # the gray level of a cut
+TINTS = ((1.0, 0.45, 0.4), (0.4, 0.55, 1.0), (0.5, 0.9, 0.4))  # what red, blue and green stains let through
+SHOWN = 6  # pictures of each kind
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--net", default="efficientnetlite0")
     parser.add_argument("--layers", nargs=2, default=LAYERS)
-    parser.add_argument("--core-sets", nargs="+", type=float, default=[0.1, 0.01])
+    parser.add_argument("--core-set", type=float, help="as the head's parameter")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="where pictures of crops and heat maps are put")
     args = parser.parse_args()
     print(f"{setting('numpy', 'scikit-learn', 'scikit-image')}; {args.net}, {' and '.join(args.layers)}\n")
-    print("| texture | weights | core-set | AUROC | scratch | blob | blur | pixels | fit (s) | per image (ms) |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(f"| texture | weights | AUROC | {' | '.join(DEFECTS)} | pixels | fit (s) | per image (ms) |")
+    print("|---|---|" + "---:|" * (len(DEFECTS) + 4))
     for texture in TEXTURES:
         with tempfile.TemporaryDirectory() as folder:
             masks = make_data(Path(folder), texture)
             for weights in ("imagenet", "none"):
-                for core_set in args.core_sets:
-                    print(
-                        f"| {texture} | {weights} | {_measured(Path(folder), masks, args, weights, core_set)} |",
-                        flush=True,
-                    )
+                print(
+                    f"| {texture} | {weights} | {_measured(Path(folder), texture, masks, args, weights)} |", flush=True
+                )
 
 
 def make_data(folder: Path, texture: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Write ``train/good``, ``test/good`` and a folder of ``test`` for each defect; the masks of defects by id."""
+    """Write ``train/good``, ``test/good`` and a folder of ``test`` for each defect; the masks of ``test`` by id."""
     random = np.random.default_rng(seed)
-    pixels = getattr(skimage.data, texture)().astype(np.float64)
+    pixels = _texture(texture)
+    other = _texture(TEXTURES[TEXTURES.index(texture) - 1])
     masks: dict[str, np.ndarray] = {}
-    counts = {"train/good": LEARNED, "test/good": 3 * JUDGED, **{f"test/{defect}": JUDGED for defect in DEFECTS}}
+    counts = {"train/good": LEARNED, "test/good": GOOD, **{f"test/{defect}": EACH for defect in DEFECTS}}
     for where, count in counts.items():
         part, kind = where.split("/")
         (folder / where).mkdir(parents=True)
         for number in range(count):
             crop = _crop(pixels, random, int(part == "test"))
-            mask = np.zeros(crop.shape)
+            mask = np.zeros((SIDE, SIDE))
             if kind in DEFECTS:
-                crop, mask = DEFECTS[kind](crop, random)
-            name = f"{where}/{number:03}.png"
-            Image.fromarray(np.clip(crop, 0, 255).round().astype(np.uint8)).save(folder / name)
-            masks[name.partition("/")[2] if part == "test" else name] = mask > 0.5
+                crop, mask = DEFECTS[kind](crop, _crop(other, random, 0), random)
+            name = f"{kind}/{number:03}.png"
+            Image.fromarray(np.clip(crop, 0, 255).round().astype(np.uint8)).save(folder / part / name)
+            if part == "test":
+                masks[name] = mask > 0.5
     return masks
 
 
-def _crop(pixels: np.ndarray, random: np.random.Generator, colour: int) -> np.ndarray:
-    """A crop of a tile of one colour of a checkerboard, mirrored or not."""
-    rows, columns = (size // TILE for size in pixels.shape)
-    row = random.integers(rows)
-    column = random.choice([number for number in range(columns) if (row + number) % 2 == colour])
-    top, left = (TILE * number + random.integers(0, TILE - SIDE + 1) for number in (row, column))
+def _texture(name: str) -> np.ndarray:
+    """The texture in gray, as three equal colours."""
+    gray = getattr(skimage.data, name)().astype(np.float64)
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+def _crop(pixels: np.ndarray, random: np.random.Generator, diagonal: int) -> np.ndarray:
+    """A crop of one of the two quarters on a diagonal, mirrored or not."""
+    row = int(random.integers(2))
+    column = (row + diagonal) % 2
+    top, left = (QUARTER * number + random.integers(0, QUARTER - SIDE + 1) for number in (row, column))
     return pixels[top : top + SIDE, left : left + SIDE][:, :: random.choice([-1, 1])].copy()
 
 
-def _scratch(crop: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A line of 20 to 50 pixels, 1.5 wide, that is darker or lighter."""
-    angle, length = random.uniform(0, np.pi), random.uniform(20, 50)
-    row, column = random.uniform(30, SIDE - 30, 2)
-    y, x = np.mgrid[:SIDE, :SIDE]
-    along = (x - column) * np.cos(angle) + (y - row) * np.sin(angle)
-    across = (y - row) * np.cos(angle) - (x - column) * np.sin(angle)
-    mask = (np.abs(along) < length / 2) & (np.abs(across) < 1.5)
-    return crop + gaussian_filter(mask.astype(float), 0.5) * random.choice([-70, 70]), mask
+Changed = tuple[np.ndarray, np.ndarray]  # a crop with a defect, and the mask of the defect
 
 
-def _blob(crop: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth stain with a radius of 5 to 12 pixels."""
-    mask = _disc(random, random.uniform(5, 12))
-    return crop + gaussian_filter(mask, 2) * random.choice([-50, 50]), mask
+def _scratch(crop: np.ndarray, other: np.ndarray, random: np.random.Generator) -> Changed:
+    """An arc of 40 to 80 pixels, 3 wide, that is darker or lighter."""
+    across, along = _axes(random)
+    mask = _stroke(across + along**2 / random.choice([-150, 150]), along, random.uniform(40, 80), 3)
+    soft = gaussian_filter(mask, 0.5)[..., None]
+    return crop + soft * random.choice([-GRAY_LEVELS, GRAY_LEVELS]), mask
 
 
-def _blur(crop: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A blurred patch with a radius of 10 to 18 pixels."""
-    mask = _disc(random, random.uniform(10, 18))
-    soft = gaussian_filter(mask, 2)
-    return soft * gaussian_filter(crop, 2) + (1 - soft) * crop, mask
+def _cut(crop: np.ndarray, other: np.ndarray, random: np.random.Generator) -> Changed:
+    """A dark gap of 30 to 50 pixels, 7 wide, with a light edge."""
+    across, along = _axes(random)
+    length = random.uniform(30, 50)
+    gap, whole = (_stroke(across, along, length + 2 * edge, 7 + 2 * edge) for edge in (0, 1))
+    soft = gaussian_filter(gap, 0.5)[..., None]
+    lighter = crop + GRAY_LEVELS * gaussian_filter(whole, 0.5)[..., None]
+    return soft * DARK + (1 - soft) * lighter, whole
 
 
-def _disc(random: np.random.Generator, radius: float) -> np.ndarray:
-    row, column = random.uniform(20, SIDE - 20, 2)
-    y, x = np.mgrid[:SIDE, :SIDE]
-    return ((y - row) ** 2 + (x - column) ** 2 < radius**2).astype(float)
+def _patch(crop: np.ndarray, other: np.ndarray, random: np.random.Generator) -> Changed:
+    """An uneven blob of another texture with a radius of 12 to 20 pixels."""
+    mask = _blob(random)
+    soft = gaussian_filter(mask, 1)[..., None]
+    return soft * other + (1 - soft) * crop, mask
 
 
-DEFECTS = {"scratch": _scratch, "blob": _blob, "blur": _blur}
+def _stain(crop: np.ndarray, other: np.ndarray, random: np.random.Generator) -> Changed:
+    """An uneven blob with a radius of 12 to 20 pixels, as if seen through coloured glass."""
+    mask = _blob(random)
+    soft = gaussian_filter(mask, 1.5)[..., None]
+    return crop * (1 - soft * (1 - np.array(TINTS[random.integers(len(TINTS))]))), mask
 
 
-def _measured(
-    folder: Path, masks: dict[str, np.ndarray], args: argparse.Namespace, weights: str, core_set: float
-) -> str:
+def _axes(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """How far each pixel is from a random centre, across and along a random direction."""
+    row, column = random.uniform(MARGIN, SIDE - MARGIN, 2)
+    angle = random.uniform(0, np.pi)
+    y, x = np.mgrid[:SIDE, :SIDE] - np.array([row, column])[:, None, None]
+    return y * np.cos(angle) - x * np.sin(angle), x * np.cos(angle) + y * np.sin(angle)
+
+
+def _stroke(across: np.ndarray, along: np.ndarray, length: float, width: float) -> np.ndarray:
+    return ((np.abs(along) < length / 2) & (np.abs(across) < width / 2)).astype(float)
+
+
+def _blob(random: np.random.Generator) -> np.ndarray:
+    """A disc whose radius varies with the angle."""
+    across, along = _axes(random)
+    angle = np.arctan2(across, along)
+    waves = sum(random.uniform(-0.12, 0.12) * np.cos(number * angle) for number in (2, 3, 5))
+    return (np.hypot(across, along) < random.uniform(12, 20) * (1 + waves)).astype(float)
+
+
+DEFECTS = {"scratch": _scratch, "cut": _cut, "patch": _patch, "stain": _stain}
+
+
+def _measured(folder: Path, texture: str, masks: dict[str, np.ndarray], args: argparse.Namespace, weights: str) -> str:
     """The cells of a row: areas under ROC curves, and times without the extraction."""
     learned, judged = (
         lt.extract(
-            lt.load_dataset(folder, split=split),
+            lt.load_dataset(folder / split),
             lt.Net(args.net, weights=weights),
             layers=args.layers,
             pool="none",
@@ -128,21 +164,39 @@ def _measured(
         )
         for split in ("train", "test")
     )
-    params = {"core_set": core_set}
-    run = lt.train_head(learned.dataset, learned, "patchcore", params=params, valid=0.2, progress=False)
-    maps = Joined(list(judged.values()))
     start = time.perf_counter()
-    scores = run.head.anomaly_scores(maps)
-    seconds = time.perf_counter() - start
+    head = PatchCore(core_set=args.core_set).fit(Joined(list(learned.values())))
+    fitted = time.perf_counter()
+    maps = Joined(list(judged.values()))
+    scores = head.anomaly_scores(maps)
+    seconds = time.perf_counter() - fitted
     labels = judged.dataset.labels
     areas = [roc_auc_score(labels != "good", scores)]
     for defect in DEFECTS:
         rows = np.isin(labels, ["good", defect])
         areas.append(roc_auc_score(labels[rows] != "good", scores[rows]))
     truth = np.stack([masks[name] for name in judged.dataset.ids])
-    areas.append(roc_auc_score(truth.ravel(), run.head.anomaly_maps(maps, truth.shape[1:]).ravel()))
-    times = f"{run.config.head.fit_seconds:.1f} | {1000 * seconds / len(truth):.0f}"
-    return f"{core_set:g} | " + " | ".join(f"{area:.3f}" for area in areas) + f" | {times}"
+    heat = head.anomaly_maps(maps, truth.shape[1:])
+    areas.append(roc_auc_score(truth.ravel(), heat.ravel()))
+    if args.pictures:
+        args.pictures.mkdir(parents=True, exist_ok=True)
+        crops = [np.asarray(Image.open(folder / "test" / name)) for name in judged.dataset.ids]
+        shown = _pictures(crops, heat, labels)
+        Image.fromarray(shown).save(args.pictures / f"{texture}-{weights}.png")
+    times = f"{fitted - start:.1f} | {1000 * seconds / len(truth):.0f}"
+    return " | ".join(f"{area:.3f}" for area in areas) + f" | {times}"
+
+
+def _pictures(crops: list[np.ndarray], heat: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A row for each kind of images: crops, and beside each the heat, from 0.4 of the threshold to 1.2."""
+    rows = []
+    for kind in ("good", *DEFECTS):
+        row = []
+        for position in np.flatnonzero(labels == kind)[:SHOWN]:
+            gray = np.clip((heat[position] - 0.4) / 0.8 * 255, 0, 255).astype(np.uint8)
+            row += [crops[position], np.repeat(gray[..., None], 3, axis=2)]
+        rows.append(np.concatenate(row, axis=1))
+    return np.concatenate(rows)
 
 
 if __name__ == "__main__":
