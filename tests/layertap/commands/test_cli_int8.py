@@ -33,7 +33,8 @@ def test_extraction_says_what_was_lost_and_heads_train_on_the_rest(
     pytest.importorskip("nncf", reason="nets are quantised by NNCF: pip install 'layertap[int8]'")
     first = main("extract", images, *FEATURES, "--json")
     assert first.status == 0, first.stderr
-    remarks = json.loads(first.stdout)["remarks"]
+    of_processor = "int8 may be no faster than float32 on this processor"
+    remarks = [remark for remark in json.loads(first.stdout)["remarks"] if not remark.startswith(of_processor)]
     assert re.match(
         r"int8: the net was calibrated on 40 of these images.* changes their features by \d+\.\d% at", remarks[0]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +36,14 @@ def image_folder(folder: Path, numbers: range, write_image: Callable[..., Path])
         mode = "L" if number % 4 else "RGB"
         write_image(folder / "ab"[number % 2] / f"{number}.png", number, mode=mode)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processor_of_int8() -> Iterator[None]:
+    """Remarks are those of a processor with instructions for int8, whatever this one has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settling, "multiplies_int8", lambda: True)
+        yield
 
 
 @pytest.fixture(scope="module")
