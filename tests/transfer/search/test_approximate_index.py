@@ -23,7 +23,8 @@ def test_rows_that_are_added_are_found_and_a_damaged_index_is_built_anew(tmp_pat
     queries = many["block4_pool"][290:310]
     for features in (few, many, few):  # the index lacks the second half, then holds rows that are not asked for
         found, exact = features.search(queries, 5, index=True), features.search(queries, 5)
-        assert (found.rows == exact.rows).mean() > 0.95
+        near = [len(set(a) & set(b)) for a, b in zip(found.rows.tolist(), exact.rows.tolist(), strict=True)]
+        assert sum(near) > 0.95 * exact.rows.size
         assert found.rows.max() < len(features.dataset)
     folder = many["block4_pool"].space.folder
     graph = folder / "neighbors-cosine.usearch"
