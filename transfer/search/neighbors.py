@@ -1,12 +1,12 @@
 """The rows of features that are nearest to queries, exactly: one pass over the rows for all queries.
 
-Blocks of rows are multiplied with all queries in float32, and only rows that may be among the nearest are looked at
-again in float64. A product of float32 vectors of d numbers is off by at most ``2 u min(d, 10 sqrt(d))`` times the
-product of their norms (u = 2**-24; the second is the bound that holds with a probability of 1 - 1e-20, Higham and
-Mary 2019, doi:10.1137/18M1226312), so rows beyond that margin cannot be neighbors, and the result is that of float64.
+Blocks of rows are multiplied with all queries in float32. The products give a range for each distance; rows whose range
+begins beyond the end of the k-th nearest one cannot be neighbors. Those that are left after the last block, little more
+than k, are compared in float64. A product of float32 vectors of d numbers is off by at most
+``2 u min(d, 10 sqrt(d))`` times the product of their norms (u = 2**-24; the second is the bound that holds with a
+probability of 1 - 1e-20, Higham and Mary 2019, doi:10.1137/18M1226312), so the result is that of float64.
 
-Several threads take a block each, with one thread of BLAS: the norms and the selection are shared too, and a block is
-still in the processor's cache when they need it.
+Several threads take a block each, with one thread of BLAS: the norms and the selection are shared too.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from feature_cache.lazy_rows import LazyRows
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-BLOCK_BYTES = 2**22  # of float32 rows: large enough for BLAS, small enough for a processor's cache
+BLOCK_BYTES = 2**22  # of float32 rows, so that Python takes little of the time
+PIECE_BYTES = 2**20  # of a block: large enough for BLAS, small enough for a processor's cache
 MOST_ROWS = 4096  # of a block, so that the products with many queries stay small
 MOST_QUERIES = 1024  # of one pass
 QUERY_BYTES = 2**27  # of the queries of one pass, in float64
+SPARE_CANDIDATES = 2**16  # beyond twice those that all queries need, before they are compared in float64
 PAIR_BYTES = 2**25  # of the rows whose distances are computed in float64 together
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 SAFE_SQUARES = (1e-25, 1e30)  # squared norms that float32 computes without underflow or overflow; 0 aside
@@ -107,6 +109,7 @@ def nearest(rows: np.ndarray | LazyRows, queries: np.ndarray, k: int, *, metric:
             raise BadData(f"the features of query {start + int(bad[0])} are infinite or not numbers.")
         search = _Search(rows, vectors, k, metric)
         for_blocks(search.compare, len(rows), block_rows(width))
+        search.finish()
         found.rows[part], found.distances[part] = search.rows, search.distances
     return found
 
@@ -150,7 +153,7 @@ def flat_width(shape: tuple[int, ...]) -> int:
 
 
 class _Search:
-    """One pass over the rows: the nearest rows of each query so far, which the threads share.
+    """One pass over the rows, which threads share: the candidates so far, and the nearest of those that were settled.
 
     Parameters
     ----------
@@ -172,7 +175,7 @@ class _Search:
             self._factors = self._targets.astype(np.float32)
         self.rows = np.full((len(queries), k), np.iinfo(np.int64).max)
         self.distances = np.full((len(queries), k), np.inf)
-        self._bounds = np.full((len(queries), 1), -np.inf, np.float32)  # scores below these are of no use
+        self._candidates = _Candidates(len(queries), k)
         self._lock = threading.Lock()
 
     def compare(self, start: int, stop: int) -> None:
@@ -180,43 +183,77 @@ class _Search:
         stored = np.asarray(self._all_rows[start:stop]).reshape(stop - start, -1)
         with np.errstate(over="ignore", invalid="ignore"):
             block = stored.astype(np.float32, copy=False)
-            squares = np.einsum("ij,ij->i", block, block)
+            products, squares = self._products(block)
         low, high = SAFE_SQUARES
         small = squares < high  # false for NaN, too
         if not small.all():
             refuse_not_finite(stored, start)
         if self._in_range and small.all() and not stored[squares <= low].any():
-            self._choose(self._scores(block, squares), stored, start)
+            self._collect(self._scores(products, squares), squares, start)
         else:  # float32 is not enough for these
             queries, rows = np.divmod(np.arange(len(self.rows) * len(stored)), len(stored))
-            self._add(queries, rows, stored, start)
+            self._add(queries, rows, stored, np.arange(start, stop))
 
-    def _scores(self, block: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    def finish(self) -> None:
+        """Settle the candidates that are left, once all rows have been compared."""
+        self._settle(self._candidates.take())
+
+    def _products(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The products of rows with the queries, of shape (queries, rows), and their squared norms, both in float32."""
+        products, squares = np.empty((len(self.rows), len(block)), np.float32), np.empty(len(block), np.float32)
+        step = max(16, PIECE_BYTES // (4 * max(block.shape[1], 1)))
+        for first in range(0, len(block), step):  # so that a row is read from memory once for both
+            piece = block[first : first + step]
+            # The products of rows with themselves; einsum takes longer.
+            np.matmul(piece[:, None, :], piece[:, :, None], out=squares[first : first + step, None, None])
+            np.matmul(self._factors, piece.T, out=products[:, first : first + step])
+        return products, squares
+
+    def _scores(self, products: np.ndarray, squares: np.ndarray) -> np.ndarray:
         """Numbers of shape (queries, rows), float32, that are the larger, the nearer a row may be."""
-        scores = self._factors @ block.T
+        scores = products
         if self._metric == "cosine":
-            scores *= 1 / np.sqrt(np.where(squares > 0, squares, 1))
+            scores *= 1 / np.sqrt(np.where(squares > 0, squares, np.float32(1)))
         else:  # |q|^2 - |q - x|^2, and what it may be too small by
             scores *= 2
             scores -= squares * np.float32(1 - 4 * self._margin)
-        return np.asarray(scores)
+        return scores
 
-    def _choose(self, scores: np.ndarray, stored: np.ndarray, start: int) -> None:
-        """Add those rows of a block that may be among the nearest of a query, by their scores."""
-        hits = scores >= self._bounds
+    def _slack(self, queries: np.ndarray, squares: np.ndarray | float) -> np.ndarray:
+        """What a score is taken down by: no row that scores less can be as near as this one."""
+        if self._metric == "cosine":
+            return np.full(len(queries), 4 * self._margin)
+        return self._margin * np.asarray(8 * squares + 6 * self._squares[queries])
+
+    def _collect(self, scores: np.ndarray, squares: np.ndarray, start: int) -> None:
+        """Add those rows of a block that may be among the nearest of a query to its candidates."""
         k = self.rows.shape[1]
-        many = np.flatnonzero(np.count_nonzero(hits, axis=1) > 2 * k)
-        if len(many):  # the best first, which raise the bound for the others
-            best = np.argpartition(-scores[many], k - 1, axis=1)[:, :k]
-            self._add(np.repeat(many, k), best.ravel(), stored, start)
-            hits[many] = scores[many] >= self._bounds[many]
-            hits[many[:, None], best] = False
-        if hits.any():
-            queries, rows = np.nonzero(hits)
-            self._add(queries, rows, stored, start)
+        hits = scores >= self._candidates.bounds
+        many = np.flatnonzero(np.count_nonzero(hits, axis=1) > 4 * k)
+        if len(many):  # the k best of this block are a bound, too
+            best = np.partition(scores[many], -k, axis=1)[:, -k] - self._slack(many, float(squares.max()))
+            hits[many] &= scores[many] >= _below(best)[:, None]
+        queries, rows = np.divmod(np.flatnonzero(hits), len(squares))
+        if not len(queries):
+            return
+        chosen = scores[queries, rows]
+        least = chosen - self._slack(queries, squares[rows].astype(np.float64))
+        with self._lock:
+            self._candidates.add(queries, rows + start, chosen, least)
+            taken = self._candidates.take() if self._candidates.are_many else None
+        if taken:
+            self._settle(taken)
 
-    def _add(self, queries: np.ndarray, rows: np.ndarray, stored: np.ndarray, start: int) -> None:
-        """Compute the distances of some pairs of a query and a row of a block, and keep the best of all."""
+    def _settle(self, taken: tuple[np.ndarray, np.ndarray]) -> None:
+        """Compute the distances of candidates: queries, and the numbers of their rows."""
+        step = max(1, PAIR_BYTES // (8 * max(self._targets.shape[1], 1)))
+        for first in range(0, len(taken[0]), step):
+            queries, rows = (part[first : first + step] for part in taken)
+            numbers, places = np.unique(rows, return_inverse=True)
+            self._add(queries, places, np.asarray(self._all_rows[numbers]).reshape(len(numbers), -1), numbers)
+
+    def _add(self, queries: np.ndarray, rows: np.ndarray, stored: np.ndarray, numbers: np.ndarray) -> None:
+        """Compute the distances of pairs of a query and one of some rows with their numbers, and keep the best."""
         step = max(1, PAIR_BYTES // (8 * max(stored.shape[1], 1)))
         for first in range(0, len(queries), step):
             queries_here, rows_here = queries[first : first + step], rows[first : first + step]
@@ -224,7 +261,7 @@ class _Search:
             exact = _unit(exact) if self._metric == "cosine" else exact
             found = _distances(exact, self._targets[queries_here], self._metric)
             with self._lock:
-                self._merge(queries_here, rows_here + start, found)
+                self._merge(queries_here, numbers[rows_here], found)
 
     def _merge(self, queries: np.ndarray, rows: np.ndarray, found: np.ndarray) -> None:
         """Keep the best of the rows that were kept and these."""
@@ -237,16 +274,75 @@ class _Search:
         firsts = np.searchsorted(groups[order], np.arange(len(changed)))
         kept = order[firsts[:, None] + np.arange(k)]  # each group has at least the k that were kept
         self.rows[changed], self.distances[changed] = rows[kept], found[kept]
-        self._bounds[changed, 0] = self._bound(changed, found[kept[:, -1]])
+        self._candidates.raise_bounds(changed, self._bound(changed, found[kept[:, -1]]))
 
     def _bound(self, queries: np.ndarray, farthest: np.ndarray) -> np.ndarray:
         """The scores below which no row is as near as `farthest`: shape (m,), float32."""
         if self._metric == "cosine":
-            bounds = 1 - farthest - 2 * self._margin
-        else:
-            bounds = self._squares[queries] * (1 - 4 * self._margin) - farthest**2
-        with np.errstate(over="ignore"):  # everything is above minus infinity
-            return np.nextafter(bounds.astype(np.float32), np.float32(-np.inf))
+            return _below(1 - farthest - 2 * self._margin)
+        return _below(self._squares[queries] * (1 - 4 * self._margin) - farthest**2)
+
+
+class _Candidates:
+    """Rows that may be among the `k` nearest of their query, by scores that rounding makes uncertain.
+
+    Attributes
+    ----------
+    bounds : ndarray of shape (queries, 1), float32
+        Rows with scores below these are none.
+    """
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.bounds = np.full((queries, 1), -np.inf, np.float32)
+        self._k = k
+        self._most = 2 * queries * k + SPARE_CANDIDATES
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sorted_out = 0  # candidates that were left when they were last sorted out
+        self._count = 0
+        none = np.empty(0, np.int64)
+        self._parts = [(none, none, np.empty(0, np.float32), np.empty(0))]
+
+    @property
+    def are_many(self) -> bool:
+        """Whether there are so many that they take too much memory: many rows are alike."""
+        return self._sorted_out > self._most
+
+    def add(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray, least: np.ndarray) -> None:
+        """Add pairs of a query and a row. Rows whose scores are below `least` are not as near as this one."""
+        self._parts.append((queries, rows, scores, least))
+        self._count += len(queries)
+        if self._count > 2 * max(self._sorted_out, len(self.bounds) * self._k):  # seldom, as sorting takes time
+            self._sort_out()
+
+    def take(self) -> tuple[np.ndarray, np.ndarray]:
+        """All candidates, as queries and rows, which are forgotten here."""
+        self._sort_out()
+        [(queries, rows, _, _)] = self._parts
+        self._reset()
+        return queries, rows
+
+    def raise_bounds(self, queries: np.ndarray, bounds: np.ndarray) -> None:
+        """Let no rows in that score below `bounds`, of shape (queries,)."""
+        self.bounds[queries, 0] = np.maximum(self.bounds[queries, 0], bounds)
+
+    def _sort_out(self) -> None:
+        """Raise the bounds to what the k-th best candidates are at least worth, and drop those below."""
+        queries, rows, scores, least = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        order = np.lexsort((-least, queries))
+        ends = np.searchsorted(queries[order], np.arange(len(self.bounds) + 1))
+        enough = np.flatnonzero(np.diff(ends) >= self._k)
+        self.raise_bounds(enough, _below(least[order[ends[enough] + self._k - 1]]))
+        kept = scores >= self.bounds[queries, 0]
+        self._parts = [(queries[kept], rows[kept], scores[kept], least[kept])]
+        self._count = self._sorted_out = int(np.count_nonzero(kept))
+
+
+def _below(bounds: np.ndarray) -> np.ndarray:
+    """The next smaller numbers in float32, so that a bound is not rounded up."""
+    with np.errstate(over="ignore"):  # everything is above minus infinity
+        return np.nextafter(bounds.astype(np.float32), np.float32(-np.inf))
 
 
 def block_rows(width: int) -> int:

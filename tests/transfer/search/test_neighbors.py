@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from feature_cache.errors import BadData, InvalidChoice
+from transfer.search import neighbors
 from transfer.search.neighbors import Metric, nearest
 
 
@@ -43,6 +44,17 @@ def test_the_source_of_the_rows_and_the_number_of_queries_do_not_matter(tmp_path
         alone = nearest(rows.astype(np.float64).reshape(-1, 4, 10), rows[number : number + 1].reshape(-1, 4, 10), 3)
         assert alone.rows.tolist() == together.rows[number : number + 1].tolist()
         assert alone.distances.tolist() == together.distances[number : number + 1].tolist()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_candidates_beyond_the_memory_for_them_change_nothing(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.round(rows_with_copies())  # many are alike
+    expected = nearest(rows, rows[:20], 9, metric=metric)
+    monkeypatch.setattr(neighbors, "SPARE_CANDIDATES", 0)
+    monkeypatch.setattr(neighbors, "BLOCK_BYTES", 2**14)
+    found = nearest(rows, rows[:20], 9, metric=metric)
+    assert found.rows.tolist() == expected.rows.tolist()
+    assert found.distances.tolist() == expected.distances.tolist()
 
 
 def test_of_fewer_rows_than_asked_for_all_are_found() -> None:
