@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVR, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
@@ -65,7 +66,10 @@ KERAS = [
     pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check_id(check)}")
     for head in (MLP, CONV)
     for estimator, check in estimator_checks_generator(head)
-    if head is MLP or not check_id(check).startswith(OF_FIT)
+    # The place of a row in a batch decides which instructions of the processor compute it, and so the last bit of its
+    # float32, where this check asks for 1e-7. A test below asks for the same within float32.
+    if check_id(check) != "check_methods_sample_order_invariance"
+    and (head is MLP or not check_id(check).startswith(OF_FIT))
 ]
 
 
@@ -106,3 +110,14 @@ def test_scikit_learn_finds_nothing_to_complain_of_in_keras(
     in_float64 = KerasHead.predict_proba
     monkeypatch.setattr(KerasHead, "predict_proba", lambda self, X: in_float64(self, X).astype(np.float32))
     check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [MLP, CONV], ids=lambda head: type(head).__name__)
+def test_probabilities_of_keras_do_not_depend_on_the_order_of_rows(head: Any) -> None:
+    rng = np.random.default_rng(0)
+    X, order = rng.normal(size=(60, 16)).astype(np.float32), rng.permutation(60)
+    fitted = clone(head).fit(X, np.arange(60) % 3)
+    probabilities = fitted.predict_proba(X)
+    np.testing.assert_allclose(fitted.predict_proba(X[order]), probabilities[order], rtol=1e-6)
+    assert np.ptp(probabilities, axis=0).min() > 0.01  # rows differ, so their order would show
