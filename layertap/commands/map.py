@@ -29,7 +29,7 @@ def map_features(args: argparse.Namespace) -> None:
     if is_run(Path(args.data)):
         if args.net or args.space or args.layer:
             raise InvalidChoice(f"the run {args.data} has its own features; leave out --net, --space and --layer.")
-        run = load_run(args.data, head_code=args.head_code, net_code=args.net_code)
+        run = load_run(args.data, **shared.code(args))
         if args.on is not None:
             options["on"] = shared.load(args, args.on)
         found = feature_map(run, **options)

@@ -35,7 +35,7 @@ def review(args: argparse.Namespace) -> None:
 
     out = Path(args.out)
     check_free(out, "review", is_review, overwrite=args.overwrite)
-    run = load_run(args.run, head_code=args.head_code, net_code=args.net_code)
+    run = load_run(args.run, **shared.code(args))
     progress = partial(ShownProgress, quiet=args.quiet)
     found = review(run, shared.optional_dataset(args), cache=args.cache, progress=progress)
     with whole_folder(out, "review", is_review, overwrite=args.overwrite) as folder:

@@ -153,8 +153,7 @@ def _add_review(commands: Commands[Parser]) -> None:
         "layertap.commands.review:review",
         "rank what looks wrong in the data of a run: labels, copies, near-duplicates, outliers",
         options.add_run,
-        options.add_head_code,
-        options.add_net_code,
+        *options.CODE_OF_RUNS,
         options.add_cache,
         options.add_quiet,
         everyday="out overwrite cache json",
@@ -301,7 +300,7 @@ def _add_sweep(commands: Commands[Parser]) -> None:
 
 
 def _add_using(commands: Commands[Parser]) -> None:
-    of_run = (options.add_run, options.add_head_code, options.add_net_code, options.add_transform_code)
+    of_run = (options.add_run, *options.CODE_OF_RUNS)
     work = (options.add_cache, options.add_work)
     add_command(
         commands,
@@ -355,8 +354,7 @@ def _add_map(commands: Commands[Parser]) -> None:
         "write a page that shows every image as a point, to look through them",
         _add_mapped,
         options.add_features,
-        options.add_head_code,
-        options.add_net_code,
+        *options.CODE_OF_RUNS,
         options.add_cache,
         options.add_work,
         everyday="out projection clusters parquet net layer images cache json",

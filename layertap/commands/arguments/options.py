@@ -340,3 +340,6 @@ def add_net_code(sub: argparse.ArgumentParser) -> None:
         metavar="FILE.py:NAME",
         help="run this function of yours, which returns the net of the run; may be repeated",
     )
+
+
+CODE_OF_RUNS = (add_head_code, add_net_code, add_transform_code)  # code of the user's that a run may need

@@ -62,6 +62,10 @@ def test_a_run_names_its_code_and_runs_it_where_it_is_named(main: Main, mistake:
     predicted = main("predict", "run", "data", *named, "--json")
     assert json.loads(predicted.stdout)["predictions"]
     assert main("evaluate", "run", "data", *named).status == 0
+    transforms._named.clear()
+    assert "--transform-code" in mistake("review", "run") and "--transform-code" in mistake("map", "run", "--out", "m")
+    assert main("review", "run", *named, "--out", "review").status == 0
+    assert main("map", "run", *named, "--out", "map.html").status == 0
     exported = main("export", "run", "data", *named, "--to", "keras", "--out", "model.keras")
     assert exported.stdout.splitlines()[-1] == (
         f"The model takes images as {folder}/invert.py:transform returns them: that code is not part of it."
