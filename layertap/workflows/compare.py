@@ -19,6 +19,7 @@ from layertap.runs import Run, load_run
 from layertap.workflows.extract import stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import predict
+from layertap.workflows.training.targets import CLASSES
 from transfer.request import FeatureRequest
 
 SAMPLE = 2000  # images by which spaces are compared pair by pair
@@ -92,7 +93,8 @@ def compare_spaces(
     >>> found.spaces, bool(0 < found.cka[0, 1] < 1)
     (('glyphnet:block3_pool', 'glyphnet:block4_pool'), True)
     """
-    dataset, store = load_dataset(data).identify(as_cache(cache)), as_cache(cache)
+    store = as_cache(cache)
+    dataset = load_dataset(data).identify(store)
     stored = partial(stored_or_extracted, cache=store, on_error=on_error, progress=progress_bars(progress))
     sets = [stored(dataset, request) for request in requests]
     spaces = {f"{spec.net}:{spec.layer}": each.plain_rows(spec.layer) for each in sets for spec in each.specs}
@@ -178,7 +180,7 @@ def compare_runs(
     if dataset.labels is None:
         raise InvalidChoice(f"{dataset.name} has no classes, by which runs are compared.")
     for run in runs:
-        if run.task.name != "classes":
+        if run.task.name != CLASSES:
             raise InvalidChoice(f"{run.folder} predicts no classes; runs are compared by classes.")
     predictions = [predict(run, dataset, cache=cache, on_error=on_error, progress=progress) for run in runs]
     classes = [dict(zip(each.ids, each.classes, strict=True)) for each in predictions]

@@ -210,6 +210,13 @@ def extract_features(
     return replace(stored_features(known, request, cache, on_error=on_error), report=report)
 
 
+def cache_for(
+    features: FeatureSet | FeatureRequest | None, cache: FeatureCache | str | os.PathLike[str] | None
+) -> FeatureCache:
+    """The cache that a workflow uses: by default that of the features, where they come from one."""
+    return features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache)
+
+
 def stored_or_extracted(
     dataset: Dataset,
     request: FeatureRequest,

@@ -22,7 +22,7 @@ from layertap.progress import ProgressBar, progress_bars
 from layertap.report.map_page import MapContent, write_map
 from layertap.runs import Run, is_run, load_run
 from layertap.shown_scores import CLASSES
-from layertap.workflows.extract import BeforeExtraction, stored_or_extracted
+from layertap.workflows.extract import BeforeExtraction, cache_for, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import apply_run
 from transfer.data.dataset import IdentifiedDataset
@@ -195,7 +195,7 @@ def _mapped(
     if on is not None:
         raise InvalidChoice("`on` names the images on which a run is shown, and the source is no run; leave it out.")
     wanted = FeatureRequest(Net("glyphnet"), ()) if features is None else features
-    store = wanted.cache if cache is None and isinstance(wanted, FeatureSet) else as_cache(cache)
+    store = cache_for(wanted, cache)
     layers = wanted.features if isinstance(wanted, FeatureSet) else wanted.layers
     if len(layers) > 1:
         raise InvalidChoice(f"a map is of one layer; received {len(layers)}: name one with `layers`.")

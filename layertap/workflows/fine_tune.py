@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from feature_cache.cache import FeatureCache, as_cache
+from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice, unknown
 from layertap.progress import ProgressBar, progress_bars
 from layertap.runs import Run, TrainingReport, load_run, load_written
-from layertap.workflows.extract import augmentation_key
+from layertap.workflows.extract import augmentation_key, cache_for
 from layertap.workflows.fine_tuning.plan import Settings, make_plan
 from layertap.workflows.fine_tuning.rows import collect_rows
 from layertap.workflows.fine_tuning.saving import save
@@ -111,7 +111,7 @@ def fine_tune(
     """
     settings = Settings(
         out=Path(out),
-        cache=features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache),
+        cache=cache_for(features, cache),
         recipe=Recipe(seed=seed, **_take(options, RECIPE)),
         protocol=ProtocolOptions(seed=seed, **_take(options, PROTOCOL)),
         unfreeze_from=unfreeze_from,

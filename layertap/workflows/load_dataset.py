@@ -122,8 +122,10 @@ def load_dataset(
         "id_column": id_column,
         "split": split,
         "pages": pages,
+        "value_range": value_range,
+        "max_pixels": max_pixels,
+        "corrections": corrections,
     }
-    given |= {"value_range": value_range, "max_pixels": max_pixels, "corrections": corrections}
     changed = {name: _plain(value) for name, value in given.items() if value != DEFAULTS.get(name)}
     return replace(dataset, options={"source": named, **changed})
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.cache import FeatureCache, as_cache
+from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from feature_cache.spec import FeatureSpec
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report import match_page
-from layertap.workflows.extract import BeforeExtraction, stored_or_extracted
+from layertap.workflows.extract import BeforeExtraction, cache_for, stored_or_extracted
 from layertap.workflows.load_dataset import Source, image_dataset, load_dataset
 from transfer.data.dataset import Dataset, Unreadable
-from transfer.data.images import Decoding
+from transfer.data.images import decoding_of
 from transfer.extraction.feature_set import FeatureSet
 from transfer.request import FeatureRequest
 from transfer.search.neighbors import METRICS, Metric
@@ -108,9 +108,15 @@ class Matches:
             ("Features", f"{self.spec.net}, layer {self.spec.layer}, pooling {self.spec.pooling}"),
             ("Distance", "1 - cosine similarity" if self.metric == "cosine" else "Euclidean"),
         ]
-        window = Decoding(self.spec.alpha, self.spec.pages, self.spec.window)
         match_page.write(
-            Path(file), facts, self.queries, self.dataset, self.positions, self._captions(), self.notes, window
+            Path(file),
+            facts,
+            self.queries,
+            self.dataset,
+            self.positions,
+            self._captions(),
+            self.notes,
+            decoding_of(self.spec),
         )
 
     def _as_dicts(self) -> list[list[dict[str, Any]]]:
@@ -204,8 +210,7 @@ def search(
     if metric not in METRICS:
         raise InvalidChoice(f"`metric` is {' or '.join(METRICS)}; received {metric!r}.")
     bars, asked = progress_bars(progress), image_dataset(queries)
-    store = features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache)
-    stored = partial(stored_or_extracted, cache=store, on_error=on_error, progress=bars)
+    stored = partial(stored_or_extracted, cache=cache_for(features, cache), on_error=on_error, progress=bars)
     if isinstance(features, FeatureSet):
         if features.request is None:
             raise InvalidChoice("these features do not record their net; take those that layertap.extract returns.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.cache import FeatureCache, as_cache
+from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from feature_cache.files.digest_list import digest_keys
 from feature_cache.joined import Joined
@@ -30,7 +30,7 @@ from layertap.report.background import Picture
 from layertap.report.run_pictures import RunResults, illustrate, map_of_features, pictures_of
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig, origin_of
 from layertap.runs import Run, TrainingReport
-from layertap.workflows.extract import BeforeExtraction, stored_or_extracted
+from layertap.workflows.extract import BeforeExtraction, cache_for, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.training.copies import find_copies, identify, seen_warnings
 from layertap.workflows.training.protocol_options import EXACT, ProtocolOptions, parted_notes, training_only_notes
@@ -219,7 +219,7 @@ def train_head(
     dataset, bars = load_dataset(data), progress_bars(progress)
     read_targets(dataset, task, columns, normal=normal)  # a mistake in the options shows before any work
     options.protocol(dataset)
-    store = features.cache if cache is None and isinstance(features, FeatureSet) else as_cache(cache)
+    store = cache_for(features, cache)
     stored = partial(stored_or_extracted, before=before_extraction, progress=bars)
     join = join or (task == ANOMALIES and _several_layers(features))
     candidates = _candidates(dataset, features, store, join, beside, average_views, on_error, stored)
