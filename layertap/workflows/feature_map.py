@@ -23,7 +23,7 @@ from layertap.report.map_page import MapContent, write_map
 from layertap.runs import Run, is_run, load_run
 from layertap.shown_scores import CLASSES
 from layertap.workflows.extract import BeforeExtraction, cache_for, stored_or_extracted
-from layertap.workflows.load_dataset import Source, load_dataset
+from layertap.workflows.load_dataset import Source, load_again, load_dataset
 from layertap.workflows.predict import apply_run
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
@@ -217,11 +217,12 @@ def _data_of(run: Run, on: Source | None) -> Source:
     """
     if on is not None:
         return on
-    name = (run.config.data or {}).get("name")
+    about = run.config.data or {}
+    name = about.get("name")
     if not isinstance(name, str):
         raise InvalidChoice(f"the run {run.folder} does not say which images it was trained on; name them with `on`.")
     with contextlib.suppress(InvalidChoice, BadData):
-        return load_dataset(name)
+        return load_again(about.get("options")) or load_dataset(name)
     raise InvalidChoice(f"the images of the run, {name}, cannot be loaded from here; name them with `on`.")
 
 

@@ -130,6 +130,34 @@ def load_dataset(
     return replace(dataset, options={"source": named, **changed})
 
 
+def load_again(options: Any) -> Dataset | None:
+    """The data set that `load_dataset` loaded, by the options that it recorded; None where they are none of these.
+
+    Parameters
+    ----------
+    options : object
+        The ``options`` of a data set, perhaps read from a file.
+
+    Examples
+    --------
+    >>> load_again({"source": "digits"}), load_again(None)
+    (Dataset('digits', 1,797 images, 10 classes), None)
+    """
+    source = options.get("source") if isinstance(options, dict) else None
+    if not isinstance(source, str) and not _are_texts(source):
+        return None
+    known = {"source", "images", "class_column", "id_column", "split", "pages", "max_pixels", "corrections"}
+    given = {name: value for name, value in options.items() if name in known}
+    ranged = options.get("value_range")
+    if isinstance(ranged, list) and len(ranged) == 2:
+        given["value_range"] = (float(ranged[0]), float(ranged[1]))
+    return load_dataset(**given)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
 def _plain(value: Any) -> Any:
     """An option as JSON holds it."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value

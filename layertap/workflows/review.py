@@ -26,10 +26,10 @@ from layertap.held_out import HeldOut
 from layertap.progress import ProgressBar, progress_bars
 from layertap.runs import Run, load_run
 from layertap.workflows.extract import extract_features
-from layertap.workflows.load_dataset import Source, load_dataset
+from layertap.workflows.load_dataset import Source, load_again, load_dataset
 from layertap.workflows.training.targets import CLASSES
 from transfer.data.corrections import ACTION, ID, LABEL
-from transfer.data.dataset import IdentifiedDataset, Progress
+from transfer.data.dataset import Dataset, IdentifiedDataset, Progress
 from transfer.data.images import DEFAULT, Decoding, ImageSource, decoding_of, to_pixels
 from transfer.hardware import cores
 from transfer.request import request_for
@@ -189,7 +189,7 @@ def review(
     """
     run = run if isinstance(run, Run) else load_run(Path(run))
     held_out, bars, store = _predictions(run), progress_bars(progress), as_cache(cache)
-    dataset = _same_images(load_dataset(_source_of(run) if data is None else data).identify(store), held_out, run)
+    dataset = _same_images((_data_of(run) if data is None else load_dataset(data)).identify(store), held_out, run)
     rows = _features(run, dataset, store, bars)
     neighbors, distances = nearest_others(rows)
     decoding = decoding_of(run.spec)
@@ -270,22 +270,12 @@ def _predictions(run: Run) -> HeldOut:
     return held_out
 
 
-def _source_of(run: Run) -> Any:
+def _data_of(run: Run) -> Dataset:
     """The data set of a run, loaded as it was then."""
-    options = (run.config.data or {}).get("options")
-    source = options.get("source") if isinstance(options, dict) else None
-    if not isinstance(options, dict) or not (isinstance(source, str) or _are_texts(source)):
+    dataset = load_again((run.config.data or {}).get("options"))
+    if dataset is None:
         raise InvalidChoice(f"{run.folder} does not say where its images are; name them with `data`.")
-    known = {"source", "images", "class_column", "id_column", "split", "pages", "max_pixels", "corrections"}
-    ranged = options.get("value_range")
-    given = {name: value for name, value in options.items() if name in known}
-    if isinstance(ranged, list) and len(ranged) == 2:
-        given["value_range"] = (float(ranged[0]), float(ranged[1]))
-    return load_dataset(**given)
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    return dataset
 
 
 def _same_images(dataset: IdentifiedDataset, held_out: HeldOut, run: Run) -> IdentifiedDataset:

@@ -57,6 +57,17 @@ def test_a_run_has_predictions_too_and_a_table_for_other_programs(digits: lt.Fea
     assert found.files == tuple(files.values())
 
 
+def test_a_run_is_shown_on_the_images_that_it_was_trained_on(digits: lt.FeatureSet, tmp_path: Path) -> None:
+    """Its data set is loaded by the options of then, not by its name alone."""
+    dropped = "digit-0000"
+    (tmp_path / "review.csv").write_text(f"id,action,label\n{dropped},drop,\n")
+    corrected = lt.load_dataset("digits", corrections=tmp_path / "review.csv")
+    features = lt.extract(corrected, "glyphnet", layers=["block4_pool"], cache=digits.cache.root, progress=False)
+    run = lt.train_head(corrected, features, "ridge", cv=2, progress=False)
+    shown = lt.feature_map(run, cache=digits.cache, progress=False)
+    assert len(shown.data) == 1796 and dropped not in shown.data.ids
+
+
 def test_mistakes_are_one_line(digits: lt.FeatureSet, tmp_path: Path) -> None:
     show: Callable[..., object] = lt.feature_map
     for options, message in (
