@@ -31,6 +31,7 @@ from transfer.data.images import Decoding, FileSource, decoding_of
 from transfer.extraction.feature_set import FeatureSet
 from transfer.nets.catalogue import Net
 from transfer.request import FeatureRequest
+from transfer.search.neighbors import nearest
 
 MOST_POINTS = 100_000
 MOST_CLUSTERS = 10
@@ -365,13 +366,11 @@ def _write_parquet(file: Path, content: MapContent, mapped: _Mapped) -> None:
     """Write places, neighbors and columns as embedding-atlas reads them."""
     import pyarrow  # an extra, and slow to load
     import pyarrow.parquet
-    from sklearn.neighbors import NearestNeighbors  # scikit-learn is slow to load
 
-    rows = np.asarray(mapped.rows[:: mapped.views], np.float32).reshape(len(content.ids), -1)
-    count = min(NEIGHBORS, len(rows))
-    distances, places = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(rows).kneighbors(rows)
+    rows = np.asarray(mapped.rows[:: mapped.views], np.float32)
+    near = nearest(rows, rows, NEIGHBORS, metric="euclidean")
     neighbors = [
-        {"ids": ids, "distances": apart} for ids, apart in zip(places.tolist(), distances.tolist(), strict=True)
+        {"ids": ids, "distances": apart} for ids, apart in zip(near.rows.tolist(), near.distances.tolist(), strict=True)
     ]
     x, y = content.projection.points.astype(np.float32).T
     columns = {name: values for name, values in content.columns.items() if name not in ("id", "x", "y", "neighbors")}
