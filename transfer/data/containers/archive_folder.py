@@ -6,14 +6,13 @@ import contextlib
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
-from transfer.data.arrays import loading
 from transfer.data.containers.container import Container, MemberSource
 from transfer.data.containers.member_sources import MemberSources, in_one
 from transfer.data.folders import file_names
-from transfer.data.folders.walk import Tree, is_text, order, top
+from transfer.data.folders.walk import Tree, count_file, is_text, order, top
 
 
 class Archive(Container, Protocol):
@@ -62,7 +61,7 @@ class ArchiveFolder:
             if kind := next(filter(None, map(file_names.litter, parts)), None):
                 tree.litter[kind] += 1
             else:
-                self._sort(tree, name, parts[-1])
+                count_file(tree, name, partial(self._is_text, name))
         tree.images.sort(key=order)
         return tree
 
@@ -83,16 +82,6 @@ class ArchiveFolder:
         start = len(self.prefix)
         names = self.archive.names
         return {name[start:]: number for number, name in enumerate(names) if name.startswith(self.prefix)}
-
-    def _sort(self, tree: Tree, path: str, name: str) -> None:
-        suffix = file_names.suffix(name)
-        known = suffix in file_names.IMAGE_SUFFIXES
-        if not known and (suffix in file_names.SIDECAR_SUFFIXES or loading.names_array(name) or self._is_text(path)):
-            tree.sidecars[suffix or "without suffix"] += 1
-            if "/" in path:
-                tree.beside.add(top(path))
-            return
-        tree.images.append(path)
 
     def _is_text(self, path: str) -> bool:
         with contextlib.suppress(OSError, ValueError):

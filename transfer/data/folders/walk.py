@@ -14,6 +14,7 @@ import heapq
 import os
 import stat
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -159,18 +160,36 @@ class _Walker:
 
 
 def _sort(tree: Tree, entry: os.DirEntry[str], name: str) -> None:
-    """Count a file as image, array or other file: by its name or, where that says nothing, by its first bytes."""
-    suffix = file_names.suffix(entry.name)
-    if suffix not in file_names.IMAGE_SUFFIXES:
-        is_array = loading.is_known(Path(entry.name))
-        if is_array or suffix in file_names.SIDECAR_SUFFIXES or _is_text(Path(entry.path)):
-            tree.sidecars[suffix or "without suffix"] += 1
-            if "/" in name:
-                tree.beside.add(top(name))
-            if is_array:
-                tree.arrays.append(name)
-            return
-    tree.images.append(name)
+    """Count a file as image, array or other file."""
+    if not count_file(tree, name, lambda: _is_text(Path(entry.path))) and loading.names_array(entry.name):
+        tree.arrays.append(name)
+
+
+def count_file(tree: Tree, path: str, is_text: Callable[[], bool]) -> bool:
+    """Count a file as an image or another file: by its name or, where that says nothing, by whether it is text.
+
+    Parameters
+    ----------
+    path : str
+        The path below the folder, with slashes.
+    is_text : callable
+        It reads the file, and is called only where the name says nothing.
+
+    Returns
+    -------
+    bool
+        Whether it is an image.
+    """
+    name = path.rpartition("/")[2]
+    suffix = file_names.suffix(name)
+    is_other = suffix in file_names.SIDECAR_SUFFIXES or loading.names_array(name)
+    if suffix in file_names.IMAGE_SUFFIXES or not (is_other or is_text()):
+        tree.images.append(path)
+        return True
+    tree.sidecars[suffix or "without suffix"] += 1
+    if "/" in path:
+        tree.beside.add(top(path))
+    return False
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
