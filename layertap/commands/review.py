@@ -24,12 +24,11 @@ TITLES = {
     "near-duplicate": "near-duplicates",
     "outlier": "images unlike all others",
 }
-PAGE, TABLE = "review.html", "review.csv"
 
 
 def review(args: argparse.Namespace) -> None:
     # Slow to load, and the help does not need them.
-    from layertap.report.review_page import is_review, write_review
+    from layertap.report.review_page import PAGE, TABLE, is_review, write_review
     from layertap.runs import load_run
     from layertap.workflows.review import review
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadImage, printable
+from feature_cache.errors import printable
 from layertap.analysis.projections import Projection
-from layertap.report.pages import sprite_sheets, thumbnail_url, write_page
+from layertap.report.pages import sprite_sheets, thumbnail_if_readable, write_page
 from layertap.report.pages.page import packed
 from transfer.data.images import DEFAULT, Decoding, ImageSource
 
@@ -149,9 +149,6 @@ def _worst(content: MapContent) -> list[dict[str, Any]]:
     shown = []
     for at in content.worst[:MOST_SHOWN]:
         facts = [f"{name}: {content.columns[name][at]}" for name in ("class", "prediction") if name in content.columns]
-        try:
-            url = thumbnail_url(content.sources[at], 96, content.decoding)
-        except BadImage:  # it has been damaged or deleted since its features were computed
-            continue
-        shown.append({"url": url, "id": content.ids[at], "lines": facts})
+        if url := thumbnail_if_readable(content.sources[at], 96, content.decoding):
+            shown.append({"url": url, "id": content.ids[at], "lines": facts})
     return shown

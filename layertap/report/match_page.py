@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadImage
-from layertap.report.pages import fragment, thumbnail_url, write_page
+from layertap.report.pages import fragment, thumbnail_if_readable, write_page
 from transfer.data.dataset import Dataset
 from transfer.data.images import DEFAULT, Decoding
 
@@ -73,9 +72,6 @@ def _groups(
 
 def shown(dataset: Dataset, position: int, decoding: Decoding = DEFAULT) -> dict[str, Any]:
     """An image of a data set as pages show it: its id, its label or "", and its thumbnail, or None."""
-    try:
-        url = thumbnail_url(dataset.sources[position], LONGEST, decoding)
-    except BadImage:
-        url = None
+    url = thumbnail_if_readable(dataset.sources[position], LONGEST, decoding)
     label = "" if dataset.labels is None else str(dataset.labels[position])
     return {"id": dataset.ids[position], "label": label, "url": url}

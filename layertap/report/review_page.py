@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_cache.errors import BadImage
-from layertap.report.pages import thumbnail_url, write_page
+from layertap.report.pages import thumbnail_if_readable, write_page
 
 if TYPE_CHECKING:
     from layertap.workflows.review import Finding, Review
@@ -59,10 +58,7 @@ def _sections(review: Review, shown: tuple[Finding, ...]) -> Iterator[dict[str, 
     sources = dict(zip(review.data.ids, review.data.sources, strict=True))
 
     def picture(name: str) -> str:
-        try:
-            return thumbnail_url(sources[name], LONGEST, review.decoding) if name else ""
-        except BadImage:
-            return ""
+        return (thumbnail_if_readable(sources[name], LONGEST, review.decoding) if name else None) or ""
 
     for kind, (heading, advice) in HEADINGS.items():
         items = [

@@ -12,7 +12,13 @@ How another page is made:
 """
 
 from layertap.report.pages.page import fragment, render_page, write_page
-from layertap.report.pages.thumbnails import SpriteSheets, data_url, sprite_sheets, thumbnail_url
+from layertap.report.pages.thumbnails import (
+    SpriteSheets,
+    data_url,
+    sprite_sheets,
+    thumbnail_if_readable,
+    thumbnail_url,
+)
 
 __all__ = [
     "SpriteSheets",
@@ -20,6 +26,7 @@ __all__ = [
     "fragment",
     "render_page",
     "sprite_sheets",
+    "thumbnail_if_readable",
     "thumbnail_url",
     "write_page",
 ]

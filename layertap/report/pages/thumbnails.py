@@ -63,6 +63,14 @@ def thumbnail_url(source: ImageSource, longest: int = 96, decoding: Decoding = D
     return data_url(thumbnail(source, longest, decoding))
 
 
+def thumbnail_if_readable(source: ImageSource, longest: int = 96, decoding: Decoding = DEFAULT) -> str | None:
+    """As `thumbnail_url`; None for an image that has been damaged or deleted since it was looked at."""
+    try:
+        return thumbnail_url(source, longest, decoding)
+    except BadImage:
+        return None
+
+
 def data_url(pixels: np.ndarray, quality: int = 80) -> str:
     """Pixels of shape (height, width, 1 or 3), uint8, as a picture in a URL."""
     return f"data:image/webp;base64,{base64.b64encode(_encoded(pixels, quality)).decode()}"
