@@ -175,7 +175,10 @@ class RunConfig:
             rows=tuple(Used(**part) for part in content["features"]) if "features" in content else None,
             data=content.get("data"),
             skipped=names["skipped"],
-            transforms=as_object(content.get("transforms", {}), "transforms"),
+            transforms={
+                digest: _text(name, "name of a transform")
+                for digest, name in as_object(content.get("transforms", {}), "transforms").items()
+            },
             other={key: value for key, value in content.items() if key not in known},
         )
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import layertap
-from feature_cache.errors import DamagedFile, InvalidChoice, UnsafeFile, one_line
+from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile, one_line
 from feature_cache.files import atomic, sealed_folder
 from feature_cache.files.checked import read_json
 from feature_cache.files.digest_list import read_digests, write_digests
@@ -505,8 +505,8 @@ def _trusted_name(folder: Path, head: HeadConfig, head_code: str | None) -> str:
         return head.name
     if head_code is None:
         raise UnsafeFile(
-            f"the head of {folder} is made by code of its own, {head.name!r}, which is run only where you name its "
-            "file: `head_code='FILE.py:FUNCTION'`."
+            f"the head of {folder} is made by code of its own, {head.name[:LONGEST]!r}, which is run only where you "
+            "name its file: `head_code='FILE.py:FUNCTION'`."
         )
     user_code.require_named(head_code, head.code or "", head.name, folder)
     return head_code
@@ -520,8 +520,8 @@ def _trusted_nets(folder: Path, config: RunConfig, net_code: Sequence[str]) -> t
     for name in recorded:
         if named_again(name, net_code) is None:
             raise UnsafeFile(
-                f"the net of {folder} is made by code of its own, {name!r}, which is run only where you name it: "
-                f"`net_code='{name}'`."
+                f"the net of {folder} is made by code of its own, {name[:LONGEST]!r}, which is run only where you "
+                f"name it: `net_code='{name[:LONGEST]}'`."
             )
     return tuple(net_code)
 
@@ -533,7 +533,7 @@ def _trust_transforms(run: Run, transform_code: Sequence[str]) -> None:
     if transform_code and not digests:
         raise InvalidChoice(f"the images of {folder} are not changed by code; leave out `transform_code`.")
     if missing := named_for(digests, transform_code):
-        recorded = config.transforms.get(missing[0], missing[0])
+        recorded = config.transforms.get(missing[0], missing[0])[:LONGEST]
         if transform_code:
             raise UnsafeFile(
                 f"the images of {folder} were changed by {recorded!r} as it was then, which is other code than "

@@ -371,6 +371,7 @@ def test_files_of_holes_are_refused_before_they_are_read(tmp_path: Path, run: Pa
         {"views": {"counts": 2}},
         {"task": {"name": "classes", "columns": "abc"}},
         {"task": {"name": "multilabel", "labels": [1, 2]}},
+        {"transforms": {"0" * 64: 5}},
     ],
     ids=lambda change: str(change)[:60],
 )
@@ -384,6 +385,21 @@ def test_config_of_other_types_is_a_damaged_file(run: Path, change: dict):
 
 def _with_head(run: Path, **changes: object) -> None:
     (run / "config.json").write_text(json.dumps({"format": 1, **config(), "head": {**config()["head"], **changes}}))
+
+
+@pytest.mark.parametrize("key", ["transform", "net", "head"])
+def test_a_long_name_of_code_is_cut_in_the_refusal(run: Path, key: str):
+    content, name = _without_digests(run), f"{'x' * 10_000}.py:make_net"
+    if key == "transform":
+        content["spec"]["transform"] = name
+    elif key == "head":
+        content["head"]["name"] = name
+    else:
+        content["net"] = {"name": name, "weights": None, "seed": 0, "preprocessing": None}
+    (run / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UnsafeFile, match="run only where you name it") as error:
+        runs.load_run(run)
+    assert len(str(error.value)) < 2_000
 
 
 def test_unknown_head_is_named(run: Path):

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import BadData, DamagedFile, InvalidChoice, UnsafeFile, unknown
+from feature_cache.errors import LONGEST, BadData, DamagedFile, InvalidChoice, UnsafeFile, unknown
 from feature_cache.files.checked import real_path
 from feature_cache.spec import LARGEST_SIZE, FeatureSpec
 from transfer.nets.expected_pixels.expected import (
@@ -482,8 +482,8 @@ def net_from_config(config: Any, folder: Path | None = None, code: Sequence[str]
         recorded = found["name"]
         if (named := named_again(recorded, code)) is None:
             raise UnsafeFile(
-                f"the net {recorded!r} is made by code of its own, which is run only where you name it: "
-                f"`net_code='{recorded}'`."
+                f"the net {recorded[:LONGEST]!r} is made by code of its own, which is run only where you name it: "
+                f"`net_code='{recorded[:LONGEST]}'`."
             )
         found["name"] = named
     return Net(**found)
