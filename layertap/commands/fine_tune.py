@@ -44,7 +44,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     What is cut is printed before any work; warnings, and what the training will take, before the training.
     """
     settings, progress = _settings(args), partial(ShownProgress, quiet=args.quiet)
-    plan = make_plan(shared.dataset(args), _start(args), settings)
+    plan = make_plan(shared.dataset(args), _start(args), settings, progress)
     if not args.quiet and not args.json:
         _announce(plan)
     rows = collect_rows(plan, progress)
@@ -117,6 +117,10 @@ def _announce(plan: Plan) -> None:
     """Print what is trained and what is kept, before any work."""
     cut, network, request = plan.cut, plan.tuner.network, plan.start.request
     layers = f"{len(cut.trained)} layer{'s' * (len(cut.trained) != 1)}"
+    if len(plan.candidates) > 1:
+        [chosen] = request.layers
+        others = " and ".join(name for name in plan.candidates if name != chosen)
+        print(f"The head reads {chosen}: on images held out of the training it is better there than on {others}.")
     weights = network.weight_count
     count = f"{weights / 1e6:.3g} million" if weights >= 1e4 else f"{weights:,}"
     print(f"Training {cut.trained[0]} and later: {layers}, {count} weights.")

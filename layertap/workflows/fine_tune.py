@@ -57,7 +57,10 @@ def fine_tune(
     data : Dataset, or anything that `layertap.load_dataset` takes
         Images with classes.
     features : FeatureSet or FeatureRequest, optional
-        The features of one layer, as `extract` returns them; a ridge classifier is fitted on them first.
+        The features to start from, as `extract` returns them; a ridge classifier is fitted on them first. Of several
+        layers the one is taken on which that classifier is best, by folds of the images that train. A request without
+        layers stands for the customary layer and, unless `unfreeze_from` names a layer, the last one of the stage
+        before.
     from_head : Run or path, optional
         A run whose features and kind of head are the start, in place of `features`.
     out : path
@@ -123,8 +126,8 @@ def fine_tune(
     )
     if options:
         raise unknown("fine_tune has no option", next(iter(options)), (*RECIPE, *PROTOCOL))
-    plan = make_plan(load_dataset(data), _start(features, from_head, views, augment, seed), settings)
     bars = progress_bars(progress)
+    plan = make_plan(load_dataset(data), _start(features, from_head, views, augment, seed), settings, bars)
     rows = collect_rows(plan, bars)
     tuned = save(
         plan, rows, train(plan, rows, bars, stopping), name=str(data) if isinstance(data, (str, Path)) else None

@@ -110,6 +110,38 @@ def find_cut(backbone: Backbone, readout: str, unfreeze_from: str, *, keep: bool
     return Cut(layers, trained, shapes, before, whole - before)
 
 
+def earlier_map(backbone: Backbone, readout: str) -> str | None:
+    """The last layer whose maps are larger than those of the last weights before `readout`, which depends on it alone.
+
+    It ends the stage before the last one of the net. Its features tell less of the classes that the net was trained on,
+    and where images are small they see more of them. None where `readout` gives no maps, or no maps are larger.
+
+    Examples
+    --------
+    >>> from transfer.nets.backbone import Backbone
+    >>> from transfer.nets.catalogue import Net
+    >>> earlier_map(Backbone(Net("glyphnet")), "block4_pool")
+    'block3_conv2'
+    """
+    if len(backbone.taps[readout].shape) != 4:
+        return None
+    names = list(backbone.taps)
+    before = [name for name in names[: names.index(readout) + 1] if len(backbone.taps[name].shape) == 4]
+    weighted = [name for name in before if getattr(operation_of(backbone.taps[name]), "weights", ())]
+    least = _positions(backbone, weighted[-1]) if weighted else math.inf
+    for name in reversed(before):
+        is_padded = type(operation_of(backbone.taps[name])).__name__ == "ZeroPadding2D"
+        if _positions(backbone, name) > least and not is_padded and backbone.frontier([name], [readout]) == {name}:
+            return name
+    return None
+
+
+def _positions(backbone: Backbone, layer: str) -> int:
+    """The number of positions of a layer's maps."""
+    _, height, width, _ = backbone.taps[layer].shape
+    return int(height * width)
+
+
 def _cheapest_cut(backbone: Backbone, graph: _Graph, trained: tuple[str, ...]) -> tuple[str, ...]:
     """The frozen layers from whose outputs the rest takes the least time; none where it needs the pixels."""
     crossing = graph.crossing(trained)

@@ -62,8 +62,12 @@ def add_features(sub: argparse.ArgumentParser) -> None:
 
 
 def add_one_layer(sub: argparse.ArgumentParser) -> None:
-    """Add what says which features of one net are used: those of a single layer."""
-    _add_features_of_net(sub, "name or index of the layer that the classifier reads (default: the net's usual one)")
+    """Add what says which features of one net are used: in the end those of a single layer."""
+    _add_features_of_net(
+        sub,
+        "name or index of the layer that the classifier reads; of several, the one on which a head is best (default: "
+        "of the net's usual one and one before)",
+    )
 
 
 def _add_features_of_net(sub: argparse.ArgumentParser, layer_help: str) -> None:

@@ -1,4 +1,4 @@
-"""The plan of a fine-tuning: where the net is cut, and the network that is trained; no image has been read yet."""
+"""The plan of a fine-tuning: the layer that is read, where the net is cut, and the network that is trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import InvalidChoice, StorageFailure
+from feature_cache.errors import StorageFailure
 from feature_cache.files.checked import real_path
 from feature_cache.process.keras_import import require_training
 from heads.export import affine
@@ -19,7 +19,9 @@ from heads.registry import make_head
 from heads.splitting.fit_groups import encode_groups, fit_params, inner_split
 from heads.validation import finite
 from layertap import runs
+from layertap.progress import ProgressBar, no_progress
 from layertap.units import size_text
+from layertap.workflows.fine_tuning.layer_choice import candidate_layers, choose_layer
 from layertap.workflows.fine_tuning.start import Start
 from layertap.workflows.training.protocol_options import ProtocolOptions
 from transfer.data.dataset import IdentifiedDataset
@@ -95,6 +97,8 @@ class Plan:
         All images, with their digests.
     start : Start
         Its request names the layer that the head reads.
+    candidates : tuple of str
+        The layers that it was chosen among.
     settings : Settings
     cut : Cut
         Where the net is cut.
@@ -107,6 +111,7 @@ class Plan:
 
     dataset: IdentifiedDataset
     start: Start
+    candidates: tuple[str, ...]
     settings: Settings
     cut: Cut
     prefix: FeatureRequest | None
@@ -114,8 +119,10 @@ class Plan:
     logs: TensorBoardLogs | None
 
 
-def make_plan(dataset: Dataset, start: Start, settings: Settings) -> Plan:
+def make_plan(dataset: Dataset, start: Start, settings: Settings, progress: ProgressBar = no_progress) -> Plan:
     """Check all that can be checked beforehand, cut the net, and build the network that is trained.
+
+    Images are read only where there are several layers to choose among (see `choose_layer`).
 
     Raises
     ------
@@ -138,15 +145,22 @@ def make_plan(dataset: Dataset, start: Start, settings: Settings) -> Plan:
     protocol.protocol(dataset).divide(labels, protocol.split_groups(dataset, alone))
     share_steps()
     backbone = start.request.build_keras(PURPOSE)
-    start = replace(start, request=_with_one_layer(start.request, backbone))
+    known = dataset.identify(settings.cache)
+    candidates = candidate_layers(start.request, backbone, settings.unfreeze_from)
+    start = _reading(start, candidates)
+    start = _reading(start, (choose_layer(known, start, settings, progress),))
     [spec] = start.request.specs
     cut = find_cut(backbone, spec.layer, settings.unfreeze_from, keep=settings.prefix_cache)
     tuner = _make_tuner(start, settings, backbone, cut, len(np.unique(labels)))
     prefix = replace(start.request, layers=cut.layers, pooling="none", prefix_tokens=None) if cut.layers else None
-    known = dataset.identify(settings.cache)
     if prefix is not None:
         _require_space(known, prefix, cut, settings.cache)
-    return Plan(known, start, settings, cut, prefix, tuner, logs)
+    return Plan(known, start, candidates, settings, cut, prefix, tuner, logs)
+
+
+def _reading(start: Start, layers: tuple[str, ...]) -> Start:
+    """The same start, whose request names these layers."""
+    return replace(start, request=replace(start.request, layers=layers))
 
 
 def _require_writable(out: Path) -> None:
@@ -157,14 +171,6 @@ def _require_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise StorageFailure(f"cannot write to {out}: {error.strerror or error}; choose another `out`.") from error
-
-
-def _with_one_layer(request: FeatureRequest, backbone: Backbone) -> FeatureRequest:
-    """The same request, with the layer by its name."""
-    layers = tuple(dict.fromkeys(map(backbone.find, request.layers))) or (backbone.readout,)
-    if len(layers) > 1:
-        raise InvalidChoice("fine-tuning reads one layer; name a single one with `layers`.")
-    return replace(request, layers=layers)
 
 
 def _make_tuner(start: Start, settings: Settings, backbone: Backbone, cut: Cut, classes: int) -> FineTuner:

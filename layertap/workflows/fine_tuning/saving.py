@@ -158,6 +158,7 @@ def _config(
         parts=(FeatureSource(request.specs[0], runs.net_config(request.net)),),
         task=TaskConfig(),
         head=replace(HeadConfig(**record("linear", head)), fit_seconds=seconds),
+        candidates=plan.candidates if len(plan.candidates) > 1 else None,
         fine_tuned={
             "net": start.request.net.as_config(),
             "probe": {"name": start.head, "params": start.params},

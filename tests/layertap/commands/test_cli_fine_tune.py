@@ -386,10 +386,9 @@ def test_mistakes_are_told_before_any_work(mistake: Callable, main: Callable, he
         (("--learning-rate", "1e9"), "--learning-rate is above 0 and at most 1000; received 1e+09."),
         (("--from-head", "head", "--net", "vgg16"), "says which features; leave out --net"),
         (("--from-head", "nothing"), "is not a run"),
-        (("--layer", "block3_pool", "--layer", "block4_pool"), "name a single one"),
         (("--net", "head"), "holds no net"),
         (("--cv", "40"), "40 folds need"),
-        (("--lora", "4000"), "no layer from block3_conv1 on takes adapters"),
+        (("--layer", "block4_pool", "--lora", "4000"), "no layer from block3_conv1 on takes adapters"),
     ):
         assert said in mistake("fine-tune", "data", *options, "--out", "new")
     (here / "one" / "only").mkdir(parents=True)
@@ -439,9 +438,9 @@ def test_a_disk_that_is_full_in_the_end_loses_no_step(
     assert not (here / "late.training").exists()
 
 
-def test_help_says_that_one_layer_is_read(main: Callable) -> None:
+def test_help_says_which_layer_is_read(main: Callable) -> None:
     text = {command: " ".join(main(command, "--help-all").stdout.split()) for command in ("fine-tune", "train-head")}
-    assert "name or index of the layer that the classifier reads (default" in text["fine-tune"]
+    assert "of several, the one on which a head is best" in text["fine-tune"]
     assert "name or index of a layer; may be repeated (default" in text["train-head"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ import pytest
 from PIL import Image
 
 import cli
+from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from layertap.results import Exported
 from layertap.runs import Run, load_run
 from layertap.workflows.extract import extract
 from layertap.workflows.fine_tune import fine_tune
+from layertap.workflows.fine_tuning.plan import Settings, make_plan
+from layertap.workflows.fine_tuning.start import start_from_features
+from layertap.workflows.load_dataset import load_dataset
+from layertap.workflows.train_head import train_head
 from transfer.export.formats import FORMATS
 from transfer.export.model_input import read_for_model
 from transfer.finetune.tuner import TrainingStopped
+from transfer.nets.catalogue import Net
+from transfer.request import FeatureRequest
 
 RECIPE: dict[str, Any] = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3}
 # Scores and times that differ from one call to the next.
@@ -118,6 +126,28 @@ def test_training_that_was_stopped_goes_on_by_the_same_call(folder: Path, tuned:
     run = tune(folder, "stopped")
     assert not (folder / "stopped.training").exists()
     assert run.scores["nll"].mean == pytest.approx(tuned.scores["nll"].mean, abs=1e-4)
+
+
+def test_of_two_layers_the_one_is_read_that_a_head_chooses(folder: Path) -> None:
+    choice = {"unfreeze_from": "all", "epochs": 1, "prefix_cache": False}
+    layers = ["block3_pool", "block1_conv1"]
+    features = extract(folder / "data", layers=layers, seed=3, cache=folder / "features", progress=False)
+    options = {"seed": 3, "valid": 0.4, "progress": False}
+    head = train_head(folder / "data", features, "ridge", **options)
+    run = fine_tune(folder / "data", features, out=folder / "of-two", **RECIPE | choice | options)
+    assert run.config.candidates == tuple(layers)
+    assert run.spec.layer == head.metrics["folds"][0]["features"] == "block1_conv1"
+
+
+def test_without_a_layer_an_earlier_one_is_tried_too(folder: Path) -> None:
+    request = FeatureRequest(Net("glyphnet"))
+    settings = Settings(folder / "planned", FeatureCache(folder / "features"))
+    dataset = load_dataset(folder / "data")
+    plan = make_plan(dataset, start_from_features(request), settings)
+    assert plan.candidates == ("block4_pool", "block3_conv2")
+    assert plan.start.request.layers[0] in plan.candidates
+    plan = make_plan(dataset, start_from_features(request), replace(settings, unfreeze_from="block4_conv1"))
+    assert plan.candidates == plan.start.request.layers == ("block4_pool",)
 
 
 def test_arguments_that_contradict_each_other_are_refused(folder: Path) -> None:
