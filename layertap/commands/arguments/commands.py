@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import layertap
-from layertap.commands.arguments import cache, fine_tune, heads, options, protocol, ramp, sweep, types
+from layertap.commands.arguments import analysis, cache, fine_tune, heads, options, protocol, ramp, sweep, types
 from layertap.commands.arguments.parser import Parser, add_command
 
 Commands = argparse._SubParsersAction  # of Parser
@@ -39,13 +39,13 @@ def parser() -> Parser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_looking(commands)
     _add_extract(commands)
-    _add_search(commands)
-    _add_compare(commands)
+    analysis.add_search(commands)
+    analysis.add_compare(commands)
     _add_training(commands)
     _add_sweep(commands)
     _add_using(commands)
-    _add_map(commands)
-    _add_review(commands)
+    analysis.add_map(commands)
+    analysis.add_review(commands)
     cache.add(commands)
     ramp.add(commands)
     _add_completion(commands)
@@ -107,87 +107,6 @@ def _add_looking(commands: Commands[Parser]) -> None:
     )
     sub.add_argument("--out", metavar="DIR", help="folder for pictures and report.html (default: print only)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing report")
-
-
-def _add_search(commands: Commands[Parser]) -> None:
-    sub = add_command(
-        commands,
-        "search",
-        "layertap.commands.search:search",
-        "find the images that are nearest to others by their features",
-        options.add_data,
-        options.add_features,
-        options.add_cache,
-        options.add_work,
-        everyday="query k metric csv page index images split net layer cache json",
-        examples=(
-            ("search photos --net resnet50 --query a.jpg b.jpg", "the 12 photos most like each of these"),
-            ("search photos --net resnet50 --query new -k 5 --page near.html", "for a folder, as a page of pictures"),
-        ),
-    )
-    group = sub.add_argument_group("search")
-    group.add_argument(
-        "--query", required=True, nargs="+", metavar="IMAGE", help="image files, or one data set, to find images like"
-    )
-    group.add_argument("-k", type=types.positive, default=12, metavar="N", help="images for each query (default: 12)")
-    group.add_argument(
-        "--metric",
-        choices=("cosine", "euclidean"),
-        default="cosine",
-        help="distance of features: 1 - cosine similarity, or Euclidean (default: cosine)",
-    )
-    group.add_argument("--csv", metavar="FILE", help="write the table to a CSV file, too")
-    group.add_argument("--page", metavar="FILE", help="write a page of pictures, an HTML file")
-    group.add_argument(
-        "--index",
-        action="store_true",
-        help="ask an approximate index, which is kept beside the features: for millions of images (needs "
-        "layertap[index])",
-    )
-
-
-def _add_review(commands: Commands[Parser]) -> None:
-    sub = add_command(
-        commands,
-        "review",
-        "layertap.commands.review:review",
-        "rank what looks wrong in the data of a run: labels, copies, near-duplicates, outliers",
-        options.add_run,
-        *options.CODE_OF_RUNS,
-        options.add_cache,
-        options.add_quiet,
-        everyday="out overwrite cache json",
-        examples=(("review run --out review", "a page to decide on, and review.csv"),),
-        next_step="layertap train-head DATA --corrections review/review.csv --out RUN2",
-    )
-    options.add_optional_data(sub, "the images of the run (default: where they were when it was trained)")
-    sub.add_argument(
-        "--out", default="review", metavar="DIR", help="folder for review.html and review.csv (default: review)"
-    )
-    sub.add_argument("--overwrite", action="store_true", help="replace an existing review, and what was decided in it")
-
-
-def _add_compare(commands: Commands[Parser]) -> None:
-    sub = add_command(
-        commands,
-        "compare",
-        "layertap.commands.compare:compare",
-        "compare what layers of nets see in the same images, or what two runs predict",
-        options.add_data,
-        everyday="images split seed cache json",
-        examples=(
-            ("compare photos vgg16:block4_pool vgg16:block5_pool resnet50", "how alike three layers are"),
-            ("compare more-photos run-a run-b", "two runs on labelled photos"),
-        ),
-    )
-    text = "a run, or NET:LAYER; NET alone is its usual layer"
-    sub.add_argument("first", metavar="A", help=text)
-    sub.add_argument("second", metavar="B", help=text)
-    sub.add_argument("more", nargs="*", metavar="C", help="more layers, which are compared all with all")
-    options.add_trust(sub)
-    options.add_seed(sub)
-    options.add_cache(sub)
-    options.add_work(sub)
 
 
 def _add_extract(commands: Commands[Parser]) -> None:
@@ -344,40 +263,3 @@ def _add_using(commands: Commands[Parser]) -> None:
     )
     sub.add_argument("--out", required=True, metavar="FILE", help="file to write, or folder for a saved model")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing model")
-
-
-def _add_map(commands: Commands[Parser]) -> None:
-    sub = add_command(
-        commands,
-        "map",
-        "layertap.commands.map:map_features",
-        "write a page that shows every image as a point, to look through them",
-        _add_mapped,
-        options.add_features,
-        *options.CODE_OF_RUNS,
-        options.add_cache,
-        options.add_work,
-        everyday="out projection clusters parquet net layer images cache json",
-        examples=(
-            ("map photos --net resnet50 --out map.html", "a folder of photos, coloured by class or cluster"),
-            ("map run --out map.html", "a run: what it predicts, how sure it is, and where it errs"),
-        ),
-        next_step="open the page in a browser",
-    )
-    sub.add_argument("--out", metavar="FILE", help="page of HTML to write, which needs no network")
-    sub.add_argument("--parquet", metavar="FILE", help="table to write, with x, y and neighbors, for embedding-atlas")
-    sub.add_argument(
-        "--projection",
-        choices=("pca", "umap"),
-        default="pca",
-        help="how features become two dimensions; umap takes minutes for 60,000 images (default: pca)",
-    )
-    sub.add_argument(
-        "--clusters", type=types.positive, default=10, metavar="N", help="number of clusters of k-means (default: 10)"
-    )
-    sub.add_argument("--on", metavar="DATA2", help="show a run on these images (default: those that it was trained on)")
-
-
-def _add_mapped(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("data", metavar="DATA|RUN", help="a data set, or the folder of a run")
-    options.add_csv(sub)
