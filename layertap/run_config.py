@@ -214,7 +214,8 @@ def origin_of(dataset: Dataset) -> dict[str, Any]:
     >>> origin_of(lt.load_dataset("digits"))
     {'options': {'source': 'digits'}}
     """
-    known = {"options": dataset.options, "corrections": dataset.corrections}
+    corrections = None if dataset.corrections is None else dataset.corrections.to_json()
+    known = {"options": dataset.options, "corrections": corrections}
     return {name: dict(value) for name, value in known.items() if value is not None}
 
 

@@ -23,6 +23,7 @@ TITLES = {
     "copy": "copies",
     "near-duplicate": "near-duplicates",
     "outlier": "images unlike all others",
+    "decided": "decided before",
 }
 
 
@@ -55,6 +56,8 @@ def _print(found: Review) -> None:
     print(f"{found.data.name}: {len(found.data):,} images")
     for kind, title in TITLES.items():
         findings = found.of_kind(kind)
+        if kind == "decided" and not findings:
+            continue
         print(f"\n{len(findings):,} {title}")
         if not findings:
             continue

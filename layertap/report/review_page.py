@@ -20,6 +20,7 @@ HEADINGS = {
     "copy": ("Copies", "The same file as another image of the data set."),
     "near-duplicate": ("Near-duplicates", "Mirrored, cropped, resized or recompressed versions of another image."),
     "outlier": ("Images unlike all others", "Perhaps no images of what the data set is about."),
+    "decided": ("Decided before", "These decisions are part of the table, and hold unless you change them."),
 }
 
 
@@ -38,6 +39,7 @@ def write_review(file: Path, review: Review) -> None:
     """
     shown = review.findings[:MOST_SHOWN]
     rest = len(review.findings) - len(shown)
+    noticed = len(review.findings) - review.counts["decided"]
     classes = [] if review.data.labels is None else sorted(set(review.data.labels.tolist()))
     write_page(
         file,
@@ -46,7 +48,7 @@ def write_review(file: Path, review: Review) -> None:
         scripts=["review.js"],
         styles=["review.css"],
         data={"review": {"columns": list(review.columns), "rows": [finding.row() for finding in review.findings]}},
-        summary=f"{len(review.data):,} images, {len(review.findings):,} of which are worth a look.",
+        summary=f"{len(review.data):,} images, {noticed:,} of which are worth a look.",
         notes=[*review.notes, *([f"The last {rest:,} are in {TABLE} alone."] if rest else [])],
         classes=classes,
         sections=list(_sections(review, shown)),
@@ -58,7 +60,8 @@ def _sections(review: Review, shown: tuple[Finding, ...]) -> Iterator[dict[str, 
     sources = dict(zip(review.data.ids, review.data.sources, strict=True))
 
     def picture(name: str) -> str:
-        return (thumbnail_if_readable(sources[name], LONGEST, review.decoding) if name else None) or ""
+        known = name in sources  # not so if it was dropped before
+        return (thumbnail_if_readable(sources[name], LONGEST, review.decoding) if known else None) or ""
 
     for kind, (heading, advice) in HEADINGS.items():
         items = [

@@ -28,16 +28,18 @@ from layertap.runs import Run, load_run
 from layertap.workflows.extract import extract_features
 from layertap.workflows.load_dataset import Source, load_again, load_dataset
 from layertap.workflows.training.targets import CLASSES
-from transfer.data.corrections import ACTION, ID, LABEL
+from transfer.data.corrections import ACTION, DROP, ID, KEEP, LABEL, RELABEL, Corrections, Decision
 from transfer.data.dataset import Dataset, IdentifiedDataset, Progress
 from transfer.data.images import DEFAULT, Decoding, ImageSource, decoding_of, to_pixels
 from transfer.hardware import cores
 from transfer.request import request_for
 from transfer.search.neighbors import nearest
 
-WRONG, AMBIGUOUS, COPY, NEAR, OUTLIER = KINDS = ("label", "ambiguous", "copy", "near-duplicate", "outlier")
+KINDS = ("label", "ambiguous", "copy", "near-duplicate", "outlier", "decided")
+WRONG, AMBIGUOUS, COPY, NEAR, OUTLIER, DECIDED = KINDS
 COLUMNS = ("kind", ID, ACTION, LABEL, "given", "suggested", "score", "other", "reason")
 SMALL_MARGIN = 0.1  # between the probabilities of two classes of an ambiguous image
+DONE = {KEEP: "kept", DROP: "dropped", RELABEL: "relabelled"}
 LEAST_PREDICTED = 0.5  # share of the images that some split held out: less is no review
 
 
@@ -47,11 +49,11 @@ class Finding:
 
     Attributes
     ----------
-    kind : {'label', 'ambiguous', 'copy', 'near-duplicate', 'outlier'}
-        What weighs most.
+    kind : {'label', 'ambiguous', 'copy', 'near-duplicate', 'outlier', 'decided'}
+        What weighs most; ``decided`` where nothing was noticed, and only an earlier decision is carried along.
     id : str
     given : str
-        Its label.
+        Its label; empty for an image that was dropped.
     suggested : str
         A likelier label; empty where there is none.
     score : float
@@ -60,6 +62,8 @@ class Finding:
         The id of the image that it is a copy of; empty for the other kinds.
     reasons : tuple of str
         In plain words, also what was noticed beside its kind.
+    action, label : str
+        The decision that was taken before the run was trained; empty where there was none.
     """
 
     kind: str
@@ -69,16 +73,18 @@ class Finding:
     score: float
     other: str
     reasons: tuple[str, ...]
+    action: str = ""
+    label: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The finding as ``--json`` prints it."""
         return {**vars(self), "score": round(self.score, 6), "reasons": list(self.reasons)}
 
     def row(self) -> list[str]:
-        """The finding as a row of `COLUMNS`, with nothing decided."""
-        label = self.suggested if self.kind == WRONG else ""
+        """The finding as a row of `COLUMNS`: with the earlier decision, or else with nothing decided."""
+        label = self.suggested if self.kind == WRONG and not self.action else self.label
         score, reason = f"{self.score:.4f}", "; ".join(self.reasons)
-        return [self.kind, self.id, "", label, self.given, self.suggested, score, self.other, reason]
+        return [self.kind, self.id, self.action, label, self.given, self.suggested, score, self.other, reason]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -156,7 +162,8 @@ def review(
 
     Labels are judged by what was predicted of each image when it was held out, so a run needs a protocol that holds
     every image out, such as ``cv=5``, and by the labels of its neighbours in feature space (see
-    `layertap.analysis.label_issues`). Nothing is trained, and nothing is extracted that is in the cache.
+    `layertap.analysis.label_issues`). Nothing is trained, and nothing is extracted that is in the cache. What was
+    decided before the run was trained is part of the findings, so that one table holds all decisions.
 
     Parameters
     ----------
@@ -193,7 +200,7 @@ def review(
     rows = _features(run, dataset, store, bars)
     neighbors, distances = nearest_others(rows)
     decoding = decoding_of(run.spec)
-    collected = _Collected(dataset.ids, held_out)
+    collected = _Collected(dataset.ids, held_out, dataset.corrections)
     issues = _review_labels(collected, held_out, neighbors)
     _review_copies(collected, held_out)
     with bars("images decoded") as show:
@@ -219,10 +226,12 @@ class _Collected:
     ----------
     ids : sequence of str
     held_out : HeldOut
+    corrections : Corrections, optional
+        What was decided before the run was trained.
     """
 
-    def __init__(self, ids: Sequence[str], held_out: HeldOut) -> None:
-        self._ids, self._held_out = ids, held_out
+    def __init__(self, ids: Sequence[str], held_out: HeldOut, corrections: Corrections | None) -> None:
+        self._ids, self._held_out, self._corrections = ids, held_out, corrections
         self._noticed: defaultdict[int, list[tuple[str, float, str, str, str]]] = defaultdict(list)
 
     def add(self, kind: str, place: int, score: float, reason: str, suggested: str = "", other: str = "") -> None:
@@ -239,8 +248,9 @@ class _Collected:
         self.add(kind, second, score, text, other=self._ids[first])
 
     def findings(self) -> tuple[Finding, ...]:
-        """One finding for each image, by what weighs most."""
+        """One finding for each image, by what weighs most, and for each earlier decision."""
         made = []
+        decisions = self._corrections.all_decisions if self._corrections else {}
         for place, noticed in self._noticed.items():
             noticed = sorted(noticed, key=lambda each: (KINDS.index(each[0]), -each[1]))
             kind, score = noticed[0][:2]
@@ -248,8 +258,19 @@ class _Collected:
             other = next((each[4] for each in noticed if each[4]), "")
             reasons = tuple(dict.fromkeys(each[2] for each in noticed))
             given = str(self._held_out.targets[place])
-            made.append(Finding(kind, self._ids[place], given, suggested, score, other, reasons))
+            decision = decisions.pop(self._ids[place], Decision(""))
+            reasons += (_done(decision),) if decision.action else ()
+            made.append(Finding(kind, self._ids[place], given, suggested, score, other, reasons, *decision))
+        given_by_id = dict(zip(self._ids, self._held_out.targets.tolist(), strict=True)) if decisions else {}
+        for image, decision in decisions.items():
+            given = str(given_by_id.get(image, ""))
+            made.append(Finding(DECIDED, image, given, "", 0.0, "", (_done(decision),), *decision))
         return tuple(sorted(made, key=lambda each: (KINDS.index(each.kind), -each.score, each.id)))
+
+
+def _done(decision: Decision) -> str:
+    """In plain words, what was decided before."""
+    return f"{DONE[decision.action]} before this run was trained"
 
 
 def _predictions(run: Run) -> HeldOut:

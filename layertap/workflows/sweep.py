@@ -329,7 +329,7 @@ def sweep(
         (*of_pixels, *problem.notes),
         (*assumed, *problem.warnings),
         Winner(tuple(readouts[results[0].pair.features]), results[0].pair),
-        dataset.corrections,
+        None if dataset.corrections is None else dataset.corrections.to_json(),
     )
     if folder is not None:
         _write_all(folder, result)

@@ -3,6 +3,8 @@
 `layertap review` writes such a table and people fill in the column ``action``: ``keep``, ``drop`` or ``relabel``, or
 nothing while it is undecided. ``relabel`` gives an image the label in the column ``label``, which may be a class that
 the data set has not had before. Other columns are for people.
+
+A data set keeps the decisions that were applied to it, so that the review of a run can carry them along.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +26,13 @@ from transfer.data.dataset import Dataset
 
 ID, ACTION, LABEL = "id", "action", "label"
 KEEP, DROP, RELABEL = ACTIONS = ("keep", "drop", "relabel")
+
+
+class Decision(NamedTuple):
+    """What was decided about an image: an action, and the new label of ``relabel``."""
+
+    action: str
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,22 +47,38 @@ class Corrections:
         The SHA-256 of the file, in hexadecimal.
     ids : tuple of str
         All images that the table names, undecided ones as well.
-    dropped : frozenset of str
-        The ids of images to leave out.
-    labels : dict of str to str
-        The new labels, by id.
+    decisions : dict of str to Decision
+        What was decided, by id, in the order of the table.
+    earlier : Corrections, optional
+        Those that were applied to the data set before; of an image that both name, these count.
     """
 
     name: str
     sha256: str
     ids: tuple[str, ...]
-    dropped: frozenset[str]
-    labels: dict[str, str]
+    decisions: dict[str, Decision]
+    earlier: Corrections | None = None
 
-    def to_json(self) -> dict[str, str | int]:
+    @property
+    def dropped(self) -> frozenset[str]:
+        """The ids of images to leave out."""
+        return frozenset(image for image, decision in self.decisions.items() if decision.action == DROP)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The new labels, by id."""
+        return {image: decision.label for image, decision in self.decisions.items() if decision.action == RELABEL}
+
+    @property
+    def all_decisions(self) -> dict[str, Decision]:
+        """What was decided about each image in the end, by these corrections and by earlier ones."""
+        return {**(self.earlier.all_decisions if self.earlier else {}), **self.decisions}
+
+    def to_json(self) -> dict[str, Any]:
         """What a run records of the corrections that its data set was given."""
         counts = {"dropped": len(self.dropped), "relabelled": len(self.labels)}
-        return {"file": self.name, "sha256": self.sha256, **counts}
+        before = {"earlier": self.earlier.to_json()} if self.earlier else {}
+        return {"file": self.name, "sha256": self.sha256, **counts, **before}
 
 
 def read_corrections(file: str | os.PathLike[str]) -> Corrections:
@@ -74,23 +100,19 @@ def read_corrections(file: str | os.PathLike[str]) -> Corrections:
     except (OSError, UnicodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise BadData(f"{path} cannot be read as corrections ({reason}).") from error
-    dropped: set[str] = set()
-    labels: dict[str, str] = {}
+    decisions: dict[str, Decision] = {}
     seen: dict[str, None] = {}  # in the order of the table
     for image, action, label in rows:
         if image in seen:
             raise BadData(f"{path} names the image {image!r} twice; leave one of the rows.")
         seen[image] = None
-        if action == DROP:
-            dropped.add(image)
-        elif action == RELABEL:
-            if not label:
-                raise BadData(f"{path} relabels {image!r} without a label; write one in the column {LABEL!r}.")
-            labels[image] = label
-        elif action and action != KEEP:
+        if action == RELABEL and not label:
+            raise BadData(f"{path} relabels {image!r} without a label; write one in the column {LABEL!r}.")
+        if action and action not in ACTIONS:
             raise unknown(f"{path} has, for {image!r}, no action", action, ACTIONS)
-    digest = hashlib.sha256(content).hexdigest()
-    return Corrections(str(file), digest, tuple(seen), frozenset(dropped), labels)
+        if action:
+            decisions[image] = Decision(action, label if action == RELABEL else "")
+    return Corrections(str(file), hashlib.sha256(content).hexdigest(), tuple(seen), decisions)
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
@@ -109,7 +131,8 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
 def correct(dataset: Dataset, corrections: Corrections) -> Dataset:
     """The data set without the images that are dropped, and with the new labels.
 
-    Features of its images stay valid: labels are no part of a cache.
+    Features of its images stay valid: labels are no part of a cache. An image that earlier corrections dropped may be
+    named again, as one to drop.
 
     Raises
     ------
@@ -119,12 +142,16 @@ def correct(dataset: Dataset, corrections: Corrections) -> Dataset:
     Examples
     --------
     >>> from transfer.data.datasets import load
-    >>> decisions = Corrections("review.csv", "", ("digit-0001",), frozenset({"digit-0000"}), {"digit-0001": "7"})
-    >>> corrected = correct(load("digits"), decisions)
+    >>> decisions = {"digit-0000": Decision(DROP), "digit-0001": Decision(RELABEL, "7")}
+    >>> corrected = correct(load("digits"), Corrections("review.csv", "", tuple(decisions), decisions))
     >>> len(corrected), corrected.labels[:2].tolist()
     (1796, ['7', '2'])
     """
-    known = set(dataset.ids)
+    earlier = dataset.corrections
+    gone = corrections.dropped & {
+        image for image, decision in (earlier.all_decisions if earlier else {}).items() if decision.action == DROP
+    }
+    known = {*dataset.ids, *gone}
     if missing := sorted(set(corrections.ids) - known):
         more = f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
         raise BadData(
@@ -133,11 +160,10 @@ def correct(dataset: Dataset, corrections: Corrections) -> Dataset:
         )
     if corrections.labels and dataset.labels is None:
         raise BadData(f"{corrections.name} gives images new labels, and {dataset.name} has no labels.")
-    labels = dataset.labels
+    labels, new, dropped = dataset.labels, corrections.labels, corrections.dropped
     if labels is not None:
-        pairs = zip(dataset.ids, labels.tolist(), strict=True)
-        labels = np.array([corrections.labels.get(image, label) for image, label in pairs])
-    kept = np.array([image not in corrections.dropped for image in dataset.ids])
+        labels = np.array([new.get(image, label) for image, label in zip(dataset.ids, labels.tolist(), strict=True)])
+    kept = np.array([image not in dropped for image in dataset.ids])
     if not kept.any():
         raise BadData(f"{corrections.name} drops all images of {dataset.name}.")
-    return replace(replace(dataset, labels=labels).select(kept), corrections=corrections.to_json())
+    return replace(replace(dataset, labels=labels).select(kept), corrections=replace(corrections, earlier=earlier))

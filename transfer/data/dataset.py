@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from transfer.data.copies.pixel_digests import identity_digests
 from transfer.data.dataset_html import dataset_html
 from transfer.data.image_collection import Unreadable, digests
 from transfer.data.images import ImageSource
+
+if TYPE_CHECKING:
+    from transfer.data.corrections import Corrections
 
 # It is called with the number of images decoded, and the number of all that have to be.
 Progress = Callable[[int, int], None]
@@ -47,8 +50,8 @@ class Dataset:
     options : mapping, optional
         The arguments by which `layertap.load_dataset` gives this data set again, but for those left at their defaults;
         None for images in memory, and for a part of a data set.
-    corrections : mapping, optional
-        The corrections that were applied (see `transfer.data.corrections`).
+    corrections : Corrections, optional
+        The decisions that were applied (see `transfer.data.corrections`).
 
     Examples
     --------
@@ -68,7 +71,7 @@ class Dataset:
     empty_classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] | None = None
-    corrections: Mapping[str, Any] | None = None
+    corrections: Corrections | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

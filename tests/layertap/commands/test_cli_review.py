@@ -49,7 +49,7 @@ def test_wrong_labels_are_found_and_flow_back(main: Callable[..., Any], flipped:
 
     for row in rows:  # as the page does for "Accept all suggestions"
         row["action"] = "relabel" if row["kind"] == "label" else ""
-    rows[0]["action"] = "drop"
+    rows[0] |= {"action": "drop", "label": ""}
     with (tmp_path / "decided.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0])
         writer.writeheader()
@@ -63,7 +63,18 @@ def test_wrong_labels_are_found_and_flow_back(main: Callable[..., Any], flipped:
     assert (recorded["dropped"], recorded["relabelled"], len(recorded["sha256"])) == (1, relabelled, 64)
     better, before = lt.load_run("better").scores["accuracy"].mean, lt.load_run("run").scores["accuracy"].mean
     assert better > before
-    assert main("review", "better", "--out", "second", "--quiet").status == 0  # with the corrections it was trained on
+    # The review of a run with corrections holds them, too: one table has it all.
+    assert main("review", "better", "--out", "second", "--quiet").status == 0
+    second = {row["id"]: row for row in rows_of(tmp_path / "second" / "review.csv")}
+    for row in rows:
+        if row["action"]:
+            assert (second[row["id"]]["action"], second[row["id"]]["label"]) == (row["action"], row["label"] or "")
+    assert second[rows[0]["id"]]["reason"] == "dropped before this run was trained"
+    as_trained, once_more = (
+        lt.load_dataset("digits.npz", corrections=file) for file in ("decided.csv", "second/review.csv")
+    )
+    assert as_trained.ids == once_more.ids
+    np.testing.assert_array_equal(as_trained.labels, once_more.labels)
 
 
 def test_runs_that_cannot_be_reviewed_are_refused(mistake: Callable[..., str], main: Callable[..., Any], data: Path):

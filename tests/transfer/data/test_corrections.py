@@ -9,6 +9,7 @@ import pytest
 
 import layertap as lt
 from feature_cache.errors import LayertapError
+from transfer.data.corrections import DROP, KEEP, RELABEL
 
 
 def corrected(folder: Path, text: str) -> lt.Dataset:
@@ -25,7 +26,8 @@ def test_images_are_dropped_kept_and_relabelled(tmp_path: Path):
     assert digits.ids[:4] == ("digit-0000", "digit-0002", "digit-0003", "digit-0004")
     assert digits.labels is not None
     assert digits.labels[:4].tolist() == ["7", "2", "3", "a new class"]
-    assert digits.corrections == {
+    assert digits.corrections is not None
+    assert digits.corrections.to_json() == {
         "file": str(tmp_path / "review.csv"),
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "dropped": 1,
@@ -35,6 +37,22 @@ def test_images_are_dropped_kept_and_relabelled(tmp_path: Path):
 
 def test_columns_may_be_divided_by_semicolons(tmp_path: Path):
     assert len(corrected(tmp_path, "\ufeffid;action;label\ndigit-0000;drop;\n")) == 1796
+
+
+def test_corrections_of_a_data_set_that_had_some_add_to_them(tmp_path: Path):
+    first = corrected(tmp_path, "id,action,label\ndigit-0000,drop,\ndigit-0001,relabel,7\ndigit-0002,keep,\n")
+    later = tmp_path / "later.csv"
+    later.write_text("id,action,label\ndigit-0000,drop,\ndigit-0001,relabel,8\ndigit-0003,drop,\ndigit-0004,,\n")
+    second = lt.load_dataset(first, corrections=later)
+    assert second.ids[:2] == ("digit-0001", "digit-0002")
+    assert second.labels is not None and second.labels[0] == "8"
+    assert second.corrections is not None
+    decisions = {"digit-0000": DROP, "digit-0001": RELABEL, "digit-0002": KEEP, "digit-0003": DROP}
+    assert {image: each.action for image, each in second.corrections.all_decisions.items()} == decisions
+    assert second.corrections.to_json()["earlier"]["file"] == str(tmp_path / "review.csv")
+    later.write_text("id,action\ndigit-0000,keep\n")
+    with pytest.raises(LayertapError, match="names the image 'digit-0000', which digits does not have"):
+        lt.load_dataset(first, corrections=later)
 
 
 @pytest.mark.parametrize(
