@@ -32,12 +32,11 @@ def extract(args: argparse.Namespace) -> None:
     # Inside the function: what computes features takes longer to import than the help takes to show.
     from layertap.workflows.extract import compute_missing
     from transfer.extraction.plan import plan
-    from transfer.nets.expected_pixels.expected import sentences
-    from transfer.nets.suggestion import remarks_on
+    from transfer.nets.suggestion import remarks_of, remarks_on
 
     dataset, request, cache = shared.dataset(args), shared.request(args), shared.cache(args)
     if args.plan:
-        notes, warnings = sentences([request.net.expected_pixels])
+        notes, warnings = remarks_of([request.net])
         print_remarks([*remarks_on(request.net, dataset), *notes], warnings)
         _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
         return

@@ -16,9 +16,9 @@ from layertap.commands.terminal.output import print_json, print_table, shape_tex
 from layertap.commands.terminal.scores import print_remarks
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.costs import classifier_table, table
-from transfer.nets.expected_pixels.expected import sentences
 from transfer.nets.hub import builtin_presets
 from transfer.nets.openvino_files.net import OpenVinoNet
+from transfer.nets.suggestion import remarks_of
 from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def layers(args: argparse.Namespace) -> None:
     net = tuned_net(args.net) or Net(args.net)
     backbone = FeatureRequest(net.without_weights(), size=args.size).build()
     flags.mention("--preprocessing")  # of extract
-    print_remarks(*sentences([net.expected_pixels]))
+    print_remarks(*remarks_of([net]))
     if not isinstance(backbone, OpenVinoNet):
         backbone.look_inside()
     infos = table(backbone)

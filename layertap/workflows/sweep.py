@@ -39,7 +39,7 @@ from transfer.data.datasets import Dataset, Unreadable, require_labels
 from transfer.data.transforms import named
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
-from transfer.nets.expected_pixels.expected import sentences
+from transfer.nets.suggestion import remarks_of
 from transfer.request import FeatureRequest
 
 SEEDS = ("seed", "random_state", "estimator__random_state")  # parameters of heads that `seed` sets
@@ -302,7 +302,7 @@ def sweep(
     features, stored = _features(dataset, readouts, as_cache(cache), on_error, look_up)
     problem = _problem(stored, options, readouts, bars)
     pairs = [Pair(features_name, head, params) for features_name in features for head, params in settings]
-    of_pixels, assumed = sentences(request.net.expected_pixels for request in requests.values())
+    of_nets, assumed = remarks_of(request.net for request in requests.values())
     folder = None if out is None else Path(out)
     with bars("pairs") as show:
         results = pair_scores.sweep(
@@ -326,7 +326,7 @@ def sweep(
         tuple(stored.skipped),
         options.to_json(problem.protocol),
         folder,
-        (*of_pixels, *problem.notes),
+        (*of_nets, *problem.notes),
         (*assumed, *problem.warnings),
         Winner(tuple(readouts[results[0].pair.features]), results[0].pair),
         None if dataset.corrections is None else dataset.corrections.to_json(),

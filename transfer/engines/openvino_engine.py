@@ -45,6 +45,8 @@ class OpenVinoEngine:
         Bytes of memory at hand: batches are made smaller than `batch_size` where they would need more.
     readouts : sequence of int, optional
         The numbers of the outputs that are read; by default all.
+    in_int8 : bool
+        Whether tensors that the net rounds to eight bits are multiplied in int8; else in float32.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class OpenVinoEngine:
         precision: str = "float32",
         room: int | None = None,
         readouts: Sequence[int] | None = None,
+        in_int8: bool = True,
     ) -> None:
         openvino = import_openvino()
         core, streams = openvino.Core(), len(cores())
@@ -69,6 +72,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": streams,
             "INFERENCE_PRECISION_HINT": HINTS[precision],  # some CPUs would compute in bfloat16 by themselves
         }
+        if not in_int8:
+            settings["LP_TRANSFORMS_MODE"] = False  # "low precision"
         if images.is_dynamic:
             self.batch_size = within(batch_size, streams * COPIES * _working_bytes(net), room)
             net.reshape({0: [self.batch_size, *row]})

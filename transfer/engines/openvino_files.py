@@ -13,6 +13,7 @@ from transfer.engines.cutting import require_room
 from transfer.engines.openvino_engine import OpenVinoEngine
 from transfer.engines.selection import require_openvino
 from transfer.nets.openvino_files.net import OpenVinoNet
+from transfer.nets.openvino_files.quantised import computes_int8
 from transfer.nets.openvino_files.reading import reason_of
 from transfer.request import FeatureRequest, SharedNet
 
@@ -73,7 +74,7 @@ class OpenVinoFileFactory:
         require_room(self._request.net.name, self._net.largest_bytes([layer for layer, _ in self._readouts]))
         try:
             graph: Any = self._net.cut(self._readouts, self._request.specs[0].preprocessing, inputs.shape[-1])
-            return OpenVinoEngine(graph, batch_size, precision, room)
+            return OpenVinoEngine(graph, batch_size, precision, room, in_int8=computes_int8())
         except LayertapError:
             raise
         except Exception as error:  # OpenVINO raises many types

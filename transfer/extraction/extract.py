@@ -23,9 +23,8 @@ from transfer.extraction.fill import fill_from_stored
 from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
 from transfer.extraction.report import Report, one_after_another
 from transfer.extraction.writing import FeatureWriter, StageTimer
-from transfer.nets.expected_pixels.expected import sentences
 from transfer.nets.pooling import sentences as sentences_on_tokens
-from transfer.nets.suggestion import remarks_on
+from transfer.nets.suggestion import remarks_of, remarks_on
 from transfer.quantisation.finding import by_net, net_of
 from transfer.quantisation.settling import settle
 from transfer.request import FeatureRequest, SharedNet
@@ -208,7 +207,7 @@ class _Extraction:
         total = len(self._dataset) * len(spaces) * views
         left_out = len(skipped) * len(spaces) * views
         seconds = self._timer.total
-        notes, warnings = sentences([self._request.net.expected_pixels])
+        notes, warnings = remarks_of([self._request.net])
         tokens = self._request.prefix_tokens
         on_tokens = sentences_on_tokens(tokens) if isinstance(tokens, tuple) and self._rows else []
         suited = remarks_on(self._request.net, self._dataset) if self._rows else []

@@ -1,15 +1,21 @@
-"""Which net to begin with: glyphnet for characters, EfficientNet-Lite0 for photographs. No net is built here."""
+"""Which net to begin with, and what there is to say of the nets that were chosen. No net is built here.
+
+glyphnet is for characters, EfficientNet-Lite0 for photographs.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from feature_cache.errors import BadImage
 from transfer.data.image_collection import ImageCollection
 from transfer.nets.catalogue import Net
+from transfer.nets.expected_pixels.expected import sentences
+from transfer.nets.openvino_files.quantised import quantised_note
 from transfer.nets.own_weights import OWN_WEIGHTS
 
 FOR_CHARACTERS, FOR_PHOTOGRAPHS = "glyphnet", "efficientnetlite0"
@@ -44,6 +50,20 @@ def remarks_on(net: Net, images: ImageCollection) -> list[str]:
         f"these look like photographs, and {FOR_CHARACTERS} was trained on characters: it does no better on them than "
         f"random weights; choose `net='{FOR_PHOTOGRAPHS}'`{install_hint(FOR_PHOTOGRAPHS)}."
     ]
+
+
+def remarks_of(nets: Iterable[Net]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Notes and warnings on nets, without repeats: the pixels that they get, and how quantised ones are computed.
+
+    Raises
+    ------
+    LayertapError
+        When the file of a net cannot be read.
+    """
+    found = list(dict.fromkeys(nets))
+    notes, warnings = sentences(net.expected_pixels for net in found)
+    quantised = (quantised_note(Path(net.name)) for net in found if net.is_openvino_file)
+    return (*notes, *(note for note in quantised if note)), warnings
 
 
 def _photographs(images: ImageCollection) -> bool:

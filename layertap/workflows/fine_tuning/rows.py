@@ -20,7 +20,7 @@ from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import require_labels
 from transfer.extraction.feature_set import FeatureSet
 from transfer.finetune.pixel_rows import PixelRows
-from transfer.nets.expected_pixels.expected import sentences
+from transfer.nets.suggestion import remarks_of
 from transfer.request import FeatureRequest
 
 
@@ -89,7 +89,7 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
     LayertapError
         When features cannot be computed or stored.
     """
-    of_pixels, assumed = sentences([plan.start.request.net.expected_pixels])
+    of_nets, assumed = remarks_of([plan.start.request.net])
     features, notes = _extracted(plan, plan.dataset, plan.start.probe_request, progress)
     if plan.prefix is None:
         [plain] = features.features.values()
@@ -118,7 +118,7 @@ def collect_rows(plan: Plan, progress: ProgressBar = no_progress) -> TrainingRow
         test,
         identities,
         seen,
-        tuple(dict.fromkeys((*of_pixels, *notes)))
+        tuple(dict.fromkeys((*of_nets, *notes)))
         + copies.notes
         + parted_notes(protocol, groups)
         + training_only_notes(labels, splits),

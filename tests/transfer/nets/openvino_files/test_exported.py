@@ -11,7 +11,6 @@ import pytest
 
 from examples import onnx_from_torch
 from transfer.engines.openvino_files import OpenVinoFileFactory
-from transfer.hardware import multiplies_int8
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.keras_graph import operation_of
@@ -61,10 +60,6 @@ def interpreted(content: bytes, pixels: np.ndarray) -> dict[str, np.ndarray]:
 def test_tensors_of_a_tensorflow_lite_file_are_those_of_its_interpreter(tmp_path: Path, quantised: bool) -> None:
     import tensorflow as tf
 
-    if quantised and multiplies_int8() is False:
-        pytest.skip(
-            "without VNNI, OpenVINO's sums of products of int8 overflow: a layer is off by a fifth of its scale"
-        )
     keras.utils.set_random_seed(0)
     layers = keras.layers
     image = keras.Input((SIDE, SIDE, 3))
