@@ -35,6 +35,12 @@ def kind_of_net(file: Path) -> str:
     return KINDS[file.suffix.lower()]
 
 
+def first_bytes(file: Path) -> bytes:
+    """The bytes that a file begins with: the kind of a net shows in them, and the name of its exporter."""
+    with open_regular(file, LARGEST_FILE) as stream:
+        return stream.read(_HEAD)
+
+
 def files_of(file: Path) -> tuple[Path, ...]:
     """The file of a net, and those that it takes weights from, all in its folder.
 

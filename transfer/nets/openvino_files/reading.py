@@ -13,7 +13,7 @@ from feature_cache.errors import BadData, LayertapError, one_line
 from transfer.engines.base import out_of_memory
 from transfer.engines.openvino_import import import_openvino
 from transfer.hardware import available_memory
-from transfer.nets.openvino_files.checks import kind_of_net, state_of
+from transfer.nets.openvino_files.checks import first_bytes, kind_of_net, state_of
 from transfer.nets.openvino_files.tensors import needed_inputs
 
 _MISSING = re.compile(r"No conversion rule found for operations: (.*)")
@@ -159,8 +159,19 @@ def _or_refuse(file: Path, load: Callable[[], Any]) -> Any:
         if out_of_memory(error):
             raise
         if missing := _MISSING.search(str(error)):
-            raise BadData(
-                f"{file} has operations that OpenVINO does not know: {missing[1].strip()}. Export the net without "
-                "them, or only the part before them."
-            ) from error
+            raise BadData(_not_known(file, missing[1].strip())) from error
         raise BadData(f"OpenVINO cannot read {file}: {reason_of(error)}.") from error
+
+
+def _not_known(file: Path, operations: str) -> str:
+    """What is said of a file with operations that OpenVINO lacks."""
+    if kind_of_net(file) == "ONNX" and b"tf2onnx" in first_bytes(file):
+        return (
+            f"{file} has operations of TensorFlow that its exporter, tf2onnx, did not convert: {operations}. Write the "
+            "file with `layertap export RUN --to onnx`, which converts those of Keras, or take the net itself, by its "
+            "name in `layertap nets` or as a .keras file."
+        )
+    return (
+        f"{file} has operations that OpenVINO does not know: {operations}. Export the net without them, or only the "
+        "part before them."
+    )

@@ -124,6 +124,9 @@ def test_operations_that_openvino_lacks_are_named(tmp_path: Path) -> None:
     model.opset_import.append(onnx.helper.make_opsetid("com.acme", 1))
     with pytest.raises(BadData, match=r"does not know: .*Frobnicate.*com\.acme\.Blur"):
         read(save_onnx(model, tmp_path / "net.onnx"))
+    model.producer_name = "tf2onnx"
+    with pytest.raises(BadData, match=r"did not convert: Frobnicate.*\. Write the file with `layertap export RUN --to"):
+        read(save_onnx(model, tmp_path / "of-tensorflow.onnx"))
 
 
 def test_sizes_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
