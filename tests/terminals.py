@@ -23,7 +23,13 @@ def on_a_terminal(arguments: Sequence[str], columns: int, interrupt: bool = Fals
     kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
     environment = {**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **env}
     process = subprocess.Popen(
-        [sys.executable, *arguments], stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+        [sys.executable, *arguments],
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background may ignore it
     )
     os.close(other)
     written = b""

