@@ -14,18 +14,20 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 MARKS ?= not slow
 # Else each of the many processes that tests start compiles all modules that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests of transfer that are of images, tables, files and the order of steps, and of nets that are converted by a process
+# Tests of transfer that are of images, tables, searches, files and the order of steps, and of nets that are converted by a process
 # with a backend of its own: the backend has no part in them. Extraction, too, is computed by OpenVINO, whatever the
 # backend; test_extract.py, test_from_shallower.py and test_multi_device.py look whether it is where only JAX is.
-NO_BACKEND := $(addprefix --ignore=tests/transfer/,data test_file_signatures.py)
+NO_BACKEND := $(addprefix --ignore=tests/transfer/,data search test_file_signatures.py)
 NO_BACKEND += $(addprefix --ignore=tests/transfer/,engines/conversion engines/test_conversions.py)
 NO_BACKEND += $(addprefix --ignore=tests/transfer/extraction/test_,coordination.py extractor.py lookup_shrunk.py loop.py)
 NO_BACKEND += $(addprefix --ignore=tests/transfer/extraction/test_,plan.py reading_and_writing.py recompute.py views.py)
 NO_BACKEND += $(addprefix --ignore=tests/transfer/,engines/test_openvino_files.py nets/openvino_files)
 NO_BACKEND += --ignore=tests/transfer/nets/test_expected_pixels.py
-# JAX compiles each operation of the net; its outputs are compared with those of PyTorch in the same file.
-NO_BACKEND += --deselect=tests/transfer/nets/efficientnet_lite/test_efficientnet_lite.py::TestArchitecture::$\
-test_layers_compute_what_the_definition_says
+# JAX compiles each operation of this net. Its outputs are compared with those of PyTorch there, too; the rest of the
+# file is of layers, tensors and what is seen in photographs.
+LITE := tests/transfer/nets/efficientnet_lite/test_efficientnet_lite.py
+NO_BACKEND += $(addprefix --deselect=$(LITE)::Test,Architecture Tensors Package)
+NO_BACKEND += --deselect=$(LITE)::TestWeights::test_its_first_five_classes_are_what_a_person_would_say
 # pip would compile all modules on one core, which takes more than half of its time.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 # Nothing here imports these, a seventh of all that would be compiled. (mypy is compiled already, to machine code.)

@@ -115,13 +115,15 @@ def heads(train: Any, scored: Any, size: tuple[int, int], folder: Path, seconds:
 def tuned(train: Any, scored: Any, size: tuple[int, int], folder: Path, seconds: float) -> dict[str, Any]:
     """Fine-tuning by default."""
     import layertap as lt
+    from transfer.request import FeatureRequest
 
-    features = lt.extract(train, lt.Net(NET), size=size, cache=folder / "features", progress=False)
-    run = lt.fine_tune(train, features, out=folder / "run", progress=False)
+    request = FeatureRequest(lt.Net(NET), size=size)
+    run = lt.fine_tune(train, request, out=folder / "run", cache=folder / "features", progress=False)
     used = sum(os.times()[:4])
     scores = run.evaluate(scored, cache=folder / "features", progress=False).scores
     epochs = run.config.fine_tuned["epochs"] if run.config.fine_tuned else 0
-    return {"accuracy": scores["accuracy"], "nll": scores["nll"], "about": f"({epochs} epochs)", "seconds": used}
+    about = f"({run.spec.layer[:6]}, {epochs} epochs)"
+    return {"accuracy": scores["accuracy"], "nll": scores["nll"], "about": about, "seconds": used}
 
 
 def plain_keras(train: Any, scored: Any, size: tuple[int, int], folder: Path, seconds: float) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def test_flipped_byte_of_the_rows_is_always_refused(case: Case):
 @pytest.mark.parametrize("mask", MASKS[:2], ids=hex)
 def test_each_flipped_byte_gives_right_rows_or_a_refusal(case: Case, mask: int):
     step = max(1, len(case.content) // 1000)
-    expect(case, _flip, range(0, len(case.content), step), (mask,), seconds=300)
+    first = MASKS.index(mask) * step  # each mask has every second place
+    expect(case, _flip, range(first, len(case.content), 2 * step), (mask,), seconds=300)
 
 
 def test_truncated_segment_is_refused_at_any_length(case: Case):

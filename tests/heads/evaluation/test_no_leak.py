@@ -169,15 +169,13 @@ def test_the_best_of_many_layers_is_no_better_on_images_held_out(tmp_path: Path)
         ("linear", {}, [{"strengths": 0.01}, {"strengths": [0.1, 1.0]}]),
         ("ridge", {}, [{"scale": True}, {"alphas": [1.0, 100.0]}]),
         ("knn", {}, [{"n_neighbors": 1}, {"n_neighbors": 30}]),
-        pytest.param("mlp", MLP, [{"hidden": 8}, {"hidden": 64}], marks=pytest.mark.slow),
         pytest.param("random-forest", FOREST, [{"max_depth": 2}, {}], marks=pytest.mark.slow),
     ],
 )
 def test_choosing_layers_and_parameters_where_there_are_copies_and_views_gains_nothing(
     tmp_path: Path, name: str, params: dict[str, Any], grid: list[dict[str, Any]]
 ) -> None:
-    layers = 1 if name == "mlp" else 2  # each fit of a net takes a second, and what chooses layers is not the head's
-    data = noise(tmp_path, 80, copies=2, views=2, layers=layers)
+    data = noise(tmp_path, 80, copies=2, views=2, layers=2)
     trained = train(*data, Protocol(cv=2, test=0.25), name, params, views=Views(2, True), grid=grid)
     assert_chance(accuracy(trained.evaluation), 60)
     assert trained.test is not None

@@ -30,9 +30,11 @@ kept = [*tune, "--unfreeze-from", "block3_conv1", "--out", "kept"]
 assert cli.main(kept) == 143
 assert cli.main(kept) == 0
 views = ["--views", "2", "--augment", "flip"]
-assert cli.main([*tune, *views, "--no-prefix-cache", "--inner", "0", "--out", "pixels"]) == 0
-assert cli.main(["extract", "data", "--net", "kept"]) == 0
-assert cli.main(["evaluate", "kept", "data"]) == 0
+pixels = ["--layer", "block4_pool", "--no-prefix-cache", "--inner", "0", "--out", "pixels"]
+assert cli.main([*tune, *views, *pixels]) == 0
+if sys.argv[2] == "2":
+    assert cli.main(["extract", "data", "--net", "kept"]) == 0
+    assert cli.main(["evaluate", "kept", "data"]) == 0
 """
 
 
@@ -51,7 +53,7 @@ def test_two_devices_take_the_steps_of_one(
         folder.mkdir()
         (folder / "data").symlink_to(tmp_path / "data")
         flags = f"--xla_force_host_platform_device_count={devices}"
-        done = run_python(COMMANDS, folder, KERAS_BACKEND="jax", XLA_FLAGS=flags)
+        done = run_python(COMMANDS, folder, devices, KERAS_BACKEND="jax", XLA_FLAGS=flags)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("2 devices share each step.\n") == (3 if devices == 2 else 0)
         assert (folder / "kept" / "model.keras").exists()
