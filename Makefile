@@ -1,6 +1,6 @@
 # make install   the project and its development tools in .venv, in the versions of constraints.txt
 # make demo      the main job: features of real digits, and heads trained on them
-# make test      the tests;  make test-slow: those that take minutes;  make test-jax: without TensorFlow
+# make test      the tests;  make test-slow: those that take longer;  make test-jax: without TensorFlow
 # make test MARKS="slow or not slow"   all of them, in one session
 # make browser   Chromium, in which the tests try pages; they install it where it is missing
 # make lint      ruff and mypy

@@ -324,6 +324,7 @@ def test_commands_that_compute_nothing_load_no_backend(
     assert loaded_by(COMMAND, *arguments) == []
 
 
+@pytest.mark.slow
 def test_heads_of_scikit_learn_train_and_predict_on_cached_features_without_a_backend(
     loaded_by: Callable[..., list[str]],
 ) -> None:

@@ -54,6 +54,7 @@ def optimized() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["keras", "openvino"])
 @pytest.mark.parametrize("name", list(NETS))
 def test_every_backend_gives_the_features_of_the_reference(name: str, engine: str, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def _read_shuffled(root: Path, limit: str, used: str, taken: int) -> None:
     taken_before.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "used", "taken"),
     [

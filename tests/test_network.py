@@ -75,6 +75,7 @@ def test_the_block_sees_an_attempt(tmp_path: Path, environment: dict[str, str]) 
     assert (tmp_path / "attempts").read_text().startswith("getaddrinfo")
 
 
+@pytest.mark.slow
 def test_the_main_job_asks_and_tells_the_network_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
     data = tmp_path / "data"
     rng = np.random.default_rng(0)

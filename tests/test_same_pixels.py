@@ -162,6 +162,7 @@ def in_kit(dataset: Dataset) -> dict[str, np.ndarray]:
     return {name: np.asarray(imread(files[place])) for name, place in zip(dataset.ids, order, strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [SIDES, (18, 22)])
 def test_features_pictures_kits_and_exports_agree(
     size: tuple[int, int], expected: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch

@@ -123,6 +123,7 @@ def expect(case: Case, work: Callable, *arguments: object, seconds: float = 30) 
     return found
 
 
+@pytest.mark.slow
 def test_flipped_byte_anywhere_gives_right_rows_or_a_refusal(case: Case):
     step = max(1, len(case.content) // 130)
     found = expect(case, _flip, range(0, len(case.content), step), MASKS)

@@ -147,6 +147,7 @@ def test_tuples_that_go_into_the_rows(pair: Pair, data: st.DataObject):
     assert_same(*pair, tuple(index))
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(PROPERTY, max_examples=40)
 def test_any_order_of_rows_in_any_segments(

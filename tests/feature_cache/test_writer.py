@@ -179,6 +179,7 @@ def test_rows_are_collected_while_a_segment_is_written(
     np.testing.assert_array_equal(np.asarray(cache[spec].rows(digests)), features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [False, True])
 @given(sizes=st.lists(st.integers(0, 40), max_size=12), width=st.sampled_from([1, 100, 700, 5000]))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

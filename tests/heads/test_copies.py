@@ -188,6 +188,7 @@ def test_sweep_finds_chance_in_a_folder_of_copies(swept: dict[str, Any]) -> None
     assert abs(swept["best"]["accuracy"] - CHANCE) < BOUND
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("swept")
 def test_train_head_finds_chance_in_a_folder_of_copies(folder: Path) -> None:
     report = layertap(

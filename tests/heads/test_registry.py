@@ -205,6 +205,7 @@ def test_importing_heads_loads_neither_scikit_learn_nor_keras():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_making_a_logistic_head_does_not_load_keras():
     code = (
         "import heads; heads.make_head('logistic', {'C': '0.1'}); "

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 CODE = """
@@ -50,6 +52,7 @@ print(json.dumps([loaded, refused, [[], *expected]]))
 """
 
 
+@pytest.mark.slow
 def test_the_same_types_are_trusted_and_ensembles_are_not_loaded_for_that() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True

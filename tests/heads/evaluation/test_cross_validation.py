@@ -202,6 +202,7 @@ def test_parameters_of_a_grid_are_chosen_as_features_are(order: tuple[bool, bool
     assert choose(candidates, LABELS, CONTENTS, TRAIN, Guess, grid=grid).params == {"right": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["logistic", "ridge", "lda", "knn"])
 def test_with_labels_drawn_at_random_nothing_is_found(head: str):
     rng = np.random.default_rng(5)

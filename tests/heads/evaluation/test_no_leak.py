@@ -147,6 +147,7 @@ def test_the_best_of_many_parameters_is_no_better_on_images_held_out(tmp_path: P
     assert_chance(float(np.mean(tested)), 12 * 12, classes=2)
 
 
+@pytest.mark.slow
 def test_the_best_of_many_layers_is_no_better_on_images_held_out(tmp_path: Path) -> None:
     inner, tested = [], []
     for seed in range(12):
@@ -193,6 +194,7 @@ def test_learning_curves_of_noise_stay_flat(tmp_path: Path, name: str) -> None:
         assert_chance(point["accuracy"]["mean"], 50)
 
 
+@pytest.mark.slow
 def test_a_sweep_over_noise_expects_chance_of_its_best(tmp_path: Path) -> None:
     best, expected = [], []
     for seed in range(12):

@@ -38,6 +38,7 @@ def scores(results: list[Result]) -> list:
     return [(result.pair, result.summary["valid"]["accuracy"], result.summary["valid"]["nll"]) for result in results]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_every_pair_is_judged_as_it_would_be_alone(features: dict, tmp_path: Path, jobs: int) -> None:
     told: list[tuple[int, int]] = []
@@ -133,6 +134,7 @@ def guesses(right: np.ndarray) -> list[Result]:
     return [Result(Pair("", str(number)), {}, column, 1 - column) for number, column in enumerate(right[:, order].T)]
 
 
+@pytest.mark.slow
 def test_what_is_equal_in_a_sample_is_not_decided_by_the_images_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     # 60 results that guess, on 30 images: the first in the order of all images would make it 0.527.
     monkeypatch.setattr(pair_scores, "DRAWS", 100)

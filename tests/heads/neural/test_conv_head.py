@@ -16,6 +16,8 @@ from heads import make_head
 from heads.neural.conv import ConvHead, _moments
 from heads.neural.mlp import MLPHead
 
+pytestmark = pytest.mark.slow  # each of its nets trains for seconds
+
 SMALL = {"filters": 8, "epochs": 30, "patience": 10, "learning_rate": 0.03, "batch_size": 16}
 MOTIFS = {"checked": [[0, 1], [1, 0]], "striped": [[0, 1], [0, 1]]}  # the channel that is high at each place
 

@@ -57,6 +57,7 @@ def test_shuffled_batches_hold_each_row_once_with_its_target_in_a_new_order_each
     assert numbers(FeatureBatches(features, targets, batch_size=16, shuffle=True, seed=4)) != first
 
 
+@pytest.mark.slow
 def test_keras_fits_evaluates_and_predicts_from_the_cache(features: Features, targets: np.ndarray):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation="sigmoid")])

@@ -33,10 +33,12 @@ def saved(fitted: MLPHead, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_mlp_head_keeps_the_rules_of_heads(check_head: Callable):
     check_head(lambda: MLPHead(**SMALL))
 
 
+@pytest.mark.slow
 def test_seed_decides(fitted: MLPHead):
     X, y = blobs()
     other = MLPHead(**SMALL, seed=2).fit(X, y)

@@ -192,6 +192,7 @@ def test_rows_of_a_cache_make_the_same_head(tmp_path: Path, shape: tuple[int, in
     np.testing.assert_array_equal(lazy.predict_proba(features), head.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "chunk"), [((12_000, 128), 2**18), ((300, 40_000), 2**21)], ids=["tall", "wide"])
 def test_rows_of_a_cache_are_never_in_memory_as_a_whole(
     tmp_path: Path, shape: tuple[int, int], chunk: int, monkeypatch: pytest.MonkeyPatch

@@ -71,6 +71,7 @@ def accuracy(report: str, part: str = "valid") -> float:
     return float(json.loads(report)["summary"][part]["accuracy"]["mean"])
 
 
+@pytest.mark.slow
 def test_copies_in_other_bytes_are_on_one_side_of_every_split(rewritten: Path, main: Callable) -> None:
     assert main("extract", "data", *FEATURES, "--quiet").status == 0
     folds = main("train-head", "data", *FEATURES, *HEAD, "--cv", "5", "--json", "--out", "cv")
@@ -97,6 +98,7 @@ def test_copies_in_other_bytes_are_on_one_side_of_every_split(rewritten: Path, m
     assert re.search(r"1\d\d images have equals, or others of their group, in another part", blind.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("changed")
 def test_near_duplicates_stay_together_where_that_is_asked_for(main: Callable) -> None:
     command = ("train-head", "data", *FEATURES, *HEAD, "--cv", "5", "--json")

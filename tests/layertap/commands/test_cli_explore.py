@@ -151,6 +151,7 @@ def test_a_data_set_without_a_readable_image_is_reported_and_a_failure(main: Cal
     assert [file.name for file in sorted((tmp_path / "out").iterdir())] == ["explore.json", "report.html"]
 
 
+@pytest.mark.slow
 def test_a_report_is_replaced_only_when_asked_and_nothing_else_ever(
     mistake: Mistake, main: Callable, data: Path
 ) -> None:

@@ -114,6 +114,7 @@ def small_net(file: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["logistic", "ridge", "mlp"])
 def test_a_keras_file_gives_the_predictions_of_the_run(
     main: Callable, trained: Callable, photos: Path, tmp_path: Path, head: str
@@ -125,6 +126,7 @@ def test_a_keras_file_gives_the_predictions_of_the_run(
     assert_serves(tmp_path / "model.keras", photos, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preprocessing", ["none", "torch", "caffe"])
 def test_the_preprocessing_is_part_of_the_model(
     main: Callable, trained: Callable, photos: Path, tmp_path: Path, preprocessing: str
@@ -137,6 +139,7 @@ def test_the_preprocessing_is_part_of_the_model(
     assert_serves(tmp_path / "model.keras", photos, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "out", "needs"),
     [
@@ -159,6 +162,7 @@ def test_other_formats_give_the_predictions_of_the_run(
     assert (about["format"], about["classes"]) == (name, ["sea", "wood"])
 
 
+@pytest.mark.slow
 def test_a_second_file_tells_of_a_keras_file(main: Callable, trained: Callable, photos: Path, tmp_path: Path) -> None:
     trained("--size", "48x64", "--fit", "pad")
     done = main("export", "run", "--to", "keras", "--out", "deep/model.keras", "--json")
@@ -194,6 +198,7 @@ def test_a_keras_file_needs_no_layertap(main: Callable, trained: Callable, photo
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), list(expected.values()), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_joined_features_of_one_net_become_one_model(
     main: Callable, mistake: Callable, trained: Callable, photos: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +218,7 @@ def test_joined_features_of_one_net_become_one_model(
     assert said.startswith("the run run joins features that differ in their size; ")
 
 
+@pytest.mark.slow
 def test_a_model_that_differs_from_the_run_is_not_kept(
     main: Callable, trained: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +234,7 @@ def test_a_model_that_differs_from_the_run_is_not_kept(
     assert not [path for path in tmp_path.iterdir() if "model" in path.name]
 
 
+@pytest.mark.slow
 def test_what_is_there_is_replaced_only_when_asked(
     main: Callable, mistake: Callable, trained: Callable, photos: Path, tmp_path: Path
 ) -> None:

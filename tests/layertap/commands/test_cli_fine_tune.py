@@ -23,6 +23,9 @@ from PIL import Image
 
 import cli
 
+# test_fine_tune_workflow.py has the command, too, in the tests that are run often.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 BLOCK = ("--unfreeze-from", "block3_conv1")
 SHORT = ("--epochs", "2", "--batch-size", "8", "--learning-rate", "1e-3")
@@ -134,7 +137,6 @@ def warnings(main: Callable) -> Callable[..., list[str]]:
     return of
 
 
-@pytest.mark.slow
 def test_images_that_the_net_has_seen_are_told_where_they_are_held_out(warnings: Callable, here: Path) -> None:
     layer = ("--layer", "block3_pool")
     tuning = ("fine-tune", "data", *layer, *BLOCK, *SHORT, "--inner", "0", "--no-refit")
@@ -236,7 +238,6 @@ def test_weights_that_were_altered_are_refused(main: Callable, here: Path) -> No
     assert "their weights was" in done.stderr
 
 
-@pytest.mark.slow
 def test_without_keeping_anything_the_result_is_the_same(main: Callable, here: Path) -> None:
     losses = []
     for extra in ((), ("--no-prefix-cache",)):
@@ -293,7 +294,6 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch_it_goes_on_and_ends_as_if_it_had_not_been(
     here: Path, started: Callable
 ) -> None:
@@ -366,7 +366,6 @@ def test_a_hopeless_training_is_ended_and_said(main: Callable, here: Path) -> No
     assert [(one["epochs"], one["hopeless"]) for one in metrics["trainings"]] == [(0, True), (0, False)]
 
 
-@pytest.mark.slow
 def test_with_shuffled_labels_nothing_is_learned(main: Callable, tmp_path: Path) -> None:
     write_images(tmp_path / "random", 40, random=True)
     for file in sorted((tmp_path / "random" / "across").iterdir())[:10]:  # copies, in the other class

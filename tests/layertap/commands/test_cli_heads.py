@@ -43,6 +43,7 @@ def digits(cache: Path, monkeypatch: pytest.MonkeyPatch, main: Callable) -> Call
     return main
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "options"),
     [
@@ -72,6 +73,7 @@ def test_train_evaluate_and_predict_with_heads_of_scikit_learn(digits: Callable,
     assert sum(float(rows[0][str(digit)]) for digit in range(10)) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_file_of_ones_own_trains_and_is_run_again_only_where_it_is_named(digits: Callable, tmp_path: Path) -> None:
     (tmp_path / "my.py").write_text(OWN)
     trained = digits(*TRAIN, "--head", "my.py:make_head", "--out", "run", "--json")
@@ -109,6 +111,7 @@ def test_a_file_of_ones_own_trains_and_is_run_again_only_where_it_is_named(digit
     assert not (tmp_path / "was run").exists()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_forest(digits: Callable) -> None:
     few = ("--head", "random-forest", "--param", "n_estimators=5", "--param", "calibrate=false", "--json", "--out")
 

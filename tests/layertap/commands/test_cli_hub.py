@@ -87,6 +87,7 @@ def test_a_run_that_ends_inside_a_net_says_why_there_is_no_model_and_what_is_lef
     assert main("layers", "run").status == 0
 
 
+@pytest.mark.slow
 def test_the_list_of_presets_fits_the_terminal() -> None:
     status, shown = on_a_terminal(["-m", "cli", "nets", "--hub"], 120)
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.splitlines()]

@@ -77,18 +77,21 @@ def test_commands_that_fit_and_draw_nothing_load_nothing_slow(
     assert loaded_by(*command) == set()
 
 
+@pytest.mark.slow
 def test_a_head_is_trained_without_matplotlib_in_the_process(loaded_by: Callable[..., set[str]]) -> None:
     loaded = loaded_by(*TRAIN)
     assert "sklearn" in loaded
     assert loaded.isdisjoint(NOT_FOR_HEADS | {"skops", "openvino"})
 
 
+@pytest.mark.slow
 def test_a_head_is_applied_without_what_draws_or_builds_nets(loaded_by: Callable[..., set[str]]) -> None:
     loaded_by(*TRAIN)
     for command in (("evaluate", "run", "digits"), ("predict", "run", "digits", "--out", "p.csv")):
         assert loaded_by(*command).isdisjoint(NOT_FOR_HEADS | {"scipy.optimize", "skops", "openvino"}), command
 
 
+@pytest.mark.slow
 def test_features_of_a_net_never_used_before_are_computed_without_keras_and_tensorflow(
     loaded_by: Callable[..., set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

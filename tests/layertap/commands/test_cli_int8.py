@@ -26,6 +26,7 @@ def images(tmp_path: Path) -> str:
     return "images.npz"
 
 
+@pytest.mark.slow
 def test_extraction_says_what_was_lost_and_heads_train_on_the_rest(
     main: Callable, mistake: Callable[..., str], images: str, tmp_path: Path
 ) -> None:

@@ -238,6 +238,7 @@ class TestData:
 
 
 class TestRuns:
+    @pytest.mark.slow
     def test_features_of_a_net_that_nobody_named_come_with_the_command_that_computes_them(
         self, main: Callable, mistake: Mistake, make_classes: Callable, tmp_path: Path
     ) -> None:

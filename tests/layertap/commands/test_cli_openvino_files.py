@@ -40,6 +40,7 @@ print(json.dumps([statuses, sorted({"keras", "tensorflow"} & set(sys.modules))])
 """
 
 
+@pytest.mark.slow
 def test_runs_on_an_onnx_file_load_neither_keras_nor_tensorflow(tmp_path: Path, data: Path) -> None:
     save_onnx(small_onnx(), tmp_path / "net.onnx")
     done = subprocess.run(

@@ -29,6 +29,7 @@ def here(data: Path) -> Path:
     return data.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("net", "expected"), [(SCALED, SAID), (UNKNOWN, ASSUMED)])
 def test_each_command_says_it_once(here: Path, main: Callable, net: str, expected: str) -> None:
     features = ("data", "--net", net, "--layer", "pool")
@@ -54,6 +55,7 @@ def test_each_command_says_it_once(here: Path, main: Callable, net: str, expecte
     assert report["remarks"][0].startswith(net)
 
 
+@pytest.mark.slow
 def test_runs_of_earlier_versions_keep_their_pixels(
     here: Path, main: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

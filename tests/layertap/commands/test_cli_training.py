@@ -67,6 +67,7 @@ def test_a_grid_is_chosen_from_by_inner_folds_and_the_test_part_is_scored_once(r
     assert config["protocol"] == {"cv": 3, "test": 0.2, "seed": 0, "draws": 20}
 
 
+@pytest.mark.slow
 def test_layers_side_by_side_are_read_so_by_later_commands(run: Callable, shades: Path, here: Callable) -> None:
     spaces = [info["space"] for info in run("cache", "list")["spaces"] if "block1_pool-max" in info["space"]]
     report = run(
@@ -97,6 +98,7 @@ def test_a_learning_curve_rises(run: Callable, shades: Path) -> None:
     assert (shades / "curve" / "curve.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_sweep_ranks_pairs_and_keeps_them(run: Callable, shades: Path, here: Callable) -> None:
     command = (
         "sweep", "data", *LAYERS, "--pool", "avg", "--pool", "max", "--join", "block1_pool+block2_pool",
@@ -170,6 +172,7 @@ def test_mistakes_are_told_in_a_line(shades: Path, here: Callable, arguments: tu
     assert not (shades / "bad" / "sweep.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_prints_the_command_of_its_winner_which_runs(data: Path, main: Callable) -> None:
     features = (
         "--layer",
@@ -219,6 +222,7 @@ def two_nets(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_command_of_a_winner_of_several_nets_runs(two_nets: Path, main: Callable) -> None:
     nets = ("--net", "red.keras", "--net", "blue.keras", "--layer", "red.keras:pool", "--layer", "blue.keras:pool")
     options = (
@@ -247,6 +251,7 @@ def test_the_command_of_a_winner_of_several_nets_runs(two_nets: Path, main: Call
     assert "1.0000" in main(*shlex.split(evaluate)[1:], "colours").stdout
 
 
+@pytest.mark.slow
 def test_sweep_takes_the_options_of_features_and_some_of_them_for_each_net(data: Path, main: Callable) -> None:
     """What it judges are the spaces that `extract` fills by the same options."""
     extracted = ("--net", "glyphnet", "--fit", "crop", "--dtype", "float16", "--layer", "block1_pool", "--size", "16")

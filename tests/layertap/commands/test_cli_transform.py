@@ -51,6 +51,7 @@ def test_an_edited_file_gives_another_space_and_a_renamed_one_the_same(main: Mai
     assert len(spaces(folder)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_names_its_code_and_runs_it_where_it_is_named(main: Main, mistake: Main, folder: Path) -> None:
     assert main("train-head", "data", *NET, "--transform", "invert.py", *HEAD, "--out", "run").status == 0
     config = json.loads((folder / "run" / "config.json").read_text())

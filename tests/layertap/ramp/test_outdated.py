@@ -170,6 +170,7 @@ def test_nothing_is_told_of_other_files(tmp_path: Path, text: str):
     assert outdated(tmp_path / "none.py") == []
 
 
+@pytest.mark.slow
 def test_old_calls_work_once_translated():
     # In a process of its own, since Keras stays changed.
     script = """

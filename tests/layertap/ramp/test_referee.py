@@ -153,6 +153,7 @@ def same_predictions(kit: Path, other: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_ramp_test_runs_a_kit_with_our_workflow(kit: Path, expected: tuple[Path, str]):
     said = ramp_test(kit, "--save-output")
     assert scores_of(said) == scores_of(expected[1])
@@ -247,6 +248,7 @@ def test_the_leaderboard_ranks_by_the_official_score(tested: Any, kit: Path):
     assert re.fullmatch(r"[1-9]\d* ms|[1-9]\.\d s", values[5]), values
 
 
+@pytest.mark.slow
 def test_scores_of_one_fold_have_no_deviation(kit: Path, tested: Any, tmp_path: Path):
     assert " ± " in ramp("leaderboard", kit).stdout
     problem = (kit / "problem.py").read_text()
@@ -318,6 +320,7 @@ for number in range(30):
         np.testing.assert_array_equal(np.array(image), np.full((6, 6), 5, np.uint8))
 
 
+@pytest.mark.slow
 def test_images_of_int8_are_told_and_scored_as_uint8(tmp_path: Path):
     fitting = "from layertap.ramp import fitted\n\n\ndef transform(x):\n    return fitted(x, (6, 6))\n"
     accuracies = []
@@ -379,6 +382,7 @@ score_types = [rw.score_types.RMSE()]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [SECRET, NUMBERS], ids=["secret labels", "regression"])
 def test_kits_of_other_kinds_are_scored(tmp_path: Path, change: str):
     kit = make_kit(tmp_path / "kit")
@@ -395,6 +399,7 @@ def test_kits_of_other_kinds_are_scored(tmp_path: Path, change: str):
     assert (entry["test"] is None) == (change is SECRET)
 
 
+@pytest.mark.slow
 def test_scores_on_other_folds_are_left_out_and_a_model_that_cannot_be_saved_harms_nothing(tmp_path: Path):
     kit = make_kit(tmp_path / "kit", count=12)
     problem = (kit / "problem.py").read_text()
@@ -427,6 +432,7 @@ def test_a_board_may_be_empty(tmp_path: Path):
     assert done.stderr.count("\n") < 10, done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_nobody_reads_the_tables_any_more(tmp_path: Path):
     kit = make_kit(tmp_path / "kit", count=6)
     classifier = kit / "submissions" / "starting_kit" / "batch_classifier.py"
@@ -444,6 +450,7 @@ def test_nothing_is_said_where_nobody_reads_the_tables_any_more(tmp_path: Path):
     assert {file.name for file in classifier.parent.iterdir()} == {"batch_classifier.py", "image_preprocessor.py"}
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_submission_too_and_leaves_nothing(tmp_path: Path):
     kit = make_kit(tmp_path / "kit", count=6)
     classifier = kit / "submissions" / "starting_kit" / "batch_classifier.py"
@@ -464,6 +471,7 @@ def test_sigterm_ends_the_submission_too_and_leaves_nothing(tmp_path: Path):
     assert left - {"__pycache__"} == {"batch_classifier.py", "image_preprocessor.py"}
 
 
+@pytest.mark.slow
 def test_a_trial_ends_with_the_command_that_was_killed(tmp_path: Path):
     kit = make_kit(tmp_path / "kit", count=6)
     note = f"__builtins__['open']({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"

@@ -94,6 +94,7 @@ def test_folds_of_a_kit_keep_copies_together(kit: Path):
             assert set(y[train]) == set(y[valid]) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_ramp_test_runs_what_init_writes(kit: Path) -> None:
     run("ramp", "init", kit, "--name", "mine")
     scores = ramp_test(kit, "mine")
@@ -115,6 +116,7 @@ def test_every_class_has_a_column_whether_it_was_there_or_not(kit: Path) -> None
     assert (said.argmax(axis=1) == y)[y != 1].all()
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_better_than_chance_has_all_columns_and_can_be_saved(kit: Path, tmp_path: Path) -> None:
     run("ramp", "init", kit, "--name", "tuned", "--fine-tune", "--layer", "block4_pool")
     file = kit / "submissions" / "tuned" / "batch_classifier.py"

@@ -60,6 +60,7 @@ def test_a_submission_gets_the_same_batches(
         assert said.dtype == probabilities.dtype
 
 
+@pytest.mark.slow
 def test_the_same_batches_from_worker_processes(
     submission: Submission, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -395,6 +396,7 @@ def test_forbidden_words_are_refused_as_by_ramp_workflow(submission: Submission,
         noted(ImageClassifier(3, 4, 2, 3, cache=tmp_path / "cache"), module, pictures, GRAY)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_can_use_processes(submission: Submission, pictures: Path, tmp_path: Path):
     module = submission(RESIZED)
     script = tmp_path / "train.py"

@@ -56,6 +56,7 @@ def kill(file: Any, parent: int) -> None:
     file.write(b"drawn by the parent")
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_picture() -> None:
     pictures = [background.draw(plots.confusion, *DETAILS), background.draw(pid_of)]
     assert pictures[0].png() == drawn_here()
@@ -70,6 +71,7 @@ def test_an_error_of_drawing_is_raised_where_the_picture_is_wanted() -> None:
     assert background.draw(plots.confusion, *DETAILS).png() == drawn_here()
 
 
+@pytest.mark.slow
 def test_pictures_of_a_process_that_was_killed_are_drawn_here(ended: None) -> None:
     pictures = [background.draw(kill, os.getpid()), background.draw(plots.confusion, *DETAILS)]
     assert pictures[0].png() == b"drawn by the parent"

@@ -407,6 +407,7 @@ print([name for name in ("keras", "tensorflow") if name in sys.modules])
 
 @pytest.mark.usefixtures("needs_openvino")
 class TestNets:
+    @pytest.mark.slow
     def test_a_new_process_needs_neither_keras_nor_tensorflow(self, tmp_path: Path, run_python: Callable) -> None:
         digits = datasets.load("digits").select(np.arange(9))
         wanted = FeatureRequest(Net("glyphnet"), ("block1_pool",))
@@ -504,6 +505,7 @@ class TestNets:
             use(replace(one, fit="pad", interpolation="nearest", dtype="float16"))  # these shape no net
         assert count == len(wanted) + 1
 
+    @pytest.mark.slow
     def test_two_extractions_that_convert_at_the_same_time_both_end_well(self, tmp_path: Path) -> None:
         processes = [
             subprocess.Popen(

@@ -73,6 +73,7 @@ def assert_close(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 class TestFeatures:
+    @pytest.mark.slow
     @pytest.mark.parametrize("engine", ["keras", "openvino"])
     def test_they_do_not_depend_on_engine_batch_size_or_kind(self, request: pytest.FixtureRequest, engine: str) -> None:
         if engine == "openvino":
@@ -364,6 +365,7 @@ class TestWhatOpenVinoCannotRun:
         features_by_image(engines, random_images(3, lambda number: True, side=16), lacking)
         assert "ScaleAndTranslate" in engines.note
 
+    @pytest.mark.slow
     def test_weights_that_cannot_be_had_for_the_moment_say_nothing_about_the_net(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

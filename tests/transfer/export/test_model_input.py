@@ -93,6 +93,7 @@ def test_deep_gray_is_scaled_and_not_cut_off(images: dict[str, Path], about: dic
     assert len(np.unique(deep)) > 20
 
 
+@pytest.mark.slow
 def test_a_model_that_is_fed_so_gives_the_features_of_an_extraction(
     images: dict[str, Path], about: dict[str, Any], request_of_images: FeatureRequest, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from transfer.export.formats import FORMATS
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_tensorflow")
 def test_grouped_convolutions_and_gelu_are_written(tmp_path: Path) -> None:
     """As of ConvNeXt, and of transformers; functions of TensorFlow are compiled again afterwards."""

@@ -249,6 +249,7 @@ def assert_shared(reports: list[dict], count: int) -> None:
     assert min(report["rows_computed"] for report in reports) > 0
 
 
+@pytest.mark.slow
 def test_two_extractions_at_once_share_the_work_and_end_with_every_row_right(tmp_path: Path) -> None:
     from transfer.data import datasets
 

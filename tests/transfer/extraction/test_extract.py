@@ -130,6 +130,7 @@ class TestComputingOnce:
             "block1_pool",
         }
 
+    @pytest.mark.slow
     def test_another_pooling_size_fit_or_seed_is_another_space(self, class_folder: Path, cache: FeatureCache) -> None:
         requests = [
             FeatureRequest(Net("glyphnet", "none"), ("block1_pool",)),

@@ -94,6 +94,7 @@ def written(cache: FeatureCache) -> int:
 
 
 class TestFeatures:
+    @pytest.mark.slow
     def test_they_are_those_that_extract_puts_into_the_cache(self, digits: Dataset, tmp_path: Path) -> None:
         found = small().fit_transform(digits)
         request, other = FeatureRequest(Net("glyphnet"), size=(SIZE, SIZE)), FeatureCache(tmp_path / "other")
@@ -112,6 +113,7 @@ class TestFeatures:
         np.testing.assert_array_equal(extractor.transform(digits), small("block4_pool").transform(digits))
         assert extractor.get_feature_names_out()[0] == "block4_pool_0"
 
+    @pytest.mark.slow
     def test_a_net_file_is_recognised_by_its_content(self, digits: Dataset, save_net: Callable[..., Net]) -> None:
         keras = pytest.importorskip("keras")
 
@@ -127,12 +129,14 @@ class TestFeatures:
         assert extractor.transform(digits).shape == (60, 2)
         assert extractor.get_feature_names_out().tolist() == ["other_0", "other_1"]
 
+    @pytest.mark.slow
     def test_maps_become_rows(self, digits: Dataset) -> None:
         maps = small("block4_pool", pool="none").transform(digits.sources[:5])
         flat = small("block4_pool", pool="flatten").transform(digits.sources[:5])
         assert maps.shape == (5, len(small("block4_pool", pool="none").get_feature_names_out()))
         np.testing.assert_allclose(maps, flat, atol=1e-5 * flat.max())
 
+    @pytest.mark.slow
     def test_what_shapes_the_numbers_is_passed_on(self, files: list[Path], cache: FeatureCache) -> None:
         options = {
             "pool": "max",
@@ -361,6 +365,7 @@ class TestPipelines:
             cross_val_score(self.pipeline(), digits, digits.labels, cv=3),
         )
 
+    @pytest.mark.slow
     def test_a_search_over_layers_in_processes_computes_each_image_once(
         self, digits: Dataset, cache: FeatureCache
     ) -> None:

@@ -87,6 +87,7 @@ def test_the_deepest_stored_layers_are_taken_that_the_readouts_come_after(
         np.testing.assert_array_equal(part.jobs, missing.jobs)
 
 
+@pytest.mark.slow
 def test_both_sides_of_a_skip_connection_are_read_where_both_are_stored(
     class_folder: Path,
     cache: FeatureCache,

@@ -29,6 +29,7 @@ def pair() -> list[Device]:
     return [Device("one", cores=(some[0],)), Device("other", cores=(some[-1],))]
 
 
+@pytest.mark.slow
 def test_two_workers_end_with_what_one_process_computes(tmp_path: Path, pair: list[Device]) -> None:
     dataset, told = datasets.load("digits").select(np.arange(300)), []
     cache, alone = FeatureCache(tmp_path / "shared"), FeatureCache(tmp_path / "alone")
@@ -65,6 +66,7 @@ def test_an_unreadable_image_stops_all_or_is_skipped(class_folder: Path, tmp_pat
     assert report.rows_skipped == 2
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_told_and_the_rest_is_computed_by_the_next_run(tmp_path: Path, pair: list[Device]) -> None:
     dataset, cache = datasets.load("digits"), FeatureCache(tmp_path / "cache")
     others = set(multiprocessing.active_children())  # joblib keeps its processes for the next test that needs them

@@ -15,6 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it is TensorFlow's oneDNN that fails")
 def test_a_strided_kernel_of_few_channels_is_trained_by_batches_of_any_size(tmp_path: Path):
     layers, inputs = keras.layers, keras.Input((24, 24, 3))

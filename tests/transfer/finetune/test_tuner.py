@@ -147,6 +147,7 @@ class Watched:
         return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "weights", "first", "options"),
     [

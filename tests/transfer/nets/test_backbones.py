@@ -73,6 +73,7 @@ class TestAgainstPlainKeras:
             for found, wanted in zip(features, expected, strict=True):
                 assert_same_features(found, np.asarray(wanted))
 
+    @pytest.mark.slow
     def test_features_are_those_of_the_uncut_net(self, images: np.ndarray, features_of: FeaturesOf) -> None:
         backbone = Backbone(Net("mobilenetv2", "none"), (32, 32))
         scaled = keras.applications.mobilenet_v2.preprocess_input(images.astype("float32"))
@@ -344,6 +345,7 @@ class TestFinding:
         assert "predictions" not in backbone_for(net, ["activation_3"], (32, 32)).taps
         assert backbone_for(net, ["predictions"], (32, 32)).taps["predictions"].shape == (None, 1000)
 
+    @pytest.mark.slow
     def test_features_do_not_depend_on_whether_the_classifier_is_there(
         self, images: np.ndarray, features_of: FeaturesOf
     ) -> None:
@@ -357,6 +359,7 @@ class TestFinding:
             backbone_for(Net("mobilenetv3small", "none"), ["activaton_17"], (32, 32))
 
 
+@pytest.mark.slow
 def test_what_keras_is_set_to_elsewhere_changes_nothing(images: np.ndarray, features_of: FeaturesOf) -> None:
     net = Net("mobilenetv3small", "none")
     plain = features_of(Backbone(net, (32, 32)), images, "activation_17")[0]

@@ -96,6 +96,7 @@ def _renamed(part: Any, names: set[str]) -> Any:
 
 
 class TestGivenPixels:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", FAST)
     def test_features_of_a_file_are_bit_by_bit_those_by_name(self, name: str, tmp_path: Path) -> None:
         size, images = (64, 48), np.random.default_rng(0).integers(0, 256, (2, 64, 48, 3), np.uint8)
@@ -124,6 +125,7 @@ class TestGivenPixels:
         specs = {Net(file, preprocessing=mode).spec("any").digest for mode in (None, "none", "tf")}
         assert len(specs) == 2
 
+    @pytest.mark.slow
     def test_nets_without_their_own_scaling_get_it_from_outside(self, inferred: Any) -> None:
         for name, mode in (("mobilenetv3small", "tf"), ("efficientnetv2b0", "torch"), ("convnexttiny", "torch")):
             found = inferred(bare(name, include_preprocessing=False))

@@ -128,6 +128,7 @@ class TestNet:
                 assert np.isfinite(part).all()
                 assert part.std() > 0
 
+    @pytest.mark.slow
     def test_shipped_features_tell_the_digits_apart_better_than_random_ones(self, features_of) -> None:
         from sklearn.datasets import load_digits
         from sklearn.linear_model import LogisticRegression

@@ -63,6 +63,7 @@ def assert_near(found: np.ndarray, expected: np.ndarray, why: str) -> None:
     "name", [name if name == "vit" else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES]
 )
 class TestEachNet:
+    @pytest.mark.slow
     def test_layers_and_poolings_are_those_of_plain_keras(
         self, preset: Callable, name: str, pixels: np.ndarray
     ) -> None:
@@ -95,6 +96,7 @@ class TestEachNet:
             chosen = FeatureRequest(net, (layer,), pooling, prefix_tokens=resolved.prefix_tokens)
             assert_near(rows_of(chosen, pixels, backbone)[0], rows, pooling)
 
+    @pytest.mark.slow
     def test_a_training_of_the_last_layers_is_kept(self, preset: Callable, name: str, tmp_path: Path) -> None:
         net = preset(name)
         backbone = FeatureRequest(net).build()
@@ -131,6 +133,7 @@ class TestOfAPreset:
         with pytest.raises(InvalidChoice, match="is inside vit_patching_and_embedding, whose code cannot be taken"):
             find_cut(backbone, "vit_encoder", "vit_patching_and_embedding/patch_embedding")
 
+    @pytest.mark.slow
     def test_a_keras_file_with_its_layers_is_a_net(self, preset: Callable, tmp_path: Path, pixels: np.ndarray) -> None:
         net = preset("vit")
         model = FeatureRequest(net).build().model

@@ -339,6 +339,7 @@ class TestLimits:
 
 
 class TestWeights:
+    @pytest.mark.slow
     def test_what_is_given_as_weights_and_is_none(self, tmp_path: Path) -> None:
         plain_net().save(tmp_path / "whole.h5")
         plain_net().save(tmp_path / "whole.keras")

@@ -381,6 +381,7 @@ class TestWeightsFiles:
         features = features_of(backbone, saved["pixels"], "conv_pw_13_relu")[0]
         np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
 
+    @pytest.mark.slow
     def test_weights_of_another_net_are_refused_in_one_line(self, saved: dict[str, Any]) -> None:
         for name in ("notop.h5", "notop.weights.h5"):
             with (
@@ -424,6 +425,7 @@ for name, side in (("mobilenetv2", 32), ("vgg16", 32)):
         print(type(error).__name__, error, file=sys.stderr)
 """
 
+    @pytest.mark.slow
     def test_without_network_the_error_names_the_file_that_keras_looks_for(
         self, tmp_path: Path, run_python: Callable
     ) -> None:

@@ -51,6 +51,7 @@ def rows_of(request: FeatureRequest, pixels: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(keras.tree.flatten(cut(pixels))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", [1, 5])
 def test_every_pooling_is_what_numpy_says(tokens_net: Callable, pixels: np.ndarray, prefix: int) -> None:
     request = FeatureRequest(tokens_net(prefix), ("block",), prefix_tokens=prefix)

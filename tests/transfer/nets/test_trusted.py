@@ -169,6 +169,7 @@ class TestOfAModelWithCodeOfItsOwn:
         yield __import__("mymodels")
         del sys.modules["mymodels"]
 
+    @pytest.mark.slow
     def test_its_layers_are_read_and_trained_as_those_of_a_graph(
         self, mymodels: Any, save_net: Callable[..., Net], features_of: Callable, tmp_path: Path
     ) -> None:

@@ -207,6 +207,7 @@ def test_a_run_does_not_go_with_another_net(run: Path, file: Path) -> None:
         lt.predict(load_run(run, net_code="nets.py"), "digits", cache="cache", progress=False)
 
 
+@pytest.mark.slow
 def test_net_code_of_a_run_that_needs_none_is_an_error(file: Path) -> None:
     features = lt.extract("digits", "glyphnet", layers=["block4_pool"], cache="cache", progress=False)
     lt.train_head("digits", features, "ridge", cv=2, out="plain", cache="cache", progress=False)

@@ -133,6 +133,7 @@ def specs(folder: Path, request: FeatureRequest, cache: FeatureCache) -> list:
     return list(found.specs)
 
 
+@pytest.mark.slow
 def test_a_further_layer_gets_a_net_of_its_own_and_is_read_beside_the_others(twenty: Path, cache: FeatureCache) -> None:
     wider = replace(INT8, layers=("block2_pool", "block3_pool"))
     report = extract(datasets.load(str(twenty)), wider, cache)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import layertap as lt
 from feature_cache.maintenance import prune
@@ -18,6 +19,7 @@ def features_of(count: int, cache: Path) -> FeatureSet:
     return lt.extract(chosen, "glyphnet", layers=["block4_pool"], cache=cache, progress=False)
 
 
+@pytest.mark.slow
 def test_rows_that_are_added_are_found_and_a_damaged_index_is_built_anew(tmp_path: Path) -> None:
     few, many = features_of(300, tmp_path), features_of(600, tmp_path)
     queries = many["block4_pool"][290:310]

@@ -54,6 +54,7 @@ def test_thumbnails_are_upright_and_in_proportion(tmp_path: Path) -> None:
     assert pixels_of(thumbnail_url(FileSource(tmp_path / "a.jpg"), 50)).shape[:2] == (50, 25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most_bytes", [30_000, 200_000])
 def test_sheets_keep_to_their_size_and_order(tmp_path: Path, most_bytes: int) -> None:
     noise = np.random.default_rng(0).integers(0, 60, (1500, 16, 16, 3), np.uint8)

@@ -299,6 +299,7 @@ def test_what_was_computed_from_a_folder_is_not_computed_again(class_folder: Pat
     assert computed == [8, 0, 0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_any_order_of_reading_gives_the_bytes_of_the_packed_file(tmp_path: Path, rng: np.random.Generator) -> None:
     content = rng.integers(0, 256, 3 * BLOCK, np.uint8).tobytes() * 30
     (tmp_path / "a.gz").write_bytes(gzip.compress(content[: 50 * BLOCK], 1) + gzip.compress(content[50 * BLOCK :], 1))

@@ -234,6 +234,7 @@ class TestMemo:
         assert np.array_equal(self.cached(dataset, cache).groups, self.cached(dataset, whole).groups)
         assert calls == []  # what was decoded before the interruption is known, too
 
+    @pytest.mark.slow
     def test_rows_computed_from_stored_layers_have_groups(
         self, dataset: Dataset, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -195,6 +195,7 @@ TOYS: dict[str, Callable[[object], object]] = {
 
 
 class TestFiles:
+    @pytest.mark.slow
     def test_layers_that_are_known_give_the_features_of_keras(
         self, save_net: Callable[..., Net], tmp_path: Path
     ) -> None:

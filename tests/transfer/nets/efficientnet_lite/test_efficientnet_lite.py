@@ -136,6 +136,7 @@ class TestArchitecture:
             np.testing.assert_allclose(found_maps, expected_maps, atol=0.02)
             np.testing.assert_allclose(found, expected, rtol=0.02)
 
+    @pytest.mark.slow
     def test_table_says_what_the_net_is(self) -> None:
         info = NETS[NAME]
         backbone = Backbone(Net(NAME, "none"))
@@ -235,6 +236,7 @@ class TestWeights:
         assert Net(NAME).weights_id.startswith(digest)
         assert Net(NAME, "none").weights_id == "random-0"
 
+    @pytest.mark.slow
     def test_the_classifier_is_there_when_it_is_asked_for(self) -> None:
         assert "predictions" in backbone_for(Net(NAME), ["predictions"], (64, 64)).taps
         assert "predictions" not in backbone_for(Net(NAME), ["top_activation"], (64, 64)).taps
