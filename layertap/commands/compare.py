@@ -21,7 +21,6 @@ def compare(args: argparse.Namespace) -> None:
     # Slow to load, and the help does not need it.
     from layertap.runs import is_run
     from layertap.workflows.compare import compare_runs, compare_spaces
-    from transfer.nets.catalogue import Net
     from transfer.request import FeatureRequest
 
     options: dict[str, Any] = {"cache": args.cache, "on_error": args.on_error}
@@ -32,11 +31,8 @@ def compare(args: argparse.Namespace) -> None:
         print_notes(runs.notes)
         _report(args, runs, _print_runs)
         return
-    parts = [name.rpartition(":") if ":" in name else (name, "", "") for name in names]
-    requests = [
-        FeatureRequest(shared.tuned_net(net) or Net(net, None, args.seed), (layer,) if layer else ())
-        for net, _, layer in parts
-    ]
+    parts = [shared.net_and_layer(name, args.seed) for name in names]
+    requests = [FeatureRequest(net, (layer,) if layer else ()) for net, layer in parts]
     _report(args, compare_spaces(shared.dataset(args), requests, seed=args.seed, **options), _print_spaces)
 
 

@@ -6,8 +6,10 @@ where the net has layers that are not Keras's. Keras is imported when the functi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -66,6 +68,26 @@ def is_code(name: str) -> bool:
     (True, True, True, False)
     """
     return not is_preset(name) and (CODE.is_file(name) or _IN_MODULE.fullmatch(name) is not None)
+
+
+def names_function(name: str) -> bool:
+    """Whether a name is that of a function which a file has, or of one in a module that can be found; nothing is run.
+
+    Examples
+    --------
+    >>> names_function("os.path:join"), names_function("vgg16:block5_pool"), names_function("nets.py:make_net")
+    (True, False, False)
+    """
+    if not is_code(name):
+        return False
+    source, function = split(name)
+    if not CODE.is_file(name):
+        package = source.partition(".")[0]
+        here = Path(package).is_dir() or Path(f"{package}.py").is_file()
+        return here or importlib.util.find_spec(package) is not None
+    with contextlib.suppress(OSError):
+        return re.search(rf"^def {re.escape(function)}\b".encode(), Path(source).read_bytes(), re.MULTILINE) is not None
+    return False
 
 
 def split(name: str) -> tuple[str, str]:

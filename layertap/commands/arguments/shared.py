@@ -157,6 +157,31 @@ def tuned_net(name: str) -> Net | None:
     return net_of_run(Path(name))
 
 
+def net_and_layer(name: str, seed: int) -> tuple[Net, str]:
+    """The net and the layer of ``NET:LAYER``; the layer is empty where there is none.
+
+    Nets (``hub:PRESET``, ``FILE.py:make_net``, ``C:\\net.keras``) and layers (``conv:2``) may have colons of their own:
+    the net is the shortest part before a colon that is one.
+    """
+    from transfer.nets.catalogue import Net  # slow to load, and the help does not need it
+    from transfer.nets.user_nets import is_code, names_function
+
+    parts = name.split(":")
+    ends = range(2 if len(parts) > 1 and parts[0] == "hub" else 1, len(parts) + 1)
+    mistakes: list[InvalidChoice] = []
+    for end in ends:
+        text, layer = ":".join(parts[:end]), ":".join(parts[end:])
+        if end < len(parts) and names_function(f"{text}:{parts[end]}"):
+            continue
+        if mistakes and is_code(text) and not names_function(text):
+            continue
+        try:
+            return tuned_net(text) or Net(text, None, seed), layer
+        except InvalidChoice as error:
+            mistakes.append(error)
+    raise mistakes[-2:][0]  # about the part before the last colon
+
+
 def request(args: argparse.Namespace) -> FeatureRequest:
     from transfer.request import FeatureRequest, request_of  # slow to load, and the help does not need it
 

@@ -139,9 +139,10 @@ def _layers_of_nets(nets: Sequence[str], layers: Sequence[str]) -> dict[str, tup
     """The layers of each net."""
     layers_of: dict[str, tuple[str, ...]] = dict.fromkeys(nets, ())
     for layer in layers:
-        net, colon, name = layer.partition(":")
-        if colon and net in layers_of:
-            layers_of[net] += (name,)
+        of_nets = [net for net in nets if layer.startswith(f"{net}:")]
+        if of_nets:
+            net = max(of_nets, key=len)  # nets may have colons of their own
+            layers_of[net] += (layer.removeprefix(f"{net}:"),)
         elif len(nets) == 1:
             layers_of[nets[0]] += (layer,)
         else:
