@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
 AUTO_SHARE = 0.6  # the largest share of the net's operations that ``auto`` trains
+_LATER_CALL = re.compile(r"(.+):(\d+)")  # the name of a layer that had been called before
 MOST_SINGLES = 16  # the number of places with a single tensor that are compared
 
 
@@ -86,7 +88,7 @@ def find_cut(backbone: Backbone, readout: str, unfreeze_from: str, *, keep: bool
     (('block3_pool',), ('block4_conv1', 'block4_conv2'))
     """
     if unfreeze_from not in ("all", "auto"):
-        backbone.find(unfreeze_from)  # it may be a layer inside a layer
+        _find(backbone, unfreeze_from)  # it may be a layer inside a layer
     for tensor in backbone.taps.values():  # the file of a net may say otherwise
         if hasattr(operation := operation_of(tensor), "trainable"):
             operation.trainable = True
@@ -168,18 +170,40 @@ def _first(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str,
         kernels = [name for name in small if any(variable.ndim > 1 for variable in graph.weights(name))]
         crossing = {name: len(graph.crossing(tuple(small[small.index(name) :])) or graph.names) for name in kernels}
         return min(kernels, key=crossing.__getitem__, default=weighted[-1])
-    first = backbone.find(unfreeze_from)
+    first = _find(backbone, unfreeze_from)
     if first != readout and (owner := backbone.closed_in(first)):
         raise InvalidChoice(
             f"the layer {first} is inside {owner}, whose code cannot be taken apart: a training begins before or after "
             f"it. Unfreeze from {owner}, or from another layer."
         )
-    inside = [name for name in graph.names if name == first or name.startswith(f"{first}/")]
+    inside = [name for name in _inside(backbone, first) if name in graph.names]
     if not inside:
         raise InvalidChoice(f"the layer {first} is not before {readout}, which is what the classifier reads.")
     return inside[
         0
     ]  # a layer is trained with those inside it, which come before it, and among which the readout may be
+
+
+def _find(backbone: Backbone, layer: str) -> str:
+    """The name of `layer`, which may be an index; of one with several outputs, which has none, the first inside it."""
+    try:
+        return backbone.find(layer)
+    except InvalidChoice:
+        inside = [name for name in backbone.taps if name.startswith(f"{layer}/")]
+        if not inside:
+            raise
+        return inside[0]
+
+
+def _inside(backbone: Backbone, layer: str) -> list[str]:
+    """A layer and those that its code, or its graph, calls, in the order of computation."""
+    names, outer = list(backbone.taps), layer
+    if call := _LATER_CALL.fullmatch(layer):
+        outer, number = call[1], int(call[2])
+        earlier = outer if number == 2 else f"{outer}:{number - 1}"
+        if earlier in names:  # what that call was made of comes before it, under the same names
+            names = names[names.index(earlier) + 1 :]
+    return [name for name in names if name == layer or name.startswith(f"{outer}/")]
 
 
 def _small(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str) -> list[str]:

@@ -3,6 +3,7 @@
 import functools
 import math
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -92,6 +93,36 @@ def test_a_layer_around_the_readout_names_all_that_is_inside_before_it():
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/net.keras")
         net = Backbone(Net(f"{folder}/net.keras"), (12, 12))
+    assert find_cut(net, "inner/b", "inner").trained == ("inner/a", "inner/b")
+
+
+def test_a_later_call_of_a_nested_model_names_all_that_is_inside_that_call(save_net: Callable[..., Net]):
+    import keras
+
+    from transfer.nets.backbone import Backbone
+
+    layers = [keras.layers.Dense(3, name=name) for name in ("a", "b")]
+    inner = keras.Sequential([keras.Input((12, 12, 3)), *layers], name="inner")
+    inputs = keras.Input((12, 12, 3))
+    entry = keras.layers.Conv2D(3, 3, padding="same", name="entry")(inputs)
+    model = keras.Model(inputs, inner(keras.layers.ReLU(name="between")(inner(entry))))
+    net = Backbone(save_net(model), (12, 12))
+    found = find_cut(net, "inner:2", "inner:2")
+    assert found.trained == ("inner/a:2", "inner/b:2")
+    assert found.layers == ("entry",)  # the same weights take part in the first call
+
+
+def test_a_layer_with_several_outputs_names_what_is_inside_it(save_net: Callable[..., Net]):
+    import keras
+
+    from transfer.nets.backbone import Backbone
+
+    inner_inputs = keras.Input((12, 12, 3))
+    a = keras.layers.Conv2D(4, 3, name="a")(inner_inputs)
+    inner = keras.Model(inner_inputs, [a, keras.layers.Conv2D(4, 3, name="b")(a)], name="inner")
+    inputs = keras.Input((12, 12, 3))
+    outputs = inner(keras.layers.Conv2D(3, 3, padding="same", name="entry")(inputs))
+    net = Backbone(save_net(keras.Model(inputs, outputs[1])), (12, 12))
     assert find_cut(net, "inner/b", "inner").trained == ("inner/a", "inner/b")
 
 
