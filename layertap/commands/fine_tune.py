@@ -192,8 +192,8 @@ def _print_model(tuned: FineTuned, out: str) -> None:
         return
     if math.isnan(tuned.difference):
         print(
-            "There is no model.keras: it would end inside the net, and some layers of that cannot be loaded one by "
-            f"one. {out} itself is complete, and evaluate and predict take it."
+            "There is no model.keras: some layers of the net cannot be saved and loaded one by one. "
+            f"{out} itself is complete, and evaluate and predict take it."
         )
         return
     print(

@@ -21,12 +21,19 @@ from transfer.engines.openvino_engine import save_converted
 from transfer.engines.openvino_float32 import keep_float32
 from transfer.engines.selection import keras_backend
 from transfer.nets.files.keras_file import read_config
+from transfer.nets.keras_graph import CONFIG_ERRORS, loadable_configs
 
 if TYPE_CHECKING:
     import keras
 
 # From pixels of shape (n, height, width, 3), uint8, to probabilities of shape (n, n_classes).
 Predict = Callable[[np.ndarray], np.ndarray]
+
+
+_NOT_KERAS = (
+    "the model is made of layers that Keras cannot save and load again one by one, as some of KerasHub are; use "
+    "`to='saved-model'` for this one."
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,11 @@ def require(name: str) -> None:
 
 
 def _write_keras(model: keras.Model, file: Path) -> None:
-    model.save(file)
+    try:
+        with loadable_configs(model):
+            model.save(file)
+    except CONFIG_ERRORS as error:  # a layer that cannot say what it is
+        raise BadData(_NOT_KERAS) from error
 
 
 def _read_keras(file: Path) -> Predict:
@@ -92,11 +103,8 @@ def _read_keras(file: Path) -> Predict:
     read_config(file)  # refuses what is not Keras's own, and others could not load
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (TypeError, ValueError) as error:  # a layer that does not take back what it says of itself
-        raise BadData(
-            "the model is made of layers that Keras cannot load again one by one, as some of KerasHub are. A model "
-            "that reads the output of the whole net can be exported; use `to='saved-model'` for this one."
-        ) from error
+    except CONFIG_ERRORS as error:  # a layer that does not take back what it says of itself
+        raise BadData(_NOT_KERAS) from error
     return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
 
 

@@ -16,6 +16,9 @@ from weakref import WeakKeyDictionary
 # What layers that hold layers call of them, in order, once run on shapes (see `transfer.nets.inner_layers`).
 calls_inside: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
+# What layers raise that cannot say what they are made of, or cannot be made of what they said.
+CONFIG_ERRORS = (AttributeError, NotImplementedError, TypeError, ValueError)
+
 
 def operation_of(tensor: Any) -> Any:
     """The layer or operation that a symbolic tensor is an output of."""
@@ -124,6 +127,70 @@ def renamed(names: Iterable[tuple[Any, str]]) -> Iterator[None]:
     finally:
         for layer, name in reversed(before):
             layer.name = name
+
+
+@contextlib.contextmanager
+def loadable_configs(model: Any) -> Iterator[None]:
+    """Have layers describe themselves, meanwhile, by what their own constructors take back.
+
+    Some of KerasHub's add numbers that they derive (`ViTPatchingAndEmbedding`, `DeiTEncoder`), or take no name; and
+    Keras does not describe an `Identity` that was made with a dtype policy. It could not save them, or load them again.
+    """
+    original: dict[Any, Any] = {}
+    try:
+        for kind, layer in {type(layer): layer for layer in all_layers(model)}.items():
+            if mended := _mended_config(layer):
+                original[kind] = vars(kind).get("get_config")
+                kind.get_config = mended
+        yield
+    finally:
+        for kind, get_config in original.items():
+            if get_config is None:
+                del kind.get_config
+            else:
+                kind.get_config = get_config
+
+
+def _mended_config(layer: Any) -> Callable[[Any], dict[str, Any]] | None:
+    """What is to stand in for `get_config` of the class of a layer; None where that does, or cannot be helped."""
+    import keras  # heavy
+
+    kind = type(layer)
+    taken, package = _constructor_arguments(kind), kind.__module__.partition(".")[0]
+    try:
+        kind.from_config(layer.get_config())
+    except NotImplementedError:
+        plain = taken == _constructor_arguments(keras.layers.Layer)
+        return (lambda layer: keras.layers.Layer.get_config(layer)) if plain else None
+    except CONFIG_ERRORS:
+        described = kind.get_config
+        surplus = package == "keras_hub" and "get_config" in vars(kind)
+        return (lambda layer: _without_surplus(described, layer, taken)) if surplus else None
+    return None
+
+
+def _without_surplus(described: Callable[[Any], dict[str, Any]], layer: Any, taken: set[str]) -> dict[str, Any]:
+    """The configuration of a layer, without what its constructors do not take."""
+    try:
+        config = described(layer)
+    except AttributeError as error:  # of `DeiTEncoder`, which notes a number that it does not have
+        if error.obj is not layer or error.name is None or error.name in taken:
+            raise
+        setattr(layer, error.name, None)
+        config = described(layer)
+    return {name: value for name, value in config.items() if name in taken}
+
+
+def _constructor_arguments(kind: type) -> set[str]:
+    """The names of the arguments that constructing an object of a class takes, those of its base classes included."""
+    taken: set[str] = set()
+    for base in kind.__mro__:
+        if inspect.isfunction(constructor := vars(base).get("__init__")):
+            parameters = inspect.signature(constructor).parameters.values()
+            taken |= {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+            if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+                break  # it takes nothing for its base classes
+    return taken
 
 
 def own_variables(layer: Any) -> list[Any]:

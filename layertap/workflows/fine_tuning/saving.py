@@ -237,11 +237,11 @@ def _write_model(folder: Path, data: TrainingRows) -> tuple[float, bool]:
     """
     run, file = runs.load_written(folder), folder / MODEL_FILE
     requests, model = build_model(run)
-    FORMATS["keras"].write(model, file)
     try:
+        FORMATS["keras"].write(model, file)
         predict = FORMATS["keras"].read(file)
-    except BadData:  # some layers of KerasHub cannot be loaded one by one
-        file.unlink()
+    except BadData:  # some layers of KerasHub cannot be saved and loaded one by one
+        file.unlink(missing_ok=True)
         return math.nan, False
     compared = compare_with_run(run, requests, predict, data.features.dataset)
     exported = compared.difference <= TOLERANCE

@@ -11,6 +11,7 @@ import pytest
 
 from feature_cache.spec import PREPROCESSINGS
 from transfer.export.comparison import as_rgb, random_images
+from transfer.export.formats import FORMATS
 from transfer.export.model import pixels_to_features
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net
@@ -105,3 +106,11 @@ def test_random_images_are_the_same_each_time_and_differ_in_contrast() -> None:
     assert {source.pixels.shape for source in first.sources} == {(*SIZE, 3)}
     spread = [int(source.pixels.max()) - int(source.pixels.min()) for source in first.sources]
     assert min(spread) < 64 < 128 < max(spread)
+
+
+def test_a_layer_that_was_given_its_dtype_as_a_policy_can_be_saved(pixels: np.ndarray, tmp_path: Path) -> None:
+    inputs = keras.Input((*SIZE, 3))
+    model = keras.Model(inputs, keras.layers.Identity(dtype=keras.DTypePolicy("float32"))(inputs))
+    FORMATS["keras"].write(model, tmp_path / "model.keras")
+    np.testing.assert_array_equal(FORMATS["keras"].read(tmp_path / "model.keras")(pixels), pixels.astype("float32"))
+    assert "get_config" not in vars(keras.layers.Identity)
