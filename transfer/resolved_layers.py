@@ -21,7 +21,7 @@ from feature_cache.version import own_version
 from transfer.nets.catalogue import Net
 
 MOST = 500  # entries; the ones that were added first go
-_FORM = 1  # is raised when other layers, or other numbers of tokens, are found in the same net
+_FORM = 2  # is raised when other layers, or other numbers of tokens, are found in the same net
 
 Counts = tuple[tuple[str, int | None], ...]
 

@@ -64,7 +64,8 @@ def pixels_to_features(backbone: Backbone, readouts: Sequence[tuple[str, str]], 
         net = backbone.graph(backbone.input, [backbone.taps[layer] for layer, _ in readouts], name="net")
         outputs = keras.tree.flatten(net(x, training=False))
     rows = [
-        _pooled(output, rule, backbone.size, layer) for output, (layer, rule) in zip(outputs, readouts, strict=True)
+        _pooled(output, rule, backbone.proportions, layer)
+        for output, (layer, rule) in zip(outputs, readouts, strict=True)
     ]
     return keras.Model(pixels, rows[0] if len(rows) == 1 else keras.layers.Concatenate(name="joined")(rows))
 
@@ -77,12 +78,12 @@ def fuse(net: keras.Model, head: Sequence[keras.layers.Layer]) -> keras.Model:
     return keras.Model(net.input, x, name="layertap")
 
 
-def _pooled(tensor: Any, rule: str, size: tuple[int, int], layer: str) -> Any:
+def _pooled(tensor: Any, rule: str, proportions: tuple[int, int], layer: str) -> Any:
     """A layer's output, pooled as `Backbone.cut` pools it, as rows of shape (n, d)."""
     layers = keras.layers
     pooling, prefix = split_rule(rule)
     if prefix is not None or pooling in CLASS_POOLINGS:
-        tensor = pooled(tensor, rule, size, layer)
+        tensor = pooled(tensor, rule, proportions, layer)
     elif tensor.dtype != "float32":
         tensor = layers.Identity(dtype="float32")(tensor)
     if pooling in ("avg", "max") and len(tensor.shape) in (3, 4):

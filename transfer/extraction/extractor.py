@@ -303,14 +303,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             return [math.prod(shape) for shape in stored if shape is not None]
         # Shapes need no weights; those of a file are in the file.
         outline = replace(request, net=request.net.without_weights())
-        taps: Mapping[str, Any] = outline.build().taps
+        net = outline.build()
+        taps: Mapping[str, Any] = net.taps
         shapes = [taps[layer].shape[1:] for layer in request.layers]
         if any(None in shape for shape in shapes):
             raise BadData(
                 f"{self.net} has features whose width is known only once some are computed; call `transform` first."
             )
         return [
-            math.prod(pooled_shape(shape, spec.pooling_rule, spec.size, spec.layer))
+            math.prod(pooled_shape(shape, spec.pooling_rule, net.proportions, spec.layer))
             for spec, shape in zip(request.specs, shapes, strict=True)
         ]
 

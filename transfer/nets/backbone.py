@@ -49,6 +49,8 @@ class Backbone:
         Whether the layers inside layers are among them.
     output : KerasTensor or structure of them
         What the whole net gives.
+    proportions : (height, width)
+        The size in units of which patches are squares: pixels, but for a net whose patches are none.
     outer : list of str
         The layers that are in the graph of the net and of models in it. An index is a place in this list.
 
@@ -81,10 +83,12 @@ class Backbone:
         self.channels = int(self.model.inputs[0].shape[-1] or 3)
         self.input = keras.Input((*self.size, self.channels), name="preprocessed")
         self._expected_prefix: int | None = None
+        self.proportions = _proportions(self.model, self.size)
         self.is_open = False
         self._without_rows: set[str] = set()
         try:
-            tracer, self._shapes = self._trace(), {}
+            self._shapes: dict[str, tuple[int | None, ...]] = {}
+            tracer = self._trace()
             if any(looks_inside(layer) for layer in tracer.layers.values()):
                 self._shapes = shapes_inside(self.model, (*self.size, self.channels))
         except ValueError as error:  # dense layers after a Flatten, say, take one size only
@@ -99,7 +103,7 @@ class Backbone:
 
     def _trace(self, given: dict[str, Any] | None = None) -> Tracer:
         """The outputs of all layers, of which those of `given` are replaced."""
-        tracer = Tracer(given, inside=self.is_open)
+        tracer = Tracer(given, inside=self.is_open, shapes=self._shapes)
         output = tracer.run(self.model, self.input)
         if not given:
             self.output = output
@@ -119,7 +123,6 @@ class Backbone:
         inner = set(tracer.taps) - set(self.outer)
         self._without_rows = {name for name in inner if name in shapes and not has_row_for_each(shapes[name])}
         self.taps = {name: tensor for name, tensor in tracer.taps.items() if name not in self._without_rows}
-        correct_shapes(self.taps, shapes)
         self.layers = tracer.layers
 
     @property
@@ -153,7 +156,7 @@ class Backbone:
         if self._expected_prefix is None:
             weights = ((variable.name, tuple(variable.shape)) for variable in self.model.weights)
             self._expected_prefix = expected_prefix(weights)
-        return count_prefix(shape[0], self.size, self._expected_prefix)
+        return count_prefix(shape[0], self.proportions, self._expected_prefix)
 
     def find(self, layer: str) -> str:
         """The name of `layer`, which may be an index into `taps`.
@@ -275,7 +278,7 @@ class Backbone:
         tensors = iter(keras.tree.flatten(self.graph(start, after)(inputs, training=False)) if after else ())
         outputs = [given.get(id(self.taps[layer])) for layer, _ in readouts]
         return [
-            pooled(next(tensors) if output is None else output, rule, self.size, layer)
+            pooled(next(tensors) if output is None else output, rule, self.proportions, layer)
             for output, (layer, rule) in zip(outputs, readouts, strict=True)
         ]
 
@@ -294,7 +297,6 @@ class Backbone:
         names = {id(tensor): name for name, tensor in self.taps.items()}
         given = {name: stand_in[id(tensor)] for name, tensor in self.taps.items() if id(tensor) in stand_in}
         taps = self._trace(given).taps
-        correct_shapes(taps, self._shapes)
         return inputs, [taps[names[id(tensor)]] for tensor in after]
 
     def closed_in(self, layer: str) -> str | None:
@@ -342,6 +344,14 @@ def backbone_for(
     for layer in layers:
         backbone.find(layer)
     return backbone
+
+
+def _proportions(model: keras.Model, size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of patches of a net that cuts images into patches that are no squares; else the size."""
+    first = next((layer for layer in all_layers(model) if isinstance(layer, keras.layers.Conv2D)), None)
+    if first is None or first.kernel_size != first.strides or first.kernel_size[0] == first.kernel_size[1]:
+        return size
+    return size[0] // first.kernel_size[0], size[1] // first.kernel_size[1]
 
 
 def _is_index(layer: str) -> bool:

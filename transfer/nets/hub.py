@@ -33,6 +33,8 @@ _KNOWN = {
     *("name", "trainable", "dtype", "image_size", "scale", "offset", "interpolation", "antialias", "data_format"),
     *("crop_to_aspect_ratio", "pad_to_aspect_ratio", "bounding_box_format"),
 }
+# The part that takes images, of nets that take more than an image and have no `vision_encoder`.
+_ENCODERS = {"SAMBackbone": "image_encoder", "PARSeqBackbone": "image_encoder", "PaliGemmaBackbone": "vit_encoder"}
 _INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest", "lanczos3": "lanczos"}
 
 
@@ -69,18 +71,29 @@ class Preset:
     config: dict[str, Any]
 
     @property
-    def vision(self) -> dict[str, Any]:
-        """The part of the architecture that takes images: the vision encoder of a net of images and texts."""
-        options = self.config.get("config", {})
-        return options["vision_encoder"] if isinstance(options.get("vision_encoder"), dict) else self.config
+    def encoder(self) -> str | None:
+        """The attribute that holds the part of the net which takes images; None where the whole net does."""
+        if name := _ENCODERS.get(self.config["class_name"]):
+            return name
+        return "vision_encoder" if isinstance(self.config["config"].get("vision_encoder"), dict) else None
 
     @property
     def size(self) -> tuple[int, int] | None:
         """The input size of the net; None where it takes any, and images are not resized to one."""
-        shape = self.vision.get("config", {}).get("image_shape")
+        options = self.config["config"]
+        part = options.get(self.encoder) if self.encoder else self.config
+        if isinstance(part, dict):
+            shape = part.get("config", {}).get(self.shape_argument)
+        else:  # the encoder of PaliGemma has no configuration of its own
+            shape = [options.get("image_size")] * 2 + [3]
         if isinstance(shape, list) and len(shape) == 3 and all(type(side) is int for side in shape[:2]):
             return shape[0], shape[1]
         return self.pixels.size if self.pixels else None
+
+    @property
+    def shape_argument(self) -> str:
+        """The argument that says the shape of an image: that of EfficientNet has another name."""
+        return "input_shape" if "input_shape" in self.config["config"] else "image_shape"
 
     @property
     def pixels(self) -> Pixels | None:

@@ -139,8 +139,8 @@ class Recorder:
             name = unused("/".join(self._path), self.outputs)
         finally:
             self._path.pop()
-        if not self._path or not is_structure(output):
-            self.outputs[name] = output
+        if (main := main_output(output)) is not None or not self._path:
+            self.outputs[name] = output if main is None else main
             inputs = [_Shape(x) for x in keras.tree.flatten((args, kwargs)) if _is_tensor(x)]
             tensors = [_Shape(x) for x in keras.tree.flatten(output) if _is_tensor(x)]
             first_axis = next(iter(tensors[0].shape), None) if tensors else None
@@ -195,6 +195,8 @@ class Tracer:
         Take the place of outputs.
     inside : bool
         Whether layers inside layers are reached, too.
+    shapes : mapping of str to tuple, optional
+        What `shapes_inside` found: layers may say other shapes of themselves, which code after them goes by.
 
     Attributes
     ----------
@@ -206,11 +208,18 @@ class Tracer:
         The layers that code of an outer layer has called, whether their output has a name or not.
     """
 
-    def __init__(self, given: Mapping[str, Any] | None = None, *, inside: bool = False) -> None:
+    def __init__(
+        self,
+        given: Mapping[str, Any] | None = None,
+        *,
+        inside: bool = False,
+        shapes: Mapping[str, tuple[int | None, ...]] | None = None,
+    ) -> None:
         self.taps: dict[str, Any] = {}
         self.layers: dict[str, Any] = {}
         self.inner: dict[str, Any] = {}
         self._given = given or {}
+        self._shapes = shapes or {}
         self._runs: dict[int, bool] = {}  # by the id of a layer: whether its code can be run on symbolic tensors
         self._inside = inside
         self._prefixes: list[str | None] = []  # of the layer whose code is being run; None where calls are let pass
@@ -239,19 +248,21 @@ class Tracer:
             if call and isinstance(output, keras.KerasTensor) and None in output.shape[1:]:
                 # What layers say of their shape without being run is not always all that is known.
                 set_shape(output, self._closed(run_on_shapes, (call, *args), kwargs).shape)
-        if not is_structure(output):
-            output = self._note(f"{prefix}{operation.name}", output, operation)
-        return output
+        if (main := main_output(output)) is None:
+            return output
+        noted = self._note(f"{prefix}{operation.name}", main, operation)
+        return keras.tree.map_structure(lambda value: noted if value is main else value, output)
 
     def _note(self, path: str, output: Any, layer: Any) -> Any:
         name = unused(path, self.taps)
         output = self.taps[name] = self._given.get(name, output)
         self.layers[name] = layer
+        correct_shapes({name: output}, self._shapes)
         return output
 
     def _open(self, layer: Any, args: Any, kwargs: Any, prefix: str, call: Callable[..., Any] | None = None) -> Any:
         """The output of a layer that calls layers of its own, each of which is noted."""
-        if self._can_run(layer, args, kwargs):
+        if self._can_run(layer, args, kwargs, prefix):
             return self._symbolic(layer, args, kwargs, prefix)
         tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
         recorded = Recorded(layer, (args, kwargs))
@@ -261,20 +272,20 @@ class Tracer:
                 self._note(f"{prefix}{name}", tensor, inner)
         return self._closed(call or layer, args, kwargs)
 
-    def _can_run(self, layer: Any, args: Any, kwargs: Any) -> bool:
+    def _can_run(self, layer: Any, args: Any, kwargs: Any, prefix: str) -> bool:
         """Whether the code of a layer can be run on symbolic tensors, and gives a graph that computes batches."""
         if id(layer) not in self._runs:
             before = self.taps, self.layers, self.inner, self._given
             self.taps, self.layers, self.inner, self._given = {}, {}, {}, {}
             try:
-                self._runs[id(layer)] = not own_variables(layer) and self._try(layer, args, kwargs)
+                self._runs[id(layer)] = not own_variables(layer) and self._try(layer, args, kwargs, prefix)
             except Exception:  # code that is not made for symbolic tensors raises any type
                 self._runs[id(layer)] = False
             finally:
                 self.taps, self.layers, self.inner, self._given = before
         return self._runs[id(layer)]
 
-    def _try(self, layer: Any, args: Any, kwargs: Any) -> bool:
+    def _try(self, layer: Any, args: Any, kwargs: Any, prefix: str) -> bool:
         inputs: list[Any] = []
 
         def stand_in(value: Any) -> Any:
@@ -284,7 +295,7 @@ class Tracer:
             return inputs[-1]
 
         args, kwargs = keras.tree.map_structure(stand_in, (args, kwargs))
-        output = self._symbolic(layer, args, kwargs, f"{layer.name}/")
+        output = self._symbolic(layer, args, kwargs, prefix)
         self._prefixes.append(None)
         try:
             with renamed((inner, name.replace("/", "_")) for name, inner in self.inner.items()):
@@ -342,6 +353,18 @@ def correct_shapes(taps: Mapping[str, Any], shapes: Mapping[str, tuple[int | Non
     for name, tensor in taps.items():
         if has_row_for_each(shape := shapes.get(name, ())) and tuple(tensor.shape[1:]) != shape[1:]:
             set_shape(tensor, (None, *shape[1:]))
+
+
+def main_output(output: Any) -> Any:
+    """The tensor that a layer gives: also that of a structure in which there is no other, but for empty ones.
+
+    None where there are several: none of them has the name of the layer.
+    """
+    if not is_structure(output):
+        return output
+    tensors = [value for value in keras.tree.flatten(output) if _is_tensor(value)]
+    some = [tensor for tensor in tensors if not any(type(side) is int and side == 0 for side in tensor.shape)]
+    return some[0] if len(some) == 1 else None
 
 
 def is_structure(output: Any) -> bool:

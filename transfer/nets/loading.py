@@ -237,8 +237,9 @@ def _load_preset(net: Net, size: tuple[int, int]) -> keras.Model:
     files, options = preset.files, {}
     for file in files[1:]:
         _require_plain(file, net.name)
-    if preset.vision is preset.config and preset.size not in (None, size):
-        options["image_shape"] = (*size, *preset.config["config"].get("image_shape", ())[2:])
+    if preset.encoder is None and preset.size not in (None, size):
+        shape = preset.shape_argument
+        options[shape] = (*size, *preset.config["config"].get(shape, ())[2:])
     limit = _WeightLimit(SMALL + MOST_WEIGHTS_PER_BYTE * sum(file.stat().st_size for file in files))
     try:
         _import_foreign(preset.config, files[0])
@@ -255,8 +256,8 @@ def _load_preset(net: Net, size: tuple[int, int]) -> keras.Model:
                 f"({first_line(error)})."
             ) from error
         raise BadData(f"KerasHub cannot load the preset {preset.folder}: {first_line(error)}") from error
-    if preset.vision is not preset.config:
-        model = model.vision_encoder
+    if preset.encoder is not None:
+        model = getattr(model, preset.encoder)
     if not has_graph(model):
         raise BadData(f"the net of {net.name} is a {type(model).__name__} without a graph of layers to cut at.")
     return model

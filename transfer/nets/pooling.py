@@ -55,7 +55,7 @@ def count_prefix(tokens: int, size: tuple[int, int], expected: int = 0) -> int:
     ----------
     tokens : int
     size : (height, width)
-        Of the net's input.
+        Of the net's input, in units of which patches are squares.
     expected : int
         The number that the weights of the net tell (see `expected_prefix`).
 
@@ -132,7 +132,7 @@ def pooled_shape(shape: Sequence[int], rule: str, size: tuple[int, int], layer: 
     rule : str
         See `FeatureSpec.pooling_rule`.
     size : (height, width)
-        Of the net's input.
+        Of the net's input, in units of which patches are squares.
     layer : str
         Its name, for messages.
 

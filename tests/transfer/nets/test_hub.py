@@ -17,6 +17,8 @@ from feature_cache.errors import BadData, InvalidChoice, UnsafeFile
 from feature_cache.spec import FeatureSpec, affine_numbers, affine_text
 from tests.transfer.hub_nets import BACKBONES, OFFSET, SCALE, SIDE, save_preset
 from transfer.engines.conversion.known import is_known
+from transfer.export.formats import FORMATS
+from transfer.export.model import pixels_to_features
 from transfer.finetune.cut_choice import find_cut
 from transfer.finetune.saved_net import save_net
 from transfer.nets.backbone import Backbone
@@ -132,6 +134,30 @@ class TestOfAPreset:
         assert cut.tail_flops < cut.prefix_flops + cut.tail_flops
         with pytest.raises(InvalidChoice, match="is inside vit_patching_and_embedding, whose code cannot be taken"):
             find_cut(backbone, "vit_encoder", "vit_patching_and_embedding/patch_embedding")
+
+    def test_a_model_that_ends_at_a_block_is_saved_by_keras(
+        self, preset: Callable, tmp_path: Path, pixels: np.ndarray
+    ) -> None:
+        backbone = FeatureRequest(preset("vit"), ("vit_encoder/transformer_block_1",)).build()
+        model = pixels_to_features(backbone, [("vit_encoder/transformer_block_1", "cls+avg-1")], "none")
+        FORMATS["keras"].write(model, tmp_path / "model.keras")
+        found = FORMATS["keras"].read(tmp_path / "model.keras")(pixels)
+        np.testing.assert_array_equal(found, np.asarray(model(pixels)))
+
+    def test_of_a_net_of_images_and_texts_it_is_the_encoder_of_images(
+        self, tmp_path: Path, rng: np.random.Generator
+    ) -> None:
+        sizes = {"num_layers": 1, "num_query_heads": 2, "num_key_value_heads": 1, "hidden_dim": 8, "head_dim": 4}
+        vit = {"vit_num_layers": 1, "vit_num_heads": 3, "vit_hidden_dim": 12, "vit_patch_size": 7}
+        widths = {"intermediate_dim": 8, "vit_intermediate_dim": 8, "vocabulary_size": 9, "image_size": 14}
+        whole = hub.models.PaliGemmaBackbone(**sizes, **vit, **widths)
+        whole.save_to_preset(str(tmp_path))
+        net = Net(f"hub:{tmp_path}", preprocessing="none")
+        assert net.default_size() == (14, 14)
+        pixels = rng.integers(0, 256, (2, 14, 14, 3), np.uint8)
+        found = rows_of(FeatureRequest(net, pooling="flatten"), pixels)[0]
+        expected = np.asarray(whole.vit_encoder(pixels.astype("float32"))).reshape(2, -1)
+        assert_near(found, expected, "encoder")
 
     @pytest.mark.slow
     def test_a_keras_file_with_its_layers_is_a_net(self, preset: Callable, tmp_path: Path, pixels: np.ndarray) -> None:

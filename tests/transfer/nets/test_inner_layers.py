@@ -115,6 +115,48 @@ def test_only_what_cannot_be_taken_apart_is_one_node_of_the_graph(transformer: k
     assert not any(isinstance(operation, Recorded) for operation in operations)
 
 
+class Misshapen(layers.Layer):
+    """Gives twice as many tokens as it says."""
+
+    def call(self, inputs: Any) -> Any:
+        tokens = ops.reshape(inputs, (-1, SIDE * SIDE, 3))
+        return ops.concatenate([tokens, tokens], 1)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (shape[0], SIDE * SIDE, 3)
+
+
+class Scaled(layers.Layer):
+    """A weight of its own for each token, and a second output that is empty."""
+
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight(shape=(2 * SIDE * SIDE, 1), initializer="ones")
+        self.dense = layers.Dense(WIDTH, name="dense")
+        self.dense.build(shape)
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs) * self.scale, ops.zeros((0, WIDTH))
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return keras.KerasTensor((*inputs.shape[:2], WIDTH)), keras.KerasTensor((0, WIDTH))
+
+
+def test_shapes_are_those_that_outputs_have_and_a_tuple_of_one_tensor_is_named(rng: np.random.Generator) -> None:
+    inputs = keras.Input((SIDE, SIDE, 3))
+    net = keras.Model(inputs, Scaled(name="scaled")(Misshapen(name="tokens")(inputs))[0])
+    tracer = Tracer(inside=True, shapes=shapes_inside(net, (SIDE, SIDE, 3)))
+    pixels = keras.Input((SIDE, SIDE, 3))
+    tracer.run(net, pixels)
+    assert {name: tensor.shape[1:] for name, tensor in tracer.taps.items()} == {
+        "tokens": (2 * SIDE * SIDE, 3),
+        "scaled/dense": (2 * SIDE * SIDE, WIDTH),
+        "scaled": (2 * SIDE * SIDE, WIDTH),
+    }
+    images = rng.normal(size=(2, SIDE, SIDE, 3)).astype("float32")
+    found = keras.Model(pixels, tracer.taps["scaled"])(images)
+    np.testing.assert_array_equal(ops.convert_to_numpy(found), ops.convert_to_numpy(net(images)))
+
+
 def test_what_has_no_row_for_each_image_is_told_by_its_shape() -> None:
     inputs = keras.Input((SIDE, SIDE, 3))
     shapes = shapes_inside(keras.Model(inputs, Windows(name="windows")(inputs)), (SIDE, SIDE, 3))

@@ -122,6 +122,21 @@ def test_patches_fill_a_rectangle_of_the_proportions_of_the_input() -> None:
     assert count_prefix(9, (64, 64), 5) == 5  # 4 patches, and not 9
 
 
+def test_patches_that_are_no_squares_are_counted_by_the_kernel_that_cuts_them(
+    save_net: Callable[..., Net], pixels: np.ndarray
+) -> None:
+    inputs = keras.Input((SIDE, SIDE, 3))
+    patches = layers.Conv2D(WIDTH, (2, 8), (2, 8), name="patch")(inputs)
+    net = save_net(keras.Model(inputs, layers.Reshape((16, WIDTH), name="tokens")(patches)))
+    map_, tokens = (rows_of(FeatureRequest(net, (layer,), "none"), pixels) for layer in ("patch", "tokens"))
+    assert map_.shape == (3, 8, 2, WIDTH)
+    np.testing.assert_array_equal(tokens, map_)
+    wide = save_net(
+        keras.Model(inputs, layers.Reshape((8, WIDTH), name="tokens")(layers.Conv2D(WIDTH, (4, 8), (4, 8))(inputs)))
+    )
+    assert FeatureRequest(wide, ("tokens",), "max").resolve()[0].prefix_tokens == (("tokens", 0),)
+
+
 def test_a_file_of_maps_alone_is_known_to_have_no_tokens(tokens_net: Callable, save_net: Callable) -> None:
     inner = keras.Sequential([keras.Input((SIDE, SIDE, 3)), layers.Conv2D(2, 3), layers.MaxPooling2D()])
     assert not save_net(keras.Sequential([inner, layers.Flatten(), layers.Dense(2)]), "maps").may_have_tokens

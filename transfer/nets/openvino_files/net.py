@@ -59,7 +59,7 @@ class OpenVinoNet:
 
     def __init__(self, net: Net, size: tuple[int, int] | None = None) -> None:
         self.net = net
-        self.size = size or net.default_size()
+        self.size = self.proportions = size or net.default_size()
         net.check_size(self.size)
         self._file = Path(net.name)
         self._input = image_input(read(self._file), self._file)
