@@ -14,7 +14,7 @@ def add_search(commands: Commands[Parser]) -> None:
     sub = add_command(
         commands,
         "search",
-        "layertap.commands.search:search",
+        "layertap.commands.analysis.search:search",
         "find the images that are nearest to others by their features",
         options.add_data,
         options.add_features,
@@ -51,7 +51,7 @@ def add_compare(commands: Commands[Parser]) -> None:
     sub = add_command(
         commands,
         "compare",
-        "layertap.commands.compare:compare",
+        "layertap.commands.analysis.compare:compare",
         "compare what layers of nets see in the same images, or what two runs predict",
         options.add_data,
         everyday="images split seed cache json",
@@ -74,7 +74,7 @@ def add_map(commands: Commands[Parser]) -> None:
     sub = add_command(
         commands,
         "map",
-        "layertap.commands.map:map_features",
+        "layertap.commands.analysis.map:map_features",
         "write a page that shows every image as a point, to look through them",
         _add_mapped,
         options.add_features,
@@ -111,7 +111,7 @@ def add_review(commands: Commands[Parser]) -> None:
     sub = add_command(
         commands,
         "review",
-        "layertap.commands.review:review",
+        "layertap.commands.analysis.review:review",
         "rank what looks wrong in the data of a run: labels, copies, near-duplicates, outliers",
         options.add_run,
         *options.CODE_OF_RUNS,
