@@ -25,6 +25,8 @@ _HOMES = {
     "LayertapError": "feature_cache.errors",
     "Net": "transfer.nets.catalogue",
     "Run": "layertap.runs",
+    "compare": "layertap.workflows.compare",
+    "drift": "layertap.workflows.drift",
     "evaluate": "layertap.workflows.evaluate",
     "explore": "layertap.workflows.explore",
     "export": "layertap.workflows.export",

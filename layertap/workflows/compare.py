@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -15,17 +15,21 @@ from feature_cache.errors import InvalidChoice
 from layertap.analysis.paired_predictions import PairedComparison, compare_predictions
 from layertap.analysis.similarity import linear_cka, rsa, unbiased_cka
 from layertap.progress import ProgressBar, progress_bars
+from layertap.report import compare_page
 from layertap.runs import Run, load_run
-from layertap.workflows.extract import stored_or_extracted
+from layertap.workflows.extract import cache_for, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
 from layertap.workflows.predict import predict
 from layertap.workflows.training.targets import CLASSES
+from transfer.data.dataset import Dataset
+from transfer.data.images import DEFAULT, Decoding, decoding_of
+from transfer.extraction.feature_set import FeatureSet
 from transfer.request import FeatureRequest
 
 SAMPLE = 2000  # images by which spaces are compared pair by pair
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Similarity:
     """How alike spaces of features are; all tables are of shape (spaces, spaces).
 
@@ -39,6 +43,8 @@ class Similarity:
         The images of `unbiased_cka` and `rsa`, drawn by the seed.
     cka, unbiased_cka, rsa : ndarray
         See `layertap.analysis.similarity`; RSA is by ranks.
+    data : str
+        The name of the data set.
     """
 
     spaces: tuple[str, ...]
@@ -47,11 +53,121 @@ class Similarity:
     cka: np.ndarray
     unbiased_cka: np.ndarray
     rsa: np.ndarray
+    data: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Similarity of {len(self.spaces)} spaces: {', '.join(self.spaces)}>"
+
+    def write_page(self, file: str | Path) -> None:
+        """Write the tables as a page of HTML.
+
+        Raises
+        ------
+        StorageFailure
+            When it cannot be written.
+        """
+        compare_page.write_spaces(Path(file), self)
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON can hold it; None for a space in which all images are the same."""
         tables = {name: _finite(getattr(self, name)) for name in ("cka", "unbiased_cka", "rsa")}
         return {"spaces": list(self.spaces), "images": self.images, "sample": self.sample, **tables}
+
+
+@overload
+def compare(
+    data: Source,
+    first: FeatureSet | FeatureRequest,
+    *more: FeatureSet | FeatureRequest,
+    seed: int = 0,
+    cache: FeatureCache | str | Path | None = None,
+    on_error: str = "fail",
+    progress: bool | ProgressBar = True,
+) -> Similarity: ...
+
+
+@overload
+def compare(
+    data: Source,
+    first: Run | str | Path,
+    *more: Run | str | Path,
+    seed: int = 0,
+    cache: FeatureCache | str | Path | None = None,
+    on_error: str = "fail",
+    progress: bool | ProgressBar = True,
+) -> RunComparison: ...
+
+
+def compare(
+    data: Source,
+    first: Any,
+    *more: Any,
+    seed: int = 0,
+    cache: FeatureCache | str | Path | None = None,
+    on_error: str = "fail",
+    progress: bool | ProgressBar = True,
+) -> Similarity | RunComparison:
+    """Compare layers by what they see in the same images, or two runs by what they predict of labelled ones.
+
+    Features that the cache lacks are extracted first.
+
+    Parameters
+    ----------
+    data : Dataset, or what `layertap.load_dataset` takes
+        Of two runs, images with classes that neither was trained on.
+    first, *more : FeatureSet or FeatureRequest, or Run, str or Path
+        Features, of at least two layers in all, which are compared all with all; or two runs, or their folders.
+    seed : int
+        Of the sample of images by which layers are compared pair by pair.
+    cache : FeatureCache, str or Path, optional
+        The cache, or its folder; by default that of the features, or the default cache.
+    on_error : {'fail', 'skip'}
+        What to do about an unreadable image.
+    progress : bool or callable
+        See `layertap.progress.progress_bars`.
+
+    Returns
+    -------
+    Similarity or RunComparison
+        Of features, or of runs.
+
+    Raises
+    ------
+    InvalidChoice
+        When features and runs are mixed, there are fewer than two layers or other than two runs, a run predicts no
+        classes, or the images have none.
+    BadData
+        When there are too few images, or features are infinite or not numbers.
+
+    Examples
+    --------
+    >>> import layertap as lt
+    >>> features = lt.extract("digits", "glyphnet", layers=["block3_pool", "block4_pool"], progress=False)
+    >>> lt.compare("digits", features, progress=False).cka.shape
+    (2, 2)
+    >>> runs = [lt.train_head("digits", features, head, cv=3, progress=False) for head in ("ridge", "lda")]
+    >>> lt.compare("digits", *runs, progress=False).comparison.agreement > 0.9
+    True
+    """
+    named = (first, *more)
+    features = [each for each in named if isinstance(each, FeatureSet | FeatureRequest)]
+    if not features:
+        if len(named) != 2:
+            raise InvalidChoice(f"two runs are compared; received {len(named)}.")
+        return compare_runs(data, *named, cache=cache, on_error=on_error, progress=progress)
+    if len(features) < len(named):
+        raise InvalidChoice("features are compared with features, and runs with runs; received both.")
+    requests = [each.request if isinstance(each, FeatureSet) else each for each in features]
+    if any(request is None for request in requests):
+        raise InvalidChoice("these features do not record their net; take those that layertap.extract returns.")
+    return compare_spaces(
+        data,
+        [request for request in requests if request is not None],
+        cache=cache_for(features[0], cache),
+        seed=seed,
+        on_error=on_error,
+        progress=progress,
+    )
 
 
 def compare_spaces(
@@ -109,11 +225,14 @@ def compare_spaces(
         tuple(spaces),
         count,
         len(drawn),
-        *(_table(function, parts) for function, parts in ((linear_cka, rows), (unbiased_cka, sample), (rsa, sample))),
+        cka=_table(linear_cka, rows),
+        unbiased_cka=_table(unbiased_cka, sample),
+        rsa=_table(rsa, sample),
+        data=dataset.name,
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunComparison:
     """Two runs on the same labelled images.
 
@@ -124,13 +243,36 @@ class RunComparison:
     only_first, only_second : tuple of str
         The ids of the images that only one of the runs predicts correctly.
     notes : tuple of str
+    data : Dataset
+        The images that both read.
+    predictions : pair of ndarray of shape (n,), str
+        The class that each run predicts of them.
+    decoding : Decoding
+        How the images are decoded for the page.
     """
 
     runs: tuple[str, str]
     comparison: PairedComparison
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    data: Dataset
+    predictions: tuple[np.ndarray, np.ndarray]
+    decoding: Decoding = DEFAULT
+
+    def __repr__(self) -> str:
+        difference, (low, high) = self.comparison.difference, self.comparison.interval
+        return f"<RunComparison of {' and '.join(self.runs)}: {difference:+.4f} ({low:+.4f} to {high:+.4f})>"
+
+    def write_page(self, file: str | Path) -> None:
+        """Write a page with the images that only one run predicts correctly; it needs no file beside it.
+
+        Raises
+        ------
+        StorageFailure
+            When it cannot be written.
+        """
+        compare_page.write_runs(Path(file), self)
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON can hold it."""
@@ -189,14 +331,24 @@ def compare_runs(
         raise InvalidChoice("the runs have no image in common that both can read.")
     ids = [dataset.ids[place] for place in chosen]
     truth = dataset.labels[np.array(chosen)]
-    found = compare_predictions(truth, *(np.array([each[name] for name in ids]) for each in classes))
+    first_classes, second_classes = (np.array([each[name] for name in ids]) for each in classes)
+    found = compare_predictions(truth, first_classes, second_classes)
     left_out = len(dataset) - len(ids)
     note = f"{left_out:,} of {len(dataset):,} images cannot be read by both runs: the other {len(ids):,} are compared."
     names = str(runs[0].folder or "first"), str(runs[1].folder or "second")
     only_first, only_second = (
         tuple(ids[place] for place in part.tolist()) for part in (found.only_first, found.only_second)
     )
-    return RunComparison(names, found, only_first, only_second, (note,) if left_out else ())
+    return RunComparison(
+        names,
+        found,
+        only_first,
+        only_second,
+        (note,) if left_out else (),
+        dataset.select(np.array(chosen)),
+        (first_classes, second_classes),
+        decoding_of(runs[0].spec),
+    )
 
 
 def _table(function: Any, rows: Sequence[Any]) -> np.ndarray:

@@ -37,24 +37,20 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace, found: Any, show: Any) -> None:
+    if args.page:
+        found.write_page(args.page)
     if args.json:
         print_json(found.to_json())
-    else:
-        show(found)
+        return
+    show(found)
+    if args.page:
+        print(f"\nWritten to {args.page}.")
 
 
 def _print_runs(found: RunComparison) -> None:
-    numbers = found.comparison
-    low, high = numbers.interval
-    rows = [
-        ("images", f"{numbers.images:,}"),
-        *((f"accuracy of {name}", f"{value:.4f}") for name, value in zip(found.runs, numbers.accuracy, strict=True)),
-        ("difference", f"{numbers.difference:+.4f} (95 % from {low:+.4f} to {high:+.4f})"),
-        ("p-value of McNemar's test", f"{numbers.p_value:.4g}"),
-        ("agreement", f"{numbers.agreement:.4f}"),
-        ("Cohen's kappa", f"{numbers.kappa:.4f}"),
-    ]
-    print_table(("", ""), rows, left=(0, 1))
+    from layertap.report.compare_page import run_facts  # slow to load, and the help does not need it
+
+    print_table(("", ""), run_facts(found), left=(0, 1))
     for name, ids in zip(found.runs, (found.only_first, found.only_second), strict=True):
         print(f"\nOnly {name} predicts correctly: {len(ids):,}")
         for one in ids[:SHOWN]:
@@ -64,12 +60,9 @@ def _print_runs(found: RunComparison) -> None:
 
 
 def _print_spaces(found: Similarity) -> None:
-    tables = (
-        (f"Linear CKA, {found.images:,} images", found.cka),
-        (f"Linear CKA by the unbiased estimator, {found.sample:,} images", found.unbiased_cka),
-        (f"RSA (Spearman), {found.sample:,} images", found.rsa),
-    )
-    for number, (title, table) in enumerate(tables):
+    from layertap.report.compare_page import space_tables  # slow to load, and the help does not need it
+
+    for number, (title, table) in enumerate(space_tables(found)):
         print(f"\n{title}" if number else title)
         rows = [(name, *(f"{value:.3f}" for value in line)) for name, line in zip(found.spaces, table, strict=True)]
         print_table(("", *found.spaces), rows)

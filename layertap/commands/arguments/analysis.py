@@ -1,4 +1,4 @@
-"""The commands that look through features: search, compare, map and review."""
+"""The commands that look through features: search, compare, drift, map and review."""
 
 from __future__ import annotations
 
@@ -54,20 +54,46 @@ def add_compare(commands: Commands[Parser]) -> None:
         "layertap.commands.analysis.compare:compare",
         "compare what layers of nets see in the same images, or what two runs predict",
         options.add_data,
-        everyday="images split seed cache json",
+        everyday="page images split seed cache json",
         examples=(
             ("compare photos vgg16:block4_pool vgg16:block5_pool resnet50", "how alike three layers are"),
-            ("compare more-photos run-a run-b", "two runs on labelled photos"),
+            ("compare more-photos run-a run-b --page compare.html", "two runs on labelled photos"),
         ),
     )
     text = "a run, or NET:LAYER; NET alone is its usual layer"
     sub.add_argument("first", metavar="A", help=text)
     sub.add_argument("second", metavar="B", help=text)
     sub.add_argument("more", nargs="*", metavar="C", help="more layers, which are compared all with all")
+    sub.add_argument("--page", metavar="FILE", help="write a page, an HTML file: of runs, with pictures")
     options.add_trust(sub)
     options.add_seed(sub)
     options.add_cache(sub)
     options.add_work(sub)
+
+
+def add_drift(commands: Commands[Parser]) -> None:
+    sub = add_command(
+        commands,
+        "drift",
+        "layertap.commands.analysis.drift:drift",
+        "tell whether new images differ from old ones, and which are unlike all of them",
+        _add_old_and_new,
+        options.add_features,
+        options.add_cache,
+        options.add_work,
+        everyday="csv page images split net layer cache json",
+        examples=(("drift photos new --net resnet50 --page drift.html", "a p-value, and the images furthest away"),),
+        next_step="look at the images that are furthest away, and train again where they have come to stay",
+    )
+    group = sub.add_argument_group("drift")
+    group.add_argument("--csv", metavar="FILE", help="write all new images with their distances to a CSV file, too")
+    group.add_argument("--page", metavar="FILE", help="write a page of pictures, an HTML file")
+
+
+def _add_old_and_new(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("data", metavar="OLD", help="the images to compare with, such as those of the training")
+    sub.add_argument("new", metavar="NEW", help="the images to judge: a data set")
+    options.add_csv(sub)
 
 
 def add_map(commands: Commands[Parser]) -> None:

@@ -41,6 +41,7 @@ def parser() -> Parser:
     _add_extract(commands)
     analysis.add_search(commands)
     analysis.add_compare(commands)
+    analysis.add_drift(commands)
     _add_training(commands)
     _add_sweep(commands)
     _add_using(commands)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transfer.request import FeatureRequest
 
 DEFAULT_NET = "glyphnet"
+OF_ONE_DATA_SET = {"images": None, "split": None, "corrections": None}  # arguments that say nothing about another
 # The arguments that name features, with their defaults.
 FEATURES: dict[str, Any] = {
     "net": None,
