@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from transfer.nets.keras_graph import (
     all_layers,
@@ -245,6 +246,9 @@ class Tracer:
             output = self._open(operation, args, kwargs, f"{prefix}{operation.name}/", call)
         else:
             output = self._closed(call or operation, args, kwargs)
+            if main_output(output) is None and not getattr(operation, "weights", ()):
+                constants = self._closed(constants_of, (call or operation, args, kwargs, output), {})
+                output = output if constants is None else constants
             if call and isinstance(output, keras.KerasTensor) and None in output.shape[1:]:
                 # What layers say of their shape without being run is not always all that is known.
                 set_shape(output, self._closed(run_on_shapes, (call, *args), kwargs).shape)
@@ -353,6 +357,34 @@ def correct_shapes(taps: Mapping[str, Any], shapes: Mapping[str, tuple[int | Non
     for name, tensor in taps.items():
         if has_row_for_each(shape := shapes.get(name, ())) and tuple(tensor.shape[1:]) != shape[1:]:
             set_shape(tensor, (None, *shape[1:]))
+
+
+def constants_of(call: Callable[..., Any], args: Any, kwargs: Any, output: Any) -> Any:
+    """The values of outputs without an axis for images, if they are the same for all: a table of positions, say.
+
+    Code after them does not depend on images through them, and can be computed from stored outputs of other layers.
+    None where they are not the same, or have such an axis.
+    """
+    symbolic = [value for value in keras.tree.flatten(output) if isinstance(value, keras.KerasTensor)]
+    if not symbolic or any(not tensor.shape or tensor.shape[0] is None for tensor in symbolic):
+        return None
+    draws = np.random.default_rng(0)
+
+    def images(count: int) -> Any:
+        def drawn(value: Any) -> Any:
+            if not isinstance(value, keras.KerasTensor):
+                return value
+            return keras.ops.cast(draws.uniform(0, 1, (count, *value.shape[1:])), value.dtype)
+
+        return keras.tree.map_structure(drawn, (args, kwargs))
+
+    try:
+        results = [call(*given[0], **given[1]) for given in (images(1), images(2))]
+        one, other = ([keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(result)] for result in results)
+    except Exception:  # code that does not take such images raises any type
+        return None
+    same = all(a.shape == b.shape and np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    return results[0] if same else None
 
 
 def main_output(output: Any) -> Any:

@@ -157,6 +157,30 @@ def test_shapes_are_those_that_outputs_have_and_a_tuple_of_one_tensor_is_named(r
     np.testing.assert_array_equal(ops.convert_to_numpy(found), ops.convert_to_numpy(net(images)))
 
 
+class Positions(layers.Layer):
+    """A table for each place of an image, and another one: neither depends on the pixels."""
+
+    def call(self, inputs: Any) -> Any:
+        rows = ops.arange(inputs.shape[1], dtype="float32")
+        return ops.cos(rows), ops.sin(rows)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (shape[1],), (shape[1],)
+
+
+def test_what_does_not_depend_on_pixels_is_a_constant(rng: np.random.Generator) -> None:
+    inputs = keras.Input((SIDE, SIDE, 3))
+    cos, sin = Positions(name="positions")(inputs)
+    block = layers.Conv2D(3, 1, name="block")(inputs)
+    added = layers.Dense(2, name="last")(block) + ops.reshape(cos + sin, (1, SIDE, 1, 1))
+    net, tracer, pixels = keras.Model(inputs, added), Tracer(), keras.Input((SIDE, SIDE, 3))
+    output = tracer.run(net, pixels)
+    images = rng.normal(size=(2, SIDE, SIDE, 3)).astype("float32")
+    tail = keras.Model(tracer.taps["block"], output)
+    found = tail(keras.Model(pixels, tracer.taps["block"])(images))
+    np.testing.assert_allclose(ops.convert_to_numpy(found), ops.convert_to_numpy(net(images)), atol=1e-6)
+
+
 def test_what_has_no_row_for_each_image_is_told_by_its_shape() -> None:
     inputs = keras.Input((SIDE, SIDE, 3))
     shapes = shapes_inside(keras.Model(inputs, Windows(name="windows")(inputs)), (SIDE, SIDE, 3))
