@@ -133,52 +133,65 @@ def renamed(names: Iterable[tuple[Any, str]]) -> Iterator[None]:
 def loadable_configs(model: Any) -> Iterator[None]:
     """Have layers describe themselves, meanwhile, by what their own constructors take back.
 
-    Some of KerasHub's add numbers that they derive (`ViTPatchingAndEmbedding`, `DeiTEncoder`), or take no name; and
-    Keras does not describe an `Identity` that was made with a dtype policy. It could not save them, or load them again.
+    Some of KerasHub's add numbers that they derive (`ViTPatchingAndEmbedding`, `DeiTEncoder`), or take no name
+    (`SegFormerMultiheadAttention`); and Keras does not describe an `Identity` that was made with a dtype policy. It
+    could not save them, or load them again.
     """
-    original: dict[Any, Any] = {}
+    kinds: dict[Any, bool] = {}  # whether an object can be made of what one of the class says of itself
+    configs: dict[int, dict[str, Any]] = {}
+    for layer in all_layers(model):
+        if type(layer) not in kinds:
+            kinds[type(layer)] = _loads(layer)
+        if not kinds[type(layer)] and (config := _mended_config(layer)) is not None:
+            configs[id(layer)] = config
+    own: dict[Any, Any] = {
+        type(layer): vars(type(layer)).get("get_config") for layer in all_layers(model) if id(layer) in configs
+    }
     try:
-        for kind, layer in {type(layer): layer for layer in all_layers(model)}.items():
-            if mended := _mended_config(layer):
-                original[kind] = vars(kind).get("get_config")
-                kind.get_config = mended
+        for kind in own:
+            kind.get_config = _by_table(configs, kind.get_config)
         yield
     finally:
-        for kind, get_config in original.items():
-            if get_config is None:
+        for kind, get_config in own.items():
+            if get_config is None:  # it is inherited
                 del kind.get_config
             else:
                 kind.get_config = get_config
 
 
-def _mended_config(layer: Any) -> Callable[[Any], dict[str, Any]] | None:
-    """What is to stand in for `get_config` of the class of a layer; None where that does, or cannot be helped."""
+def _by_table(configs: dict[int, dict[str, Any]], otherwise: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda layer: dict(configs[id(layer)]) if id(layer) in configs else otherwise(layer)
+
+
+def _loads(layer: Any) -> bool:
+    """Whether an object can be made of what a layer says of itself."""
+    try:
+        type(layer).from_config(layer.get_config())
+    except CONFIG_ERRORS:
+        return False
+    return True
+
+
+def _mended_config(layer: Any) -> dict[str, Any] | None:
+    """The configuration of a layer, of what its constructors take alone; None where it cannot be had."""
     import keras  # heavy
 
     kind = type(layer)
-    taken, package = _constructor_arguments(kind), kind.__module__.partition(".")[0]
+    taken = _constructor_arguments(kind)
     try:
-        kind.from_config(layer.get_config())
+        config = layer.get_config()
     except NotImplementedError:
         plain = taken == _constructor_arguments(keras.layers.Layer)
-        return (lambda layer: keras.layers.Layer.get_config(layer)) if plain else None
-    except CONFIG_ERRORS:
-        described = kind.get_config
-        surplus = package == "keras_hub" and "get_config" in vars(kind)
-        return (lambda layer: _without_surplus(described, layer, taken)) if surplus else None
-    return None
-
-
-def _without_surplus(described: Callable[[Any], dict[str, Any]], layer: Any, taken: set[str]) -> dict[str, Any]:
-    """The configuration of a layer, without what its constructors do not take."""
-    try:
-        config = described(layer)
+        return {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype_policy.name} if plain else None
     except AttributeError as error:  # of `DeiTEncoder`, which notes a number that it does not have
-        if error.obj is not layer or error.name is None or error.name in taken:
-            raise
+        if id(error.obj) != id(layer) or error.name is None or error.name in taken:
+            return None
         setattr(layer, error.name, None)
-        config = described(layer)
-    return {name: value for name, value in config.items() if name in taken}
+        config = layer.get_config()
+    except CONFIG_ERRORS:
+        return None
+    of_hub = kind.__module__.partition(".")[0] == "keras_hub"
+    return {name: value for name, value in config.items() if name in taken} if of_hub else None
 
 
 def _constructor_arguments(kind: type) -> set[str]:
