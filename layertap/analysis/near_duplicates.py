@@ -10,7 +10,8 @@ How alike images of different origin are depends on the data: two photographs se
 do. So a match also has to stand out: it leaves at most `MOST_REST` of what the candidate that matches `RIVAL`th best
 leaves unexplained of either image, as the ratio test of SIFT has it (D. Lowe, "Distinctive Image Features from
 Scale-Invariant Keypoints", International Journal of Computer Vision 60, 2004). Images of which there are more versions
-than that are not found.
+than that are not found. And what is left of both when the mean of each row and column is taken off has to correlate:
+horizons and other bands are much alike without being of one image.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ LEAST_SIDE, STEP, FINE_STEP = 0.65, 0.05, 0.0125  # of a window, as shares of th
 MOVES = FINE_STEP * np.arange(-2, 3)  # around the best window of the coarse steps
 LEAST_COARSE, LEAST_CORRELATION = 0.75, 0.92
 RIVAL = 8  # the candidate, by how well it matches, that is taken for another image
-MOST_COARSE_REST, MOST_REST = 0.7, 0.2
+MOST_COARSE_REST, MOST_REST = 0.7, 0.18
+LEAST_DETAIL = 0.75  # correlation of what differs from the means of rows and columns
 NEAREST_GRAYS = 3  # candidates by gray levels
 WHOLE = 0.97  # share of the sides from which on a window is the whole image
 BLOCK = 32  # images that a thread compares before it reports
@@ -132,8 +134,9 @@ def find_near_duplicates(
     def refine(start: int, stop: int) -> None:
         for place in range(start, stop):
             match, most = promising[place]
-            pair = _refined(grays, match)
-            if pair.correlation >= LEAST_CORRELATION and 1 - pair.correlation <= most:
+            pair, detail = _refined(grays, match)
+            alike = pair.correlation >= LEAST_CORRELATION and 1 - pair.correlation <= most
+            if alike and detail >= LEAST_DETAIL:
                 pairs[place] = pair
 
     for_blocks(refine, len(promising), BLOCK)
@@ -256,21 +259,34 @@ def _near_samplings(side: float, start: float) -> np.ndarray:
     )
 
 
-def _refined(grays: np.ndarray, match: _Match) -> NearDuplicate:
-    """The best window near the one that was found, at the higher resolution."""
+def _refined(grays: np.ndarray, match: _Match) -> tuple[NearDuplicate, float]:
+    """The best window near the one that was found, at the higher resolution, and how its details correlate."""
     image, other, mirrored, window = match.image, match.other, match.mirrored, match.window
     whole = _sampling(1.0, 0.0, FINE)
-    template = whole @ grays[other].astype(np.float32) @ whole.T
-    template = _standardised((template[:, ::-1] if mirrored else template).reshape(1, -1))[0]
+    part = whole @ grays[other].astype(np.float32) @ whole.T
+    part = part[:, ::-1] if mirrored else part
+    template = _standardised(part.reshape(1, -1))[0]
     values, moves = grays[image].astype(np.float32), len(MOVES)
     rows = _near_samplings(window.side, window.top).reshape(-1, moves * FINE, SIDE)
     columns = _near_samplings(window.side, window.left).reshape(-1, moves * FINE, SIDE)
     blocks = (rows @ values @ columns.transpose(0, 2, 1)).reshape(-1, moves, FINE, moves, FINE)
-    scores = _correlations(blocks.transpose(0, 1, 3, 2, 4).reshape(-1, FINE**2), template).reshape(len(rows), -1)
+    windows = blocks.transpose(0, 1, 3, 2, 4).reshape(-1, FINE**2)
+    scores = _correlations(windows, template)
+    detail = _detail_correlation(part, windows[int(scores.argmax())].reshape(FINE, FINE))
+    scores = scores.reshape(len(rows), -1)
     share = _near_sides(window.side)[int(scores.max(axis=1).argmax())]
     if share >= WHOLE:  # neither is a part of the other
         image, other = min(image, other), max(image, other)
-    return NearDuplicate(image, other, min(1.0, float(scores.max())), share, mirrored)
+    return NearDuplicate(image, other, min(1.0, float(scores.max())), share, mirrored), detail
+
+
+def _detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """The correlation of two patches without the means of their rows and columns; 0 where one has nothing else."""
+    one, other = (
+        patch - patch.mean(axis=0) - patch.mean(axis=1, keepdims=True) + patch.mean() for patch in (first, second)
+    )
+    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float((one * other).sum()) / norms if norms > 0 else 0.0
 
 
 def _correlations(rows: np.ndarray, template: np.ndarray) -> np.ndarray:

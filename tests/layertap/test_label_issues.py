@@ -47,3 +47,17 @@ def test_mirrored_cropped_and_recompressed_images_are_found_among_others():
         (1, 21, "cropped to 80% of its sides"),
         (2, 22, "recompressed or resized"),
     ]
+
+
+def test_horizons_are_not_taken_for_versions_of_one_another():
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (20 * 12, 12), np.uint8))
+    scenes = list(np.asarray(noise.resize((64, 20 * 64), Image.Resampling.BICUBIC)).reshape(20, 64, 64))
+    sky = np.where(np.arange(64) < 30, 200, 60)[:, None]
+    horizons = [(sky + rng.integers(-9, 10, (64, 64))).astype(np.uint8) for _ in range(3)]
+    grays = np.stack(scenes + horizons)
+    neighbors = np.array([[other for other in range(23) if other != image] for image in range(23)])
+    assert find_near_duplicates(neighbors, grays) == []
+    grays[0] = horizons[0][:, ::-1]  # one of them, mirrored, is found by its details
+    found = find_near_duplicates(neighbors, grays)
+    assert [(pair.first, pair.second, pair.how) for pair in found] == [(0, 20, "mirrored")]
