@@ -8,6 +8,10 @@ label says are the off-diagonal of the confident joint.
 The ranking is by self-confidence, the probability of the given label, averaged with the share of the nearest images in
 feature space that have this label. The neighbours are evidence of another kind than the head's: `benchmarks/review.py`
 measures what they add to the probabilities alone.
+
+A label is suspected, so that its suggestion may be accepted unseen, where next to nothing speaks for it. How little
+that is depends on the classes: a shirt that looks like a T-shirt may well be one. So the bound is lower for a label
+that the images of the suggested class often resemble, in proportion.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 NEIGHBORS = 20
-SURE = 0.03  # of the quality of a label: most labels below it are wrong, also where classes are hard to tell apart
+SURE = 0.04  # of the quality of a label: most labels below it are wrong where classes are easily told apart
+RARELY = 0.015  # mean probability of a class among the images of another, up to which the two are easily told apart
 NEIGHBOR_WEIGHT = 0.2  # of the labels of the neighbours; the rest is that of the probabilities
 
 
@@ -32,7 +37,7 @@ class LabelIssues:
     suggested : ndarray of shape (n,), int
         The position of the most likely class other than the label.
     suspected : ndarray of shape (n,), bool
-        Whether another class is likelier and next to nothing speaks for the label: `SURE`.
+        Whether another class is likelier and next to nothing speaks for the label: see `sure_bounds`.
     contradicted : ndarray of shape (n,), bool
         Whether another class is likelier than the label, be it by little.
     counted : ndarray of shape (n,), bool
@@ -68,7 +73,7 @@ def find_label_issues(
     Examples
     --------
     >>> labels = np.array([0, 0, 1, 1])
-    >>> issues = find_label_issues(labels, np.array([[0.9, 0.1], [0.01, 0.99], [0.1, 0.9], [0.3, 0.7]]))
+    >>> issues = find_label_issues(labels, np.array([[0.9, 0.1], [0.01, 0.99], [0.01, 0.99], [0.02, 0.98]]))
     >>> int(issues.ranking[0]), int(issues.suggested[1]), issues.suspected.tolist()
     (1, 1, [False, True, False, False])
     """
@@ -83,9 +88,27 @@ def find_label_issues(
     others[rows, labels] = -1
     suggested = others.argmax(axis=1)
     contradicted = others[rows, suggested] > quality
-    return LabelIssues(
-        quality, suggested, contradicted & (quality < SURE), contradicted, (counted != labels) & (counted >= 0)
-    )
+    suspected = contradicted & (quality < sure_bounds(labels, probabilities, suggested))
+    return LabelIssues(quality, suggested, suspected, contradicted, (counted != labels) & (counted >= 0))
+
+
+def sure_bounds(labels: np.ndarray, probabilities: np.ndarray, suggested: np.ndarray) -> np.ndarray:
+    """The quality below which the label of each image is suspected, of shape (n,): `SURE` at most.
+
+    It is lower, in proportion, where the images of the suggested class resemble the label more than `RARELY`: where its
+    mean probability among them is higher.
+
+    Examples
+    --------
+    >>> probabilities = np.array([[0.0, 0.4, 0.6], [0.03, 0.97, 0.0], [0.0, 0.1, 0.9]])
+    >>> sure_bounds(np.array([0, 1, 2]), probabilities, np.array([1, 2, 1])).round(3).tolist()
+    [0.02, 0.006, 0.04]
+    """
+    classes = probabilities.shape[1]
+    total = np.zeros((classes, classes))
+    np.add.at(total, labels, probabilities)
+    means = total / np.maximum(1, np.bincount(labels, minlength=classes))[:, None]
+    return SURE * np.minimum(1, RARELY / np.maximum(means[suggested, labels], RARELY))
 
 
 def class_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

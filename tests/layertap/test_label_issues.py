@@ -61,3 +61,15 @@ def test_horizons_are_not_taken_for_versions_of_one_another():
     grays[0] = horizons[0][:, ::-1]  # one of them, mirrored, is found by its details
     found = find_near_duplicates(neighbors, grays)
     assert [(pair.first, pair.second, pair.how) for pair in found] == [(0, 20, "mirrored")]
+
+
+def test_labels_of_classes_that_resemble_each_other_are_suspected_later():
+    """Two images of class 2 look as unlike their label: only one of them looks like a class that never looks like 2."""
+    labels = np.repeat([0, 1, 2], 20)
+    probabilities = np.full((60, 3), 0.005)
+    probabilities[np.arange(60), labels] = 0.99
+    probabilities[20:40] = [0.005, 0.9, 0.095]  # images of class 1 often look like 2
+    probabilities[40], probabilities[41] = [0.96, 0.02, 0.02], [0.02, 0.96, 0.02]
+    issues = find_label_issues(labels, probabilities)
+    assert issues.contradicted[40] and issues.contradicted[41]
+    assert np.flatnonzero(issues.suspected).tolist() == [40]
