@@ -16,6 +16,7 @@ from heads.linear.grid import Fit, train_grid
 from heads.linear.head import GRID_TOLERANCE, STRENGTHS, TOLERANCE
 from heads.ridge.chunks import RowChunks
 from heads.ridge.classifier import GAP, mean_gap, signs_of, with_both_columns
+from heads.ridge.discriminant import better_discriminant
 from heads.ridge.path import RidgePath, solve
 from heads.splitting.fit_groups import encode_groups
 from heads.splitting.splits import MANY, Split, inner_folds
@@ -35,12 +36,14 @@ SHARES = (0.5, 0.25, 0.0, 0.75, 1.0)  # of ridge regression; the first of equals
 class AutoHead(DenseClassifier):
     """The mean of the logits of ridge and of softmax regression, which are calibrated before, and together after.
 
-    Ridge regression is that of `RidgeHead`: it chooses its strength by leave-one-out errors. Softmax regression chooses
-    among the strengths of `LinearHead`, by the log-loss of rows that are held out, at the best temperature. The
-    temperatures of both, and of their mean, minimise the log-loss of the same rows; these are held out in three folds,
-    or in one from 1,000 rows on (see `heads.splitting.splits.inner_folds`). From 1,000 rows on, the mean is weighted:
-    the share of ridge regression is 0, 1/4, 1/2, 3/4 or 1, whichever has the lowest log-loss of these rows. Of more
-    than 15,000 rows, 15,000 that are drawn decide on strengths, share and temperatures, and all rows are fitted then.
+    Ridge regression is that of `RidgeHead`: it chooses its strength by leave-one-out errors. Where that has a lower
+    log-loss on rows that are held out, discriminant analysis makes logits of what it predicts (see
+    `heads.ridge.discriminant`). Softmax regression chooses among the strengths of `LinearHead`, by the log-loss of rows
+    that are held out, at the best temperature. The temperatures of both, and of their mean, minimise the log-loss of
+    the same rows; these are held out in three folds, or in one from 1,000 rows on (see
+    `heads.splitting.splits.inner_folds`). From 1,000 rows on, the mean is weighted: the share of ridge regression is 0,
+    1/4, 1/2, 3/4 or 1, whichever has the lowest log-loss of these rows. Of more than 15,000 rows, 15,000 that are drawn
+    decide on strengths, share and temperatures, and all rows are fitted then.
 
     Ridge regression is better with few rows, or features that do not suit the data, softmax regression with many rows.
     Their mean is close to the better one, or above it, and its probabilities are better than those of either. Features
@@ -62,7 +65,8 @@ class AutoHead(DenseClassifier):
         The two are a dense layer for features that are not scaled.
     n_features_in_ : int
     chosen_ : dict
-        The ``alpha`` of ridge regression, its ``share`` of the mean, and the ``strength`` of softmax regression.
+        The ``alpha`` of ridge regression, whether it is followed by a ``discriminant``, its ``share`` of the mean, and
+        the ``strength`` of softmax regression.
 
     Examples
     --------
@@ -97,13 +101,18 @@ class AutoHead(DenseClassifier):
             raise BadData("a head needs rows of at least 2 classes; received 1 class.")
         groups = encode_groups(groups, y)
         signs, some = signs_of(target), _some(len(target), self.seed)
-        of_some = groups if groups is None else encode_groups(groups[some], some)
-        path = solve(RowChunks(_rows(X, some), of_some), signs[some], None, scale=False)
-        folds = [(some[train], some[held_out]) for train, held_out in self._folds(target[some], of_some)]
+        their_groups = groups if groups is None else encode_groups(groups[some], some)
+        path = solve(RowChunks(_rows(X, some), their_groups), signs[some], None, scale=False)
+        folds = [(some[train], some[held_out]) for train, held_out in self._folds(target[some], their_groups)]
         fit, held_out, logits = _softmax_regression(X, target, folds)
         layers = [_layer(path), fit.dense()]
+        found = None
         if len(held_out):
-            of_layers = [with_both_columns(path.loo_predictions)[np.searchsorted(some, held_out)], logits]
+            of_some = [(np.searchsorted(some, train), np.searchsorted(some, np.sort(rest))) for train, rest in folds]
+            found, scores = better_discriminant(
+                with_both_columns(path.loo_predictions), target[some], of_some, _log_losses
+            )
+            of_layers = [scores, logits]
             calibrated = partial(inverse_temperature, target=target[held_out])
         else:
             rows = as_rows(X[:])
@@ -116,7 +125,15 @@ class AutoHead(DenseClassifier):
             share = min(SHARES, key=lambda each: _log_loss(each * ridge + (1 - each) * softmax, target[held_out]))
         if share and len(some) < len(target):
             layers[0] = _layer(solve(RowChunks(X, groups), signs, path.alphas[[path.best]], scale=False))
-        self.chosen_ = {"alpha": float(path.alphas[path.best]), "share": share, "strength": fit.strength}
+        if found is not None:
+            (weights, biases), (coef, intercept) = found, layers[0]
+            layers[0] = weights @ coef, weights @ intercept + biases
+        self.chosen_ = {
+            "alpha": float(path.alphas[path.best]),
+            "discriminant": found is not None,
+            "share": share,
+            "strength": fit.strength,
+        }
         whole = calibrated(share * ridge + (1 - share) * softmax)
         first, second = whole * share * factors[0], whole * (1 - share) * factors[1]
         self.coef_, self.intercept_ = (first * one + second * other for one, other in zip(*layers, strict=True))
@@ -173,10 +190,13 @@ def _softmax_regression(X: Any, target: np.ndarray, folds: list[Split]) -> tuple
 
 def _log_loss(logits: np.ndarray, target: np.ndarray) -> float:
     """The log-loss of logits at their best temperature; infinite where they are not finite."""
-    if not np.isfinite(logits).all():
-        return np.inf
+    return float(np.mean(_log_losses(logits, target))) if np.isfinite(logits).all() else np.inf
+
+
+def _log_losses(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The log-loss of each row, at the best temperature of all."""
     logits = logits * inverse_temperature(logits, target)
-    return float(np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(target)), target]))
+    return logsumexp(logits, axis=1) - logits[np.arange(len(target)), target]
 
 
 def _factor_of_gap(logits: np.ndarray, target: np.ndarray) -> float:

@@ -47,6 +47,26 @@ def test_it_is_nearly_as_good_as_the_better_of_its_parts_or_better(per_class: in
     assert mean["auto"] < 1.05 * min(mean["ridge"], mean["linear"])
 
 
+def test_a_class_between_others_is_told_apart():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 5, 600)
+    X = rng.standard_normal((600, 40))
+    X[:, 0] += 4 * y  # five grades on a line
+    auto, ridge = (make_head(name).fit(X[:300], y[:300]) for name in ("auto", "ridge"))
+    assert auto.chosen_["discriminant"]
+    assert auto.score(X[300:], y[300:]) > max(0.85, ridge.score(X[300:], y[300:]) + 0.05)
+
+
+def test_a_rare_class_is_as_rare_as_it_was():
+    """Regression on indicators pulls towards 0 what is rare; discriminant analysis knows how frequent classes are."""
+    rng = np.random.default_rng(0)
+    y = rng.choice(3, 900, p=[0.9, 0.05, 0.05])
+    X = rng.standard_normal((900, 20)) + 1.5 * np.eye(20)[y]
+    auto = AutoHead().fit(X[:600], y[:600])
+    shares = auto.predict_proba(X[600:]).mean(axis=0)
+    np.testing.assert_allclose(shares, [0.9, 0.05, 0.05], atol=0.03)
+
+
 @pytest.mark.parametrize("per_class", [50, 120])
 def test_its_probabilities_are_calibrated(per_class: int):
     assert np.mean([scores("auto", per_class, seed)["ece"] for seed in range(3)]) < 0.04

@@ -1,0 +1,82 @@
+"""Discriminant analysis of what ridge regression predicts, which tells classes apart that lie between others.
+
+Regression on indicators of classes hardly ever predicts a class whose features lie between those of others (Hastie,
+Tibshirani and Friedman 2009, "The elements of statistical learning", section 4.2). Linear discriminant analysis of its
+predictions does (Hastie, Buja and Tibshirani 1995, "Penalized discriminant analysis"), and it takes into account how
+frequent classes are. Both together are linear in the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from heads.splitting.splits import Split
+
+# The weights, of shape (n_classes, n_classes), and the biases, of shape (n_classes,), that make logits of predictions.
+Discriminant = tuple[np.ndarray, np.ndarray]
+
+
+def better_discriminant(
+    scores: np.ndarray,
+    target: np.ndarray,
+    folds: list[Split],
+    log_losses: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> tuple[Discriminant | None, np.ndarray]:
+    """A discriminant of scores where it is better than the scores themselves, and the logits of the rows held out.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, n_classes), float64
+        What ridge regression predicts of each row that had no part in its fit.
+    target : ndarray of shape (n,), int
+        The number of each row's class.
+    folds : list of (train, held_out)
+        Positions of rows.
+    log_losses : callable
+        From logits, of shape (m, n_classes), and the classes to the log-loss of each row, at the best temperature.
+
+    Returns
+    -------
+    discriminant : (weights, biases), or None
+        None where its log-loss on the held-out rows is not below that of the scores by a standard error of the
+        difference, for two classes, and where a fold lacks a class.
+    logits : ndarray of shape (m, n_classes), float64
+        Of the held-out rows, fold after fold: by discriminants of the other rows, or the scores.
+    """
+    held_out = np.concatenate([rows for _, rows in folds])
+    plain, classes = scores[held_out], scores.shape[1]
+    if classes < 3 or any(len(np.unique(target[train])) < classes for train, _ in folds):
+        return None, plain
+    logits = np.concatenate(
+        [applied(discriminant(scores[train], target[train]), scores[rows]) for train, rows in folds]
+    )
+    gain = log_losses(plain, target[held_out]) - log_losses(logits, target[held_out])
+    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
+        return None, plain
+    return discriminant(scores, target), logits
+
+
+def discriminant(scores: np.ndarray, target: np.ndarray) -> Discriminant:
+    """The linear discriminant of classes with one covariance, which is shrunk (Ledoit and Wolf 2004).
+
+    Examples
+    --------
+    >>> weights, biases = discriminant(np.array([[0.0], [1.0], [4.0], [5.0]]), np.array([0, 0, 1, 1]))
+    >>> (np.array([[2.0], [3.0]]) @ weights.T + biases).argmax(axis=1).tolist()
+    [0, 1]
+    """
+    from sklearn.covariance import ledoit_wolf  # slow to load
+
+    counts = np.bincount(target)
+    means = np.stack([scores[target == label].mean(axis=0) for label in range(len(counts))])
+    covariance, _ = ledoit_wolf(scores - means[target], assume_centered=True)
+    weights = means @ np.linalg.pinv(covariance, hermitian=True)  # it is 0 where all rows of a class are equal
+    return weights, np.log(counts / counts.sum()) - 0.5 * np.einsum("kj,kj->k", weights, means)
+
+
+def applied(found: Discriminant, scores: np.ndarray) -> np.ndarray:
+    """The logits of scores, of shape (m, n_classes)."""
+    weights, biases = found
+    return scores @ weights.T + biases
