@@ -253,7 +253,13 @@ class Tracer:
                 # What layers say of their shape without being run is not always all that is known.
                 set_shape(output, self._closed(run_on_shapes, (call, *args), kwargs).shape)
         if (main := main_output(output)) is None:
-            return output
+            # One that cannot be taken apart is trained, or not, as a whole: it has a name, for the first output.
+            first = next((x for x in keras.tree.flatten(output) if isinstance(x, keras.KerasTensor)), None)
+            if first is None or first.shape[:1] != (None,) or operation_of(first) is not operation:
+                return output
+            if not (self._inside and looks_inside(operation)):
+                return output
+            main = first
         noted = self._note(f"{prefix}{operation.name}", main, operation)
         return keras.tree.map_structure(lambda value: noted if value is main else value, output)
 

@@ -157,6 +157,25 @@ def test_shapes_are_those_that_outputs_have_and_a_tuple_of_one_tensor_is_named(r
     np.testing.assert_array_equal(ops.convert_to_numpy(found), ops.convert_to_numpy(net(images)))
 
 
+class Scored(Scaled):
+    """A layer that cannot be taken apart, and gives several tensors."""
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs) * self.scale, ops.mean(inputs, 1)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return keras.KerasTensor((*inputs.shape[:2], WIDTH)), keras.KerasTensor((None, 3))
+
+
+def test_one_piece_with_several_outputs_has_a_name_for_the_first() -> None:
+    inputs = keras.Input((2 * SIDE * SIDE, 3))
+    net = keras.Model(inputs, Scored(name="scored")(inputs)[0])
+    tracer = Tracer(inside=True)
+    tracer.run(net, keras.Input((2 * SIDE * SIDE, 3)))
+    assert list(tracer.taps) == ["scored/dense", "scored"]
+    assert closed_in(tracer.taps["scored/dense"]) is tracer.layers["scored"]
+
+
 class Positions(layers.Layer):
     """A table for each place of an image, and another one: neither depends on the pixels."""
 
