@@ -153,7 +153,8 @@ class TestOfAPreset:
         whole = hub.models.PaliGemmaBackbone(**sizes, **vit, **widths)
         whole.save_to_preset(str(tmp_path))
         net = Net(f"hub:{tmp_path}", preprocessing="none")
-        assert net.default_size() == (14, 14)
+        whole.vit_encoder.save(tmp_path / "encoder.keras")
+        assert net.default_size() == Net(str(tmp_path / "encoder.keras")).default_size() == (14, 14)
         pixels = rng.integers(0, 256, (2, 14, 14, 3), np.uint8)
         found = rows_of(FeatureRequest(net, pooling="flatten"), pixels)[0]
         expected = np.asarray(whole.vit_encoder(pixels.astype("float32"))).reshape(2, -1)

@@ -195,8 +195,11 @@ def input_shape(config: dict[str, Any]) -> tuple[int | None, ...] | None:
     layers = _at(config, "config", "layers") or _at(config, "config")
     first = _at(layers, 0, "config")
     image = _at(config, "config", "image_shape")  # of a backbone of KerasHub
+    side = _at(config, "config", "image_size")  # of the image encoder of PaliGemma
+    is_square = type(side) is int and str(config.get("module")).partition(".")[0] == HUB
     for shape in (
         [None, *image] if isinstance(image, list) else None,
+        [None, side, side, 3] if is_square else None,
         _at(config, "build_config", "input_shape"),
         _at(first, "batch_shape"),
         _at(first, "batch_input_shape"),
