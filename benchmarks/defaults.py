@@ -4,7 +4,8 @@ Run: python -m benchmarks.defaults --folder FOLDER. Data sets and features are k
 there already is not computed again. Heads are fitted to a number of labelled images of each class, drawn several times,
 or to a skewed draw of as many images, in which the classes have 4 to 1/4 times that number; a class never gives more
 than half its images. They are scored on others in the same proportions, `HELD_OUT` at most. The default was chosen on
-`CHOOSE`; with --judge the data are those that had no part in the choice.
+`CHOOSE`; with --judge the data are those that had no part in the choice, and with --unseen those of
+`benchmarks.judging_images`, which were made after it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import judging_images
 from benchmarks.real_images import NAMES, real_images
 from benchmarks.setting import setting
 
@@ -38,6 +40,16 @@ JUDGE = (
     ("digits", "glyphnet", "block4_pool"),
     ("digits", "efficientnetlite0", "top_activation"),
 )
+UNSEEN = (
+    ("faces", "efficientnetlite0", "top_activation"),
+    ("faces", "glyphnet", "block4_pool"),
+    ("places", "efficientnetlite0", "top_activation"),
+    ("letters", "efficientnetlite0", "block6a_expand_activation"),
+    ("letters", "glyphnet", "block4_pool"),
+    ("shapes", "efficientnetlite0", "top_activation"),
+    ("blobs", "efficientnetlite0", "block6a_expand_activation"),
+    ("blobs", "glyphnet", "block3_pool"),
+)
 HELD_OUT = 2000
 
 
@@ -45,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="of data sets, features and results")
     parser.add_argument("--judge", action="store_true", help="the data that had no part in the choice")
+    parser.add_argument("--unseen", action="store_true", help="other data still, which were made after the choice")
     parser.add_argument("--head", action="append", help="(default: all cheap heads)")
     parser.add_argument("--per-class", type=int, nargs="*", default=[2, 5, 20, 50, 200, 400], help="labels of a class")
     parser.add_argument("--draws", type=int, default=3, help="(default: 3)")
@@ -53,7 +66,7 @@ def main() -> None:
     print(f"; `{' '.join(['python -m benchmarks.defaults', *sys.argv[1:]])}`\n", flush=True)
     heads = args.head or list(HEADS)
     results: list[dict[str, Any]] = []
-    for source in JUDGE if args.judge else CHOOSE:
+    for source in UNSEEN if args.unseen else JUDGE if args.judge else CHOOSE:
         results += measure(args.folder, source, heads, args.per_class, args.draws)
     print_table(results, heads)
 
@@ -84,7 +97,11 @@ def features_of(folder: Path, source: tuple[str, str, str]) -> tuple[np.ndarray,
     import layertap as lt
 
     data, net, layer = source
-    where = real_images(data, folder) if data in NAMES else data
+    where: Path | str = data
+    if data in NAMES:
+        where = real_images(data, folder)
+    elif data in judging_images.NAMES:
+        where = judging_images.judging_images(data, folder)
     dataset = lt.load_dataset(where)
     features = lt.extract(dataset, net, layers=[layer], cache=folder / "features", progress=False)
     return np.asarray(features[layer][:]), np.asarray(dataset.labels)
