@@ -14,6 +14,9 @@ import numpy as np
 
 from heads.splitting.splits import Split
 
+FEWEST = 3  # rows of a class, on average, from which the covariance of scores is estimated
+LEAST = 1e-6  # share of all variance that is added to that within classes, which may be none
+
 # The weights, of shape (n_classes, n_classes), and the biases, of shape (n_classes,), that make logits of predictions.
 Discriminant = tuple[np.ndarray, np.ndarray]
 
@@ -41,13 +44,14 @@ def better_discriminant(
     -------
     discriminant : (weights, biases), or None
         None where its log-loss on the held-out rows is not below that of the scores by a standard error of the
-        difference, for two classes, and where a fold lacks a class.
+        difference, for two classes, and where a fold trains on fewer than 3 rows of a class on average, or lacks one.
     logits : ndarray of shape (m, n_classes), float64
         Of the held-out rows, fold after fold: by discriminants of the other rows, or the scores.
     """
     held_out = np.concatenate([rows for _, rows in folds])
     plain, classes = scores[held_out], scores.shape[1]
-    if classes < 3 or any(len(np.unique(target[train])) < classes for train, _ in folds):
+    trained = [np.unique(target[train], return_counts=True)[1] for train, _ in folds]
+    if classes < 3 or any(len(counts) < classes or counts.mean() < FEWEST for counts in trained):
         return None, plain
     logits = np.concatenate(
         [applied(discriminant(scores[train], target[train]), scores[rows]) for train, rows in folds]
@@ -72,7 +76,8 @@ def discriminant(scores: np.ndarray, target: np.ndarray) -> Discriminant:
     counts = np.bincount(target)
     means = np.stack([scores[target == label].mean(axis=0) for label in range(len(counts))])
     covariance, _ = ledoit_wolf(scores - means[target], assume_centered=True)
-    weights = means @ np.linalg.pinv(covariance, hermitian=True)  # it is 0 where all rows of a class are equal
+    covariance += LEAST * scores.var(axis=0).mean() * np.eye(len(covariance))
+    weights = means @ np.linalg.pinv(covariance, hermitian=True)
     return weights, np.log(counts / counts.sum()) - 0.5 * np.einsum("kj,kj->k", weights, means)
 
 

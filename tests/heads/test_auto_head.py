@@ -57,6 +57,18 @@ def test_a_class_between_others_is_told_apart():
     assert auto.score(X[300:], y[300:]) > max(0.85, ridge.score(X[300:], y[300:]) + 0.05)
 
 
+def test_two_rows_of_a_class_are_too_few_for_a_discriminant():
+    mean = {name: np.mean([scores(name, 2, seed)["nll"] for seed in range(5)]) for name in ("auto", "ridge")}
+    assert mean["auto"] < 1.05 * mean["ridge"]
+
+
+def test_copies_of_a_row_of_each_class_are_learned():
+    X, y = np.repeat(np.eye(4) + 1, 6, axis=0), np.repeat(np.arange(4), 6)
+    head = AutoHead().fit(X, y)
+    assert head.score(X, y) == 1
+    assert np.isfinite(head.predict_proba(X)).all()
+
+
 def test_a_rare_class_is_as_rare_as_it_was():
     """Regression on indicators pulls towards 0 what is rare; discriminant analysis knows how frequent classes are."""
     rng = np.random.default_rng(0)
