@@ -16,7 +16,7 @@ from heads.linear.grid import Fit, train_grid
 from heads.linear.head import GRID_TOLERANCE, STRENGTHS, TOLERANCE
 from heads.ridge.chunks import RowChunks
 from heads.ridge.classifier import GAP, mean_gap, signs_of, with_both_columns
-from heads.ridge.discriminant import better_discriminant
+from heads.ridge.discriminant import better_discriminant, discriminant, with_one_intercept
 from heads.ridge.path import RidgePath, solve
 from heads.splitting.fit_groups import encode_groups
 from heads.splitting.splits import MANY, Split, inner_folds
@@ -36,8 +36,8 @@ SHARES = (0.5, 0.25, 0.0, 0.75, 1.0)  # of ridge regression; the first of equals
 class AutoHead(DenseClassifier):
     """The mean of the logits of ridge and of softmax regression, which are calibrated before, and together after.
 
-    Ridge regression is that of `RidgeHead`: it chooses its strength by leave-one-out errors. Where that has a lower
-    log-loss on rows that are held out, discriminant analysis makes logits of what it predicts (see
+    Ridge regression is that of `RidgeHead`: it chooses its strength by leave-one-out errors. Where that has a
+    clearly lower log-loss on rows that are held out, discriminant analysis makes logits of what it predicts (see
     `heads.ridge.discriminant`). Softmax regression chooses among the strengths of `LinearHead`, by the log-loss of rows
     that are held out, at the best temperature. The temperatures of both, and of their mean, minimise the log-loss of
     the same rows; these are held out in three folds, or in one from 1,000 rows on (see
@@ -109,9 +109,8 @@ class AutoHead(DenseClassifier):
         found = None
         if len(held_out):
             of_some = [(np.searchsorted(some, train), np.searchsorted(some, np.sort(rest))) for train, rest in folds]
-            found, scores = better_discriminant(
-                with_both_columns(path.loo_predictions), target[some], of_some, _log_losses
-            )
+            scores = with_one_intercept(path.loo_predictions, signs[some], their_groups)
+            found, scores = better_discriminant(with_both_columns(scores), target[some], of_some, _log_losses)
             of_layers = [scores, logits]
             calibrated = partial(inverse_temperature, target=target[held_out])
         else:
@@ -124,7 +123,10 @@ class AutoHead(DenseClassifier):
         if len(held_out) and len(target) >= MANY:
             share = min(SHARES, key=lambda each: _log_loss(each * ridge + (1 - each) * softmax, target[held_out]))
         if share and len(some) < len(target):
-            layers[0] = _layer(solve(RowChunks(X, groups), signs, path.alphas[[path.best]], scale=False))
+            path = solve(RowChunks(X, groups), signs, path.alphas[[path.best]], scale=False)
+            layers[0] = _layer(path)
+            if found is not None:
+                found = discriminant(with_one_intercept(path.loo_predictions, signs, groups), target)
         if found is not None:
             (weights, biases), (coef, intercept) = found, layers[0]
             layers[0] = weights @ coef, weights @ intercept + biases

@@ -16,6 +16,7 @@ from heads.splitting.splits import Split
 
 FEWEST = 3  # rows of a class, on average, from which the covariance of scores is estimated
 LEAST = 1e-6  # share of all variance that is added to that within classes, which may be none
+CONSTANT = 1e-12  # variance of scores, which are near -1 and 1, that is rounding
 
 # The weights, of shape (n_classes, n_classes), and the biases, of shape (n_classes,), that make logits of predictions.
 Discriminant = tuple[np.ndarray, np.ndarray]
@@ -32,7 +33,7 @@ def better_discriminant(
     Parameters
     ----------
     scores : ndarray of shape (n, n_classes), float64
-        What ridge regression predicts of each row that had no part in its fit.
+        What ridge regression predicts of each row that had no part in its fit (see `with_one_intercept`).
     target : ndarray of shape (n,), int
         The number of each row's class.
     folds : list of (train, held_out)
@@ -44,7 +45,8 @@ def better_discriminant(
     -------
     discriminant : (weights, biases), or None
         None where its log-loss on the held-out rows is not below that of the scores by a standard error of the
-        difference, for two classes, and where a fold trains on fewer than 3 rows of a class on average, or lacks one.
+        difference; where the scores tell no more than how frequent classes are; for two classes; and where a fold
+        trains on fewer than 3 rows of a class on average, or lacks one.
     logits : ndarray of shape (m, n_classes), float64
         Of the held-out rows, fold after fold: by discriminants of the other rows, or the scores.
     """
@@ -53,13 +55,51 @@ def better_discriminant(
     trained = [np.unique(target[train], return_counts=True)[1] for train, _ in folds]
     if classes < 3 or any(len(counts) < classes or counts.mean() < FEWEST for counts in trained):
         return None, plain
+    if scores.var(axis=0).mean() < CONSTANT:
+        return None, plain
     logits = np.concatenate(
         [applied(discriminant(scores[train], target[train]), scores[rows]) for train, rows in folds]
     )
-    gain = log_losses(plain, target[held_out]) - log_losses(logits, target[held_out])
-    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
+    truth = target[held_out]
+    frequencies = np.tile(np.log(np.bincount(target, minlength=classes)), (len(plain), 1))
+    before, after, known = (log_losses(each, truth) for each in (plain, logits, frequencies))
+    is_better = _is_lower(after, before) and _is_lower(after, known)
+    if not is_better:
         return None, plain
     return discriminant(scores, target), logits
+
+
+def _is_lower(some: np.ndarray, others: np.ndarray) -> bool:
+    """Whether losses are lower by a standard error of the difference; not so where they are not numbers."""
+    gain = others - some
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+
+
+def with_one_intercept(predictions: np.ndarray, targets: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Leave-one-out predictions as if all fits had the intercept of all rows.
+
+    The intercept of a fit without a row is the mean of the others' targets: higher, the lower the target of the row. It
+    is a small part of a prediction, but one that tells its class, if something learns from predictions and targets.
+
+    Parameters
+    ----------
+    predictions, targets : ndarray of shape (n, k)
+    groups : ndarray of shape (n,), int, optional
+        Rows that were left out together (see `heads.ridge.chunks.RowChunks`).
+
+    Examples
+    --------
+    >>> targets = np.array([[-1.0], [-1.0], [1.0], [1.0]])
+    >>> without = (targets.sum() - targets) / 3  # predictions by nothing but the intercept
+    >>> with_one_intercept(without, targets).ravel().round(9).tolist()
+    [0.0, 0.0, 0.0, 0.0]
+    """
+    deviations, sizes = targets - targets.mean(axis=0), np.ones(len(targets))
+    if groups is not None and groups.any():
+        sums = np.zeros((groups.max() + 1, targets.shape[1]))
+        np.add.at(sums, groups, deviations)
+        deviations, sizes = sums[groups], np.bincount(groups)[groups].astype(np.float64)
+    return predictions + deviations / (len(targets) - sizes)[:, None]
 
 
 def discriminant(scores: np.ndarray, target: np.ndarray) -> Discriminant:

@@ -57,6 +57,22 @@ def test_a_class_between_others_is_told_apart():
     assert auto.score(X[300:], y[300:]) > max(0.85, ridge.score(X[300:], y[300:]) + 0.05)
 
 
+@pytest.mark.parametrize(("rows", "width", "together"), [(300, 20, 1), (300, 256, 1), (1200, 64, 1), (300, 64, 3)])
+def test_labels_of_noise_are_not_decoded_from_predictions_without_them(rows: int, width: int, together: int):
+    """A prediction without a row has an intercept that tells its label, which must not be learned."""
+    rng = np.random.default_rng(1)
+    groups = np.arange(rows) // together
+    X, y = rng.standard_normal((rows, width))[groups], rng.integers(0, 3, rows)[groups]
+    head = AutoHead().fit(X, y, groups=groups)
+    others, truth = rng.standard_normal((2000, width)), rng.integers(0, 3, 2000)
+    assert score(head.classes_, truth, head.predict_proba(others))["nll"] < np.log(3) + 0.03
+
+
+def test_constant_features_tell_how_frequent_classes_are():
+    head = AutoHead().fit(np.zeros((300, 4)), np.arange(300) % 3)
+    np.testing.assert_allclose(head.predict_proba(np.zeros((1, 4))), 1 / 3)
+
+
 def test_two_rows_of_a_class_are_too_few_for_a_discriminant():
     mean = {name: np.mean([scores(name, 2, seed)["nll"] for seed in range(5)]) for name in ("auto", "ridge")}
     assert mean["auto"] < 1.05 * mean["ridge"]

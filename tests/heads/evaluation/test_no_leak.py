@@ -37,6 +37,7 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("linear", {"learning_rates": [0.03, 0.1], "strengths": [0.01, 1.0]}),
     ("ridge", {}),
     ("ridge", {"scale": True}),
+    ("auto", {}),
     ("linear-svm", {"calibrate": True}),
     ("svm-rbf", {}),
     ("svm-rbf", {"calibrate": False, "pca": 0.95}),
