@@ -216,7 +216,8 @@ def review(
         collected.add(OUTLIER, int(place), float(1 - 1 / (1 + scores[place])), reason)
     reviewed = np.flatnonzero(held_out.predicted)
     ranking = tuple(dataset.ids[reviewed[place]] for place in issues.ranking)
-    return Review(dataset, collected.findings(), ranking, _notes(held_out), decoding)
+    notes = (*_lost_corrections(run, dataset), *_notes(held_out))
+    return Review(dataset, collected.findings(), ranking, notes, decoding)
 
 
 class _Collected:
@@ -396,6 +397,18 @@ def small_grays(
                 yield image
 
     return np.stack(list(images()))
+
+
+def _lost_corrections(run: Run, dataset: Dataset) -> list[str]:
+    """A sentence where the run was trained with corrections that `dataset` was not given: the table lacks them then."""
+    recorded = (run.config.data or {}).get("corrections")
+    given = dataset.corrections.to_json() if dataset.corrections else None
+    if not isinstance(recorded, dict) or recorded == given:
+        return []
+    return [
+        f"the run was trained with the corrections {recorded.get('file')}, and {dataset.name} was loaded without them: "
+        "the table does not hold them."
+    ]
 
 
 def _notes(held_out: HeldOut) -> tuple[str, ...]:

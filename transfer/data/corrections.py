@@ -71,8 +71,17 @@ class Corrections:
 
     @property
     def all_decisions(self) -> dict[str, Decision]:
-        """What was decided about each image in the end, by these corrections and by earlier ones."""
-        return {**(self.earlier.all_decisions if self.earlier else {}), **self.decisions}
+        """What was decided about each image in the end, by these corrections and by earlier ones.
+
+        To keep an image that earlier corrections have relabelled is to keep its new label.
+        """
+        earlier = self.earlier.all_decisions if self.earlier else {}
+        later = {
+            image: decision
+            for image, decision in self.decisions.items()
+            if decision.action != KEEP or image not in earlier
+        }
+        return {**earlier, **later}
 
     def to_json(self) -> dict[str, Any]:
         """What a run records of the corrections that its data set was given."""

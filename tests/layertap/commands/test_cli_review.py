@@ -77,6 +77,18 @@ def test_wrong_labels_are_found_and_flow_back(main: Callable[..., Any], flipped:
     np.testing.assert_array_equal(as_trained.labels, once_more.labels)
 
 
+def test_a_review_says_that_its_data_lack_the_corrections_of_the_run(tmp_path: Path):
+    (tmp_path / "drop.csv").write_text("id,action\ndigit-0000,drop\n")
+    plain, chosen = lt.load_dataset("digits"), np.arange(200)
+    corrected = lt.load_dataset(plain.select(chosen), corrections=tmp_path / "drop.csv")
+    features = lt.extract(corrected, "glyphnet", layers=["block4_pool"], cache=tmp_path / "cache", progress=False)
+    run = lt.train_head(corrected, features, "ridge", cv=2, progress=False)
+    options = {"cache": tmp_path / "cache", "progress": False}
+    assert lt.review(run, corrected, **options).notes == ()
+    [note] = lt.review(run, plain.select(chosen), **options).notes
+    assert note.startswith(f"the run was trained with the corrections {tmp_path / 'drop.csv'}, and digits was loaded")
+
+
 def test_runs_that_cannot_be_reviewed_are_refused(mistake: Callable[..., str], main: Callable[..., Any], data: Path):
     train = ("train-head", data, "--net", "glyphnet", "--head", "ridge", "--quiet", "--map", "pca", "--out")
     main(*train, "half", "--valid", 0.25)

@@ -50,6 +50,10 @@ def test_corrections_of_a_data_set_that_had_some_add_to_them(tmp_path: Path):
     decisions = {"digit-0000": DROP, "digit-0001": RELABEL, "digit-0002": KEEP, "digit-0003": DROP}
     assert {image: each.action for image, each in second.corrections.all_decisions.items()} == decisions
     assert second.corrections.to_json()["earlier"]["file"] == str(tmp_path / "review.csv")
+    later.write_text("id,action\ndigit-0001,keep\n")
+    third = lt.load_dataset(second, corrections=later)
+    assert third.labels is not None and third.labels[0] == "8"
+    assert third.corrections is not None and third.corrections.all_decisions["digit-0001"].label == "8"
     later.write_text("id,action\ndigit-0000,keep\n")
     with pytest.raises(LayertapError, match="names the image 'digit-0000', which digits does not have"):
         lt.load_dataset(first, corrections=later)

@@ -5,7 +5,8 @@ const [ACTION, LABEL, SUGGESTED] = ["action", "label", "suggested"].map((name) =
 const items = [...document.querySelectorAll(".findings li")];
 const find = (id) => document.getElementById(id);
 const rowOf = (item) => review.rows[Number(item.dataset.row)];
-const texts = new Map(items.map((item) => [item, rowOf(item).join("\n").toLowerCase()]));
+const SEARCHED = ["id", "label", "given", "suggested", "other", "reason"].map((name) => review.columns.indexOf(name));
+const textOf = (item) => SEARCHED.map((column) => rowOf(item)[column]).join("\n").toLowerCase();
 let unsaved = false;
 
 function count(number) {
@@ -41,7 +42,7 @@ function filter() {
   for (const section of document.querySelectorAll("section")) {
     for (const item of section.querySelectorAll("li")) {
       const fits = state === "" || (state === "decided") === (rowOf(item)[ACTION] !== "");
-      item.hidden = !(fits && texts.get(item).includes(words) && (kind === "" || section.id === "kind-" + kind));
+      item.hidden = !(fits && textOf(item).includes(words) && (kind === "" || section.id === "kind-" + kind));
     }
     section.hidden = !section.querySelector("li:not([hidden])");
   }
