@@ -125,10 +125,10 @@ def earlier_map(backbone: Backbone, readout: str) -> str | None:
     >>> earlier_map(Backbone(Net("glyphnet")), "block4_pool")
     'block3_conv2'
     """
-    if len(backbone.taps[readout].shape) != 4:
+    if not _is_map(backbone, readout):
         return None
     names = list(backbone.taps)
-    before = [name for name in names[: names.index(readout) + 1] if len(backbone.taps[name].shape) == 4]
+    before = [name for name in names[: names.index(readout) + 1] if _is_map(backbone, name)]
     weighted = [name for name in before if getattr(operation_of(backbone.taps[name]), "weights", ())]
     least = _positions(backbone, weighted[-1]) if weighted else math.inf
     for name in reversed(before):
@@ -136,6 +136,12 @@ def earlier_map(backbone: Backbone, readout: str) -> str | None:
         if _positions(backbone, name) > least and not is_padded and backbone.frontier([name], [readout]) == {name}:
             return name
     return None
+
+
+def _is_map(backbone: Backbone, layer: str) -> bool:
+    """Whether the output of a layer is maps of a size that is known."""
+    shape = backbone.taps[layer].shape
+    return len(shape) == 4 and None not in shape[1:3]
 
 
 def _positions(backbone: Backbone, layer: str) -> int:

@@ -239,7 +239,7 @@ def _load_preset(net: Net, size: tuple[int, int]) -> keras.Model:
         _require_plain(file, net.name)
     if preset.encoder is None and preset.size not in (None, size):
         shape = preset.shape_argument
-        options[shape] = (*size, *preset.config["config"].get(shape, ())[2:])
+        options[shape] = (*size, *(preset.config["config"].get(shape) or ())[2:])
     limit = _WeightLimit(SMALL + MOST_WEIGHTS_PER_BYTE * sum(file.stat().st_size for file in files))
     try:
         _import_foreign(preset.config, files[0])
