@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 def fine_tune(args: argparse.Namespace) -> None:
     """Fine-tune the net that `args` name.
 
-    What is cut is printed before any work; warnings, and what the training will take, before the training.
+    What is cut, warnings, and what the training will take are printed before the training.
     """
     settings, progress = _settings(args), partial(ShownProgress, quiet=args.quiet)
     plan = make_plan(shared.dataset(args), _start(args), settings, progress)
@@ -114,13 +114,13 @@ def _start(args: argparse.Namespace) -> Start:
 
 
 def _announce(plan: Plan) -> None:
-    """Print what is trained and what is kept, before any work."""
+    """Print what is trained and what is kept, before the training."""
     cut, network, request = plan.cut, plan.tuner.network, plan.start.request
     layers = f"{len(cut.trained)} layer{'s' * (len(cut.trained) != 1)}"
     if len(plan.candidates) > 1:
         [chosen] = request.layers
         others = " and ".join(name for name in plan.candidates if name != chosen)
-        print(f"The head reads {chosen}: on images held out of the training it is better there than on {others}.")
+        print(f"Layers compared by folds of the images that train: the head reads {chosen}, not {others}.")
     weights = network.weight_count
     count = f"{weights / 1e6:.3g} million" if weights >= 1e4 else f"{weights:,}"
     print(f"Training {cut.trained[0]} and later: {layers}, {count} weights.")

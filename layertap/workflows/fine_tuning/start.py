@@ -1,4 +1,4 @@
-"""Where fine-tuning starts: the features of one layer, and a linear head that reads them."""
+"""Where fine-tuning starts: features, and a linear head that reads those of one layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Start:
     Attributes
     ----------
     request : FeatureRequest
-        The features of one layer, with the views that the net is trained on.
+        The features, with the views that the net is trained on; of one layer, once it is chosen (see `choose_layer`).
     head : str
         The name of the head (see `heads.HEADS`).
     params : dict of str to Any
