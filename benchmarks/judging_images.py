@@ -30,7 +30,9 @@ def judging_images(name: str, folder: Path) -> Path:
         makers = {"faces": _faces, "places": _places, "letters": _letters, "shapes": _shapes, "blobs": _blobs}
         folder.mkdir(parents=True, exist_ok=True)
         images, labels = zip(*makers[name](np.random.default_rng(0)), strict=True)
-        np.savez(path, X=np.stack(images), y=np.array(labels))
+        unfinished = folder / f"unfinished-{name}.npz"
+        np.savez(unfinished, X=np.stack(images), y=np.array(labels))
+        unfinished.rename(path)
     return path
 
 
