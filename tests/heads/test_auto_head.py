@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.covariance import ledoit_wolf
 from sklearn.datasets import load_digits
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from toy_data import blobs, cached
@@ -16,6 +17,7 @@ from feature_cache.errors import BadData, InvalidChoice
 from heads import auto, make_head
 from heads.auto import AutoHead
 from heads.evaluation.metrics import score
+from heads.ridge.discriminant import shrunk_covariance
 from heads.splitting.splits import few_labels
 
 
@@ -66,6 +68,13 @@ def test_labels_of_noise_are_not_decoded_from_predictions_without_them(rows: int
     head = AutoHead().fit(X, y, groups=groups)
     others, truth = rng.standard_normal((2000, width)), rng.integers(0, 3, 2000)
     assert score(head.classes_, truth, head.predict_proba(others))["nll"] < np.log(3) + 0.03
+
+
+@pytest.mark.parametrize("rows", [5, 40, 1000])
+def test_the_covariance_is_shrunk_as_by_scikit_learn(rows: int):
+    rng = np.random.default_rng(0)
+    centred = rng.standard_normal((rows, 6)) * np.arange(1, 7)
+    np.testing.assert_allclose(shrunk_covariance(centred), ledoit_wolf(centred, assume_centered=True)[0])
 
 
 def test_constant_features_tell_how_frequent_classes_are():
