@@ -6,9 +6,7 @@ other 5,000. `stamps` are the bitmaps of Debian's tuxpaint-stamps-default in its
 than `LEAST` left out. `pictures` are `PICTURES` images without labels: those stamps but symbols and mirrored ones, and
 squares of `SIDE` pixels, none of which overlaps another, that are cut from the photographs in scikit-image,
 scikit-learn and Matplotlib. They are what is at hand: a part of the stamps is drawn, and the squares come from 17
-photographs, some of even texture. `photographs` share no image with them: squares of `LARGE_SIDE` pixels from 27
-photographs in Debian's lomiri-wallpapers-16.04 and mate-backgrounds, and the stamps of the subjects that `stamps`
-leaves out.
+photographs, some of even texture.
 """
 
 from __future__ import annotations
@@ -27,18 +25,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-NAMES = ("mnist", "fashion", "fashion-rest", "stamps", "pictures", "photographs")
+NAMES = ("mnist", "fashion", "fashion-rest", "stamps", "pictures")
 LEAST = 30  # bitmaps of a subject
 STAMPS = "usr/share/tuxpaint/stamps"
 FASHION = "usr/share/datasets/fashion-mnist"
 MOST = 5000  # images of Fashion-MNIST
 PICTURES, SIDE = 2000, 48
 LEAST_CONTRAST = 8.0  # standard deviation of the levels of a square, of 255: the night sky has nothing to show
-LARGE_SIDE, LONGEST = 96, 1440  # of a square, and of the photographs in WALLPAPERS before they are cut
-WALLPAPERS = {
-    "lomiri-wallpapers-16.04": "usr/share/backgrounds/*.jpg",
-    "mate-backgrounds": "usr/share/backgrounds/mate/nature/*.jpg",
-}
 # Photographs in packages that Layertap, or its development tools, install: of the two of a stereo camera, one.
 PHOTOGRAPHS = {
     "skimage": (
@@ -60,7 +53,6 @@ def real_images(name: str, folder: Path) -> Path:
         "fashion-rest": partial(_fashion, part=slice(MOST, None)),
         "stamps": _stamps,
         "pictures": _pictures,
-        "photographs": _photographs,
     }
     return makers[name](folder)
 
@@ -136,55 +128,19 @@ def _pictures(folder: Path) -> Path:
     return path
 
 
-def _photographs(folder: Path) -> Path:
-    """A flat folder of photographs, and of stamps that `_pictures` has not, as PNGs."""
-    path = folder / "photographs"
-    if not path.exists():
-        unfinished = folder / "photographs.part"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        stamps = {name: files for name, files in _bitmaps(folder).items() if len(files) < LEAST}
-        distinct: dict[bytes, tuple[str, Path]] = {}  # one stamp is of two subjects
-        for name, files in stamps.items():
-            for file in files:
-                if "_mirror" not in file.stem:
-                    distinct.setdefault(file.read_bytes(), (name, file))
-        kept = list(distinct.values())
-        for number, (name, file) in enumerate(kept):
-            shutil.copyfile(file, unfinished / f"{name}-{number:03}-{file.name}")
-        squares = []
-        for package, photographs in WALLPAPERS.items():
-            for file in sorted(file for file in _debian(package, folder).glob(photographs) if file.is_file()):
-                photograph = Image.open(file).convert("RGB")
-                photograph.thumbnail((LONGEST, LONGEST))
-                squares += _cut(photograph, file.stem, LARGE_SIDE)
-        chosen = np.random.default_rng(0).permutation(len(squares))[: PICTURES - len(kept)]
-        for number in sorted(chosen):
-            name, square = squares[number]
-            square.save(unfinished / f"{name}.png")
-        unfinished.rename(path)
-    return path
-
-
 def _squares() -> list[tuple[str, Image.Image]]:
-    """The squares of the photographs in packages of Python, with a name for each."""
+    """The squares of some contrast that photographs are cut into, side by side, with a name for each."""
     squares = []
     for package, names in PHOTOGRAPHS.items():
         spec = find_spec(package)
         assert spec and spec.submodule_search_locations, f"{package} is not installed"
         for file in (Path(spec.submodule_search_locations[0]) / name for name in names.split()):
-            squares += _cut(Image.open(file).convert("RGB"), file.stem, SIDE)
-    return squares
-
-
-def _cut(photograph: Image.Image, name: str, side: int) -> list[tuple[str, Image.Image]]:
-    """The squares of some contrast that a photograph is cut into, side by side, with a name for each."""
-    squares = []
-    for top in range(0, photograph.height - side + 1, side):
-        for left in range(0, photograph.width - side + 1, side):
-            square = photograph.crop((left, top, left + side, top + side))
-            if np.asarray(square.convert("L")).std() >= LEAST_CONTRAST:
-                squares.append((f"{name}-{top:04}-{left:04}", square))
+            photograph = Image.open(file).convert("RGB")
+            for top in range(0, photograph.height - SIDE + 1, SIDE):
+                for left in range(0, photograph.width - SIDE + 1, SIDE):
+                    square = photograph.crop((left, top, left + SIDE, top + SIDE))
+                    if np.asarray(square.convert("L")).std() >= LEAST_CONTRAST:
+                        squares.append((f"{file.stem}-{top:04}-{left:04}", square))
     return squares
 
 

@@ -38,18 +38,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where images, features and copies are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", nargs="+", choices=("mnist", "fashion"), default=["mnist", "fashion"])
-    pictures = ["pictures", "photographs"]
-    parser.add_argument("--pictures", nargs="+", choices=pictures, default=pictures, help="of which copies are made")
     parser.add_argument("--cleanlab", help="folder that cleanlab was installed to")
     args = parser.parse_args()
     if args.cleanlab:
         sys.path.append(args.cleanlab)
     if args.what == "copies":
-        print("| pictures | seed | pairs found | precision | recall of mirrored | of cropped | of recompressed |")
-        print("|---|---|---|---|---|---|---|")
-        for name in args.pictures:
-            for seed in args.seeds:
-                copies(name, seed, args.folder)
+        print("| seed | pairs found | precision | recall of mirrored | of cropped | of recompressed |")
+        print("|---|---|---|---|---|---|")
+        for seed in args.seeds:
+            copies(seed, args.folder)
         return
     names = ("changed in the first 5 %", "cleanlab scores", "cleanlab issues", "suggested", "of them changed")
     print(f"| data | seed | {' | '.join((*names, *TRAININGS))} | regained by accepting | by checking |")
@@ -128,13 +125,13 @@ def _cleanlab(run: lt.Run, given: np.ndarray, count: int) -> tuple[np.ndarray, n
     return np.argsort(scores, kind="stable")[:count], issues[:count]
 
 
-def copies(name: str, seed: int, folder: Path) -> None:
+def copies(seed: int, folder: Path) -> None:
     """Print how many of the copies of pictures are found, and how many of the pairs found are right."""
     from layertap.analysis.near_duplicates import find_near_duplicates
     from layertap.workflows.review import nearest_others, small_grays
 
     together = folder / "pictures-and-copies"
-    _write_copies(real_images(name, folder), together, seed)
+    _write_copies(real_images("pictures", folder), together, seed)
     data = lt.load_dataset(together)
     features = lt.extract(data, "efficientnetlite0", cache=folder / "features", progress=False)
     [rows] = features.features.values()
@@ -147,7 +144,7 @@ def copies(name: str, seed: int, folder: Path) -> None:
     for kind in ("mirror", "crop", "jpeg"):
         added = {place for place, image in enumerate(data.ids) if f"~{kind}." in image}
         columns.append(f"{len(added & met) / len(added):.3f}")
-    print(f"| {name} | {seed} | {' | '.join(columns)} |", flush=True)
+    print(f"| {seed} | {' | '.join(columns)} |", flush=True)
     for pair, ok in zip(found, right, strict=True):
         if not ok:
             print(f"wrong: {data.ids[pair.first]} {data.ids[pair.second]} ({pair.how})", file=sys.stderr)
