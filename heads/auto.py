@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.utils.multiclass import check_classification_targets
 
 from feature_cache.errors import BadData
@@ -20,7 +19,7 @@ from heads.ridge.discriminant import better_discriminant, discriminant, with_one
 from heads.ridge.path import RidgePath, solve
 from heads.splitting.fit_groups import encode_groups
 from heads.splitting.splits import MANY, Split, inner_folds
-from heads.temperature import inverse_temperature
+from heads.temperature import inverse_temperature, log_losses
 from heads.validation import as_rows, require
 
 # The share of the mean variance that is added to each feature's before features are scaled for softmax regression. With
@@ -110,7 +109,7 @@ class AutoHead(DenseClassifier):
         if len(held_out):
             of_some = [(np.searchsorted(some, train), np.searchsorted(some, np.sort(rest))) for train, rest in folds]
             scores = with_one_intercept(path.loo_predictions, signs[some], their_groups)
-            found, scores = better_discriminant(with_both_columns(scores), target[some], of_some, _log_losses)
+            found, scores = better_discriminant(with_both_columns(scores), target[some], of_some)
             of_layers = [scores, logits]
             calibrated = partial(inverse_temperature, target=target[held_out])
         else:
@@ -192,13 +191,7 @@ def _softmax_regression(X: Any, target: np.ndarray, folds: list[Split]) -> tuple
 
 def _log_loss(logits: np.ndarray, target: np.ndarray) -> float:
     """The log-loss of logits at their best temperature; infinite where they are not finite."""
-    return float(np.mean(_log_losses(logits, target))) if np.isfinite(logits).all() else np.inf
-
-
-def _log_losses(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The log-loss of each row, at the best temperature of all."""
-    logits = logits * inverse_temperature(logits, target)
-    return logsumexp(logits, axis=1) - logits[np.arange(len(target)), target]
+    return float(np.mean(log_losses(logits, target))) if np.isfinite(logits).all() else np.inf
 
 
 def _factor_of_gap(logits: np.ndarray, target: np.ndarray) -> float:

@@ -8,6 +8,7 @@ bracket keeps it from leaving for good where the loss is flat.
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import logsumexp
 
 MOST_STEPS = 60
 TOLERANCE = 1e-6  # of the logarithm of the factor; a step of Newton as short as this is nearly exact
@@ -86,3 +87,21 @@ def _derivatives(below: np.ndarray, expected: float, factor: float) -> tuple[flo
     shares *= below
     variances = shares.sum(1) / totals - means**2
     return float(np.mean(means)) - expected, factor * float(np.mean(variances))
+
+
+def log_losses(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The log-loss of each row, at the best temperature of all.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n, n_classes)
+    target : ndarray of shape (n,), int
+        The column of each row's class.
+
+    Examples
+    --------
+    >>> log_losses(np.zeros((1, 2)), np.array([0])).round(3).tolist()
+    [0.693]
+    """
+    logits = logits * inverse_temperature(logits, target)
+    return np.asarray(logsumexp(logits, axis=1) - logits[np.arange(len(target)), target])

@@ -8,11 +8,10 @@ frequent classes are. Both together are linear in the features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from heads.splitting.splits import Split
+from heads.temperature import log_losses
 
 FEWEST = 3  # rows of a class, on average, from which the covariance of scores is estimated
 LEAST = 1e-6  # share of all variance that is added to that within classes, which may be none
@@ -23,10 +22,7 @@ Discriminant = tuple[np.ndarray, np.ndarray]
 
 
 def better_discriminant(
-    scores: np.ndarray,
-    target: np.ndarray,
-    folds: list[Split],
-    log_losses: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    scores: np.ndarray, target: np.ndarray, folds: list[Split]
 ) -> tuple[Discriminant | None, np.ndarray]:
     """A discriminant of scores where it is better than the scores themselves, and the logits of the rows held out.
 
@@ -38,8 +34,6 @@ def better_discriminant(
         The number of each row's class.
     folds : list of (train, held_out)
         Positions of rows.
-    log_losses : callable
-        From logits, of shape (m, n_classes), and the classes to the log-loss of each row, at the best temperature.
 
     Returns
     -------
@@ -63,10 +57,9 @@ def better_discriminant(
     truth = target[held_out]
     frequencies = np.tile(np.log(np.bincount(target, minlength=classes)), (len(plain), 1))
     before, after, known = (log_losses(each, truth) for each in (plain, logits, frequencies))
-    is_better = _is_lower(after, before) and _is_lower(after, known)
-    if not is_better:
-        return None, plain
-    return discriminant(scores, target), logits
+    if _is_lower(after, before) and _is_lower(after, known):
+        return discriminant(scores, target), logits
+    return None, plain
 
 
 def _is_lower(some: np.ndarray, others: np.ndarray) -> bool:
