@@ -12,7 +12,6 @@ from layertap.commands.terminal.output import output, print_json, print_notes, p
 
 if TYPE_CHECKING:
     from layertap.workflows.drift import Drift
-    from transfer.data.datasets import Dataset
 
 SHOWN = 10  # of the images that are furthest away
 
@@ -23,7 +22,7 @@ def drift(args: argparse.Namespace) -> None:
     command = shlex.join(shared.extract_command(args))
     found = drift(
         shared.dataset(args),
-        _new(args),
+        shared.load_other(args, args.new),
         shared.request(args),
         seed=args.seed,
         cache=args.cache,
@@ -44,11 +43,6 @@ def drift(args: argparse.Namespace) -> None:
     for file in (args.csv, args.page):
         if file:
             print(f"\nWritten to {file}.")
-
-
-def _new(args: argparse.Namespace) -> Dataset:
-    """The new images, which the options of the old ones do not describe."""
-    return shared.load(argparse.Namespace(**{**vars(args), **shared.OF_ONE_DATA_SET}), args.new)
 
 
 def _print(found: Drift) -> None:

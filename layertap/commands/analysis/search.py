@@ -51,7 +51,7 @@ def _queries(args: argparse.Namespace) -> Dataset:
     from layertap.workflows.load_dataset import image_dataset, names_dataset
 
     if names_dataset(args.query):
-        return shared.load(argparse.Namespace(**{**vars(args), **shared.OF_ONE_DATA_SET}), args.query[0])
+        return shared.load_other(args, args.query[0])
     return image_dataset(args.query)
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from transfer.request import FeatureRequest
 
 DEFAULT_NET = "glyphnet"
-OF_ONE_DATA_SET = {"images": None, "split": None, "corrections": None}  # arguments that say nothing about another
 # The arguments that name features, with their defaults.
 FEATURES: dict[str, Any] = {
     "net": None,
@@ -53,6 +52,11 @@ FEATURES: dict[str, Any] = {
 
 def dataset(args: argparse.Namespace) -> Dataset:
     return load(args, args.data)
+
+
+def load_other(args: argparse.Namespace, source: Source) -> Dataset:
+    """A data set beside the one of a command, whose folder of images, split and corrections say nothing about it."""
+    return load(argparse.Namespace(**{**vars(args), "images": None, "split": None, "corrections": None}), source)
 
 
 def load(args: argparse.Namespace, source: Source) -> Dataset:
