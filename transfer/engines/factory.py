@@ -14,7 +14,7 @@ from transfer.engines.base import Engine
 from transfer.engines.comparison import require_like_float32
 from transfer.engines.conversion.known import is_known
 from transfer.engines.conversion.process import ConversionFailed, ConversionProcess
-from transfer.engines.cutting import Cut
+from transfer.engines.net_part import NetPart
 from transfer.engines.openvino_engine import CONVERSION, OpenVinoEngine, convert
 from transfer.engines.openvino_store import CannotConvert
 from transfer.engines.selection import choose, keras_backend
@@ -77,7 +77,7 @@ class EngineFactory:
         if self.name == "openvino" and any(openvino_store.is_kept(self._what(kind)) for kind in kinds):
             return
         if self._is_known:
-            self._process = ConversionProcess(Cut.of(request, start))  # it builds the net while images are decoded
+            self._process = ConversionProcess(NetPart.of(request, start))  # it builds the net while images are decoded
         else:
             self._net.keras_at("float32")  # now, so that what the net does not have is known before images are read
 
@@ -139,7 +139,7 @@ class EngineFactory:
     def _convert(self, kind: tuple[int, ...], file: Path) -> None:
         """Write the net converted for OpenVINO."""
         if self._is_known:
-            process, self._process = self._process or ConversionProcess(Cut.of(self._request, self._start)), None
+            process, self._process = self._process or ConversionProcess(NetPart.of(self._request, self._start)), None
             try:
                 process.convert(kind[-1], file)
                 return
@@ -160,4 +160,4 @@ class EngineFactory:
 
     def _model(self, request: FeatureRequest, kind: tuple[int, ...]) -> Any:
         """The cut net, built by Keras."""
-        return Cut.of(request, self._start).from_backbone(self._net.keras_at(request.precision), kind[-1])
+        return NetPart.of(request, self._start).from_backbone(self._net.keras_at(request.precision), kind[-1])

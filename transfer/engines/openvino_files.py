@@ -9,7 +9,7 @@ import numpy as np
 from feature_cache.errors import BadData, LayertapError
 from transfer.engines.base import Engine, out_of_memory
 from transfer.engines.comparison import require_like_float32
-from transfer.engines.cutting import require_room
+from transfer.engines.net_part import require_room
 from transfer.engines.openvino_engine import OpenVinoEngine
 from transfer.engines.selection import require_openvino
 from transfer.nets.openvino_files.net import OpenVinoNet

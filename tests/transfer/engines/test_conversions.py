@@ -18,7 +18,7 @@ import pytest
 from feature_cache.cache import FeatureCache
 from transfer.data import datasets
 from transfer.engines import openvino_store
-from transfer.engines.cutting import Cut
+from transfer.engines.net_part import NetPart
 from transfer.engines.openvino_store import CannotConvert, converted, folder, is_kept
 from transfer.engines.openvino_upkeep import candidates, kept, remove
 from transfer.engines.runner import BatchRunner
@@ -137,7 +137,7 @@ class TestDamage:
     def test_a_killed_conversion_leaves_nothing_that_is_used(self, run_python: Callable) -> None:
         code = """
 import os, signal
-from transfer.engines.cutting import Cut
+from transfer.engines.net_part import NetPart
 from transfer.engines.openvino_store import converted
 def convert(file):
     file.write_text("net of half")
@@ -472,7 +472,7 @@ class TestNets:
         count = 0
 
         class Converting:
-            def __init__(self, cut: Cut) -> None:
+            def __init__(self, cut: NetPart) -> None:
                 pass
 
             def convert(self, channels: int, file: Path) -> None:

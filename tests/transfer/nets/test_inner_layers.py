@@ -11,7 +11,7 @@ import pytest
 from keras import layers, ops
 
 from feature_cache.errors import InvalidChoice
-from transfer.engines.cutting import Cut
+from transfer.engines.net_part import NetPart
 from transfer.finetune.cut_choice import find_cut
 from transfer.nets.backbone import Backbone, backbone_for
 from transfer.nets.catalogue import Net
@@ -268,7 +268,7 @@ class TestOfAFile:
         )
         start = ("attention/attention_output", "tokens")
         request = FeatureRequest(attentive, ("dense",), "none", prefix_tokens=None)
-        tail = Cut.of(request, start).from_backbone(backbone, 3)
+        tail = NetPart.of(request, start).from_backbone(backbone, 3)
         tokens = ops.convert_to_numpy(keras.tree.flatten(backbone.cut([("tokens", "none")], "none", 3)(pixels))[0])
         stored = np.concatenate([shallow.reshape(3, -1), tokens.reshape(3, -1)], 1)
         again = ops.convert_to_numpy(keras.tree.flatten(tail(stored))[0])

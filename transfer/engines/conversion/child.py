@@ -1,8 +1,8 @@
 """The program of the process that converts a net: it builds the net, cuts it, and writes it as a model of OpenVINO.
 
-It reads two lines of JSON from stdin: the cut (see `transfer.engines.cutting.Cut`), at which it begins to build, and,
-once the first images have come, their channels and the file to write. It writes one to stdout: an empty object, or what
-went wrong. It ends at the end of stdin, and so with the process that started it.
+It reads two lines of JSON from stdin: the part (see `transfer.engines.net_part.NetPart`), at which it begins to build,
+and, once the first images have come, their channels and the file to write. It writes one to stdout: an empty object, or
+what went wrong. It ends at the end of stdin, and so with the process that started it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from feature_cache.process.keras_import import importing_keras
 from transfer.engines.base import out_of_memory
 from transfer.engines.conversion import light_keras
 from transfer.engines.conversion.graph import save_openvino
-from transfer.engines.cutting import Cut
+from transfer.engines.net_part import NetPart
 
 
 def main() -> None:
@@ -53,12 +53,12 @@ def _outcome(orders: SimpleQueue[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _convert(orders: SimpleQueue[dict[str, Any]]) -> None:
-    cut = Cut.from_config(orders.get())
+    part = NetPart.from_config(orders.get())
     with importing_keras():
         # After `light_keras.prepare`: this loads Keras.
         from transfer.nets.backbone import backbone_for
 
-    layers = [layer for layer, _ in cut.readouts]
-    backbone = backbone_for(cut.net, [*layers, *cut.start], cut.size)
+    layers = [layer for layer, _ in part.readouts]
+    backbone = backbone_for(part.net, [*layers, *part.start], part.size)
     order = orders.get()
-    save_openvino(cut.from_backbone(backbone, order["channels"]), Path(order["file"]))
+    save_openvino(part.from_backbone(backbone, order["channels"]), Path(order["file"]))

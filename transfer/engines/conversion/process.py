@@ -11,7 +11,7 @@ from typing import Any
 
 from feature_cache import errors
 from feature_cache.errors import LayertapError
-from transfer.engines.cutting import Cut
+from transfer.engines.net_part import NetPart
 
 _ROOT = str(Path(__file__).resolve().parents[3])  # where `transfer` is, which an editable install may have elsewhere
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from transfer.engines.conversion.child import main; main()"
@@ -26,7 +26,7 @@ class ConversionProcess:
 
     Parameters
     ----------
-    cut : Cut
+    part : NetPart
         What is computed of the net.
 
     Raises
@@ -35,7 +35,7 @@ class ConversionProcess:
         When no process can be started.
     """
 
-    def __init__(self, cut: Cut) -> None:
+    def __init__(self, part: NetPart) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", _PROGRAM, *_search_path()],
             stdin=subprocess.PIPE,
@@ -45,7 +45,7 @@ class ConversionProcess:
             start_new_session=True,  # Ctrl-C is for the process that started it, whose end is the end of this one
         )
         self._close = weakref.finalize(self, _end, self._process)
-        self._send(cut.as_config())
+        self._send(part.as_config())
 
     def convert(self, channels: int, file: Path) -> None:
         """Write the converted net, and end the process.

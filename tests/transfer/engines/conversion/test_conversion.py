@@ -17,7 +17,7 @@ from deeper_nets import DEEPER
 from feature_cache.errors import BadData, InvalidChoice, LayertapError
 from transfer.engines.conversion.known import ACTIVATIONS, LAYERS, is_known
 from transfer.engines.conversion.process import ConversionFailed, ConversionProcess
-from transfer.engines.cutting import Cut
+from transfer.engines.net_part import NetPart
 from transfer.engines.openvino_engine import OpenVinoEngine
 from transfer.nets.backbone import Backbone, backbone_for
 from transfer.nets.catalogue import NETS, Net
@@ -61,7 +61,7 @@ def size_of(name: str) -> tuple[int, int]:
 
 
 def assert_converted_right(
-    cut: Cut, channels: int, folder: Path, what: Sequence[str] = (), built: Backbone | None = None
+    cut: NetPart, channels: int, folder: Path, what: Sequence[str] = (), built: Backbone | None = None
 ) -> None:
     """The converted net gives the features of Keras, for batches that are whole and not."""
     built = built or backbone_for(cut.net, [layer for layer, _ in cut.readouts], cut.size)
@@ -84,18 +84,18 @@ def assert_converted_right(
 )
 def test_named_nets_give_the_features_of_keras(name: str, tmp_path: Path) -> None:
     if name == "glyphnet":  # which has weights of its own
-        assert_converted_right(Cut.of(FeatureRequest(Net(name), size=size_of(name))), 3, tmp_path)
+        assert_converted_right(NetPart.of(FeatureRequest(Net(name), size=size_of(name))), 3, tmp_path)
         return
     built = backbone_for(Net(name, "none"), (), size_of(name))
     give_weights(built.model)
     file = tmp_path / f"{name}.weights.h5"
     built.model.save_weights(file)
     request = FeatureRequest(Net(name, str(file)), size=size_of(name))
-    assert_converted_right(Cut.of(request), 3, tmp_path, built=built)
+    assert_converted_right(NetPart.of(request), 3, tmp_path, built=built)
 
 
 def test_random_weights_are_those_of_every_backend(tmp_path: Path) -> None:
-    assert_converted_right(Cut.of(FeatureRequest(Net("mobilenetv2", "none", seed=3), size=(48, 32))), 3, tmp_path)
+    assert_converted_right(NetPart.of(FeatureRequest(Net("mobilenetv2", "none", seed=3), size=(48, 32))), 3, tmp_path)
 
 
 class TestReadouts:
@@ -103,7 +103,7 @@ class TestReadouts:
     @pytest.mark.parametrize("pooling", ["avg", "max", "flatten", "none"])
     def test_layers_are_pooled_as_by_keras(self, pooling: str, channels: int, tmp_path: Path) -> None:
         readouts = (("block1_pool", pooling), ("block4_pool", pooling), ("block3_conv1", pooling))
-        assert_converted_right(Cut(Net("glyphnet"), (32, 48), readouts, "tf"), channels, tmp_path)
+        assert_converted_right(NetPart(Net("glyphnet"), (32, 48), readouts, "tf"), channels, tmp_path)
 
     @pytest.mark.parametrize(
         ("preprocessing", "channels"), [("none", 1), ("unit", 3), ("tf", 3), ("torch", 1), ("torch", 3), ("caffe", 3)]
@@ -113,17 +113,17 @@ class TestReadouts:
     ) -> None:
         inputs = keras.Input((16, 16, 3))
         net = save_net(keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(inputs)))
-        assert_converted_right(Cut(net, (16, 16), (("conv", "avg"),), preprocessing), channels, tmp_path)
+        assert_converted_right(NetPart(net, (16, 16), (("conv", "avg"),), preprocessing), channels, tmp_path)
 
     def test_a_net_that_starts_at_a_layer(self, tmp_path: Path) -> None:
         readouts = (("block3_conv1", "none"), ("block4_pool", "avg"))
-        assert_converted_right(Cut(Net("glyphnet"), (32, 32), readouts, "tf", ("block2_pool",)), 1, tmp_path)
+        assert_converted_right(NetPart(Net("glyphnet"), (32, 32), readouts, "tf", ("block2_pool",)), 1, tmp_path)
 
     def test_two_layers_with_the_same_output(self, save_net: Callable[..., Net], tmp_path: Path) -> None:
         inputs = keras.Input((8, 8, 3))
         x = layers.Dense(5, name="dense")(layers.Flatten()(inputs))
         net = save_net(keras.Model(inputs, layers.Dropout(0.5, name="dropout")(x)))
-        cut = Cut(net, (8, 8), (("dropout", "avg"), ("dense", "avg")), "unit")
+        cut = NetPart(net, (8, 8), (("dropout", "avg"), ("dense", "avg")), "unit")
         assert_converted_right(cut, 3, tmp_path)
 
 
@@ -207,7 +207,7 @@ class TestFiles:
         give_weights(model)
         net = save_net(model)
         assert is_known(net)
-        cut = Cut(net, (16, 20), tuple((name, "none") for name in names), "none")
+        cut = NetPart(net, (16, 20), tuple((name, "none") for name in names), "none")
         assert_converted_right(cut, 3, tmp_path, list(TOYS))
 
     def test_every_layer_that_is_known_is_tested(self) -> None:
@@ -248,7 +248,7 @@ class TestErrors:
     def test_an_error_is_the_one_of_a_net_that_is_built_here(self, net: Net, readout: str, tmp_path: Path) -> None:
         with pytest.raises(LayertapError) as expected:
             backbone_for(net, [readout])
-        process = ConversionProcess(Cut(net, net.default_size(), ((readout, "avg"),), "none"))
+        process = ConversionProcess(NetPart(net, net.default_size(), ((readout, "avg"),), "none"))
         with pytest.raises(type(expected.value)) as found:
             process.convert(3, tmp_path / "net.xml")
         assert type(found.value) in (InvalidChoice, BadData)
@@ -257,13 +257,13 @@ class TestErrors:
     def test_what_cannot_be_converted_is_said(self, save_net: Callable[..., Net], tmp_path: Path) -> None:
         inputs = keras.Input((16, 16, 3))
         net = save_net(keras.Model(inputs, layers.Conv2D(2, 3, name="conv")(inputs)))
-        process = ConversionProcess(Cut(net, (16, 16), (("conv", "avg"),), "none"))
+        process = ConversionProcess(NetPart(net, (16, 16), (("conv", "avg"),), "none"))
         (tmp_path / "file").touch()
         with pytest.raises(ConversionFailed, match="file"):
             process.convert(3, tmp_path / "file" / "net.xml")
 
     def test_a_process_that_dies_is_an_error(self, tmp_path: Path) -> None:
-        process = ConversionProcess(Cut(Net("glyphnet"), (32, 32), (("block1_pool", "avg"),), "tf"))
+        process = ConversionProcess(NetPart(Net("glyphnet"), (32, 32), (("block1_pool", "avg"),), "tf"))
         process._process.kill()
         with pytest.raises(ConversionFailed, match="ended with status"):
             process.convert(1, tmp_path / "net.xml")
@@ -271,7 +271,7 @@ class TestErrors:
 
 class TestProcess:
     def test_it_ends_when_nobody_waits_for_it(self) -> None:
-        process = ConversionProcess(Cut(Net("glyphnet"), (32, 32), (("block1_pool", "avg"),), "tf"))
+        process = ConversionProcess(NetPart(Net("glyphnet"), (32, 32), (("block1_pool", "avg"),), "tf"))
         child = process._process
         del process
         assert child.wait(timeout=60) != 0
@@ -280,9 +280,9 @@ class TestProcess:
         code = (
             "import os\n"
             "from transfer.engines.conversion.process import ConversionProcess\n"
-            "from transfer.engines.cutting import Cut\n"
+            "from transfer.engines.net_part import NetPart\n"
             "from transfer.nets.catalogue import Net\n"
-            "process = ConversionProcess(Cut(Net('glyphnet'), (32, 32), (('block1_pool', 'avg'),), 'tf'))\n"
+            "process = ConversionProcess(NetPart(Net('glyphnet'), (32, 32), (('block1_pool', 'avg'),), 'tf'))\n"
             "print(process._process.pid, flush=True)\n"
             "os._exit(0)\n"
         )
@@ -294,10 +294,10 @@ class TestProcess:
             "import sys\n"
             "from pathlib import Path\n"
             "from transfer.engines.conversion.process import ConversionProcess\n"
-            "from transfer.engines.cutting import Cut\n"
+            "from transfer.engines.net_part import NetPart\n"
             "from transfer.request import FeatureRequest\n"
             "from transfer.nets.catalogue import Net\n"
-            "ConversionProcess(Cut.of(FeatureRequest(Net('glyphnet')))).convert(1, Path('net.xml'))\n"
+            "ConversionProcess(NetPart.of(FeatureRequest(Net('glyphnet')))).convert(1, Path('net.xml'))\n"
             "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)\n"
         )
         # Were TensorFlow imported anywhere, that would fail.

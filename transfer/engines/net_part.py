@@ -1,4 +1,7 @@
-"""What is computed of a net: the layers that are read, and the inputs that come. Keras is not imported here."""
+"""`NetPart`: what is computed of a net, the layers that are read and the inputs that come; Keras is not imported here.
+
+The net itself is cut by `transfer.nets.backbone.Backbone.cut`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cut:
+class NetPart:
     """A part of a net.
 
     Attributes
@@ -39,15 +42,15 @@ class Cut:
     start: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, request: FeatureRequest, start: tuple[str, ...] = ()) -> Cut:
+    def of(cls, request: FeatureRequest, start: tuple[str, ...] = ()) -> NetPart:
         """What a request reads of its net."""
         specs = request.specs
         readouts = tuple((spec.layer, spec.pooling_rule) for spec in specs)
         return cls(request.net, specs[0].size, readouts, specs[0].preprocessing, start)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Cut:
-        """The cut whose `as_config` another process has sent."""
+    def from_config(cls, config: dict[str, Any]) -> NetPart:
+        """The part whose `as_config` another process has sent."""
         readouts = tuple((layer, pooling) for layer, pooling in config["readouts"])
         height, width = config["size"]
         net = net_from_config(config["net"], code=(config["net"]["name"],))  # named in the process that sent it
