@@ -24,9 +24,9 @@ from feature_cache.cache import FeatureCache
 from heads.ridge.classifier import RidgeHead
 from heads.splitting.splits import stratified_folds
 from transfer.engines.base import Engine, Pending
+from transfer.engines.batch import default_batch_size
 from transfer.engines.factory import EngineFactory
 from transfer.engines.openvino_engine import OpenVinoEngine
-from transfer.engines.runner import default_batch_size
 from transfer.nets.catalogue import Net
 from transfer.quantisation.engine import QuantisedEngine, QuantisedNet
 from transfer.quantisation.losses import Loss

@@ -23,8 +23,8 @@ from feature_cache.joined import Joined
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.segments import segment_writer
 from layertap.ramp.images import as_pixels, digests_of
-from transfer.engines.batch import Batch
-from transfer.engines.runner import BatchRunner, default_batch_size
+from transfer.engines.batch import Batch, default_batch_size
+from transfer.engines.runner import BatchRunner
 from transfer.engines.selection import choose
 from transfer.extraction import loop
 from transfer.extraction.writing import FeatureWriter

@@ -14,18 +14,12 @@ import PIL
 from feature_cache.errors import BadData, InvalidChoice, one_line
 from feature_cache.version import own_version
 from transfer.engines.base import Engine, Pending, out_of_memory
-from transfer.engines.batch import Batch
+from transfer.engines.batch import BATCH_IMAGES, Batch, default_batch_size
 from transfer.engines.factory import EngineFactory
 from transfer.engines.openvino_files import OpenVinoFileFactory
-from transfer.engines.selection import accelerated, keras_backend
 from transfer.hardware import available_memory
 from transfer.quantisation.engine import QuantisedNet
 from transfer.request import FeatureRequest, SharedNet
-
-# Pixels of a batch, and the most images. OpenVINO gives each core a batch of its own, and small ones stay in the
-# caches of the processor; a compiled function shares one batch among all cores, or fills an accelerator.
-BATCH_PIXELS = {"openvino": 8 * 224 * 224, "keras": 32 * 224 * 224, "accelerator": 128 * 224 * 224}
-BATCH_IMAGES = 256
 
 
 class BatchRunner:
@@ -218,14 +212,6 @@ class BatchRunner:
             self.provenance |= {**engine.describe(), "batch_size": engine.batch_size}
             self.making += time.perf_counter() - start
         return self._engines[kind]
-
-
-def default_batch_size(engine: str, size: tuple[int, int]) -> int:
-    """The power of two, 1 to 256, with at most as many pixels as suit `engine`."""
-    if engine == "keras" and accelerated(keras_backend()):
-        engine = "accelerator"
-    room = BATCH_PIXELS[engine] // (size[0] * size[1])
-    return min(BATCH_IMAGES, 2 ** max(0, room.bit_length() - 1))
 
 
 def _reason(error: BaseException) -> str:

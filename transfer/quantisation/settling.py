@@ -24,9 +24,9 @@ from feature_cache.files.disks import disk_failure
 from feature_cache.files.quantised_nets import Calibration
 from transfer.data.dataset import IdentifiedDataset
 from transfer.engines.base import Engine, Pending, out_of_memory
+from transfer.engines.batch import default_batch_size
 from transfer.engines.factory import EngineFactory
 from transfer.engines.openvino_engine import OpenVinoEngine
-from transfer.engines.runner import default_batch_size
 from transfer.engines.selection import choose, require_openvino
 from transfer.extraction.lookup import refusal
 from transfer.extraction.reading import read_batches

@@ -19,9 +19,9 @@ from transfer.data.datasets import Dataset
 from transfer.data.images import ArraySource
 from transfer.engines import selection
 from transfer.engines.base import Pending, out_of_memory, padded, within
-from transfer.engines.batch import Batch
+from transfer.engines.batch import BATCH_IMAGES, Batch, default_batch_size
 from transfer.engines.conversion.process import ConversionFailed
-from transfer.engines.runner import BATCH_IMAGES, BatchRunner, default_batch_size
+from transfer.engines.runner import BatchRunner
 from transfer.engines.selection import ENGINES, choose, keras_backend
 from transfer.extraction.reading import read_batches
 from transfer.hardware import available_memory
@@ -540,7 +540,7 @@ class TestChoice:
 class TestBatchSize:
     @pytest.fixture(autouse=True)
     def cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("transfer.engines.runner.accelerated", lambda backend: False)
+        monkeypatch.setattr("transfer.engines.batch.accelerated", lambda backend: False)
 
     def test_it_is_a_power_of_two_within_bounds_that_falls_with_the_size(self) -> None:
         for engine in ("keras", "openvino"):
@@ -551,7 +551,7 @@ class TestBatchSize:
 
     def test_it_is_smaller_for_openvino_and_larger_on_an_accelerator(self, monkeypatch: pytest.MonkeyPatch) -> None:
         openvino, cpu = (default_batch_size(engine, (224, 224)) for engine in ("openvino", "keras"))
-        monkeypatch.setattr("transfer.engines.runner.accelerated", lambda backend: True)
+        monkeypatch.setattr("transfer.engines.batch.accelerated", lambda backend: True)
         assert 1 < openvino < cpu < default_batch_size("keras", (224, 224))
         assert default_batch_size("openvino", (224, 224)) == openvino
 
