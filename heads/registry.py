@@ -1,7 +1,7 @@
 """The heads by name: what a head is, and how one is made.
 
-A new head is a class with the methods of `Head`, or a function that makes such an object; its name is added to `HEADS`
-or to `REGRESSORS`. Heads are imported only when they are made, because scikit-learn and Keras are heavy.
+A new head is a class with the methods of `Head`, or a function that makes such an object; its name is added to `HEADS`,
+to `REGRESSORS` or to `DETECTORS`. Heads are imported only when they are made, because scikit-learn and Keras are heavy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`layertap sweep`."""
+"""`layertap sweep`; the columns of its table are `COLUMNS` of `layertap.workflows.sweep`."""
 
 from __future__ import annotations
 

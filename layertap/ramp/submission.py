@@ -1,4 +1,7 @@
-"""Submissions to a RAMP that read Layertap's features: complete Python files, for their authors to change."""
+"""Submissions to a RAMP that read Layertap's features: complete Python files, for their authors to change.
+
+That of a starting kit is made by `layertap.ramp.kit`.
+"""
 
 from __future__ import annotations
 

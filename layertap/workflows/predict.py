@@ -1,4 +1,4 @@
-"""Predicting images with a run."""
+"""Predicting images with a run, from features that `workflows.extract` takes from the cache or computes."""
 
 from __future__ import annotations
 

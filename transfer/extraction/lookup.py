@@ -1,6 +1,8 @@
 """Looking up: what the cache holds of a data set, and what it lacks. Nothing is written or computed.
 
-Only the memo of digests is brought up to date. Keras is not needed.
+A stored row is that of an image where the space is of an equal `FeatureSpec`, and the digest of the image and the
+number of its view are equal, too (`feature_cache.space.Space.has`). Only the memo of digests is brought up to date.
+Keras is not needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`FineTuner`: a classifier that trains the last layers of a net, and goes on where it was interrupted."""
+"""`FineTuner`: a classifier that trains the last layers of a net, for as many epochs as images held out say.
+
+Training goes on where it was interrupted.
+"""
 
 from __future__ import annotations
 

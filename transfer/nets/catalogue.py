@@ -82,6 +82,8 @@ class NetInfo:
     has_classifier: bool = True
 
 
+# A net of keras.applications needs its line here alone. One that Layertap builds itself is also in `loading.OWN_NETS`,
+# and its weights in `own_weights.OWN_WEIGHTS`.
 # fmt: off
 NETS: dict[str, NetInfo] = {
     info.name: info

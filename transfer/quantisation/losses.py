@@ -1,4 +1,7 @@
-"""What computing in int8 changes in features: compared with those in float32, on the calibration images."""
+"""What computing in int8 changes in features: compared with those in float32, on the calibration images.
+
+It measures; `settling` decides.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Settling: which quantised net computes the features of a request in int8. It is found in the cache, or made.
+"""Settling: which quantised net computes the features of a request in int8.
 
-It is decided once for the features of a net at a layer. Whoever requests them later, for the same images or for others,
-gets the net that computed the rows which are there, so that no row is computed twice, and all rows come from one net.
+It is found in the cache, or made, and refused where computing in int8 breaks it. It is decided once for the features of
+a net at a layer. Whoever requests them later, for the same images or for others, gets the net that computed the rows
+which are there, so that no row is computed twice, and all rows come from one net.
 """
 
 from __future__ import annotations

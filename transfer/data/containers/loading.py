@@ -1,4 +1,4 @@
-"""From files that are containers to the images in them."""
+"""The kinds of files that are containers, by the ends of their names, and how each is opened."""
 
 from __future__ import annotations
 

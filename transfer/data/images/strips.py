@@ -1,4 +1,4 @@
-"""Transposing, converting and resizing large images a strip at a time, so that no second copy is in memory.
+"""`upright`, which turns and converts any image, and does so a strip at a time where a second copy would be too large.
 
 Pillow resizes in two passes, along the rows and along the columns, and rounds to 8 bits after each. A pass along the
 rows can be done for some rows at a time. Where Pillow would take the columns first, which depends on the shapes, single
