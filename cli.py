@@ -46,6 +46,7 @@ def _run(argv: Sequence[str] | None) -> int:
         print(commands.MAIN_PATH)
         return 0
     args, unknown = commands.parser().parse_known_args(words)
+    args.has_process = argv is None  # it may choose how packages are imported: nothing follows
     if unknown:
         args.parser.refuse_unknown(unknown)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -225,6 +225,24 @@ class FeatureRequest:
             net.find(layer)
         return net
 
+    def build_outline(self) -> Backbone | OpenVinoNet:
+        """Build the net for the names, the shapes and the costs of its layers: no weights are fetched or drawn.
+
+        Raises
+        ------
+        InvalidChoice
+            When the net lacks one of the layers.
+        MissingDependency
+            When the backend of Keras is not installed, and the net needs it.
+        """
+        outline = replace(self, net=self.net.without_weights())
+        if outline.net.is_openvino_file:
+            return outline.build()
+        with importing_keras():
+            from transfer.nets.random_weights import no_draws  # it loads Keras
+        with no_draws():
+            return outline.build()
+
     def build_keras(self, purpose: str) -> Backbone:
         """Build the net from layers of Keras. This imports Keras, and takes seconds for a large net.
 

@@ -14,6 +14,7 @@ from layertap import flags
 from layertap.commands.arguments.shared import tuned_net
 from layertap.commands.terminal.output import print_json, print_table, shape_text
 from layertap.commands.terminal.scores import print_remarks
+from transfer.engines.conversion.light_keras import prepare_to_look
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.costs import classifier_table, table
 from transfer.nets.hub import builtin_presets
@@ -76,7 +77,9 @@ def _fitted(text: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -
 
 def layers(args: argparse.Namespace) -> None:
     net = tuned_net(args.net) or Net(args.net)
-    backbone = FeatureRequest(net.without_weights(), size=args.size).build()
+    if args.has_process:
+        prepare_to_look(net)
+    backbone = FeatureRequest(net, size=args.size).build_outline()
     flags.mention("--preprocessing")  # of extract
     print_remarks(*remarks_of([net]))
     if not isinstance(backbone, OpenVinoNet):

@@ -301,9 +301,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         stored = [cache[spec].row_shape for spec in request.specs]
         if None not in stored:
             return [math.prod(shape) for shape in stored if shape is not None]
-        # Shapes need no weights; those of a file are in the file.
-        outline = replace(request, net=request.net.without_weights())
-        net = outline.build()
+        net = request.build_outline()
         taps: Mapping[str, Any] = net.taps
         shapes = [taps[layer].shape[1:] for layer in request.layers]
         if any(None in shape for shape in shapes):

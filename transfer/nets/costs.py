@@ -103,8 +103,11 @@ def classifier_table(backbone: Backbone | OpenVinoNet) -> list[LayerInfo]:
     if isinstance(backbone, OpenVinoNet) or net.info is None or not net.info.has_classifier:
         return []
     from transfer.nets.backbone import Backbone  # it loads Keras
+    from transfer.nets.random_weights import no_draws  # so does this
 
-    return [row for row in table(Backbone(net, backbone.size, top=True)) if row.name not in backbone.taps]
+    with no_draws():
+        whole = Backbone(net.without_weights(), backbone.size, top=True)
+    return [row for row in table(whole) if row.name not in backbone.taps]
 
 
 def flops(*tensors: Any) -> int:

@@ -30,8 +30,8 @@ _TRUNCATED_STRIDE = 256  # blocks that TensorFlow sets aside for every four trun
 
 @contextlib.contextmanager
 def portable_draws() -> Iterator[None]:
-    """While it lasts, Keras's random initialisers draw what they draw on TensorFlow."""
-    if keras.backend.backend() == "tensorflow":
+    """While it lasts, Keras's random initialisers draw what they draw on TensorFlow; nothing inside `no_draws`."""
+    if keras.backend.backend() == "tensorflow" or random_initializers.random.uniform is _zeros:
         yield
         return
     original = random_initializers.random

@@ -24,6 +24,7 @@ from layertap.ramp.submission import folder_of, write
 from transfer.data.copies.groups import merge_groups, page_groups
 from transfer.data.datasets import require_labels
 from transfer.data.remarks import Remarks
+from transfer.engines.conversion.light_keras import prepare_to_look
 from transfer.request import FeatureRequest
 
 if TYPE_CHECKING:
@@ -111,18 +112,15 @@ def _request(args: argparse.Namespace) -> FeatureRequest:
     tokens = shared.prefix_tokens(args)
     request = FeatureRequest(shared.net(args), tuple(args.layer), args.pool, args.size, prefix_tokens=tokens)
     if args.layer:
-        _outline(request).build()  # an error if it lacks one of the layers
+        if args.has_process and not args.fine_tune:
+            prepare_to_look(request.net)
+        request.build_outline()  # an error if it lacks one of the layers
     return replace(request, layers=tuple(spec.layer for spec in request.specs))
-
-
-def _outline(request: FeatureRequest) -> FeatureRequest:
-    """The same of a net that has its layers, and needs no weights for them."""
-    return replace(request, net=request.net.without_weights())
 
 
 def _require_trainable(request: FeatureRequest, head: str, params: dict[str, Any], unfreeze_from: str) -> None:
     """Raise InvalidChoice where the net cannot be fine-tuned so, or not from such a head."""
     rng = np.random.default_rng(0)
     affine(make_head(head, params).fit(rng.normal(size=(20, 4)), np.arange(20) % 2))
-    outline = _outline(request)
+    outline = replace(request, net=request.net.without_weights())
     cut_of(outline, outline.build_keras("can be fine-tuned"), unfreeze_from)

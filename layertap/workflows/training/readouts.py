@@ -184,12 +184,10 @@ def costs(readouts: dict[str, list[Readout]]) -> dict[str, float]:
     """
     backbones: dict[tuple[Any, ...], Any] = {}
     for one in itertools.chain.from_iterable(readouts.values()):
-        net = one.request.net
-        outline = net.without_weights()  # the cost does not depend on them
-        request = replace(one.request, net=outline, layers=tuple(dict.fromkeys((*one.request.layers, one.layer))))
-        key = net.name, one.request.size
+        request = replace(one.request, layers=tuple(dict.fromkeys((*one.request.layers, one.layer))))
+        key = request.net.name, request.size
         if key not in backbones:
-            backbones[key] = request.build()
+            backbones[key] = request.build_outline()
     gflops = {}
     for name, parts in readouts.items():
         layers: dict[tuple[Any, ...], list[str]] = {}

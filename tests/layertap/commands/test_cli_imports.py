@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -89,6 +90,26 @@ def test_a_head_is_applied_without_what_draws_or_builds_nets(loaded_by: Callable
     loaded_by(*TRAIN)
     for command in (("evaluate", "run", "digits"), ("predict", "run", "digits", "--out", "p.csv")):
         assert loaded_by(*command).isdisjoint(NOT_FOR_HEADS | {"scipy.optimize", "skops", "openvino"}), command
+
+
+def test_layers_are_listed_without_tensorflow_as_with_it(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    shown = f"print(*[name for name in {SLOW!r} if name in sys.modules], file=sys.stderr)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_HOME": str(tmp_path)}
+    environment.pop("KERAS_BACKEND", None)
+    light, whole = (
+        subprocess.run(
+            [sys.executable, "-c", f"import sys, cli; cli.main(); {shown}", "layers", "glyphnet"],
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for more in ({}, {"KERAS_BACKEND": keras.backend.backend()})
+    )
+    assert set(light.stderr.split()) == {"keras", "openvino", "scipy"}
+    assert keras.backend.backend() in whole.stderr.split()
+    assert light.stdout == whole.stdout != ""
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Importing Keras with its OpenVINO backend in a quarter of the time: without what no conversion needs.
 
-This is for a process that converts a net and ends. Keras itself is not imported here.
+This is for a process that converts a net, or looks at its layers, and ends. Keras itself is not imported here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transfer.nets.catalogue import Net
 
 # What Keras and OpenVINO import where it is installed, and do without where it is not.
 NOT_NEEDED = frozenset(
@@ -47,6 +52,15 @@ class _Finder(importlib.abc.MetaPathFinder):
         if spec is not None and spec.loader is not None:
             spec.loader = importlib.util.LazyLoader(spec.loader)
         return spec
+
+
+def prepare_to_look(net: Net) -> None:
+    """The same for a process that looks at the layers of a net, where any backend builds the net and none is chosen.
+
+    Files may hold layers that OpenVINO does not compute.
+    """
+    if net.info is not None and "KERAS_BACKEND" not in os.environ and find_spec("openvino") is not None:
+        prepare()
 
 
 def prepare() -> None:
