@@ -11,7 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from examples import notebook
 
@@ -92,9 +94,13 @@ def test_the_tutorial_says_what_is_wrong_with_a_folder(tmp_path: Path, monkeypat
 @pytest.mark.slow
 def test_the_tutorial_ranks_features_above_training_from_scratch(tmp_path: Path) -> None:
     pytest.importorskip("rampwf")
-    said = run(tmp_path, TUTORIAL)
+    digits = load_digits()
+    images = (digits.images[:900] * 15).astype(np.uint8)  # half of those of the tutorial
+    np.savez(tmp_path / "some.npz", X=images, y=digits.target[:900].astype(str))
+    run(tmp_path, "-m", "cli", "ramp", "kit", "some", "--data", "some.npz")
+    said = run(tmp_path, TUTORIAL, "--kit", "some")
     work = tmp_path / "mnist_ramp"
-    assert [file.name for file in tmp_path.iterdir()] == ["mnist_ramp"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mnist_ramp", "some", "some.npz"]
 
     fits = {words[3]: words[4:8] for line in said.splitlines() if (words := line.split())[:3] == ["32", "x", "32"]}
     assert fits["stretch"] == fits["crop"] == fits["pad"]  # the images are square
