@@ -28,9 +28,10 @@ from feature_cache.lazy_rows import LazyRows
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-BLOCK_BYTES = 2**22  # of float32 rows, so that Python takes little of the time
+BLOCK_BYTES = 2**24  # of float32 rows, so that Python takes little of the time
 PIECE_BYTES = 2**20  # of a block: large enough for BLAS, small enough for a processor's cache
-MOST_ROWS = 4096  # of a block, so that the products with many queries stay small
+PRODUCT_BYTES = 2**24  # of the products of a block with the queries
+MOST_ROWS = 2**14  # of a block
 MOST_QUERIES = 1024  # of one pass
 QUERY_BYTES = 2**27  # of the queries of one pass, in float64
 SPARE_CANDIDATES = 2**16  # beyond twice those that all queries need, before they are compared in float64
@@ -108,7 +109,7 @@ def nearest(rows: np.ndarray | LazyRows, queries: np.ndarray, k: int, *, metric:
         if len(bad):
             raise BadData(f"the features of query {start + int(bad[0])} are infinite or not numbers.")
         search = _Search(rows, vectors, k, metric)
-        for_blocks(search.compare, len(rows), block_rows(width))
+        for_blocks(search.compare, len(rows), block_rows(width, len(vectors)))
         search.finish()
         found.rows[part], found.distances[part] = search.rows, search.distances
     return found
@@ -345,9 +346,9 @@ def _below(bounds: np.ndarray) -> np.ndarray:
         return np.nextafter(bounds.astype(np.float32), np.float32(-np.inf))
 
 
-def block_rows(width: int) -> int:
-    """The number of rows in a block, for rows of `width` numbers."""
-    return max(16, min(MOST_ROWS, BLOCK_BYTES // (4 * max(width, 1))))
+def block_rows(width: int, queries: int = 1) -> int:
+    """The number of rows in a block, for rows of `width` numbers that are compared with so many queries."""
+    return max(16, min(MOST_ROWS, BLOCK_BYTES // (4 * max(width, 1)), PRODUCT_BYTES // (4 * max(queries, 1))))
 
 
 def for_blocks(work: Callable[[int, int], None], count: int, size: int) -> None:
