@@ -30,30 +30,48 @@ if TYPE_CHECKING:
 
 def extract(args: argparse.Namespace) -> None:
     # Inside the function: what computes features takes longer to import than the help takes to show.
-    from layertap.workflows.extract import compute_missing
+    from layertap.workflows.extract import compute_missing, shard_of
     from transfer.extraction.plan import plan
     from transfer.nets.suggestion import remarks_of, remarks_on
 
     dataset, request, cache = shared.dataset(args), shared.request(args), shared.cache(args)
+    if args.shard is not None:
+        dataset = shard_of(dataset, args.shard, request, cache, requantise=args.requantise)
+        if not args.json:
+            _print_shard(args.shard, len(dataset))
     if args.plan:
         notes, warnings = remarks_of([request.net])
         print_remarks([*remarks_on(request.net, dataset), *notes], warnings)
-        _print_plan(plan(dataset, request, cache, args.batch_size, args.engine, args.on_error), args.json)
+        found = plan(dataset, request, cache, args.batch_size, args.engine, args.on_error)
+        _print_plan(found, asdict(found) | _shard_as_json(args.shard, len(dataset)) if args.json else None)
         return
     options = {name: getattr(args, name) for name in ("batch_size", "engine", "devices", "on_error", "compress")}
     progress = partial(ShownProgress, quiet=args.quiet)
     report = compute_missing(dataset, request, cache, progress=progress, requantise=args.requantise, **options)
-    skipped_file = cache.root / f"skipped-{_plain(Path(args.data))[:60]}.csv"
+    part = "" if args.shard is None else "-{}-of-{}".format(*args.shard)  # each part has a list of its own
+    skipped_file = cache.root / f"skipped-{_plain(Path(args.data))[:60]}{part}.csv"
     write_skipped(skipped_file, report.skipped)
     print_remarks(report.remarks, report.warnings)
     if args.json:
-        print_json(_as_json(report))
+        print_json(_as_json(report) | _shard_as_json(args.shard, len(dataset)))
     else:
         print_skipped(report.skipped, skipped_file)
         _print_report(report)
-        if dataset.labels is not None:
+        if args.shard is not None:
+            print(f"Once all parts are done, nothing is left to: {shlex.join(shared.extract_command(args))}")
+        elif dataset.labels is not None:
             program, _, *words = shared.extract_command(args)
             print_next(shlex.join([program, "train-head", *words, "--out", shared.free_name("run")]))
+
+
+def _print_shard(shard: tuple[int, int], images: int) -> None:
+    number, count = shard
+    print(f"Part {number} of {count} (the last is {count - 1}): {images:,} image{'s' * (images != 1)}.")
+
+
+def _shard_as_json(shard: tuple[int, int] | None, images: int) -> dict[str, Any]:
+    """What the report says of the part that was computed; nothing where it was all."""
+    return {} if shard is None else {"shard": {"part": shard[0], "parts": shard[1], "images": images}}
 
 
 def _as_json(report: Report) -> dict[str, Any]:
@@ -103,9 +121,9 @@ def _rate(images_per_second: float) -> str:
     return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.2g}"
 
 
-def _print_plan(plan: Plan, as_json: bool) -> None:
-    if as_json:
-        print_json(asdict(plan))
+def _print_plan(plan: Plan, as_json: dict[str, Any] | None) -> None:
+    if as_json is not None:
+        print_json(as_json)
         return
     rows = [
         (part.space, part.rows_total, part.rows_present, part.rows_missing, size_text(part.row_bytes or 0))

@@ -17,6 +17,7 @@ from feature_cache.errors import InvalidChoice, MissingFeatures
 from layertap.progress import ProgressBar, progress_bars
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.augment import Augmentation
+from transfer.data.copies.shards import require_shard, shard_numbers
 from transfer.data.datasets import Dataset
 from transfer.data.transforms import named
 from transfer.extraction import extract as extraction
@@ -26,7 +27,7 @@ from transfer.extraction.lookup import find_missing, stored_features
 from transfer.extraction.report import Report
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.files.kinds import not_taken
-from transfer.quantisation.finding import INT8
+from transfer.quantisation.finding import INT8, found
 from transfer.quantisation.settling import Settled, settle
 from transfer.request import FeatureRequest, SharedNet
 
@@ -62,6 +63,7 @@ def extract(
     batch_size: int | None = None,
     engine: str = "auto",
     devices: int = 1,
+    shard: tuple[int, int] | None = None,
     compress: bool = False,
     requantise: bool = False,
     on_error: str = "fail",
@@ -126,6 +128,9 @@ def extract(
         The engine that computes the features; by default the fastest one that is right for the net and the machine.
     devices : int
         The number of GPUs, or of groups of cores, that share the work, each with a process of its own.
+    shard : (int, int), optional
+        Compute one part of the images alone: part ``shard[0]``, counted from 0, of ``shard[1]``. The parts are about
+        equal and depend on the images alone, so that each machine of many computes one into the same cache.
     compress : bool
         Whether new features are compressed.
     requantise : bool
@@ -140,6 +145,7 @@ def extract(
     FeatureSet
         A mapping from the name of each layer to a lazy array, of float32, with a row for each view of each image. Its
         `dataset` has the images that were not skipped, in the order of the rows, and its `report` says what was done.
+        With `shard` they are those of that part.
 
     Raises
     ------
@@ -178,10 +184,46 @@ def extract(
     )
     work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
     work["requantise"] = requantise
-    found = extract_features(load_dataset(data), request, as_cache(cache), on_error=on_error, progress=progress, **work)
-    for text in found.report.warnings if found.report else ():
+    dataset, store = load_dataset(data), as_cache(cache)
+    if shard is not None:
+        dataset = shard_of(dataset, shard, request, store, requantise=requantise)
+    features = extract_features(dataset, request, store, on_error=on_error, progress=progress, **work)
+    for text in features.report.warnings if features.report else ():
         warnings.warn(text, stacklevel=2)
-    return found
+    return features
+
+
+def shard_of(
+    dataset: Dataset, shard: tuple[int, int], request: FeatureRequest, cache: FeatureCache, *, requantise: bool = False
+) -> Dataset:
+    """The images of one part of a data set (see `transfer.data.copies.shards`).
+
+    Parameters
+    ----------
+    shard : (int, int)
+        The number of the part, from 0, and how many parts there are.
+    request : FeatureRequest
+        The features that are to be computed of them.
+    requantise : bool
+        See `extract`.
+
+    Raises
+    ------
+    InvalidChoice
+        When there is no such part, or each part would quantise a net of its own for ``int8``.
+    """
+    require_shard(shard)
+    number, count = shard
+    part = dataset.select(shard_numbers(dataset, count, cache.memo) == number)
+    if request.precision == INT8:
+        known, (resolved, _) = part.identify(cache), request.resolve()
+        if requantise or any(spec.calibration is None for spec in found(resolved, cache, known).specs):
+            raise InvalidChoice(
+                "each `shard` would quantise a net of its own for int8, and their features would differ; extract some "
+                "images without `shard` first, whose net all parts then use."
+            )
+        return known
+    return part
 
 
 def extract_features(

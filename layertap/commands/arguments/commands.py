@@ -152,6 +152,13 @@ def _add_extract(commands: Commands[Parser]) -> None:
         metavar="N",
         help="divide the work among N GPUs or, where there is none, N groups of cores (default: 1)",
     )
+    sub.add_argument(
+        "--shard",
+        type=types.shard,
+        metavar="I/N",
+        help="compute part I of N alone, counted from 0 as by Slurm and Kubernetes: 0/8 to 7/8 on eight machines, into "
+        "the same cache",
+    )
     sub.add_argument("--compress", action="store_true", help="compress the stored features without loss")
 
 

@@ -46,6 +46,16 @@ def window(text: str) -> str:
     return ",".join(str(int(number)) if number == int(number) else repr(number) for number in limits)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """``3/8`` as the number of a part and how many there are."""
+    number, sign, count = text.strip().partition("/")
+    if not (sign and number.isdecimal() and count.isdecimal() and len(text) <= 40):
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not a part; give its number, counted from 0, and how many there are, as 0/8 to 7/8"
+        )
+    return int(number), int(count)
+
+
 def seed(text: str) -> int:
     """A whole number that every random generator takes."""
     if not text.isdecimal() or int(text) >= 2**31:
