@@ -284,9 +284,10 @@ def _kit_file(kit: Path, split: str | None) -> Path:
 
 def _tables_of(folder: listing.Folder, class_column: str, value_range: tuple[float, float] | None) -> Dataset:
     """The images of the Parquet tables in a folder."""
-    splits = hub_folder.splits_of_folder(Path(str(folder.path)))
-    parts.require_named(str(folder.path), splits, folder.split)
-    return parquet_dataset(str(folder.path), splits, class_column, folder.split, value_range)
+    path = Path(str(folder.path))
+    splits, names = hub_folder.splits_of_folder(path), hub_folder.class_names_of_folder(path)
+    parts.require_named(str(path), splits, folder.split)
+    return parquet_dataset(str(path), splits, class_column, folder.split, value_range, names)
 
 
 def _archived_table(archive: Archive, name: str) -> tables.ArchivedTable:

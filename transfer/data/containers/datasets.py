@@ -68,15 +68,16 @@ def parquet_dataset(
     class_column: str,
     split: str | None,
     value_range: tuple[float, float] | None,
+    class_names: Mapping[str, list[str]] | None = None,
 ) -> Dataset:
-    """The images of Parquet tables, whose splits may be known.
+    """The images of Parquet tables, whose splits may be known, and the names of the classes of a column.
 
     The ids are the numbers of the rows; where there are several files, with the path of the file before it.
     """
     require_unused(f"{data} is a Parquet table", None, value_range)
     paths = parts.choose(data, paths if isinstance(paths, Mapping) else parts.splits_of(paths), split)
     tables = [ParquetTable(LocalFile(path)) for path in paths]
-    classes = [table.labels(class_column) for table in tables]
+    classes = [table.labels(class_column, class_names) for table in tables]
     if any(part is None for part in classes) and any(part is not None for part in classes):
         raise BadData(f"some files of {data} have a class column and others none; name it with `class_column`.")
     labels = [part for part in classes if part is not None]

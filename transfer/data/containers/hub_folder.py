@@ -1,18 +1,19 @@
 """Folders of Parquet files, as the Hugging Face hub has them: which files are a data set, and of which split each is.
 
 A ``README.md`` may begin with YAML that names the files of each split (``configs``), or the splits (``dataset_info``);
-``dataset_infos.json`` names them, too. Otherwise the names of the files say their splits.
+``dataset_infos.json`` names them, too. Otherwise the names of the files say their splits. Both may also name the
+classes of a column of numbers.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData, MissingDependency, one_line
+from feature_cache.files.checked import read_json
 from transfer.data.containers import parts
 from transfer.data.folders.file_names import litter
 
@@ -35,6 +36,49 @@ def splits_of_folder(folder: Path) -> dict[Path, str | None]:
         return named
     names = {*_names_in(about.get("dataset_info")), *_names_in_json(folder / "dataset_infos.json")}
     return {path: path.stem if path.stem in names else parts.split_of_file(path) for path in files}
+
+
+def class_names_of_folder(folder: Path) -> dict[str, list[str]]:
+    """The names of the classes of each column that holds them as numbers, as the ``dataset_info`` says them.
+
+    Where several data sets have a column of that name, with other names, there are none for it.
+
+    Raises
+    ------
+    BadData, MissingDependency
+        See `splits_of_folder`.
+    """
+    found: dict[str, list[str]] = {}
+    for column, names in [*_classes_in(_front_matter(folder / "README.md")), *_classes_in_json(folder)]:
+        found[column] = names if found.get(column, names) == names else []
+    return found
+
+
+def _classes_in(about: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """The columns of classes in the ``dataset_info`` of a README, and the names of their classes."""
+    for one in _list(about.get("dataset_info")):
+        for feature in _list(one.get("features") if isinstance(one, dict) else None):
+            if not isinstance(feature, dict) or not isinstance(kind := feature.get("dtype"), dict):
+                continue
+            label = kind.get("class_label")
+            names = label.get("names") if isinstance(label, dict) else None
+            if isinstance(names, dict):  # by their numbers, which are texts
+                names = [names.get(str(number), names.get(number)) for number in range(len(names))]
+            if isinstance(feature.get("name"), str) and isinstance(names, list) and _are_texts(names):
+                yield feature["name"], names
+
+
+def _classes_in_json(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The columns of classes in ``dataset_infos.json``, and the names of their classes."""
+    for info in _infos(folder / "dataset_infos.json"):
+        features = info.get("features") if isinstance(info, dict) else None
+        for column, feature in features.items() if isinstance(features, dict) else ():
+            if isinstance(feature, dict) and _are_texts(feature.get("names")):
+                yield column, feature["names"]
+
+
+def _are_texts(names: Any) -> bool:
+    return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
 
 
 def _named_files(folder: Path, files: list[Path], about: dict[str, Any]) -> dict[Path, str | None]:
@@ -98,10 +142,17 @@ def _names_in(info: Any) -> Iterator[str]:
 def _names_in_json(file: Path) -> Iterator[str]:
     """The names of splits in ``dataset_infos.json``; none where there is no such file, or another."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        yield from (name for info in content.values() for name in info["splits"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        yield from (name for info in _infos(file) for name in info["splits"] if isinstance(name, str))
+    except (LookupError, TypeError):
         return
+
+
+def _infos(file: Path) -> list[Any]:
+    """What ``dataset_infos.json`` says of each data set; nothing where there is no such file, or another."""
+    try:
+        return list(read_json(file).values())
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def _list(value: Any) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,14 @@ class ParquetTable:
             raise ValueError("the row holds no bytes, but at most a path, which is not followed")
         return bytes(content)
 
-    def labels(self, class_column: str) -> np.ndarray | None:
+    def labels(self, class_column: str, names_of: Mapping[str, list[str]] | None = None) -> np.ndarray | None:
         """The classes of the rows, by the names that the schema has for them: (n,), str; None without such a column.
+
+        Parameters
+        ----------
+        class_column : str
+        names_of : mapping of str to list of str, optional
+            The names of the classes of a column, where the schema has none for them.
 
         Raises
         ------
@@ -124,7 +130,7 @@ class ParquetTable:
             raise InvalidChoice(
                 f"the column {column!r} of {self._file} holds no classes; name one with `class_column`."
             )
-        names = _class_names(schema, column)
+        names = _class_names(schema, column) or (names_of or {}).get(column, [])
         if names and all(isinstance(value, int) and 0 <= value < len(names) for value in values):
             return np.array([names[value] for value in values])
         return np.array([str(value) for value in values])

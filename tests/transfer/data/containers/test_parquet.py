@@ -92,6 +92,30 @@ def test_the_readme_names_the_files_of_a_split(hub: Path, images: list[bytes]) -
         datasets.load(str(hub))
 
 
+def test_the_readme_names_classes_where_the_table_has_no_names(hub: Path, images: list[bytes]) -> None:
+    write(hub / "a.parquet", images, kind=[1, 0] * 4, label=[0, 1] * 4)
+    assert datasets.load(str(hub), class_column="kind").class_counts == {"0": 4, "1": 4}
+    features = [{"name": name, "dtype": {"class_label": {"names": {"0": "x", "1": "y"}}}} for name in ("kind", "label")]
+    (hub / "README.md").write_text(f"---\ndataset_info: {json.dumps({'features': features})}\n---\n")
+    assert datasets.load(str(hub), class_column="kind").labels.tolist()[:2] == ["y", "x"]
+    assert datasets.load(str(hub)).labels.tolist()[:2] == ["ant", "bee"]  # as the table itself names them
+    (hub / "README.md").unlink()
+    infos = {"default": {"features": {"kind": {"names": ["u", "v"], "_type": "ClassLabel"}}}}
+    (hub / "dataset_infos.json").write_text(json.dumps(infos))
+    assert datasets.load(str(hub), class_column="kind").labels.tolist()[:2] == ["v", "u"]
+    for odd in (
+        {"default": {"features": {"kind": {"names": [1, "v"]}}}},
+        {"default": []},
+        [],
+        {"a": {"features": [1]}},
+    ):
+        (hub / "dataset_infos.json").write_text(json.dumps(odd))
+        assert datasets.load(str(hub), class_column="kind").class_counts == {"0": 4, "1": 4}
+    different = {**infos, "other": {"features": {"kind": {"names": ["p", "q"]}}}}
+    (hub / "dataset_infos.json").write_text(json.dumps(different))
+    assert datasets.load(str(hub), class_column="kind").class_counts == {"0": 4, "1": 4}
+
+
 def test_what_cannot_be_read_is_told_in_a_line(tmp_path: Path, images: list[bytes]) -> None:
     file = write(tmp_path / "a.parquet", [*images[:2], None], label=[0, 1, None])
     with pytest.raises(BadData, match="1 of 3 images have no label, the first is in row 2"):
