@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from feature_cache import FeatureCache, FeatureSpec, lineage
 from feature_cache.errors import LayertapError
@@ -34,6 +35,7 @@ from heads.registry import record
 from layertap import runs
 from layertap.commands.cache.spaces import info, list_spaces
 from layertap.run_config import RunConfig
+from layertap.workflows.load_dataset import load_dataset
 from transfer.finetune import checkpoint
 from transfer.nets.catalogue import net_from_config
 
@@ -192,6 +194,27 @@ def test_runs(tmp_path: Path, attempt: Callable[..., None], name: str, kind: str
         attempt(f"{number} {file.name}", lambda: used(run), same)
         file.write_bytes(content)
         (run / "config.json").write_text(json.dumps(written))
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo"])
+def test_annotations(tmp_path: Path, attempt: Callable[..., None], kind: str) -> None:
+    if kind == "yolo":
+        pytest.importorskip("yaml")
+    rng, file = random.Random(kind), tmp_path / ("a.json" if kind == "coco" else "data.yaml")
+    for number in range(3):
+        Image.new("L", (40, 30)).save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    images = [{"id": number, "file_name": f"{number}.png", "width": 40, "height": 30} for number in range(3)]
+    boxes = [{"image_id": n % 3, "category_id": n % 2, "bbox": [n, n, 10, 8], "iscrowd": 0} for n in range(6)]
+    categories = [{"id": number, "name": name} for number, name in enumerate("ab")]
+    coco = {"images": images, "annotations": boxes, "categories": categories}
+    document = coco if kind == "coco" else {"names": ["a", "b"], "train": ["."], "path": "."}  # JSON is YAML
+    for number in range(200 if kind == "coco" else 40):  # YAML is slow to read
+        content = json.dumps(crafted(document, rng)).encode() if number % 2 else json.dumps(document).encode()
+        file.write_bytes(content if number % 2 else damaged(content, rng))
+        line = damaged(b"0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n", rng)
+        (tmp_path / "0.txt").write_bytes(line)
+        attempt(f"{number}", lambda: load_dataset(file, crops=True), lambda found: len(found) > 0)
 
 
 @pytest.mark.parametrize("compress", [False, True])

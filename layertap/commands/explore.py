@@ -53,7 +53,8 @@ def _against(args: argparse.Namespace) -> Dataset | None:
     if name is None:
         return None
     images = args.images if name.lower().endswith(SUFFIXES) else None  # a folder has its own
-    return shared.load(argparse.Namespace(**{**vars(args), "images": images, "corrections": None}), name)
+    own = {"images": images, "corrections": None, "crops": shared.crops_of(args, name)}
+    return shared.load(argparse.Namespace(**{**vars(args), **own}), name)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -46,4 +46,6 @@ def _images(args: argparse.Namespace) -> Dataset:
         return shared.dataset(args)
     if args.split is not None or args.range is not None:
         raise InvalidChoice("--split and --range go with a data set, not with image files; leave them out.")
+    if args.crops:
+        raise InvalidChoice("--crops goes with the annotation file of a data set, not with image files; leave it out.")
     return shared.read_as(args, image_dataset([Path(name) for name in args.image]))

@@ -25,6 +25,7 @@ from layertap.shown_scores import CLASSES
 from layertap.workflows.extract import BeforeExtraction, cache_for, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_again, load_dataset
 from layertap.workflows.predict import apply_run
+from transfer.data.annotation.crop_source import CropSource
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.images import Decoding, FileSource, decoding_of
@@ -333,9 +334,10 @@ def selection_command(dataset: Dataset) -> str:
     """A command line that looks at the images of ``selection.csv``, a table of some of the images of `dataset`."""
     if (folder := _image_folder(dataset)) is not None:
         return f"layertap explore selection.csv --images {shlex.quote(folder)} --out selection"
+    crops = ", crops=True" if any(isinstance(source, CropSource) for source in dataset.sources[:1]) else ""
     code = (
         "import csv, layertap as lt, numpy as np; "
-        f"data = lt.load_dataset({json.dumps(dataset.name)}); "
+        f"data = lt.load_dataset({json.dumps(dataset.name)}{crops}); "
         'ids = [row["id"] for row in csv.DictReader(open("selection.csv"))]; '
         'lt.explore(data.select(np.isin(data.ids, ids)), out="selection")'
     )

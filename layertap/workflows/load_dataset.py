@@ -17,7 +17,7 @@ from transfer.data.datasets import Dataset
 from transfer.data.pages import expand_pages, with_max_pixels
 
 PAGES = ("first", "all")
-DEFAULTS = {"class_column": "class", "id_column": "id", "pages": "first"}
+DEFAULTS = {"class_column": "class", "id_column": "id", "pages": "first", "crops": False}
 Paths = Sequence[str | os.PathLike[str]]
 Arrays = np.ndarray | Sequence[np.ndarray]
 Source = Dataset | str | os.PathLike[str] | Paths | Arrays | tuple[Arrays, Any]
@@ -33,6 +33,7 @@ def load_dataset(
     value_range: tuple[float, float] | None = None,
     pages: str = "first",
     max_pixels: int | None = None,
+    crops: bool = False,
     corrections: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """The data set that `source` names; no image is decoded yet.
@@ -42,14 +43,14 @@ def load_dataset(
     source : str, path, sequence of paths, arrays, or Dataset
         ``"digits"``; a folder with a subfolder for each class, or a flat one; a CSV file with the columns ``id`` and
         ``class``; a ``.zip``, ``.tar`` or ``.tar.gz`` archive, or several by a pattern such as ``train-{00..09}.tar``;
-        ``.parquet`` files with the bytes of images;
+        ``.parquet`` files with the bytes of images; the ``.json`` file of COCO or the ``data.yaml`` of YOLO;
         an ``.npz``, ``.npy`` or IDX file of arrays, or a folder of these; the folder of a RAMP kit, which
         stands for its training set; one image; or a list of image files, of archives or of ``.parquet`` files. Images
         in memory are an array of shape (n, height, width[, channels]) or a list of arrays, alone or as a pair
         ``(X, y)`` with their labels. A `Dataset` is taken as it is.
     images : path, optional
-        The folder that holds the images of a CSV file, or an archive, or a folder in one (``photos.zip/train``); by
-        default ``imgs`` beside the file if there is one, or the folder of the file.
+        The folder that holds the images of a CSV or annotation file, or an archive, or a folder in one
+        (``photos.zip/train``); by default ``imgs`` beside the file if there is one, or the folder of the file.
     class_column, id_column : str
         The columns of a CSV file that hold the classes and the names of the image files. A file without the class
         column has no labels.
@@ -63,6 +64,9 @@ def load_dataset(
     max_pixels : int, optional
         The most pixels of an image that are decoded; by default 178,956,970. A larger image is an error when it is
         read.
+    crops : bool
+        Whether each box of COCO or YOLO is an image of its own, with the id ``FILE#LEFT,TOP,WIDTH,HEIGHT`` in pixels
+        and the class of the box. Otherwise the images are whole, and have a class where all show one category.
     corrections : path, optional
         A table of images that are dropped or get another label, as `layertap.review` writes it (see
         `transfer.data.corrections`).
@@ -90,12 +94,14 @@ def load_dataset(
     """
     if pages not in PAGES:
         raise unknown("there is no way to read `pages`", pages, PAGES)
+    if crops and not isinstance(source, str | os.PathLike):
+        raise InvalidChoice("`crops` goes with the annotation file of a data set that is loaded; leave it out.")
     named: str | list[str] | None = None  # what names the data set in its options
     if isinstance(source, Dataset):
         dataset = source
     elif isinstance(source, str | os.PathLike):
         named = os.fspath(source)
-        dataset = _load(named, images, class_column, id_column, split, value_range)
+        dataset = _load(named, images, class_column, id_column, split, value_range, crops)
     elif (arrays := arrays_of(source)) is not None:
         for option, value in (("images", images), ("split", split)):
             if value is not None:
@@ -124,6 +130,7 @@ def load_dataset(
         "pages": pages,
         "value_range": value_range,
         "max_pixels": max_pixels,
+        "crops": crops,
         "corrections": corrections,
     }
     changed = {name: _plain(value) for name, value in given.items() if value != DEFAULTS.get(name)}
@@ -146,7 +153,7 @@ def load_again(options: Any) -> Dataset | None:
     source = options.get("source") if isinstance(options, dict) else None
     if not isinstance(source, str) and not _are_texts(source):
         return None
-    known = {"source", "images", "class_column", "id_column", "split", "pages", "max_pixels", "corrections"}
+    known = {"source", "images", "class_column", "id_column", "split", "pages", "max_pixels", "crops", "corrections"}
     given = {name: value for name, value in options.items() if name in known}
     ranged = options.get("value_range")
     if isinstance(ranged, list) and len(ranged) == 2:
@@ -238,8 +245,9 @@ def _load(
     id_column: str,
     split: str | None,
     value_range: tuple[float, float] | None,
+    crops: bool,
 ) -> Dataset:
-    if images is not None and not name.lower().endswith(tables.SUFFIXES):
+    if images is not None and not name.lower().endswith(tables.SUFFIXES) and not datasets.has_boxes(Path(name)):
         raise InvalidChoice(f"`images` goes with a CSV file; {name!r} is none.")
     return datasets.load(
         name,
@@ -248,4 +256,5 @@ def _load(
         id_column=id_column,
         split=split,
         value_range=value_range,
+        crops=crops,
     )

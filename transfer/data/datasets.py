@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
-from transfer.data import split_names, tables
+from transfer.data import annotation, split_names, tables
+from transfer.data.annotation.annotated import CATEGORIES
 from transfer.data.array_like import as_dataset
 from transfer.data.arrays import loading
 from transfer.data.arrays.dataset import arrays_dataset
@@ -29,7 +30,7 @@ from transfer.data.folders.dataset import folder_dataset
 from transfer.data.folders.places import LocalFolder
 from transfer.data.image_collection import Unreadable, digests
 from transfer.data.images import ArraySource, FileSource
-from transfer.data.unused_options import require_unused
+from transfer.data.unused_options import require_unused, require_unused_columns
 
 __all__ = [
     "BUILT_IN",
@@ -40,6 +41,7 @@ __all__ = [
     "from_arrays",
     "from_containers",
     "from_files",
+    "has_boxes",
     "is_dataset",
     "load",
     "require_labels",
@@ -57,6 +59,7 @@ def load(
     id_column: str = "id",
     split: str | None = None,
     value_range: tuple[float, float] | None = None,
+    crops: bool = False,
 ) -> Dataset:
     """The data set that `data` names; no image is read yet.
 
@@ -64,7 +67,8 @@ def load(
     ----------
     data : str
         ``digits``, a folder, a CSV file, an archive (`transfer.data.containers`), a folder or a CSV file in one, a
-        pattern that stands for several archives, or a file of arrays. The folder of a RAMP kit stands for the images
+        pattern that stands for several archives, an annotation file (`transfer.data.annotation`) or its folder, or a
+        file of arrays. The folder of a RAMP kit stands for the images
         of its ``data/train.csv``. `transfer.data.arrays.loading` describes arrays, `transfer.data.tables` tables.
     images : str, optional
         The folder of the images of a CSV file, or an archive, or a folder in one; by default ``imgs`` beside it if
@@ -75,6 +79,9 @@ def load(
         The part of a data set that comes divided, such as ``train``, ``val`` or ``test``.
     value_range : (float, float), optional
         The numbers of black and white in arrays whose dtype does not say them.
+    crops : bool
+        Whether each box of an annotation file is an image. The headers of images are read where boxes are shares of
+        their sizes.
 
     Raises
     ------
@@ -89,6 +96,14 @@ def load(
     'digit-0000'
     """
     path = Path(data)
+    options: dict[str, Any] = {"images": images, "value_range": value_range, "crops": crops}
+    if data and (annotated := _annotated(path, split)):
+        require_unused_columns(path, class_column, id_column)
+        return annotation.annotated_dataset(annotated[0], split=annotated[1], **options)
+    if crops:
+        raise InvalidChoice(
+            f"`crops` makes images of the boxes of COCO (.json) or YOLO (data.yaml), and {data} has none; leave it out."
+        )
     if patterns.is_pattern(data) and not path.exists():
         files = patterns.files(data)
         parts.require_named(data, parts.splits_of(files), split)
@@ -117,8 +132,8 @@ def load(
             if kind := tables.other_kind(path):
                 raise BadData(f"{path} is no data set but {kind}.")
             raise BadData(
-                f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .npz, .npy "
-                "or IDX."
+                f"{path} is neither a data set nor an image; give a folder, or a file that is .csv, .tsv, .json "
+                "of COCO, .npz, .npy or IDX."
             )
         require_unused(f"{path} is an image", split, value_range)
         return from_files([path])
@@ -131,9 +146,31 @@ def load(
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
 
+def _annotated(path: Path, split: str | None) -> tuple[Path, str | None] | None:
+    """The annotation file that a path names or that its folder has, and its split; None for other data sets."""
+    if path.is_dir() and not tables.kit_file(path):
+        return annotation.folder_file(path, split)
+    return (path, split) if annotation.is_known(path) and path.is_file() else None
+
+
+def has_boxes(path: Path) -> bool:
+    """Whether a path is that of an annotation file, or of a folder with some.
+
+    Examples
+    --------
+    >>> has_boxes(Path("no such folder"))
+    False
+    """
+    try:
+        return _annotated(path, None) is not None
+    except BadData:  # there is one for each split
+        return True
+
+
 def is_dataset(file: Path) -> bool:
     """Whether a file is a data set and not an image, by its name."""
-    return tables.is_known(file) or loading.is_known(file) or containers.is_container(file.name)
+    kinds = (tables.is_known, loading.is_known, annotation.is_known)
+    return any(is_known(file) for is_known in kinds) or containers.is_container(file.name)
 
 
 def are_containers(paths: Sequence[Path]) -> bool:
@@ -242,6 +279,11 @@ def require_labels(dataset: Dataset, least: int = 2) -> np.ndarray:
 
 def _without_classes(dataset: Dataset) -> str:
     """The message about a table without labels, with what its columns could be used for."""
+    if list(dataset.columns) == [CATEGORIES]:
+        return (
+            f"{dataset.name} has no labels, since some of its images show several categories; make each box an image "
+            f"by `crops=True`, or learn all labels by `multilabel={CATEGORIES!r}`."
+        )
     flags = [name for name, cells in dataset.columns.items() if set(cells) <= {"0", "1", "0.0", "1.0"}]
     text = f"{dataset.name} has no labels; name the column of the classes with `class_column`"
     if len(flags) > 1:

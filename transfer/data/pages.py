@@ -72,7 +72,7 @@ def with_max_pixels(dataset: Dataset, max_pixels: int) -> Dataset:
 
 def _pages(source: ImageSource) -> list[int]:
     """The numbers of the pages that are images; 0 alone for a source that is not a file of several pages."""
-    if not isinstance(source, EncodedSource) or source.page is not None:
+    if not isinstance(source, EncodedSource) or source.is_part:
         return [0]
     try:
         return source.load()[1].page_numbers

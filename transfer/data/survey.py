@@ -196,7 +196,7 @@ def _record(
     """The record of an image, the pixels that a net is given, and the remarks that decoding makes."""
     digest, picture = source.load()
     stamp, shape = source.stamp(), picture.shape
-    all_pages_are_used = decoding.pages != "first" or getattr(source, "page", None) is not None
+    all_pages_are_used = decoding.pages != "first" or getattr(source, "is_part", False)
     animated = not all_pages_are_used and picture.pages > 1
     pixels = to_pixels(picture, size, name=str(source), decoding=decoding)
     size_in_bytes = (stamp[1] or None) if stamp else None  # 0 where a table does not say it

@@ -11,3 +11,10 @@ def require_unused(what: str, split: str | None, value_range: tuple[float, float
         raise InvalidChoice(f"{what} and has no splits; leave out `split={split!r}`.")
     if value_range is not None:
         raise InvalidChoice(f"{what}, and `value_range` goes with arrays of floats or of integers alone; leave it out.")
+
+
+def require_unused_columns(path: object, class_column: str, id_column: str) -> None:
+    """Raise InvalidChoice where a column is named for a data set that has none."""
+    for name, value, usual in (("class_column", class_column, "class"), ("id_column", id_column, "id")):
+        if value != usual:
+            raise InvalidChoice(f"{path} has categories and no columns; leave out `{name}`.")

@@ -44,7 +44,7 @@ def _add_verify(inner: argparse._SubParsersAction[Parser]) -> None:
     )
     sub.add_argument("--images", dest="data", metavar="DATA", help="for --recompute: the data set of the images")
     options.add_columns(sub)
-    sub.set_defaults(images=None, split=None, range=None, pages="first", max_pixels=None, corrections=None)
+    sub.set_defaults(images=None, split=None, range=None, pages="first", max_pixels=None, corrections=None, crops=False)
     options.add_seed(sub)
     options.add_quiet(sub)
 

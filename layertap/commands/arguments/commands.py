@@ -12,9 +12,9 @@ Commands = argparse._SubParsersAction  # of Parser
 DATA_SETS = (
     "DATA is digits (built in); a folder with a subfolder for each class, or one of images alone; a CSV file with "
     "columns id and class, whose images are beside it, in imgs/ or in --images; the folder of a RAMP kit; a .zip or "
-    ".tar archive, or shards such as 'train-{00..09}.tar'; a .parquet file with images; or arrays: an .npz file "
-    "with X and y, an .npy file, or an IDX file such as train-images-idx3-ubyte.gz. --split names a part of a data set "
-    "that comes divided."
+    ".tar archive, or shards such as 'train-{00..09}.tar'; a .parquet file with images; the .json file of COCO or the "
+    "data.yaml of YOLO; or arrays: an .npz file with X and y, an .npy file, or an IDX file such as "
+    "train-images-idx3-ubyte.gz. --split names a part of a data set that comes divided."
 )
 
 MAIN_PATH = """layertap extract photos                  # the features of a folder of photos, which are kept

@@ -18,7 +18,7 @@ def add_data(sub: argparse.ArgumentParser) -> None:
 
 def add_csv(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("data set")
-    group.add_argument("--images", metavar="DIR", help="image folder of a CSV file, or an archive")
+    group.add_argument("--images", metavar="DIR", help="image folder of a CSV or COCO file, or an archive")
     add_columns(group)
     group.add_argument(
         "--split", metavar="NAME", help="part to read of a data set that comes divided: train, val or test"
@@ -35,6 +35,11 @@ def add_csv(sub: argparse.ArgumentParser) -> None:
         default="first",
         help="what is read of files with several pages: the first page; all, each as an image FILE#PAGE; or all as "
         "the channels of one image (default: first)",
+    )
+    group.add_argument(
+        "--crops",
+        action="store_true",
+        help="make each box of COCO or YOLO an image FILE#LEFT,TOP,WIDTH,HEIGHT of the class of the box",
     )
     group.add_argument(
         "--max-pixels",

@@ -56,7 +56,15 @@ def dataset(args: argparse.Namespace) -> Dataset:
 
 def load_other(args: argparse.Namespace, source: Source) -> Dataset:
     """A data set beside the one of a command, whose folder of images, split and corrections say nothing about it."""
-    return load(argparse.Namespace(**{**vars(args), "images": None, "split": None, "corrections": None}), source)
+    own = {"images": None, "split": None, "corrections": None, "crops": crops_of(args, source)}
+    return load(argparse.Namespace(**{**vars(args), **own}), source)
+
+
+def crops_of(args: argparse.Namespace, source: Source) -> bool:
+    """Whether the boxes of another data set are its images: where `args` say so, and it has some."""
+    from transfer.data.datasets import has_boxes  # slow to load, and the help does not need it
+
+    return args.crops and isinstance(source, str) and has_boxes(Path(source))
 
 
 def load(args: argparse.Namespace, source: Source) -> Dataset:
@@ -74,6 +82,7 @@ def load(args: argparse.Namespace, source: Source) -> Dataset:
         value_range=args.range,
         pages="all" if args.pages == "all" else "first",
         max_pixels=args.max_pixels,
+        crops=args.crops,
         corrections=args.corrections,
     )
     print_notes(dataset.notes)
@@ -301,6 +310,7 @@ def extract_command(args: argparse.Namespace) -> list[str]:
     rest = {name: default for name, default in FEATURES.items() if name not in ("net", "layer", "size")}
     defaults: dict[str, Any] = {"images": None, "class_column": "class", "id_column": "id", "split": None}
     defaults |= {"pages": "first", "max_pixels": None, "corrections": None, "views": 1, **rest}
+    words += ["--crops"] if args.crops else []
     if args.range:
         words.append(f"--range={args.range[0]:g},{args.range[1]:g}")
     for name, default in defaults.items():

@@ -108,13 +108,13 @@ together='exact', curve=(), seed=1)
         if self.together != COPIES and len(np.unique(files := page_groups(dataset))) < len(dataset):
             if self.per_class or self.curve:
                 raise InvalidChoice(
-                    "pages of one file stay together, of which `per_class` and `curve` draw single ones; add "
-                    "`together='copies'` to have them apart."
+                    "pages of one file, and boxes in one image, stay together, and `per_class` and `curve` draw single "
+                    "ones; add `together='copies'` to have them apart."
                 )
             if len(np.unique(files)) < 2:
                 raise BadData(
-                    f"all images of {dataset.name} are pages of one file, which stay together; add "
-                    "`together='copies'` to have them on both sides of a split."
+                    f"all images of {dataset.name} are pages of one file, or boxes in one image, which stay together; "
+                    "add `together='copies'` to have them on both sides of a split."
                 )
             copies = merge_groups(copies, files)
         if not self.groups:

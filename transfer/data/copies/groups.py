@@ -142,13 +142,13 @@ def near_groups(
 
 
 def page_groups(dataset: ImageCollection) -> np.ndarray:
-    """Group numbers of shape (n,), int64, from 0 on: equal for the pages of one file.
+    """Group numbers of shape (n,), int64, from 0 on: equal for the pages of one file, and for the boxes in one image.
 
-    Slices of one volume and frames of one film look alike, though no two of them are equal.
+    Slices of one volume, frames of one film and things in one photograph look alike, though no two of them are equal.
     """
     numbers: dict[object, int] = {}
     keys = (
-        source.whole if isinstance(source, EncodedSource) and source.page is not None else position
+        source.whole if isinstance(source, EncodedSource) and source.is_part else position
         for position, source in enumerate(dataset.sources)
     )
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

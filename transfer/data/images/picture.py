@@ -47,6 +47,8 @@ class Picture(Protocol):
         The numbers of the pages, from 0 on, without smaller copies and masks of other pages; 0 alone if none is left.
     shape : (height, width)
         The shape of the upright image.
+    orientation : int
+        The EXIF orientation by which stored pixels are turned upright, 1 to 8.
     recipe : int
         The version of Layertap's recipe since which the pixels of such a file have been what they are now.
     remarks : list of str
@@ -65,6 +67,8 @@ class Picture(Protocol):
     def page_numbers(self) -> list[int]: ...
     @property
     def shape(self) -> tuple[int, int]: ...
+    @property
+    def orientation(self) -> int: ...
 
     def decode(
         self, decoding: Decoding = ..., min_size: tuple[int, int] | None = ..., name: str = ...
@@ -149,8 +153,11 @@ class PillowPicture:
         width, height = self._image.size
         if self.format == "TIFF" and self._tags.get(ORIENTATION_TAG, 1) in SIDEWAYS:
             return height, width  # Pillow reports the size of the upright image here
-        orientation = read_orientation(self._image) if self._orientation is None else self._orientation
-        return (width, height) if orientation in SIDEWAYS else (height, width)
+        return (width, height) if self.orientation in SIDEWAYS else (height, width)
+
+    @property
+    def orientation(self) -> int:
+        return read_orientation(self._image) if self._orientation is None else self._orientation
 
     def decode(
         self, decoding: Decoding = DEFAULT, min_size: tuple[int, int] | None = None, name: str = "image"

@@ -68,6 +68,11 @@ class EncodedSource:
         raise NotImplementedError
 
     @property
+    def is_part(self) -> bool:
+        """Whether the image is one of several in its file, such as a page."""
+        return self.page is not None
+
+    @property
     def whole(self) -> object:
         """A key that the pages of one file share."""
         raise NotImplementedError

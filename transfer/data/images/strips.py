@@ -80,6 +80,16 @@ class Strips:
             rows.paste(part, (0, start))
         return rows.resize(size, resample, (0, top, size[0], bottom))
 
+    def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """The part of the upright image within left, top, right and bottom."""
+        left, top, right, bottom = box
+        part = Image.new(self.mode, (right - left, bottom - top))
+        for start, strip in self._strips():
+            first, last = max(top, start), min(bottom, start + strip.height)
+            if first < last:
+                part.paste(strip.crop((left, first - start, right, last - start)), (0, first - top))
+        return part
+
     def whole(self) -> Image.Image:
         """The upright image in one piece."""
         whole = Image.new(self.mode, self.size)

@@ -76,10 +76,10 @@ class TiffPicture:
     @property
     def shape(self) -> tuple[int, int]:
         height, width = int(self._page.imagelength), int(self._page.imagewidth)
-        return (width, height) if self._orientation in SIDEWAYS else (height, width)
+        return (width, height) if self.orientation in SIDEWAYS else (height, width)
 
     @property
-    def _orientation(self) -> int:
+    def orientation(self) -> int:
         tag = self._page.tags.get(ORIENTATION_TAG)
         return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
 
@@ -103,7 +103,7 @@ class TiffPicture:
             colours = pixels if self._is_premultiplied else pixels * share
             pixels = np.rint(np.minimum(colours + BACKGROUND[decoding.alpha] * (1 - share), 255)).astype(np.uint8)
         image = Image.fromarray(gray_or_rgb(pixels))
-        return upright(image, self._orientation, lambda part: part)
+        return upright(image, self.orientation, lambda part: part)
 
     def _eight_bit(self, values: np.ndarray, bits: int, decoding: Decoding, name: str) -> np.ndarray:
         tag = self._page.tags.get(NO_DATA)
