@@ -345,9 +345,11 @@ def selection_command(dataset: Dataset) -> str:
 
 
 def _image_folder(dataset: Dataset) -> str | None:
-    """The folder to which all ids are paths; None where there is no such folder."""
+    """The folder to which all ids are paths, or boxes in such files; None where there is no such folder."""
     folder: str | None = None
     for name, source in zip(dataset.ids, dataset.sources, strict=True):
+        if isinstance(source, CropSource):
+            name, source = name.rpartition("#")[0], source.source
         if not isinstance(source, FileSource) or source.page is not None:
             return None
         path = source.path.as_posix()

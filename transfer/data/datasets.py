@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
-from transfer.data import annotation, split_names, tables
+from transfer.data import split_names, tables
+from transfer.data.annotation import loading as annotation
 from transfer.data.annotation.annotated import CATEGORIES
 from transfer.data.array_like import as_dataset
 from transfer.data.arrays import loading

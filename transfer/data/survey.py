@@ -199,6 +199,8 @@ def _record(
     all_pages_are_used = decoding.pages != "first" or getattr(source, "is_part", False)
     animated = not all_pages_are_used and picture.pages > 1
     pixels = to_pixels(picture, size, name=str(source), decoding=decoding)
+    if getattr(source, "is_part", False):  # a page or a box, which has no file of its own
+        stamp = None
     size_in_bytes = (stamp[1] or None) if stamp else None  # 0 where a table does not say it
     record = ImageRecord(digest, shape, picture.mode, picture.format, picture.bits, size_in_bytes, animated)
     return record, pixels, picture.remarks

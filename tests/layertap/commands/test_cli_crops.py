@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +56,8 @@ def test_a_head_learns_boxes_and_those_of_an_image_stay_in_one_fold(main: Callab
         "35,10,16,16": "dark",
     }
     assert main("evaluate", "run", *data).status == 0
+    (tmp_path / "some.csv").write_text('id,class\n"0.png#5,10,16,16",bright\n"1.png#35,10,16,16",dark\n')
+    assert main("extract", "some.csv", "--images", "shop", *WHAT).stdout.startswith("0 rows computed, 2 reused")
     refused = main("predict", "run", "shop/0.png", "--crops")
     assert (refused.status, refused.stderr.count("\n")) == (2, 1)
 
@@ -86,6 +90,8 @@ def test_pages_show_the_boxes(main: Callable, coco: Path, tmp_path: Path) -> Non
     assert outcome.status == 0, outcome.stderr
     page = (tmp_path / "p.html").read_text()
     assert "0.png#5,10,16,16" in page
+    pictures = [base64.b64decode(text) for text in re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", page)]
+    assert {Image.open(io.BytesIO(picture)).size for picture in pictures} == {(16, 16)}
     assert main("ramp", "kit", "kit", "--data", "shop/things.json", "--crops", "--quiet").status == 0
     files = sorted((tmp_path / "kit" / "data" / "imgs").iterdir())
     assert len(files) == 20

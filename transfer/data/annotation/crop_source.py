@@ -33,9 +33,10 @@ class CropSource(EncodedSource):
         The whole image.
     box : (left, top, width, height)
         In pixels, within the image.
-    size : (width, height)
-        The size of the image that the box was drawn in. Where that is the size before the image is turned upright by
-        its EXIF orientation, and differs from the one after it, the box is turned, too.
+    size : (width, height), optional
+        The size of the image that the box was drawn in: by default that of the upright image. Where it is the size
+        before the image is turned upright by its EXIF orientation, and differs from the one after it, the box is
+        turned, too.
 
     Examples
     --------
@@ -50,7 +51,7 @@ class CropSource(EncodedSource):
 
     source: ImageSource
     box: Box
-    size: tuple[int, int]
+    size: tuple[int, int] | None = None
 
     @property
     def is_part(self) -> bool:
@@ -71,8 +72,8 @@ class CropSource(EncodedSource):
         status = self.source.stamp()
         if status is None:
             return None
-        width, height = self.size
-        return f"{status[0]}#{box_text(self.box)}@{width}x{height}", *status[1:]
+        drawn_in = "" if self.size is None else "@{}x{}".format(*self.size)
+        return f"{status[0]}#{box_text(self.box)}{drawn_in}", *status[1:]
 
     def load(self) -> tuple[bytes, Picture]:
         """The digest of the image and the box, and the part of the image, of which perhaps only a header is decoded.
@@ -90,14 +91,14 @@ class CropSource(EncodedSource):
     def _box_in(self, head: _Head) -> Box:
         """The box in the upright image."""
         height, width = head.shape
-        box, size = self.box, self.size
+        box, size = self.box, self.size or (width, height)
         if size == (height, width) != (width, height) and head.orientation in SIDEWAYS:
             box, size = upright(box, head.orientation, size), (width, height)
         if size != (width, height):
             reason = f"has {width} x {height} pixels, and its boxes were drawn in an image of {size[0]} x {size[1]}"
             raise BadImage(f"{self.source} {reason}.", reason)
         if min(box) < 0 or min(box[2:]) < 1 or box[0] + box[2] > width or box[1] + box[3] > height:
-            reason = f"does not reach as far as its box {box_text(box)}"
+            reason = f"has {width} x {height} pixels, none or not all of which are its box {box_text(box)}"
             raise BadImage(f"{self.source} {reason}.", reason)
         return box
 

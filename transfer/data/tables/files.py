@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from feature_cache.errors import BadData
 from transfer.data import split_names
+from transfer.data.annotation.boxes import Box
+from transfer.data.annotation.crop_source import CropSource
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.folders.file_names import IMAGE_SUFFIXES, suffix
 from transfer.data.images import ImageSource
@@ -27,7 +29,8 @@ from transfer.data.tables.missing import MissingFile
 
 MOST_CANDIDATES = 1000
 LONGEST = 4096  # characters of an id that is searched for
-_PAGE = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)  # stack.tif#3 is a page, where no file has that name
+# Where no file has that name, stack.tif#3 is a page, and a.jpg#10,20,30,40 a box: left, top, width and height.
+_PART = re.compile(r"(.+)#(\d{1,6}|\d{1,7}(?:,\d{1,7}){3})", re.DOTALL)
 _PREFIX = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?|[a-z]:", re.IGNORECASE)  # https://host/, file:///, C:
 
 
@@ -58,7 +61,7 @@ def find(table: Path, ids: Sequence[str], folder: Path | ArchiveFolder) -> tuple
     matches = [_exact_match(image_folder, name) for name in ids]
     unmatched = [row for row, match in enumerate(matches) if match is None]
     if not unmatched:
-        return [image_folder.source(match.path, match.page) for match in matches if match], []
+        return [match.source(image_folder) for match in matches if match], []
     search = _Search(table, ids, image_folder)
     for row in unmatched:
         matches[row] = search.match(ids[row])
@@ -68,18 +71,30 @@ def find(table: Path, ids: Sequence[str], folder: Path | ArchiveFolder) -> tuple
 
 
 class _Match(NamedTuple):
-    """The file of an id, and the page of it where the id names one."""
+    """The file of an id, and the page of it, or the box in it, where the id names one."""
 
     path: str
     page: int | None = None
+    box: Box | None = None
+
+    @classmethod
+    def part(cls, path: str, part: str) -> _Match:
+        """A page or a box of a file, by what stands behind ``#``."""
+        left, *others = map(int, part.split(","))
+        return cls(path, None, (left, others[0], others[1], others[2])) if others else cls(path, left)
+
+    def source(self, folder: ImageFolder) -> ImageSource:
+        """The image."""
+        source = folder.source(self.path, self.page)
+        return source if self.box is None else CropSource(source, self.box)
 
 
 def _exact_match(image_folder: ImageFolder, name: str) -> _Match | None:
-    """The file that an id is the path of, or the page of a file; None where there is no such file."""
+    """The file that an id is the path of, or the page or box of a file; None where there is no such file."""
     if path := image_folder.exact(name):
         return _Match(path)
-    if (named := _PAGE.fullmatch(name)) and (path := image_folder.exact(named[1])):
-        return _Match(path, int(named[2]))
+    if (named := _PART.fullmatch(name)) and (path := image_folder.exact(named[1])):
+        return _Match.part(path, named[2])
     return None
 
 
@@ -102,17 +117,17 @@ class _Search:
         BadData
             When the id leads out of the folder.
         """
-        page = None
+        part = ""
         fits, way = self._index.search(name)
-        if not fits and (named := _PAGE.fullmatch(name)):
-            (fits, way), page = self._index.search(named[1]), int(named[2])
+        if not fits and (named := _PART.fullmatch(name)):
+            (fits, way), part = self._index.search(named[1]), named[2]
         if len(fits) == 1:
             path = self._folder.path_of(fits[0])
             if fits[0] in self._index.links:
                 self._folder.require_below(name, path)
             self._ways[way] += 1
             self._example = self._example or (name, fits[0])
-            return _Match(path, page)
+            return _Match.part(path, part) if part else _Match(path)
         if self._folder.leads_out(name):
             raise self._folder.refusal(name)
         if fits:
@@ -152,7 +167,7 @@ class _Search:
         sources: list[ImageSource] = []
         for name, match in zip(self._ids, matches, strict=True):
             if match:
-                sources.append(self._folder.source(match.path, match.page))
+                sources.append(match.source(self._folder))
                 continue
             reason = "no such file" + (cause if name == self._missing[0] else "")
             sources.append(MissingFile(Path(str(self._folder), name), message=message, reason=reason))
@@ -177,7 +192,7 @@ def is_image_name(name: str) -> bool:
 
 
 def _require_one_each(table: Path, ids: Sequence[str], matches: Sequence[_Match | None]) -> None:
-    """Raise BadData where two ids match the same file, or the same page of a file."""
+    """Raise BadData where two ids match the same file, or the same page or box of a file."""
     first: dict[_Match, str] = {}
     for name, match in zip(ids, matches, strict=True):
         other = first.setdefault(match, name) if match else name

@@ -14,6 +14,7 @@ from PIL import Image
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from feature_cache.spec import FeatureSpec
+from transfer.data import datasets
 from transfer.data.annotation.crop_source import CropSource
 from transfer.data.copies.groups import page_groups
 from transfer.data.dataset import Dataset
@@ -96,7 +97,7 @@ class TestPixels:
 
     @pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, 0, 0, 5), (36, 0, 5, 5), (0, 26, 5, 5)])
     def test_a_box_outside_the_image_is_refused(self, file: Path, box: tuple[int, int, int, int]) -> None:
-        with pytest.raises(BadImage, match="does not reach as far as its box"):
+        with pytest.raises(BadImage, match="has 40 x 30 pixels, none or not all of which are its box"):
             CropSource(FileSource(file), box, SIZE).load()
 
     def test_features_are_those_of_files_that_pillow_has_cropped(self, tmp_path: Path, file: Path) -> None:
@@ -203,6 +204,21 @@ class TestIdentity:
         file.write_bytes(b"")
         with pytest.raises(BadImage, match="is empty"):
             CropSource(FileSource(file), BOX, SIZE).load()
+
+
+def test_a_table_names_boxes_by_the_ids_that_they_have(file: Path, tmp_path: Path) -> None:
+    noise(1).save(tmp_path / "b#1,2,3,4", "PNG")
+    (tmp_path / "boxes.csv").write_text(
+        'id,class\n"a.png#5,3,20,14",x\n"a.png#0,0,9,9",y\na.png,x\n"a#1,1,2,2",x\n"b#1,2,3,4",y\n"a.png#39,0,2,9",y\n'
+    )
+    dataset = datasets.load(str(tmp_path / "boxes.csv"))
+    _, pixels = read_pixels(dataset[0])
+    np.testing.assert_array_equal(pixels, crop_of(noise(), BOX))
+    assert dataset[0].load()[0] == CropSource(FileSource(file), BOX, SIZE).load()[0]
+    assert [source.load()[1].shape for source in dataset.sources[1:5]] == [(9, 9), (30, 40), (2, 2), (30, 40)]
+    assert page_groups(dataset).tolist()[:2] == [0, 0]
+    with pytest.raises(BadImage, match=r"none or not all of which are its box 39,0,2,9"):
+        dataset[5].load()
 
 
 def test_pages_of_boxes_are_those_of_their_source(tmp_path: Path) -> None:
