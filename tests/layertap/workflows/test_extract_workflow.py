@@ -78,6 +78,21 @@ def test_features_are_those_that_are_in_the_cache(digits: Dataset, cache: Featur
     assert (again.report.rows_computed, again.report.engine) == (0, "")
 
 
+def test_a_shard_is_a_part_of_the_features(digits: Dataset, cache: FeatureCache) -> None:
+    whole = extract(digits, layers="block1_pool", cache=cache, progress=False)
+    rows = dict(zip(whole.dataset.ids, whole["block1_pool"][:], strict=True))
+    seen: list[str] = []
+    for number in range(5):
+        part = extract(digits, layers="block1_pool", cache=cache, progress=False, shard=(number, 5))
+        seen += part.dataset.ids
+        assert part["block1_pool"].shape[0] == len(part.dataset)
+        for name, row in zip(part.dataset.ids, part["block1_pool"][:], strict=True):
+            np.testing.assert_array_equal(row, rows[name])
+    assert sorted(seen) == sorted(digits.ids)
+    with pytest.raises(InvalidChoice, match="there is no part 5 of 5"):
+        extract(digits, layers="block1_pool", cache=cache, progress=False, shard=(5, 5))
+
+
 def test_one_layer_and_indices_and_one_side_are_taken(digits: Dataset, cache: FeatureCache) -> None:
     features = extract(digits, layers="block1_pool", size=16, cache=cache, progress=False)
     assert [(spec.layer, spec.size) for spec in features.specs] == [("block1_pool", (16, 16))]
