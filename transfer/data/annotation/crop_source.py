@@ -207,7 +207,7 @@ class _Heads:
             When it cannot be read.
         """
         stamp = source.stamp()
-        if stamp is None:
+        if stamp is None or isinstance(source, CropSource):  # whose image has its own lock
             return _Head.of(*source.load())
         with self._reading[hash(stamp) % KEPT_HEADS]:
             with self._lock:

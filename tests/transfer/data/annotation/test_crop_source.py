@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +205,14 @@ class TestIdentity:
         file.write_bytes(b"")
         with pytest.raises(BadImage, match="is empty"):
             CropSource(FileSource(file), BOX, SIZE).load()
+
+
+def test_a_box_may_be_in_a_box_and_travels_to_other_processes(file: Path) -> None:
+    outer = CropSource(FileSource(file), BOX, SIZE)
+    inner = CropSource(outer, (2, 3, 4, 5))
+    assert pickle.loads(pickle.dumps(inner)) == inner
+    np.testing.assert_array_equal(read_pixels(inner)[1], crop_of(noise(), (7, 6, 4, 5)))
+    assert inner.whole == outer.whole
 
 
 def test_a_table_names_boxes_by_the_ids_that_they_have(file: Path, tmp_path: Path) -> None:
