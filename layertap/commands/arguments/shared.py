@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures
+from layertap import flags
 from layertap.commands.terminal.output import print_notes
 from layertap.commands.terminal.scores import print_remarks
 from layertap.progress.shown import ShownProgress
@@ -85,6 +86,7 @@ def load(args: argparse.Namespace, source: Source) -> Dataset:
         crops=args.crops,
         corrections=args.corrections,
     )
+    flags.mention("--multilabel")  # of train-head: notes name it
     print_notes(dataset.notes)
     return dataset
 

@@ -113,7 +113,7 @@ def crops(annotated: Annotated) -> Dataset:
         left_out[others] += int((~wanted).sum())
         chosen = chosen[wanted]
 
-    keep(~annotated.crowds[chosen], "boxes of crowds (iscrowd)")
+    keep(~annotated.crowds[chosen], "boxes of crowds")
     keep(np.isfinite(annotated.boxes[chosen]).all(1), "objects without a box of four numbers")
     keep(np.all(annotated.boxes[chosen, 2:] > 0, axis=1), "boxes of no area")
     sizes = _sizes(annotated, np.unique(annotated.images[chosen]))
@@ -138,7 +138,7 @@ def crops(annotated: Annotated) -> Dataset:
     if not entries:
         raise BadData(f"{annotated.name} has no box that can be an image{_in_brackets(left_out)}.")
     if cut := int(beyond.sum()):
-        notes.append(f"{cut:,} boxes of {annotated.name} reach beyond their images, and are cut at the border.")
+        notes.append(f"boxes of {annotated.name} that reach beyond their images are cut at the border ({cut:,}).")
     notes += _left_out(annotated.name, left_out)
     labels = np.array([annotated.names[category] for _, _, _, category in entries])
     ids, sources = tuple(name for _, name, _, _ in entries), tuple(source for _, _, source, _ in entries)
@@ -209,7 +209,7 @@ def _in_brackets(counts: Counter[str]) -> str:
 
 
 def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in _positive(counts.items()))
+    return ", ".join(f"{what} ({count:,})" for what, count in _positive(counts.items()))
 
 
 def _positive(items: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -117,7 +117,7 @@ def _images(file: Path, entries: list[Any], notes: list[str]) -> tuple[list[str]
     if not names:
         raise BadData(f"{file} lists no images.")
     if twice:
-        notes.append(f"{twice:,} images are listed twice in {file}, and are read once.")
+        notes.append(f"images that {file} lists twice are read once ({twice:,}).")
     return list(names), places, sizes
 
 

@@ -108,17 +108,17 @@ def test_classes_may_be_numbers_and_corners_of_shapes_are_boxed(yolo: Callable[.
 @pytest.mark.parametrize(
     ("labels", "what"),
     [
-        ("cat 0.5 0.5 0.1 0.1\n", "1 lines that are no class and box"),
-        ("0.5 0.5 0.5 0.1 0.1\n", "1 lines that are no class and box"),
-        ("0 0.5 0.5 0.1\n", "1 lines that are no class and box"),
-        ("0 nan 0.5 0.1 0.1\n", "1 lines that are no class and box"),
-        ("0 1e308 0.5 1e308 0.1\n", "1 boxes that are no shares of their images"),
-        ("0 320 240 50 50\n", "1 boxes that are no shares of their images"),
-        ("2 0.5 0.5 0.1 0.1\n", "1 lines of classes that have no name"),
-        ("-1 0.5 0.5 0.1 0.1\n", "1 lines of classes that have no name"),
-        ("0 0.5 0.5 0 0.1\n", "1 boxes of no area"),
-        ("0 0.5 0.5 0.001 0.1\n", "1 boxes of less than a pixel"),
-        ("0 2 0.5 0.1 0.1\n", "1 boxes outside their images"),
+        ("cat 0.5 0.5 0.1 0.1\n", "lines that are no class and box (1)"),
+        ("0.5 0.5 0.5 0.1 0.1\n", "lines that are no class and box (1)"),
+        ("0 0.5 0.5 0.1\n", "lines that are no class and box (1)"),
+        ("0 nan 0.5 0.1 0.1\n", "lines that are no class and box (1)"),
+        ("0 1e308 0.5 1e308 0.1\n", "boxes that are no shares of their images (1)"),
+        ("0 320 240 50 50\n", "boxes that are no shares of their images (1)"),
+        ("2 0.5 0.5 0.1 0.1\n", "lines of classes that have no name (1)"),
+        ("-1 0.5 0.5 0.1 0.1\n", "lines of classes that have no name (1)"),
+        ("0 0.5 0.5 0 0.1\n", "boxes of no area (1)"),
+        ("0 0.5 0.5 0.001 0.1\n", "boxes of less than a pixel (1)"),
+        ("0 2 0.5 0.1 0.1\n", "boxes outside their images (1)"),
     ],
 )
 def test_what_is_left_out_is_counted_in_a_line(yolo: Callable[..., Path], labels: str, what: str) -> None:
