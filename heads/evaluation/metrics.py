@@ -116,6 +116,19 @@ class Reliability:
         """The expected calibration error: the mean of |accuracy - confidence| of the bins, weighted by their rows."""
         return float(np.nansum(self.count * np.abs(self.accuracy - self.confidence)) / self.count.sum())
 
+    @property
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of the 95 % interval of the accuracy of each bin, NaN in an empty one.
+
+        It is Wilson's ("Probable inference, the law of succession, and statistical inference", 1927), which holds for
+        few rows too.
+        """
+        z, n, share = 1.96, self.count, self.accuracy
+        with np.errstate(divide="ignore", invalid="ignore"):  # empty bins
+            centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+            half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+        return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
 
 def reliability(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> Reliability:
     """The accuracy by confidence, which is the probability of the predicted class, in bins of equal width.
@@ -132,6 +145,54 @@ def reliability(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarr
         mean = np.bincount(member, weights=confidence, minlength=bins) / count
         accuracy = np.bincount(member, weights=right, minlength=bins) / count
     return Reliability(edges, count, mean, accuracy)
+
+
+@dataclass(frozen=True)
+class OneVersusRest:
+    """How well a score tells the rows of a class from all others, at every threshold.
+
+    Attributes
+    ----------
+    hits, false_alarms : ndarray of shape (m,), int
+        Of the rows with a score of at least each threshold, from the highest one on, those of the class and the others;
+        both begin with 0.
+    average_precision, roc_auc : float or None
+        The mean of the precision, weighted by the rise of the recall, and the area under the ROC curve; None where the
+        class has no rows, or there are no others.
+    """
+
+    hits: np.ndarray
+    false_alarms: np.ndarray
+    average_precision: float | None
+    roc_auc: float | None
+
+
+def one_versus_rest(member: np.ndarray, scores: np.ndarray) -> OneVersusRest:
+    """The precision-recall and the ROC curve of a class against all others.
+
+    Parameters
+    ----------
+    member : ndarray of shape (n,), bool
+        Which rows are of the class.
+    scores : ndarray of shape (n,)
+        Such as the probabilities of the class.
+
+    Examples
+    --------
+    >>> curve = one_versus_rest(np.array([True, False, True]), np.array([0.9, 0.8, 0.8]))
+    >>> curve.hits.tolist(), curve.false_alarms.tolist(), curve.roc_auc
+    ([0, 1, 2], [0, 0, 1], 0.75)
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # equal scores have one threshold
+    hits = np.concatenate([[0], np.cumsum(member[order])[ends]])
+    alarms = np.concatenate([[0], ends + 1]) - hits
+    positives, others = int(hits[-1]), int(alarms[-1])
+    precision = hits[1:] / (hits[1:] + alarms[1:])
+    average = float((np.diff(hits) * precision).sum() / positives) if positives else None
+    below = float((np.diff(alarms) * (hits[1:] + hits[:-1])).sum() / 2)
+    area = below / (positives * others) if positives and others else None
+    return OneVersusRest(hits, alarms, average, area)
 
 
 def bagged(

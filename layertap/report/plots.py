@@ -94,21 +94,14 @@ def _write_counts(figure: Figure, axes: Axes, counts: np.ndarray, share: np.ndar
 
 
 def reliability(file: File, measured: Reliability, title: str) -> None:
-    """Draw accuracy by confidence, with 95 % intervals, above the histogram of confidences.
-
-    The intervals are Wilson's ("Probable inference, the law of succession, and statistical inference", 1927),
-    which hold for few rows too.
-    """
+    """Draw accuracy by confidence, with 95 % intervals, above the histogram of confidences."""
     some = measured.count > 0
     n, confidence, accuracy = (of[some] for of in (measured.count, measured.confidence, measured.accuracy))
-    z = 1.96
-    centre = (accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2))
+    low, high = (of[some] for of in measured.interval)
     with picture(file, 5.0, 5.4, title) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
         upper.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=(0, (4, 3)))
         upper.plot(confidence, accuracy, color=BLUE, linewidth=1.2, marker="o", markersize=5, clip_on=False)
-        low, high = np.clip([centre - half, centre + half], 0, 1)
         upper.vlines(confidence, low, high, color=BLUE, alpha=0.45, clip_on=False)
         upper.text(0.98, 0.04, "too sure", ha="right", color=GRAY, fontsize=8)
         upper.text(0.02, 0.93, "not sure enough", color=GRAY, fontsize=8)

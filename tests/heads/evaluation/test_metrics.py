@@ -14,6 +14,7 @@ from heads.evaluation.metrics import (
     bagged,
     confusion,
     most_wrong,
+    one_versus_rest,
     per_class,
     reliability,
     roc_auc,
@@ -221,6 +222,35 @@ def test_unknown_label_is_a_mistake_of_calibration_too():
 
 
 # Predictions averaged over splits.
+
+
+def test_intervals_hold_the_accuracy_and_narrow_with_more_rows():
+    labels, probabilities = np.array(["ant"] * 9 + ["bee"]), np.tile([0.95, 0.05, 0, 0], (10, 1))
+    few = reliability(CLASSES, labels, probabilities)
+    many = reliability(CLASSES, np.tile(labels, 10), np.tile(probabilities, (10, 1)))
+    for measured in (few, many):
+        low, high = measured.interval
+        assert low[14] < measured.accuracy[14] < high[14]
+        assert np.isnan(low[0])
+    assert np.diff(many.interval, axis=0)[0, 14] < np.diff(few.interval, axis=0)[0, 14]
+
+
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_curves_of_one_class_are_those_of_scikit_learn(decimals: int):
+    labels, probabilities = _predictions(200, 0)
+    for column, name in enumerate(CLASSES):
+        member, scores = labels == name, probabilities[:, column].round(decimals)
+        curve = one_versus_rest(member, scores)
+        assert curve.average_precision == pytest.approx(metrics.average_precision_score(member, scores))
+        assert curve.roc_auc == pytest.approx(metrics.roc_auc_score(member, scores))
+        precision, recall, _ = metrics.precision_recall_curve(member, scores)
+        np.testing.assert_allclose(curve.hits[:0:-1] / curve.hits[-1], recall[:-1])
+        np.testing.assert_allclose((curve.hits[1:] / (curve.hits + curve.false_alarms)[1:])[::-1], precision[:-1])
+
+
+def test_curves_of_a_class_without_rows_have_no_area():
+    curve = one_versus_rest(np.zeros(3, bool), np.array([0.5, 0.2, 0.1]))
+    assert (curve.average_precision, curve.roc_auc) == (None, None)
 
 
 def test_bagged_scores_are_those_of_the_mean_over_the_splits_that_held_a_row_out():
