@@ -11,6 +11,7 @@ import numpy as np
 
 from feature_cache.errors import DamagedFile, one_line
 from feature_cache.files.checked import read_arrays
+from feature_cache.files.digest_list import digest_keys
 from feature_cache.keys import DIGEST_BYTES
 from heads.evaluation.cross_validation import Evaluation
 from heads.evaluation.tasks import task_of
@@ -82,6 +83,38 @@ class HeldOut:
             targets = np.searchsorted(np.array(self.names), targets).astype(np.int32)
         with (folder / HELD_OUT_FILE).open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays, **texts, targets=targets)
+
+
+def held_out_first(
+    held_out: HeldOut | None, names: Sequence[str], digests: np.ndarray, outputs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a run predicts of images; of an image that it held out, what heads that had not seen it predicted.
+
+    Parameters
+    ----------
+    held_out : HeldOut or None
+        Of the run.
+    names : sequence of str
+        The columns of `outputs`.
+    digests : ndarray of shape (n, 16), uint8
+        Of the content of the images.
+    outputs : ndarray of shape (n, k)
+        What the fitted head of the run predicts.
+
+    Returns
+    -------
+    outputs : ndarray of shape (n, k), float64
+    splits : ndarray of shape (n,), int64
+        The split that held each image out; `NEVER` where none did.
+    """
+    outputs, splits = outputs.reshape(len(digests), -1).astype(np.float64), np.full(len(digests), NEVER)
+    if held_out is not None and held_out.names == tuple(names):
+        rows = dict(zip(digest_keys(held_out.digests), range(len(held_out.ids)), strict=True))
+        for at, key in enumerate(digest_keys(digests)):
+            row = rows.get(key)
+            if row is not None and held_out.predicted[row]:
+                outputs[at], splits[at] = held_out.outputs[row], held_out.splits[row]
+    return outputs, splits
 
 
 def read_held_out(folder: Path) -> HeldOut | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +15,14 @@ from feature_cache.errors import printable
 from layertap.analysis.projections import Projection
 from layertap.report.pages import sprite_sheets, thumbnail_if_readable, write_page
 from layertap.report.pages.page import packed
-from transfer.data.images import DEFAULT, Decoding, ImageSource
+from transfer.data.annotation.crop_source import CropSource
+from transfer.data.dataset import Dataset
+from transfer.data.images import DEFAULT, Decoding, FileSource, ImageSource
 
 MOST_SPRITE_BYTES = 16_000_000  # of all thumbnails, so that a page of 60,000 images stays below 25 MB
 MOST_ROWS = 300  # of a table
 MOST_SHOWN = 24  # of the surest mistakes
+NOT_PREDICTED = "not predicted"
 SCRIPTS = ("map_points.js", "map_draw.js", "map_side.js", "map.js")
 
 
@@ -69,7 +74,6 @@ def write_map(file: Path, content: MapContent, progress: Callable[[int, int], No
     StorageFailure
         When the folder does not take it.
     """
-    count = f"{len(content.ids):,}"
     write_page(
         file,
         "map.html",
@@ -77,21 +81,33 @@ def write_map(file: Path, content: MapContent, progress: Callable[[int, int], No
         scripts=SCRIPTS,
         styles=["map.css"],
         data={"map": map_data(content, progress)},
-        count=count,
-        summary=f"{count} images, each a point: what lies near is alike to the net.",
+        **map_texts(content),
         notes=content.notes,
-        axes=f"Across: {content.projection.axes[0]}. Up: {content.projection.axes[1]}.",
-        command_label="With the CSV in the working folder:",
         tables=list(_tables(content)),
         worst_heading="Surest mistakes (look at their labels)",
         worst=list(_worst(content)),
     )
 
 
-def map_data(content: MapContent, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """What the scripts of a map read: places, columns, ids and thumbnails."""
+def map_texts(content: MapContent) -> dict[str, str]:
+    """The texts of ``map_part.html``, with the sentence above it."""
+    count = f"{len(content.ids):,}"
+    return {
+        "count": count,
+        "summary": f"{count} images, each a point: what lies near is alike to the net.",
+        "axes": f"Across: {content.projection.axes[0]}. Up: {content.projection.axes[1]}.",
+        "command_label": "With the CSV in the working folder:",
+    }
+
+
+def map_data(
+    content: MapContent,
+    progress: Callable[[int, int], None] | None = None,
+    most_bytes: int = MOST_SPRITE_BYTES,
+) -> dict[str, Any]:
+    """What the scripts of a map read: places, columns, ids and thumbnails of about `most_bytes` at most."""
     places, aspect = _places(content.projection.points)
-    sheets = sprite_sheets(content.sources, MOST_SPRITE_BYTES, content.decoding, progress)
+    sheets = sprite_sheets(content.sources, most_bytes, content.decoding, progress)
     return {
         "places": packed(places),
         "aspect": aspect,
@@ -100,6 +116,30 @@ def map_data(content: MapContent, progress: Callable[[int, int], None] | None = 
         "sheets": vars(sheets),
         "command": content.command,
     }
+
+
+def prediction_columns(
+    labels: np.ndarray | None, names: Sequence[str], outputs: np.ndarray, splits: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What a run predicts of images, as columns of a map.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,), str, or None
+    names : sequence of str
+        The classes of the columns of `outputs`.
+    outputs : ndarray of shape (n, k)
+        Probabilities; NaN of images that nothing was predicted of.
+    splits : ndarray of shape (n,), int
+        The split that held an image out, from 0 on; negative where none did.
+    """
+    known = ~np.isnan(outputs).any(1)
+    predicted = np.where(known, np.array(names)[outputs.argmax(1)], NOT_PREDICTED)
+    columns = {"prediction": predicted}
+    if labels is not None:
+        columns["result"] = np.where(known, np.where(predicted == labels, "right", "wrong"), NOT_PREDICTED)
+    held_out = [f"held out by split {split + 1}" if split >= 0 else "not held out" for split in splits.tolist()]
+    return columns | {"confidence": outputs.max(1).astype(np.float64), "split": np.array(held_out)}
 
 
 def _places(points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -152,3 +192,32 @@ def _worst(content: MapContent) -> list[dict[str, Any]]:
         if url := thumbnail_if_readable(content.sources[at], 96, content.decoding):
             shown.append({"url": url, "id": content.ids[at], "lines": facts})
     return shown
+
+
+def selection_command(dataset: Dataset) -> str:
+    """A command line that looks at the images of ``selection.csv``, a table of some of the images of `dataset`."""
+    if (folder := _image_folder(dataset)) is not None:
+        return f"layertap explore selection.csv --images {shlex.quote(folder)} --out selection"
+    crops = ", crops=True" if any(isinstance(source, CropSource) for source in dataset.sources[:1]) else ""
+    code = (
+        "import csv, layertap as lt, numpy as np; "
+        f"data = lt.load_dataset({json.dumps(dataset.name)}{crops}); "
+        'ids = [row["id"] for row in csv.DictReader(open("selection.csv"))]; '
+        'lt.explore(data.select(np.isin(data.ids, ids)), out="selection")'
+    )
+    return f"python -c {shlex.quote(code)}"
+
+
+def _image_folder(dataset: Dataset) -> str | None:
+    """The folder to which all ids are paths, or boxes in such files; None where there is no such folder."""
+    folder: str | None = None
+    for name, source in zip(dataset.ids, dataset.sources, strict=True):
+        if isinstance(source, CropSource):
+            name, source = name.rpartition("#")[0], source.source
+        if not isinstance(source, FileSource) or source.page is not None:
+            return None
+        path = source.path.as_posix()
+        if not path.endswith(f"/{name}") or folder not in (None, path[: -len(name) - 1]):
+            return None
+        folder = path[: -len(name) - 1]
+    return folder

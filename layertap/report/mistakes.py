@@ -43,6 +43,11 @@ class Confusions:
     counts: np.ndarray
     shown: list[dict[str, Any]]
 
+    def summary(self) -> str:
+        """A sentence that counts the mistakes."""
+        total, right = int(self.counts.sum()), int(np.trace(self.counts))
+        return f"{total - right:,} of {total:,} predictions are mistaken." if total else ""
+
     def matrix(self) -> list[dict[str, Any]]:
         """The rows of the matrix; no row where there are too many classes."""
         if len(self.classes) > MOST_CLASSES:
@@ -74,8 +79,33 @@ class Confusions:
         return [[f"{self.classes[i]} → {self.classes[j]}", f"{wrong[i, j]:,}"] for i, j in chosen]
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """The images of a training, among which those are looked for that others look like.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    rows : array of shape (n, ...)
+        Their features.
+    digests : ndarray of shape (n, 16), uint8
+        Of their content, by which an image is not shown as one that it looks like itself.
+    """
+
+    dataset: Dataset
+    rows: Any
+    digests: np.ndarray
+
+
 def confusions(
-    dataset: Dataset, classes: tuple[str, ...], evaluation: Evaluation, features: Any, views: int, decoding: Decoding
+    dataset: Dataset,
+    classes: tuple[str, ...],
+    evaluation: Evaluation,
+    features: Any,
+    views: int,
+    decoding: Decoding,
+    training: TrainingImages | None = None,
+    digests: np.ndarray | None = None,
 ) -> Confusions:
     """Count what the classes of images held out were taken for, and show mistaken images.
 
@@ -84,6 +114,10 @@ def confusions(
     features : array of shape (n * views, ...)
         Of all images. Those that an image looks like are the nearest, by cosine, of the images that the head was
         trained on when it mistook the image.
+    training : TrainingImages, optional
+        Of the head; by default it was trained on what the splits did not hold out.
+    digests : ndarray of shape (n, 16), uint8, optional
+        Of the content of the images.
     """
     names = np.array(classes)
     truth, predicted = (np.searchsorted(names, part) for part in evaluation.held_out())
@@ -92,12 +126,17 @@ def confusions(
     rows, outputs = np.concatenate(evaluation.rows), np.concatenate(evaluation.outputs)
     splits = np.repeat(np.arange(len(evaluation.rows)), [len(part) for part in evaluation.rows])
     chosen = _chosen(rows, truth, predicted, outputs.max(1), counts)
-    alike = _trained_on_nearby(features, views, evaluation, rows[chosen], splits[chosen])
+    plain = features if views == 1 else features[::views]
+    if training is None:
+        alike = _trained_on_nearby(plain, evaluation, rows[chosen], splits[chosen])
+    else:
+        alike = _others_nearby(training, plain, rows[chosen], digests)
+    trained_on = dataset if training is None else training.dataset
     shown = []
     for at, near in zip(chosen.tolist(), alike, strict=True):
         row = int(rows[at])
         try:
-            neighbors = [_image(dataset, other, SMALL, decoding) for other in near]
+            neighbors = [_image(trained_on, other, SMALL, decoding) for other in near]
             image = _image(dataset, row, LARGE, decoding)
         except BadImage:  # it has been damaged or deleted since its features were computed
             continue
@@ -125,19 +164,35 @@ def _chosen(
     return np.array(order[:MOST_SHOWN], int)
 
 
-def _trained_on_nearby(
-    features: Any, views: int, evaluation: Evaluation, rows: np.ndarray, splits: np.ndarray
-) -> list[list[int]]:
+def _trained_on_nearby(plain: Any, evaluation: Evaluation, rows: np.ndarray, splits: np.ndarray) -> list[list[int]]:
     """The images nearest to each of `rows` among those that its split did not hold out."""
-    if not len(rows) or math.prod(features.shape[1:]) > WIDEST:
-        return [[] for _ in rows]
-    plain = features if views == 1 else features[::views]
-    near = nearest(plain, np.asarray(plain[np.asarray(rows)]), MOST_CANDIDATES).rows
+    near = _nearby(plain, plain, rows, MOST_CANDIDATES)
     held_out = [set(part.tolist()) for part in evaluation.rows]
     return [
         [other for other in others if other not in held_out[split]][:NEIGHBORS]
-        for others, split in zip(near.tolist(), splits.tolist(), strict=True)
+        for others, split in zip(near, splits.tolist(), strict=True)
     ]
+
+
+def _others_nearby(
+    training: TrainingImages, plain: Any, rows: np.ndarray, digests: np.ndarray | None
+) -> list[list[int]]:
+    """The images of the training nearest to each of `rows`, without those of the same content."""
+    near = _nearby(training.rows, plain, rows, MOST_CANDIDATES)
+    if digests is None:
+        return [others[:NEIGHBORS] for others in near]
+    return [
+        [other for other in others if (training.digests[other] != digests[row]).any()][:NEIGHBORS]
+        for others, row in zip(near, rows.tolist(), strict=True)
+    ]
+
+
+def _nearby(features: Any, others: Any, rows: np.ndarray, count: int) -> list[list[int]]:
+    """The features nearest to some rows of others; none where they are too wide to be compared."""
+    if not len(rows) or math.prod(features.shape[1:]) > WIDEST:
+        return [[] for _ in rows]
+    found: list[list[int]] = nearest(features, np.asarray(others[rows]), count).rows.tolist()
+    return found
 
 
 def _image(dataset: Dataset, row: int, longest: int, decoding: Decoding) -> dict[str, Any]:

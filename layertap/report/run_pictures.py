@@ -1,9 +1,11 @@
-"""The pictures of a run, and the report that gathers them."""
+"""The pictures of a run, and the page that shows them with all else that is known of it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,23 @@ from heads.evaluation.cross_validation import Evaluation
 from heads.evaluation.metrics import confusion, per_class, per_kind, per_label, reliability
 from heads.evaluation.tasks import task_of
 from heads.registry import TASKS
-from layertap.analysis.projections import project
+from layertap.analysis.projections import Projection, project
+from layertap.held_out import HeldOut
 from layertap.report import maps, panels, plots, run_report
 from layertap.report.background import Picture, draw
 from layertap.report.heat_maps import overlay
-from layertap.report.mistakes import Confusions, confusions
+from layertap.report.map_page import MapContent, prediction_columns, selection_command
+from layertap.report.mistakes import Confusions, TrainingImages, confusions
+from layertap.report.pages import affordable
+from layertap.report.run_report import Tabs
+from layertap.report.tabs import confidence
+from layertap.report.tabs.cost import cost_rows
+from layertap.report.tabs.curves import learning_curve
+from layertap.report.tabs.data_set import data_view
+from layertap.report.tabs.recipe import recipe_view
 from layertap.run_config import RunConfig
-from transfer.data.datasets import Dataset
-from transfer.data.images import decoding_of, thumbnail
+from transfer.data.datasets import Dataset, Unreadable
+from transfer.data.images import Decoding, decoding_of, thumbnail
 from transfer.data.images.pixels import pixels_for
 
 CLASSES, REGRESSION, MULTILABEL, ANOMALIES = TASKS
@@ -32,8 +43,11 @@ MISTAKES = {
 }
 WHERE = "Most anomalous images, and where"
 MOST_WHERE, WHERE_IN_A_ROW = 12, 4  # anomalies, and those in a row, each beside its heat map
-# Pictures that the page shows better: their cells open images, and their images have neighbors.
-REPLACED = ("Confusion", MISTAKES[CLASSES])
+CURVE = "Learning curve"
+MAP = "Map of the features"
+# Pictures that the page shows better: cells that open images, images with neighbors, and numbers that one can choose.
+REPLACED = ("Confusion", MISTAKES[CLASSES], "Reliability")
+MOST_MAPPED, LEAST_MAPPED = 1000, 200  # images of the map of a page, of small ones and of large ones
 WORDS = {
     "extraction_seconds": "extraction (s)",
     "fit_seconds": "fit (s)",
@@ -44,6 +58,14 @@ WORDS = {
     "test": "share of the test",
     "draws": "draws of few labels",
 }
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMapPicture:
+    """Where images are on a map of their features, and its picture, which is being drawn, if one is wanted."""
+
+    projection: Projection
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +92,16 @@ class RunResults:
     config : RunConfig
     fitted : Head, optional
         The head of the run, which draws heat maps if it finds anomalies.
+    feature_map : FeatureMapPicture, optional
+        See `map_of_features`.
+    digests : ndarray of shape (n, 16), uint8, optional
+        Of the content of the images.
+    skipped : sequence of Unreadable
+        The images that were left out.
+    training : TrainingImages, optional
+        Those of the training, where the evaluation is of other images.
+    judge : str
+        Whose predictions these are.
     """
 
     title: str
@@ -82,56 +114,84 @@ class RunResults:
     metrics: dict[str, Any]
     config: RunConfig
     fitted: Any = None
+    feature_map: FeatureMapPicture | None = None
+    digests: np.ndarray | None = None
+    skipped: Sequence[Unreadable] = ()
+    training: TrainingImages | None = None
+    judge: str = run_report.JUDGE
 
     @property
     def task(self) -> str:
         """The name of the task."""
         return self.config.task.name if self.config.task else CLASSES
 
+    @property
+    def decoding(self) -> Decoding:
+        """How the images are decoded."""
+        return decoding_of(self.config.parts[0].spec)
+
 
 Drawn = dict[str, tuple[str, Picture]]  # by heading: the name of the file, and the picture
 
 
-def pictures_of(results: RunResults, feature_map: Picture | None = None) -> Drawn:
-    """The pictures of a run, which are being drawn.
-
-    Parameters
-    ----------
-    results : RunResults
-    feature_map : Picture, optional
-        See `map_of_features`.
-    """
+def pictures_of(results: RunResults) -> Drawn:
+    """The pictures of a run, which are being drawn."""
     drawn = _scores(results)
     if (where := _where(results)) is not None:
         drawn[WHERE] = "where.png", where
     if (mistakes := _mistakes(results)) is not None:
         drawn[MISTAKES[results.task]] = "mistakes.png", mistakes
-    if feature_map is not None:
-        drawn["Map of the features"] = "map.png", feature_map
+    if results.feature_map is not None and results.feature_map.picture is not None:
+        drawn[MAP] = "map.png", results.feature_map.picture
     return drawn
 
 
-def illustrate(folder: Path, results: RunResults, drawn: Drawn, training: Path | None = None) -> None:
+def write_page(file: Path, results: RunResults, folder: Path | None = None, notes: Sequence[str] = ()) -> None:
+    """Write the page of a run alone, which needs no file beside it; of classes it has no pictures that are files.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Of the run.
+    notes : sequence of str
+        Sentences below the title.
+
+    Raises
+    ------
+    StorageFailure
+        When the folder does not take it.
+    """
+    drawn = {} if results.task == CLASSES else pictures_of(results)
+    tabs = _tabs(folder, results)
+    with tempfile.TemporaryDirectory() as made:
+        _write_report(file, results, tabs, _written(Path(made), drawn), notes)
+
+
+def illustrate(folder: Path, results: RunResults, drawn: Drawn) -> None:
     """Write pictures into the folder of a run, and ``report.html``.
 
     Parameters
     ----------
     drawn
         See `pictures_of`.
-    training : Path, optional
-        Another picture of the report, of how the net was trained.
     """
+    tabs = _tabs(folder, results)  # while another process draws
+    _write_report(folder / run_report.REPORT_FILE, results, tabs, _written(folder, drawn))
+
+
+def _written(folder: Path, drawn: Drawn) -> dict[str, Path]:
+    """The files of pictures by their headings, which are written into `folder`."""
     pictures = {}
     for heading, (name, picture) in drawn.items():
         pictures[heading] = folder / name
         pictures[heading].write_bytes(picture.png())
-    if training is not None:
-        pictures["Training"] = training
-    _write_report(folder, results, pictures)
+    return pictures
 
 
-def map_of_features(features: Any, labels: np.ndarray, data: str, method: str, seed: int, views: int = 1) -> Picture:
-    """A map of the features of labelled images, which is being drawn.
+def map_of_features(
+    features: Any, labels: np.ndarray, data: str, method: str, seed: int, views: int = 1
+) -> FeatureMapPicture:
+    """A map of the features of labelled images.
 
     Parameters
     ----------
@@ -143,7 +203,7 @@ def map_of_features(features: Any, labels: np.ndarray, data: str, method: str, s
     seed : int
     """
     projection = project(features, method, seed, views)
-    return draw(maps.feature_map, projection, labels, f"{data}: features", seed)
+    return FeatureMapPicture(projection, draw(maps.feature_map, projection, labels, f"{data}: features", seed))
 
 
 def _scores(results: RunResults) -> Drawn:
@@ -165,36 +225,118 @@ def _scores(results: RunResults) -> Drawn:
     if points := results.metrics.get("curve"):
         curve = {results.head: [(point["accuracy"]["mean"], point["accuracy"]["std"]) for point in points]}
         numbers = [point["per_class"] for point in points]
-        drawn["Learning curve"] = "curve.png", draw(plots.learning_curves, numbers, curve, results.title)
+        drawn[CURVE] = "curve.png", draw(plots.learning_curves, numbers, curve, results.title)
     return drawn
 
 
-def _write_report(folder: Path, results: RunResults, pictures: dict[str, Path]) -> None:
-    """Write ``report.html``."""
-    config, metrics, found = results.config, results.metrics, _confusions(results)
+def _write_report(
+    file: Path, results: RunResults, tabs: Tabs, pictures: dict[str, Path], notes: Sequence[str] = ()
+) -> None:
+    """Write the page of a run."""
+    config, metrics = results.config, results.metrics
     spec = json.loads(config.parts[0].spec.to_json())
     spec["layer"] = list(dict.fromkeys(part.spec.layer for part in config.parts))
     what: dict[str, Any] = {results.task: len(results.names)}
     if results.task == ANOMALIES:
         what = {"normal": results.names[0], ANOMALIES: int(results.targets.sum())}
+    of_tabs = {"mistakes": (WHERE,) if tabs.mistakes else (MISTAKES[results.task], WHERE), "map": (MAP,)}
+    placed = {tab: {name: pictures[name] for name in names if name in pictures} for tab, names in of_tabs.items()}
+    elsewhere = {name for names in of_tabs.values() for name in names}
+    replaced = {*(REPLACED if tabs.mistakes else ()), *((CURVE,) if tabs.curve else ())}
     run_report.write_report(
-        folder,
+        file.parent,
         f"{results.title}: {results.head}",
-        {**metrics["summary"], **({"test": metrics["test"]} if "test" in metrics else {})},
+        {**metrics.get("summary", {}), **({"test": metrics["test"]} if "test" in metrics else {})},
         {
-            "Features": _in_words({**spec, "extraction_seconds": metrics["extraction_seconds"]}),
+            "Features": _in_words({**spec, "extraction_seconds": metrics.get("extraction_seconds")}),
             "Head": _in_words(config.head.to_json()),
-            "Protocol": _in_words(config.protocol or {}),
+            "Protocol": _in_words(_protocol(config.protocol or {})),
             "Data": {
                 "name": results.title,
                 "images": len(results.targets),
                 **what,
-                "skipped": len(config.skipped or ()),
+                "skipped": len(results.skipped),
             },
         },
         _scores_of_each(results),
-        pictures if found is None else {name: file for name, file in pictures.items() if name not in REPLACED},
-        mistakes=found,
+        {name: file for name, file in pictures.items() if name not in elsewhere and name not in replaced},
+        notes=notes,
+        tabs=replace(tabs, pictures=placed),
+        name=file.name,
+    )
+
+
+def _tabs(folder: Path | None, results: RunResults) -> Tabs:
+    """What the page shows beside the scores, but for pictures."""
+    test = results.metrics.get("test") or {}
+    return Tabs(
+        _confusions(results),
+        _confidence(results),
+        _map(results),
+        data_view(
+            results.dataset,
+            _counts(results),
+            results.decoding,
+            folds=results.metrics.get("folds", ()),
+            test=test.get("n"),
+            digests=results.digests,
+            skipped=results.skipped,
+        ),
+        cost_rows(results.config, results.metrics, results.features, folder),
+        recipe_view(results.config, results.metrics),
+        learning_curve(results.metrics.get("curve", ())),
+        judge=results.judge,
+    )
+
+
+def _confidence(results: RunResults) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    truth, outputs = np.concatenate(results.evaluation.truth), np.concatenate(results.evaluation.outputs)
+    if results.task == CLASSES:
+        return confidence.of_classes(results.names, truth, outputs)
+    return confidence.of_labels(results.names, truth, outputs) if results.task == MULTILABEL else None
+
+
+def _counts(results: RunResults) -> dict[str, int]:
+    """How many images each class or label has; none for numbers."""
+    if results.task == MULTILABEL:
+        return dict(zip(results.names, results.targets.sum(0).tolist(), strict=True))
+    if results.dataset.labels is None or results.task == REGRESSION:
+        return {}
+    return dict(zip(*(part.tolist() for part in np.unique(results.dataset.labels, return_counts=True)), strict=True))
+
+
+def _map(results: RunResults) -> MapContent | None:
+    """The images as points: all that were mistaken, and others, drawn at random; None where there is no map."""
+    if results.feature_map is None:
+        return None
+    dataset, places = results.dataset, results.feature_map.projection
+    empty = np.zeros((len(dataset), 16), np.uint8)
+    held_out = HeldOut.of(dataset.ids, empty, results.targets, results.names, results.evaluation)
+    columns = prediction_columns(dataset.labels, results.names, held_out.outputs, held_out.splits)
+    if not results.metrics.get("folds"):
+        del columns["split"]
+    order = np.random.default_rng(0).permutation(len(places.rows))
+    right = columns["result"][places.rows[order]] != "wrong"
+    most = affordable(dataset.sources, MOST_MAPPED, LEAST_MAPPED)
+    chosen = np.sort(order[np.argsort(right, kind="stable")][:most])
+    rows = places.rows[chosen]
+    notes: tuple[str, ...] = (f"Predictions are those of {results.judge}.",)
+    if len(rows) < len(dataset):
+        notes += (
+            f"{len(rows):,} of {len(dataset):,} images, mistakes before all others; layertap map shows all images of a "
+            "run.",
+        )
+    shown = dataset.select(rows)
+    labels = {} if dataset.labels is None else {"class": dataset.labels[rows]}
+    return MapContent(
+        results.title,
+        Projection(rows, places.points[chosen], places.axes),
+        shown.ids,
+        shown.sources,
+        {**labels, **{name: values[rows] for name, values in columns.items()}},
+        selection_command(dataset),
+        results.decoding,
+        notes,
     )
 
 
@@ -202,8 +344,21 @@ def _confusions(results: RunResults) -> Confusions | None:
     if results.task != CLASSES:
         return None
     views = len(results.features) // max(1, len(results.dataset))
-    decoding = decoding_of(results.config.parts[0].spec)
-    return confusions(results.dataset, results.names, results.evaluation, results.features, views, decoding)
+    return confusions(
+        results.dataset,
+        results.names,
+        results.evaluation,
+        results.features,
+        views,
+        results.decoding,
+        results.training,
+        results.digests,
+    )
+
+
+def _protocol(protocol: dict[str, Any]) -> dict[str, Any]:
+    """A protocol without what had no part in it."""
+    return {name: value for name, value in protocol.items() if name != "draws" or "per_class" in protocol}
 
 
 def _in_words(settings: dict[str, Any]) -> dict[str, Any]:
@@ -242,8 +397,7 @@ def _mistakes(results: RunResults) -> Picture | None:
     wrong = wrong[np.sort(first)][: panels.MOST_MISTAKES]
     if not len(wrong):
         return None
-    decoding = decoding_of(results.config.parts[0].spec)
-    images = [thumbnail(results.dataset.sources[row], panels.LARGEST, decoding) for row in rows[wrong]]
+    images = [thumbnail(results.dataset.sources[row], panels.LARGEST, results.decoding) for row in rows[wrong]]
     lines = [_true_and_predicted(results, truth[one], predicted[one], outputs[one]) for one in wrong]
     captions = [panels.caption(results.dataset.ids[row], *pair) for row, pair in zip(rows[wrong], lines, strict=True)]
     title = f"{results.title}: {MISTAKES[results.task].partition(' (')[0].lower()}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import BadData
+from layertap.report.map_page import SCRIPTS as MAP_SCRIPTS
+from layertap.report.map_page import MapContent, map_data, map_texts
 from layertap.report.pages import fragment, write_page
 from layertap.report.pages.values import fact_rows, picture
 from layertap.shown_scores import SCORES, ShownScore
@@ -16,9 +19,51 @@ if TYPE_CHECKING:
     from layertap.report.mistakes import Confusions
 
 REPORT_FILE = "report.html"
+JUDGE = "heads that were not trained on the images"
+MOST_MAP_BYTES = 2_000_000  # of the thumbnails of its map
 MOST_CLASSES = 30  # more are folded away, behind the worst
 WORST = 15
 CLASS_COLUMNS = ("class", "precision", "recall", "F1", "images")
+
+
+@dataclass(frozen=True, eq=False)
+class Tabs:
+    """What the page of a run shows beside its scores; what there is none of is left out.
+
+    Attributes
+    ----------
+    mistakes : Confusions, optional
+        What classes were taken for: a matrix whose cells open their images.
+    confidence : pair of dict, optional
+        What `layertap.report.tabs.confidence` returns: for the page, and for its script.
+    map : MapContent, optional
+        The images as points.
+    data_set : dict, optional
+        See `layertap.report.tabs.data_set.data_view`.
+    cost : sequence of (str, str)
+        See `layertap.report.tabs.cost.cost_rows`.
+    recipe : dict, optional
+        See `layertap.report.tabs.recipe.recipe_view`.
+    curve : dict, optional
+        See `layertap.report.tabs.curves.learning_curve`.
+    pictures : mapping of str to mapping of str to Path
+        PNG files by their headings, by the tab that shows them: ``mistakes`` or ``map``.
+    judge : str
+        Whose predictions these are.
+    """
+
+    mistakes: Confusions | None = None
+    confidence: tuple[dict[str, Any], dict[str, Any]] | None = None
+    map: MapContent | None = None
+    data_set: dict[str, Any] | None = None
+    cost: Sequence[tuple[str, str]] = ()
+    recipe: dict[str, Any] | None = None
+    curve: dict[str, Any] | None = None
+    pictures: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    judge: str = JUDGE
+
+
+NO_TABS = Tabs()
 
 
 def write_report(
@@ -30,6 +75,9 @@ def write_report(
     pictures: Mapping[str, Path] | None = None,
     notes: Iterable[str] = (),
     mistakes: Confusions | None = None,
+    *,
+    tabs: Tabs = NO_TABS,
+    name: str = REPORT_FILE,
 ) -> Path:
     """Write ``report.html`` into `folder`. Texts are shown as they are, whatever they hold.
 
@@ -44,11 +92,15 @@ def write_report(
     per_class : sequence of mapping
         See `heads.evaluation.metrics.per_class`.
     pictures : mapping of str to Path, optional
-        PNG files, by heading, in the order in which they are shown.
+        PNG files, by heading, in the order in which they are shown below the scores.
     notes : iterable of str
         Sentences below the title.
     mistakes : Confusions, optional
-        What classes were taken for: a matrix whose cells open their images.
+        Instead of those of `tabs`.
+    tabs : Tabs
+        The rest of the page.
+    name : str
+        Of the file.
 
     Returns
     -------
@@ -62,27 +114,62 @@ def write_report(
     StorageFailure
         When the folder does not take the report.
     """
-    worst, found = _worst(per_class), None
-    if mistakes is not None:
-        found = {"matrix": mistakes.matrix(), "pairs": mistakes.pairs(), "shown": mistakes.shown}
-    path = folder / REPORT_FILE
+    tabs = tabs if mistakes is None else replace(tabs, mistakes=mistakes)
+    worst, path = _worst(per_class), folder / name
+    shown = {"scores": pictures or {}, "mistakes": {}, "map": {}, **tabs.pictures}
     write_page(
         path,
         "run.html",
         title=title,
-        scripts=["confusions.js"] if found else (),
-        styles=["confusions.css"] if found else (),
-        found=found,
-        notes=list(notes),
-        scores=_score_rows(scores),
+        **_parts(tabs),
+        scores=score_rows(scores),
         settings=[(heading, fact_rows(values)) for heading, values in settings.items() if values],
         class_columns=CLASS_COLUMNS,
         classes=[_class_row(of_class) for of_class in per_class],
         worst=[_class_row(of_class) for of_class in worst],
         count=f"{len(per_class):,}",
-        pictures=[picture(heading, file) for heading, file in (pictures or {}).items()],
+        pictures={tab: [picture(*named) for named in files.items()] for tab, files in shown.items()},
+        notes=list(notes),
     )
     return path
+
+
+def _parts(tabs: Tabs) -> dict[str, Any]:
+    """The values of the templates of all tabs but the first, with the scripts and styles that these need."""
+    found, data, scripts, styles = None, {}, [], []
+    if tabs.mistakes is not None:
+        found = {
+            "summary": tabs.mistakes.summary(),
+            "matrix": tabs.mistakes.matrix(),
+            "pairs": tabs.mistakes.pairs(),
+            "shown": tabs.mistakes.shown,
+        }
+        scripts.append("confusions.js")
+        styles.append("confusions.css")
+    if tabs.confidence is not None:
+        data["confidence"] = tabs.confidence[1]
+        scripts.append("confidence.js")
+    if tabs.map is not None:
+        data["map"] = map_data(tabs.map, most_bytes=MOST_MAP_BYTES)
+        scripts += MAP_SCRIPTS
+        styles.append("map.css")
+    if found or tabs.confidence or tabs.data_set:
+        scripts.append("tabs.js")  # the last one: maps and charts are there when their tab is closed
+        styles += ["charts.css", "tabs.css", "wide.css"]
+    return {
+        "scripts": scripts,
+        "styles": styles,
+        "data": data,
+        "found": found,
+        "confidence": tabs.confidence and tabs.confidence[0],
+        "map": tabs.map and map_texts(tabs.map),
+        "map_notes": tabs.map.notes if tabs.map else (),
+        "data_set": tabs.data_set,
+        "cost": tabs.cost,
+        "recipe": tabs.recipe,
+        "curve": tabs.curve,
+        "judge": tabs.judge,
+    }
 
 
 def run_fragment(title: str, scores: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, Path]) -> str:
@@ -99,16 +186,17 @@ def run_fragment(title: str, scores: Mapping[str, Mapping[str, Any]], pictures: 
     for heading, file in pictures.items():
         with contextlib.suppress(OSError, BadData):
             shown.append(picture(heading, file))
-    rows = _score_rows(scores) if scores else None
+    rows = score_rows(scores) if scores else None
     return fragment("run_fragment.html", title=title, scores=rows, pictures=shown)
 
 
 def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """A table of HTML: a row for each score, a column for each part (see `write_report`)."""
-    return fragment("scores.html", scores=_score_rows(scores))
+    return fragment("scores.html", scores=score_rows(scores))
 
 
-def _score_rows(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A table of scores as the macro `scores` of ``parts.html`` shows it (see `write_report`)."""
     named = dict.fromkeys(name for of_part in scores.values() for name in of_part)
     rows = []
     for name in [*(name for name in SCORES if name in named), *(name for name in named if name not in SCORES)]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,19 +14,18 @@ import numpy as np
 from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import BadData, InvalidChoice, MissingDependency
 from feature_cache.files.atomic import new_file
-from feature_cache.files.digest_list import digest_keys
 from layertap.analysis.projections import Projection, clusters, project_all, require_method
+from layertap.held_out import NEVER, held_out_first
 from layertap.progress import ProgressBar, progress_bars
-from layertap.report.map_page import MapContent, write_map
+from layertap.report.map_page import MapContent, prediction_columns, selection_command, write_map
 from layertap.runs import Run, is_run, load_run
 from layertap.shown_scores import CLASSES
 from layertap.workflows.extract import BeforeExtraction, cache_for, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_again, load_dataset
 from layertap.workflows.predict import apply_run
-from transfer.data.annotation.crop_source import CropSource
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset, Unreadable
-from transfer.data.images import Decoding, FileSource, decoding_of
+from transfer.data.images import Decoding, decoding_of
 from transfer.extraction.feature_set import FeatureSet
 from transfer.nets.catalogue import Net
 from transfer.request import FeatureRequest
@@ -247,27 +244,13 @@ def _predictions(
     run: Run, dataset: IdentifiedDataset, outputs: np.ndarray
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """What a run says of the images, and a sentence about how; of an image held out, what was said of it then."""
-    names, outputs = np.array(run.targets), outputs.astype(np.float64)
-    held_out, note = (
-        run.held_out,
-        "Predictions are those of the fitted head, which has seen the images of its training.",
-    )
-    splits = np.full(len(dataset), "not held out", object)
-    if held_out is not None and held_out.names == run.targets:
-        rows = dict(zip(digest_keys(held_out.digests), range(len(held_out.ids)), strict=True))
-        for at, key in enumerate(digest_keys(dataset.digests)):
-            row = rows.get(key)
-            if row is not None and held_out.predicted[row]:
-                outputs[at], splits[at] = held_out.outputs[row], f"held out by split {held_out.splits[row] + 1}"
-        known = int((splits != "not held out").sum())
-        if known:
-            note = f"Predictions for {known:,} images are of heads that were not trained on them"
-            note += "." if known == len(splits) else "; those for the others are of the fitted head."
-    predicted = names[outputs.argmax(1)]
-    columns = {"prediction": predicted}
-    if dataset.labels is not None:
-        columns["result"] = np.where(predicted == dataset.labels, "right", "wrong")
-    return columns | {"confidence": outputs.max(1), "split": splits.astype(str)}, (note,)
+    note = "Predictions are those of the fitted head, which has seen the images of its training."
+    outputs, splits = held_out_first(run.held_out, run.targets, dataset.digests, outputs)
+    known = int((splits != NEVER).sum())
+    if known:
+        note = f"Predictions for {known:,} images are of heads that were not trained on them"
+        note += "." if known == len(splits) else "; those for the others are of the fitted head."
+    return prediction_columns(dataset.labels, run.targets, outputs, splits), (note,)
 
 
 def _at_most(mapped: _Mapped, most: int, seed: int) -> _Mapped:
@@ -328,35 +311,6 @@ def _content(mapped: _Mapped, places: Projection, columns: Mapping[str, np.ndarr
         mapped.notes,
         worst.tolist(),
     )
-
-
-def selection_command(dataset: Dataset) -> str:
-    """A command line that looks at the images of ``selection.csv``, a table of some of the images of `dataset`."""
-    if (folder := _image_folder(dataset)) is not None:
-        return f"layertap explore selection.csv --images {shlex.quote(folder)} --out selection"
-    crops = ", crops=True" if any(isinstance(source, CropSource) for source in dataset.sources[:1]) else ""
-    code = (
-        "import csv, layertap as lt, numpy as np; "
-        f"data = lt.load_dataset({json.dumps(dataset.name)}{crops}); "
-        'ids = [row["id"] for row in csv.DictReader(open("selection.csv"))]; '
-        'lt.explore(data.select(np.isin(data.ids, ids)), out="selection")'
-    )
-    return f"python -c {shlex.quote(code)}"
-
-
-def _image_folder(dataset: Dataset) -> str | None:
-    """The folder to which all ids are paths, or boxes in such files; None where there is no such folder."""
-    folder: str | None = None
-    for name, source in zip(dataset.ids, dataset.sources, strict=True):
-        if isinstance(source, CropSource):
-            name, source = name.rpartition("#")[0], source.source
-        if not isinstance(source, FileSource) or source.page is not None:
-            return None
-        path = source.path.as_posix()
-        if not path.endswith(f"/{name}") or folder not in (None, path[: -len(name) - 1]):
-            return None
-        folder = path[: -len(name) - 1]
-    return folder
 
 
 def _require_parquet() -> None:

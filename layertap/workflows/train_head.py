@@ -26,8 +26,7 @@ from layertap import runs
 from layertap.analysis.projections import require_method
 from layertap.held_out import HeldOut
 from layertap.progress import ProgressBar, progress_bars
-from layertap.report.background import Picture
-from layertap.report.run_pictures import RunResults, illustrate, map_of_features, pictures_of
+from layertap.report.run_pictures import FeatureMapPicture, RunResults, illustrate, map_of_features, pictures_of
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig, origin_of
 from layertap.runs import Run, TrainingReport
 from layertap.workflows.extract import BeforeExtraction, cache_for, stored_or_extracted
@@ -441,7 +440,7 @@ def _metrics(
 
 def _feature_map(
     candidates: _Candidates, problem: _Problem, data: str, method: str | None, layer: str
-) -> Picture | None:
+) -> FeatureMapPicture | None:
     """A map of the features of a layer, which is being drawn; None where none is wanted, or there are no classes."""
     if method is None or problem.targets.task != CLASSES:
         return None
@@ -485,7 +484,7 @@ def _write(
     metrics: dict[str, Any],
     config: RunConfig,
     held_out: HeldOut,
-    feature_map: Picture | None,
+    feature_map: FeatureMapPicture | None,
 ) -> None:
     """Write the run, its pictures and its report."""
     features, targets = candidates.features, problem.targets
@@ -501,8 +500,11 @@ def _write(
         metrics,
         config,
         trained.head,
+        feature_map,
+        features.digests,
+        features.skipped,
     )
-    drawn = pictures_of(results, feature_map)
+    drawn = pictures_of(results)
     with runs.new_run(out, overwrite=overwrite) as folder:
         runs.write(folder, trained.head, config, metrics, problem.trained_on, held_out=held_out)
         illustrate(folder, results, drawn)

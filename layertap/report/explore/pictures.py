@@ -28,6 +28,8 @@ from transfer.hardware import cores
 
 PAGE, NUMBERS = "report.html", "explore.json"
 IMAGES = "Images"  # the heading of the panels
+# The part of the page that shows the pictures of a heading; all others are of copies.
+TABS = {"Shapes": "numbers", IMAGES: "images", "Resolutions": "images", "Rotations": "images"}
 MOST_PANELS = 24  # classes with a panel; of more classes, the most frequent
 PANEL_SIDE = 4  # images in a row of a panel
 PANEL_WIDTH = 3.4  # inches: two are side by side
@@ -220,12 +222,21 @@ def findings(report: dict[str, Any]) -> str:
 
 
 def _write_page(file: Path, report: dict[str, Any], pictures: dict[str, list[Path]]) -> None:
-    shown = []
+    shown: dict[str, list[dict[str, Any]]] = {"numbers": [], "images": [], "copies": []}
     for heading, files in pictures.items():
         of_more = heading == IMAGES and sum(map(bool, (report["classes"] or {}).values())) > len(files)
         note = f"The {len(files)} most frequent classes." if of_more else ""
-        shown.append({"heading": heading, "note": note, "pictures": [picture(heading, each) for each in files]})
-    write_page(file, "explore.html", title=f"{report['data']}: images", found=_found(report), pictures=shown)
+        one = {"heading": heading, "note": note, "pictures": [picture(heading, each) for each in files]}
+        shown[TABS.get(heading, "copies")].append(one)
+    write_page(
+        file,
+        "explore.html",
+        title=f"{report['data']}: images",
+        scripts=["tabs.js"],
+        styles=["tabs.css", "wide.css"],
+        found=_found(report),
+        pictures=shown,
+    )
 
 
 def _found(report: dict[str, Any]) -> dict[str, Any]:

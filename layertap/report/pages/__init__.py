@@ -14,6 +14,7 @@ How another page is made:
 from layertap.report.pages.page import fragment, render_page, write_page
 from layertap.report.pages.thumbnails import (
     SpriteSheets,
+    affordable,
     data_url,
     sprite_sheets,
     thumbnail_if_readable,
@@ -22,6 +23,7 @@ from layertap.report.pages.thumbnails import (
 
 __all__ = [
     "SpriteSheets",
+    "affordable",
     "data_url",
     "fragment",
     "render_page",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ SHEET = 1024  # tiles of a sheet
 TILES_IN_A_ROW = 32
 SAMPLE = 256  # images by which the size of all sheets is estimated
 QUALITY = 60
+HEADERS = 16  # images by which the pixels of all are estimated
+MOST_PIXELS = 200_000_000  # that are decoded for the thumbnails of a page, where there are many
 GROUND = 238  # beside an image that is not square
 
 
@@ -44,6 +48,25 @@ class SpriteSheets:
     side: int
     tiles: int = SHEET
     tiles_in_a_row: int = TILES_IN_A_ROW
+
+
+def affordable(sources: Sequence[ImageSource], most: int, least: int) -> int:
+    """How many of these images a page may show without taking long to make, `least` or more and `most` or fewer.
+
+    It depends on the pixels that the headers of a few images tell, and not on the speed of the machine.
+
+    Examples
+    --------
+    >>> from transfer.data.images import ArraySource
+    >>> [affordable([ArraySource(np.zeros((side, side), np.uint8), "gray")], 1000, 200) for side in (100, 600, 2000)]
+    [1000, 555, 200]
+    """
+    sample = [sources[position] for position in np.unique(np.linspace(0, len(sources) - 1, HEADERS).astype(int))]
+    pixels = []
+    for source in sample:
+        with contextlib.suppress(BadImage):
+            pixels.append(math.prod(source.load()[1].shape))
+    return most if not pixels else int(np.clip(MOST_PIXELS // max(1.0, np.mean(pixels)), least, most))
 
 
 def thumbnail_url(source: ImageSource, longest: int = 96, decoding: Decoding = DEFAULT) -> str:

@@ -205,8 +205,10 @@ def _illustrate(
         evaluation,
         metrics,
         config,
+        digests=data.features.digests,
+        skipped=data.features.skipped,
     )
-    illustrate(folder, results, pictures_of(results), folder / TRAINING)
+    illustrate(folder, results, pictures_of(results))
 
 
 def _require_same(folder: Path, plan: Plan, data: TrainingRows) -> None:

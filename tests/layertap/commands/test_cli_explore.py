@@ -123,8 +123,9 @@ def test_out_holds_pictures_numbers_and_a_page_that_needs_nothing_else(main: Cal
             image.load()
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(pictures)
-    assert not re.search(r"https?://|<script|<b>|src=\"(?!data:)|href=", page)
-    assert "été &lt;b&gt;" in page
+    assert not re.search(r"https?://|<script>\.|<b>|src=\"(?!data:)|href=", page)
+    assert page.count("<script") == 1  # that of the tabs
+    assert "été &lt;b&gt;" in page and "&lt;script&gt;.png" in page
     numbers = json.loads((folder / "explore.json").read_text())
     assert numbers["animated"] == 1
     assert "what is there" in outcome.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from PIL import Image
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
+from layertap.report.tabs import recipe
 from layertap.runs import Run, Score, load_run
 from layertap.workflows.evaluate import evaluate
 from layertap.workflows.load_dataset import load_dataset
@@ -158,6 +160,23 @@ def test_a_run_is_that_of_the_command_line(
     command_line("evaluate", str(command), "table.csv", "--json")
     printed = without_times(json.loads(capfd.readouterr().out))
     assert without_times(evaluate(run, data, progress=False).scores) == printed["test"]
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case != "numbers")) for case in CASES])
+def test_the_recipe_in_the_report_of_a_run_makes_it_again(
+    data: Dataset, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cli
+
+    options, out = CASES[case][1], tmp_path / "again"
+    request = replace(REQUEST, net=Net("glyphnet", seed=options.get("seed", 0)))
+    run = train_head(data, request, progress=False, **options)
+    monkeypatch.setattr(recipe, "OUT", str(out))
+    view = recipe.recipe_view(run.config, run.metrics)
+    exec("\n".join(view["python"]))
+    assert without_times(load_run(out).metrics) == without_times(run.metrics)
+    assert cli.main([*shlex.split(view["command"])[1:], "--overwrite", "--quiet"]) == 0
+    assert without_times(load_run(out).metrics) == without_times(run.metrics)
 
 
 def test_a_run_that_is_loaded_is_the_one_that_was_trained(data: Dataset, run: Run) -> None:

@@ -1,18 +1,26 @@
 /* A cell of the matrix opens its images, and closes them again. */
 
+function openMistakes(opens, label) {
+  for (const button of document.querySelectorAll("[data-opens]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.opens === opens));
+  }
+  let count = 0;
+  for (const image of document.querySelectorAll("[data-pair]")) {
+    image.hidden = opens !== null && image.dataset.pair !== opens;
+    count += Number(!image.hidden);
+  }
+  document.getElementById("mistakes-status").textContent = opens === null ? "" : `${label}; ${count} shown.`;
+  document.getElementById("mistakes-all").hidden = opens === null;
+  if (opens !== null) document.getElementById("mistaken").scrollIntoView({ block: "start" });
+}
+
 for (const button of document.querySelectorAll("[data-opens]")) {
   button.addEventListener("click", () => {
-    const opens = button.getAttribute("aria-pressed") !== "true" ? button.dataset.opens : null;
-    for (const other of document.querySelectorAll("[data-opens]")) {
-      other.setAttribute("aria-pressed", String(other.dataset.opens === opens));
-    }
-    let count = 0;
-    for (const image of document.querySelectorAll("[data-pair]")) {
-      image.hidden = opens !== null && image.dataset.pair !== opens;
-      count += Number(!image.hidden);
-    }
-    const label = `${button.getAttribute("aria-label")}; ${count} shown.`;
-    document.getElementById("mistakes-status").textContent = opens === null ? "" : label;
-    if (opens !== null) document.getElementById("mistakes").scrollIntoView({ block: "start" });
+    const closes = button.getAttribute("aria-pressed") === "true";
+    openMistakes(closes ? null : button.dataset.opens, button.getAttribute("aria-label"));
   });
+}
+{
+  const all = document.getElementById("mistakes-all");
+  if (all) all.addEventListener("click", () => openMistakes(null, ""));
 }
