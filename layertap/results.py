@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Evaluation:
         The images that were left out, with the reasons.
     notes, warnings : tuple of str
         Sentences about how the data was read, and about scores that are too good to be relied on.
+    page : callable, optional
+        What writes the page of the evaluation to a file (see `write_page`).
     """
 
     scores: dict[str, Any]
@@ -58,6 +60,21 @@ class Evaluation:
     skipped: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    page: Callable[[Path], None] | None = field(default=None, compare=False)
+
+    def write_page(self, file: str | Path) -> None:
+        """Write the page that a run has, of these images; it needs no file beside it, and no network.
+
+        Raises
+        ------
+        InvalidChoice
+            When the evaluation was not made by `layertap.evaluate`.
+        StorageFailure
+            When it cannot be written.
+        """
+        if self.page is None:
+            raise InvalidChoice("this evaluation knows no images; take what layertap.evaluate returns.")
+        self.page(Path(file))
 
     def __repr__(self) -> str:
         names = [name for names in HEADLINES.values() for name in names if name in self.scores]

@@ -21,6 +21,8 @@ def evaluate(args: argparse.Namespace) -> None:
     progress = partial(ShownProgress, quiet=args.quiet)
     result = evaluate(run, shared.dataset(args), cache=args.cache, on_error=args.on_error, progress=progress)
     print_remarks(result.notes, result.warnings)
+    if args.page:
+        result.write_page(args.page)
     if args.json:
         skipped = skipped_to_json(result.skipped)
         print_json(
@@ -37,3 +39,5 @@ def evaluate(args: argparse.Namespace) -> None:
     if result.classes:
         print()
         print_classes(result.classes)
+    if args.page:
+        print(f"\nWritten to {args.page}.")

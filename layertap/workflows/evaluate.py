@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
-from heads.evaluation.metrics import per_class, per_kind, per_label
+from feature_cache.errors import LayertapError
+from feature_cache.files.digest_list import digest_keys
+from heads.evaluation.cross_validation import Evaluation as HeldOutScores
+from heads.evaluation.metrics import per_class, per_kind, per_label, with_columns_of
 from heads.evaluation.tasks import task_of
+from layertap.analysis.projections import project
 from layertap.progress import ProgressBar, progress_bars
+from layertap.report.mistakes import TrainingImages
+from layertap.report.run_pictures import FeatureMapPicture, RunResults, write_page
 from layertap.results import Evaluation
 from layertap.runs import Run, load_run
-from layertap.workflows.load_dataset import Source, load_dataset
-from layertap.workflows.predict import apply_run
+from layertap.workflows.load_dataset import Source, load_again, load_dataset
+from layertap.workflows.predict import Applied, apply_run
 from layertap.workflows.training.copies import count_seen, identify
 from layertap.workflows.training.targets import ANOMALIES, CLASSES, MULTILABEL, REGRESSION, read_targets
 from transfer.data.datasets import Dataset
+from transfer.extraction.lookup import stored_features
+from transfer.request import request_for
 
 
 def evaluate(
@@ -87,7 +99,69 @@ def evaluate(
         tuple(features.skipped),
         (*notes, *applied.notes),
         warnings,
+        partial(_write_page, _Evaluated(run, applied, truth, unknown, scores, as_cache(cache)), warnings),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluated:
+    """What the page of an evaluation is made of."""
+
+    run: Run
+    applied: Applied
+    truth: np.ndarray
+    unknown: tuple[str, ...]
+    scores: dict[str, Any]
+    cache: FeatureCache
+
+
+def _write_page(made: _Evaluated, notes: Sequence[str], file: Path) -> None:
+    """Write the page of an evaluation."""
+    run, truth, outputs, features = made.run, made.truth, made.applied.outputs, made.applied.features
+    task, names = task_of(truth), run.targets
+    classes = task.classes_of(run.head)
+    predicted = task.predicted(classes, outputs)
+    if run.task.name == CLASSES and classes is not None:
+        names = tuple(sorted({*classes.tolist(), *made.unknown}))
+        outputs = with_columns_of(np.array(names), classes, outputs)
+    of_images = HeldOutScores(truth=[truth], predicted=[predicted], rows=[np.arange(len(truth))], outputs=[outputs])
+    views, mapped = len(made.applied.rows) // len(truth), None
+    if run.task.name == CLASSES and features.dataset.labels is not None:
+        mapped = FeatureMapPicture(project(made.applied.rows, every=views))
+    results = RunResults(
+        features.dataset.name,
+        str(run.folder or run.config.head.name),
+        features.dataset,
+        truth,
+        names[:1] if run.task.name == ANOMALIES else names,
+        made.applied.rows,
+        of_images,
+        {"test": made.scores},
+        run.config,
+        run.head,
+        mapped,
+        features.digests,
+        features.skipped,
+        _training_images(run, made.cache) if run.task.name == CLASSES else None,
+        "the head of the run",
+    )
+    write_page(file, results, run.folder, notes)
+
+
+def _training_images(run: Run, cache: FeatureCache) -> TrainingImages | None:
+    """The images that the head was trained on and their features, where both are still there: none are computed."""
+    with contextlib.suppress(LayertapError, OSError):
+        data = load_again((run.config.data or {}).get("options"))
+        if data is None or len(run.parts) > 1:
+            return None
+        request = request_for(run.spec, run.nets[0])
+        features = stored_features(data.identify(cache), request, cache, on_error="skip")
+        known = run.trained_on
+        seen = np.flatnonzero([key in known for key in digest_keys(features.digests)])
+        if len(seen):
+            rows = features.plain_rows(run.spec.layer).take(seen)
+            return TrainingImages(features.dataset.select(seen), rows, features.digests[seen])
+    return None
 
 
 def _scores_of_each(run: Run, dataset: Dataset, truth: np.ndarray, outputs: np.ndarray) -> tuple[dict[str, Any], ...]:

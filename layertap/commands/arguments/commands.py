@@ -229,7 +229,7 @@ def _add_sweep(commands: Commands[Parser]) -> None:
 def _add_using(commands: Commands[Parser]) -> None:
     of_run = (options.add_run, *options.CODE_OF_RUNS)
     work = (options.add_cache, options.add_work)
-    add_command(
+    sub = add_command(
         commands,
         "evaluate",
         "layertap.commands.evaluate:evaluate",
@@ -237,9 +237,13 @@ def _add_using(commands: Commands[Parser]) -> None:
         *of_run,
         options.add_data,
         *work,
-        everyday="images split on_error cache json",
-        examples=(("evaluate run more-photos", "accuracy and log-loss on photos that the head has not seen"),),
+        everyday="page images split on_error cache json",
+        examples=(
+            ("evaluate run more-photos", "accuracy and log-loss on photos that the head has not seen"),
+            ("evaluate run more-photos --page page.html", "with their mistakes, and how sure the run is, as a page"),
+        ),
     )
+    sub.add_argument("--page", metavar="FILE", help="write a page, an HTML file: what is mistaken, and how sure it is")
     sub = add_command(
         commands,
         "predict",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -188,6 +189,23 @@ def test_a_run_that_is_loaded_is_the_one_that_was_trained(data: Dataset, run: Ru
     np.testing.assert_array_equal(
         predict(loaded, data, progress=False).outputs, predict(run, data, progress=False).outputs
     )
+
+
+def test_the_page_of_an_evaluation_shows_mistakes_beside_images_of_the_training(
+    data: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    train_head(data, REQUEST, head="ridge", cv=2, map=None, out=tmp_path / "run", progress=False)
+    rows = (folder / "table.csv").read_text().splitlines()
+    other = [rows[0], *(row.replace(",light,", ",dark,") for row in rows[1:21]), rows[21].replace(",dark,", ",gray,")]
+    (folder / "other.csv").write_text("\n".join(other) + "\n")
+    command_line("evaluate", str(tmp_path / "run"), "other.csv", "--page", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "by the head of the run. A cell" in page and '<th scope="row" title="gray">' in page
+    mistakes = re.findall(
+        r'<li data-pair=.*?<span title="(.*?)">.*?<div class="near">(.*?)</div></li>', page, re.DOTALL
+    )
+    assert mistakes and all(near.count("<figure") == 4 for _, near in mistakes)
+    assert all(f'title="{name}"' not in near for name, near in mistakes)
 
 
 def test_scores_are_means_over_the_splits(run: Run) -> None:
