@@ -1,18 +1,29 @@
-"""The pages of comparisons: how alike layers are, and what only one of two runs gets right."""
+"""The pages of comparisons: how alike layers are, and runs beside each other."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layertap.report.pages import thumbnail_if_readable, write_page
+from layertap.report.pages.charts import Axis, Line, axis_of, chart
+from layertap.report.run_report import score_rows
+from layertap.report.style import shortened
+from layertap.units import time_text
 
 if TYPE_CHECKING:
-    from layertap.workflows.compare import RunComparison, Similarity
+    from layertap.workflows.compare import Similarity
+    from layertap.workflows.comparing.runs import RunComparison
 
-MOST_SHOWN = 200  # images that only one run gets right, of each run
+MOST_SHOWN = 200  # images that only one of two runs gets right, of each run
+MOST_OF_SEVERAL = 60  # images of a kind, where there are more runs
+MOST_POINTS = 100  # of a line
+KINDS = ("first", "second", "third", "fourth", "fifth", "sixth")  # colours of lines
+PAIR_COLUMNS = ("accuracy", "difference", "95 % from", "to", "p-value", "agreement")
 LONGEST = 96  # pixels
 
 
@@ -48,31 +59,121 @@ def write_spaces(file: Path, found: Similarity) -> None:
         }
         for heading, table in space_tables(found)
     ]
-    content: dict[str, Any] = {"facts": [], "notes": [], "tables": tables, "sides": []}
-    write_page(file, "compare.html", title=f"{found.data}: layers compared", columns=["", *found.spaces], **content)
+    title = f"{found.data}: layers compared"
+    write_page(file, "compare.html", title=title, columns=["", *found.spaces], tables=tables)
+
+
+def pair_rows(found: RunComparison) -> list[tuple[str, ...]]:
+    """A row for each pair of runs: the difference of their accuracies with its interval, p-value, and agreement."""
+    return [
+        (
+            f"{second} - {first}",
+            f"{pair.difference:+.4f}",
+            *(f"{end:+.4f}" for end in pair.interval),
+            f"{pair.p_value:.4g}",
+            f"{pair.agreement:.4f}",
+        )
+        for (first, second), pair in zip(itertools.combinations(found.runs, 2), found.pairs, strict=True)
+    ]
 
 
 def write_runs(file: Path, found: RunComparison) -> None:
-    """Write the page of a comparison of two runs (see `RunComparison.write_page`)."""
-    title = f"{found.data.name}: {' and '.join(found.runs)}"
-    sides = [_side(found, number) for number in (0, 1)]
-    write_page(file, "compare.html", title=title, facts=run_facts(found), notes=found.notes, tables=[], sides=sides)
+    """Write the page of a comparison of runs (see `RunComparison.write_page`)."""
+    truth = found.data.labels
+    assert truth is not None
+    right = np.stack([predicted == truth for predicted in found.predictions])
+    write_page(
+        file,
+        "compare_runs.html",
+        title=f"{found.data.name}: {' and '.join(found.runs)}",
+        scripts=["tabs.js"],
+        styles=["tabs.css", "wide.css", "charts.css"],
+        notes=found.notes,
+        scores=score_rows(dict(zip(found.runs, found.scores, strict=True))),
+        facts=run_facts(found) if len(found.runs) == 2 else [],
+        pair_columns=PAIR_COLUMNS,
+        pairs=pair_rows(found) if len(found.runs) > 2 else [],
+        run_columns=["", *found.runs],
+        made=_made(found),
+        runs=[{"name": name, "kind": KINDS[at % len(KINDS)]} for at, name in enumerate(found.runs)],
+        charts=_charts(found, right),
+        classes=_recall(found, right),
+        sides=[*_sides(found, right)],
+    )
 
 
-def _side(found: RunComparison, number: int) -> dict[str, Any]:
-    """The images that only one of the runs predicts correctly, with what the other one takes them for."""
-    labels, wrong = found.data.labels, found.predictions[1 - number]
+def _made(found: RunComparison) -> list[list[str]]:
+    """How the runs were made, by what differs among them or matters most."""
+    rows = []
+    for name in ("net", "weights", "layer", "pooling", "size", "precision"):
+        values = [[getattr(part.spec, name) for part in config.parts] for config in found.configs]
+        rows.append([name, *(", ".join(dict.fromkeys(shortened(_word(one), 24) for one in each)) for each in values)])
+    rows.append(["head", *(config.head.name for config in found.configs)])
+    rows.append(["fine-tuned", *("yes" if config.fine_tuned else "no" for config in found.configs)])
+    images = [(config.data or {}).get("images") for config in found.configs]
+    rows.append(["images of the training", *("–" if count is None else f"{count:,}" for count in images)])
+    seconds = [config.head.fit_seconds for config in found.configs]
+    rows.append(["training the head", *(time_text(each) if isinstance(each, float) else "–" for each in seconds)])
+    return rows
+
+
+def _word(value: Any) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _charts(found: RunComparison, right: np.ndarray) -> list[dict[str, Any]]:
+    """The accuracy of each run on the images that it is surest of, by their share."""
+    lines, lowest = [], 1.0
+    for at, outputs in enumerate(found.outputs):
+        order = np.argsort(-outputs.max(1), kind="stable")
+        share = np.arange(1, len(order) + 1) / len(order)
+        accuracy = np.cumsum(right[at, order]) / np.arange(1, len(order) + 1)
+        kept = np.unique(np.linspace(len(order) // 50, len(order) - 1, MOST_POINTS).astype(int))
+        lowest = min(lowest, float(accuracy[kept].min()))
+        lines.append(Line(zip(share[kept].tolist(), accuracy[kept].tolist(), strict=True), KINDS[at % len(KINDS)]))
+    up = axis_of("share of answers that are right", [lowest], 0.95)
+    return [chart("Accuracy by the share of images answered", Axis("share of images answered"), up, lines, height=260)]
+
+
+def _recall(found: RunComparison, right: np.ndarray) -> list[list[Any]]:
+    """The recall of each class by run, where the runs differ most first."""
+    rows, labels = [], np.asarray(found.data.labels)
+    for name in found.classes:
+        members = labels == name
+        if members.any():
+            shares = right[:, members].mean(1)
+            cells = [(f"{share:.3f}", f"{share:.3f}") for share in shares.tolist()]
+            rows.append((float(shares.min() - shares.max()), [name, *cells, f"{members.sum():,}"]))
+    return [row for _, row in sorted(rows, key=lambda row: row[0])]
+
+
+def _sides(found: RunComparison, right: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Images that only one of the runs predicts correctly, and of more than two also those that only one mistakes."""
+    several = len(found.runs) > 2
+    for at, name in enumerate(found.runs):
+        places = np.flatnonzero(right[at] & (right.sum(0) == 1))
+        yield _side(found, right, places, f"Only {name} predicts correctly")
+    for at, name in enumerate(found.runs if several else ()):
+        places = np.flatnonzero(~right[at] & (right.sum(0) == len(right) - 1))
+        yield _side(found, right, places, f"Only {name} is mistaken")
+    if several:
+        yield _side(found, right, np.flatnonzero(~right.any(0)), "All are mistaken")
+
+
+def _side(found: RunComparison, right: np.ndarray, places: np.ndarray, heading: str) -> dict[str, Any]:
+    """Images with their class, and what those runs take them for that are wrong."""
+    labels, most = found.data.labels, MOST_SHOWN if len(found.runs) == 2 else MOST_OF_SEVERAL
     assert labels is not None
-    right = found.predictions[number] == labels
-    places = np.flatnonzero(right & (wrong != labels))
-    images = [
-        {"id": found.data.ids[place], "url": url, "lines": [labels[place], f"not {wrong[place]}"]}
-        for place in places[:MOST_SHOWN].tolist()
-        if (url := thumbnail_if_readable(found.data.sources[place], LONGEST, found.decoding))
-    ]
-    note = f"The first {MOST_SHOWN} are shown." if len(places) > MOST_SHOWN else ""
-    heading = f"Only {found.runs[number]} predicts correctly: {len(places):,}"
-    return {"heading": heading, "note": note, "images": images}
+    images = []
+    for place in places[:most].tolist():
+        wrong = dict.fromkeys(
+            predicted[place] for predicted, known in zip(found.predictions, right, strict=True) if not known[place]
+        )
+        if url := thumbnail_if_readable(found.data.sources[place], LONGEST, found.decoding):
+            lines = [labels[place], *(f"not {name}" for name in wrong)]
+            images.append({"id": found.data.ids[place], "url": url, "lines": lines})
+    note = f"The first {most} are shown." if len(places) > most else ""
+    return {"heading": f"{heading}: {len(places):,}", "note": note, "images": images}
 
 
 def _cell(value: float) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""`layertap.compare`: spaces of features beside each other, or two runs, on the same images."""
+"""`layertap.compare`: spaces of features beside each other, or runs, on the same images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import InvalidChoice
-from layertap.analysis.paired_predictions import PairedComparison, compare_predictions
 from layertap.analysis.similarity import linear_cka, rsa, unbiased_cka
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report import compare_page
-from layertap.runs import Run, load_run
+from layertap.runs import Run
+from layertap.workflows.comparing.runs import RunComparison, compare_runs
 from layertap.workflows.extract import cache_for, stored_or_extracted
 from layertap.workflows.load_dataset import Source, load_dataset
-from layertap.workflows.predict import predict
-from layertap.workflows.training.targets import CLASSES
-from transfer.data.dataset import Dataset
-from transfer.data.images import DEFAULT, Decoding, decoding_of
 from transfer.extraction.feature_set import FeatureSet
 from transfer.request import FeatureRequest
 
@@ -107,16 +103,18 @@ def compare(
     on_error: str = "fail",
     progress: bool | ProgressBar = True,
 ) -> Similarity | RunComparison:
-    """Compare layers by what they see in the same images, or two runs by what they predict of labelled ones.
+    """Compare layers by what they see in the same images, or runs by what they predict of labelled ones.
 
     Features that the cache lacks are extracted first.
 
     Parameters
     ----------
     data : Dataset, or what `layertap.load_dataset` takes
-        Of two runs, images with classes that neither was trained on.
+        Of runs, images with classes; what a run predicted of an image when it was held out counts in place of what its
+        head predicts now, since that has been trained on it.
     first, *more : FeatureSet or FeatureRequest, or Run, str or Path
-        Features, of at least two layers in all, which are compared all with all; or two runs, or their folders.
+        Features, of at least two layers in all, which are compared all with all; or at least two runs, or their
+        folders.
     seed : int
         Of the sample of images by which layers are compared pair by pair.
     cache : FeatureCache, str or Path, optional
@@ -134,8 +132,8 @@ def compare(
     Raises
     ------
     InvalidChoice
-        When features and runs are mixed, there are fewer than two layers or other than two runs, a run predicts no
-        classes, or the images have none.
+        When features and runs are mixed, there are fewer than two layers or runs, a run predicts no classes, or the
+        images have none.
     BadData
         When there are too few images, or features are infinite or not numbers.
 
@@ -152,9 +150,7 @@ def compare(
     named = (first, *more)
     features = [each for each in named if isinstance(each, FeatureSet | FeatureRequest)]
     if not features:
-        if len(named) != 2:
-            raise InvalidChoice(f"two runs are compared; received {len(named)}.")
-        return compare_runs(data, *named, cache=cache, on_error=on_error, progress=progress)
+        return compare_runs(data, named, cache=cache, on_error=on_error, progress=progress)
     if len(features) < len(named):
         raise InvalidChoice("features are compared with features, and runs with runs; received both.")
     requests = [each.request if isinstance(each, FeatureSet) else each for each in features]
@@ -229,125 +225,6 @@ def compare_spaces(
         unbiased_cka=_table(unbiased_cka, sample),
         rsa=_table(rsa, sample),
         data=dataset.name,
-    )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class RunComparison:
-    """Two runs on the same labelled images.
-
-    Attributes
-    ----------
-    runs : (str, str)
-    comparison : PairedComparison
-    only_first, only_second : tuple of str
-        The ids of the images that only one of the runs predicts correctly.
-    notes : tuple of str
-    data : Dataset
-        The images that both read.
-    predictions : pair of ndarray of shape (n,), str
-        The class that each run predicts of them.
-    decoding : Decoding
-        How the images are decoded for the page.
-    """
-
-    runs: tuple[str, str]
-    comparison: PairedComparison
-    only_first: tuple[str, ...]
-    only_second: tuple[str, ...]
-    notes: tuple[str, ...]
-    data: Dataset
-    predictions: tuple[np.ndarray, np.ndarray]
-    decoding: Decoding = DEFAULT
-
-    def __repr__(self) -> str:
-        difference, (low, high) = self.comparison.difference, self.comparison.interval
-        return f"<RunComparison of {' and '.join(self.runs)}: {difference:+.4f} ({low:+.4f} to {high:+.4f})>"
-
-    def write_page(self, file: str | Path) -> None:
-        """Write a page with the images that only one run predicts correctly; it needs no file beside it.
-
-        Raises
-        ------
-        StorageFailure
-            When it cannot be written.
-        """
-        compare_page.write_runs(Path(file), self)
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as JSON can hold it."""
-        numbers = ("images", "accuracy", "difference", "interval", "agreement", "kappa", "p_value")
-        values = {name: getattr(self.comparison, name) for name in numbers}
-        ids = {"only_first": list(self.only_first), "only_second": list(self.only_second)}
-        return {"runs": list(self.runs), **values, **ids, "notes": list(self.notes)}
-
-
-def compare_runs(
-    data: Source,
-    first: Run | str | Path,
-    second: Run | str | Path,
-    *,
-    cache: FeatureCache | str | Path | None = None,
-    on_error: str = "fail",
-    progress: bool | ProgressBar = True,
-) -> RunComparison:
-    """Compare the classes that two runs predict of the images of a data set.
-
-    Images that only one of the runs can read are left out, with a note.
-
-    Parameters
-    ----------
-    data : Dataset, or what `layertap.load_dataset` takes
-        Images with classes, which neither run was trained on.
-    first, second : Run, str or Path
-        The runs, or their folders.
-    cache, on_error, progress
-        See `compare_spaces`.
-
-    Raises
-    ------
-    InvalidChoice
-        When a run predicts no classes, the images have none, or no image is read by both.
-
-    Examples
-    --------
-    >>> import layertap as lt
-    >>> features = lt.extract("digits", "glyphnet", layers=["block4_pool"], progress=False)
-    >>> runs = [lt.train_head("digits", features, head, cv=3, progress=False) for head in ("ridge", "lda")]
-    >>> compare_runs("digits", *runs, progress=False).comparison.agreement > 0.9
-    True
-    """
-    dataset = load_dataset(data)
-    runs = [run if isinstance(run, Run) else load_run(run) for run in (first, second)]
-    if dataset.labels is None:
-        raise InvalidChoice(f"{dataset.name} has no classes, by which runs are compared.")
-    for run in runs:
-        if run.task.name != CLASSES:
-            raise InvalidChoice(f"{run.folder} predicts no classes; runs are compared by classes.")
-    predictions = [predict(run, dataset, cache=cache, on_error=on_error, progress=progress) for run in runs]
-    classes = [dict(zip(each.ids, each.classes, strict=True)) for each in predictions]
-    chosen = [place for place, name in enumerate(dataset.ids) if all(name in each for each in classes)]
-    if not chosen:
-        raise InvalidChoice("the runs have no image in common that both can read.")
-    ids = [dataset.ids[place] for place in chosen]
-    truth = dataset.labels[np.array(chosen)]
-    first_classes, second_classes = (np.array([each[name] for name in ids]) for each in classes)
-    found = compare_predictions(truth, first_classes, second_classes)
-    left_out = len(dataset) - len(ids)
-    note = f"{left_out:,} of {len(dataset):,} images cannot be read by both runs: the other {len(ids):,} are compared."
-    names = str(runs[0].folder or "first"), str(runs[1].folder or "second")
-    only_first, only_second = (
-        tuple(ids[place] for place in part.tolist()) for part in (found.only_first, found.only_second)
-    )
-    return RunComparison(
-        names,
-        found,
-        only_first,
-        only_second,
-        (note,) if left_out else (),
-        dataset.select(np.array(chosen)),
-        (first_classes, second_classes),
-        decoding_of(runs[0].spec),
     )
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_notes, print_table
+from layertap.commands.terminal.scores import print_scores
 from layertap.progress.shown import ShownProgress
 
 if TYPE_CHECKING:
-    from layertap.workflows.compare import RunComparison, Similarity
+    from layertap.workflows.compare import Similarity
+    from layertap.workflows.comparing.runs import RunComparison
 
 SHOWN = 10  # of the images that only one run gets right
 
@@ -20,14 +22,15 @@ SHOWN = 10  # of the images that only one run gets right
 def compare(args: argparse.Namespace) -> None:
     # Slow to load, and the help does not need it.
     from layertap.runs import is_run
-    from layertap.workflows.compare import compare_runs, compare_spaces
+    from layertap.workflows.compare import compare_spaces
+    from layertap.workflows.comparing.runs import compare_runs
     from transfer.request import FeatureRequest
 
     options: dict[str, Any] = {"cache": args.cache, "on_error": args.on_error}
     options["progress"] = partial(ShownProgress, quiet=args.quiet)
     names = [args.first, args.second, *args.more]
-    if len(names) == 2 and all(is_run(Path(name)) for name in names):
-        runs = compare_runs(shared.dataset(args), *names, **options)
+    if all(is_run(Path(name)) for name in names):
+        runs = compare_runs(shared.dataset(args), names, **options)
         print_notes(runs.notes)
         _report(args, runs, _print_runs)
         return
@@ -48,8 +51,13 @@ def _report(args: argparse.Namespace, found: Any, show: Any) -> None:
 
 
 def _print_runs(found: RunComparison) -> None:
-    from layertap.report.compare_page import run_facts  # slow to load, and the help does not need it
+    from layertap.report.compare_page import pair_rows, run_facts  # slow to load, and the help does not need it
 
+    print_scores(list(zip(found.runs, found.scores, strict=True)))
+    print()
+    if len(found.runs) > 2:
+        print_table(("", "difference", "95 % from", "to", "p-value", "agreement"), pair_rows(found))
+        return
     print_table(("", ""), run_facts(found), left=(0, 1))
     for name, ids in zip(found.runs, (found.only_first, found.only_second), strict=True):
         print(f"\nOnly {name} predicts correctly: {len(ids):,}")

@@ -52,18 +52,18 @@ def add_compare(commands: Commands[Parser]) -> None:
         commands,
         "compare",
         "layertap.commands.analysis.compare:compare",
-        "compare what layers of nets see in the same images, or what two runs predict",
+        "compare what layers of nets see in the same images, or what runs predict",
         options.add_data,
         everyday="page images split seed cache json",
         examples=(
             ("compare photos vgg16:block4_pool vgg16:block5_pool resnet50", "how alike three layers are"),
-            ("compare more-photos run-a run-b --page compare.html", "two runs on labelled photos"),
+            ("compare more-photos run-a run-b --page compare.html", "runs beside each other, on labelled photos"),
         ),
     )
     text = "a run, or NET:LAYER; NET alone is its usual layer"
     sub.add_argument("first", metavar="A", help=text)
     sub.add_argument("second", metavar="B", help=text)
-    sub.add_argument("more", nargs="*", metavar="C", help="more layers, which are compared all with all")
+    sub.add_argument("more", nargs="*", metavar="C", help="more runs or layers, which are compared all with all")
     sub.add_argument("--page", metavar="FILE", help="write a page, an HTML file: of runs, with pictures")
     options.add_trust(sub)
     options.add_seed(sub)

@@ -51,12 +51,16 @@ def _evaluate(file: Path, features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run]) 
     found.write_page(file)
 
 
+def _beside(file: Path, features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run]) -> None:
+    lt.compare(features.dataset, *runs, runs[0], cache=features.cache, progress=False).write_page(file)
+
+
 def _drift(file: Path, features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run]) -> None:
     old, new = (features.dataset.select(np.arange(120) % 2 == half) for half in (0, 1))
     lt.drift(old, new, features, progress=False).write_page(file)
 
 
-@pytest.mark.parametrize("write", [_review, _map, _search, _compare, _drift, _evaluate])
+@pytest.mark.parametrize("write", [_review, _map, _search, _compare, _drift, _evaluate, _beside])
 def test_a_page_made_twice_is_the_same_file(
     write: Callable[..., None], features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run], tmp_path: Path
 ) -> None:
