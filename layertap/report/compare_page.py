@@ -107,7 +107,7 @@ def _made(found: RunComparison) -> list[list[str]]:
     rows = []
     for name in ("net", "weights", "layer", "pooling", "size", "precision"):
         values = [[getattr(part.spec, name) for part in config.parts] for config in found.configs]
-        rows.append([name, *(", ".join(dict.fromkeys(shortened(_word(one), 24) for one in each)) for each in values)])
+        rows.append([name, *(", ".join(dict.fromkeys(shortened(_word(one), 18) for one in each)) for each in values)])
     rows.append(["head", *(config.head.name for config in found.configs)])
     rows.append(["fine-tuned", *("yes" if config.fine_tuned else "no" for config in found.configs)])
     images = [(config.data or {}).get("images") for config in found.configs]

@@ -71,12 +71,21 @@ class Confusions:
             for row, name in enumerate(self.classes)
         ]
 
-    def pairs(self) -> list[list[str]]:
-        """The most frequent mistakes: true class, predicted class, and how often."""
+    def pairs(self) -> list[dict[str, str]]:
+        """The most frequent mistakes: true class, predicted class, how often, and the pair whose images are shown."""
         wrong = self.counts - np.diag(np.diag(self.counts))
         order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
         chosen = [divmod(int(at), len(self.classes)) for at in order if wrong.flat[at]]
-        return [[f"{self.classes[i]} → {self.classes[j]}", f"{wrong[i, j]:,}"] for i, j in chosen]
+        opened = {one["pair"] for one in self.shown}
+        return [
+            {
+                "name": f"{self.classes[i]} → {self.classes[j]}",
+                "title": f"{self.classes[i]} taken for {self.classes[j]}: {wrong[i, j]:,}",
+                "count": f"{wrong[i, j]:,}",
+                "pair": f"{i}-{j}" if f"{i}-{j}" in opened else "",
+            }
+            for i, j in chosen
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +145,17 @@ def confusions(
     for at, near in zip(chosen.tolist(), alike, strict=True):
         row = int(rows[at])
         try:
+            own, said = classes[truth[at]], classes[predicted[at]]
             neighbors = [_image(trained_on, other, SMALL, decoding) for other in near]
             image = _image(dataset, row, LARGE, decoding)
         except BadImage:  # it has been damaged or deleted since its features were computed
             continue
-        said = f"predicted {classes[predicted[at]]} at {outputs[at].max():.2f}"
+        for one in neighbors:
+            one["kind"] = {own: "own", said: "said"}.get(one["class"], "")
         pair = f"{truth[at]}-{predicted[at]}"
-        shown.append({**image, "pair": pair, "said": said, "neighbors": neighbors})
+        shown.append(
+            {**image, "pair": pair, "said": f"predicted {said} at {outputs[at].max():.2f}", "neighbors": neighbors}
+        )
     return Confusions(classes, counts, shown)
 
 

@@ -22,7 +22,7 @@ from layertap.report.background import Picture, draw
 from layertap.report.heat_maps import overlay
 from layertap.report.map_page import MapContent, prediction_columns, selection_command
 from layertap.report.mistakes import Confusions, TrainingImages, confusions
-from layertap.report.pages import affordable
+from layertap.report.pages import affordable, thumbnail_if_readable
 from layertap.report.run_report import Tabs
 from layertap.report.tabs import confidence
 from layertap.report.tabs.cost import cost_rows
@@ -45,9 +45,10 @@ WHERE = "Most anomalous images, and where"
 MOST_WHERE, WHERE_IN_A_ROW = 12, 4  # anomalies, and those in a row, each beside its heat map
 CURVE = "Learning curve"
 MAP = "Map of the features"
-# Pictures that the page shows better: cells that open images, images with neighbors, and numbers that one can choose.
-REPLACED = ("Confusion", MISTAKES[CLASSES], "Reliability")
+# Pictures that the page shows better: cells that open images, images with their names, and numbers to choose.
+REPLACED = ("Confusion", "Reliability", *MISTAKES.values())
 MOST_MAPPED, LEAST_MAPPED = 1000, 200  # images of the map of a page, of small ones and of large ones
+NAMES = {REGRESSION: "numbers", MULTILABEL: "labels"}
 WORDS = {
     "extraction_seconds": "extraction (s)",
     "fit_seconds": "fit (s)",
@@ -102,6 +103,8 @@ class RunResults:
         Those of the training, where the evaluation is of other images.
     judge : str
         Whose predictions these are.
+    held_out : HeldOut, optional
+        What was predicted of each image, where it has been gathered.
     """
 
     title: str
@@ -119,6 +122,7 @@ class RunResults:
     skipped: Sequence[Unreadable] = ()
     training: TrainingImages | None = None
     judge: str = run_report.JUDGE
+    held_out: HeldOut | None = None
 
     @property
     def task(self) -> str:
@@ -236,13 +240,14 @@ def _write_report(
     config, metrics = results.config, results.metrics
     spec = json.loads(config.parts[0].spec.to_json())
     spec["layer"] = list(dict.fromkeys(part.spec.layer for part in config.parts))
-    what: dict[str, Any] = {results.task: len(results.names)}
+    spec["size"] = " x ".join(map(str, spec["size"]))
+    what: dict[str, Any] = {NAMES.get(results.task, results.task): len(results.names)}
     if results.task == ANOMALIES:
         what = {"normal": results.names[0], ANOMALIES: int(results.targets.sum())}
-    of_tabs = {"mistakes": (WHERE,) if tabs.mistakes else (MISTAKES[results.task], WHERE), "map": (MAP,)}
+    of_tabs = {"mistakes": (WHERE,), "map": (MAP,)}
     placed = {tab: {name: pictures[name] for name in names if name in pictures} for tab, names in of_tabs.items()}
     elsewhere = {name for names in of_tabs.values() for name in names}
-    replaced = {*(REPLACED if tabs.mistakes else ()), *((CURVE,) if tabs.curve else ())}
+    replaced = {*REPLACED, *((CURVE,) if tabs.curve else ())}
     run_report.write_report(
         file.parent,
         f"{results.title}: {results.head}",
@@ -275,6 +280,7 @@ def _tabs(folder: Path | None, results: RunResults) -> Tabs:
         _map(results),
         data_view(
             results.dataset,
+            results.dataset.labels if results.task in (CLASSES, ANOMALIES) else None,
             _counts(results),
             results.decoding,
             folds=results.metrics.get("folds", ()),
@@ -285,6 +291,7 @@ def _tabs(folder: Path | None, results: RunResults) -> Tabs:
         cost_rows(results.config, results.metrics, results.features, folder),
         recipe_view(results.config, results.metrics),
         learning_curve(results.metrics.get("curve", ())),
+        (MISTAKES[results.task], _gallery(results)),
         judge=results.judge,
     )
 
@@ -310,8 +317,10 @@ def _map(results: RunResults) -> MapContent | None:
     if results.feature_map is None:
         return None
     dataset, places = results.dataset, results.feature_map.projection
-    empty = np.zeros((len(dataset), 16), np.uint8)
-    held_out = HeldOut.of(dataset.ids, empty, results.targets, results.names, results.evaluation)
+    held_out = results.held_out
+    if held_out is None:
+        empty = np.zeros((len(dataset), 16), np.uint8)
+        held_out = HeldOut.of(dataset.ids, empty, results.targets, results.names, results.evaluation)
     columns = prediction_columns(dataset.labels, results.names, held_out.outputs, held_out.splits)
     if not results.metrics.get("folds"):
         del columns["split"]
@@ -386,8 +395,8 @@ def _scores_of_each(results: RunResults) -> list[dict[str, Any]]:
     ]
 
 
-def _mistakes(results: RunResults) -> Picture | None:
-    """The images that were mistaken most, if any was."""
+def _worst(results: RunResults) -> tuple[list[int], list[list[str]]]:
+    """The images that were mistaken most, and two lines about each."""
     evaluation = results.evaluation
     rows, outputs = np.concatenate(evaluation.rows), np.concatenate(evaluation.outputs)
     truth, predicted = evaluation.held_out()
@@ -395,11 +404,29 @@ def _mistakes(results: RunResults) -> Picture | None:
     wrong = task.worst(task.all_classes(results.targets), truth, outputs, 4 * panels.MOST_MISTAKES)
     _, first = np.unique(rows[wrong], return_index=True)  # an image may have been mistaken in several splits
     wrong = wrong[np.sort(first)][: panels.MOST_MISTAKES]
-    if not len(wrong):
-        return None
-    images = [thumbnail(results.dataset.sources[row], panels.LARGEST, results.decoding) for row in rows[wrong]]
     lines = [_true_and_predicted(results, truth[one], predicted[one], outputs[one]) for one in wrong]
-    captions = [panels.caption(results.dataset.ids[row], *pair) for row, pair in zip(rows[wrong], lines, strict=True)]
+    return rows[wrong].tolist(), lines
+
+
+def _gallery(results: RunResults) -> list[dict[str, Any]]:
+    """The images that were mistaken most as a page shows them, where these are not mistakes of classes."""
+    if results.task == CLASSES:
+        return []
+    sources, ids = results.dataset.sources, results.dataset.ids
+    return [
+        {"id": ids[row], "url": url, "lines": lines}
+        for row, lines in zip(*_worst(results), strict=True)
+        if (url := thumbnail_if_readable(sources[row], decoding=results.decoding))
+    ]
+
+
+def _mistakes(results: RunResults) -> Picture | None:
+    """The images that were mistaken most, if any was."""
+    rows, lines = _worst(results)
+    if not rows:
+        return None
+    images = [thumbnail(results.dataset.sources[row], panels.LARGEST, results.decoding) for row in rows]
+    captions = [panels.caption(results.dataset.ids[row], *pair) for row, pair in zip(rows, lines, strict=True)]
     title = f"{results.title}: {MISTAKES[results.task].partition(' (')[0].lower()}"
     return draw(panels.mistakes, images, captions, title)
 

@@ -46,6 +46,8 @@ class Tabs:
         See `layertap.report.tabs.recipe.recipe_view`.
     curve : dict, optional
         See `layertap.report.tabs.curves.learning_curve`.
+    worst : (str, sequence of dict)
+        A heading, and mistaken images below it, where there is no matrix: ``id``, ``url`` and ``lines``.
     pictures : mapping of str to mapping of str to Path
         PNG files by their headings, by the tab that shows them: ``mistakes`` or ``map``.
     judge : str
@@ -59,6 +61,7 @@ class Tabs:
     cost: Sequence[tuple[str, str]] = ()
     recipe: dict[str, Any] | None = None
     curve: dict[str, Any] | None = None
+    worst: tuple[str, Sequence[dict[str, Any]]] = ("", ())
     pictures: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     judge: str = JUDGE
 
@@ -168,6 +171,8 @@ def _parts(tabs: Tabs) -> dict[str, Any]:
         "cost": tabs.cost,
         "recipe": tabs.recipe,
         "curve": tabs.curve,
+        "gallery_heading": tabs.worst[0],
+        "gallery": tabs.worst[1],
         "judge": tabs.judge,
     }
 

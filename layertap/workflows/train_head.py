@@ -503,6 +503,7 @@ def _write(
         feature_map,
         features.digests,
         features.skipped,
+        held_out=held_out,
     )
     drawn = pictures_of(results)
     with runs.new_run(out, overwrite=overwrite) as folder:

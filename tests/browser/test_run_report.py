@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from feature_cache.spec import FeatureSpec
 from heads.evaluation.cross_validation import Evaluation
 from layertap.analysis.projections import Projection
-from layertap.report.mistakes import confusions
+from layertap.report.mistakes import Confusions, confusions
 from layertap.report.run_pictures import FeatureMapPicture, RunResults, write_page
 from layertap.report.run_report import write_report
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig
@@ -57,6 +57,25 @@ def test_cells_open_images_with_what_they_look_like(tmp_path: Path, opened: Call
     page.get_by_role("button", name="cat taken for").click()
     expect(page.locator(".mistakes li:visible")).to_have_count(3)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_of_many_classes_the_most_frequent_mistakes_open_images(tmp_path: Path, opened: Callable[..., Page]) -> None:
+    classes = tuple(f"class {number:02d}" for number in range(31))
+    counts = np.diag(np.full(31, 5))
+    counts[3, 4], counts[4, 3], counts[7, 8] = 2, 9, 1
+    image = {"id": "a.png", "class": classes[4], "url": "data:,", "said": "predicted", "neighbors": []}
+    found = Confusions(classes, counts, [{**image, "pair": "4-3"}, {**image, "pair": "3-4"}])
+    page = opened(write_report(tmp_path, "Run", {"valid": {"accuracy": 0.5}}, {}, mistakes=found))
+    page.get_by_role("tab", name="Mistakes").click()
+    assert page.locator(".list th").all_text_contents() == [
+        "class 04 → class 03",
+        "class 03 → class 04",
+        "class 07 → class 08",
+    ]
+    page.get_by_role("button", name="class 04 taken for class 03: 9").click()
+    expect(page.locator(".mistakes li:visible")).to_have_count(1)
+    page.get_by_role("button", name="Show all").click()
+    expect(page.locator(".mistakes li:visible")).to_have_count(2)
 
 
 @pytest.fixture(scope="module")

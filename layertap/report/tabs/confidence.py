@@ -14,7 +14,6 @@ from layertap.report.pages.charts import Axis, Line, axis_of, chart
 STEPS = 100  # of the threshold, from 0 to 1
 AIMS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)  # shares of right answers for which the table has a threshold
 DEFAULT_AIM = 0.99  # of the threshold that the page begins with
-DEFAULT = 90  # per cent, where no threshold reaches the aim
 MOST_CURVES = 100  # classes with curves; of more, those that are told apart worst
 MOST_POINTS = 40  # of a curve, along either axis
 CONFIDENCE = "confidence: the probability of the predicted class"
@@ -86,7 +85,8 @@ def _thresholds(confidence: np.ndarray, right: np.ndarray) -> tuple[dict[str, An
             name="chart-answered",
         ),
     ]
-    default = DEFAULT if first is None else first
+    half = int(np.flatnonzero(answered * 2 >= len(order))[-1])  # images are answered, where no threshold is good enough
+    default = half if first is None else first
     view = {"columns": ("aim", "threshold", "answered", "right", "mistakes"), "rows": rows, "charts": charts}
     numbers = {"answered": answered.tolist(), "right": correct.tolist(), "start": default}
     return {**view, "start": default, "steps": STEPS}, numbers

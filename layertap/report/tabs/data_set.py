@@ -25,6 +25,7 @@ MOST_OF_A_GROUP = 6  # names of copies
 
 def data_view(
     dataset: Dataset,
+    labels: np.ndarray | None,
     counts: Mapping[str, int],
     decoding: Decoding,
     *,
@@ -39,6 +40,8 @@ def data_view(
     ----------
     dataset : Dataset
         The images that could be read.
+    labels : ndarray of shape (n,), str, or None
+        Their classes, if they have one each.
     counts : mapping of str to int
         How many images each class or label has; empty for numbers.
     folds : sequence of mapping
@@ -52,26 +55,29 @@ def data_view(
     """
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     most = max([count for _, count in ranked], default=1) or 1
-    shown = list(_some_of_each([name for name, _ in ranked], dataset, decoding))
+    shown = list(_some_of_each([name for name, _ in ranked], dataset, labels, decoding))
     return {
         "images": f"{len(dataset):,}",
         "classes": [[name, (f"{count:,}", f"{count / most:.3f}")] for name, count in ranked],
         "splits": _splits(folds, test),
         "shown": shown,
-        "more_classes": len(counts) > len(shown) and dataset.labels is not None,
-        "copies": [] if digests is None else _copies(dataset, digests),
+        "kind": "label" if labels is None else "class",
+        "more_classes": len(counts) > len(shown) and labels is not None,
+        "copies": [] if digests is None else _copies(dataset, labels, digests),
         "unreadable": [(one.id, one.reason) for one in skipped[:MOST_ROWS]],
         "unreadable_count": f"{len(skipped):,}",
     }
 
 
-def _some_of_each(ranked: Sequence[str], dataset: Dataset, decoding: Decoding) -> Iterable[dict[str, Any]]:
+def _some_of_each(
+    ranked: Sequence[str], dataset: Dataset, labels: np.ndarray | None, decoding: Decoding
+) -> Iterable[dict[str, Any]]:
     """Some images of the most frequent classes, or of the whole data set where it has none, evenly spread."""
     groups = [("", np.arange(len(dataset)), WITHOUT_CLASSES)]
-    if dataset.labels is not None:
+    if labels is not None:
         classes = ranked[:MOST_CLASSES]
         each = min(OF_A_CLASS, max(1, affordable(dataset.sources, MOST_SHOWN, LEAST_SHOWN) // max(1, len(classes))))
-        groups = [(name, np.flatnonzero(dataset.labels == name), each) for name in classes]
+        groups = [(name, np.flatnonzero(labels == name), each) for name in classes]
     chosen = [_spread(rows, most) for _, rows, most in groups]
     everything = [row for rows in chosen for row in rows]
     with ThreadPoolExecutor(len(cores())) as pool:
@@ -101,7 +107,7 @@ def _sizes(fold: Mapping[str, Any]) -> list[str]:
     return [f"{fold[part]['n']:,}" if fold[part].get("n") is not None else "–" for part in ("train", "valid")]
 
 
-def _copies(dataset: Dataset, digests: np.ndarray) -> list[list[str]]:
+def _copies(dataset: Dataset, labels: np.ndarray | None, digests: np.ndarray) -> list[list[str]]:
     """Groups of images with the same content, those of different classes first."""
     _, group, sizes = np.unique(digests, axis=0, return_inverse=True, return_counts=True)
     group = group.reshape(-1)
@@ -110,16 +116,15 @@ def _copies(dataset: Dataset, digests: np.ndarray) -> list[list[str]]:
     found = []
     for number in np.flatnonzero(sizes > 1):
         rows = order[ends[number] - sizes[number] : ends[number]].tolist()
-        classes = {None if dataset.labels is None else str(dataset.labels[row]) for row in rows}
+        classes = {None if labels is None else str(labels[row]) for row in rows}
         found.append((len(classes) == 1, rows))
     found.sort()
-    return [[_named(dataset, rows), "yes" if same else "no"] for same, rows in found[:MOST_ROWS]]
+    return [[_named(dataset, labels, rows), "yes" if same else "no"] for same, rows in found[:MOST_ROWS]]
 
 
-def _named(dataset: Dataset, rows: Sequence[int]) -> str:
+def _named(dataset: Dataset, labels: np.ndarray | None, rows: Sequence[int]) -> str:
     names = [
-        dataset.ids[row] if dataset.labels is None else f"{dataset.ids[row]} ({dataset.labels[row]})"
-        for row in rows[:MOST_OF_A_GROUP]
+        dataset.ids[row] if labels is None else f"{dataset.ids[row]} ({labels[row]})" for row in rows[:MOST_OF_A_GROUP]
     ]
     more = [f"and {len(rows) - MOST_OF_A_GROUP:,} more"] if len(rows) > MOST_OF_A_GROUP else []
     return "; ".join([*names, *more])
