@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from transfer.search.neighbors import nearest
 
 MOST_SHOWN = 60  # images, each with its neighbors
 MOST_OF_A_PAIR = 4
+MOST_UNSURE = 2  # right predictions of a class
 NEIGHBORS = 4
 MOST_CANDIDATES = 40  # nearest images among which those are looked for that the head was trained on
 WIDEST = 20_000  # numbers of a row of features; of wider ones, maps for instance, no neighbors are looked for
@@ -37,11 +39,14 @@ class Confusions:
         True classes by rows, predicted ones by columns.
     shown : list of dict
         Mistaken images as ``confusions.html`` shows them, those of the most frequent mistakes first.
+    unsure : list of dict
+        Images of each class that are predicted right, with the least confidence.
     """
 
     classes: tuple[str, ...]
     counts: np.ndarray
     shown: list[dict[str, Any]]
+    unsure: list[dict[str, Any]] = field(default_factory=list)
 
     def summary(self) -> str:
         """A sentence that counts the mistakes."""
@@ -52,7 +57,7 @@ class Confusions:
         """The rows of the matrix; no row where there are too many classes."""
         if len(self.classes) > MOST_CLASSES:
             return []
-        opened = {one["pair"] for one in self.shown}
+        opened = {one["pair"] for one in (*self.shown, *self.unsure)}
         most = self.counts.sum(1).clip(1)
         return [
             {
@@ -63,9 +68,9 @@ class Confusions:
                         "share": f"{count / most[row]:.3f}",
                         "pair": f"{row}-{column}" if f"{row}-{column}" in opened else "",
                         "right": row == column,
-                        "title": f"{name} taken for {self.classes[column]}: {count:,}",
+                        "title": f"{name} {'predicted right' if row == column else f'taken for {other}'}: {count:,}",
                     }
-                    for column, count in enumerate(self.counts[row].tolist())
+                    for column, (other, count) in enumerate(zip(self.classes, self.counts[row].tolist(), strict=True))
                 ],
             }
             for row, name in enumerate(self.classes)
@@ -156,7 +161,32 @@ def confusions(
         shown.append(
             {**image, "pair": pair, "said": f"predicted {said} at {outputs[at].max():.2f}", "neighbors": neighbors}
         )
-    return Confusions(classes, counts, shown)
+    if len(classes) > MOST_CLASSES:
+        return Confusions(classes, counts, shown)
+    right = truth == predicted
+    return Confusions(classes, counts, shown, _unsure(dataset, classes, rows, truth, outputs.max(1), right, decoding))
+
+
+def _unsure(
+    dataset: Dataset,
+    classes: tuple[str, ...],
+    rows: np.ndarray,
+    truth: np.ndarray,
+    confidence: np.ndarray,
+    right: np.ndarray,
+    decoding: Decoding,
+) -> list[dict[str, Any]]:
+    """The images of each class that are predicted right, with the least confidence."""
+    shown = []
+    for number in range(len(classes)):
+        of_class = np.flatnonzero(right & (truth == number))
+        order = of_class[np.argsort(confidence[of_class], kind="stable")]
+        _, first = np.unique(rows[order], return_index=True)  # an image may be held out by several splits
+        for at in order[np.sort(first)][:MOST_UNSURE].tolist():
+            with contextlib.suppress(BadImage):
+                image = _image(dataset, int(rows[at]), LARGE, decoding)
+                shown.append({**image, "pair": f"{number}-{number}", "said": f"at {confidence[at]:.2f}"})
+    return shown
 
 
 def _chosen(

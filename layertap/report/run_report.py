@@ -146,6 +146,7 @@ def _parts(tabs: Tabs) -> dict[str, Any]:
             "matrix": tabs.mistakes.matrix(),
             "pairs": tabs.mistakes.pairs(),
             "shown": tabs.mistakes.shown,
+            "unsure": tabs.mistakes.unsure,
         }
         scripts.append("confusions.js")
         styles.append("confusions.css")

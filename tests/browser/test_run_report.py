@@ -56,6 +56,11 @@ def test_cells_open_images_with_what_they_look_like(tmp_path: Path, opened: Call
     expect(page.locator("#mistakes-status")).to_have_text(f"cat taken for {HOSTILE}: 1; 1 shown.")
     page.get_by_role("button", name="cat taken for").click()
     expect(page.locator(".mistakes li:visible")).to_have_count(3)
+    page.get_by_role("button", name="bee predicted right").click()
+    expect(page.locator(".mistakes")).to_be_hidden()
+    expect(page.locator(".gallery li:visible")).to_contain_text(["image-2"])
+    page.get_by_role("button", name="Show all").click()
+    expect(page.locator(".mistakes li:visible")).to_have_count(3)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -9,9 +9,13 @@ function openMistakes(opens, label) {
     image.hidden = opens !== null && image.dataset.pair !== opens;
     count += Number(!image.hidden);
   }
+  for (const list of document.querySelectorAll(".mistakes, .gallery")) {
+    const images = [...list.querySelectorAll("[data-pair]")];
+    if (images.length) list.closest("section").hidden = images.every((image) => image.hidden);
+  }
   document.getElementById("mistakes-status").textContent = opens === null ? "" : `${label}; ${count} shown.`;
   document.getElementById("mistakes-all").hidden = opens === null;
-  if (opens !== null) document.getElementById("mistaken").scrollIntoView({ block: "start" });
+  if (opens !== null) document.getElementById("opened").scrollIntoView({ block: "start" });
 }
 
 for (const button of document.querySelectorAll("[data-opens]")) {
