@@ -389,7 +389,7 @@ def _scores_of_each(results: RunResults) -> list[dict[str, Any]]:
         return per_label(results.names, truth, predicted)
     names = np.array(results.names)
     _, once = np.unique(np.concatenate(results.evaluation.rows), return_index=True)  # repeats hold an image out again
-    counts = [int((truth[once] == name).sum()) for name in names]
+    counts = np.bincount(np.searchsorted(names, truth[once]), minlength=len(names)).tolist()
     return [
         {**scores, "support": count} for scores, count in zip(per_class(names, truth, predicted), counts, strict=True)
     ]

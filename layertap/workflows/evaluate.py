@@ -18,6 +18,7 @@ from heads.evaluation.cross_validation import Evaluation as HeldOutScores
 from heads.evaluation.metrics import per_class, per_kind, per_label, with_columns_of
 from heads.evaluation.tasks import task_of
 from layertap.analysis.projections import project
+from layertap.held_out import HeldOut
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.mistakes import TrainingImages
 from layertap.report.run_pictures import FeatureMapPicture, RunResults, write_page
@@ -144,6 +145,7 @@ def _write_page(made: _Evaluated, notes: Sequence[str], file: Path) -> None:
         features.skipped,
         _training_images(run, made.cache) if run.task.name == CLASSES else None,
         "the head of the run",
+        HeldOut(features.dataset.ids, features.digests, truth, names, outputs, np.zeros(len(truth), np.int32)),
     )
     write_page(file, results, run.folder, notes)
 
