@@ -82,7 +82,7 @@ class HeldOut:
         if task_of(targets).name == "classes":  # as positions: texts of one length take much room
             targets = np.searchsorted(np.array(self.names), targets).astype(np.int32)
         with (folder / HELD_OUT_FILE).open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays, **texts, targets=targets)
+            np.savez(stream, **arrays, **texts, targets=targets)
 
 
 def held_out_first(

@@ -44,6 +44,6 @@ def test_file_whose_arrays_do_not_go_together_is_damaged(tmp_path: Path, name: s
     HeldOut.of(("a",), np.zeros((1, 16), np.uint8), np.zeros(1), ("size",), Evaluation()).write(tmp_path)
     with np.load(tmp_path / HELD_OUT_FILE) as arrays:
         changed = {**arrays, name: arrays[name][:0]}
-    np.savez(tmp_path / HELD_OUT_FILE, allow_pickle=False, **changed)
+    np.savez(tmp_path / HELD_OUT_FILE, **changed)
     with pytest.raises(DamagedFile, match=r"held-out.npz cannot be read \(.*\); train again\."):
         read_held_out(tmp_path)
