@@ -62,6 +62,15 @@ class WeightsUnavailable(LayertapError, OSError):
     """Pretrained weights that can neither be found nor fetched."""
 
 
+class Unreachable(LayertapError, RuntimeError):
+    """A server or a network that does not give what is read, again and again.
+
+    It is no OSError, as which it would be taken for damage of the file that is read.
+    """
+
+    exit_code = 1
+
+
 class DamagedFile(LayertapError, OSError):
     """A file of ours that is truncated, altered, foreign or of a newer format."""
 

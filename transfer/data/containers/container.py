@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from feature_cache.errors import BadImage
 from feature_cache.files.digest_memo import FileStamp
 from transfer.data.images import MAX_PIXELS, EncodedSource
 from transfer.data.images.sources import require_size
+
+
+class StoredFile(Protocol):
+    """A file that is read at any place, on disk or elsewhere; its text is its path in messages."""
+
+    def size(self) -> int:
+        """The number of bytes; 0 where it is not there."""
+
+    def stamp_of(self, name: str) -> tuple[str, int] | None:
+        """The stamp of a member with this name; see `Container.stamp`."""
+
+    def open(self) -> BinaryIO:
+        """The file as a stream, opened once more."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset` on; fewer at the end of the file."""
+
+    def announce(self, offset: int, count: int) -> int:
+        """Say that these bytes will be read soon; the number of bytes that are fetched for it."""
 
 
 class Container(Protocol):
@@ -32,8 +50,19 @@ class Container(Protocol):
             When the container cannot be read.
         """
 
-    def stamp(self) -> tuple[int, int] | None:
-        """Size and time of the last change of the container; None where it is not there."""
+    def stamp(self, position: int) -> tuple[str, int] | None:
+        """By what an unchanged member is recognised; None where there is nothing of the kind.
+
+        Returns
+        -------
+        name : str
+            The absolute path or the URL of the member, with the size or the version of what holds it.
+        time : int
+            The time of the last change in nanoseconds; 0 where the name has a version.
+        """
+
+    def announce(self, position: int) -> int:
+        """Say that a member will be read soon; the number of bytes that are fetched for it, 0 for one on disk."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +103,16 @@ class MemberSource(EncodedSource):
         return content
 
     def stamp(self) -> FileStamp | None:
-        """The name of the member with the page; the size of the member; and the time of the container.
-
-        The size of the container is a part of the name, so that a container which has grown within the same time is
-        another one.
-        """
-        status = self.container.stamp()
-        if status is None:
+        """The name of the member with the page; the size of the member; and the time of the container."""
+        found = self.container.stamp(self.position)
+        if found is None:
             return None
         page = f"#{self.page}" if self.page else ""
-        return f"{Path(self._name).absolute()}!{status[0]}{page}", self.container.size(self.position), status[1]
+        return found[0] + page, self.container.size(self.position), found[1]
+
+    def announce(self) -> int:
+        """Say that the image will be read soon; see `Container.announce`."""
+        return self.container.announce(self.position)
 
     @property
     def whole(self) -> object:

@@ -43,13 +43,15 @@ class JoinedArchives:
         archive, inner = self._find(position)
         return archive.read(inner)
 
-    def stamp(self) -> tuple[int, int] | None:
-        """The sum of the sizes, and the time of the latest change."""
-        stamps = [archive.stamp() for archive in self._archives]
-        known = [stamp for stamp in stamps if stamp]
-        if len(known) < len(stamps):
-            return None
-        return sum(size for size, _ in known), max(time for _, time in known)
+    def stamp(self, position: int) -> tuple[str, int] | None:
+        """By what an unchanged member is recognised; see `transfer.data.containers.container.Container`."""
+        archive, inner = self._find(position)
+        return archive.stamp(inner)
+
+    def announce(self, position: int) -> int:
+        """Say that a member will be read soon; the number of bytes that are fetched for it."""
+        archive, inner = self._find(position)
+        return archive.announce(inner)
 
     def _find(self, position: int) -> tuple[Archive, int]:
         number = int(np.searchsorted(self._ends, position, "right"))

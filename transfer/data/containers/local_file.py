@@ -38,13 +38,23 @@ class LocalFile:
         self.__init__(state["path"])  # type: ignore[misc]
         self._name = state["name"]
 
-    def stamp(self) -> tuple[int, int] | None:
-        """Size, and time of the last change; None where there is no such file."""
+    def size(self) -> int:
+        """The number of bytes; 0 where there is no such file."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def stamp_of(self, name: str) -> tuple[str, int] | None:
+        """The absolute path of a member with the size of the file, and the time; None where there is no such file.
+
+        The size is a part of the name, so that a file which has grown within the same time is another one.
+        """
         try:
             status = self.path.stat()
         except OSError:
             return None
-        return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+        return f"{Path(name).absolute()}!{status.st_size}", max(status.st_mtime_ns, status.st_ctime_ns)
 
     def open(self) -> io.BufferedReader:
         """The file, opened once more.
@@ -74,3 +84,7 @@ class LocalFile:
                 self._stream.seek(offset)
                 return self._stream.read(count)
         return os.pread(self._stream.fileno(), count, offset)
+
+    def announce(self, offset: int, count: int) -> int:
+        """0: the system reads ahead by itself."""
+        return 0

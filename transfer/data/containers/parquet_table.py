@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadData, InvalidChoice, MissingDependency, one_line, unknown
-from transfer.data.containers.local_file import LocalFile
+from feature_cache.errors import BadData, InvalidChoice, MissingDependency, Unreachable, one_line, unknown
+from transfer.data.containers.container import StoredFile
 
 USUAL = ("image", "img", "jpg", "png", "image_bytes", "content", "bytes")  # names of columns of images
 BATCH = 64  # rows that are read together
@@ -34,7 +34,7 @@ class ParquetTable:
         When the file is damaged or has no column of images, or several.
     """
 
-    def __init__(self, file: LocalFile) -> None:
+    def __init__(self, file: StoredFile) -> None:
         self._file = file
         self._start()
         self._column, self._is_struct = _image_column(self._parquet.schema_arrow, str(file))
@@ -76,9 +76,13 @@ class ParquetTable:
         """0, since the table does not say it before the row is read."""
         return 0
 
-    def stamp(self) -> tuple[int, int] | None:
-        """Size and time of the file."""
-        return self._file.stamp()
+    def stamp(self, position: int) -> tuple[str, int] | None:
+        """By what an unchanged member is recognised; see `transfer.data.containers.container.Container`."""
+        return self._file.stamp_of(self.name(position))
+
+    def announce(self, position: int) -> int:
+        """0: rows are read in their order, of which the file knows by itself what comes next."""
+        return 0
 
     def read(self, position: int) -> bytes:
         """The bytes of an image; see `transfer.data.containers.container.Container`."""
@@ -87,7 +91,7 @@ class ParquetTable:
         try:
             with self._lock:
                 value = self._batch(group, number)[row].as_py()
-        except (OSError, ValueError):
+        except (OSError, ValueError, Unreachable):
             raise
         except Exception as error:  # a damaged page makes pyarrow raise many types
             raise ValueError(f"the table is damaged there ({one_line(error)})") from error

@@ -8,11 +8,12 @@ import zipfile
 import zlib
 from typing import NamedTuple
 
-from feature_cache.errors import BadData, one_line
+from feature_cache.errors import BadData, Unreachable, one_line
 from transfer.data.containers.archive_names import require_inside, require_once
-from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.container import StoredFile
 
 MOST_MEMBERS = 4_000_000
+USUAL_EXTRA = 64  # bytes of extra fields, such as times, before the content of a file
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED = 1
 _METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd", 99: "AES"}
@@ -36,6 +37,8 @@ class ZipArchive:
     ----------
     names : tuple of str
         The paths of the files, with slashes.
+    notes : tuple of str
+        Nothing: all files are read.
 
     Raises
     ------
@@ -44,7 +47,7 @@ class ZipArchive:
         overlap, or nothing but encrypted files.
     """
 
-    def __init__(self, file: LocalFile) -> None:
+    def __init__(self, file: StoredFile) -> None:
         self._file = file
         found = _directory(file)
         members = [(_name(entry), entry) for entry in found if not entry.is_dir() and not _is_link(entry)]
@@ -53,6 +56,7 @@ class ZipArchive:
         if members and all(entry.flag_bits & _ENCRYPTED for _, entry in members):
             raise BadData(f"{file} is encrypted; unpack it with its password, and pack it again without one.")
         self.names = tuple(name for name, _ in members)
+        self.notes: tuple[str, ...] = ()
         self._members = [
             _Member(e.header_offset, e.compress_size, e.file_size, e.CRC, e.compress_type, bool(e.flag_bits & 1))
             for _, e in members
@@ -69,20 +73,23 @@ class ZipArchive:
         """The number of bytes of the unpacked file."""
         return self._members[position].size
 
-    def stamp(self) -> tuple[int, int] | None:
-        """Size and time of the archive."""
-        return self._file.stamp()
+    def stamp(self, position: int) -> tuple[str, int] | None:
+        """By what an unchanged member is recognised; see `transfer.data.containers.container.Container`."""
+        return self._file.stamp_of(self.name(position))
 
     def read(self, position: int) -> bytes:
         """The bytes of a file; see `transfer.data.containers.container.Container`."""
         member = self._members[position]
         if member.encrypted:
             raise ValueError("it is encrypted")
-        header = self._file.read(member.offset, _LOCAL_HEADER.size)
-        if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+        found = self._file.read(member.offset, self._span(position))
+        if len(found) < _LOCAL_HEADER.size or found[:4] != b"PK\x03\x04":
             raise ValueError("the archive is damaged or cut off there")
-        *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-        packed = self._file.read(member.offset + len(header) + name_length + extra_length, member.packed)
+        *_, name_length, extra_length = _LOCAL_HEADER.unpack(found[: _LOCAL_HEADER.size])
+        start = _LOCAL_HEADER.size + name_length + extra_length
+        packed = found[start : start + member.packed]
+        if len(packed) < member.packed:  # what comes before it is longer than usual
+            packed = self._file.read(member.offset + start, member.packed)
         if len(packed) < member.packed:
             raise ValueError("the archive is cut off there")
         content = _unpacked(packed, member)
@@ -90,12 +97,21 @@ class ZipArchive:
             raise ValueError("it is damaged (its checksum differs)")
         return content
 
+    def announce(self, position: int) -> int:
+        """Say that a file will be read soon; the number of bytes that are fetched for it."""
+        return self._file.announce(self._members[position].offset, self._span(position))
 
-def _directory(file: LocalFile) -> list[zipfile.ZipInfo]:
+    def _span(self, position: int) -> int:
+        """The bytes to read for a file: its header, its name, what usually follows it, and the packed content."""
+        name = self.names[position].encode("utf-8", "replace")
+        return _LOCAL_HEADER.size + len(name) + USUAL_EXTRA + self._members[position].packed
+
+
+def _directory(file: StoredFile) -> list[zipfile.ZipInfo]:
     try:
         with file.open() as stream, zipfile.ZipFile(stream) as archive:
             entries = archive.infolist()
-    except BadData:
+    except (BadData, Unreachable):
         raise
     except Exception as error:  # a damaged directory makes zipfile raise many types
         raise BadData(f"{file} is damaged, cut off, or no zip archive ({one_line(error)}); fetch it again.") from error

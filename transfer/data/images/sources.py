@@ -77,6 +77,10 @@ class EncodedSource:
         """A key that the pages of one file share."""
         raise NotImplementedError
 
+    def announce(self) -> int:
+        """Say that the image will be read soon; the number of bytes that are fetched for it, 0 for one on disk."""
+        return 0
+
     def load(self) -> tuple[bytes, Picture]:
         """The digest of the content, and the image, of which perhaps only the header has been decoded.
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from feature_cache.errors import BadData
 from transfer.data.containers.archive_names import require_inside, require_once
-from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.container import StoredFile
 from transfer.data.containers.tar.gzip_file import GzipFile
 from transfer.data.containers.tar.index import TarIndex, read_index
 
@@ -31,7 +29,7 @@ class TarArchive:
         When the file is no tar archive, or holds two files of one name or a path that leads out of it.
     """
 
-    def __init__(self, file: LocalFile) -> None:
+    def __init__(self, file: StoredFile) -> None:
         self._file = GzipFile(file) if file.read(0, 2) == b"\x1f\x8b" else file
         index = _index(self._file)
         if index.problem and not index.names:
@@ -55,30 +53,33 @@ class TarArchive:
         """The number of bytes of a file."""
         return int(self._sizes[position])
 
-    def stamp(self) -> tuple[int, int] | None:
-        """Size and time of the archive."""
-        return self._file.stamp()
+    def stamp(self, position: int) -> tuple[str, int] | None:
+        """By what an unchanged member is recognised; see `transfer.data.containers.container.Container`."""
+        return self._file.stamp_of(self.name(position))
 
     def read(self, position: int) -> bytes:
         """The bytes of a file; see `transfer.data.containers.container.Container`."""
-        size = int(self._sizes[position])
-        content = self._file.read(int(self._offsets[position]), size)
+        offset, size = int(self._offsets[position]), int(self._sizes[position])
+        content = self._file.read(offset, size)
         if len(content) < size:
             raise ValueError("the archive is cut off there")
         return content
 
+    def announce(self, position: int) -> int:
+        """Say that a file will be read soon; the number of bytes that are fetched for it."""
+        return self._file.announce(int(self._offsets[position]), int(self._sizes[position]))
 
-def _index(file: LocalFile | GzipFile) -> TarIndex:
+
+def _index(file: StoredFile | GzipFile) -> TarIndex:
     if isinstance(file, GzipFile):
         return read_index(file.read, None)
-    status = file.stamp()
-    return read_index(_Ahead(file).read, status[0] if status else 0)
+    return read_index(_Ahead(file).read, file.size())
 
 
 class _Ahead:
     """Reads a file in larger pieces, since the headers of small files are near each other."""
 
-    def __init__(self, file: LocalFile) -> None:
+    def __init__(self, file: StoredFile) -> None:
         self._file, self._start, self._piece = file, 0, b""
 
     def read(self, offset: int, count: int) -> bytes:
@@ -89,7 +90,7 @@ class _Ahead:
         return self._piece[start : start + count]
 
 
-def _notes(archive: str, index: TarIndex) -> list[Any]:
+def _notes(archive: str, index: TarIndex) -> list[str]:
     notes = []
     if index.problem:
         notes.append(

@@ -11,7 +11,7 @@ import zlib
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.container import StoredFile
 
 BLOCK = 2**20
 KEPT_BLOCKS = 32
@@ -41,10 +41,10 @@ class GzipFile:
 
     Parameters
     ----------
-    packed : LocalFile
+    packed : StoredFile
     """
 
-    def __init__(self, packed: LocalFile) -> None:
+    def __init__(self, packed: StoredFile) -> None:
         self._packed = packed
         self._lock = threading.Lock()
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
@@ -62,9 +62,13 @@ class GzipFile:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["packed"])  # type: ignore[misc]
 
-    def stamp(self) -> tuple[int, int] | None:
-        """Size and time of the packed file."""
-        return self._packed.stamp()
+    def stamp_of(self, name: str) -> tuple[str, int] | None:
+        """The stamp of a member, by the packed file."""
+        return self._packed.stamp_of(name)
+
+    def announce(self, offset: int, count: int) -> int:
+        """0: the packed file is read in its order, of which it knows by itself what comes next."""
+        return 0
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes of the content from `offset` on; fewer at its end.
