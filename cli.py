@@ -16,12 +16,15 @@ import warnings
 from collections.abc import Sequence
 
 from feature_cache.errors import LayertapError
+from feature_cache.files.urls import require_path
 from feature_cache.process.keras_import import missing_backend
 from feature_cache.process.sklearn_import import light_imports
 from feature_cache.process.trusted import trust
 from layertap import flags
 from layertap.commands.arguments import commands
 from layertap.commands.terminal import colours, streams
+
+WRITTEN = ("out", "cache", "csv", "page", "parquet", "heat_maps")  # options that name what a command writes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +62,9 @@ def _run(argv: Sequence[str] | None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
             stream.reconfigure(errors="backslashreplace")
     flags.use(args.parser)
+    for name in WRITTEN:
+        if isinstance(value := getattr(args, name, None), str):
+            require_path(value, f"--{name.replace('_', '-')}")
     if getattr(args, "trust", None):
         trust(args.trust)
     module, function = args.command.split(":")

@@ -11,6 +11,7 @@ from pathlib import Path
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, unknown
 from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.files.hdf5 import open_hdf5, text_attribute
+from feature_cache.files.urls import require_path
 from feature_cache.representation import html_table, shape_text
 from feature_cache.segments.layout import MEMO_FILE, SEGMENTS, SPEC_FILE
 from feature_cache.space import Space, read_spec
@@ -142,6 +143,8 @@ def as_cache(cache: FeatureCache | str | os.PathLike[str] | None) -> FeatureCach
     """
     if cache is None or cache == "":
         return default_cache()
+    if isinstance(cache, str):
+        require_path(cache, "a cache of features")
     return cache if isinstance(cache, FeatureCache) else FeatureCache(Path(cache))
 
 

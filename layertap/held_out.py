@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,8 +77,8 @@ class HeldOut:
 
     def write(self, folder: Path) -> None:
         """Write the file of these predictions into the folder of a run."""
-        arrays = {"digests": self.digests, "outputs": self.outputs, "splits": self.splits}
-        texts = {"ids": _packed(self.ids), "names": _packed(self.names)}
+        arrays: dict[str, Any] = {"digests": self.digests, "outputs": self.outputs, "splits": self.splits}
+        texts: dict[str, Any] = {"ids": _packed(self.ids), "names": _packed(self.names)}
         targets = self.targets
         if task_of(targets).name == "classes":  # as positions: texts of one length take much room
             targets = np.searchsorted(np.array(self.names), targets).astype(np.int32)

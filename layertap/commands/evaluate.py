@@ -6,6 +6,7 @@ import argparse
 import sys
 from functools import partial
 
+from feature_cache.files.urls import shown
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_skipped
 from layertap.commands.terminal.scores import print_classes, print_remarks, print_scores
@@ -25,9 +26,8 @@ def evaluate(args: argparse.Namespace) -> None:
         result.write_page(args.page)
     if args.json:
         skipped = skipped_to_json(result.skipped)
-        print_json(
-            {"run": args.run, "data": args.data, "test": result.scores, "classes": result.classes, "skipped": skipped}
-        )
+        about = {"run": args.run, "data": shown(args.data)}
+        print_json({**about, "test": result.scores, "classes": result.classes, "skipped": skipped})
         return
     print_skipped(result.skipped, None)
     if result.unknown:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feature_cache.files.urls import shown
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import (
     print_json,
@@ -49,7 +50,7 @@ def extract(args: argparse.Namespace) -> None:
     progress = partial(ShownProgress, quiet=args.quiet)
     report = compute_missing(dataset, request, cache, progress=progress, requantise=args.requantise, **options)
     part = "" if args.shard is None else "-{}-of-{}".format(*args.shard)  # each part has a list of its own
-    skipped_file = cache.root / f"skipped-{_plain(Path(args.data))[:60]}{part}.csv"
+    skipped_file = cache.root / f"skipped-{_plain(Path(shown(args.data)))[:60]}{part}.csv"
     write_skipped(skipped_file, report.skipped)
     print_remarks(report.remarks, report.warnings)
     if args.json:

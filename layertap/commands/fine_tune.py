@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_cache.errors import InvalidChoice
+from feature_cache.files.urls import shown
 from layertap.commands.arguments import shared
 from layertap.commands.terminal import signals
 from layertap.commands.terminal.output import print_json, print_next, print_skipped, write_skipped
@@ -53,7 +54,7 @@ def fine_tune(args: argparse.Namespace) -> None:
         _print_cost(measure_cost(plan, rows))
     with _stop_signals() as stopping:
         trainings = train(plan, rows, progress, stopping)
-    tuned = saving.save(plan, rows, trainings, name=args.data)
+    tuned = saving.save(plan, rows, trainings, name=shown(args.data))
     write_skipped(tuned.folder / "skipped.csv", tuned.skipped)  # again, with flags in the reasons
     if args.json:
         cut = {"cut": list(tuned.cut.layers), "trained": list(tuned.cut.trained)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
@@ -48,4 +47,4 @@ def _images(args: argparse.Namespace) -> Dataset:
         raise InvalidChoice("--split and --range go with a data set, not with image files; leave them out.")
     if args.crops:
         raise InvalidChoice("--crops goes with the annotation file of a data set, not with image files; leave it out.")
-    return shared.read_as(args, image_dataset([Path(name) for name in args.image]))
+    return shared.read_as(args, image_dataset(args.image))

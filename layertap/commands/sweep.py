@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
+from feature_cache.files.urls import shown
 from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_next, print_skipped, print_table
@@ -50,7 +51,7 @@ def sweep(args: argparse.Namespace) -> None:
         pools=args.pool,
         sizes=args.size,
         grid=dict(args.grid),
-        name=args.data,
+        name=shown(args.data),
         **shared.extraction_options(args, "with `extract=True`"),
         **{option: getattr(args, option) for option in OPTIONS},
     )

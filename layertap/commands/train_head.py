@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feature_cache.files.urls import shown
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_next, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
@@ -39,7 +40,7 @@ def train_head(args: argparse.Namespace) -> None:
         args.head,
         params=dict(args.param),
         grid=dict(args.grid),
-        name=args.data,
+        name=shown(args.data),
         **shared.extraction_options(args, f"with: {command}"),
         **{option: getattr(args, option) for option in OPTIONS},
     )

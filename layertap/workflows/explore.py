@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.files.atomic import check_free
+from feature_cache.files.urls import is_url
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.explore import findings, pictures
 from layertap.workflows.load_dataset import Source, load_dataset
@@ -128,10 +129,11 @@ def explore(
 
 
 def kit_test_set(data: Source) -> Path | None:
-    """The table of the test set, where `data` is the path of a RAMP kit that has one."""
-    if not isinstance(data, str | os.PathLike):
+    """The table of the test set, where `data` is the path of a RAMP kit on disk that has one."""
+    if not isinstance(data, str | os.PathLike) or is_url(os.fspath(data)):
         return None
-    return tables.kit_file(Path(data), "test")
+    file = tables.kit_file(Path(data), "test")
+    return file if isinstance(file, Path) else None
 
 
 def _survey(dataset: Dataset, size: tuple[int, int], decoding: Decoding, bars: ProgressBar) -> DatasetSurvey:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
+from feature_cache.files.urls import shown
 from transfer.data import datasets, tables
 from transfer.data.corrections import correct, read_corrections
 from transfer.data.datasets import Dataset
 from transfer.data.pages import expand_pages, with_max_pixels
+from transfer.data.remote.path import AnyPath, RemotePath, ask_together
+from transfer.data.remote.places import at
 
 PAGES = ("first", "all")
 DEFAULTS = {"class_column": "class", "id_column": "id", "pages": "first", "crops": False}
@@ -100,8 +102,8 @@ def load_dataset(
     if isinstance(source, Dataset):
         dataset = source
     elif isinstance(source, str | os.PathLike):
-        named = os.fspath(source)
-        dataset = _load(named, images, class_column, id_column, split, value_range, crops)
+        named = shown(os.fspath(source))
+        dataset = _load(os.fspath(source), images, class_column, id_column, split, value_range, crops)
     elif (arrays := arrays_of(source)) is not None:
         for option, value in (("images", images), ("split", split)):
             if value is not None:
@@ -166,8 +168,9 @@ def _are_texts(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """An option as JSON holds it."""
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    """An option as JSON holds it, without what is secret in a URL."""
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return shown(value) if isinstance(value, str) else value
 
 
 def image_dataset(images: Source) -> Dataset:
@@ -180,11 +183,13 @@ def image_dataset(images: Source) -> Dataset:
     """
     if isinstance(images, Dataset) or arrays_of(images) is not None:
         return load_dataset(images)
-    paths = paths_of([images] if isinstance(images, str | os.PathLike) else images)
+    names: Any = [images] if isinstance(images, str | os.PathLike) else list(images)
+    paths = paths_of(names)
     if names_dataset(paths):
-        return load_dataset(paths[0])
+        return load_dataset(names[0])
     if datasets.are_containers(paths):
-        return load_dataset(paths)
+        return load_dataset(names)
+    ask_together(paths)
     for path in paths:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
@@ -192,11 +197,11 @@ def image_dataset(images: Source) -> Dataset:
     return datasets.from_files(paths)
 
 
-def names_dataset(paths: Sequence[str | os.PathLike[str]]) -> bool:
+def names_dataset(paths: Sequence[str | os.PathLike[str] | RemotePath]) -> bool:
     """Whether `paths` name a single data set, and not image files."""
     if len(paths) != 1:
         return False
-    path = Path(paths[0])
+    path = at(paths[0])
     return path.is_dir() or str(paths[0]) in datasets.BUILT_IN or datasets.is_dataset(path)
 
 
@@ -220,7 +225,7 @@ def _is_images(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, np.ndarray) for one in value)
 
 
-def paths_of(source: Any) -> list[Path]:
+def paths_of(source: Any) -> list[AnyPath]:
     """The paths of image files.
 
     Raises
@@ -230,12 +235,12 @@ def paths_of(source: Any) -> list[Path]:
     """
     found = [source] if not isinstance(source, Iterable) else list(source)
     for path in found:
-        if not isinstance(path, str | os.PathLike):
+        if not isinstance(path, str | os.PathLike | RemotePath):
             raise BadData(
                 f"{repr(path)[:60]} is neither a data set nor the path of an image; give a name or a path, a list of "
                 "image files, an array of images, or a pair (X, y) of images and labels."
             )
-    return [Path(path) for path in found]
+    return [at(path) for path in found]
 
 
 def _load(
@@ -247,8 +252,8 @@ def _load(
     value_range: tuple[float, float] | None,
     crops: bool,
 ) -> Dataset:
-    if images is not None and not name.lower().endswith(tables.SUFFIXES) and not datasets.has_boxes(Path(name)):
-        raise InvalidChoice(f"`images` goes with a CSV file; {name!r} is none.")
+    if images is not None and not shown(name).lower().endswith(tables.SUFFIXES) and not datasets.has_boxes(at(name)):
+        raise InvalidChoice(f"`images` goes with a CSV file; {shown(name)!r} is none.")
     return datasets.load(
         name,
         images=None if images is None else os.fspath(images),

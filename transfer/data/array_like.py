@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from feature_cache.errors import BadData
 from feature_cache.keys import digest_array
 from transfer.data.arrays.images import as_uint8
 from transfer.data.dataset import Dataset
-from transfer.data.images import ArraySource, FileSource, ImageSource, Picture
+from transfer.data.images import ArraySource, ImageSource, Picture
+from transfer.data.remote.places import at, source_at
 
 _ALLOWED = "give paths of images, or images as arrays of shape (height, width), or (height, width, 1, 3 or 4)"
 
@@ -85,7 +85,7 @@ def _source(item: Any, number: int) -> ImageSource:
     if isinstance(item, list | tuple | np.ndarray) and len(item) == 1 and not np.ndim(item[0]):
         item = item[0]  # a row of a table of one column
     if isinstance(item, str | os.PathLike) and "\0" not in str(item):
-        return FileSource(Path(item))
+        return source_at(at(item))
     if isinstance(item, np.ndarray):
         return _Pixels(_checked_image(item, f"image {number} of X"), f"image {number} of X")
     if hasattr(item, "load") and hasattr(item, "stamp"):

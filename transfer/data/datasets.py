@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
+from feature_cache.files.urls import shown
 from transfer.data import split_names, tables
 from transfer.data.annotation import loading as annotation
 from transfer.data.annotation.annotated import CATEGORIES
@@ -28,9 +30,10 @@ from transfer.data.containers.datasets import archives_dataset, files_dataset, p
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
 from transfer.data.folders.dataset import folder_dataset
-from transfer.data.folders.places import LocalFolder
 from transfer.data.image_collection import Unreadable, digests
-from transfer.data.images import ArraySource, FileSource
+from transfer.data.images import ArraySource
+from transfer.data.remote.path import AnyPath, RemotePath, ask_together
+from transfer.data.remote.places import at, folder_at, remote_folder, source_at
 from transfer.data.unused_options import require_unused, require_unused_columns
 
 __all__ = [
@@ -69,8 +72,8 @@ def load(
     data : str
         ``digits``, a folder, a CSV file, an archive (`transfer.data.containers`), a folder or a CSV file in one, a
         pattern that stands for several archives, an annotation file (`transfer.data.annotation`) or its folder, or a
-        file of arrays. The folder of a RAMP kit stands for the images
-        of its ``data/train.csv``. `transfer.data.arrays.loading` describes arrays, `transfer.data.tables` tables.
+        file of arrays; all but arrays and annotations also as a URL. The folder of a RAMP kit stands for the images of
+        its ``data/train.csv``. `transfer.data.arrays.loading` describes arrays, `transfer.data.tables` tables.
     images : str, optional
         The folder of the images of a CSV file, or an archive, or a folder in one; by default ``imgs`` beside it if
         there is one, or its own folder.
@@ -90,45 +93,54 @@ def load(
         When nothing has that name, or the CSV file lacks a column that the caller names.
     BadData
         When the data set holds no image, is damaged, mixes layouts, lacks some labels, or leads out of its folder.
+    MissingDependency
+        When a package is not installed that a URL needs.
+    Unreachable
+        When a server does not answer.
 
     Examples
     --------
     >>> load("digits").ids[0]
     'digit-0000'
     """
-    path = Path(data)
+    path, name = at(data), shown(data)
     options: dict[str, Any] = {"images": images, "value_range": value_range, "crops": crops}
     if data and (annotated := _annotated(path, split)):
         require_unused_columns(path, class_column, id_column)
         return annotation.annotated_dataset(annotated[0], split=annotated[1], **options)
     if crops:
         raise InvalidChoice(
-            f"`crops` makes images of the boxes of COCO (.json) or YOLO (data.yaml), and {data} has none; leave it out."
+            f"`crops` makes images of the boxes of COCO (.json) or YOLO (data.yaml), and {name} has none; leave it out."
         )
-    if patterns.is_pattern(data) and not path.exists():
+    if patterns.is_pattern(name) and not path.exists():
         files = patterns.files(data)
-        parts.require_named(data, parts.splits_of(files), split)
-        return files_dataset(data, files, class_column, split, value_range)
+        parts.require_named(name, parts.splits_of(files), split)
+        return files_dataset(name, files, class_column, split, value_range)
     if data in BUILT_IN:
         require_unused(f"{data} is built in", split, value_range)
         return _digits()
+    read_table = partial(
+        tables.read, images=images, class_column=class_column, id_column=id_column, value_range=value_range
+    )
     if data and path.is_dir():
         if tables.kit_file(path):
             require_unused(f"{path} is a RAMP kit", None, value_range)
-            return _table(path, tables.read(_kit_file(path, split), images, class_column, id_column))
-        folder = listing.read(LocalFolder(path), split)
+            kit = _kit_file(path, split)
+            return _table(path, tables.read(kit, images, class_column, id_column, elsewhere=_remote_table(kit)))
+        folder = listing.read(folder_at(path), split)
         if folder.holds_tables:
             return _tables_of(folder, class_column, value_range)
         return folder_dataset(folder, value_range)
     if path.is_file():
         if containers.is_archive(path.name):
-            return archives_dataset(data, [path], class_column, split, value_range)
+            return archives_dataset(name, [path], class_column, split, value_range)
         if containers.is_parquet(path.name):
-            return parquet_dataset(data, [path], class_column, split, value_range)
+            return parquet_dataset(name, [path], class_column, split, value_range)
         if tables.is_known(path):
-            return _table(path, tables.read(path, images, class_column, id_column, split, value_range))
-        if loading.is_known(path):
-            return arrays_dataset(path, loading.read(path, split, value_range))
+            return _table(path, read_table(path, split=split, elsewhere=_remote_table(path)))
+        if loading.names_array(path.name):
+            file = _on_disk(path, "a file of arrays")
+            return arrays_dataset(file, loading.read(file, split, value_range))
         if not _looks_like_image(path):
             if kind := tables.other_kind(path):
                 raise BadData(f"{path} is no data set but {kind}.")
@@ -139,22 +151,25 @@ def load(
         require_unused(f"{path} is an image", split, value_range)
         return from_files([path])
     if found := containers.archive_in(path):
-        archive, name = found
-        if name in archive.names:
-            archived = _archived_table(archive, name)
-            return _table(path, tables.read(path, images, class_column, id_column, split, value_range, archived))
-        return folder_dataset(listing.read(containers.folder_of(archive, name), split), value_range)
+        archive, inside = found
+        if inside in archive.names:
+            return _table(path, read_table(path, split=split, elsewhere=_archived_table(archive, inside)))
+        return folder_dataset(listing.read(containers.folder_of(archive, inside), split), value_range)
+    if isinstance(path, RemotePath):
+        raise InvalidChoice(f"there is no folder or file {name}; check the bucket or host, and the path.")
     raise unknown("there is no data set, folder or file", data, BUILT_IN)
 
 
-def _annotated(path: Path, split: str | None) -> tuple[Path, str | None] | None:
-    """The annotation file that a path names or that its folder has, and its split; None for other data sets."""
+def _annotated(path: AnyPath, split: str | None) -> tuple[Path, str | None] | None:
+    """The annotation file that a path on disk names or that its folder has, and its split; None for other data sets."""
+    if not isinstance(path, Path):
+        return None
     if path.is_dir() and not tables.kit_file(path):
         return annotation.folder_file(path, split)
     return (path, split) if annotation.is_known(path) and path.is_file() else None
 
 
-def has_boxes(path: Path) -> bool:
+def has_boxes(path: AnyPath) -> bool:
     """Whether a path is that of an annotation file, or of a folder with some.
 
     Examples
@@ -168,13 +183,14 @@ def has_boxes(path: Path) -> bool:
         return True
 
 
-def is_dataset(file: Path) -> bool:
+def is_dataset(file: AnyPath) -> bool:
     """Whether a file is a data set and not an image, by its name."""
-    kinds = (tables.is_known, loading.is_known, annotation.is_known)
-    return any(is_known(file) for is_known in kinds) or containers.is_container(file.name)
+    if tables.is_known(file) or loading.names_array(file.name) or containers.is_container(file.name):
+        return True
+    return isinstance(file, Path) and annotation.is_known(file)
 
 
-def are_containers(paths: Sequence[Path]) -> bool:
+def are_containers(paths: Sequence[AnyPath]) -> bool:
     """Whether a list of files is one of archives or Parquet tables, and not of images, by the names of the first.
 
     Examples
@@ -186,7 +202,7 @@ def are_containers(paths: Sequence[Path]) -> bool:
 
 
 def from_containers(
-    paths: Sequence[Path],
+    paths: Sequence[AnyPath],
     *,
     class_column: str = "class",
     split: str | None = None,
@@ -196,10 +212,11 @@ def from_containers(
 
     Parameters
     ----------
-    paths : sequence of Path
+    paths : sequence of Path or RemotePath
         Files, or patterns that stand for files, all of one kind.
     """
-    files: list[Path] = []
+    files: list[AnyPath] = []
+    ask_together(paths)
     for path in paths:
         is_file = path.exists() or not patterns.is_pattern(str(path))
         files += [path] if is_file else patterns.files(str(path))
@@ -210,7 +227,7 @@ def from_containers(
     return files_dataset(data, files, class_column, split, value_range)
 
 
-def from_files(paths: Sequence[Path]) -> Dataset:
+def from_files(paths: Sequence[AnyPath]) -> Dataset:
     """A data set of image files, without labels; the ids are the paths.
 
     Examples
@@ -218,7 +235,8 @@ def from_files(paths: Sequence[Path]) -> Dataset:
     >>> from_files([Path("a.jpg"), Path("b.jpg")])
     Dataset('files', 2 images, no labels)
     """
-    return Dataset("files", tuple(str(path) for path in paths), tuple(FileSource(path) for path in paths), None)
+    ask_together(paths)
+    return Dataset("files", tuple(str(path) for path in paths), tuple(source_at(path) for path in paths), None)
 
 
 def from_arrays(X: Any, y: Any = None, value_range: tuple[float, float] | None = None) -> Dataset:
@@ -317,7 +335,7 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(int)
 
 
-def _kit_file(kit: Path, split: str | None) -> Path:
+def _kit_file(kit: AnyPath, split: str | None) -> AnyPath:
     """The table of a kit's training or test set."""
     parts = [part for part in ("train", "test") if tables.kit_file(kit, part)]
     file = tables.kit_file(kit, split_names.choose(split, parts, str(kit)) if split else "train")
@@ -327,13 +345,38 @@ def _kit_file(kit: Path, split: str | None) -> Path:
 
 def _tables_of(folder: listing.Folder, class_column: str, value_range: tuple[float, float] | None) -> Dataset:
     """The images of the Parquet tables in a folder."""
-    path = Path(str(folder.path))
+    path = at(str(folder.path))
     splits, names = hub_folder.splits_of_folder(path), hub_folder.class_names_of_folder(path)
-    parts.require_named(str(path), splits, folder.split)
-    return parquet_dataset(str(path), splits, class_column, folder.split, value_range, names)
+    parts.require_named(str(folder.path), splits, folder.split)
+    return parquet_dataset(str(folder.path), splits, class_column, folder.split, value_range, names)
 
 
-def _archived_table(archive: Archive, name: str) -> tables.ArchivedTable:
+def _on_disk(path: AnyPath, what: str) -> Path:
+    """A path on disk, for what is read from there alone."""
+    if isinstance(path, RemotePath):
+        raise BadData(f"{path} is {what}, which is read from a disk alone; fetch it, and give its path.")
+    return path
+
+
+def _remote_table(path: AnyPath) -> tables.TableElsewhere | None:
+    """The CSV file at a URL; None for a path on disk."""
+    if isinstance(path, Path):
+        return None
+    if not 0 <= path.size <= LARGEST_TABLE:
+        raise BadData(f"{path} is a very large table, or of unknown size; fetch it, and give its path.")
+    try:
+        return tables.TableElsewhere(path.content(), partial(_images_beside, path.parent))
+    except OSError as error:
+        raise BadData(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def _images_beside(folder: RemotePath) -> ArchiveFolder:
+    """The folder of the images of a table in `folder`: ``imgs``, or `folder` itself."""
+    beside = remote_folder(folder / "imgs")
+    return beside if beside.positions else remote_folder(folder)
+
+
+def _archived_table(archive: Archive, name: str) -> tables.TableElsewhere:
     """The CSV file with this name in an archive."""
     position = archive.names.index(name)
     if Path(name).suffix.lower() not in tables.SUFFIXES or archive.size(position) > LARGEST_TABLE:
@@ -342,16 +385,18 @@ def _archived_table(archive: Archive, name: str) -> tables.ArchivedTable:
         content = archive.read(position)
     except (OSError, ValueError) as error:
         raise BadData(f"cannot read {archive}/{name}: {error}.") from error
-    return tables.ArchivedTable(ArchiveFolder(archive, posixpath.join(posixpath.dirname(name), "")), content)
+    folder = ArchiveFolder(archive, posixpath.join(posixpath.dirname(name), ""))
+    beside = folder / "imgs"
+    return tables.TableElsewhere(content, lambda: beside if beside.positions else folder)
 
 
-def _table(path: Path, table: tables.Table) -> Dataset:
+def _table(path: AnyPath, table: tables.Table) -> Dataset:
     return Dataset(str(path), table.ids, table.sources, table.labels, table.columns, notes=table.notes)
 
 
-def _looks_like_image(file: Path) -> bool:
+def _looks_like_image(file: AnyPath) -> bool:
     try:
-        FileSource(file).load()
+        source_at(file).load()
     except BadImage:
         return False
     return True

@@ -16,9 +16,12 @@ import numpy as np
 from feature_cache.errors import BadImage
 from feature_cache.files.digest_memo import DigestMemo, FileStamp
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.process.read_ahead import map_ahead
 from transfer.data.images import ImageSource
+from transfer.data.remote.announced import announced
 
-CHUNK = 4096  # images whose stamps are looked up, and that are submitted to the threads, at a time
+CHUNK = 4096  # images whose stamps are looked up at a time
+READY = 16  # images that are submitted at a time, for each thread
 
 
 class ImageCollection(Protocol):
@@ -96,7 +99,9 @@ def digests(dataset: ImageCollection, memo: DigestMemo, threads: int = 4) -> tup
                 else:
                     to_read.append(position)
             fresh: dict[FileStamp, bytes] = {}
-            for position, result in zip(to_read, pool.map(compute, to_read), strict=True):
+            ahead = announced(dataset.sources, to_read)
+            results = map_ahead(compute, ahead, depth=READY * threads, pool=pool)
+            for position, result in zip(to_read, results, strict=True):
                 if isinstance(result, BadImage):
                     unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
                     continue

@@ -16,15 +16,17 @@ import numpy as np
 from PIL import Image
 
 from feature_cache.errors import BadImage
+from feature_cache.process.read_ahead import map_ahead
 from transfer.data import images
 from transfer.data.copies.image_hash import GRAY_SIDE, HASH_BITS, difference_hash
-from transfer.data.image_collection import ImageCollection, Unreadable
+from transfer.data.image_collection import READY, ImageCollection, Unreadable
 from transfer.data.images import DEFAULT, Decoding, ImageSource, to_pixels
 from transfer.data.remarks import Remarks
+from transfer.data.remote.announced import announced
 from transfer.hardware import cores
 
 SIZE = (224, 224)  # the input size of most nets
-CHUNK = 512  # images that are submitted to the threads at a time
+CHUNK = 512  # images after which the threads are waited for
 QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
 
@@ -130,7 +132,8 @@ def survey(
     collector = _Collector(dataset, size, decoding)
     with ThreadPoolExecutor(threads or len(cores()), thread_name_prefix="layertap-survey") as pool:
         for start in range(0, len(dataset), CHUNK):
-            results = pool.map(collector.decode, range(start, min(start + CHUNK, len(dataset))))
+            ahead = announced(dataset.sources, range(start, min(start + CHUNK, len(dataset))))
+            results = map_ahead(collector.decode, ahead, depth=READY * (threads or len(cores())), pool=pool)
             for position, result in enumerate(results, start):
                 collector.add(position, result)
                 if progress:

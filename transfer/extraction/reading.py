@@ -15,6 +15,7 @@ from transfer.data.augment import Augmentation
 from transfer.data.datasets import Dataset
 from transfer.data.images import pixels_for
 from transfer.data.remarks import Remarks
+from transfer.data.remote.announced import announced
 from transfer.engines.batch import Batch
 from transfer.extraction.lookup import Missing
 from transfer.hardware import cores
@@ -65,7 +66,7 @@ def read_batches(
     depth, first = -(-steady // group_size) - 1, -(-at_start // group_size) - 1
 
     def groups() -> Iterator[list[int]]:
-        upcoming = iter(jobs)
+        upcoming = announced(dataset.sources, jobs, request.views)
         while not (stop and undecodable) and (group := list(islice(upcoming, group_size))):
             yield group
 

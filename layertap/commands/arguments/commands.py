@@ -14,7 +14,8 @@ DATA_SETS = (
     "columns id and class, whose images are beside it, in imgs/ or in --images; the folder of a RAMP kit; a .zip or "
     ".tar archive, or shards such as 'train-{00..09}.tar'; a .parquet file with images; the .json file of COCO or the "
     "data.yaml of YOLO; or arrays: an .npz file with X and y, an .npy file, or an IDX file such as "
-    "train-images-idx3-ubyte.gz. --split names a part of a data set that comes divided."
+    "train-images-idx3-ubyte.gz. All but arrays and boxes may be a URL: s3://BUCKET/FOLDER, https://HOST/FILE.zip. "
+    "--split names a part of a data set that comes divided."
 )
 
 MAIN_PATH = """layertap extract photos                  # the features of a folder of photos, which are kept

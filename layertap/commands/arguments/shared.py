@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures
+from feature_cache.files.urls import shown
 from layertap import flags
 from layertap.commands.terminal.output import print_notes
 from layertap.commands.terminal.scores import print_remarks
@@ -64,8 +65,9 @@ def load_other(args: argparse.Namespace, source: Source) -> Dataset:
 def crops_of(args: argparse.Namespace, source: Source) -> bool:
     """Whether the boxes of another data set are its images: where `args` say so, and it has some."""
     from transfer.data.datasets import has_boxes  # slow to load, and the help does not need it
+    from transfer.data.remote.places import at  # as slow
 
-    return args.crops and isinstance(source, str) and has_boxes(Path(source))
+    return args.crops and isinstance(source, str) and has_boxes(at(source))
 
 
 def load(args: argparse.Namespace, source: Source) -> Dataset:
@@ -300,7 +302,7 @@ def extract_command(args: argparse.Namespace) -> list[str]:
     """The ``extract`` command for the features that `args` name."""
     from feature_cache.cache import as_cache, default_cache  # which load h5py
 
-    words: list[Any] = ["layertap", "extract", args.data]
+    words: list[Any] = ["layertap", "extract", shown(str(args.data))]
     if args.space:
         words += ["--space", args.space]
     else:

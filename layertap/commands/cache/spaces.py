@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures, printable
+from feature_cache.files.urls import shown
 from heads.evaluation.protocol import Protocol
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_table, shape_text, size_text
@@ -246,7 +247,7 @@ def shrink(args: argparse.Namespace) -> None:
     print(f"{shrunk.space}: {shrunk.rows:,} rows, {shrunk.added:,} of them new, {ratio:.1f} times smaller")
     print(f"error: largest {shrunk.largest_error:.3g}, relative {shrunk.relative_error:.2%} (root mean square)")
     if scores:
-        print(f"a logistic head on {args.data}, in 5 folds:")
+        print(f"a logistic head on {shown(args.data)}, in 5 folds:")
         for name, title in (("accuracy", "accuracy"), ("nll", "log-loss")):
             print(f"  {title} {scores['before'][name]:.4f} before, {scores['after'][name]:.4f} after")
     else:

@@ -12,6 +12,7 @@ import numpy as np
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.files.atomic import check_free, whole_folder
 from feature_cache.files.checked import real_path
+from feature_cache.files.urls import is_url, shown
 from heads.export import affine
 from heads.registry import make_head
 from heads.splitting.splits import hold_out
@@ -63,7 +64,7 @@ def kit(args: argparse.Namespace) -> None:
             raise BadData(f"{error}{left_out}") from error
         parts = hold_out(labels, groups, args.test, args.seed, parameter="test")
         settings: dict[str, Any] = {"folds": args.folds, "workflow": args.workflow, "seed": args.seed}
-        write_kit(folder, Path(args.data).stem, [names[i] for i in readable], labels, groups, parts, **settings)
+        write_kit(folder, Path(shown(args.data)).stem, [names[i] for i in readable], labels, groups, parts, **settings)
         write_skipped(folder / "skipped.csv", skipped)
         keep_submissions(out, folder)
     print_notes(remarks.lines())
@@ -81,7 +82,8 @@ def kit(args: argparse.Namespace) -> None:
 def _require_apart(dataset: Dataset, out: Path) -> None:
     """Raise InvalidChoice where the kit would replace the very images that it is made of."""
     stamps = (source.stamp() for source in dataset.sources)
-    if any(stamp and real_path(Path(stamp[0])).is_relative_to(real_path(out)) for stamp in stamps):
+    names = (stamp[0] for stamp in stamps if stamp and not is_url(stamp[0]))
+    if any(real_path(Path(name)).is_relative_to(real_path(out)) for name in names):
         raise InvalidChoice(
             f"the images of {dataset.name} are in {out}, which the kit would replace; choose another folder."
         )

@@ -75,6 +75,10 @@ class CropSource(EncodedSource):
         drawn_in = "" if self.size is None else "@{}x{}".format(*self.size)
         return f"{status[0]}#{box_text(self.box)}{drawn_in}", *status[1:]
 
+    def announce(self) -> int:
+        """Say that the whole image will be read soon."""
+        return self.source.announce() if isinstance(self.source, EncodedSource) else 0
+
     def load(self) -> tuple[bytes, Picture]:
         """The digest of the image and the box, and the part of the image, of which perhaps only a header is decoded.
 

@@ -1,4 +1,7 @@
-"""`ArchiveFolder`: a folder inside an archive, of which images and classes are read as of a folder on disk."""
+"""`ArchiveFolder`: a folder inside an archive, of which images and classes are read as of a folder on disk.
+
+A folder elsewhere (`transfer.data.remote`) is read as one inside an archive whose members are its files.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from transfer.data.containers.container import Container, MemberSource
 from transfer.data.containers.member_sources import MemberSources, in_one
 from transfer.data.folders import file_names
 from transfer.data.folders.walk import Tree, count_file, is_text, order, top
+from transfer.data.remote.objects import RemoteObjects
 
 
 class Archive(Container, Protocol):
@@ -21,6 +25,10 @@ class Archive(Container, Protocol):
     @property
     def names(self) -> Sequence[str]:
         """The paths of the files, with slashes, each once."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not read, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,16 @@ class ArchiveFolder:
 
     def broken_link(self, path: str) -> None:
         """None: links in archives are not read."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not read of the archive, a sentence each."""
+        return self.archive.notes
+
+    @property
+    def opens_files(self) -> bool:
+        """Whether it is no archive after all, but a folder elsewhere, whose files can be opened by their paths."""
+        return isinstance(self.archive, RemoteObjects)
 
     @cached_property
     def positions(self) -> dict[str, int]:

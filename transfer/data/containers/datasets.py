@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -14,17 +12,18 @@ from transfer.data.containers import parts, samples
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.containers.archive_names import require_once
 from transfer.data.containers.joined import JoinedArchives
-from transfer.data.containers.local_file import LocalFile
 from transfer.data.containers.member_sources import in_one, joined
 from transfer.data.containers.parquet_table import ParquetTable
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
 from transfer.data.folders.dataset import folder_dataset
+from transfer.data.remote.path import AnyPath
+from transfer.data.remote.places import each, file_at
 from transfer.data.unused_options import require_unused
 
 
 def files_dataset(
-    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
+    data: str, paths: Sequence[AnyPath], class_column: str, split: str | None, value_range: tuple[float, float] | None
 ) -> Dataset:
     """The images of several files together, which are all archives, or all Parquet tables.
 
@@ -42,14 +41,14 @@ def files_dataset(
 
 
 def archives_dataset(
-    data: str, paths: Sequence[Path], class_column: str, split: str | None, value_range: tuple[float, float] | None
+    data: str, paths: Sequence[AnyPath], class_column: str, split: str | None, value_range: tuple[float, float] | None
 ) -> Dataset:
     """The images of archives: samples with labels beside the images, or folders that are classes."""
     splits = parts.splits_of(paths)
     if named := parts.are_divided(splits):
         paths = parts.choose(data, splits, split)
     archives = containers.with_names(paths)
-    notes = tuple(note for _, archive in archives for note in getattr(archive, "notes", ()))
+    notes = tuple(note for _, archive in archives for note in archive.notes)
     if samples.holds_samples(archives[0][1]):
         require_unused(f"{data} holds samples", None, value_range)
         if split and not named:
@@ -58,13 +57,12 @@ def archives_dataset(
         return Dataset(data, tuple(found.ids), found.sources, found.labels, notes=(*notes, *found.notes))
     archive = archives[0][1] if len(archives) == 1 else JoinedArchives(data, [one for _, one in archives])
     require_once(data, archive.names)
-    dataset = folder_dataset(listing.read(ArchiveFolder(archive), None if named else split), value_range)
-    return replace(dataset, notes=(*notes, *dataset.notes))
+    return folder_dataset(listing.read(ArchiveFolder(archive), None if named else split), value_range)
 
 
 def parquet_dataset(
     data: str,
-    paths: Sequence[Path] | Mapping[Path, str | None],
+    paths: Sequence[AnyPath] | Mapping[AnyPath, str | None],
     class_column: str,
     split: str | None,
     value_range: tuple[float, float] | None,
@@ -76,7 +74,7 @@ def parquet_dataset(
     """
     require_unused(f"{data} is a Parquet table", None, value_range)
     paths = parts.choose(data, paths if isinstance(paths, Mapping) else parts.splits_of(paths), split)
-    tables = [ParquetTable(LocalFile(path)) for path in paths]
+    tables = each(lambda path: ParquetTable(file_at(path)), paths)
     classes = [table.labels(class_column, class_names) for table in tables]
     if any(part is None for part in classes) and any(part is not None for part in classes):
         raise BadData(f"some files of {data} have a class column and others none; name it with `class_column`.")

@@ -7,20 +7,22 @@ classes of a column of numbers.
 
 from __future__ import annotations
 
+import json
+import posixpath
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import BadData, MissingDependency, one_line
-from feature_cache.files.checked import read_json
 from transfer.data.containers import parts
 from transfer.data.folders.file_names import litter
+from transfer.data.remote.path import AnyPath
+from transfer.data.remote.places import head
 
-LARGEST_README = 2**22  # bytes
+LARGEST_README, LARGEST_INFO = 2**22, 2**26  # bytes
 
 
-def splits_of_folder(folder: Path) -> dict[Path, str | None]:
+def splits_of_folder(folder: AnyPath) -> dict[AnyPath, str | None]:
     """The Parquet files of a folder, sorted, and the split of each.
 
     Raises
@@ -30,7 +32,7 @@ def splits_of_folder(folder: Path) -> dict[Path, str | None]:
     MissingDependency
         When there is a README that names splits, and PyYAML is not installed.
     """
-    files = sorted(path for path in folder.rglob("*.parquet") if not any(map(litter, path.relative_to(folder).parts)))
+    files = sorted(path for path in folder.rglob("*.parquet") if not any(map(litter, _inside(folder, path).split("/"))))
     about = _front_matter(folder / "README.md")
     if named := _named_files(folder, files, about):
         return named
@@ -38,7 +40,7 @@ def splits_of_folder(folder: Path) -> dict[Path, str | None]:
     return {path: path.stem if path.stem in names else parts.split_of_file(path) for path in files}
 
 
-def class_names_of_folder(folder: Path) -> dict[str, list[str]]:
+def class_names_of_folder(folder: AnyPath) -> dict[str, list[str]]:
     """The names of the classes of each column that holds them as numbers, as the ``dataset_info`` says them.
 
     Where several data sets have a column of that name, with other names, there are none for it.
@@ -68,7 +70,7 @@ def _classes_in(about: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
                 yield feature["name"], names
 
 
-def _classes_in_json(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def _classes_in_json(folder: AnyPath) -> Iterator[tuple[str, list[str]]]:
     """The columns of classes in ``dataset_infos.json``, and the names of their classes."""
     for info in _infos(folder / "dataset_infos.json"):
         features = info.get("features") if isinstance(info, dict) else None
@@ -81,7 +83,7 @@ def _are_texts(names: Any) -> bool:
     return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
 
 
-def _named_files(folder: Path, files: list[Path], about: dict[str, Any]) -> dict[Path, str | None]:
+def _named_files(folder: AnyPath, files: list[AnyPath], about: dict[str, Any]) -> dict[AnyPath, str | None]:
     """The files that the README names for the splits of its configuration."""
     configs = [one for one in _list(about.get("configs")) if isinstance(one, dict) and one.get("data_files")]
     if not configs:
@@ -92,12 +94,16 @@ def _named_files(folder: Path, files: list[Path], about: dict[str, Any]) -> dict
         raise BadData(
             f"{folder} holds several data sets ({names}); give the folder of one, or a pattern for its files."
         )
-    found: dict[Path, str | None] = {}
+    found: dict[AnyPath, str | None] = {}
     for split, pattern in _patterns(chosen[0]["data_files"]):
         for path in files:
-            if fnmatchcase(path.relative_to(folder).as_posix(), pattern.removeprefix("./").replace("**/", "*")):
+            if fnmatchcase(_inside(folder, path), pattern.removeprefix("./").replace("**/", "*")):
                 found.setdefault(path, split)
     return found
+
+
+def _inside(folder: AnyPath, path: AnyPath) -> str:
+    return posixpath.relpath(path.as_posix(), folder.as_posix())
 
 
 def _patterns(value: Any) -> Iterator[tuple[str | None, str]]:
@@ -109,11 +115,10 @@ def _patterns(value: Any) -> Iterator[tuple[str | None, str]]:
                 yield (split if isinstance(split, str) else None), path
 
 
-def _front_matter(readme: Path) -> dict[str, Any]:
+def _front_matter(readme: AnyPath) -> dict[str, Any]:
     """The YAML between two lines of three dashes at the beginning; empty where there is none."""
     try:
-        with readme.open("rb") as stream:
-            text = stream.read(LARGEST_README).decode("utf-8", "replace")
+        text = head(readme, LARGEST_README).decode("utf-8", "replace")
     except OSError:
         return {}
     start, _, rest = text.replace("\r\n", "\n").partition("---\n")
@@ -139,7 +144,7 @@ def _names_in(info: Any) -> Iterator[str]:
                 yield split["name"]
 
 
-def _names_in_json(file: Path) -> Iterator[str]:
+def _names_in_json(file: AnyPath) -> Iterator[str]:
     """The names of splits in ``dataset_infos.json``; none where there is no such file, or another."""
     try:
         yield from (name for info in _infos(file) for name in info["splits"] if isinstance(name, str))
@@ -147,11 +152,11 @@ def _names_in_json(file: Path) -> Iterator[str]:
         return
 
 
-def _infos(file: Path) -> list[Any]:
+def _infos(file: AnyPath) -> list[Any]:
     """What ``dataset_infos.json`` says of each data set; nothing where there is no such file, or another."""
     try:
-        return list(read_json(file).values())
-    except (OSError, ValueError, AttributeError):
+        return list(json.loads(head(file, LARGEST_INFO)).values())
+    except (OSError, ValueError, AttributeError, RecursionError):
         return []
 
 

@@ -24,6 +24,8 @@ class JoinedArchives:
         self._name, self._archives = name, tuple(archives)
         self._ends = np.cumsum([len(archive.names) for archive in archives])
         self.names = tuple(name for archive in archives for name in archive.names)
+        self.notes = tuple(note for archive in archives for note in archive.notes)
+        self.notes = tuple(note for archive in archives for note in archive.notes)
 
     def __str__(self) -> str:
         return self._name

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from pathlib import Path
 
 from feature_cache.errors import BadData
 from transfer.data.containers.archive_folder import Archive, ArchiveFolder
-from transfer.data.containers.local_file import LocalFile
 from transfer.data.containers.tar.archive import TarArchive
 from transfer.data.containers.zip_archive import ZipArchive
+from transfer.data.remote.path import AnyPath
+from transfer.data.remote.places import each, file_at
 
 ZIP = (".zip",)
 PARQUET = (".parquet",)
@@ -38,7 +38,7 @@ def is_parquet(name: str) -> bool:
     return name.lower().endswith(PARQUET)
 
 
-def folder_in(path: Path) -> ArchiveFolder | None:
+def folder_in(path: AnyPath) -> ArchiveFolder | None:
     """The folder inside an archive that a path names, such as ``photos.zip/train``; None where no part is an archive.
 
     Raises
@@ -66,7 +66,7 @@ def folder_of(archive: Archive, name: str) -> ArchiveFolder:
     return folder
 
 
-def archive_in(path: Path) -> tuple[Archive, str] | None:
+def archive_in(path: AnyPath) -> tuple[Archive, str] | None:
     """The archive that a path names or leads into, and the path inside; None where no part is an archive.
 
     Raises
@@ -76,20 +76,22 @@ def archive_in(path: Path) -> tuple[Archive, str] | None:
     """
     for parent in (path, *path.parents):
         if is_archive(parent.name) and parent.is_file():
-            inside = path.relative_to(parent).as_posix()
+            inside = posixpath.relpath(path.as_posix(), parent.as_posix())
             return open_archive(parent), "" if inside == "." else inside
     return None
 
 
-def open_archive(path: Path) -> ZipArchive | TarArchive:
+def open_archive(path: AnyPath) -> ZipArchive | TarArchive:
     """The archive in a file; for errors see the classes."""
-    file = LocalFile(path)
+    file = file_at(path)
     return ZipArchive(file) if path.name.lower().endswith(ZIP) else TarArchive(file)
 
 
-def with_names(paths: Sequence[Path]) -> list[tuple[str, Archive]]:
+def with_names(paths: Sequence[AnyPath]) -> list[tuple[str, Archive]]:
     """Archives, each with what comes before the names of its members in the ids: nothing where there is only one."""
     if len(paths) == 1:
         return [("", open_archive(paths[0]))]
-    above = posixpath.commonpath([path.absolute().parent.as_posix() for path in paths])
-    return [(f"{path.absolute().relative_to(above).as_posix()}/", open_archive(path)) for path in paths]
+    names = [path.absolute().as_posix() for path in paths]
+    above = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    archives = each(open_archive, paths)
+    return [(f"{posixpath.relpath(name, above)}/", archive) for name, archive in zip(names, archives, strict=True)]

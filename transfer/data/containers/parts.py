@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TypeVar
 
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.data import split_names
+from transfer.data.remote.path import AnyPath
+
+P = TypeVar("P", bound=AnyPath)
 
 # How the Hugging Face hub names the files of a split, whatever the split is called.
 _OF_HUB = re.compile(r"(.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
 
 
-def split_of_file(path: Path) -> str | None:
+def split_of_file(path: AnyPath) -> str | None:
     """The split that the name of a file says, or else the name of its folder; None where neither does.
 
     Examples
     --------
-    >>> split_of_file(Path("data/unsupervised-00000-of-00004.parquet")), split_of_file(Path("cats-val-07.tar"))
+    >>> from pathlib import Path
+        >>> split_of_file(Path("data/unsupervised-00000-of-00004.parquet")), split_of_file(Path("cats-val-07.tar"))
     ('unsupervised', 'val')
     >>> split_of_file(Path("default/train/0000.parquet")), split_of_file(Path("cats.tar"))
     ('train', None)
@@ -32,17 +36,17 @@ def split_of_file(path: Path) -> str | None:
     return folder if split_names.is_plain(folder) else None
 
 
-def splits_of(paths: Sequence[Path]) -> dict[Path, str | None]:
+def splits_of(paths: Sequence[AnyPath]) -> dict[AnyPath, str | None]:
     """The split of each file by its name."""
     return {path: split_of_file(path) for path in paths}
 
 
-def are_divided(splits: Mapping[Path, str | None]) -> bool:
+def are_divided(splits: Mapping[P, str | None]) -> bool:
     """Whether the files are of several splits."""
     return len({name for name in splits.values() if name}) > 1
 
 
-def choose(data: str, splits: Mapping[Path, str | None], split: str | None) -> list[Path]:
+def choose(data: str, splits: Mapping[P, str | None], split: str | None) -> list[P]:
     """The files of a split; all files without one.
 
     Parameters
@@ -69,7 +73,7 @@ def choose(data: str, splits: Mapping[Path, str | None], split: str | None) -> l
     return [path for path, name in splits.items() if name == chosen]
 
 
-def require_named(data: str, splits: Mapping[Path, str | None], split: str | None) -> None:
+def require_named(data: str, splits: Mapping[P, str | None], split: str | None) -> None:
     """Raise BadData where files are of several splits, and none is named."""
     if split is None and are_divided(splits):
         names = split_names.in_order({name for name in splits.values() if name})

@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 from feature_cache.errors import BadData, InvalidChoice
+from feature_cache.files.urls import shown
+from transfer.data.remote.path import AnyPath, ask_together
+from transfer.data.remote.places import at
 
 MOST_FILES = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -47,7 +50,7 @@ def expand(name: str) -> list[str]:
     return [whole for part in parts for whole in expand(name[: match.start()] + part + name[match.end() :])]
 
 
-def files(name: str) -> list[Path]:
+def files(name: str) -> list[AnyPath]:
     """The files that a pattern stands for.
 
     Raises
@@ -55,10 +58,17 @@ def files(name: str) -> list[Path]:
     BadData
         When one of the names in braces is no file, or nothing matches a glob.
     """
-    found: list[Path] = []
-    for one in expand(name):
-        matches = sorted(glob.glob(one)) if glob.has_magic(one) else [one]  # noqa: PTH207 (`Path.glob` takes no absolute ones)
-        if not matches or not all(Path(match).is_file() for match in matches):
-            raise BadData(f"{name!r} stands for {one!r}, and there is no such file.")
-        found += map(Path, matches)
+    matches = [(one, _matches(one)) for one in expand(name)]
+    found = [path for _, paths in matches for path in paths]
+    ask_together(found)
+    for one, paths in matches:
+        if not paths or not all(path.is_file() for path in paths):
+            raise BadData(f"{shown(name)!r} stands for {shown(one)!r}, and there is no such file.")
     return found
+
+
+def _matches(name: str) -> list[AnyPath]:
+    path = at(name)
+    if not glob.has_magic(str(path)):
+        return [path]
+    return list(map(Path, sorted(glob.glob(name)))) if isinstance(path, Path) else list(path.glob())  # noqa: PTH207 (`Path.glob` takes no absolute ones)

@@ -16,12 +16,14 @@ import numpy as np
 from feature_cache.errors import BadImage
 from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.keys import DIGEST_BYTES, digest_bytes, digest_pixels
+from feature_cache.process.read_ahead import map_ahead
 from feature_cache.spec import FeatureSpec
-from transfer.data.image_collection import ImageCollection
+from transfer.data.image_collection import READY, ImageCollection
 from transfer.data.images import ImageSource, pixels_for
+from transfer.data.remote.announced import announced
 from transfer.hardware import cores
 
-CHUNK = 512  # images that are submitted to the threads at a time
+CHUNK = 512  # images after which digests may be written down
 
 
 WRITTEN_TOGETHER = 4096  # digests
@@ -100,7 +102,9 @@ def pixel_digests(
         with ThreadPoolExecutor(len(cores()), thread_name_prefix="layertap-decode") as pool:
             for start in range(0, len(positions), CHUNK):
                 chunk = positions[start : start + CHUNK]
-                for done, (position, digest) in enumerate(zip(chunk, pool.map(decode, chunk), strict=True), start + 1):
+                ahead = announced(dataset.sources, chunk)
+                results = map_ahead(decode, ahead, depth=READY * len(cores()), pool=pool)
+                for done, (position, digest) in enumerate(zip(chunk, results, strict=True), start + 1):
                     known[contents[position]] = digest
                     if progress:
                         progress(done, len(positions))

@@ -21,5 +21,5 @@ def folder_dataset(folder: listing.Folder, value_range: tuple[float, float] | No
         folder.path.sources(folder.ids),
         folder.labels,
         empty_classes=folder.empty_classes,
-        notes=folder.notes,
+        notes=(*folder.path.notes, *folder.notes),
     )

@@ -17,7 +17,7 @@ import numpy as np
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.data import split_names
 from transfer.data.folders import file_names
-from transfer.data.folders.places import LocalFolder, Place
+from transfer.data.folders.places import Place
 from transfer.data.folders.walk import Tree, some, top
 
 
@@ -145,7 +145,7 @@ def _without_images(folder: Place, tree: Tree, split: str | None) -> Folder:
         return Folder(folder if "" in holders else folder / holders[0], (), split=split, holds_arrays=True)
     if holders:
         raise BadData(f"{folder} holds no images, but files of arrays in {some(holders)}; give one of these folders.")
-    if tree.sidecars[".parquet"] and isinstance(folder, LocalFolder):
+    if tree.sidecars[".parquet"] and folder.opens_files:
         return Folder(folder, (), split=split, holds_tables=True)
     if tree.sidecars:
         unpack = _about_containers(folder, tree)

@@ -36,6 +36,14 @@ class Place(Protocol):
     def broken_link(self, path: str) -> Path | None:
         """What a file that has not the name of an image links to, where that is not there; None otherwise."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over when its files were listed, a sentence each."""
+
+    @property
+    def opens_files(self) -> bool:
+        """Whether a file in it can be opened by its path, as none in an archive can."""
+
 
 @dataclass(frozen=True)
 class LocalFolder:
@@ -82,3 +90,13 @@ class LocalFolder:
         if file.is_symlink() and not file.exists() and suffix(path) not in IMAGE_SUFFIXES:
             return file.readlink()
         return None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing: the tree says what was passed over."""
+        return ()
+
+    @property
+    def opens_files(self) -> bool:
+        """True: a file on disk can be opened by its path."""
+        return True

@@ -5,6 +5,6 @@ that the ids name, `labels` makes classes of cells, `pixels` makes images of tab
 `loading` puts these steps together. Whatever is guessed on the way is listed in `Table.notes`.
 """
 
-from transfer.data.tables.loading import SUFFIXES, ArchivedTable, Table, is_known, kit_file, other_kind, read
+from transfer.data.tables.loading import SUFFIXES, Table, TableElsewhere, is_known, kit_file, other_kind, read
 
-__all__ = ["SUFFIXES", "ArchivedTable", "Table", "is_known", "kit_file", "other_kind", "read"]
+__all__ = ["SUFFIXES", "Table", "TableElsewhere", "is_known", "kit_file", "other_kind", "read"]

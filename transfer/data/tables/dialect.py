@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
 from feature_cache.errors import BadData
+from transfer.data.remote.path import AnyPath
 from transfer.file_signatures import kind_by_signature
 
 LINE_LIMIT = 2**24  # characters: an image of 2000 x 2000 pixels in cells has fewer
@@ -83,7 +83,7 @@ class CsvFile:
 
     Attributes
     ----------
-    file : Path
+    file : Path or RemotePath
         Its path in messages, which leads into an archive where its content is in memory.
     encoding : str
     delimiter, quote : str
@@ -95,7 +95,7 @@ class CsvFile:
         The content, where the file is inside an archive.
     """
 
-    file: Path
+    file: AnyPath
     encoding: str
     delimiter: str
     quote: str = '"'
@@ -171,7 +171,7 @@ class _Lines:
     """
 
     stream: TextIO
-    file: Path
+    file: AnyPath
     number: int = 0
     recent: list[str] = field(default_factory=list)
 
@@ -193,12 +193,12 @@ class _Lines:
         return line
 
 
-def recognised(file: Path, names: Sequence[str], content: bytes | None = None) -> CsvFile:
+def recognised(file: AnyPath, names: Sequence[str], content: bytes | None = None) -> CsvFile:
     """A CSV file with its encoding and delimiter, which are guessed from its content.
 
     Parameters
     ----------
-    file : Path
+    file : Path or RemotePath
     names : sequence of str
         Columns that the header should have: the delimiter with which it has most of them is the likeliest.
     content : bytes, optional
@@ -240,18 +240,18 @@ def recognised(file: Path, names: Sequence[str], content: bytes | None = None) -
     return CsvFile(file, encoding, delimiter, quote, first_line, notes, content)
 
 
-def _open(file: Path, content: bytes | None, encoding: str) -> TextIO:
+def _open(file: AnyPath, content: bytes | None, encoding: str) -> TextIO:
     try:
         return io.TextIOWrapper(_binary(file, content), encoding, newline="")
     except OSError as error:
         raise BadData(f"cannot read {file}: {error.strerror}.") from error
 
 
-def _binary(file: Path, content: bytes | None) -> BinaryIO:
+def _binary(file: AnyPath, content: bytes | None) -> BinaryIO:
     return file.open("rb") if content is None else io.BytesIO(content)
 
 
-def _encoding(file: Path, content: bytes | None) -> tuple[str, str]:
+def _encoding(file: AnyPath, content: bytes | None) -> tuple[str, str]:
     """The codec that can read all of the file, and the name of the encoding in messages."""
     try:
         with _binary(file, content) as stream:
@@ -281,11 +281,11 @@ def _encoding(file: Path, content: bytes | None) -> tuple[str, str]:
         raise BadData(f"cannot read {file}: {error.strerror}.") from error
 
 
-def _refuse(file: Path, why: str) -> NoReturn:
+def _refuse(file: AnyPath, why: str) -> NoReturn:
     raise BadData(f"{file} {why}; save it as CSV in UTF-8.")
 
 
-def _decodes(file: Path, content: bytes | None, codec: str) -> bool:
+def _decodes(file: AnyPath, content: bytes | None, codec: str) -> bool:
     decoder = codecs.getincrementaldecoder(codec)()
     with _binary(file, content) as stream:
         try:

@@ -24,6 +24,7 @@ from transfer.data.annotation.crop_source import CropSource
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.folders.file_names import IMAGE_SUFFIXES, suffix
 from transfer.data.images import ImageSource
+from transfer.data.remote.path import AnyPath
 from transfer.data.tables.image_folders import ArchivedImages, ImageFolder, LocalImages
 from transfer.data.tables.missing import MissingFile
 
@@ -34,12 +35,12 @@ _PART = re.compile(r"(.+)#(\d{1,6}|\d{1,7}(?:,\d{1,7}){3})", re.DOTALL)
 _PREFIX = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?|[a-z]:", re.IGNORECASE)  # https://host/, file:///, C:
 
 
-def find(table: Path, ids: Sequence[str], folder: Path | ArchiveFolder) -> tuple[list[ImageSource], list[str]]:
+def find(table: AnyPath, ids: Sequence[str], folder: Path | ArchiveFolder) -> tuple[list[ImageSource], list[str]]:
     """The image file of each id, and notes on ids that are not the path of a file as they are written.
 
     Parameters
     ----------
-    table : Path
+    table : Path or RemotePath
         The file of the table, for messages.
     ids : sequence of str
     folder : Path or ArchiveFolder
@@ -101,7 +102,7 @@ def _exact_match(image_folder: ImageFolder, name: str) -> _Match | None:
 class _Search:
     """The search for the files of ids that are no exact paths: what was found, and how, for notes and errors."""
 
-    def __init__(self, table: Path, ids: Sequence[str], folder: ImageFolder) -> None:
+    def __init__(self, table: AnyPath, ids: Sequence[str], folder: ImageFolder) -> None:
         self._table, self._ids, self._folder = table, ids, folder
         self._index = _Index(folder)
         self._ways: Counter[str] = Counter()
@@ -181,9 +182,9 @@ class _Search:
         return f" ({near})" if near else ""
 
 
-def is_folder(path: Path) -> bool:
+def is_folder(path: AnyPath) -> bool:
     """Whether a path is a folder. `Path.is_dir` raises where a name is too long or a link leads to itself."""
-    return posixpath.isdir(path)
+    return posixpath.isdir(path) if isinstance(path, Path) else path.is_dir()
 
 
 def is_image_name(name: str) -> bool:
@@ -191,7 +192,7 @@ def is_image_name(name: str) -> bool:
     return suffix(name) in IMAGE_SUFFIXES
 
 
-def _require_one_each(table: Path, ids: Sequence[str], matches: Sequence[_Match | None]) -> None:
+def _require_one_each(table: AnyPath, ids: Sequence[str], matches: Sequence[_Match | None]) -> None:
     """Raise BadData where two ids match the same file, or the same page or box of a file."""
     first: dict[_Match, str] = {}
     for name, match in zip(ids, matches, strict=True):

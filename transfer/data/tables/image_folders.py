@@ -13,6 +13,7 @@ from feature_cache.errors import BadData
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.folders.file_names import litter
 from transfer.data.images import FileSource, ImageSource
+from transfer.data.remote.path import AnyPath
 
 MOST_FILES = 4_000_000  # that are searched for what an id may mean
 _FILE, _LINK, _FOLDER = range(3)
@@ -59,7 +60,7 @@ class LocalImages:
     """A folder on disk. Each of its folders is listed only once."""
 
     folder: str
-    table: Path
+    table: AnyPath
     path: str = ""
     listings: dict[str, dict[str, int] | None] = field(default_factory=dict)
 
@@ -165,7 +166,7 @@ class ArchivedImages:
     """A folder inside an archive."""
 
     folder: ArchiveFolder
-    table: Path
+    table: AnyPath
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -208,7 +209,7 @@ def _kind(entry: os.DirEntry[str]) -> int:
     return _LINK if entry.is_symlink() else _FOLDER if entry.is_dir(follow_symlinks=False) else _FILE
 
 
-def _refusal(table: Path, name: str, folder: str) -> BadData:
+def _refusal(table: AnyPath, name: str, folder: str) -> BadData:
     return BadData(
         f"{table} names {name!r}, which leads out of the image folder {folder}; such a path is refused. Name the "
         "folder that holds the images with `images`."

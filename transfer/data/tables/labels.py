@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from feature_cache.errors import BadData
+from transfer.data.remote.path import AnyPath
 
 MISSING = ("nan", "NaN", "-nan", "<NA>", "NaT")  # as pandas and NumPy write what is missing
 DOUBTFUL = ("NA", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "none")  # missing, or a class of that name
@@ -18,7 +18,7 @@ _WHOLE = re.compile(r"(-?\d+)(\.0*)?")
 
 
 def classes(
-    file: Path, column: str, cells: Sequence[str], ids: Sequence[str], lines: Sequence[int]
+    file: AnyPath, column: str, cells: Sequence[str], ids: Sequence[str], lines: Sequence[int]
 ) -> tuple[np.ndarray | None, list[str]]:
     """The class of each row, and notes on what was guessed.
 
@@ -26,7 +26,7 @@ def classes(
 
     Parameters
     ----------
-    file : Path
+    file : Path or RemotePath
     column : str
         The name of the column.
     cells, ids : sequence of str
@@ -47,6 +47,7 @@ def classes(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> classes(Path("a.csv"), "class", ["1.0", "2.0"], ["a", "b"], [2, 3])[0].tolist()
     ['1', '2']
     """
@@ -65,7 +66,7 @@ def classes(
     return np.array(cells), notes
 
 
-def _require_complete(file: Path, cells: Sequence[str], ids: Sequence[str], lines: Sequence[int]) -> None:
+def _require_complete(file: AnyPath, cells: Sequence[str], ids: Sequence[str], lines: Sequence[int]) -> None:
     missing = [row for row, cell in enumerate(cells) if not cell or cell in MISSING]
     if not missing:
         return
@@ -85,7 +86,7 @@ def _whole_numbers(counts: Counter[str]) -> dict[str, str]:
     return whole if len(whole) == len(counts) and any("." in cell for cell in counts) else {}
 
 
-def _doubts(file: Path, column: str, counts: Counter[str]) -> list[str]:
+def _doubts(file: AnyPath, column: str, counts: Counter[str]) -> list[str]:
     """Notes on classes that may be mistakes."""
     notes = []
     doubtful = [f"{counts[cell]} of {cell!r}" for cell in DOUBTFUL if cell in counts]

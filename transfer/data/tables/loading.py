@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -13,6 +13,8 @@ from feature_cache.errors import BadData, InvalidChoice, unknown
 from transfer.data.containers import loading as containers
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.images import ArraySource, ImageSource
+from transfer.data.remote.path import AnyPath
+from transfer.data.remote.places import at, head, remote_folder
 from transfer.data.tables import dialect, files, labels, pixels, rows
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -20,18 +22,18 @@ PIXEL_CLASS_COLUMN = "label"
 
 
 @dataclass(frozen=True)
-class ArchivedTable:
-    """A CSV file inside an archive.
+class TableElsewhere:
+    """A CSV file that is not on disk: inside an archive, or at a URL.
 
     Attributes
     ----------
-    folder : ArchiveFolder
-        The folder that holds it.
     content : bytes
+    image_folder : callable
+        It returns the folder of the images, where the caller names none.
     """
 
-    folder: ArchiveFolder
     content: bytes
+    image_folder: Callable[[], ArchiveFolder]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def kit_file(folder: Path, part: str = "train") -> Path | None:
+def kit_file(folder: AnyPath, part: str = "train") -> AnyPath | None:
     """The path of ``data/train.csv`` in a RAMP kit, or of another part; None where `folder` is no kit or lacks it.
 
     A folder with a ``problem.py`` is a kit; that file is not run.
@@ -67,16 +69,15 @@ def kit_file(folder: Path, part: str = "train") -> Path | None:
     return file if (folder / "problem.py").is_file() and file.is_file() else None
 
 
-def other_kind(file: Path) -> str | None:
+def other_kind(file: AnyPath) -> str | None:
     """The kind of a file that is no table, and what to do about it; None where its first bytes do not show it."""
     try:
-        with file.open("rb") as stream:
-            return dialect.other_kind(stream.read(4096))
+        return dialect.other_kind(head(file, 4096))
     except OSError:
         return None
 
 
-def is_known(file: Path) -> bool:
+def is_known(file: AnyPath) -> bool:
     """Whether a file has the name of a table; a ``.txt`` file must not be an image or of another kind."""
     suffix = file.suffix.lower()
     if suffix == ".txt":
@@ -85,23 +86,23 @@ def is_known(file: Path) -> bool:
 
 
 def read(
-    file: Path,
+    file: AnyPath,
     images: str | None,
     class_column: str,
     id_column: str,
     split: str | None = None,
     value_range: tuple[float, float] | None = None,
-    archived: ArchivedTable | None = None,
+    elsewhere: TableElsewhere | None = None,
 ) -> Table:
     """The table of a CSV file; for the other parameters and errors see `transfer.data.datasets.load`.
 
     Parameters
     ----------
-    file : Path
-        Its path, which leads into an archive where `archived` is passed.
-    archived : ArchivedTable, optional
+    file : Path or RemotePath
+        Its path, which may lead into an archive where `elsewhere` is passed.
+    elsewhere : TableElsewhere, optional
     """
-    content = archived.content if archived else None
+    content = elsewhere.content if elsewhere else None
     source = dialect.recognised(file, (id_column, class_column, PIXEL_CLASS_COLUMN), content)
     first = next(source.rows(), (0, []))[1]
     header, notes = rows.column_names(file, first, (id_column, class_column))
@@ -126,10 +127,10 @@ def read(
         raise InvalidChoice(
             f"{file} names image files, and `value_range` goes with numbers in cells or arrays; leave it out."
         )
-    return _of_files(rows.body(file, even, header or [id_column]), _Images(images, archived), columns, split, notes)
+    return _of_files(rows.body(file, even, header or [id_column]), _Images(images, elsewhere), columns, split, notes)
 
 
-def _about_names(file: Path, names: Sequence[str]) -> str:
+def _about_names(file: AnyPath, names: Sequence[str]) -> str:
     """A note on how the cells of a table of pixels without a header are read."""
     if PIXEL_CLASS_COLUMN not in names:
         return f"{file} has no header; all of its cells are read as pixels."
@@ -148,14 +149,14 @@ class _Images:
     ----------
     named : str or None
         The folder or archive that the caller names.
-    archived : ArchivedTable or None
-        The table, where it is inside an archive.
+    elsewhere : TableElsewhere or None
+        The table, where it is not on disk.
     """
 
     named: str | None
-    archived: ArchivedTable | None
+    elsewhere: TableElsewhere | None
 
-    def folder(self, file: Path) -> Path | ArchiveFolder:
+    def folder(self, file: AnyPath) -> Path | ArchiveFolder:
         """The folder of the images: the named one, ``imgs`` beside the table, or the folder of the table.
 
         Raises
@@ -163,16 +164,15 @@ class _Images:
         InvalidChoice
             When there is no such folder.
         """
-        if self.named is None and self.archived:
-            beside = self.archived.folder / "imgs"
-            return beside if beside.positions else self.archived.folder
-        if self.named and (inside := containers.folder_in(Path(self.named))):
+        if self.named is None and self.elsewhere:
+            return self.elsewhere.image_folder()
+        if self.named and (inside := containers.folder_in(at(self.named))):
             return inside
         beside_file = file.parent / "imgs"
-        folder = Path(self.named) if self.named else beside_file if beside_file.is_dir() else file.parent
+        folder = at(self.named) if self.named else beside_file if beside_file.is_dir() else file.parent
         if not files.is_folder(folder):
             raise InvalidChoice(f"there is no image folder {folder}; name the one of {file.name} with `images`.")
-        return folder
+        return folder if isinstance(folder, Path) else remote_folder(folder)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _of_files(table: rows.Body, images: _Images, names: Columns, split: str | No
 
 
 def _of_pixels(
-    file: Path,
+    file: AnyPath,
     even: rows.Numbered,
     header: list[str],
     where: pixels.Layout,
@@ -233,7 +233,7 @@ def _of_pixels(
     return Table(tuple(ids), sources, classes, columns, (*notes, *about_parts, *about_column, *about_classes))
 
 
-def _class_of_pixels(file: Path, columns: dict[str, np.ndarray], names: Columns) -> tuple[str, list[str]]:
+def _class_of_pixels(file: AnyPath, columns: dict[str, np.ndarray], names: Columns) -> tuple[str, list[str]]:
     """The column of the classes in a table of pixels: the named one, ``label``, or the only one; and notes."""
     if names.classes in columns:
         return names.classes, []
@@ -271,7 +271,7 @@ def _classes(
     return None, []
 
 
-def _without_ids(file: Path, header: Sequence[str], id_column: str, row: Sequence[str]) -> InvalidChoice:
+def _without_ids(file: AnyPath, header: Sequence[str], id_column: str, row: Sequence[str]) -> InvalidChoice:
     """The error for a table without ids.
 
     Parameters

@@ -16,11 +16,11 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from feature_cache.errors import BadData
+from transfer.data.remote.path import AnyPath
 
 LEAST = 16  # pixels: fewer numbered columns are something else
 LISTS = "pixels"
@@ -124,7 +124,7 @@ def without_header(cells: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> 
 
 
 def read(
-    file: Path,
+    file: AnyPath,
     rows: Iterable[tuple[int, list[str]]],
     header: Sequence[str],
     where: Layout,
@@ -178,7 +178,7 @@ def read(
 
 
 def _converted(
-    file: Path, line: int, cells: Sequence[str], names: Sequence[str], value_range: tuple[float, float] | None
+    file: AnyPath, line: int, cells: Sequence[str], names: Sequence[str], value_range: tuple[float, float] | None
 ) -> bytes:
     """The numbers of a row as bytes, where some are not written as whole numbers from 0 to 255."""
     low, high = value_range or (0.0, 255.0)
@@ -205,7 +205,7 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-def _shaped(file: Path, values: np.ndarray, shape: tuple[int, int] | None) -> tuple[np.ndarray, str]:
+def _shaped(file: AnyPath, values: np.ndarray, shape: tuple[int, int] | None) -> tuple[np.ndarray, str]:
     count = values.shape[1]
     side, colour = _side(count), _side(count / 3)
     if shape or side:

@@ -6,12 +6,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice
 from transfer.data import split_names
+from transfer.data.remote.path import AnyPath
 from transfer.data.tables.dialect import DELIMITERS, clean_name
 
 MOST_CELLS = 50_000_000  # without pixels; so many take about 3 GB
@@ -30,7 +30,7 @@ Numbered = Iterator[tuple[int, list[str]]]  # the number of the line that a row 
 class Body:
     """The cells of a table, stripped, and the line that each row begins in."""
 
-    file: Path
+    file: AnyPath
     header: Sequence[str]
     cells: list[list[str]]
     lines: list[int]
@@ -48,7 +48,7 @@ class Body:
         return {name: np.array(cells, object) for name, cells in zip(self.header, values, strict=True) if name}
 
 
-def column_names(file: Path, cells: Sequence[str], needed: Sequence[str]) -> tuple[list[str], list[str]]:
+def column_names(file: AnyPath, cells: Sequence[str], needed: Sequence[str]) -> tuple[list[str], list[str]]:
     """The names of the columns, and notes; a column has the name ``""`` where its name is missing or repeated."""
     if len(cells) > MOST_COLUMNS:
         raise BadData(f"{file} has {len(cells)} columns, more than {MOST_COLUMNS}: no table of images.")
@@ -64,7 +64,7 @@ def column_names(file: Path, cells: Sequence[str], needed: Sequence[str]) -> tup
     return ["" if name in twice else name for name in names], notes
 
 
-def same_name(file: Path, header: Sequence[str], name: str) -> tuple[str, list[str]]:
+def same_name(file: AnyPath, header: Sequence[str], name: str) -> tuple[str, list[str]]:
     """The column that `name` means: itself, or the only one that differs by case or spaces; and notes."""
     if name in header:
         return name, []
@@ -78,7 +78,7 @@ def _letters(name: str) -> str:
     return "".join(name.casefold().split())
 
 
-def even(file: Path, rows: Numbered, header: Sequence[str], delimiter: str) -> Numbered:
+def even(file: AnyPath, rows: Numbered, header: Sequence[str], delimiter: str) -> Numbered:
     """The rows that have as many cells as the header; further cells are dropped where they are empty.
 
     Raises
@@ -112,7 +112,7 @@ def even(file: Path, rows: Numbered, header: Sequence[str], delimiter: str) -> N
         )
 
 
-def body(file: Path, rows: Iterable[tuple[int, list[str]]], header: Sequence[str]) -> Body:
+def body(file: AnyPath, rows: Iterable[tuple[int, list[str]]], header: Sequence[str]) -> Body:
     """All rows of a table as its body."""
     most = MOST_CELLS // len(header)
     cells: list[list[str]] = []
