@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from feature_cache.errors import InvalidChoice, LayertapError, MissingDependency, Unreachable, one_line
+from feature_cache.errors import BadData, InvalidChoice, LayertapError, MissingDependency, Unreachable, one_line
 from feature_cache.files.urls import redacted, scheme, shown
 
 Result = TypeVar("Result")
@@ -20,7 +20,9 @@ _INSTALL = "pip install 'layertap[cloud]'"
 _IN_EXTRA = ("s3", "s3a", "http", "https")
 # botocore repeats requests by itself, and both together would take minutes where there is no server.
 _OF_BOTOCORE = {"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}}
-_OPTIONS: dict[str, dict[str, Any]] = {name: {"config_kwargs": _OF_BOTOCORE} for name in ("s3", "s3a")}
+# s3fs would keep the listing of each folder, a kilobyte for each file.
+_OF_S3: dict[str, Any] = {"use_listings_cache": False, "config_kwargs": _OF_BOTOCORE}
+_OPTIONS = {"s3": _OF_S3, "s3a": _OF_S3}
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
 _OF_NETWORKS = ("aiohttp", "botocore", "aiobotocore", "requests", "urllib3", "httpx", "gcsfs")
 _AGAIN = (408, 425, 429)  # statuses below 500 that ask for another try
@@ -35,6 +37,8 @@ def file_system(url: str) -> tuple[Any, str]:
         When a package is not installed that the scheme of the URL needs.
     InvalidChoice
         When there is no such scheme.
+    BadData
+        When its server refuses or does not answer, where it is asked at once.
     """
     try:
         import fsspec.core  # an optional package
@@ -43,8 +47,9 @@ def file_system(url: str) -> tuple[Any, str]:
     if "::" in url:
         raise InvalidChoice(f"{shown(url)!r} chains file systems by ::, which is not read; name the file itself.")
     try:
-        # Listings are asked for anew: what is stored may have changed since an earlier call.
-        return fsspec.core.url_to_fs(url, use_listings_cache=False, **_OPTIONS.get(scheme(url), {}))
+        found, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(scheme(url), {}))
+        found.invalidate_cache()  # what is stored may have changed since an earlier call
+        return found, path
     except ImportError as error:
         install = f"{one_line(error)}: {_INSTALL}" if scheme(url) in _IN_EXTRA else f"{one_line(error)}."
         raise MissingDependency(f"{scheme(url)}:// cannot be read yet. {install}") from error
@@ -53,6 +58,8 @@ def file_system(url: str) -> tuple[Any, str]:
             f"{shown(url)!r} cannot be read ({redacted(one_line(error))}); give a path, or a URL such as "
             "s3://BUCKET/FOLDER or https://HOST/FILE.zip."
         ) from error
+    except Exception as error:  # each file system has its own
+        raise BadData(f"cannot read {shown(url)}: {redacted(one_line(error))}.") from error
 
 
 def attempt(call: Callable[[], Result], name: str) -> Result:

@@ -11,8 +11,9 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
+from feature_cache.errors import Unreachable
 from transfer.data.remote.access import CONNECTIONS
 
 KEPT_BYTES = 2**28
@@ -78,11 +79,20 @@ class Pieces:
         future = self.start(key, size, fetch)
         try:
             return future.result()
-        except Exception:
+        except CancelledError:  # for an outage that another thread has met
+            return fetch()
+        except Exception as error:
             with self._lock:
                 if self._kept.get(key, (0, None))[1] is future:
                     self._bytes -= self._kept.pop(key)[0]
+                if isinstance(error, Unreachable):  # the process could not end before all had been tried as long
+                    self._forget_waiting()
             raise
+
+    def _forget_waiting(self) -> None:
+        """Drop the pieces that no thread has begun to fetch."""
+        for key in [key for key, (_, future) in self._kept.items() if future.cancel()]:
+            self._bytes -= self._kept.pop(key)[0]
 
 
 def unversioned() -> int:

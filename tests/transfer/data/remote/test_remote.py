@@ -300,6 +300,21 @@ class TestReading:
             pieces.read("key", 1, fetch)
         assert pieces.read("key", 1, fetch) == b"x"
 
+    def test_what_waits_is_given_up_where_a_server_is_down(self) -> None:
+        pieces, asked = Pieces(threads=1), []
+
+        def fetch(number: int) -> bytes:
+            asked.append(number)
+            time.sleep(0.05)
+            raise Unreachable("the server is down")
+
+        for number in range(10):
+            pieces.start(number, 1, lambda number=number: fetch(number))
+        with pytest.raises(Unreachable, match="the server is down"):
+            pieces.read(0, 1, lambda: b"")
+        time.sleep(0.15)
+        assert len(asked) <= 2
+
     def test_many_requests_are_on_their_way_at_a_time(
         self, put: Put, images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
