@@ -19,6 +19,7 @@ from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data.augment import Augmentation
 from transfer.data.copies.shards import require_shard, shard_numbers
 from transfer.data.datasets import Dataset
+from transfer.data.remote.parts import has_parts
 from transfer.data.transforms import named
 from transfer.extraction import extract as extraction
 from transfer.extraction import multi_device
@@ -240,7 +241,8 @@ def extract_features(
     progress: bool | ProgressBar = False,
 ) -> FeatureSet:
     """The features of a request, once what the cache lacks has been computed (see `extract` for the parameters)."""
-    known, net = dataset.identify(cache), None
+    net, in_parts = None, devices == 1 and has_parts(dataset)
+    known = dataset if in_parts else dataset.identify(cache)
     if devices == 1:  # otherwise Keras is left to the processes that compute
         request, backbone = request.resolve()
         net = SharedNet(request, backbone)

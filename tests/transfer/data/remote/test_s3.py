@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def test_a_second_look_reads_no_image(put: Put, images: dict[str, bytes], tmp_pa
     assert changed[0].tobytes() == changed[4].tobytes()
 
 
+@pytest.mark.slow
 def test_the_command_line(
     put: Put,
     images: dict[str, bytes],
@@ -207,7 +209,7 @@ class TestFaults:
             made[f"{'ab'[number % 2]}/{number:02d}.jpg"] = stream.getvalue()
         return made
 
-    @pytest.mark.parametrize("kind", ["photos", "photos.tar", "photos.zip"])
+    @pytest.mark.parametrize("kind", [pytest.param("photos", marks=pytest.mark.slow), "photos.tar", "photos.zip"])
     def test_each_third_request_fails_and_nothing_is_lost(
         self, put: Put, photos: dict[str, bytes], tmp_path: Path, faults: Faults, kind: str
     ) -> None:
@@ -219,6 +221,26 @@ class TestFaults:
         report = extract(datasets.load(f"s3://bucket/{kind}"), REQUEST, FeatureCache(tmp_path / "features"))
         assert report.rows_computed == 40 and not report.skipped
         assert faults.failed
+
+    def test_each_image_is_fetched_once_though_few_are_kept(
+        self, put: Put, photos: dict[str, bytes], tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put({f"photos/{name}": data for name, data in {**photos, "b/damaged.jpg": photos["a/00.jpg"][:300]}.items()})
+        monkeypatch.setattr("transfer.data.remote.parts.FIRST_IMAGES", 5)
+        monkeypatch.setattr("transfer.data.remote.parts.MOST_IMAGES", 7)
+        monkeypatch.setattr("transfer.data.remote.announced.MOST_IMAGES", 5)
+        PIECES.__init__(most=sum(map(len, photos.values())) * 3 // 4)  # type: ignore[misc]
+        faults.requests.clear()
+        seen: list[tuple[int, int]] = []
+        cache, dataset = FeatureCache(tmp_path / "features"), datasets.load("s3://bucket/photos")
+        report = extract(dataset, REQUEST, cache, on_error="skip", progress=lambda *done: seen.append(done))
+        fetched = Counter(name for name in faults.requests if name.startswith("GET /bucket/photos/"))
+        assert len(fetched) == 41 and {n for name, n in fetched.items() if "damaged" not in name} == {1}
+        assert (report.rows_total, report.rows_computed, report.rows_skipped, report.rows_reused) == (41, 40, 1, 0)
+        assert [problem.id for problem in report.skipped] == ["b/damaged.jpg"] and seen[-1] == (41, 41)
+        features = lt.extract(dataset, "glyphnet", layers="block4_pool", cache=cache, on_error="skip")
+        assert features.report.rows_computed == 0 and features["block4_pool"][:].shape[0] == 40
+        PIECES.__init__()  # type: ignore[misc]
 
     def test_latency_is_hidden(self, put: Put, photos: dict[str, bytes], tmp_path: Path, faults: Faults) -> None:
         put({f"photos/{name}": data for name, data in photos.items()})
