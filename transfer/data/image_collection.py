@@ -101,12 +101,14 @@ def digests(dataset: ImageCollection, memo: DigestMemo, threads: int = 4) -> tup
             fresh: dict[FileStamp, bytes] = {}
             ahead = announced(dataset.sources, to_read)
             results = map_ahead(compute, ahead, depth=READY * threads, pool=pool)
-            for position, result in zip(to_read, results, strict=True):
-                if isinstance(result, BadImage):
-                    unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
-                    continue
-                out[position] = np.frombuffer(result, np.uint8)
-                if stamp := stamps[position - start]:
-                    fresh[stamp] = result
-            memo.remember(fresh, seen)
+            try:
+                for position, result in zip(to_read, results, strict=True):
+                    if isinstance(result, BadImage):
+                        unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
+                        continue
+                    out[position] = np.frombuffer(result, np.uint8)
+                    if stamp := stamps[position - start]:
+                        fresh[stamp] = result
+            finally:  # what was read until a server fails need not be read again
+                memo.remember(fresh, seen)
     return out, unreadable

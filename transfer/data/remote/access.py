@@ -24,7 +24,8 @@ _OF_BOTOCORE = {"max_pool_connections": CONNECTIONS, "retries": {"total_max_atte
 _OF_S3: dict[str, Any] = {"use_listings_cache": False, "config_kwargs": _OF_BOTOCORE}
 _OPTIONS = {"s3": _OF_S3, "s3a": _OF_S3}
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
-_OF_NETWORKS = ("aiohttp", "botocore", "aiobotocore", "requests", "urllib3", "httpx", "gcsfs")
+_OF_NETWORKS = ("aiohttp", "requests", "urllib3", "httpx", "gcsfs")  # packages whose errors all are of a network
+_OF_BOTOCORE_NETWORKS = {"HTTPClientError", "ConnectionError", "ClientError"}  # others say that a request is none
 _AGAIN = (408, 425, 429)  # statuses below 500 that ask for another try
 
 
@@ -49,7 +50,6 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         found, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(scheme(url), {}))
         found.invalidate_cache()  # what is stored may have changed since an earlier call
-        return found, path
     except ImportError as error:
         install = f"{one_line(error)}: {_INSTALL}" if scheme(url) in _IN_EXTRA else f"{one_line(error)}."
         raise MissingDependency(f"{scheme(url)}:// cannot be read yet. {install}") from error
@@ -57,9 +57,16 @@ def file_system(url: str) -> tuple[Any, str]:
         raise InvalidChoice(
             f"{shown(url)!r} cannot be read ({redacted(one_line(error))}); give a path, or a URL such as "
             "s3://BUCKET/FOLDER or https://HOST/FILE.zip."
-        ) from error
+        ) from None
     except Exception as error:  # each file system has its own
-        raise BadData(f"cannot read {shown(url)}: {redacted(one_line(error))}.") from error
+        raise BadData(f"cannot read {shown(url)}: {redacted(one_line(error))}.") from None
+    user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    if user and path.startswith(user):
+        raise InvalidChoice(
+            f"{scheme(url)}:// takes no user and password in the URL; give {shown(url)}, and set them in the "
+            "environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://."
+        )
+    return found, path
 
 
 def attempt(call: Callable[[], Result], name: str) -> Result:
@@ -85,12 +92,12 @@ def attempt(call: Callable[[], Result], name: str) -> Result:
         except Exception as error:  # each file system has its own
             cause = _cause(error)
             if final := _final(cause):
-                raise final from error
+                raise final from None  # what a library says may show secrets
             if number == TRIES - 1:
                 raise Unreachable(
                     f"cannot read {name}: {redacted(one_line(cause, with_type=True))}, {TRIES} times; try again later: "
                     "what was computed is kept."
-                ) from error
+                ) from None
             time.sleep(FIRST_WAIT * 2**number * random.uniform(0.5, 1.5))  # else all would ask together again
     raise AssertionError("it returns or raises before")
 
@@ -135,7 +142,9 @@ def _final(error: BaseException) -> OSError | None:
     if isinstance(status, int):
         transient = status >= 500 or status in _AGAIN
     else:
-        transient = isinstance(error, OSError | asyncio.TimeoutError) or type(error).__module__.startswith(_OF_NETWORKS)
+        kinds = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("botocore")}
+        transient = isinstance(error, OSError | asyncio.TimeoutError) or bool(kinds & _OF_BOTOCORE_NETWORKS)
+        transient |= type(error).__module__.startswith(_OF_NETWORKS)
     if isinstance(error, IsADirectoryError | NotADirectoryError) or not transient:
         return OSError(errno.EIO, redacted(one_line(error)))
     return None

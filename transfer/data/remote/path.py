@@ -208,8 +208,8 @@ class RemotePath:
             stream.seek(start)
             try:
                 content = stream.read(end - start)
-            except ValueError as error:  # more bytes come, of which no more than that are read
-                raise BadData(f"{self}: its server gives no parts of files; fetch it, and give its path.") from error
+            except ValueError:  # more bytes come, of which no more than that are read
+                raise BadData(f"{self}: its server gives no parts of files; fetch it, and give its path.") from None
         return content
 
     def _listed(self, call: Any) -> Iterable[tuple[str, dict[str, Any]]]:

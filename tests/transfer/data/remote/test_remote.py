@@ -106,6 +106,11 @@ class TestTheSameAsOnDisk:
             lt.load_dataset(tmp_path / "own.csv", images=f"{url}/imgs"),
         ):
             assert digests(found) == digests(local) and found.labels.tolist() == local.labels.tolist()
+        put(
+            "csv",
+            {"urls.csv": table.replace(b"\na/", b"\nmemory://csv/imgs/a/").replace(b"\nb/", b"\nmemory://csv/imgs/b/")},
+        )
+        assert digests(lt.load_dataset(f"{url}/urls.csv", images=url)) == digests(local)
         put("csv", {"out.csv": b"id,class\n../secret.png,a\n"})
         with pytest.raises(BadData, match=r"names '\.\./secret\.png', which leads out of the image folder"):
             datasets.load("memory://csv/out.csv")
@@ -167,6 +172,7 @@ class TestRefused:
         [
             ("memory://nothing", InvalidChoice, "there is no folder or file memory://nothing; check"),
             ("nosuch://bucket/x", InvalidChoice, r"'nosuch://bucket/x' cannot be read \(.*nosuch.*\); give a path"),
+            ("gs://bucket/x", MissingDependency, r"gs:// cannot be read yet\. Please install gcsfs"),
             ("memory://a.zip::s3://b", InvalidChoice, "chains file systems by ::, which is not read"),
             ("memory://sets/a.npz", BadData, "is a file of arrays, which is read from a disk alone; fetch it"),
             ("memory://sets/a.zip", BadData, r"memory://sets/a\.zip is damaged, cut off, or no zip archive"),
@@ -182,6 +188,7 @@ class TestRefused:
 
     def test_a_package_that_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "s3fs", None)
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)  # loaded by another test
         with pytest.raises(MissingDependency, match=r"s3:// cannot be read yet\. .*s3fs.*: pip install 'layertap\[cl"):
             datasets.load("s3://bucket/photos")
 

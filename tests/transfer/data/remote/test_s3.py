@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,6 +141,9 @@ def test_a_web_server(
     command = ["train-head", secret, "--head", "ridge", "--cv", "2", "--layer", "block4_pool"]
     assert cli.main([*command, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "features")]) == 0
     assert cli.main(["extract", secret.replace("photos.zip", "no.zip"), "--cache", str(tmp_path / "features")]) == 2
+    with pytest.raises(BadData, match="access is denied") as caught:
+        lt.load_dataset(secret.replace("bucket/photos.zip", "forbidden/photos.zip"))
+    assert "geheim" not in "".join(traceback.format_exception(caught.value, limit=0))
     said = capsys.readouterr()
     assert "there is no folder or file" in said.err and "geheim" not in said.out + said.err
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -157,6 +161,8 @@ class TestErrors:
             ("s3://nowhere/photos", InvalidChoice, "there is no folder or file s3://nowhere/photos; check the bucket"),
             ("s3://bucket/nowhere", InvalidChoice, "there is no folder or file s3://bucket/nowhere"),
             ("s3://nowhere/s-*.tar", BadData, "stands for 's3://nowhere/s-.*, and there is no such file"),
+            ("s3://me:geheim@bucket/photos", InvalidChoice, "s3:// takes no user and password in the URL"),
+            ("s3://Not_A_Bucket!/photos", BadData, "cannot read s3://Not_A_Bucket!/photos: .*[Ii]nvalid"),
             ("s3://forbidden/photos", BadData, "cannot read s3://forbidden/photos: access is denied; check the cred"),
             ("s3://forbidden/a.zip", BadData, "cannot read s3://forbidden/a.zip: access is denied"),
         ],
@@ -164,7 +170,8 @@ class TestErrors:
     def test_what_is_not_there_or_not_allowed(self, put: Put, name: str, error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message) as caught:
             datasets.load(name)
-        assert "\n" not in str(caught.value)
+        told = "".join(traceback.format_exception(caught.value, limit=0))
+        assert "\n" not in str(caught.value) and "geheim" not in told.replace(f"[{name}", "")
 
     def test_no_credentials(self, put: Put, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         import s3fs
