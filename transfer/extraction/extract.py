@@ -17,8 +17,7 @@ from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.remarks import Remarks
 from transfer.data.remote.parts import has_parts, identified_parts
 from transfer.engines.batch import Batch
-from transfer.engines.runner import BatchRunner
-from transfer.engines.selection import choose
+from transfer.engines.runner import BATCH_IMAGES, BatchRunner
 from transfer.extraction import from_shallower, loop
 from transfer.extraction.coordination import WorkQueue
 from transfer.extraction.fill import fill_from_stored
@@ -32,6 +31,7 @@ from transfer.quantisation.settling import settle
 from transfer.request import FeatureRequest, SharedNet
 
 Progress = Callable[[int, int], None]  # images done, images in all
+Runners = dict[tuple[str, ...], BatchRunner]  # by the layers whose outputs they start from; none for pixels
 
 # An extraction that took so long measures the engine's peak, for this share of the time.
 PEAK_SECONDS = 10.0
@@ -51,6 +51,7 @@ def extract(
     progress: Progress | None = None,
     net: SharedNet | None = None,
     requantise: bool = False,
+    runners: Runners | None = None,
 ) -> Report:
     """Compute what `cache` lacks of the features of `dataset`, and store it.
 
@@ -73,6 +74,8 @@ def extract(
         The net of the request, if it is used elsewhere too.
     requantise : bool
         Whether a net that computes in int8 is quantised anew (see `transfer.quantisation.settling.settle`).
+    runners : dict, optional
+        The engines of earlier calls for the same request, which are used again, and to which new ones are added.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def extract(
     if net is None:
         request, backbone = request.resolve()
         net = SharedNet(request, backbone)
-    if request.precision != "int8" and has_parts(dataset) and choose(engine, request.precision) == "openvino":
+    if request.precision != "int8" and has_parts(dataset):
         return _extract_parts(dataset, request, cache, share=share, progress=progress, net=net, **options)
     known = dataset.identify(cache)
     if request.precision == "int8":
@@ -109,7 +112,7 @@ def extract(
     missing = replace(missing, jobs=missing.jobs[mine])
     timer.lap("prepare")
 
-    extraction = _Extraction(known, request, cache, missing, net, timer, progress, **options)
+    extraction = _Extraction(known, request, cache, missing, net, timer, progress, runners, **options)
     extraction.run()
     skipped = [*missing.unreadable, *known.with_content_of(extraction.undecodable)]
     if skipped and on_error == "fail":
@@ -135,6 +138,7 @@ class _Extraction:
         net: SharedNet,
         timer: StageTimer,
         progress: Progress | None,
+        runners: Runners | None,
         *,
         batch_size: int | None,
         engine: str,
@@ -146,6 +150,7 @@ class _Extraction:
         self._net = net
         self._timer = timer
         self._progress = progress
+        self._runners = runners
         self._batch_size, self._engine, self._compress = batch_size, engine, compress
         self._stop_at_error = on_error == "fail"
         self._pixels = PixelDigests(cache.memo, request.specs[0])
@@ -167,15 +172,7 @@ class _Extraction:
 
     def _run(self, part: from_shallower.Part) -> None:
         """Run the loop on images that are computed in the same way."""
-        runner = self._runner = BatchRunner(
-            self._request,
-            self._batch_size,
-            most=len(part.jobs),
-            engine=self._engine,
-            start=part.start,
-            net=self._net,
-            quantised=net_of(self._request, self._cache),
-        )
+        runner = self._runner = self._runner_of(part)
         queue = WorkQueue(replace(self._missing, jobs=part.jobs))
         batches = part.read(
             queue,
@@ -204,6 +201,24 @@ class _Extraction:
         self._rows += writer.rows
         self._bytes += writer.bytes_written
         self._started_from |= set(part.start)
+
+    def _runner_of(self, part: from_shallower.Part) -> BatchRunner:
+        """The engine for a part: one that another extraction has made, where there is one."""
+        if self._runners is not None and (runner := self._runners.get(part.start)):
+            runner.making = 0.0
+            return runner
+        runner = BatchRunner(
+            self._request,
+            self._batch_size,
+            most=len(part.jobs) if self._runners is None else BATCH_IMAGES,
+            engine=self._engine,
+            start=part.start,
+            net=self._net,
+            quantised=net_of(self._request, self._cache),
+        )
+        if self._runners is not None:
+            self._runners[part.start] = runner
+        return runner
 
     def report(self, skipped: list[Unreadable]) -> Report:
         """What was done, once it is."""
@@ -240,11 +255,9 @@ class _Extraction:
 def _extract_parts(
     dataset: Dataset, request: FeatureRequest, cache: FeatureCache, *, progress: Progress | None, **options: Any
 ) -> Report:
-    """Features of a data set elsewhere, part by part (see `transfer.data.remote.parts`).
-
-    Each part has an engine of its own, which OpenVINO makes in a fraction of a second, and others do not.
-    """
+    """Features of a data set elsewhere, part by part (see `transfer.data.remote.parts`)."""
     reports: list[Report] = []
+    options["runners"] = {}
     for part in identified_parts(dataset, cache):
         before = sum(report.rows_total for report in reports) // len(request.specs)
 
