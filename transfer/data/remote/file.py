@@ -87,8 +87,11 @@ class RemoteFile:
                 self._start(*self._block(number))
         elif not all(self._is_started(*self._block(number)) for number in range(first, last + 1)):
             return self._piece(offset, count)
-        blocks = [self._piece(*self._block(number)) for number in range(first, last + 1)]
-        return b"".join(blocks)[offset - first * BLOCK :][:count]
+        parts = []
+        for number in range(first, last + 1):
+            start, size = self._block(number)
+            parts.append(self._piece(start, size)[max(offset - start, 0) : offset + count - start])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def announce(self, offset: int, count: int) -> int:
         """Begin to fetch what will be read; the number of bytes."""
