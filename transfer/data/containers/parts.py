@@ -22,7 +22,7 @@ def split_of_file(path: AnyPath) -> str | None:
     Examples
     --------
     >>> from pathlib import Path
-        >>> split_of_file(Path("data/unsupervised-00000-of-00004.parquet")), split_of_file(Path("cats-val-07.tar"))
+    >>> split_of_file(Path("data/unsupervised-00000-of-00004.parquet")), split_of_file(Path("cats-val-07.tar"))
     ('unsupervised', 'val')
     >>> split_of_file(Path("default/train/0000.parquet")), split_of_file(Path("cats.tar"))
     ('train', None)
