@@ -47,6 +47,8 @@ class Evaluation:
     rows, outputs : list of ndarray
         For each split: the positions of the held-out rows, and their probabilities, with a column for each class, or
         the numbers that were predicted.
+    trained : list of ndarray
+        For each split: the positions of the rows that its head was trained on.
     """
 
     folds: list[dict[str, Any]] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Evaluation:
     predicted: list[np.ndarray] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
     outputs: list[np.ndarray] = field(default_factory=list)
+    trained: list[np.ndarray] = field(default_factory=list)
 
     def summary(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """The mean and the standard deviation of every score over the splits, for ``train`` and ``valid``.
@@ -143,6 +146,7 @@ def evaluate(
         evaluation.truth.append(targets[held_out])
         evaluation.predicted.append(task.predicted(task.classes_of(head), outputs))
         evaluation.rows.append(held_out)
+        evaluation.trained.append(train)
         evaluation.outputs.append(task.whole(targets, task.classes_of(head), outputs))
         if progress:
             progress(number)

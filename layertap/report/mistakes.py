@@ -21,6 +21,7 @@ MOST_SHOWN = 60  # images, each with its neighbors
 MOST_OF_A_PAIR = 4
 MOST_UNSURE = 2  # right predictions of a class
 NEIGHBORS = 4
+AT_ONCE = 2**24  # numbers of the features of the images that a head was trained on, all of which are compared
 MOST_CANDIDATES = 40  # nearest images among which those are looked for that the head was trained on
 WIDEST = 20_000  # numbers of a row of features; of wider ones, maps for instance, no neighbors are looked for
 MOST_CLASSES = 30  # of a matrix; of more classes, the most frequent mistakes are listed
@@ -208,13 +209,21 @@ def _chosen(
 
 
 def _trained_on_nearby(plain: Any, evaluation: Evaluation, rows: np.ndarray, splits: np.ndarray) -> list[list[int]]:
-    """The images nearest to each of `rows` among those that its split did not hold out."""
-    near = _nearby(plain, plain, rows, MOST_CANDIDATES)
-    held_out = [set(part.tolist()) for part in evaluation.rows]
-    return [
-        [other for other in others if other not in held_out[split]][:NEIGHBORS]
-        for others, split in zip(near, splits.tolist(), strict=True)
-    ]
+    """The images nearest to each of `rows` among those that the head of its split was trained on."""
+    found: list[list[int]] = [[] for _ in rows]
+    for split, trained in enumerate(evaluation.trained):
+        chosen = np.flatnonzero(splits == split)
+        if not len(chosen):
+            continue
+        if len(trained) * math.prod(plain.shape[1:]) <= AT_ONCE:
+            near = [trained[others].tolist() for others in _nearby(plain[trained], plain, rows[chosen], NEIGHBORS)]
+        else:  # they are not all read into memory
+            known = set(trained.tolist())
+            wide = _nearby(plain, plain, rows[chosen], MOST_CANDIDATES)
+            near = [[other for other in others if other in known][:NEIGHBORS] for others in wide]
+        for at, others in zip(chosen.tolist(), near, strict=True):
+            found[at] = others
+    return found
 
 
 def _others_nearby(

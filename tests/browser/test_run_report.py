@@ -40,6 +40,7 @@ def test_cells_open_images_with_what_they_look_like(tmp_path: Path, opened: Call
         truth=[truth[part] for part in rows],
         predicted=[predicted[part] for part in rows],
         outputs=[outputs[part] for part in rows],
+        trained=[np.array([3, 5]), rows[0]],
     )
     angles = np.arange(6) / 4
     found = confusions(data, classes, evaluation, np.stack([np.cos(angles), np.sin(angles)], 1), 1, DEFAULT)
@@ -48,7 +49,7 @@ def test_cells_open_images_with_what_they_look_like(tmp_path: Path, opened: Call
     page.get_by_role("tab", name="Mistakes").click()
     items = page.locator(".mistakes li")
     expect(items).to_have_count(3)
-    # The nearest of those that the other fold held out: this one's head was trained on them.
+    # The nearest of those that the head of this fold was trained on; image-1 was not among them.
     near = page.locator('[data-pair="2-0"] .near figure')
     assert [one.get_attribute("title") for one in near.all()] == ["image-4", "image-2", "image-0"]
     page.get_by_role("button", name="cat taken for").click()
