@@ -236,7 +236,7 @@ class FeatureRequest:
             When the backend of Keras is not installed, and the net needs it.
         """
         outline = replace(self, net=self.net.without_weights())
-        if outline.net.is_openvino_file:
+        if outline.net.is_openvino_file or outline.net.is_code:  # whose weights are what identifies it
             return outline.build()
         with importing_keras():
             from transfer.nets.random_weights import no_draws  # it loads Keras

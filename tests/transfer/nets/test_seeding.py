@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from keras.src.initializers import random_initializers
 
 from transfer.nets import random_weights
 
@@ -80,21 +80,43 @@ def test_initialisers_draw_under_another_backend_what_they_draw_on_tensorflow(
 ) -> None:
     expected = np.asarray(INITIALISERS[name](11)((3, 3, 8, 16)))
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    philox, drawn = random_weights._philox, []
+    monkeypatch.setattr(random_weights, "_philox", lambda *args: drawn.append(1) or philox(*args))
     with random_weights.portable_draws():
-        assert random_initializers.random.uniform is random_weights._uniform
         found = np.asarray(INITIALISERS[name](11)((3, 3, 8, 16)))
+    assert drawn
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_initialisers_are_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = random_initializers.random
     before = keras.ops.convert_to_numpy(keras.initializers.GlorotUniform(1)((5, 5)))
     monkeypatch.setattr(keras.backend, "backend", lambda: "another")
+    drawn = []
+    monkeypatch.setattr(random_weights, "_fill", lambda shape, *_: drawn.append(shape) or np.zeros(shape))
     with pytest.raises(RuntimeError, match="in between"), random_weights.portable_draws():
-        assert random_initializers.random is not original
-        raise RuntimeError("in between")
-    assert random_initializers.random is original
-    with random_weights.portable_draws():
         keras.initializers.GlorotUniform(1)((5, 5))
-    assert random_initializers.random is original
+        raise RuntimeError("in between")
+    assert drawn == [(5, 5)]
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.initializers.GlorotUniform(1)((5, 5))), before)
+    assert drawn == [(5, 5)]
+
+
+def test_what_one_thread_does_not_draw_others_do() -> None:
+    """Zeros for an outline must not become the weights of a net that is built meanwhile, nor stay afterwards."""
+
+    def draw() -> float:
+        return float(np.abs(np.asarray(keras.initializers.GlorotUniform(seed=1)((3, 3)))).max())
+
+    def build_outlines() -> list[float]:
+        found = []
+        for _ in range(50):
+            with random_weights.no_draws(), random_weights.portable_draws():
+                found.append(draw())
+        return found
+
+    with ThreadPoolExecutor(3) as threads:
+        outlines = [threads.submit(build_outlines) for _ in range(3)]
+        while not all(one.done() for one in outlines):
+            assert draw() > 0
+    assert max(max(one.result()) for one in outlines) == 0
+    assert draw() > 0

@@ -213,3 +213,11 @@ def test_net_code_of_a_run_that_needs_none_is_an_error(file: Path) -> None:
     lt.train_head("digits", features, "ridge", cv=2, out="plain", cache="cache", progress=False)
     with pytest.raises(InvalidChoice, match="the nets of plain need no code; leave out `net_code`"):
         load_run("plain", net_code="nets.py")
+
+
+def test_an_outline_does_not_change_what_the_net_is(file: Path) -> None:
+    outline = FeatureRequest(Net("nets.py:make_net"), ("conv",)).build_outline()
+    assert outline.taps["conv"].shape[1:] == (SIDE - 2, SIDE - 2, 4)
+    first = Net("nets.py:make_net").weights_id
+    forget()
+    assert Net("nets.py:make_net").weights_id == first
