@@ -46,6 +46,7 @@ def parser() -> Parser:
     _add_training(commands)
     _add_sweep(commands)
     _add_using(commands)
+    _add_run(commands)
     analysis.add_map(commands)
     analysis.add_review(commands)
     cache.add(commands)
@@ -67,6 +68,29 @@ def _add_completion(commands: Commands[Parser]) -> None:
     sub = add_command(commands, "completion", "layertap.commands.completion:completion", text, json=False)
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
     sub.examples = (("completion bash > ~/.local/share/bash-completion/completions/layertap", "for bash, once"),)
+
+
+def _add_run(commands: Commands[Parser]) -> None:
+    sub = add_command(
+        commands,
+        "run",
+        "layertap.commands.run:run",
+        "do the steps of a plan that are not done yet",
+        examples=(
+            ("run plan.yaml --dry-run", "which steps there are, and which are done"),
+            ("run plan.yaml", "do the others; the same again goes on after an interruption"),
+        ),
+    )
+    sub.add_argument("plan", metavar="PLAN", help="YAML file of commands with their options")
+    sub.add_argument("--dry-run", action="store_true", help="list the steps and which of them are done, and stop")
+    sub.add_argument(
+        "--code",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="file or module of yours that steps may run, as a net, head or transform; may be repeated",
+    )
+    options.add_trust(sub)
 
 
 def _add_looking(commands: Commands[Parser]) -> None:

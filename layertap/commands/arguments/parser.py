@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from feature_cache.errors import InvalidChoice
 from layertap.commands.terminal.colours import styled
 
 WIDEST = 100  # columns of help, also on wider terminals
@@ -22,6 +23,8 @@ class Parser(argparse.ArgumentParser):
     everyday : sequence of str
         Names of the options that ``--help`` shows besides required ones, in this order. ``--help-all`` shows all of
         them. Empty for a command of few options, all of which are shown.
+    raises : bool
+        Whether a mistake raises InvalidChoice, instead of ending the program.
     examples : sequence of (str, str)
         Command lines without ``layertap``, and what each does.
     next_step : str
@@ -29,6 +32,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     everyday: Sequence[str] = ()
+    raises: bool = False
     examples: Sequence[tuple[str, str]] = ()
     next_step: str = ""
 
@@ -83,6 +87,8 @@ class Parser(argparse.ArgumentParser):
         (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
+        if self.raises:
+            raise InvalidChoice(message)
         name = styled("layertap:", "error", sys.stderr)
         self.exit(2, f"{name} {message}; see {self.prog} --help\n")
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "export",
+    "run",
     "cache",
     *(f"cache {n}" for n in CACHE),
     "ramp",
