@@ -49,7 +49,7 @@ def _run(argv: Sequence[str] | None) -> int:
         print(commands.MAIN_PATH)
         return 0
     args, unknown = commands.parser().parse_known_args(words)
-    args.call = _run
+    args.words, args.call = words, _run
     args.has_process = argv is None  # it may choose how packages are imported: nothing follows
     if unknown:
         args.parser.refuse_unknown(unknown)

@@ -18,6 +18,7 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from feature_cache.files.urls import shown
 from layertap.commands.arguments import shared
+from layertap.commands.arguments.plan_steps import write_plan_of
 from layertap.commands.terminal import signals
 from layertap.commands.terminal.output import print_json, print_next, print_skipped, write_skipped
 from layertap.commands.terminal.scores import print_remarks, print_scores
@@ -55,6 +56,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     with _stop_signals() as stopping:
         trainings = train(plan, rows, progress, stopping)
     tuned = saving.save(plan, rows, trainings, name=shown(args.data))
+    write_plan_of(args)
     write_skipped(tuned.folder / "skipped.csv", tuned.skipped)  # again, with flags in the reasons
     if args.json:
         cut = {"cut": list(tuned.cut.layers), "trained": list(tuned.cut.trained)}

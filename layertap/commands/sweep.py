@@ -10,6 +10,7 @@ from feature_cache.errors import InvalidChoice
 from feature_cache.files.urls import shown
 from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.arguments import shared
+from layertap.commands.arguments.plan_steps import write_plan_of
 from layertap.commands.terminal.output import print_json, print_next, print_skipped, print_table
 from layertap.commands.terminal.scores import print_remarks
 from layertap.flags import with_flags
@@ -55,6 +56,7 @@ def sweep(args: argparse.Namespace) -> None:
         **shared.extraction_options(args, "with `extract=True`"),
         **{option: getattr(args, option) for option in OPTIONS},
     )
+    write_plan_of(args)
     print_remarks(result.notes, result.warnings)
     if args.json:
         report = result.to_json()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_cache.files.urls import shown
 from layertap.commands.arguments import shared
+from layertap.commands.arguments.plan_steps import write_plan_of
 from layertap.commands.terminal.output import print_json, print_next, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
 from layertap.report import background
@@ -44,6 +45,7 @@ def train_head(args: argparse.Namespace) -> None:
         **shared.extraction_options(args, f"with: {command}"),
         **{option: getattr(args, option) for option in OPTIONS},
     )
+    write_plan_of(args)
     assert run.report is not None
     print_remarks(run.report.notes, run.report.warnings)
     write_skipped(Path(args.out) / "skipped.csv", run.report.skipped)  # again, with flags in the reasons

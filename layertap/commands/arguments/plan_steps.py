@@ -1,4 +1,4 @@
-"""From the steps of a plan to command lines, by the parsers of the commands."""
+"""From the steps of a plan to command lines, by the parsers of the commands, and from a command line to its options."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from feature_cache.errors import BadData, InvalidChoice, UnsafeFile, printable
 from layertap.commands.arguments import commands, shared
 from layertap.commands.arguments.parser import Parser
 from layertap.plans.reading import PlanFile, Value
 from layertap.plans.steps import Step
+from layertap.plans.writing import write_plan
 from transfer.nets.user_nets import is_code
 
 STEPS = ("extract", "sweep", "train-head", "fine-tune", "evaluate", "export")
@@ -20,6 +22,7 @@ RUNS = ("train-head", "fine-tune")  # what they write appears whole or not at al
 MOST_WORDS = 100_000  # of all steps
 OF_RUN = ("json", "trust")  # options that `layertap run` takes for all steps
 NOT_IN_PLANS = (*OF_RUN, "help", "help-all", "plan")
+NOT_WRITTEN = ("json", "quiet", "overwrite", "trust", "help", "help-all")  # into the plan that repeats a command
 CODE_OPTIONS = ("head-code", "net-code", "transform-code", "transform")  # whose values are files of the user's code
 _CODE = re.compile(r"\.py(?=:|$)", re.IGNORECASE)
 
@@ -210,3 +213,39 @@ def _require_own_places(steps: Sequence[Step]) -> None:
             raise BadData(
                 f"steps {other.number} and {step.number} both write {step.out}; give each an `out` of its own."
             )
+
+
+def write_plan_of(args: argparse.Namespace) -> None:
+    """Write the plan that repeats a command into the folder that it has written, beside what it wrote last time."""
+    command, *words = args.words
+    [chosen] = [action for action in commands.parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    typed = _typed(chosen.choices[command], words)
+    typed["out"] = f"{str(typed['out']).rstrip('/')}-again"
+    sources = dict.fromkeys(
+        source for name, value in typed.items() for text in _all_texts(value) if (source := _code(name, text))
+    )
+    code = [word for source in sources for word in ("--code", source)]
+    code += [word for module in args.trust or () for word in ("--trust", module)]
+    write_plan(Path(args.out), command, typed, code)
+
+
+def _typed(sub: Parser, words: Sequence[str]) -> dict[str, Any]:
+    """The options of a command line that are not the defaults, by their long names, as they were typed."""
+    actions = {name: action for name, action in _actions(sub).items() if name not in NOT_WRITTEN}
+    for action in sub._actions:
+        action.type = None
+    values = vars(sub.parse_args(words))
+    typed: dict[str, Any] = {}
+    for name, action in actions.items():
+        value = values[action.dest]
+        if value not in (None, [], False) and str(value) != str(action.default):
+            typed[name] = _by_name(action, value) if isinstance(value, list) else value
+    return typed
+
+
+def _by_name(action: argparse.Action, values: list[str]) -> Value:
+    """The values of a repeated option: a mapping where each is ``NAME=VALUE`` and no name is there twice."""
+    pairs = [value.partition("=") for value in values]
+    if "=" not in str(action.metavar) or len({name for name, _, _ in pairs}) < len(pairs):
+        return values
+    return {name: value.split(",") if "," in str(action.metavar) else value for name, _, value in pairs}

@@ -107,7 +107,7 @@ def test_a_run_says_how_it_was_made(flow: Flow) -> None:
     assert config["candidates"] == ["block1_pool", "block2_pool"]
     names = {file.name for file in (flow.folder / "run").iterdir()}
     pictures = {"confusion.png", "map.png", "reliability.png"}  # there is no mistake to show
-    files = {"config.json", "metrics.json", "head.npz", "head-images.npy", "held-out.npz", "report.html"}
+    files = {"config.json", "metrics.json", "head.npz", "head-images.npy", "held-out.npz", "report.html", "plan.yaml"}
     assert names == files | pictures
     for name in pictures:
         assert Image.open(flow.folder / "run" / name).size[0] > 100

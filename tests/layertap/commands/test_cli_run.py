@@ -1,4 +1,4 @@
-"""`layertap run`: plans in files go on where they were stopped."""
+"""`layertap run`: plans in files go on where they were stopped, and every run has the plan that repeats it."""
 
 from __future__ import annotations
 
@@ -179,3 +179,23 @@ def test_a_plan_that_was_killed_goes_on_and_gives_the_same(
     changed = steps_of(main("run", "killed/plan.yaml", "--json"))
     assert [stage for stage, _ in changed] == ["does what is missing", "done", "to do again", "to do"]
     assert steps_of(main("run", "killed/plan.yaml", "--dry-run", "--json"))[2][0] == "done"
+
+
+@pytest.mark.slow
+def test_the_plan_of_a_run_repeats_it(main: Callable[..., Any], tmp_path: Path, data: Path) -> None:
+    (tmp_path / "head.py").write_text(
+        "from sklearn.neighbors import KNeighborsClassifier as K\n\ndef make_head():\n    return K(3)\n"
+    )
+    train = ("train-head", "data", "--net", "glyphnet", "--layer", "block3_pool", "--layer", "block4_pool", "--cv", "2")
+    sweep = ("sweep", "data", "--extract", "--head", "ridge", "--grid", "ridge.scale=true,false", "--jobs", "1")
+    tune = ("fine-tune", "data", "--from-head", "runs/a", "--epochs", "1", "--batch-size", "4", "--valid=0.5")
+    for words, out in ((train, "runs/a"), (sweep, "sweep"), (tune, "tuned")):
+        assert main(*words, "--seed", "3", "--out", out, "--quiet").status == 0
+        outcome = main("run", f"{out}/plan.yaml")
+        assert outcome.status == 0, outcome
+        assert scores(tmp_path / f"{out}-again") == scores(tmp_path / out)
+    assert main(*train, "--head", "head.py", "--out", "own", "--json").status == 0
+    assert "name it yourself: layertap run PLAN --code head.py" in main("run", "own/plan.yaml").stderr
+    command = (tmp_path / "own" / "plan.yaml").read_text().splitlines()[1].partition(": layertap ")[2]
+    assert main(*command.split()).status == 0
+    assert scores(tmp_path / "own-again") == scores(tmp_path / "own")

@@ -1,4 +1,4 @@
-"""Files of plans: what is read is what was meant, and anything else is refused."""
+"""Files of plans: what is read is what was meant, anything else is refused, and what is written reads back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice
 from layertap.plans.reading import LARGEST, read_plan
 from layertap.plans.steps import PlanState, Stage, Step
+from layertap.plans.writing import write_plan, yaml_text
 
 pytest.importorskip("yaml")
 
@@ -64,6 +65,19 @@ def test_what_is_no_plan_is_refused_in_a_line(tmp_path: Path, text: str, reason:
         read_plan(plan_of(tmp_path, text))
     assert reason.replace("'batch-size'", "batch-size") in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = ["5", "0.20", "007", "1e-3", "no", "N", "~", "a: b # c", "é😀", "\udcff\x7f\n'\"", "- x", "", "*a", "48x64"]
+    folder = tmp_path / "runs" / "a\nb"
+    folder.mkdir(parents=True)
+    options = {"layer": texts, "param": {text: text for text in texts}, "join": True, "out": "a\n!!b"}
+    write_plan(folder, "train-head", options, ["--code", "x\ny.py"])
+    plan = read_plan(folder / "plan.yaml")
+    assert plan.steps == (("train-head", options),)
+    assert plan.folder == tmp_path
+    assert yaml_text("ridge") == "ridge"
 
 
 @pytest.fixture
