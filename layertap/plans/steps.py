@@ -112,6 +112,7 @@ class PlanState:
         self.file = real_path(plan).with_suffix(".done.json")
         self._folder = folder
         self._records = _read(self.file)
+        self._marks: dict[str, str] = {}  # fingerprints of inputs, until a step has changed the disk
 
     def stages(self, steps: Sequence[Step]) -> list[Stage]:
         """How far each step is; a step that reads what another one is going to make is to be done.
@@ -121,6 +122,7 @@ class PlanState:
         InvalidChoice
             When there is something at the `out` of a step that this step has not made.
         """
+        self._marks.clear()
         found: list[Stage] = []
         pending: set[str] = set()
         for step in steps:
@@ -172,13 +174,18 @@ class PlanState:
 
     def finish(self, step: Step) -> None:
         """Record that a step is done, which has begun."""
-        self._records[step.name]["made"] = self._made(step)
-        self._write()
+        if self._records[step.name]["made"] is None:
+            self._marks.clear()
+            self._records[step.name]["made"] = self._made(step)
+            self._write()
 
     def _inputs(self, step: Step) -> dict[str, str]:
         """The files and folders that a step names, and what they are recognised by."""
-        found = {name: fingerprint(self._folder / name) for name in sorted(_names(step.values))}
-        return {name: mark for name, mark in found.items() if mark}
+        names = sorted(_names(step.values))
+        for name in names:
+            if name not in self._marks:  # a walk through a million images takes seconds
+                self._marks[name] = fingerprint(self._folder / name)
+        return {name: self._marks[name] for name in names if self._marks[name]}
 
     def _made(self, step: Step) -> str:
         return "" if step.out is None else fingerprint(self._folder / step.out)

@@ -152,4 +152,4 @@ def test_files_in_a_folder_that_a_step_names_count(tmp_path: Path, state: PlanSt
     state.finish(step)
     assert state.stage(step) is Stage.DONE
     os.utime(tmp_path / "photos" / "a.png", (1, 1))
-    assert state.stage(step) is Stage.TO_DO
+    assert state.stages([step]) == [Stage.TO_DO]
