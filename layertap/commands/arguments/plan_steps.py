@@ -24,7 +24,7 @@ OF_RUN = ("json", "trust")  # options that `layertap run` takes for all steps
 NOT_IN_PLANS = (*OF_RUN, "help", "help-all", "plan")
 NOT_WRITTEN = ("json", "quiet", "overwrite", "trust", "help", "help-all")  # into the plan that repeats a command
 CODE_OPTIONS = ("head-code", "net-code", "transform-code", "transform")  # whose values are files of the user's code
-_CODE = re.compile(r"\.py(?=:|$)", re.IGNORECASE)
+_CODE = re.compile(r".*\.py(?=:|$)", re.IGNORECASE | re.DOTALL)  # up to the last one, of FILE.py:FILE.py
 
 
 def make_steps(plan: PlanFile, code: Iterable[str] = ()) -> list[Step]:
@@ -198,8 +198,8 @@ def _all_texts(value: Value) -> list[str]:
 
 def _code(name: str, text: str) -> str:
     """The file or module of the user's code that the value of an option names; empty where it names none."""
-    if match := _CODE.search(text):
-        return text[: match.end()]
+    if match := _CODE.match(text):
+        return match[0]
     if name in CODE_OPTIONS or (name == "net" and is_code(text)):
         return text.rpartition(":")[0] or text
     return ""

@@ -120,6 +120,8 @@ def test_code_that_the_user_names_may_be_run(write: Callable[..., Path], main: C
     code = ("--code", "project/nets/mine.py", "--code", "project/t.py")
     [(_, command)] = steps_of(main("run", "project/plan.yaml", *code, "--dry-run", "--json"))
     assert command == "layertap extract digits --net nets/mine.py:make_net --transform t.py"
+    write("steps:\n  - extract: {data: digits, net: 'nets/mine.py:evil.py:make_net'}\n", "project")
+    assert "would run nets/mine.py:evil.py;" in main("run", "project/plan.yaml", *code).stderr
 
 
 def test_a_run_that_is_there_is_refused_before_anything_runs(
