@@ -66,12 +66,12 @@ def _do(args: argparse.Namespace, step: Step, count: int, state: PlanState, repo
 
 def _print(args: argparse.Namespace, step: Step, count: int, stage: str = "") -> None:
     if not args.json:
-        line = f"step {step.number} of {count}{f', {stage}' if stage else ''}: {shlex.join(['layertap', *step.words])}"
+        line = f"step {step.number} of {count}{f', {stage}' if stage else ''}: {shlex.join(['layertap', *step.shown])}"
         print(styled(line, "heading", sys.stdout), flush=True)
 
 
 def _report(step: Step, stage: Stage) -> dict[str, Any]:
-    return {"command": ["layertap", *step.words], "stage": stage.value}
+    return {"command": ["layertap", *step.shown], "stage": stage.value}
 
 
 def _result(text: str) -> Any:

@@ -23,6 +23,7 @@ from feature_cache.errors import DamagedFile, InvalidChoice
 from feature_cache.files.atomic import new_file
 from feature_cache.files.checked import LARGEST_TEXT, read_json, real_path
 from feature_cache.files.sealed_folder import file_digest
+from feature_cache.files.urls import redacted, shown
 
 FORMAT = 1
 ANEW = "delete it, and all steps are done anew"
@@ -84,9 +85,14 @@ class Step:
     continues: bool = False
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """Its words, without what is secret in URLs."""
+        return tuple(redacted(shown(word)) for word in self.words)
+
+    @property
     def name(self) -> str:
         """What its record is found by."""
-        return shlex.join(self.words) if self.out is None else os.path.normpath(self.out)
+        return shlex.join(self.shown) if self.out is None else os.path.normpath(self.out)
 
     def __str__(self) -> str:
         return f"step {self.number} ({self.words[0]})"
@@ -157,7 +163,7 @@ class PlanState:
             raise InvalidChoice(
                 f"{step}: {step.out} exists, and this step has not made it as it is; choose another `out`."
             )
-        same = record is not None and record["words"] == list(step.words) and record["inputs"] == self._inputs(step)
+        same = record is not None and record["words"] == list(step.shown) and record["inputs"] == self._inputs(step)
         if done and same and not pending & _names(step.values):
             return Stage.DONE
         return Stage.AGAIN if made else Stage.TO_DO
@@ -165,7 +171,7 @@ class PlanState:
     def begin(self, step: Step) -> None:
         """Record that a step begins."""
         self._records[step.name] = {
-            "words": list(step.words),
+            "words": list(step.shown),
             "inputs": self._inputs(step),
             "before": self._made(step),
             "made": None,

@@ -13,6 +13,7 @@ import layertap
 from feature_cache.errors import printable
 from feature_cache.files.atomic import new_file
 from feature_cache.files.checked import real_path
+from feature_cache.files.urls import redacted, shown
 from layertap.plans.reading import Value
 
 PLAN_FILE = "plan.yaml"
@@ -23,7 +24,8 @@ _WORDS = ("true", "false", "yes", "no", "on", "off", "y", "n", "null")  # that Y
 def write_plan(folder: Path, command: str, options: Mapping[str, Value], code: Sequence[str] = ()) -> None:
     """Write the plan of one step into the folder that a command has written.
 
-    The plan begins at the present working folder, so that the options hold as they were typed.
+    The plan begins at the present working folder, so that the options hold as they were typed, but for what is secret
+    in URLs.
 
     Parameters
     ----------
@@ -57,10 +59,10 @@ def write_plan(folder: Path, command: str, options: Mapping[str, Value], code: S
 
 def _value(value: Value) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(map(yaml_text, value))}]"
+        return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{yaml_text(name)}: {_value(item)}' for name, item in value.items())}}}"
-    return yaml_text(value) if isinstance(value, str) else json.dumps(value)
+    return yaml_text(redacted(shown(value))) if isinstance(value, str) else json.dumps(value)
 
 
 def yaml_text(text: str) -> str:

@@ -80,6 +80,16 @@ def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.Monkey
     assert yaml_text("ridge") == "ridge"
 
 
+def test_what_is_secret_in_a_url_is_neither_written_nor_recorded(tmp_path: Path, state: PlanState) -> None:
+    url = "https://me:hun'ter2@host/a.zip?sign=hunter2"
+    write_plan(tmp_path, "sweep", {"data": url, "weights": ["vgg16=https://me:hunter2@host/w.h5"], "out": "again"})
+    assert read_plan(tmp_path / "plan.yaml").steps[0][1]["data"] == "https://host/a.zip"
+    state.begin(Step(1, ("extract", url), (url,)))
+    texts = [file.read_text() for file in tmp_path.iterdir()]
+    assert len(texts) == 2
+    assert not any("ter2" in text for text in texts)
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> PlanState:
     return PlanState(tmp_path / "plan.yaml", tmp_path)
