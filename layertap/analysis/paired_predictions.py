@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,21 @@ def compare_predictions(truth: np.ndarray, first: np.ndarray, second: np.ndarray
         only_second,
         mcnemar(b, c),
     )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, corrected for their number by Holm's method (1979); they are at most 1.
+
+    Examples
+    --------
+    >>> [round(p_value, 4) for p_value in holm([0.04, 0.01, 0.5])]
+    [0.08, 0.03, 0.5]
+    """
+    values = np.asarray(p_values, np.float64)
+    order = np.argsort(values, kind="stable")
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
+    return [float(p_value) for p_value in corrected]
 
 
 def mcnemar(b: int, c: int) -> float:

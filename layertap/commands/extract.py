@@ -59,7 +59,7 @@ def extract(args: argparse.Namespace) -> None:
         print_skipped(report.skipped, skipped_file)
         _print_report(report)
         if args.shard is not None:
-            print(f"Once all parts are done, nothing is left to: {shlex.join(shared.extract_command(args))}")
+            print(f"Once all parts are done, this computes nothing: {shlex.join(shared.extract_command(args))}")
         elif dataset.labels is not None:
             program, _, *words = shared.extract_command(args)
             print_next(shlex.join([program, "train-head", *words, "--out", shared.free_name("run")]))

@@ -297,10 +297,15 @@ def _tabs(folder: Path | None, results: RunResults) -> Tabs:
 
 
 def _confidence(results: RunResults) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    truth, outputs = np.concatenate(results.evaluation.truth), np.concatenate(results.evaluation.outputs)
+    if results.task not in (CLASSES, MULTILABEL):
+        return None
+    rows = np.concatenate(results.evaluation.rows)
+    _, once = np.unique(rows, return_index=True)  # several splits may hold an image out: the first counts
+    truth = np.concatenate(results.evaluation.truth)[once]
+    outputs = np.concatenate(results.evaluation.outputs)[once]
     if results.task == CLASSES:
         return confidence.of_classes(results.names, truth, outputs)
-    return confidence.of_labels(results.names, truth, outputs) if results.task == MULTILABEL else None
+    return confidence.of_labels(results.names, truth, outputs)
 
 
 def _counts(results: RunResults) -> dict[str, int]:

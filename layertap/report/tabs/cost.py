@@ -32,7 +32,10 @@ def cost_rows(
     folder : Path, optional
         Of the run.
     """
-    return [*_times(config, metrics, len(features)), *_sizes(features, folder)]
+    return [
+        *_times(config, metrics, len(features) // (config.views.count if config.views else 1)),
+        *_sizes(features, folder),
+    ]
 
 
 def _times(config: RunConfig, metrics: Mapping[str, Any], images: int) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ def learning_curve(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
     points : sequence of mapping
         See `heads.evaluation.training.learning_curve`.
     """
+    points = sorted({point["per_class"]: point for point in points}.values(), key=lambda point: int(point["per_class"]))
     counts = [point["per_class"] for point in points]
     if len(counts) < 2:
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import InvalidChoice
 from feature_cache.files.digest_list import digest_keys
 from heads.evaluation.metrics import score, with_columns_of
-from layertap.analysis.paired_predictions import PairedComparison, compare_predictions
+from layertap.analysis.paired_predictions import PairedComparison, compare_predictions, holm
 from layertap.held_out import NEVER, held_out_first
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report import compare_page
@@ -40,7 +41,7 @@ class RunComparison:
     scores : tuple of dict
         The scores of each run (see `heads.evaluation.metrics.score`).
     pairs : tuple of PairedComparison
-        Of all pairs, those of the first run first.
+        Of all pairs, those of the first run first. The p-values of several pairs are corrected by `holm`.
     classes : tuple of str
     outputs : tuple of ndarray of shape (n, k)
         The probability that each run gives to each of the classes.
@@ -170,6 +171,9 @@ def compare_runs(
         raise InvalidChoice(f"at least two runs are compared; received {len(runs)}.")
     dataset = load_dataset(data)
     loaded = [run if isinstance(run, Run) else load_run(run) for run in runs]
+    for name, times in Counter(_names(loaded)).items():
+        if times > 1:
+            raise InvalidChoice(f"{name} is named {times} times; compare different runs.")
     if dataset.labels is None:
         raise InvalidChoice(f"{dataset.name} has no classes, by which runs are compared.")
     for run in loaded:
@@ -186,7 +190,9 @@ def compare_runs(
     outputs = tuple(_of_images(each, shown.ids) for each in said)
     assert shown.labels is not None
     truth, predicted = shown.labels, [classes[each.argmax(1)] for each in outputs]
-    pairs = tuple(compare_predictions(truth, *pair) for pair in itertools.combinations(predicted, 2))
+    alone = [compare_predictions(truth, *pair) for pair in itertools.combinations(predicted, 2)]
+    corrected = holm([pair.p_value for pair in alone])
+    pairs = tuple(replace(pair, p_value=p_value) for pair, p_value in zip(alone, corrected, strict=True))
     return RunComparison(
         _names(loaded),
         tuple(score(classes, truth, each) for each in outputs),
@@ -217,6 +223,13 @@ def _of_images(said: _Said, ids: Sequence[str]) -> np.ndarray:
     return said.outputs[[places[name] for name in ids]]
 
 
+def _judged_repeatedly(run: Run) -> bool:
+    """Whether several heads judged the same images: their mean errs less than one of them."""
+    protocol = run.config.protocol or {}
+    draws = protocol.get("draws") if protocol.get("per_class") else 1
+    return (protocol.get("repeats") or 1) > 1 or (draws or 1) > 1
+
+
 def _names(runs: Sequence[Run]) -> tuple[str, ...]:
     """What the runs are called: their folders, or their numbers where they were not written."""
     return tuple(str(run.folder or f"run {number}") for number, run in enumerate(runs, 1))
@@ -233,7 +246,9 @@ def _notes(runs: Sequence[Run], said: Sequence[_Said], total: int, compared: int
     if any(each.held_out for each in said):
         counts = ", ".join(f"{name} {each.held_out:,}" for name, each in zip(names, said, strict=True))
         notes.append(f"Of images that a run held out, what it predicted then is compared: {counts}.")
-    for name, each in zip(names, said, strict=True):
+    for name, run, each in zip(names, runs, said, strict=True):
+        if each.held_out and _judged_repeatedly(run):
+            notes.append(f"{name} held images out several times: the mean of its predictions is compared.")
         if each.learned:
             notes.append(f"{name} was trained on {each.learned:,} of these images: it looks better than it is.")
     return notes

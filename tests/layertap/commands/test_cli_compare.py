@@ -41,11 +41,13 @@ def test_layers_and_runs_are_compared(main: Callable, data: Path, tmp_path: Path
     page = (tmp_path / "runs.html").read_text()
     assert page.count("<img ") == len(found["only_first"]) + len(found["only_second"]) > 0
     assert f"Only right predicts correctly: {len(found['only_first'])}" in page
-    several = json.loads(main(*command[:4], "right", *command[4:], "--page", "three.html", "--json").stdout)
-    assert [pair["runs"] for pair in several["pairs"]] == [["right", "wrong"], ["right", "right"], ["wrong", "right"]]
+    shutil.copytree(tmp_path / "right", tmp_path / "copy")
+    several = json.loads(main(*command[:4], "copy", *command[4:], "--page", "three.html", "--json").stdout)
+    assert [pair["runs"] for pair in several["pairs"]] == [["right", "wrong"], ["right", "copy"], ["wrong", "copy"]]
     assert [pair["difference"] for pair in several["pairs"]] == [found["difference"], 0, -found["difference"]]
     assert [each["accuracy"] for each in several["scores"]] == [*found["accuracy"], found["accuracy"][0]]
     assert "All are mistaken" in (tmp_path / "three.html").read_text()
+    assert "right is named 2 times; compare different runs" in main(*command[:3], "right", *command[4:]).stderr
     outcome = main("compare", data, "glyphnet", "glyphnet")
     assert outcome.status == 2
     assert "at least two different spaces are compared" in outcome.stderr

@@ -51,7 +51,7 @@ def test_parts_are_together_what_one_process_computes(main: Callable, data: Path
         assert said, outcome.stdout
         images += int(said[1])
         assert outcome.stdout.splitlines()[-1].startswith(
-            "Once all parts are done, nothing is left to: layertap extract data"
+            "Once all parts are done, this computes nothing: layertap extract data"
         )
     assert images == 13
     main("extract", "data", *WHAT, "--cache", "alone")
