@@ -85,7 +85,7 @@ def _content(file: Path) -> dict[str, Any]:
         raise MissingDependency(f"reading {file} needs PyYAML: pip install 'layertap[yolo]'") from error
     try:
         content = yaml.safe_load(read_text(file, MOST_YAML))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+    except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise BadData(f"{file} cannot be read ({reason}).") from error
     if not isinstance(content, dict) or "names" not in content:
