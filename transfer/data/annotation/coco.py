@@ -148,7 +148,8 @@ def _objects(
         elif not _is_key(category) or category not in categories:
             left_out["annotations of categories that are not listed"] += 1
         else:
-            yield images[image], categories[category], _box(entry.get("bbox")), bool(entry.get("iscrowd"))
+            is_crowd = entry.get("iscrowd") in (1, "1")  # True is 1, too
+            yield images[image], categories[category], _box(entry.get("bbox")), is_crowd
 
 
 def _entry(entry: Any, *keys: str) -> tuple[Any, ...]:

@@ -60,6 +60,8 @@ def test_each_box_is_an_image_of_its_class(coco: Write, content: Content, photos
     ("changed", "what"),
     [
         ({"iscrowd": 1}, "boxes of crowds (1)"),
+        ({"iscrowd": True}, "boxes of crowds (1)"),
+        ({"iscrowd": "1"}, "boxes of crowds (1)"),
         ({"bbox": [5, 5, 0, 8]}, "boxes of no area (1)"),
         ({"bbox": [5, 5, -3, 8]}, "boxes of no area (1)"),
         ({"bbox": [5.0, 5.0, 0.3, 8]}, "boxes of less than a pixel (1)"),
@@ -94,6 +96,12 @@ def test_a_box_that_reaches_beyond_its_image_is_cut(coco: Write, content: Conten
     dataset = load_dataset(coco(content), crops=True)
     assert dataset.ids[0] == "0.png#0,20,20,10"
     assert any("that reach beyond their images are cut at the border (1)" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("written", [0, "0", "", False, None, "false", [], [0]])
+def test_what_is_not_written_as_a_crowd_is_none(coco: Write, content: Content, written: object) -> None:
+    content["annotations"][0]["iscrowd"] = written
+    assert "0.png#2,3,10,8" in load_dataset(coco(content), crops=True).ids
 
 
 def test_a_crowd_counts_for_the_class_of_its_image(coco: Write, content: Content) -> None:
