@@ -208,10 +208,15 @@ def test_annotations(tmp_path: Path, attempt: Callable[..., None], kind: str) ->
     boxes = [{"image_id": n % 3, "category_id": n % 2, "bbox": [n, n, 10, 8], "iscrowd": 0} for n in range(6)]
     categories = [{"id": number, "name": name} for number, name in enumerate("ab")]
     coco = {"images": images, "annotations": boxes, "categories": categories}
-    document = coco if kind == "coco" else {"names": ["a", "b"], "train": ["."], "path": "."}  # JSON is YAML
+    yolo = {"names": ["a", "b"], "train": [".", "list.txt"], "path": "."}
+    document = coco if kind == "coco" else yolo  # JSON is YAML
     for number in range(200 if kind == "coco" else 40):  # YAML is slow to read
         content = json.dumps(crafted(document, rng)).encode() if number % 2 else json.dumps(document).encode()
         file.write_bytes(content if number % 2 else damaged(content, rng))
+        if kind == "yolo" and number % 4 == 1:
+            tag = rng.choice([b"bool", b"int", b"float", b"timestamp", b"binary", b"set", b"omap", b"pairs", b"null"])
+            file.write_bytes(content.replace(b": ", b": !!" + tag + b" ", 1))
+        (tmp_path / "list.txt").write_bytes(damaged(b"./0.png\n/elsewhere/images/1.png\n../outside/2.png\n", rng))
         line = damaged(b"0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n", rng)
         (tmp_path / "0.txt").write_bytes(line)
         attempt(f"{number}", lambda: load_dataset(file, crops=True), lambda found: len(found) > 0)

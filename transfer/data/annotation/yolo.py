@@ -23,6 +23,7 @@ from transfer.data.annotation.names import is_name, shown
 from transfer.data.folders.places import LocalFolder
 from transfer.data.images import ImageSource
 from transfer.data.tables import files
+from transfer.data.tables.missing import MissingFile
 
 MOST_YAML = 2**18  # bytes of a data.yaml, which take a second or two to read; 1,200 classes take 30,000
 MOST_LABELS = 2**24  # bytes of the file of labels of an image
@@ -60,7 +61,7 @@ def read(file: Path, images: str | None, split: str | None) -> Annotated:
     if not parts:
         raise BadData(f"{file} names no images: it lacks train, val and test.")
     ids, sources, notes = _images(file, root, parts[_chosen(file, parts, split)])
-    reader = _Labels(root, len(names), poses="kpt_shape" in content)
+    reader = _Labels(file, root, len(names), poses="kpt_shape" in content)
     found = [(image, *one) for image, name in enumerate(ids) for one in reader.read(name)]
     return Annotated(
         str(file),
@@ -133,9 +134,13 @@ def _below(folder: Path, path: str) -> Path | None:
     """
     while path.startswith(("./", "../")):
         path = path.partition("/")[2]
-    below, real = folder / path, os.path.realpath(folder)
-    target = os.path.realpath(below)
-    return below if target == real or target.startswith(real.rstrip(os.sep) + os.sep) else None
+    return folder / path if _is_below(folder, folder / path) else None
+
+
+def _is_below(folder: Path, path: Path) -> bool:
+    """Whether a path is a folder or below it, links followed."""
+    real, target = os.path.realpath(folder), os.path.realpath(path)
+    return target == real or target.startswith(real.rstrip(os.sep) + os.sep)
 
 
 def _chosen(file: Path, parts: dict[str, Any], split: str | None) -> str:
@@ -171,11 +176,25 @@ def _images(file: Path, root: Path, value: Any) -> tuple[list[str], list[ImageSo
         else:
             names = _listed(file, place)
             sources, about = files.find(place, names, root)
+            names = [_found(root, name, source) for name, source in zip(names, sources, strict=True)]
             notes += about
         found |= {name: source for name, source in zip(names, sources, strict=True) if name not in found}
     if not found:
         raise BadData(f"{file}: there are no images in {root}, where it says that they are.")
     return list(found), list(found.values()), notes
+
+
+def _found(root: Path, name: str, source: ImageSource) -> str:
+    """The path below the root of the file that was found for an entry of a list; the entry where there is none."""
+    return name if isinstance(source, MissingFile) else _path_from(root, str(source))
+
+
+def _path_from(folder: Path, path: str | Path) -> str:
+    """A path as seen from a folder that it is below, perhaps through links."""
+    inner = os.path.relpath(path, folder)
+    if Path(inner).parts[:1] == ("..",):
+        inner = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+    return Path(inner).as_posix()
 
 
 def _listed(file: Path, place: Path) -> list[str]:
@@ -203,13 +222,19 @@ class _Labels:
         The number of lines that were left out, by what they are.
     """
 
-    def __init__(self, root: Path, classes: int, *, poses: bool) -> None:
-        self._root, self._classes, self._poses = root, classes, poses
+    def __init__(self, file: Path, root: Path, classes: int, *, poses: bool) -> None:
+        self._file, self._classes, self._poses = file, classes, poses
+        # The root may be the folder ``images`` itself, to which one beside it, called ``labels``, corresponds.
+        self._folder = file.parent if _is_below(file.parent, root) else root
+        self._inner = _path_from(self._folder, root)
+        self._inside: set[str] = set()  # folders that are known to be below that folder
         self.left_out: Counter[str] = Counter()
 
     def read(self, image: str) -> _Boxes:
         """The boxes in an image, none where there is no file of labels for it; each is listed once."""
-        path = self._root / label_path(image)
+        name = label_path(posixpath.normpath(posixpath.join(self._inner, image)))
+        path = self._folder / name
+        self._require_inside(name, path)
         try:
             text = read_text(path, MOST_LABELS)
         except FileNotFoundError:
@@ -217,6 +242,17 @@ class _Labels:
         except (OSError, UnicodeError) as error:
             raise BadData(f"{path} cannot be read ({getattr(error, 'strerror', None) or one_line(error)}).") from error
         return [box for line in text.splitlines() if line.strip() for box in self._box(line)]
+
+    def _require_inside(self, name: str, path: Path) -> None:
+        """Raise BadData where a file of labels is outside the folder; a folder of files is looked at once."""
+        holder = posixpath.dirname(name)
+        unknown = [path] * path.is_symlink() + [path.parent] * (holder not in self._inside)
+        if not all(_is_below(self._folder, place) for place in unknown):
+            raise BadData(
+                f"the labels {shown(name)} of an image of {self._file} lead out of {self._folder}; such a path is "
+                "refused."
+            )
+        self._inside.add(holder)
 
     def _box(self, line: str) -> Iterator[tuple[int, list[float]]]:
         numbers = _numbers(line)

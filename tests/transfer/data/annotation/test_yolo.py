@@ -89,6 +89,41 @@ def test_paths_and_names_are_written_in_many_ways(yolo: Callable[..., Path], yam
     assert dataset.labels.tolist() == ["cat", "dog"]
 
 
+@pytest.mark.parametrize("listed", ["/home/them/yolo/{}", "C:\\yolo\\{}", "{root}/{}", "images/../{}", "{}"])
+def test_boxes_are_found_by_the_image_that_was_found(yolo: Callable[..., Path], listed: str) -> None:
+    file = yolo("train: train.txt\nnames: [cat, dog]\n")
+    entries = [listed.format(f"images/train/{number}.png", root=file.parent) for number in range(2)]
+    (file.parent / "train.txt").write_text("\n".join(entries))
+    assert load_dataset(file).ids == ("images/train/0.png", "images/train/1.png")
+    dataset = load_dataset(file, crops=True)
+    assert dataset.ids[0] == "images/train/0.png#2,3,10,8"
+    assert len(dataset) == 3
+
+
+@pytest.mark.parametrize(("yaml", "images"), [("path: images\ntrain: train\n", None), ("train: train\n", "images")])
+def test_labels_are_beside_a_root_called_images(yolo: Callable[..., Path], yaml: str, images: str | None) -> None:
+    file = yolo(f"{yaml}names: [cat, dog]\n")
+    dataset = load_dataset(file, crops=True, images=images and file.parent / images)
+    assert dataset.ids == ("train/0.png#2,3,10,8", "train/0.png#21,11,12,9", "train/1.png#0,0,40,30")
+
+
+def test_labels_outside_the_folder_are_not_read(yolo: Callable[..., Path], tmp_path: Path) -> None:
+    file = yolo("train: train.txt\nnames: [cat, dog]\n")
+    (tmp_path / "outside" / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "outside" / "labels" / "train" / "0.txt").write_text(line(1, (1, 1, 4, 4)))
+    (file.parent / "train.txt").write_text("../outside/images/train/0.png\n")
+    assert load_dataset(file, crops=True).ids == ("images/train/0.png#2,3,10,8", "images/train/0.png#21,11,12,9")
+    (file.parent / "labels" / "train" / "0.txt").unlink()
+    (file.parent / "labels" / "train" / "0.txt").symlink_to(tmp_path / "outside" / "labels" / "train" / "0.txt")
+    with pytest.raises(BadData, match="such a path is refused"):
+        load_dataset(file)
+    shutil.rmtree(file.parent / "labels")
+    assert load_dataset(file).labels is None
+    (file.parent / "labels").symlink_to(tmp_path / "outside" / "labels")
+    with pytest.raises(BadData, match=r"the labels 'labels/train/0\.txt' .* lead out of .*; such a path is refused"):
+        load_dataset(file)
+
+
 def test_the_folder_of_the_paths_may_be_another_one(yolo: Callable[..., Path], tmp_path: Path) -> None:
     file = yolo()
     moved = shutil.move(file, tmp_path / "data.yaml")
