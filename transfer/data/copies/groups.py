@@ -142,13 +142,15 @@ def near_groups(
 
 
 def page_groups(dataset: ImageCollection) -> np.ndarray:
-    """Group numbers of shape (n,), int64, from 0 on: equal for the pages of one file, and for the boxes in one image.
+    """Group numbers of shape (n,), int64, from 0 on: equal for a file, its pages, and the boxes in it.
 
     Slices of one volume, frames of one film and things in one photograph look alike, though no two of them are equal.
     """
+    if not any(isinstance(source, EncodedSource) and source.is_part for source in dataset.sources):
+        return np.arange(len(dataset), dtype=np.int64)
     numbers: dict[object, int] = {}
     keys = (
-        source.whole if isinstance(source, EncodedSource) and source.is_part else position
+        source.whole if isinstance(source, EncodedSource) else position
         for position, source in enumerate(dataset.sources)
     )
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

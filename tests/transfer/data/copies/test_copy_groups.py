@@ -344,6 +344,8 @@ def test_pages_of_a_file_stay_together(tmp_path: Path, memo: DigestMemo) -> None
     frames[4].save(tmp_path / "c.png")
     dataset = expand_pages(datasets.load(str(tmp_path)))
     assert page_groups(dataset).tolist() == [0, 0, 0, 1, 1, 1, 2]
+    (tmp_path / "table.csv").write_text("id\na.tif#2\nc.png\na.tif\nb.tif\n")
+    assert page_groups(datasets.load(str(tmp_path / "table.csv"))).tolist() == [0, 1, 0, 2]
     cache = FeatureCache(tmp_path / "cache")
     extract(dataset, REQUEST, cache)
     first, second = dataset.ids[:3], dataset.ids[3:]  # c.png is a copy of a page of b.tif
