@@ -134,6 +134,13 @@ class Dataset:
             corrections=self.corrections,
         )
 
+    def page_groups(self) -> np.ndarray:
+        """Group numbers of shape (n,), int64: equal for the pages of a file, and for the boxes in an image.
+
+        See `transfer.data.copies.groups.page_groups`.
+        """
+        return page_groups(self)
+
     def identify(self, cache: FeatureCache | DigestMemo) -> IdentifiedDataset:
         """The same data set with the digest of every image, which is computed once and carried along.
 
@@ -231,7 +238,11 @@ class IdentifiedDataset(Dataset):
         specs : iterable of FeatureSpec
             Images are copies if one of these makes the same pixels of them (see `copy_groups`).
         """
-        return merge_groups(self.copy_groups(specs, progress), page_groups(self))
+        return merge_groups(self.copy_groups(specs, progress), self.page_groups())
+
+    def page_groups(self) -> np.ndarray:
+        """Group numbers of shape (n,), int64: equal for the pages of files of one content, and for boxes in them."""
+        return page_groups(self, self.memo)
 
     def copy_groups(self, specs: Iterable[FeatureSpec], progress: Progress | None = None) -> np.ndarray:
         """Group numbers of shape (n,), int64: equal for copies (see `transfer.data.copies.groups.copy_groups`)."""

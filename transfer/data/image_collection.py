@@ -17,6 +17,7 @@ from feature_cache.errors import BadImage
 from feature_cache.files.digest_memo import DigestMemo, FileStamp
 from feature_cache.keys import DIGEST_BYTES
 from feature_cache.process.read_ahead import map_ahead
+from transfer.data.annotation.crop_source import CroppedPicture
 from transfer.data.images import ImageSource
 from transfer.data.remote.announced import announced
 
@@ -78,19 +79,31 @@ def digests(dataset: ImageCollection, memo: DigestMemo, threads: int = 4) -> tup
         Files that are missing, empty or not images at all. Damage further inside a file shows only when the image is
         decoded.
     """
-    out = np.zeros((len(dataset), DIGEST_BYTES), np.uint8)
-    unreadable: list[Unreadable] = []
+    out, errors = source_digests(dataset.sources, memo, threads)
+    return out, [Unreadable(dataset.ids[place], error.reason, str(error)) for place, error in errors.items()]
 
-    def compute(position: int) -> bytes | BadImage:
+
+def source_digests(
+    sources: Sequence[ImageSource], memo: DigestMemo, threads: int = 4
+) -> tuple[np.ndarray, dict[int, BadImage]]:
+    """The content digest of every source, and the errors of the unreadable by their positions; see `digests`.
+
+    The memo is given the digests of images in which boxes are, too, since these are known by then.
+    """
+    out = np.zeros((len(sources), DIGEST_BYTES), np.uint8)
+    errors: dict[int, BadImage] = {}
+
+    def compute(position: int) -> tuple[bytes, tuple[FileStamp | None, bytes] | None] | BadImage:
         try:
-            return dataset.sources[position].load()[0]
+            digest, picture = sources[position].load()
         except BadImage as error:
             return error
+        return digest, picture.whole if isinstance(picture, CroppedPicture) else None
 
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(dataset), CHUNK):  # stamps of all images would take more memory than the digests
+        for start in range(0, len(sources), CHUNK):  # stamps of all images would take more memory than the digests
             seen = time.time_ns()
-            stamps = [source.stamp() for source in dataset.sources[start : start + CHUNK]]
+            stamps = [source.stamp() for source in sources[start : start + CHUNK]]
             known = memo.recall(stamp for stamp in stamps if stamp)
             to_read = []
             for position, stamp in enumerate(stamps, start):
@@ -99,16 +112,19 @@ def digests(dataset: ImageCollection, memo: DigestMemo, threads: int = 4) -> tup
                 else:
                     to_read.append(position)
             fresh: dict[FileStamp, bytes] = {}
-            ahead = announced(dataset.sources, to_read)
+            ahead = announced(sources, to_read)
             results = map_ahead(compute, ahead, depth=READY * threads, pool=pool)
             try:
                 for position, result in zip(to_read, results, strict=True):
                     if isinstance(result, BadImage):
-                        unreadable.append(Unreadable(dataset.ids[position], result.reason, str(result)))
+                        errors[position] = result
                         continue
-                    out[position] = np.frombuffer(result, np.uint8)
+                    digest, whole = result
+                    out[position] = np.frombuffer(digest, np.uint8)
                     if stamp := stamps[position - start]:
-                        fresh[stamp] = result
+                        fresh[stamp] = digest
+                    if whole and whole[0]:
+                        fresh[whole[0]] = whole[1]
             finally:  # what was read until a server fails need not be read again
                 memo.remember(fresh, seen)
-    return out, unreadable
+    return out, errors

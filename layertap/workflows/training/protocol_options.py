@@ -12,7 +12,7 @@ from feature_cache.errors import BadData, InvalidChoice
 from heads.evaluation.protocol import Protocol
 from heads.splitting.predefined import predefined_split
 from transfer.data.columns import texts
-from transfer.data.copies.groups import merge_groups, page_groups
+from transfer.data.copies.groups import merge_groups
 from transfer.data.datasets import Dataset
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ together='exact', curve=(), seed=1)
         InvalidChoice, BadData
             When the images that stay together leave nothing to split.
         """
-        if self.together != COPIES and len(np.unique(files := page_groups(dataset))) < len(dataset):
+        if self.together != COPIES and len(np.unique(files := dataset.page_groups())) < len(dataset):
             if self.per_class or self.curve:
                 raise InvalidChoice(
                     "pages of one file, and boxes in one image, stay together, and `per_class` and `curve` draw single "

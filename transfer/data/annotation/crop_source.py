@@ -63,7 +63,12 @@ class CropSource(EncodedSource):
         """A key that all boxes in one image share."""
         return self.source.whole if isinstance(self.source, EncodedSource) else self.source
 
-    def changed(self, **options: int) -> CropSource:
+    @property
+    def file(self) -> ImageSource:
+        """The whole image; the whole file where that is a page."""
+        return self.source.file if isinstance(self.source, EncodedSource) else self.source
+
+    def changed(self, **options: int | None) -> CropSource:
         """The same box, with another limit on the pixels of the whole image."""
         return replace(self, source=self.source.changed(**options)) if isinstance(self.source, EncodedSource) else self
 
@@ -136,6 +141,11 @@ class CroppedPicture:
         What was known of it when the box was looked up.
     box : (left, top, right, bottom)
         In pixels of the upright image.
+
+    Attributes
+    ----------
+    whole : tuple of (FileStamp or None, bytes)
+        The stamp and the digest of the whole image.
     """
 
     pages = 1
@@ -144,6 +154,7 @@ class CroppedPicture:
     def __init__(self, source: ImageSource, head: _Head, box: tuple[int, int, int, int]) -> None:
         self._source, self._head, self._box = source, head, box
         self.format, self.mode, self.bits, self.recipe = head.format, head.mode, head.bits, head.recipe
+        self.whole = head.stamp, head.digest
         self.remarks: list[str] = []
 
     @property
@@ -173,6 +184,7 @@ class CroppedPicture:
 class _Head:
     """What is known of an image before it is decoded; see `Picture`."""
 
+    stamp: FileStamp | None
     digest: bytes
     shape: tuple[int, int]
     orientation: int
@@ -182,8 +194,9 @@ class _Head:
     recipe: int
 
     @classmethod
-    def of(cls, digest: bytes, picture: Picture) -> _Head:
+    def of(cls, stamp: FileStamp | None, digest: bytes, picture: Picture) -> _Head:
         return cls(
+            stamp,
             digest,
             picture.shape,
             picture.orientation,
@@ -212,13 +225,13 @@ class _Heads:
         """
         stamp = source.stamp()
         if stamp is None or isinstance(source, CropSource):  # whose image has its own lock
-            return _Head.of(*source.load())
+            return _Head.of(None, *source.load())
         with self._reading[hash(stamp) % KEPT_HEADS]:
             with self._lock:
                 if head := self._known.get(stamp):
                     return head
             digest, picture = source.load()
-            head = _Head.of(digest, picture)
+            head = _Head.of(stamp, digest, picture)
             _DECODED.offer(stamp, digest, picture)
             with self._lock:
                 self._known[stamp] = head

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,8 @@ from feature_cache.spec import FeatureSpec
 from transfer.data.copies.duplicates import link_near_duplicates
 from transfer.data.copies.image_hash import GRAY_SIDE
 from transfer.data.copies.pixel_digests import pixel_digests
-from transfer.data.image_collection import ImageCollection
-from transfer.data.images import EncodedSource, decoding_of
+from transfer.data.image_collection import ImageCollection, source_digests
+from transfer.data.images import EncodedSource, ImageSource, decoding_of
 from transfer.data.survey import survey
 
 
@@ -141,19 +142,43 @@ def near_groups(
     return NearGroups(groups, pairs, int(sizes[grown].sum()), int(grown.sum()), int(sizes[grown].max(initial=0)))
 
 
-def page_groups(dataset: ImageCollection) -> np.ndarray:
+def page_groups(dataset: ImageCollection, memo: DigestMemo | None = None) -> np.ndarray:
     """Group numbers of shape (n,), int64, from 0 on: equal for a file, its pages, and the boxes in it.
 
     Slices of one volume, frames of one film and things in one photograph look alike, though no two of them are equal.
+
+    Parameters
+    ----------
+    dataset : ImageCollection
+    memo : DigestMemo, optional
+        By what it knows of them, files of the same content count as one. It knows the files of images that were
+        identified; others are read if another file has their size.
     """
     if not any(isinstance(source, EncodedSource) and source.is_part for source in dataset.sources):
         return np.arange(len(dataset), dtype=np.int64)
     numbers: dict[object, int] = {}
-    keys = (
-        source.whole if isinstance(source, EncodedSource) else position
-        for position, source in enumerate(dataset.sources)
-    )
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+    files: list[ImageSource] = []
+    groups = np.zeros(len(dataset), np.int64)
+    for position, source in enumerate(dataset.sources):
+        key = source.whole if isinstance(source, EncodedSource) else position
+        groups[position] = numbers.setdefault(key, len(numbers))
+        if len(files) < len(numbers):
+            files.append(source.file if isinstance(source, EncodedSource) else source)
+    return groups if memo is None else merge_groups(groups, _same_files(files, memo)[groups])
+
+
+def _same_files(files: Sequence[ImageSource], memo: DigestMemo) -> np.ndarray:
+    """Numbers of shape (n,), int64, that are equal for files of the same content."""
+    stamps = [source.stamp() for source in files]
+    counts = Counter(stamp[1] for stamp in stamps if stamp)
+    alike = [place for place, stamp in enumerate(stamps) if stamp and counts[stamp[1]] > 1]  # copies are of one size
+    contents, unreadable = source_digests([files[place] for place in alike], memo)
+    first: dict[bytes, int] = {}
+    numbers = np.arange(len(files))
+    for number, place in enumerate(alike):
+        if number not in unreadable:
+            numbers[place] = first.setdefault(contents[number].tobytes(), place)
+    return numbers
 
 
 def count_label_conflicts(groups: np.ndarray, labels: np.ndarray) -> int:

@@ -48,7 +48,7 @@ class EncodedSource:
         @property
         def max_pixels(self) -> int: ...
 
-    def changed(self, **options: int) -> EncodedSource:
+    def changed(self, **options: int | None) -> EncodedSource:
         """The same image, with another page or another limit on pixels."""
         changed: EncodedSource = replace(self, **options)  # type: ignore[type-var]  # subclasses are dataclasses
         return changed
@@ -76,6 +76,11 @@ class EncodedSource:
     def whole(self) -> object:
         """A key that the pages of one file share."""
         raise NotImplementedError
+
+    @property
+    def file(self) -> ImageSource:
+        """The whole file, which may be the image itself."""
+        return self if self.page is None else self.changed(page=None)
 
     def announce(self) -> int:
         """Say that the image will be read soon; the number of bytes that are fetched for it, 0 for one on disk."""

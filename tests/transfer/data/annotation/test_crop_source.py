@@ -14,6 +14,7 @@ from PIL import Image
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.spec import FeatureSpec
 from transfer.data import datasets
 from transfer.data.annotation.crop_source import CropSource
@@ -146,6 +147,42 @@ class TestIdentity:
         assert page_groups(with_max_pixels(dataset, 10**6)).tolist() == [0, 1, 0]
         assert expand_pages(dataset) is dataset
         assert with_max_pixels(dataset, 10**6)[0].source.max_pixels == 10**6  # type: ignore[attr-defined]
+
+    def test_boxes_in_copies_of_an_image_stay_together_and_nothing_is_read_for_that(
+        self, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("feature_cache.files.digest_memo.RACY_NANOSECONDS", -(10**12))  # files are trusted at once
+        (tmp_path / "copy.png").write_bytes(file.read_bytes())
+        (tmp_path / "whole.png").write_bytes(file.read_bytes())
+        noise(1).save(tmp_path / "b.png")
+        (tmp_path / "padded.png").write_bytes((tmp_path / "b.png").read_bytes() + b" ")
+        first, copy, other, padded = (FileSource(tmp_path / f"{name}.png") for name in ("a", "copy", "b", "padded"))
+        sources = [
+            CropSource(first, BOX),
+            CropSource(other, BOX),
+            CropSource(copy, (6, 3, 20, 14)),
+            CropSource(padded, BOX),
+        ]
+        dataset = Dataset("boxes", tuple("12345"), (*sources, FileSource(tmp_path / "whole.png")), None)
+        assert dataset.page_groups().tolist() == [0, 1, 2, 3, 4]
+        cache = FeatureCache(tmp_path / "cache")
+        dataset.identify(cache)
+        read: list[Path] = []
+        monkeypatch.setattr(FileSource, "read", lambda self: read.append(self.path))
+        known = dataset.identify(cache)
+        assert known.page_groups().tolist() == [0, 1, 0, 2, 0]
+        assert known.select(np.array([2, 4, 3])).groups([]).tolist() == [0, 0, 1]
+        assert read == []
+
+    def test_copies_are_recognised_without_a_memo(self, file: Path, tmp_path: Path) -> None:
+        (tmp_path / "copy.png").write_bytes(file.read_bytes())
+        noise(1).save(tmp_path / "b.bmp")
+        noise(2).save(tmp_path / "c.bmp")  # of the same size
+        (tmp_path / "memo").write_text("no database")
+        names = ("a.png", "copy.png", "b.bmp", "c.bmp", "none.png", "none.jpg")
+        sources = tuple(CropSource(FileSource(tmp_path / name), (n, 0, 9, 9)) for n, name in enumerate(names))
+        dataset = Dataset("boxes", names, sources, None).identify(DigestMemo(tmp_path / "memo"))
+        assert dataset.page_groups().tolist() == [0, 0, 1, 2, 3, 4]
 
     def test_an_image_is_decoded_once_for_boxes_one_after_another(
         self, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
