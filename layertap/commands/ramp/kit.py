@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from feature_cache.errors import BadData, InvalidChoice
 from feature_cache.files.atomic import check_free, whole_folder
 from feature_cache.files.checked import real_path
+from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.files.urls import is_url, shown
 from heads.export import affine
 from heads.registry import make_head
@@ -57,7 +59,8 @@ def kit(args: argparse.Namespace) -> None:
         if not len(readable):
             raise BadData(f"{dataset.name} has no image that can be used:{left_out}")
         dataset = dataset.select(readable)
-        groups = merge_groups(groups[readable], page_groups(dataset))
+        with TemporaryDirectory() as place:
+            groups = merge_groups(groups[readable], page_groups(dataset, DigestMemo(Path(place) / "memo")))
         try:
             labels = require_labels(dataset)
         except BadData as error:

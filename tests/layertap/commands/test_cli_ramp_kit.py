@@ -103,6 +103,25 @@ def test_copies_of_an_image_are_on_one_side(main: Callable, tmp_path: Path, data
     assert not train & test
 
 
+def test_boxes_in_copies_of_an_image_are_on_one_side(main: Callable, tmp_path: Path) -> None:
+    lines = ["id,class"]
+    for number in range(24):
+        noise = np.random.default_rng(number).integers(0, 256, (9, 12, 3), np.uint8)
+        noise[..., 0] = number  # by which the image that a box was in is recognised
+        for left, name in enumerate((f"{number}.png", f"copy of {number}.png")):
+            Image.fromarray(noise).save(tmp_path / name)
+            lines.append(f'"{name}#{left},0,8,8",{"ab"[number % 2]}')
+    (tmp_path / "boxes.csv").write_text("\n".join(lines))
+    outcome = main("ramp", "kit", "kit", "--data", "boxes.csv", "--test", "0.5")
+    assert outcome.status == 0, outcome.stderr
+    folder = tmp_path / "kit" / "data"
+    train, test = (
+        {imread(folder / "imgs" / n)[0, 0, 0] for n, _ in rows(folder / f"{p}.csv")} for p in ("train", "test")
+    )
+    assert len(train) == len(test) == 12
+    assert not train & test
+
+
 @pytest.mark.parametrize(("options", "splits"), [((), 1), (("--folds", 3), 3)], ids=["shuffle", "folds"])
 def test_the_problem_is_one_for_rampwf(main: Callable, tmp_path: Path, data: Path, options: tuple, splits: int) -> None:
     (data / "bright").rename(data / 'a "b\\')
