@@ -130,7 +130,7 @@ def confusions(
         Of all images. Those that an image looks like are the nearest, by cosine, of the images that the head was
         trained on when it mistook the image.
     training : TrainingImages, optional
-        Of the head; by default it was trained on what the splits did not hold out.
+        Of the head; by default those that `evaluation` says each split trained on.
     digests : ndarray of shape (n, 16), uint8, optional
         Of the content of the images.
     """

@@ -12,7 +12,7 @@ from feature_cache.errors import BadData
 from layertap.report.map_page import SCRIPTS as MAP_SCRIPTS
 from layertap.report.map_page import MapContent, map_data, map_texts
 from layertap.report.pages import fragment, write_page
-from layertap.report.pages.values import fact_rows, picture
+from layertap.report.pages.values import fact_rows, picture, share_cell
 from layertap.shown_scores import SCORES, ShownScore
 
 if TYPE_CHECKING:
@@ -229,10 +229,5 @@ def _worst(per_class: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _class_row(of_class: Mapping[str, Any]) -> list[Any]:
-    shares = [_share(of_class[name]) for name in ("precision", "recall", "f1")]
+    shares = [share_cell(of_class[name]) for name in ("precision", "recall", "f1")]
     return [of_class["class"], *shares, f"{of_class['support']:,}"]
-
-
-def _share(value: float | None) -> str | tuple[str, str]:
-    """A cell with a bar."""
-    return "–" if value is None else (f"{value:.3f}", f"{value:.3f}")

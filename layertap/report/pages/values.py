@@ -63,3 +63,14 @@ def _word(value: Any) -> str:
     if isinstance(value, (list, tuple, Mapping)):
         return json.dumps(value, ensure_ascii=False, default=str)
     return "–" if value is None else str(value)
+
+
+def share_cell(value: float | None) -> str | tuple[str, str]:
+    """The cell of a table with a share of 1, and a bar as long as it is; a dash for None.
+
+    Examples
+    --------
+    >>> share_cell(0.25), share_cell(None)
+    (('0.250', '0.250'), '–')
+    """
+    return "–" if value is None else (f"{value:.3f}", f"{value:.3f}")

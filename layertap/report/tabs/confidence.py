@@ -10,6 +10,7 @@ import numpy as np
 from feature_cache.errors import printable
 from heads.evaluation.metrics import OneVersusRest, Reliability, one_versus_rest, reliability
 from layertap.report.pages.charts import Axis, Line, axis_of, chart
+from layertap.report.pages.values import share_cell
 
 STEPS = 100  # of the threshold, from 0 to 1
 AIMS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)  # shares of right answers for which the table has a threshold
@@ -182,8 +183,8 @@ def _curves(
         "rows": [
             [
                 names[at],
-                _share(found[at].average_precision),
-                _share(found[at].roc_auc),
+                share_cell(found[at].average_precision),
+                share_cell(found[at].roc_auc),
                 (f"{support[at]:,}", f"{support[at] / support.max():.3f}"),
             ]
             for at in order
@@ -217,7 +218,3 @@ def _thinned(curve: OneVersusRest) -> dict[str, list[int]]:
         kept |= set(np.searchsorted(counts, np.linspace(0, counts[-1], MOST_POINTS)).tolist())
     at = np.array(sorted(kept))
     return {"hits": curve.hits[at].tolist(), "alarms": curve.false_alarms[at].tolist()}
-
-
-def _share(value: float | None) -> str | tuple[str, str]:
-    return "–" if value is None else (f"{value:.3f}", f"{value:.3f}")
