@@ -45,6 +45,7 @@ def fine_tune(args: argparse.Namespace) -> None:
 
     What is cut, warnings, and what the training will take are printed before the training.
     """
+    shared.name_run(args)
     settings, progress = _settings(args), partial(ShownProgress, quiet=args.quiet)
     plan = make_plan(shared.dataset(args), _start(args), settings, progress)
     if not args.quiet and not args.json:

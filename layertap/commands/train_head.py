@@ -34,6 +34,7 @@ def train_head(args: argparse.Namespace) -> None:
     background.prepare()  # it imports matplotlib while this process imports scikit-learn
     from layertap.workflows.train_head import train_head  # slow to load, and the help does not need it
 
+    shared.name_run(args)
     command = shlex.join(shared.extract_command(args))
     run = train_head(
         shared.dataset(args),

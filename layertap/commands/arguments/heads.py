@@ -90,7 +90,9 @@ def add_run(sub: argparse.ArgumentParser) -> None:
 
 
 def add_out(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--out", required=True, metavar="RUN", help="folder of the run to write")
+    sub.add_argument(
+        "--out", metavar="RUN", help="folder of the run to write (default: run; run-2, run-3, ... where that exists)"
+    )
     sub.add_argument("--overwrite", action="store_true", help="replace an existing run")
 
 

@@ -123,7 +123,7 @@ def _step(sub: Parser, command: str, options: Mapping[str, Value], number: int) 
     for name, action in _actions(sub).items():
         value = options.get(name)
         if value is None:
-            if action.required:
+            if action.required or name == "out":  # later steps name it, and a step done again writes there
                 raise BadData(f"{where} lacks {name}.")
             continue
         texts[name] = _texts(action, value, f"{where}: {name}")
@@ -220,7 +220,7 @@ def write_plan_of(args: argparse.Namespace) -> None:
     command, *words = args.words
     [chosen] = [action for action in commands.parser()._actions if isinstance(action, argparse._SubParsersAction)]
     typed = _typed(chosen.choices[command], words)
-    typed["out"] = f"{str(typed['out']).rstrip('/')}-again"
+    typed["out"] = f"{args.out.rstrip('/')}-again"
     sources = dict.fromkeys(
         source for name, value in typed.items() for text in _all_texts(value) if (source := _code(name, text))
     )

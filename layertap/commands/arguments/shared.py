@@ -341,6 +341,20 @@ def free_name(name: str) -> str:
     return next(name for name in names if not Path(name).exists())
 
 
+def name_run(args: argparse.Namespace) -> None:
+    """Let ``args.out`` be a name that is free, where none was given.
+
+    Raises
+    ------
+    InvalidChoice
+        When a run is to be replaced, and not named.
+    """
+    if args.out is None:
+        if args.overwrite:
+            raise InvalidChoice("--overwrite replaces the run that --out names; name it.")
+        args.out = free_name("run")
+
+
 def using_options(args: argparse.Namespace) -> list[str]:
     """What a command that uses the run of this one needs to be given, too."""
     from feature_cache.cache import as_cache, default_cache  # which load h5py

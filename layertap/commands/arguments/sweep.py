@@ -35,5 +35,8 @@ def add(sub: argparse.ArgumentParser) -> None:
     )
     protocol.add(sub)
     sub.add_argument(
-        "--out", required=True, metavar="DIR", help="folder of the results; an interrupted sweep continues there"
+        "--out",
+        default="sweep",
+        metavar="DIR",
+        help="folder of the results; an interrupted sweep continues there (default: sweep)",
     )

@@ -155,6 +155,23 @@ def test_what_a_named_net_lacks_in_the_cache_is_extracted_and_nothing_else(
     assert plan["images_missing"] == 0
 
 
+def test_what_is_written_has_a_name_where_none_is_given(
+    data: Path, main: Callable, mistake: Callable, tmp_path: Path
+) -> None:
+    arguments = (data, "--layer", "block1_pool", "--head", "prototypes", "--cv", "2")
+    for name in ("run", "run-2"):
+        trained = main("train-head", *arguments)
+        assert trained.status == 0, trained.stderr
+        assert f"layertap predict {name} " in trained.stdout
+        assert (tmp_path / name / "config.json").is_file()
+    assert "out: run-2-again\n" in (tmp_path / "run-2" / "plan.yaml").read_text()
+    said = "--overwrite replaces the run that --out names; name it."
+    assert mistake("train-head", *arguments, "--overwrite") == said
+    assert mistake("fine-tune", data, "--overwrite") == said
+    assert main("sweep", *arguments).status == 0
+    assert (tmp_path / "sweep" / "sweep.csv").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
