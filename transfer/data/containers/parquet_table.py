@@ -89,16 +89,14 @@ class ParquetTable:
         group = int(np.searchsorted(self._ends, position, "right")) - 1
         number, row = divmod(position - int(self._ends[group]), BATCH)
         try:
-            with self._lock:
-                value = self._batch(group, number)[row].as_py()
+            content = self._batch(group, number)[row].as_py()
         except (OSError, ValueError, Unreachable):
             raise
         except Exception as error:  # a damaged page makes pyarrow raise many types
             raise ValueError(f"the table is damaged there ({one_line(error)})") from error
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if content is None:
+        if not isinstance(content, bytes):
             raise ValueError("the row holds no bytes, but at most a path, which is not followed")
-        return bytes(content)
+        return content
 
     def labels(self, class_column: str, names_of: Mapping[str, list[str]] | None = None) -> np.ndarray | None:
         """The classes of the rows, by the names that the schema has for them: (n,), str; None without such a column.
@@ -140,20 +138,29 @@ class ParquetTable:
         return np.array([str(value) for value in values])
 
     def _batch(self, group: int, number: int) -> Any:
+        """The contents of some rows, an array of bytes of Arrow."""
         key = group, number
-        if key not in self._batches:
-            current, following, batches = self._reading
-            if current != group or following > number:
-                columns = [f"{self._column}.bytes"] if self._is_struct else [self._column]
-                following = 0
-                batches = self._parquet.iter_batches(BATCH, [group], columns, use_threads=False)
-            while following <= number:
-                self._batches[group, following] = next(batches).column(0)
-                following += 1
-                if len(self._batches) > KEPT_BATCHES:
-                    self._batches.popitem(last=False)
-            self._reading = group, following, batches
-        return self._batches[key]
+        if (kept := self._batches.get(key)) is not None:
+            return kept  # most threads do not wait for the one that reads on
+        with self._lock:
+            if key not in self._batches:
+                self._read_on(group, number)
+            return self._batches[key]
+
+    def _read_on(self, group: int, number: int) -> None:
+        """Read the batches of a group up to this one, from the last one that was read where that is before it."""
+        current, following, batches = self._reading
+        if current != group or following > number:
+            columns = [f"{self._column}.bytes"] if self._is_struct else [self._column]
+            following = 0
+            batches = self._parquet.iter_batches(BATCH, [group], columns, use_threads=False)
+        while following <= number:
+            column = next(batches).column(0)
+            self._batches[group, following] = column.flatten()[0] if self._is_struct else column
+            following += 1
+            if len(self._batches) > KEPT_BATCHES:
+                self._batches.popitem(last=False)
+        self._reading = group, following, batches
 
 
 def _image_column(schema: Any, file: str) -> tuple[str, bool]:
