@@ -23,10 +23,11 @@ from transfer.data.annotation.annotated import CATEGORIES
 from transfer.data.array_like import as_dataset
 from transfer.data.arrays import loading
 from transfer.data.arrays.dataset import arrays_dataset
-from transfer.data.containers import hub_folder, parts, patterns
 from transfer.data.containers import loading as containers
+from transfer.data.containers import parts, patterns
 from transfer.data.containers.archive_folder import Archive, ArchiveFolder
 from transfer.data.containers.datasets import archives_dataset, files_dataset, parquet_dataset
+from transfer.data.containers.parquet import hub_folder
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
 from transfer.data.folders.dataset import folder_dataset

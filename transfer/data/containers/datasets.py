@@ -13,7 +13,7 @@ from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.containers.archive_names import require_once
 from transfer.data.containers.joined import JoinedArchives
 from transfer.data.containers.member_sources import in_one, joined
-from transfer.data.containers.parquet_table import ParquetTable
+from transfer.data.containers.parquet.table import ParquetTable
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
 from transfer.data.folders.dataset import folder_dataset
