@@ -40,15 +40,3 @@ def digest_pixels(pixels: np.ndarray) -> bytes:
 
 def _is_gray(pixels: np.ndarray) -> bool:
     return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in range(1, pixels.shape[-1]))
-
-
-def row_keys(digests: np.ndarray, views: np.ndarray) -> list[bytes]:
-    """One hashable key per row.
-
-    Parameters
-    ----------
-    digests : ndarray of shape (n, 16), uint8
-    views : ndarray of shape (n,), uint32
-    """
-    packed = np.concatenate([digests, views.astype("<u4")[:, None].view(np.uint8)], axis=1)
-    return packed.view(f"V{DIGEST_BYTES + 4}").ravel().tolist()

@@ -27,6 +27,7 @@ from feature_cache.segments.layout import FORMAT, INDEX_FILE
 # The file is rewritten when this many segments, or rows, would otherwise have to be read at every look-up.
 STALE_SEGMENTS = 8
 STALE_ROWS = 200_000
+BLOCK = 2**16  # keys that are looked up at a time
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,14 @@ class KeyIndex:
         ndarray of shape (n,), int64
         """
         found = np.full(len(digests), -1, np.int64)
-        if not len(self) or not len(digests):
-            return found
+        if len(self):
+            for start in range(0, len(digests), BLOCK):  # what is needed meanwhile takes seven times as much memory
+                block = slice(start, start + BLOCK)
+                found[block] = self._find(digests[block], views[block])
+        return found
+
+    def _find(self, digests: np.ndarray, views: np.ndarray) -> np.ndarray:
+        found = np.full(len(digests), -1, np.int64)
         short, ids = self._sorted
         keys = _short_keys(digests, views)
         pending = np.argsort(keys)  # in order: the search stays in the processor's caches

@@ -48,7 +48,7 @@ def write_heat_maps(
         for start in range(0, len(dataset), AT_ONCE):
             positions = np.arange(start, min(start + AT_ONCE, len(dataset)))
             for position, heat in zip(positions, maps_of(positions), strict=True):
-                name = dataset.ids[position]
+                name = dataset.ids[int(position)]
                 _, picture = dataset.sources[int(position)].load()
                 shown = overlay(pixels_for(picture, spec, name), heat)
                 Image.fromarray(shown).save(unfinished / f"{position:05}-{_plain(name)}.png")

@@ -145,7 +145,7 @@ def _write_page(made: _Evaluated, notes: Sequence[str], file: Path) -> None:
         features.skipped,
         _training_images(run, made.cache) if run.task.name == CLASSES else None,
         "the head of the run",
-        HeldOut(features.dataset.ids, features.digests, truth, names, outputs, np.zeros(len(truth), np.int32)),
+        HeldOut(tuple(features.dataset.ids), features.digests, truth, names, outputs, np.zeros(len(truth), np.int32)),
     )
     write_page(file, results, run.folder, notes)
 

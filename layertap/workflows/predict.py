@@ -85,7 +85,7 @@ def predict(
         write_heat_maps(Path(heat_maps), features.dataset, run.spec, partial(_heat, run, applied.rows))
     numbers = applied.outputs.reshape(len(features.dataset), -1)
     return Predictions(
-        run.task.name, features.dataset.ids, run.targets, numbers, tuple(features.skipped), applied.notes
+        run.task.name, tuple(features.dataset.ids), run.targets, numbers, tuple(features.skipped), applied.notes
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from feature_cache.files.digest_memo import DigestMemo, FileStamp
-from feature_cache.keys import DIGEST_BYTES, digest_array, digest_bytes, digest_pixels, row_keys
+from feature_cache.keys import DIGEST_BYTES, digest_array, digest_bytes, digest_pixels
 
 
 def test_digest_of_bytes_is_blake2b_of_16_bytes():
@@ -49,27 +49,6 @@ def test_digest_of_an_array_does_not_depend_on_its_layout_in_memory():
     strided[::2, ::2] = array
     assert digest_array(np.asfortranarray(array)) == digest_array(array)
     assert digest_array(strided[::2, ::2]) == digest_array(array)
-
-
-def test_row_keys_differ_by_content_and_by_view():
-    digests = np.zeros((4, DIGEST_BYTES), np.uint8)
-    digests[2:, 7] = 1
-    keys = row_keys(digests, np.array([0, 1, 0, 0], np.uint32))
-    assert len(keys) == 4
-    assert len(set(keys)) == 3
-    assert keys[2] == keys[3]
-
-
-def test_row_keys_do_not_depend_on_the_integer_type_of_views_or_the_layout_of_digests():
-    digests = np.random.default_rng(0).integers(0, 256, (5, DIGEST_BYTES), dtype=np.uint8)
-    views = np.array([0, 1, 2, 70_000, 4])
-    expected = row_keys(digests, views.astype(np.uint32))
-    assert row_keys(np.asfortranarray(digests), views.astype(np.int64)) == expected
-    assert row_keys(np.repeat(digests, 2, axis=0)[::2], views.astype(">u4")) == expected
-
-
-def test_row_keys_of_no_rows():
-    assert row_keys(np.zeros((0, DIGEST_BYTES), np.uint8), np.zeros(0, np.uint32)) == []
 
 
 def _file(path: Path, content: bytes, age: float = 10) -> FileStamp:

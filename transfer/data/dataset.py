@@ -12,9 +12,9 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
 from feature_cache.files.digest_memo import DigestMemo
-from feature_cache.keys import row_keys
 from feature_cache.spec import FeatureSpec
 from transfer.data.containers.member_sources import selected
+from transfer.data.containers.packed_names import select_names
 from transfer.data.copies.groups import copy_groups, merge_groups, page_groups
 from transfer.data.copies.pixel_digests import identity_digests
 from transfer.data.dataset_html import dataset_html
@@ -36,7 +36,7 @@ class Dataset:
     ----------
     name : str
         The name or path that the data set was loaded by.
-    ids : tuple of str
+    ids : sequence of str
         Unique: the path below the folder, the id in a table, or the number of the image in an array.
     sources : sequence of ImageSource
         What each image is read from.
@@ -64,7 +64,7 @@ class Dataset:
     """
 
     name: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     sources: Sequence[ImageSource]
     labels: np.ndarray | None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Dataset:
         positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         return Dataset(
             self.name,
-            tuple(self.ids[i] for i in positions),
+            select_names(self.ids, positions),
             selected(self.sources, positions),
             None if self.labels is None else self.labels[positions],
             {name: values[positions] for name, values in self.columns.items()},
@@ -206,12 +206,11 @@ class IdentifiedDataset(Dataset):
     @cached_property
     def first_of_each(self) -> np.ndarray:
         """The positions of the first image of each content, in order, without the unreadable: int64."""
-        unreadable = {problem.id for problem in self.unreadable}
-        distinct: dict[bytes, int] = {}
-        for position, (content, name) in enumerate(zip(self._contents, self.ids, strict=True)):
-            if name not in unreadable:
-                distinct.setdefault(content, position)
-        return np.array(list(distinct.values()), dtype=np.int64)
+        halves = np.ascontiguousarray(self.digests).view(np.uint64)
+        order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: of equal contents, the first is first
+        in_order = halves[order]
+        is_first = np.concatenate([[True], (in_order[1:] != in_order[:-1]).any(1)])[: len(order)]
+        return np.sort(order[is_first & in_order.any(1)])
 
     def with_content_of(self, undecodable: Mapping[int, BadImage]) -> list[Unreadable]:
         """All images that have the same content as an image that cannot be decoded.
@@ -223,10 +222,11 @@ class IdentifiedDataset(Dataset):
         """
         if not undecodable:
             return []
-        errors = {self._contents[position]: error for position, error in undecodable.items()}
+        errors = {self.digests[position].tobytes(): error for position, error in undecodable.items()}
+        contents = (digest.tobytes() for digest in self.digests)
         return [
             Unreadable(name, errors[content].reason, str(errors[content]))
-            for name, content in zip(self.ids, self._contents, strict=True)
+            for name, content in zip(self.ids, contents, strict=True)
             if content in errors
         ]
 
@@ -254,9 +254,3 @@ class IdentifiedDataset(Dataset):
         See `transfer.data.copies.pixel_digests.identity_digests`.
         """
         return identity_digests(self, self.digests, specs, self.memo, progress)
-
-    @cached_property
-    def _contents(self) -> Sequence[bytes]:
-        """The digests as keys of a dictionary."""
-        keys: Any = row_keys(self.digests, np.zeros(len(self.digests), np.uint32))
-        return keys

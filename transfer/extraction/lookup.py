@@ -130,6 +130,8 @@ def keys_of(images: np.ndarray, views: int) -> tuple[np.ndarray, np.ndarray]:
     digests : ndarray of shape (n * views, 16), uint8
     views : ndarray of shape (n * views,), uint32
     """
+    if views == 1:
+        return images, np.zeros(len(images), np.uint32)
     return np.repeat(images, views, axis=0), np.tile(np.arange(views, dtype=np.uint32), len(images))
 
 
@@ -155,7 +157,7 @@ def _read_spaces(
     if skipped and on_error == "fail":
         raise refusal(skipped)
     skipped_ids = {problem.id for problem in skipped}
-    readable = known.select(np.array([name not in skipped_ids for name in known.ids], bool))
+    readable = known.select(np.array([name not in skipped_ids for name in known.ids], bool)) if skipped else known
     features = {space.spec.layer: space.rows(*keys_of(readable.digests, views)) for space in spaces}
     return FeatureSet(readable, features, tuple(space.spec for space in spaces), cache, skipped)
 

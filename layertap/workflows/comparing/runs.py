@@ -215,7 +215,7 @@ def _said(
     whole = with_columns_of(classes, np.array(run.targets), outputs)
     known = run.trained_on
     learned = sum(key in known for key in digest_keys(applied.features.digests[splits == NEVER])) if known else 0
-    return _Said(applied.features.dataset.ids, whole, int((splits != NEVER).sum()), learned)
+    return _Said(tuple(applied.features.dataset.ids), whole, int((splits != NEVER).sum()), learned)
 
 
 def _of_images(said: _Said, ids: Sequence[str]) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from feature_cache.errors import BadData, printable
 
 
@@ -34,8 +36,12 @@ def require_once(archive: str, names: Sequence[str]) -> None:
     ...
     feature_cache.errors.BadData: a.zip holds two files named '1.png'; pack it again with one of them.
     """
+    hashes = np.fromiter(map(hash, names), np.int64, len(names))
+    hashes.sort()  # a set of all names would take ten times the memory
+    suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
     seen: set[str] = set()
-    for name in names:
+    for name in names if suspects else ():
         if name in seen:
             raise BadData(f"{archive} holds two files named {printable(name)!r}; pack it again with one of them.")
-        seen.add(name)
+        if hash(name) in suspects:
+            seen.add(name)

@@ -13,6 +13,7 @@ from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.containers.archive_names import require_once
 from transfer.data.containers.joined import JoinedArchives
 from transfer.data.containers.member_sources import in_one, joined
+from transfer.data.containers.packed_names import PackedNames
 from transfer.data.containers.parquet.table import ParquetTable
 from transfer.data.dataset import Dataset
 from transfer.data.folders import listing
@@ -54,7 +55,7 @@ def archives_dataset(
         if split and not named:
             parts.choose(data, splits, split)
         found = samples.read_samples(archives, class_column)
-        return Dataset(data, tuple(found.ids), found.sources, found.labels, notes=(*notes, *found.notes))
+        return Dataset(data, found.ids, found.sources, found.labels, notes=(*notes, *found.notes))
     archive = archives[0][1] if len(archives) == 1 else JoinedArchives(data, [one for _, one in archives])
     require_once(data, archive.names)
     return folder_dataset(listing.read(ArchiveFolder(archive), None if named else split), value_range)
@@ -79,11 +80,11 @@ def parquet_dataset(
     if any(part is None for part in classes) and any(part is not None for part in classes):
         raise BadData(f"some files of {data} have a class column and others none; name it with `class_column`.")
     labels = [part for part in classes if part is not None]
-    ids, sources = [], []
+    ids, sources = PackedNames(), []
     for path, table in zip(paths, tables, strict=True):
         digits, prefix = len(str(max(len(table) - 1, 0))), "" if len(paths) == 1 else f"{path}/"
-        ids += [f"{prefix}{row:0{digits}d}" for row in range(len(table))]
+        ids.extend(f"{prefix}{row:0{digits}d}" for row in range(len(table)))
         sources.append(in_one(table, np.arange(len(table))))
     if not ids:
         raise BadData(f"{data} has no rows.")
-    return Dataset(data, tuple(ids), joined(sources), np.concatenate(labels) if labels else None)
+    return Dataset(data, ids, joined(sources), np.concatenate(labels) if labels else None)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from transfer.data.containers.archive_folder import Archive
+from transfer.data.containers.packed_names import PackedNames
 
 
 class JoinedArchives:
@@ -23,8 +24,7 @@ class JoinedArchives:
     def __init__(self, name: str, archives: Sequence[Archive]) -> None:
         self._name, self._archives = name, tuple(archives)
         self._ends = np.cumsum([len(archive.names) for archive in archives])
-        self.names = tuple(name for archive in archives for name in archive.names)
-        self.notes = tuple(note for archive in archives for note in archive.notes)
+        self.names = PackedNames(name for archive in archives for name in archive.names)
         self.notes = tuple(note for archive in archives for note in archive.notes)
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ class MemberSources(Sequence[ImageSource]):
     containers : tuple of Container
     numbers : ndarray of shape (n,), int32
         The container of each image, by its place in `containers`.
-    positions : ndarray of shape (n,), int64
+    positions : ndarray of shape (n,), int
         The position of each image in its container.
     """
 
@@ -48,7 +48,8 @@ class MemberSources(Sequence[ImageSource]):
 
 def in_one(container: Container, positions: Sequence[int] | np.ndarray) -> MemberSources:
     """The sources of images in one container."""
-    found = np.array(positions, np.int64)
+    found = np.asarray(positions)
+    found = found.astype(np.int32 if found.max(initial=0) < 2**31 else np.int64)
     return MemberSources((container,), np.zeros(len(found), np.int32), found)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from feature_cache.errors import BadData, printable
 from transfer.data.containers.archive_folder import Archive
 from transfer.data.containers.member_sources import MemberSources, in_one, joined
+from transfer.data.containers.packed_names import PackedNames
 from transfer.data.folders.file_names import IMAGE_SUFFIXES, counted, litter
 
 LARGEST_LABEL = 2**20  # bytes
@@ -28,14 +29,14 @@ class Samples:
 
     Attributes
     ----------
-    ids : list of str
+    ids : PackedNames
         The keys; where there are several archives, with the name of the archive before them.
     sources : MemberSources
     labels : ndarray of shape (n,), str, or None
     notes : list of str
     """
 
-    ids: list[str]
+    ids: PackedNames
     sources: MemberSources
     labels: np.ndarray | None
     notes: list[str]
@@ -65,9 +66,10 @@ def read_samples(archives: Sequence[tuple[str, Archive]], class_column: str) -> 
     BadData
         When a sample has several images, or some samples have no label.
     """
-    ids: list[str] = []
+    ids = PackedNames()
     parts: list[MemberSources] = []
     labels: list[str | None] = []
+    texts: dict[str | None, str | None] = {}  # one of each label, not one for each sample
     others: Counter[str] = Counter()
     for prefix, archive in archives:
         positions: list[int] = []
@@ -79,7 +81,8 @@ def read_samples(archives: Sequence[tuple[str, Archive]], class_column: str) -> 
             others.update(f".{ending}" for ending in files if ending != image and ending not in _LABELS)
             ids.append(prefix + key)
             positions.append(files[image])
-            labels.append(_label(archive, key, files, class_column))
+            label = _label(archive, key, files, class_column)
+            labels.append(texts.setdefault(label, label))
         parts.append(in_one(archive, positions))
     if not ids:
         raise BadData(f"{archives[0][1]} holds no images.")

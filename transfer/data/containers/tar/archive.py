@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from feature_cache.errors import BadData
@@ -18,7 +20,7 @@ class TarArchive:
 
     Attributes
     ----------
-    names : tuple of str
+    names : PackedNames
         The paths of the files, with slashes.
     notes : tuple of str
         What was not read, a sentence each.
@@ -34,12 +36,10 @@ class TarArchive:
         index = _index(self._file)
         if index.problem and not index.names:
             raise BadData(f"{file} cannot be read: {index.problem}; fetch it again.")
-        names = [name.removeprefix("./") for name in index.names]
-        require_inside(str(file), names)
-        require_once(str(file), names)
-        self.names = tuple(names)
-        self._offsets = np.array(index.offsets, np.int64)
-        self._sizes = np.array(index.sizes, np.int64)
+        require_inside(str(file), index.names)
+        require_once(str(file), index.names)
+        self.names = index.names
+        self._offsets, self._sizes = _compact(index.offsets), _compact(index.sizes)
         self.notes = tuple(_notes(str(file), index))
 
     def __str__(self) -> str:
@@ -68,6 +68,12 @@ class TarArchive:
     def announce(self, position: int) -> int:
         """Say that a file will be read soon; the number of bytes that are fetched for it."""
         return self._file.announce(int(self._offsets[position]), int(self._sizes[position]))
+
+
+def _compact(numbers: Sequence[int]) -> np.ndarray:
+    """The numbers in the smallest type that holds them."""
+    found = np.array(numbers, np.int64)
+    return found.astype(np.min_scalar_type(found.max(initial=0)))
 
 
 def _index(file: StoredFile | GzipFile) -> TarIndex:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from transfer.data.containers.packed_names import PackedNames
+
 BLOCK = 512
 LARGEST_NAME = 2**20  # bytes of a long name or of an extended header
 Read = Callable[[int, int], bytes]  # the bytes at an offset: as many as requested, fewer at the end
@@ -26,7 +28,7 @@ class TarIndex:
 
     Attributes
     ----------
-    names : list of str
+    names : PackedNames
     offsets, sizes : array of int
         The place of the content of each file.
     links : int
@@ -35,7 +37,7 @@ class TarIndex:
         Why the archive could not be read to its end, and where; empty where it could.
     """
 
-    names: list[str] = field(default_factory=list)
+    names: PackedNames = field(default_factory=PackedNames)
     offsets: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
     links: int = 0
@@ -60,7 +62,7 @@ def read_index(read: Read, size: int | None) -> TarIndex:
                 last = member.offset + member.size - 1
                 if member.size and (last >= size if size is not None else not read(last, 1)):
                     raise ValueError(f"it is cut off inside {member.name} (byte {member.offset:,} on)")
-                index.names.append(member.name)
+                index.names.append(member.name.removeprefix("./"))
                 index.offsets.append(member.offset)
                 index.sizes.append(member.size)
     except (ValueError, OSError) as error:
