@@ -247,8 +247,8 @@ def cache(args: argparse.Namespace) -> FeatureCache:
 def extraction_options(args: argparse.Namespace, remedy: str) -> dict[str, Any]:
     """The parameters of a workflow that say how a command extracts what the cache lacks, and shows it.
 
-    Where no net, layer or space is named, and none of the images has features, nobody has chosen the net: that is an
-    error.
+    Where no net, layer or space is named, and none of the images has features, the default net computes them, unless
+    the cache has features by other nets: then one of these may be meant, and that is an error.
 
     Parameters
     ----------
@@ -261,28 +261,28 @@ def extraction_options(args: argparse.Namespace, remedy: str) -> dict[str, Any]:
 
     def announce(wanted: FeatureRequest, images: int, of: int) -> None:
         features = f"{wanted.net.name} ({', '.join(spec.layer for spec in wanted.specs)})"
-        if images == of and not named:
+        others = [] if named or images < of else _nets_in(cache(args), but=wanted.net.name)
+        if others:
             raise MissingFeatures(
                 f"none of these {of:,} images has features by {features} in the cache {cache(args).root}, and no net "
-                f"is named. Choose one with `net`{_nets_in(cache(args))}, or compute these {remedy}"
+                f"is named. Choose one with `net` (the cache has features by {' and '.join(others[:3])}), or compute "
+                f"these {remedy}"
             )
         count = f"{images:,} image{'s' * (images != 1)}" + (f" of {of:,}" if images < of else "")
-        headlines.append(f"Extracting the features of {count} by {features}.")
+        default = "" if named else ", the default net"
+        headlines.append(f"Extracting the features of {count} by {features}{default}.")
 
     progress = partial(ShownProgress, quiet=args.quiet, headlines=headlines)
     return {"progress": progress, "before_extraction": announce}
 
 
-def _nets_in(store: FeatureCache) -> str:
-    """The named nets whose features a cache has, in brackets and after a space; empty where there are none."""
-    from transfer.nets.catalogue import NETS  # slow to load, and the help does not need it
-
+def _nets_in(store: FeatureCache, but: str) -> list[str]:
+    """The nets whose features a cache has, without one of them."""
     nets = set()
     for name in store.spaces():
         with contextlib.suppress(DamagedFile):
             nets.add(store.open(name).spec.net)
-    known = sorted(nets & NETS.keys())
-    return f" (the cache has features by {' and '.join(known[:3])})" if known else ""
+    return sorted(nets - {but})
 
 
 def extracted(

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from feature_cache import FeatureCache, FeatureSpec
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,6 +58,18 @@ def layertap() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def features_of() -> Callable[[str, Path], None]:
+    """Put a row of features by a net into a cache."""
+
+    def write(net: str, cache: Path) -> None:
+        spec = FeatureSpec(net=net, weights="random-0", layer="last", size=(32, 32))
+        with FeatureCache(cache)[spec].writer({}) as writer:
+            writer.append(np.ones((1, 16), np.uint8), np.ones((1, 4), np.float32))
+
+    return write
 
 
 @dataclass(frozen=True)

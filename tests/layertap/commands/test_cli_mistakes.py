@@ -99,7 +99,6 @@ class TestArguments:
             (("extract", "digits", "--fit", "squash"), "squash"),
             (("extract", "digits", "--batch-size", "0"), "'0' is not a whole number of at least 1"),
             (("extract", "digits", "--nett", "vgg16"), "--nett"),
-            (("train-head", "digits"), "--out"),
             (("train-head", "digits", "--out", "r", "--param", "C"), "'C' is not a parameter; give it as NAME=VALUE"),
             (("train-head", "digits", "--out", "r", "--cv", "3", "--valid", "0.2"), "not allowed with"),
             (("train-head", "digits", "--out", "r", "--seed", "one"), "one"),
@@ -240,8 +239,9 @@ class TestData:
 class TestRuns:
     @pytest.mark.slow
     def test_features_of_a_net_that_nobody_named_come_with_the_command_that_computes_them(
-        self, main: Callable, mistake: Mistake, make_classes: Callable, tmp_path: Path
+        self, main: Callable, mistake: Mistake, make_classes: Callable, features_of: Callable, tmp_path: Path
     ) -> None:
+        features_of("resnet50", tmp_path / "my cache")
         folder = make_classes(tmp_path / "Anna's data; rm -rf")
         table = folder / "my table.csv"
         ids = [f"{name}/{number}.png" for name in ("bright", "dark") for number in range(6)]
@@ -255,7 +255,7 @@ class TestRuns:
         train = ("train-head", table, *options, "--out", "run", "--cv", "2")
         line = mistake(*train)
         assert line.startswith("none of these 12 images has features by glyphnet (block4_pool) in the cache ")
-        assert f"{tmp_path / 'my cache'}, and no net is named. Choose one with --net" in line
+        assert f"{tmp_path / 'my cache'}, and no net is named. Choose one with --net (the cache " in line
         command = line.split("or compute these with: ", 1)[1]
         assert shlex.split(command)[:2] == ["layertap", "extract"]
 

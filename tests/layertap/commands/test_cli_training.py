@@ -131,13 +131,27 @@ def test_a_sweep_ranks_pairs_and_keeps_them(run: Callable, shades: Path, here: C
     assert "looks better than it is" in table
 
 
-def test_a_sweep_without_a_net_says_how_to_compute_what_is_missing(here: Callable, run: Callable) -> None:
-    command = ("sweep", "data", "--head", "prototypes", "--cv", "3", "--out", "new")
-    done = here(*command)
-    assert (done.status, done.stderr.count("\n")) == (2, 1)
-    assert "and no net is named. Choose one with --net (the cache has features by glyphnet), or" in done.stderr
-    assert done.stderr.endswith("compute these with --extract\n")
-    assert run(*command, "--extract")["pairs"][0]["error"] == ""
+def test_no_net_is_chosen_where_the_cache_has_features_by_another_one_than_the_default(
+    data: Path, main: Callable, mistake: Callable, features_of: Callable, tmp_path: Path
+) -> None:
+    features_of("resnet50", tmp_path / "features")
+    command = ("sweep", data, "--head", "prototypes", "--cv", "3", "--json")
+    said = mistake(*command)
+    assert "and no net is named. Choose one with --net (the cache has features by resnet50), or" in said
+    assert said.endswith("compute these with --extract")
+    done = main(*command, "--extract")
+    assert json.loads(done.stdout)["pairs"][0]["error"] == "", done.stderr
+
+
+@pytest.mark.parametrize("command", ["train-head", "sweep"])
+def test_the_default_net_computes_features_where_no_other_one_can_be_meant(
+    data: Path, main: Callable, command: str
+) -> None:
+    done = main(command, data, "--head", "prototypes", "--cv", "2")
+    assert done.status == 0, done.stderr
+    assert "Extracting the features of 12 images by glyphnet (block4_pool), the default net.\n" in done.stderr
+    again = main(command, data, "--head", "prototypes", "--cv", "2", "--out", "again")
+    assert (again.status, again.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["train-head", "sweep"])
