@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from layertap.report.mistakes import Confusions, TrainingImages, confusions
 from layertap.report.pages import affordable, thumbnail_if_readable
 from layertap.report.run_report import Tabs
 from layertap.report.tabs import confidence
+from layertap.report.tabs.anomalies import heat_view
 from layertap.report.tabs.cost import cost_rows
 from layertap.report.tabs.curves import learning_curve
 from layertap.report.tabs.data_set import data_view
@@ -46,7 +48,7 @@ MOST_WHERE, WHERE_IN_A_ROW = 12, 4  # anomalies, and those in a row, each beside
 CURVE = "Learning curve"
 MAP = "Map of the features"
 # Pictures that the page shows better: cells that open images, images with their names, and numbers to choose.
-REPLACED = ("Confusion", "Reliability", *MISTAKES.values())
+REPLACED = ("Confusion", "Reliability", WHERE, *MISTAKES.values())
 MOST_MAPPED, LEAST_MAPPED = 1000, 200  # images of the map of a page, of small ones and of large ones
 NAMES = {REGRESSION: "numbers", MULTILABEL: "labels"}
 WORDS = {
@@ -151,7 +153,7 @@ def pictures_of(results: RunResults) -> Drawn:
 
 
 def write_page(file: Path, results: RunResults, folder: Path | None = None, notes: Sequence[str] = ()) -> None:
-    """Write the page of a run alone, which needs no file beside it; of classes it has no pictures that are files.
+    """Write the page of a run alone, which needs no file beside it.
 
     Parameters
     ----------
@@ -165,7 +167,7 @@ def write_page(file: Path, results: RunResults, folder: Path | None = None, note
     StorageFailure
         When the folder does not take it.
     """
-    drawn = {} if results.task == CLASSES else pictures_of(results)
+    drawn = {} if results.task == CLASSES else _scores(results)
     tabs = _tabs(folder, results)
     with tempfile.TemporaryDirectory() as made:
         _write_report(file, results, tabs, _written(Path(made), drawn), notes)
@@ -244,10 +246,8 @@ def _write_report(
     what: dict[str, Any] = {NAMES.get(results.task, results.task): len(results.names)}
     if results.task == ANOMALIES:
         what = {"normal": results.names[0], ANOMALIES: int(results.targets.sum())}
-    of_tabs = {"mistakes": (WHERE,), "map": (MAP,)}
-    placed = {tab: {name: pictures[name] for name in names if name in pictures} for tab, names in of_tabs.items()}
-    elsewhere = {name for names in of_tabs.values() for name in names}
-    replaced = {*REPLACED, *((CURVE,) if tabs.curve else ())}
+    placed = {"map": {MAP: pictures[MAP]}} if MAP in pictures else {}
+    replaced = {*REPLACED, MAP, *((CURVE,) if tabs.curve else ())}
     run_report.write_report(
         file.parent,
         f"{results.title}: {results.head}",
@@ -264,7 +264,7 @@ def _write_report(
             },
         },
         _scores_of_each(results),
-        {name: file for name, file in pictures.items() if name not in elsewhere and name not in replaced},
+        {name: file for name, file in pictures.items() if name not in replaced},
         notes=notes,
         tabs=replace(tabs, pictures=placed),
         name=file.name,
@@ -292,6 +292,7 @@ def _tabs(folder: Path | None, results: RunResults) -> Tabs:
         recipe_view(results.config, results.metrics),
         learning_curve(results.metrics.get("curve", ())),
         (MISTAKES[results.task], _gallery(results)),
+        anomalies=_anomalies(results),
         judge=results.judge,
     )
 
@@ -414,8 +415,8 @@ def _worst(results: RunResults) -> tuple[list[int], list[list[str]]]:
 
 
 def _gallery(results: RunResults) -> list[dict[str, Any]]:
-    """The images that were mistaken most as a page shows them, where these are not mistakes of classes."""
-    if results.task == CLASSES:
+    """The images that were mistaken most as a page shows them, where no other part of it does."""
+    if results.task in (CLASSES, ANOMALIES):
         return []
     sources, ids = results.dataset.sources, results.dataset.ids
     return [
@@ -436,21 +437,42 @@ def _mistakes(results: RunResults) -> Picture | None:
     return draw(panels.mistakes, images, captions, title)
 
 
+def _anomalies(results: RunResults) -> list[dict[str, Any]]:
+    """Anomalous images beside their heat maps, as a page shows them."""
+    if results.task != ANOMALIES or results.fitted is None:
+        return []
+    rows, scores, anomalous = _scored(results)
+    spec, learned = results.config.parts[0].spec, bool(results.evaluation.trained)
+    heat_of = partial(_heat, results)
+    return heat_view(results.dataset, spec, rows, scores, anomalous, heat_of, results.names[0], learned=learned)
+
+
+def _scored(results: RunResults) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The images that were scored, their scores by the first split that held them out, and which are anomalies."""
+    rows, first = np.unique(np.concatenate(results.evaluation.rows), return_index=True)
+    scores = np.concatenate(results.evaluation.outputs).reshape(-1)[first]
+    return rows, scores, np.asarray(results.targets, bool)[rows]
+
+
+def _heat(results: RunResults, rows: np.ndarray) -> np.ndarray:
+    """Where images are anomalous, in pixels of the net's input: (m, height, width)."""
+    views = len(results.features) // len(results.dataset)  # of which the first is the plain image
+    heat: np.ndarray = results.fitted.anomaly_maps(results.features[rows * views], results.config.parts[0].spec.size)
+    return heat
+
+
 def _where(results: RunResults) -> Picture | None:
     """The anomalies with the highest scores, each beside its heat map; normal images were learned, and have no heat."""
     if results.task != ANOMALIES or results.fitted is None:
         return None
-    rows, first = np.unique(np.concatenate(results.evaluation.rows), return_index=True)
-    scores = np.concatenate(results.evaluation.outputs).reshape(-1)[first]
+    rows, scores, anomalous = _scored(results)
     worst = np.argsort(-scores, kind="stable")
-    worst = worst[np.asarray(results.targets, bool)[rows[worst]]][:MOST_WHERE]
+    worst = worst[anomalous[worst]][:MOST_WHERE]
     if not len(worst):
         return None
     spec, dataset = results.config.parts[0].spec, results.dataset
-    views = len(results.features) // len(dataset)  # of which the first is the plain image
-    heat_maps = results.fitted.anomaly_maps(results.features[rows[worst] * views], spec.size)
     images, captions = [], []
-    for row, score, heat in zip(rows[worst], scores[worst], heat_maps, strict=True):
+    for row, score, heat in zip(rows[worst], scores[worst], _heat(results, rows[worst]), strict=True):
         name = dataset.ids[row]
         pixels = pixels_for(dataset.sources[row].load()[1], spec, name)
         images += [pixels, overlay(pixels, heat)]

@@ -48,8 +48,10 @@ class Tabs:
         See `layertap.report.tabs.curves.learning_curve`.
     worst : (str, sequence of dict)
         A heading, and mistaken images below it, where there is no matrix: ``id``, ``url`` and ``lines``.
+    anomalies : sequence of dict
+        See `layertap.report.tabs.anomalies.heat_view`.
     pictures : mapping of str to mapping of str to Path
-        PNG files by their headings, by the tab that shows them: ``mistakes`` or ``map``.
+        PNG files by their headings, by the tab that shows them: ``map``.
     judge : str
         Whose predictions these are.
     """
@@ -62,6 +64,7 @@ class Tabs:
     recipe: dict[str, Any] | None = None
     curve: dict[str, Any] | None = None
     worst: tuple[str, Sequence[dict[str, Any]]] = ("", ())
+    anomalies: Sequence[dict[str, Any]] = ()
     pictures: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     judge: str = JUDGE
 
@@ -119,7 +122,7 @@ def write_report(
     """
     tabs = tabs if mistakes is None else replace(tabs, mistakes=mistakes)
     worst, path = _worst(per_class), folder / name
-    shown = {"scores": pictures or {}, "mistakes": {}, "map": {}, **tabs.pictures}
+    shown = {"scores": pictures or {}, "map": {}, **tabs.pictures}
     write_page(
         path,
         "run.html",
@@ -157,6 +160,8 @@ def _parts(tabs: Tabs) -> dict[str, Any]:
         data["map"] = map_data(tabs.map, most_bytes=MOST_MAP_BYTES)
         scripts += MAP_SCRIPTS
         styles.append("map.css")
+    if tabs.anomalies:
+        styles.append("anomalies.css")
     if found or tabs.confidence or tabs.data_set:
         scripts.append("tabs.js")  # the last one: maps and charts are there when their tab is closed
         styles += ["charts.css", "tabs.css", "wide.css"]
@@ -174,6 +179,7 @@ def _parts(tabs: Tabs) -> dict[str, Any]:
         "curve": tabs.curve,
         "gallery_heading": tabs.worst[0],
         "gallery": tabs.worst[1],
+        "anomalies": tabs.anomalies,
         "judge": tabs.judge,
     }
 

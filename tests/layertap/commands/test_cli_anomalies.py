@@ -40,10 +40,12 @@ def test_good_images_alone_are_learned_and_others_are_found(main: Callable, phot
     assert valid["false_positive_rate"]["mean"] <= 0.5
     assert "Anomaly scores" in Path("run/report.html").read_text()
 
-    evaluated = json.loads(main("evaluate", "run", photos, "--split", "test", "--json").stdout)
+    evaluate = ("evaluate", "run", photos, "--split", "test", "--page", "page.html", "--json")
+    evaluated = json.loads(main(*evaluate).stdout)
     assert evaluated["test"]["auroc"] > 0.95
     assert [(one["class"], one["support"]) for one in evaluated["classes"]] == [("four", 20), ("good", 20)]
     assert evaluated["classes"][0]["recall"] > 0.8
+    assert Path("page.html").read_text().count('alt="Heat map of four/') > 16
 
     files = [photos / "test" / name for name in ("good/00.png", "four/00.png")]
     assert main("predict", "run", *files, "--out", "scores.csv", "--heat-maps", "heat").status == 0
@@ -62,7 +64,8 @@ def test_the_report_shows_where_anomalies_are(main: Callable, photos: Path) -> N
     assert "is fitted on the images of good." in trained.stdout
     report = Path("run/report.html").read_text()
     assert "block3_pool, block4_pool" in report
-    assert "Most anomalous images, and where" in report
+    assert 'alt="Heat map of four/' in report
+    assert 'alt="Heat map of good/' not in report
     with Image.open("run/where.png") as shown:
         colours = np.asarray(shown.convert("RGB")).astype(int)
     red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
