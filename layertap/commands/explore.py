@@ -12,7 +12,7 @@ from layertap.commands.terminal.output import print_json, print_table
 from layertap.flags import with_flags
 from layertap.progress.shown import ShownProgress
 from layertap.report import background
-from layertap.report.explore import findings, pictures
+from layertap.report.explore import findings, page
 from layertap.workflows import explore as workflow
 from layertap.workflows.explore import kit_test_set
 from transfer.data.tables import SUFFIXES
@@ -39,7 +39,7 @@ def explore(args: argparse.Namespace) -> None:
     else:
         _print(survey.report)
         if survey.folder:
-            print(f"\nPictures are in {survey.folder}; {survey.folder / pictures.PAGE} shows them all.")
+            print(f"\nPictures are in {survey.folder}; {survey.folder / page.PAGE} shows them all.")
     for part in (survey.data, survey.against):
         if part and part.unreadable and not part.records:
             raise BadImage(f"no image of {part.dataset.name} can be read.")

@@ -11,7 +11,7 @@ from typing import Any
 from feature_cache.files.atomic import check_free
 from feature_cache.files.urls import is_url
 from layertap.progress import ProgressBar, progress_bars
-from layertap.report.explore import findings, pictures
+from layertap.report.explore import findings, page
 from layertap.workflows.load_dataset import Source, load_dataset
 from transfer.data import tables
 from transfer.data.copies.duplicates import Copies, find_copies
@@ -61,7 +61,7 @@ class Survey:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: classes, facts about files and pixels, copies and unreadable images."""
-        return pictures.findings(self.report)
+        return page.findings(self.report)
 
 
 def explore(
@@ -115,7 +115,7 @@ def explore(
     """
     folder = None if out is None else Path(out)
     if folder:
-        check_free(folder, "report", pictures.is_report, overwrite=overwrite)
+        check_free(folder, "report", page.is_report, overwrite=overwrite)
     start, decoding = time.monotonic(), Decoding(alpha, pages, window)
     other = kit_test_set(data) if against is None else against
     loaded = [load_dataset(source) for source in (data, other) if source is not None]
@@ -124,7 +124,7 @@ def explore(
     report = findings.report(surveys, copies)
     report["seconds"] = round(time.monotonic() - start, 3)
     if folder:
-        pictures.write(folder, report, surveys, copies, overwrite=overwrite)
+        page.write(folder, report, surveys, copies, overwrite=overwrite)
     return Survey(surveys[0], surveys[1] if len(surveys) > 1 else None, copies, report, folder)
 
 
