@@ -95,7 +95,7 @@ def write_runs(file: Path, found: RunComparison) -> None:
         pairs=pair_rows(found) if len(found.runs) > 2 else [],
         run_columns=["", *found.runs],
         made=_made(found),
-        runs=[{"name": name, "kind": KINDS[at % len(KINDS)]} for at, name in enumerate(found.runs)],
+        runs=[(KINDS[at % len(KINDS)], name) for at, name in enumerate(found.runs)],
         charts=_charts(found, right),
         classes=_recall(found, right),
         sides=[*_sides(found, right)],

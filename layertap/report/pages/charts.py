@@ -99,6 +99,7 @@ def chart(
     *,
     bars: Iterable[tuple[float, float, float]] = (),
     ranges: Iterable[tuple[float, float, float]] = (),
+    spots: Iterable[tuple[float, float, float, str]] = (),
     height: int = 210,
     name: str = "",
 ) -> dict[str, Any]:
@@ -113,6 +114,8 @@ def chart(
     bars : iterable of (left, right, height)
     ranges : iterable of (across, low, high)
         Vertical lines, such as intervals of confidence.
+    spots : iterable of (across, up, radius, text)
+        Discs, whose texts are shown under the mouse.
     name : str
         The id of the chart, by which a script finds it.
     """
@@ -144,4 +147,5 @@ def chart(
             for left, right, high in bars
         ],
         "ranges": [(x(at), y(low), y(high)) for at, low, high in ranges],
+        "spots": [(x(at), y(value), f"{radius:.1f}", text) for at, value, radius, text in spots],
     }
