@@ -16,7 +16,7 @@ from layertap.analysis.projections import Projection
 from layertap.report.pages import sprite_sheets, thumbnail_if_readable, write_page
 from layertap.report.pages.page import packed
 from transfer.data.annotation.crop_source import CropSource
-from transfer.data.dataset import Dataset
+from transfer.data.image_collection import ImageCollection
 from transfer.data.images import DEFAULT, Decoding, FileSource, ImageSource
 
 MOST_SPRITE_BYTES = 16_000_000  # of all thumbnails, so that a page of 60,000 images stays below 25 MB
@@ -41,13 +41,16 @@ class MapContent:
     columns : mapping of str to ndarray of shape (n,)
         What points are coloured by: texts are categories, and numbers (float, perhaps NaN) are shades.
     command : str
-        What one does with the list of selected images, which the page calls ``selection.csv``.
+        What one does with the list of selected images, which the page calls ``selection.csv``; empty where there is no
+        such command.
     decoding : Decoding
         How the images are decoded.
     notes : tuple of str
         Sentences below the title.
     worst : sequence of int
         Points whose images are shown below the map: the surest mistakes first.
+    alike : str
+        What is said of points that are near.
     """
 
     title: str
@@ -59,6 +62,7 @@ class MapContent:
     decoding: Decoding = DEFAULT
     notes: tuple[str, ...] = ()
     worst: Sequence[int] = field(default=())
+    alike: str = "is alike to the net"
 
 
 def write_map(file: Path, content: MapContent, progress: Callable[[int, int], None] | None = None) -> None:
@@ -94,9 +98,9 @@ def map_texts(content: MapContent) -> dict[str, str]:
     count = f"{len(content.ids):,}"
     return {
         "count": count,
-        "summary": f"{count} images, each a point: what lies near is alike to the net.",
+        "summary": f"{count} images, each a point: what lies near {content.alike}.",
         "axes": f"Across: {content.projection.axes[0]}. Up: {content.projection.axes[1]}.",
-        "command_label": "With the CSV in the working folder:",
+        "command_label": "With the CSV in the working folder:" if content.command else "",
     }
 
 
@@ -194,7 +198,7 @@ def _worst(content: MapContent) -> list[dict[str, Any]]:
     return shown
 
 
-def selection_command(dataset: Dataset) -> str:
+def selection_command(dataset: ImageCollection) -> str:
     """A command line that looks at the images of ``selection.csv``, a table of some of the images of `dataset`."""
     if (folder := _image_folder(dataset)) is not None:
         return f"layertap explore selection.csv --images {shlex.quote(folder)} --out selection"
@@ -208,7 +212,7 @@ def selection_command(dataset: Dataset) -> str:
     return f"python -c {shlex.quote(code)}"
 
 
-def _image_folder(dataset: Dataset) -> str | None:
+def _image_folder(dataset: ImageCollection) -> str | None:
     """The folder to which all ids are paths, or boxes in such files; None where there is no such folder."""
     folder: str | None = None
     for name, source in zip(dataset.ids, dataset.sources, strict=True):

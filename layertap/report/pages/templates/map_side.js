@@ -85,7 +85,7 @@ class SelectionPanel {
     const headings = ["", "id", ...points.columns.map((column) => column.name)];
     const cells = headings.map((name) => element("th", { scope: "col" }, name));
     document.getElementById("selection-head").replaceChildren(element("tr", {}, ...cells));
-    document.getElementById("command").value = command;
+    if (command) document.getElementById("command").value = command;
     document.getElementById("download").addEventListener("click", () => saveFile("selection.csv", this.csv()));
   }
 
