@@ -10,13 +10,13 @@ import numpy as np
 
 from layertap.report.pages import affordable, thumbnail_if_readable
 from transfer.data.datasets import Dataset, Unreadable
+from transfer.data.image_collection import ImageCollection
 from transfer.data.images import Decoding
 from transfer.hardware import cores
 
 MOST_CLASSES = 30  # of which images are shown, the most frequent ones
-OF_A_CLASS = 6  # images
+OF_A_CLASS = 6  # images; without classes, four times as many
 MOST_SHOWN, LEAST_SHOWN = 180, 48  # images, of small ones and of large ones
-WITHOUT_CLASSES = 24  # images
 LONGEST = 64  # pixels of a side
 MOST_ROWS = 100  # of a table
 MOST_SPLITS = 20
@@ -55,7 +55,7 @@ def data_view(
     """
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     most = max([count for _, count in ranked], default=1) or 1
-    shown = list(_some_of_each([name for name, _ in ranked], dataset, labels, decoding))
+    shown = list(some_of_each([name for name, _ in ranked], dataset, labels, decoding))
     return {
         "images": f"{len(dataset):,}",
         "classes": [[name, (f"{count:,}", f"{count / most:.3f}")] for name, count in ranked],
@@ -69,14 +69,34 @@ def data_view(
     }
 
 
-def _some_of_each(
-    ranked: Sequence[str], dataset: Dataset, labels: np.ndarray | None, decoding: Decoding
+def some_of_each(
+    ranked: Sequence[str],
+    dataset: ImageCollection,
+    labels: np.ndarray | None,
+    decoding: Decoding,
+    of_a_class: int = OF_A_CLASS,
+    most_and_least: tuple[int, int] = (MOST_SHOWN, LEAST_SHOWN),
 ) -> Iterable[dict[str, Any]]:
-    """Some images of the most frequent classes, or of the whole data set where it has none, evenly spread."""
-    groups = [("", np.arange(len(dataset)), WITHOUT_CLASSES)]
+    """Some images of the most frequent classes, or of the whole data set where it has none, evenly spread.
+
+    Parameters
+    ----------
+    ranked : sequence of str
+        The classes, the most frequent first.
+    of_a_class : int
+        How many images of a class are shown; without classes, four times as many.
+    most_and_least : (int, int)
+        How many images are shown in all where they are small, and where they are large.
+
+    Yields
+    ------
+    dict
+        ``name``, which is empty without classes, and ``images``: ``id`` and ``url`` of each.
+    """
+    groups = [("", np.arange(len(dataset)), 4 * of_a_class)]
     if labels is not None:
         classes = ranked[:MOST_CLASSES]
-        each = min(OF_A_CLASS, max(1, affordable(dataset.sources, MOST_SHOWN, LEAST_SHOWN) // max(1, len(classes))))
+        each = min(of_a_class, max(1, affordable(dataset.sources, *most_and_least) // max(1, len(classes))))
         groups = [(name, np.flatnonzero(labels == name), each) for name in classes]
     chosen = [_spread(rows, most) for _, rows, most in groups]
     everything = [row for rows in chosen for row in rows]
