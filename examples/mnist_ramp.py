@@ -14,6 +14,7 @@
 # %%
 import argparse
 import builtins
+import html
 import json
 import os
 import shlex
@@ -89,6 +90,17 @@ def show(picture):
         print(f"Picture: {Path(picture).resolve()}")
 
 
+def show_page(file):
+    """The page, which needs nothing beside it, inside a notebook, and otherwise where it is."""
+    if NOTEBOOK:
+        from IPython.display import HTML, display
+
+        page = html.escape(Path(file).read_text(encoding="utf-8"))
+        display(HTML(f'<iframe srcdoc="{page}" title="{Path(file).name}" width="100%" height="700"></iframe>'))
+    else:
+        print(f"Page: {Path(file).resolve()}")
+
+
 # %% [markdown]
 # ## 1. The kit
 #
@@ -123,8 +135,7 @@ if found is None or found["unreadable"]:
         f"{readable} images of the kit can be read. The others belong in its folder data/imgs; kits that come without "
         "them say in their README.md how to get them."
     )
-for name in ("images-01.png", "resolutions.png", "rotations.png"):
-    show(f"explore/{name}")
+show_page("explore/report.html")
 
 # %% [markdown]
 # ## 3. Preprocessing: which resolution, and which fit?

@@ -11,7 +11,6 @@ from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_table
 from layertap.flags import with_flags
 from layertap.progress.shown import ShownProgress
-from layertap.report import background
 from layertap.report.explore import findings, page
 from layertap.workflows import explore as workflow
 from layertap.workflows.explore import kit_test_set
@@ -26,8 +25,6 @@ BAR = 40  # characters
 
 
 def explore(args: argparse.Namespace) -> None:
-    if args.out:
-        background.prepare()  # it imports matplotlib while this process reads the images
     decoding, options = shared.decoding(args), {"out": args.out or None, "overwrite": args.overwrite}
     options |= {"alpha": decoding.alpha, "window": decoding.window, "pages": decoding.pages}
     if args.size:
@@ -39,7 +36,7 @@ def explore(args: argparse.Namespace) -> None:
     else:
         _print(survey.report)
         if survey.folder:
-            print(f"\nPictures are in {survey.folder}; {survey.folder / page.PAGE} shows them all.")
+            print(f"\n{survey.folder / page.PAGE} shows the images and all findings; it needs no network.")
     for part in (survey.data, survey.against):
         if part and part.unreadable and not part.records:
             raise BadImage(f"no image of {part.dataset.name} can be read.")

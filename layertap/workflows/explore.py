@@ -35,7 +35,7 @@ class Survey:
     report : dict
         All findings as numbers, texts, lists and dicts of these: what ``layertap explore --json`` prints.
     folder : Path or None
-        The folder that pictures and a page were written to.
+        The folder that the page and its numbers were written to.
     """
 
     data: DatasetSurvey
@@ -93,7 +93,7 @@ def explore(
     pages : {'first', 'channels'}
         Whether a file of several pages is its first page, or one image whose channels the pages are.
     out : path, optional
-        A folder to write, with pictures and one page that shows them all.
+        A folder to write, with one page that shows all findings, and their numbers as ``explore.json``.
     overwrite : bool
         Whether to replace a report that `out` holds already.
     progress : bool or callable

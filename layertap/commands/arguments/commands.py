@@ -131,7 +131,11 @@ def _add_looking(commands: Commands[Parser]) -> None:
         type=types.size,
         help="input size of a net, 64 or 48x64: images that are smaller are reported (default: 224)",
     )
-    sub.add_argument("--out", metavar="DIR", help="folder for pictures and report.html (default: print only)")
+    sub.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder for report.html, which shows the images, and explore.json (default: print only)",
+    )
     sub.add_argument("--overwrite", action="store_true", help="replace an existing report")
 
 

@@ -1,1 +1,1 @@
-"""The report of `layertap.explore`: what was found in a data set, as values, as pictures and as a page."""
+"""The report of `layertap.explore`: what was found in a data set, as values and as a page."""

@@ -60,7 +60,13 @@ def _drift(file: Path, features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run]) -> 
     lt.drift(old, new, features, progress=False).write_page(file)
 
 
-@pytest.mark.parametrize("write", [_review, _map, _search, _compare, _drift, _evaluate, _beside])
+def _explore(file: Path, features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run]) -> None:
+    survey = lt.explore(features.dataset, out=file.with_suffix(""), size=(16, 16), progress=False)
+    assert survey.folder is not None
+    (survey.folder / "report.html").rename(file)
+
+
+@pytest.mark.parametrize("write", [_review, _map, _search, _compare, _drift, _evaluate, _beside, _explore])
 def test_a_page_made_twice_is_the_same_file(
     write: Callable[..., None], features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run], tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def test_two_data_sets_are_compared(photos: Path) -> None:
     assert "6 images of" in repr(survey)
 
 
-def test_out_holds_pictures_and_a_page_and_is_not_replaced_unasked(photos: Path, tmp_path: Path) -> None:
+def test_out_holds_a_page_and_is_not_replaced_unasked(photos: Path, tmp_path: Path) -> None:
     survey = lt.explore(photos, out=tmp_path / "report")
     assert survey.folder == tmp_path / "report"
     assert (tmp_path / "report" / "report.html").is_file()
