@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -66,7 +67,17 @@ def _explore(file: Path, features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run]) -
     (survey.folder / "report.html").rename(file)
 
 
-@pytest.mark.parametrize("write", [_review, _map, _search, _compare, _drift, _evaluate, _beside, _explore])
+def _train(file: Path, features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run]) -> None:
+    folder = file.with_suffix("")
+    with patch("time.perf_counter", return_value=0.0):  # the page tells how long things took
+        lt.train_head(features.dataset, features, "ridge", cv=2, out=folder, progress=False)
+    (folder / "report.html").rename(file)
+
+
+PAGES = [_review, _map, _search, _compare, _drift, _evaluate, _beside, _explore, _train]
+
+
+@pytest.mark.parametrize("write", PAGES)
 def test_a_page_made_twice_is_the_same_file(
     write: Callable[..., None], features: lt.FeatureSet, runs: tuple[lt.Run, lt.Run], tmp_path: Path
 ) -> None:
