@@ -16,20 +16,20 @@ from heads.evaluation.cross_validation import Evaluation
 from heads.evaluation.metrics import confusion, per_class, per_kind, per_label, reliability
 from heads.evaluation.tasks import task_of
 from heads.registry import TASKS
-from layertap.analysis.projections import Projection, project
 from layertap.held_out import HeldOut
-from layertap.report import maps, panels, plots, run_report
+from layertap.report import panels, plots, run_report
 from layertap.report.background import Picture, draw
 from layertap.report.heat_maps import overlay
-from layertap.report.map_page import MapContent, prediction_columns, selection_command
+from layertap.report.map_page import MapContent, prediction_columns
 from layertap.report.mistakes import Confusions, TrainingImages, confusions
-from layertap.report.pages import affordable, thumbnail_if_readable
+from layertap.report.pages import thumbnail_if_readable
 from layertap.report.run_report import Tabs
 from layertap.report.tabs import confidence
 from layertap.report.tabs.anomalies import heat_view
 from layertap.report.tabs.cost import cost_rows
 from layertap.report.tabs.curves import learning_curve
 from layertap.report.tabs.data_set import data_view
+from layertap.report.tabs.feature_map import FeatureMapPicture, map_of_images
 from layertap.report.tabs.recipe import recipe_view
 from layertap.run_config import RunConfig
 from transfer.data.datasets import Dataset, Unreadable
@@ -49,7 +49,6 @@ CURVE = "Learning curve"
 MAP = "Map of the features"
 # Pictures that the page shows better: cells that open images, images with their names, and numbers to choose.
 REPLACED = ("Confusion", "Reliability", WHERE, *MISTAKES.values())
-MOST_MAPPED, LEAST_MAPPED = 1000, 200  # images of the map of a page, of small ones and of large ones
 NAMES = {REGRESSION: "numbers", MULTILABEL: "labels"}
 WORDS = {
     "extraction_seconds": "extraction (s)",
@@ -61,14 +60,6 @@ WORDS = {
     "test": "share of the test",
     "draws": "draws of few labels",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureMapPicture:
-    """Where images are on a map of their features, and its picture, which is being drawn, if one is wanted."""
-
-    projection: Projection
-    picture: Picture | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +87,7 @@ class RunResults:
     fitted : Head, optional
         The head of the run, which draws heat maps if it finds anomalies.
     feature_map : FeatureMapPicture, optional
-        See `map_of_features`.
+        See `layertap.report.tabs.feature_map.map_of_features`.
     digests : ndarray of shape (n, 16), uint8, optional
         Of the content of the images.
     skipped : sequence of Unreadable
@@ -192,24 +183,6 @@ def _written(folder: Path, drawn: Drawn) -> dict[str, Path]:
         pictures[heading] = folder / name
         pictures[heading].write_bytes(picture.png())
     return pictures
-
-
-def map_of_features(
-    features: Any, labels: np.ndarray, data: str, method: str, seed: int, views: int = 1
-) -> FeatureMapPicture:
-    """A map of the features of labelled images.
-
-    Parameters
-    ----------
-    features : array of shape (n * views, ...)
-    labels : ndarray of shape (n,)
-    data : str
-        What the picture calls the data set.
-    method : {'pca', 'umap'}
-    seed : int
-    """
-    projection = project(features, method, seed, views)
-    return FeatureMapPicture(projection, draw(maps.feature_map, projection, labels, f"{data}: features", seed))
 
 
 def _scores(results: RunResults) -> Drawn:
@@ -319,40 +292,18 @@ def _counts(results: RunResults) -> dict[str, int]:
 
 
 def _map(results: RunResults) -> MapContent | None:
-    """The images as points: all that were mistaken, and others, drawn at random; None where there is no map."""
+    """The images as points; None where there is no map."""
     if results.feature_map is None:
         return None
-    dataset, places = results.dataset, results.feature_map.projection
-    held_out = results.held_out
+    dataset, held_out = results.dataset, results.held_out
     if held_out is None:
         empty = np.zeros((len(dataset), 16), np.uint8)
         held_out = HeldOut.of(dataset.ids, empty, results.targets, results.names, results.evaluation)
     columns = prediction_columns(dataset.labels, results.names, held_out.outputs, held_out.splits)
     if not results.metrics.get("folds"):
         del columns["split"]
-    order = np.random.default_rng(0).permutation(len(places.rows))
-    right = columns["result"][places.rows[order]] != "wrong"
-    most = affordable(dataset.sources, MOST_MAPPED, LEAST_MAPPED)
-    chosen = np.sort(order[np.argsort(right, kind="stable")][:most])
-    rows = places.rows[chosen]
-    notes: tuple[str, ...] = (f"Predictions are those of {results.judge}.",)
-    if len(rows) < len(dataset):
-        notes += (
-            f"{len(rows):,} of {len(dataset):,} images, mistakes before all others; layertap map shows all images of a "
-            "run.",
-        )
-    shown = dataset.select(rows)
-    labels = {} if dataset.labels is None else {"class": dataset.labels[rows]}
-    return MapContent(
-        results.title,
-        Projection(rows, places.points[chosen], places.axes),
-        shown.ids,
-        shown.sources,
-        {**labels, **{name: values[rows] for name, values in columns.items()}},
-        selection_command(dataset),
-        results.decoding,
-        notes,
-    )
+    note = f"Predictions are those of {results.judge}."
+    return map_of_images(results.title, dataset, results.feature_map, columns, results.decoding, note)
 
 
 def _confusions(results: RunResults) -> Confusions | None:

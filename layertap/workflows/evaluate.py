@@ -21,7 +21,8 @@ from layertap.analysis.projections import project
 from layertap.held_out import HeldOut
 from layertap.progress import ProgressBar, progress_bars
 from layertap.report.mistakes import TrainingImages
-from layertap.report.run_pictures import FeatureMapPicture, RunResults, write_page
+from layertap.report.run_pictures import RunResults, write_page
+from layertap.report.tabs.feature_map import FeatureMapPicture
 from layertap.results import Evaluation
 from layertap.runs import Run, load_run
 from layertap.workflows.load_dataset import Source, load_again, load_dataset

@@ -26,7 +26,8 @@ from layertap import runs
 from layertap.analysis.projections import require_method
 from layertap.held_out import HeldOut
 from layertap.progress import ProgressBar, progress_bars
-from layertap.report.run_pictures import FeatureMapPicture, RunResults, illustrate, map_of_features, pictures_of
+from layertap.report.run_pictures import RunResults, illustrate, pictures_of
+from layertap.report.tabs.feature_map import FeatureMapPicture, map_of_features
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig, origin_of
 from layertap.runs import Run, TrainingReport
 from layertap.workflows.extract import BeforeExtraction, cache_for, stored_or_extracted

@@ -13,8 +13,9 @@ from feature_cache.spec import FeatureSpec
 from heads.evaluation.cross_validation import Evaluation
 from layertap.analysis.projections import Projection
 from layertap.report.mistakes import Confusions, confusions
-from layertap.report.run_pictures import FeatureMapPicture, RunResults, write_page
+from layertap.report.run_pictures import RunResults, write_page
 from layertap.report.run_report import write_report
+from layertap.report.tabs.feature_map import FeatureMapPicture
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig
 from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.images import DEFAULT, ArraySource
