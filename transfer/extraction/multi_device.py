@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import InvalidChoice, LayertapError, StorageFailure
-from feature_cache.process.lifeline import Lifeline, end_with, main_module_hidden, restore_sigterm, signals_blocked
+from feature_cache.errors import InvalidChoice
+from feature_cache.process.worker_processes import results
 from transfer.data.datasets import Dataset
 from transfer.extraction.extract import Progress, extract
-from transfer.extraction.report import Report
+from transfer.extraction.report import Report, side_by_side
 from transfer.hardware import cores, gpus
 from transfer.request import FeatureRequest
 
@@ -91,113 +86,21 @@ def extract_on(
         If a worker was killed.
     """
     work = (dataset.identify(cache), request, cache.root, options)
-    with _started(chosen, work) as workers:
-        reports = _listen(workers, progress)
-    return _joined(reports, request.views)
-
-
-Workers = dict[Connection, tuple[Device, BaseProcess]]
-
-
-@contextlib.contextmanager
-def _started(chosen: list[Device], work: tuple[Any, ...]) -> Iterator[Workers]:
-    context = multiprocessing.get_context("spawn")
-    workers: Workers = {}
-    with Lifeline(context) as line:
-        try:
-            for number, device in enumerate(chosen):
-                ours, theirs = context.Pipe(duplex=False)
-                process: BaseProcess = context.Process(
-                    target=_work, args=(line.end, theirs, device, (number, len(chosen)), *work), daemon=True
-                )
-                with signals_blocked(), main_module_hidden():
-                    process.start()
-                theirs.close()
-                workers[ours] = device, process
-            yield workers
-        except BaseException:
-            line.cut()  # the workers store what they have computed, and end
-            raise
-        finally:
-            for connection, (_, process) in workers.items():
-                process.join()
-                connection.close()
+    arguments = {
+        f"the worker on {device.name}": (device, (number, len(chosen)), *work) for number, device in enumerate(chosen)
+    }
+    return side_by_side(results(_work, arguments, progress), request.views)
 
 
 def _work(
-    line: Connection,
-    connection: Connection,
+    progress: Progress,
     device: Device,
     share: tuple[int, int],
     dataset: Dataset,
     request: FeatureRequest,
     root: Path,
     options: dict[str, Any],
-) -> None:
-    """The work of a process: it computes its share, and sends its progress and its report."""
-    end_with(line, keeping=True)
+) -> Report:
+    """The report of a process on its share."""
     device.take()
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # stopped, by people or with the process above
-
-        def progress(done: int, total: int) -> None:
-            connection.send((done, total))
-
-        try:
-            report = extract(dataset, request, FeatureCache(root), share=share, progress=progress, **options)
-        except LayertapError as error:
-            connection.send(error)
-        else:
-            connection.send(report)
-    restore_sigterm()
-
-
-def _listen(workers: Workers, progress: Progress | None) -> list[Report]:
-    """The reports of all workers, in order."""
-    reports: dict[Connection, Report] = {}
-    done = dict.fromkeys(workers, (0, 0))
-    while len(reports) < len(workers):
-        for connection in wait([connection for connection in workers if connection not in reports]):
-            assert isinstance(connection, Connection)
-            try:
-                message = connection.recv()
-            except EOFError:
-                device, process = workers[connection]
-                process.join()
-                raise StorageFailure(
-                    f"the worker on {device.name} ended (exit code {process.exitcode}) before its work was done. What "
-                    "was computed is kept; run the same command again to go on."
-                ) from None
-            if isinstance(message, Exception):
-                raise message
-            if isinstance(message, Report):
-                reports[connection] = message
-            else:
-                done[connection] = message
-                if progress:
-                    progress(sum(some for some, _ in done.values()), sum(total for _, total in done.values()))
-    return [reports[connection] for connection in workers]
-
-
-def _joined(reports: list[Report], views: int) -> Report:
-    """One report of all workers: counts are added up; seconds waited are means over the workers that computed."""
-    computed = sum(report.rows_computed for report in reports)
-    skipped = list({problem.id: problem for report in reports for problem in report.skipped}.values())
-    first = reports[0]
-    left_out = len(skipped) * len(first.spaces) * views
-    seconds = max(report.seconds for report in reports)
-    ran = [report for report in reports if report.engine] or [first]
-    return replace(
-        max(ran, key=lambda report: report.rows_computed),
-        rows_computed=computed,
-        rows_reused=first.rows_total - computed - left_out,
-        rows_skipped=left_out,
-        seconds=seconds,
-        images_per_second=round(sum(report.images_per_second * report.seconds for report in reports) / seconds, 1),
-        bytes_written=sum(report.bytes_written for report in reports),
-        started_from=sorted({layer for report in reports for layer in report.started_from}),
-        waited={what: round(float(np.mean([r.waited.get(what, 0.0) for r in ran])), 3) for what in ran[0].waited},
-        peak=round(sum(report.peak for report in ran), 1) if all(report.peak for report in ran) else 0.0,
-        remarks=list(dict.fromkeys(remark for report in reports for remark in report.remarks)),
-        note="; ".join(dict.fromkeys(report.note for report in ran if report.note)),
-        skipped=skipped,
-    )
+    return extract(dataset, request, FeatureCache(root), share=share, progress=progress, **options)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from transfer.data.datasets import Unreadable
 
 
@@ -76,4 +78,32 @@ def one_after_another(reports: Sequence[Report]) -> Report:
         waited={what: round(sum(r.waited.get(what, 0.0) for r in reports), 3) for what in last.waited},
         remarks=list(dict.fromkeys(remark for report in reports for remark in report.remarks)),
         warnings=list(dict.fromkeys(warning for report in reports for warning in report.warnings)),
+    )
+
+
+def side_by_side(reports: Sequence[Report], views: int) -> Report:
+    """One report of workers that have shared the same images: counts are added up.
+
+    Seconds waited are means over the workers that computed.
+    """
+    computed = sum(report.rows_computed for report in reports)
+    skipped = list({problem.id: problem for report in reports for problem in report.skipped}.values())
+    first = reports[0]
+    left_out = len(skipped) * len(first.spaces) * views
+    seconds = max(report.seconds for report in reports)
+    ran = [report for report in reports if report.engine] or [first]
+    return replace(
+        max(ran, key=lambda report: report.rows_computed),
+        rows_computed=computed,
+        rows_reused=first.rows_total - computed - left_out,
+        rows_skipped=left_out,
+        seconds=seconds,
+        images_per_second=round(sum(report.images_per_second * report.seconds for report in reports) / seconds, 1),
+        bytes_written=sum(report.bytes_written for report in reports),
+        started_from=sorted({layer for report in reports for layer in report.started_from}),
+        waited={what: round(float(np.mean([r.waited.get(what, 0.0) for r in ran])), 3) for what in ran[0].waited},
+        peak=round(sum(report.peak for report in ran), 1) if all(report.peak for report in ran) else 0.0,
+        remarks=list(dict.fromkeys(remark for report in reports for remark in report.remarks)),
+        note="; ".join(dict.fromkeys(report.note for report in ran if report.note)),
+        skipped=skipped,
     )
