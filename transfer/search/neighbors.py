@@ -29,7 +29,10 @@ from feature_cache.lazy_rows import LazyRows
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 BLOCK_BYTES = 2**24  # of float32 rows, so that Python takes little of the time
-PIECE_BYTES = 2**20  # of a block: large enough for BLAS, small enough for a processor's cache
+PIECE_BYTES, PIECE_ROWS = 2**20, 512  # of a block: large enough for BLAS, small enough for a processor's cache
+# OpenBLAS copies no matrices for products of up to so many multiplications, which is faster for few queries, unless there
+# are too few rows.
+SMALL_PRODUCT, FEWEST_ROWS = 10**6, 64
 PRODUCT_BYTES = 2**24  # of the products of a block with the queries
 MOST_ROWS = 2**14  # of a block
 MOST_QUERIES = 1024  # of one pass
@@ -202,12 +205,12 @@ class _Search:
     def _products(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The products of rows with the queries, of shape (queries, rows), and their squared norms, both in float32."""
         products, squares = np.empty((len(self.rows), len(block)), np.float32), np.empty(len(block), np.float32)
-        step = max(16, PIECE_BYTES // (4 * max(block.shape[1], 1)))
+        step = piece_rows(block.shape[1], len(products))
         for first in range(0, len(block), step):  # so that a row is read from memory once for both
             piece = block[first : first + step]
-            # The products of rows with themselves; einsum takes longer.
-            np.matmul(piece[:, None, :], piece[:, :, None], out=squares[first : first + step, None, None])
-            np.matmul(self._factors, piece.T, out=products[:, first : first + step])
+            np.vecdot(piece, piece, out=squares[first : first + step])  # einsum takes longer
+            # BLAS takes up to twice as long for the product of the queries with the columns.
+            products[:, first : first + step] = np.matmul(piece, self._factors.T).T
         return products, squares
 
     def _scores(self, products: np.ndarray, squares: np.ndarray) -> np.ndarray:
@@ -349,6 +352,12 @@ def _below(bounds: np.ndarray) -> np.ndarray:
 def block_rows(width: int, queries: int = 1) -> int:
     """The number of rows in a block, for rows of `width` numbers that are compared with so many queries."""
     return max(16, min(MOST_ROWS, BLOCK_BYTES // (4 * max(width, 1)), PRODUCT_BYTES // (4 * max(queries, 1))))
+
+
+def piece_rows(width: int, queries: int) -> int:
+    """The number of rows in a piece of a block, whose products with so many queries are computed together."""
+    small = SMALL_PRODUCT // max(width * queries, 1)
+    return min(small, PIECE_ROWS) if small >= FEWEST_ROWS else max(16, min(PIECE_ROWS, PIECE_BYTES // (4 * width)))
 
 
 def for_blocks(work: Callable[[int, int], None], count: int, size: int) -> None:
