@@ -88,6 +88,7 @@ bench: install
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.cache
+	$(BIN)/python -m benchmarks.soak
 	$(BIN)/python -m benchmarks.containers
 	$(BIN)/python -m benchmarks.heads
 	$(BIN)/python -m benchmarks.finetune

@@ -30,8 +30,8 @@ Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 BLOCK_BYTES = 2**24  # of float32 rows, so that Python takes little of the time
 PIECE_BYTES, PIECE_ROWS = 2**20, 512  # of a block: large enough for BLAS, small enough for a processor's cache
-# OpenBLAS copies no matrices for products of up to so many multiplications, which is faster for few queries, unless there
-# are too few rows.
+# OpenBLAS copies no matrices for products of up to so many multiplications, which is faster for few queries, unless
+# there are too few rows.
 SMALL_PRODUCT, FEWEST_ROWS = 10**6, 64
 PRODUCT_BYTES = 2**24  # of the products of a block with the queries
 MOST_ROWS = 2**14  # of a block
