@@ -123,12 +123,14 @@ class Network:
         trained = _adapt(layers, recipe, cut) if recipe.lora else layers
         self.weight_count = sum(math.prod(v.shape) for layer in layers for v in layer.trainable_variables)
         self.dense = keras.layers.Dense(classes, dtype="float32", name="logits")
-        self.model = self._make_model((readout, pooling), preprocessing, augments)
+        self.model, self._readout = self._make_models((readout, pooling), preprocessing, augments)
         self._optimizer = self._compile(trained, recipe)
         self._initial = self.weights, self.optimizer
 
-    def _make_model(self, readout: tuple[str, str], preprocessing: str, augments: bool) -> keras.Model:
-        """The model from the activations at the cut, or from pixels, to logits."""
+    def _make_models(
+        self, readout: tuple[str, str], preprocessing: str, augments: bool
+    ) -> tuple[keras.Model, keras.Model]:
+        """The models from the activations at the cut, or from pixels, to logits, and to what these are computed of."""
         if self.cut.layers:
             tail = self.backbone.cut_from(self.cut.layers, [readout])
         else:
@@ -140,7 +142,7 @@ class Network:
         features = InferenceMode(tail)(inputs)
         if len(features.shape) > 2:
             features = keras.layers.Flatten()(features)
-        return keras.Model(model_inputs, self.dense(features))
+        return keras.Model(model_inputs, self.dense(features)), keras.Model(model_inputs, features)
 
     def _compile(self, trained: list[Any], recipe: Recipe) -> LayerwiseAdamW:
         """Compile the model; the layers in `trained` have rates of their own, the earliest layer first."""
@@ -226,12 +228,19 @@ class Network:
 
     def logits(self, inputs: np.ndarray | AugmentInputs) -> np.ndarray:
         """The logits of each class, of shape (m, classes), float32."""
+        return self._outputs(self.model, inputs)
+
+    def features(self, inputs: np.ndarray | AugmentInputs) -> np.ndarray:
+        """What the classifier reads, of shape (m, d)."""
+        return self._outputs(self._readout, inputs)
+
+    def _outputs(self, model: keras.Model, inputs: np.ndarray | AugmentInputs) -> np.ndarray:
         arrays = _arrays(self._padded(inputs))
         if self._distribution:  # Keras itself shares steps among devices, but not predictions
             layout, distribute = self._distribution.get_data_layout, keras.distribution.distribute_tensor
             arrays = keras.tree.map_structure(lambda array: distribute(array, layout(array.shape)), arrays)
-        logits: np.ndarray = self.model.predict_on_batch(arrays)
-        return logits[: len(inputs)]
+        outputs: np.ndarray = model.predict_on_batch(arrays)
+        return outputs[: len(inputs)]
 
     def _padded(self, rows: Any) -> Any:
         """The rows, with copies of some after them where their number does not divide among devices, or threads."""

@@ -226,11 +226,18 @@ class FineTuner:
         """Probabilities of shape (n, n_classes)."""
         return softmax(self._logits(X, np.arange(len(X))).astype(np.float64), axis=1)
 
+    def features(self, X: Any, rows: np.ndarray) -> np.ndarray:
+        """What the classifier reads of some rows of `X`, at least one, by the trained net: shape (m, d)."""
+        return np.concatenate([*self._in_batches(self.network.features, X, rows)])
+
     def _logits(self, X: Any, rows: np.ndarray) -> np.ndarray:
         """Logits of shape (m, n_classes) of some rows of `X`."""
-        size = self.recipe.batch_size
-        parts = [self.network.logits(X[rows[start : start + size]]) for start in range(0, len(rows), size)]
+        parts = [*self._in_batches(self.network.logits, X, rows)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes_)), np.float32)
+
+    def _in_batches(self, compute: Callable[[Any], np.ndarray], X: Any, rows: np.ndarray) -> Iterator[np.ndarray]:
+        size = self.recipe.batch_size
+        return (compute(X[rows[start : start + size]]) for start in range(0, len(rows), size))
 
     def _key(self, X: Any, labels: np.ndarray, groups: np.ndarray, given: tuple[Any, ...]) -> str:
         """A digest of all that the result of a training depends on."""

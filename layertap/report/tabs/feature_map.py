@@ -21,10 +21,20 @@ MOST_MAPPED, LEAST_MAPPED = 1000, 200  # images of the map of a page, of small o
 
 @dataclass(frozen=True, eq=False)
 class FeatureMapPicture:
-    """Where images are on a map of their features, and its picture, which is being drawn, if one is wanted."""
+    """Where images are on a map of their features.
+
+    Attributes
+    ----------
+    projection : Projection
+    picture : Picture, optional
+        One of it, which is being drawn.
+    note : str
+        A sentence about the features.
+    """
 
     projection: Projection
     picture: Picture | None = None
+    note: str = ""
 
 
 def map_of_features(
@@ -45,6 +55,20 @@ def map_of_features(
     return FeatureMapPicture(projection, draw(maps.feature_map, projection, labels, f"{data}: features", seed))
 
 
+def mistakes_first(dataset: Dataset, result: np.ndarray) -> np.ndarray:
+    """The positions of as many images as a page shows, in order: mistakes, and others, drawn at random.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    result : ndarray of shape (n,)
+        See `layertap.report.map_page.prediction_columns`.
+    """
+    order = np.random.default_rng(0).permutation(len(dataset))
+    most = affordable(dataset.sources, MOST_MAPPED, LEAST_MAPPED)
+    return np.sort(order[np.argsort(result[order] != "wrong", kind="stable")][:most])
+
+
 def map_of_images(
     title: str,
     dataset: Dataset,
@@ -63,12 +87,9 @@ def map_of_images(
         A sentence about the predictions.
     """
     places = feature_map.projection
-    order = np.random.default_rng(0).permutation(len(places.rows))
-    right = columns["result"][places.rows[order]] != "wrong"
-    most = affordable(dataset.sources, MOST_MAPPED, LEAST_MAPPED)
-    chosen = np.sort(order[np.argsort(right, kind="stable")][:most])
+    chosen = mistakes_first(dataset.select(places.rows), columns["result"][places.rows])
     rows = places.rows[chosen]
-    notes: tuple[str, ...] = (note,)
+    notes = tuple(text for text in (note, feature_map.note) if text)
     if len(rows) < len(dataset):
         notes += (
             f"{len(rows):,} of {len(dataset):,} images, mistakes before all others; layertap map shows all images of a "

@@ -18,9 +18,12 @@ from heads.evaluation.views import Views
 from heads.linear.head import LinearHead
 from heads.registry import record
 from layertap import runs
+from layertap.analysis.projections import Projection, project
 from layertap.held_out import HeldOut
 from layertap.report import plots
+from layertap.report.map_page import prediction_columns
 from layertap.report.run_pictures import RunResults, illustrate, pictures_of
+from layertap.report.tabs.feature_map import FeatureMapPicture, mistakes_first
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig, TaskConfig, origin_of
 from layertap.workflows.export import IMAGES, TOLERANCE, build_model, compare_with_run
 from layertap.workflows.fine_tuning.plan import Plan
@@ -39,6 +42,10 @@ TRAINING = "training.png"
 # The largest differences between the probabilities of the network that was trained and those of the run that was
 # written, in float32 and in fewer bits: engines do not compute exactly the same.
 SAME, SAME_ROUNDED = 1e-3, 0.1
+SEEN = (
+    "The features are those of the net that is kept, which was trained with most of these images: new ones will lie "
+    "less clearly apart."
+)
 
 
 @dataclass(frozen=True)
@@ -113,9 +120,10 @@ def _write(plan: Plan, data: TrainingRows, trainings: Trainings, name: str) -> F
         request = replace(plan.start.probe_request, precision="float32", net=net)
         config = _config(plan, data, request, head, trainings, name)
         net_images = images if tuner.epochs_ else data.seen
-        runs.write(folder, head, config, metrics, images, net_images, held_out=_held_out(data, trainings))
+        held_out = _held_out(data, trainings)
+        runs.write(folder, head, config, metrics, images, net_images, held_out=held_out)
         plots.training_curves(folder / TRAINING, trainings.stages, f"{name}: {plan.start.request.net.name}")
-        _illustrate(folder, data, trainings, metrics, config)
+        _illustrate(folder, data, trainings, metrics, config, held_out, _map(plan, data, held_out))
         runs.write_skipped(folder, data.features.skipped)
         _require_same(folder, plan, data)
         difference, exported = _write_model(folder, data)
@@ -188,8 +196,24 @@ def _held_out(data: TrainingRows, trainings: Trainings) -> HeldOut:
     return HeldOut.of(features.dataset.ids, features.digests, data.labels, classes, trainings.evaluation)
 
 
+def _map(plan: Plan, data: TrainingRows, held_out: HeldOut) -> FeatureMapPicture:
+    """The images by what the classifier of the trained net reads; computed of those alone that the report shows."""
+    dataset, tuner = data.features.dataset, plan.tuner
+    columns = prediction_columns(data.labels, held_out.names, held_out.outputs, held_out.splits)
+    rows = mistakes_first(dataset, columns["result"])
+    places = project(tuner.features(data.rows, rows * plan.start.request.views))
+    note = SEEN if tuner.epochs_ else ""
+    return FeatureMapPicture(Projection(rows, places.points, places.axes), note=note)
+
+
 def _illustrate(
-    folder: Path, data: TrainingRows, trainings: Trainings, metrics: dict[str, Any], config: RunConfig
+    folder: Path,
+    data: TrainingRows,
+    trainings: Trainings,
+    metrics: dict[str, Any],
+    config: RunConfig,
+    held_out: HeldOut,
+    feature_map: FeatureMapPicture,
 ) -> None:
     """Draw the pictures of the run, and write its report."""
     assert config.data is not None
@@ -205,8 +229,10 @@ def _illustrate(
         evaluation,
         metrics,
         config,
+        feature_map=feature_map,
         digests=data.features.digests,
         skipped=data.features.skipped,
+        held_out=held_out,
     )
     illustrate(folder, results, pictures_of(results))
 

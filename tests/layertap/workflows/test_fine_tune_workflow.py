@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,22 @@ def test_the_run_is_the_one_that_the_command_writes(folder: Path, tuned: Run) ->
             config.pop(key, None)
         config["head"] = without_times(config["head"])
     assert configs[0] == configs[1]
+
+
+def test_the_report_has_a_map_of_all_images_by_the_tuned_net(folder: Path, tuned: Run) -> None:
+    page = (folder / "tuned" / "report.html").read_text()
+    assert "20 images, each a point: what lies near is alike to the net." in page
+    assert tuned.config.fine_tuned is not None
+    assert ("The features are those of the net that is kept" in page) == (tuned.config.fine_tuned["epochs"] > 0)
+    names = [column["name"] for column in data_of(page, "map")["columns"]]
+    assert names == ["class", "prediction", "result", "confidence", "split"]
+
+
+def data_of(page: str, name: str) -> Any:
+    """What Python has put into a page for its scripts."""
+    found = re.search(f'id="data-{name}">(.*?)</script>', page)
+    assert found is not None
+    return json.loads(found[1])
 
 
 def test_what_is_returned_is_the_run(folder: Path, tuned: Run, capfd: pytest.CaptureFixture[str]) -> None:

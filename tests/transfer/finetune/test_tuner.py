@@ -245,8 +245,12 @@ def test_no_epoch_is_the_probe_and_frozen_layers_stay_as_they_are(setting: Setti
     kernel, bias = setting.probe(*setting.rows.keys(), setting.labels)
     readout = np.asarray(setting._space.rows(*setting.rows.keys()))
     np.testing.assert_allclose(tuner._logits(setting.rows, np.arange(COUNT)), readout @ kernel + bias, atol=1e-3)
+    np.testing.assert_allclose(tuner.features(setting.rows, np.arange(9, 0, -1)), readout[9:0:-1], atol=1e-4)
 
     tuner.fit(setting.rows, setting.labels)
+    trained, (kernel, bias) = tuner.features(setting.rows, np.arange(COUNT)), tuner.network.dense.get_weights()
+    assert np.abs(trained - readout).max() > 1e-2
+    np.testing.assert_allclose(trained @ kernel + bias, tuner._logits(setting.rows, np.arange(COUNT)), atol=1e-4)
     for layer in tuner.network.backbone.model.layers:
         same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name], strict=True))
         assert same == (layer.name not in ("block4_conv1", "block4_conv2"))
