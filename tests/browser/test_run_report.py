@@ -159,6 +159,9 @@ def test_tabs_are_used_by_mouse_keys_and_address(file: Path, opened: Callable[..
     assert page.url.endswith("#recipe")
     page.reload()
     expect(page.locator("#recipe")).to_be_visible()
+    page.evaluate("location.hash = '#%'")  # is no address, and an error of the script would fail the test
+    page.evaluate("location.hash = '#chart-%72oc'")
+    expect(page.locator("#confidence")).to_be_visible()
     assert page.locator("img[onerror]").count() == 0
 
 

@@ -33,7 +33,7 @@ class Tabs {
 
   /* Open the tab that holds what the address names. */
   _follow() {
-    const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const named = document.getElementById(addressed());
     const panel = named && named.closest("[data-tab]");
     if (!panel) return false;
     this.open(panel, false);
@@ -48,6 +48,16 @@ class Tabs {
     event.preventDefault();
     this.open(this.panels[to], true);
     this.buttons[to].focus();
+  }
+}
+
+/* The id that the address names; an address may hold anything. */
+function addressed() {
+  const text = location.hash.slice(1);
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 
