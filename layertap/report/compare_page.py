@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 MOST_SHOWN = 200  # images that only one of two runs gets right, of each run
 MOST_OF_SEVERAL = 60  # images of a kind, where there are more runs
 MOST_POINTS = 100  # of a line
-KINDS = ("first", "second", "third", "fourth", "fifth", "sixth")  # colours of lines
-PAIR_COLUMNS = ("accuracy", "difference", "95 % from", "to", "p-value", "agreement")
+# Lines: a colour for each of six runs, and for more the same colours with gaps.
+COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")
+KINDS = tuple(f"{colour} {gaps}".strip() for gaps in ("", "dashed", "dotted") for colour in COLOURS)
+PAIR_COLUMNS = ("", "difference in accuracy", "95 % from", "to", "p-value", "agreement")
 LONGEST = 96  # pixels
 
 

@@ -51,12 +51,13 @@ def _report(args: argparse.Namespace, found: Any, show: Any) -> None:
 
 
 def _print_runs(found: RunComparison) -> None:
-    from layertap.report.compare_page import pair_rows, run_facts  # slow to load, and the help does not need it
+    # It is slow to load, and the help does not need it.
+    from layertap.report.compare_page import PAIR_COLUMNS, pair_rows, run_facts
 
     print_scores(list(zip(found.runs, found.scores, strict=True)))
     print()
     if len(found.runs) > 2:
-        print_table(("", "difference", "95 % from", "to", "p-value", "agreement"), pair_rows(found))
+        print_table(PAIR_COLUMNS, pair_rows(found))
         return
     print_table(("", ""), run_facts(found), left=(0, 1))
     for name, ids in zip(found.runs, (found.only_first, found.only_second), strict=True):
