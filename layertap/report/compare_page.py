@@ -87,7 +87,7 @@ def write_runs(file: Path, found: RunComparison) -> None:
     write_page(
         file,
         "compare_runs.html",
-        title=f"{found.data.name}: {' and '.join(found.runs)}",
+        title=_title(found),
         scripts=["tabs.js"],
         styles=["tabs.css", "wide.css", "charts.css"],
         notes=found.notes,
@@ -102,6 +102,11 @@ def write_runs(file: Path, found: RunComparison) -> None:
         classes=_recall(found, right),
         sides=[*_sides(found, right)],
     )
+
+
+def _title(found: RunComparison) -> str:
+    runs = " and ".join(found.runs) if len(found.runs) == 2 else f"{len(found.runs)} runs"
+    return f"{found.data.name}: {runs}"
 
 
 def _made(found: RunComparison) -> list[list[str]]:
