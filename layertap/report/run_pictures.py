@@ -144,12 +144,12 @@ def pictures_of(results: RunResults) -> Drawn:
 
 
 def write_page(file: Path, results: RunResults, folder: Path | None = None, notes: Sequence[str] = ()) -> None:
-    """Write the page of a run alone, which needs no file beside it.
+    """Write one page with the results of a head on some images, and no picture beside it.
 
     Parameters
     ----------
     folder : Path, optional
-        Of the run.
+        Of the run, whose files the page counts among the cost.
     notes : sequence of str
         Sentences below the title.
 
@@ -211,7 +211,7 @@ def _scores(results: RunResults) -> Drawn:
 def _write_report(
     file: Path, results: RunResults, tabs: Tabs, pictures: dict[str, Path], notes: Sequence[str] = ()
 ) -> None:
-    """Write the page of a run."""
+    """Gather what is shown of the results in words, and write it with the pictures and tabs."""
     config, metrics = results.config, results.metrics
     spec = json.loads(config.parts[0].spec.to_json())
     spec["layer"] = list(dict.fromkeys(part.spec.layer for part in config.parts))

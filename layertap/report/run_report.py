@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,6 @@ def write_report(
     per_class: Sequence[Mapping[str, Any]] = (),
     pictures: Mapping[str, Path] | None = None,
     notes: Iterable[str] = (),
-    mistakes: Confusions | None = None,
     *,
     tabs: Tabs = NO_TABS,
     name: str = REPORT_FILE,
@@ -101,8 +100,6 @@ def write_report(
         PNG files, by heading, in the order in which they are shown below the scores.
     notes : iterable of str
         Sentences below the title.
-    mistakes : Confusions, optional
-        Instead of those of `tabs`.
     tabs : Tabs
         The rest of the page.
     name : str
@@ -120,7 +117,6 @@ def write_report(
     StorageFailure
         When the folder does not take the report.
     """
-    tabs = tabs if mistakes is None else replace(tabs, mistakes=mistakes)
     worst, path = _worst(per_class), folder / name
     shown = {"scores": pictures or {}, "map": {}, **tabs.pictures}
     write_page(

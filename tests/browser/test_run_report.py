@@ -14,7 +14,7 @@ from heads.evaluation.cross_validation import Evaluation
 from layertap.analysis.projections import Projection
 from layertap.report.mistakes import Confusions, confusions
 from layertap.report.run_pictures import RunResults, write_page
-from layertap.report.run_report import write_report
+from layertap.report.run_report import Tabs, write_report
 from layertap.report.tabs.feature_map import FeatureMapPicture
 from layertap.run_config import FeatureSource, HeadConfig, RunConfig
 from transfer.data.datasets import Dataset, Unreadable
@@ -45,7 +45,7 @@ def test_cells_open_images_with_what_they_look_like(tmp_path: Path, opened: Call
     )
     angles = np.arange(6) / 4
     found = confusions(data, classes, evaluation, np.stack([np.cos(angles), np.sin(angles)], 1), 1, DEFAULT)
-    file = write_report(tmp_path, "Run", {"valid": {"accuracy": 0.5}}, {}, mistakes=found)
+    file = write_report(tmp_path, "Run", {"valid": {"accuracy": 0.5}}, {}, tabs=Tabs(found))
     page = opened(file, viewport={"width": 390, "height": 800})
     page.get_by_role("tab", name="Mistakes").click()
     items = page.locator(".mistakes li")
@@ -72,7 +72,7 @@ def test_of_many_classes_the_most_frequent_mistakes_open_images(tmp_path: Path, 
     counts[3, 4], counts[4, 3], counts[7, 8] = 2, 9, 1
     image = {"id": "a.png", "class": classes[4], "url": "data:,", "said": "predicted", "neighbors": []}
     found = Confusions(classes, counts, [{**image, "pair": "4-3"}, {**image, "pair": "3-4"}])
-    page = opened(write_report(tmp_path, "Run", {"valid": {"accuracy": 0.5}}, {}, mistakes=found))
+    page = opened(write_report(tmp_path, "Run", {"valid": {"accuracy": 0.5}}, {}, tabs=Tabs(found)))
     page.get_by_role("tab", name="Mistakes").click()
     assert page.locator(".list th").all_text_contents() == [
         "class 04 → class 03",
