@@ -39,6 +39,7 @@ _HOMES = {
     "review": "layertap.workflows.review",
     "search": "layertap.workflows.search",
     "sweep": "layertap.workflows.sweep",
+    "track": "layertap.tracking.track",
     "train_head": "layertap.workflows.train_head",
 }
 

@@ -5,6 +5,7 @@ from feature_cache.errors import LayertapError as LayertapError
 from feature_cache.version import __version__ as __version__
 from layertap.runs import Run as Run
 from layertap.runs import load_run as load_run
+from layertap.tracking.track import track as track
 from layertap.workflows.compare import compare as compare
 from layertap.workflows.drift import drift as drift
 from layertap.workflows.evaluate import evaluate as evaluate

@@ -46,6 +46,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     What is cut, warnings, and what the training will take are printed before the training.
     """
     shared.name_run(args)
+    shared.require_tracking(args)
     settings, progress = _settings(args), partial(ShownProgress, quiet=args.quiet)
     plan = make_plan(shared.dataset(args), _start(args), settings, progress)
     if not args.quiet and not args.json:
@@ -58,6 +59,7 @@ def fine_tune(args: argparse.Namespace) -> None:
         trainings = train(plan, rows, progress, stopping)
     tuned = saving.save(plan, rows, trainings, name=shown(args.data))
     write_plan_of(args)
+    tracked = shared.track(args)
     write_skipped(tuned.folder / "skipped.csv", tuned.skipped)  # again, with flags in the reasons
     if args.json:
         cut = {"cut": list(tuned.cut.layers), "trained": list(tuned.cut.trained)}
@@ -67,6 +69,8 @@ def fine_tune(args: argparse.Namespace) -> None:
     _print_trainings(tuned)
     _print_net(tuned, args.out)
     _print_model(tuned, args.out)
+    if tracked:
+        print(tracked)
     of_run = [args.out, *shared.using_options(args)]
     next_steps = [
         f"{shlex.join(['layertap', 'predict', *of_run])} IMAGE ...",

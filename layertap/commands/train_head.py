@@ -35,6 +35,7 @@ def train_head(args: argparse.Namespace) -> None:
     from layertap.workflows.train_head import train_head  # slow to load, and the help does not need it
 
     shared.name_run(args)
+    shared.require_tracking(args)
     command = shlex.join(shared.extract_command(args))
     run = train_head(
         shared.dataset(args),
@@ -47,6 +48,7 @@ def train_head(args: argparse.Namespace) -> None:
         **{option: getattr(args, option) for option in OPTIONS},
     )
     write_plan_of(args)
+    tracked = shared.track(args)
     assert run.report is not None
     print_remarks(run.report.notes, run.report.warnings)
     write_skipped(Path(args.out) / "skipped.csv", run.report.skipped)  # again, with flags in the reasons
@@ -55,6 +57,8 @@ def train_head(args: argparse.Namespace) -> None:
         return
     print_skipped(run.report.skipped, Path(args.out) / "skipped.csv")
     _print_run(run)
+    if tracked:
+        print(tracked)
     of_run = [args.out, *shared.using_options(args)]
     if args.net and is_code(args.net):
         of_run += ["--net-code", args.net]

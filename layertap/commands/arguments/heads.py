@@ -6,6 +6,7 @@ import argparse
 
 from heads.registry import DETECTORS, HEADS
 from layertap.commands.arguments import types
+from layertap.tracking import TOOLS
 
 
 def add_targets(sub: argparse.ArgumentParser) -> None:
@@ -94,6 +95,7 @@ def add_out(sub: argparse.ArgumentParser) -> None:
         "--out", metavar="RUN", help="folder of the run to write (default: run; run-2, run-3, ... where that exists)"
     )
     sub.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    sub.add_argument("--tracking", choices=TOOLS, help="log scores, configuration and pictures with this tool, too")
 
 
 def counts(text: str) -> list[int]:

@@ -355,6 +355,23 @@ def name_run(args: argparse.Namespace) -> None:
         args.out = free_name("run")
 
 
+def require_tracking(args: argparse.Namespace) -> None:
+    """Raise an error unless the tool of ``--tracking`` is there, before anything is computed."""
+    if args.tracking:
+        from layertap.tracking.track import require_tool  # slow to load, and seldom needed
+
+        require_tool(args.tracking)
+
+
+def track(args: argparse.Namespace) -> str:
+    """Log the run that a command has written with the tool of ``--tracking``; a sentence that says where."""
+    if not args.tracking:
+        return ""
+    from layertap.tracking.track import track  # slow to load, and seldom needed
+
+    return f"Tracked by {args.tracking}: {track(args.out, args.tracking)}"
+
+
 def using_options(args: argparse.Namespace) -> list[str]:
     """What a command that uses the run of this one needs to be given, too."""
     from feature_cache.cache import as_cache, default_cache  # which load h5py
