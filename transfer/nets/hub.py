@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import BadData, InvalidChoice, WeightsUnavailable, first_line, unknown
+from feature_cache.errors import BadData, InvalidChoice, WeightsUnavailable, first_line, printable, unknown
 from feature_cache.process.keras_import import importing_keras
 from feature_cache.spec import affine_text
 from transfer.nets.files.keras_file import HUB, LARGEST_CONFIG, refuse_code, require_hub
@@ -268,8 +268,11 @@ def _pixels(file: Path, converter: dict[str, Any]) -> Pixels:
     options = dict(converter.get("config", {}))
     strange = sorted(options.keys() - _KNOWN)
     interpolation = _INTERPOLATIONS.get(options.get("interpolation", "bilinear"))
-    if strange or interpolation is None:
-        what = f"the step {strange[0]!r}" if strange else f"the interpolation {options['interpolation']!r}"
+    kind = str(converter.get("registered_name") or f"{HUB}>")
+    own = kind.partition(">")[0] in (HUB, "keras_nlp")  # its name until 2024
+    if strange or interpolation is None or not own:
+        what = f"the step {strange[0]!r}" if strange else f"the interpolation {options.get('interpolation')!r}"
+        what = what if own else f"the converter {printable(kind)!r}"
         raise BadData(
             f"{file} has {what}, which Layertap does not know: the pixels of this preset cannot be made. Say which "
             "ones it takes with `preprocessing`; then nothing is read from that file."

@@ -175,6 +175,7 @@ class TestOfAPreset:
         [
             ({"image_converter.json": {"config": {"tile_size": 3}}}, BadData, "has the step 'tile_size', which"),
             ({"image_converter.json": {"config": {"interpolation": "area"}}}, BadData, "the interpolation 'area'"),
+            ({"image_converter.json": {"registered_name": "my>Own", "config": {}}}, BadData, "the converter 'my>Own'"),
             (
                 {"config.json": {"module": "os", "class_name": "system", "config": {}}},
                 UnsafeFile,
