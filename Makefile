@@ -43,7 +43,7 @@ install: .venv/installed
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "This Python lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP_INSTALL) --editable '.[tensorflow,photos,compression,parquet,onnx,int8,hub,cloud,dev,docs]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[tensorflow,photos,compression,parquet,onnx,int8,hub,cloud,ray,dev,docs]'
 	$(BIN)/python -m compileall -q -j 0 -x $(NOT_COMPILED) .venv/lib >/dev/null || true  # some files are for other versions
 	touch $@
 

@@ -46,7 +46,7 @@ def extract(args: argparse.Namespace) -> None:
         found = plan(dataset, request, cache, args.batch_size, args.engine, args.on_error)
         _print_plan(found, asdict(found) | _shard_as_json(args.shard, len(dataset)) if args.json else None)
         return
-    options = {name: getattr(args, name) for name in ("batch_size", "engine", "devices", "on_error", "compress")}
+    options = {name: getattr(args, name) for name in ("batch_size", "engine", "devices", "ray", "on_error", "compress")}
     progress = partial(ShownProgress, quiet=args.quiet)
     report = compute_missing(dataset, request, cache, progress=progress, requantise=args.requantise, **options)
     part = "" if args.shard is None else "-{}-of-{}".format(*args.shard)  # each part has a list of its own

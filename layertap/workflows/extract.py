@@ -25,6 +25,7 @@ from transfer.extraction import extract as extraction
 from transfer.extraction import multi_device
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import find_missing, stored_features
+from transfer.extraction.on_ray import extract as on_ray
 from transfer.extraction.report import Report
 from transfer.nets.catalogue import NETS, Net
 from transfer.nets.files.kinds import not_taken
@@ -65,6 +66,7 @@ def extract(
     engine: str = "auto",
     devices: int = 1,
     shard: tuple[int, int] | None = None,
+    ray: bool | str | None = None,
     compress: bool = False,
     requantise: bool = False,
     on_error: str = "fail",
@@ -132,6 +134,9 @@ def extract(
     shard : (int, int), optional
         Compute one part of the images alone: part ``shard[0]``, counted from 0, of ``shard[1]``. The parts are about
         equal and depend on the images alone, so that each machine of many computes one into the same cache.
+    ray : bool or str, optional
+        Have the workers of a Ray cluster compute: ``HOST:PORT`` is the address of its head, and True stands for the one
+        of ``$RAY_ADDRESS``, or the one that runs on this machine, or a new one on it.
     compress : bool
         Whether new features are compressed.
     requantise : bool
@@ -184,7 +189,7 @@ def extract(
         prefix_tokens="auto" if prefix_tokens is None else prefix_tokens,
     )
     work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
-    work["requantise"] = requantise
+    work |= {"requantise": requantise, "ray": ray}
     dataset, store = load_dataset(data), as_cache(cache)
     if shard is not None:
         dataset = shard_of(dataset, shard, request, store, requantise=requantise)
@@ -235,6 +240,7 @@ def extract_features(
     batch_size: int | None = None,
     engine: str = "auto",
     devices: int = 1,
+    ray: bool | str | None = None,
     compress: bool = False,
     requantise: bool = False,
     on_error: str = "fail",
@@ -243,12 +249,13 @@ def extract_features(
     """The features of a request, once what the cache lacks has been computed (see `extract` for the parameters)."""
     net, in_parts = None, devices == 1 and has_parts(dataset)
     known = dataset if in_parts else dataset.identify(cache)
-    if devices == 1:  # otherwise Keras is left to the processes that compute
+    if devices == 1 and not ray:  # otherwise Keras is left to the processes that compute
         request, backbone = request.resolve()
         net = SharedNet(request, backbone)
     settled = settled_request(known, request, cache, engine=engine, requantise=requantise, on_error=on_error, net=net)
     request = settled.request
     options: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
+    options["ray"] = ray
     report = compute_missing(known, request, cache, on_error=on_error, progress=progress, net=net, **options)
     report = report.with_remarks(settled.notes, settled.warnings)
     return replace(stored_features(known, request, cache, on_error=on_error), report=report)
@@ -267,6 +274,7 @@ def stored_or_extracted(
     cache: FeatureCache,
     *,
     before: BeforeExtraction | None = None,
+    ray: bool | str | None = None,
     on_error: str = "fail",
     progress: bool | ProgressBar = False,
 ) -> FeatureSet:
@@ -278,7 +286,7 @@ def stored_or_extracted(
     ----------
     before : callable, optional
         See `BeforeExtraction`.
-    on_error, progress
+    ray, on_error, progress
         See `extract`.
 
     Raises
@@ -296,7 +304,7 @@ def stored_or_extracted(
         if images := len(np.unique(missing.jobs // missing.views)):
             before(request, images, len(known.first_of_each))
     net = SharedNet(request, backbone)
-    report = compute_missing(known, request, cache, on_error=on_error, progress=progress, net=net)
+    report = compute_missing(known, request, cache, ray=ray, on_error=on_error, progress=progress, net=net)
     return replace(stored_features(known, request, cache, on_error=on_error), report=report)
 
 
@@ -306,6 +314,7 @@ def compute_missing(
     cache: FeatureCache,
     *,
     devices: int = 1,
+    ray: bool | str | None = None,
     progress: bool | ProgressBar = False,
     net: SharedNet | None = None,
     requantise: bool = False,
@@ -315,7 +324,7 @@ def compute_missing(
 
     Parameters
     ----------
-    devices, progress
+    devices, ray, progress
         See `extract`.
     net : SharedNet, optional
         The net of the request, if it is used elsewhere too.
@@ -324,12 +333,17 @@ def compute_missing(
     options
         Those of `transfer.extraction.extract.extract`.
     """
+    address = on_ray.address_of(ray)
+    if address is not None and devices > 1:
+        raise InvalidChoice("`devices` divides the work on this machine, and `ray` on those of a cluster; give one.")
     chosen = multi_device.devices(devices)
     engine, on_error = options.get("engine", "auto"), options.get("on_error", "fail")
     settled = settled_request(dataset, request, cache, engine=engine, requantise=requantise, on_error=on_error, net=net)
     request = settled.request
     with progress_bars(progress)("images") as show:
-        if len(chosen) > 1:
+        if address is not None:
+            report = on_ray.extract_on_ray(address, dataset, request, cache, progress=show, **options)
+        elif len(chosen) > 1:
             report = multi_device.extract_on(chosen, dataset, request, cache, progress=show, **options)
         else:
             report = extraction.extract(dataset, request, cache, progress=show, net=net, **options)

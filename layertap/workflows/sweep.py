@@ -208,6 +208,7 @@ def sweep(
     jobs: int | None = None,
     name: str | None = None,
     cache: FeatureCache | str | Path | None = None,
+    ray: bool | str | None = None,
     on_error: str = "fail",
     out: str | Path | None = None,
     progress: bool | ProgressBar = True,
@@ -251,6 +252,8 @@ def sweep(
         What the result calls the data set; by default the data set's own name.
     cache : FeatureCache, str or Path, optional
         The cache, or its folder.
+    ray : bool or str, optional
+        Have the workers of a Ray cluster compute what the cache lacks (see `layertap.extract`).
     on_error : {'fail', 'skip'}
         What to do about an unreadable image.
     out : str or Path, optional
@@ -298,7 +301,7 @@ def sweep(
     }
     requests = requests_of(nets, weights, preprocessing, seed, pixels)
     readouts = all_readouts(requests, layers, pools, sizes, join)
-    look_up = partial(stored_or_extracted, before=before_extraction, progress=bars) if extract else _stored
+    look_up = partial(stored_or_extracted, before=before_extraction, ray=ray, progress=bars) if extract else _stored
     features, stored = _features(dataset, readouts, as_cache(cache), on_error, look_up)
     problem = _problem(stored, options, readouts, bars)
     pairs = [Pair(features_name, head, params) for features_name in features for head, params in settings]

@@ -86,7 +86,8 @@ def extract(
     """
     options: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "on_error": on_error, "compress": compress}
     if request.coding:
-        return _extract_coded(dataset, request, cache, share=share, progress=progress, net=net, **options)
+        more: dict[str, Any] = {**options, "share": share, "progress": progress, "net": net, "runners": runners}
+        return _extract_coded(dataset, request, cache, **more)
     if compress:
         zstandard()  # an error if it is not installed, before anything is computed
     timer = StageTimer()
@@ -100,7 +101,7 @@ def extract(
         settled = settle(known, request, cache, engine=engine, on_error=on_error, anew=requantise, net=net)
         requests = by_net(settled.request)
         if settled.request != request or len(requests) > 1:
-            more: dict[str, Any] = {**options, "share": share, "progress": progress, "net": net}
+            more = {**options, "share": share, "progress": progress, "net": net}
             report = one_after_another([extract(known, part, cache, **more) for part in requests])
             return report.with_remarks(settled.notes, settled.warnings)
     fill_from_stored(known, request, cache, compress=compress)

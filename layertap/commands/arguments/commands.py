@@ -188,6 +188,7 @@ def _add_extract(commands: Commands[Parser]) -> None:
         help="compute part I of N alone, counted from 0 as by Slurm and Kubernetes: 0/8 to 7/8 on eight machines, into "
         "the same cache",
     )
+    options.add_ray(sub)
     sub.add_argument("--compress", action="store_true", help="compress the stored features without loss")
 
 
@@ -245,6 +246,7 @@ def _add_sweep(commands: Commands[Parser]) -> None:
         options.add_several_nets,
         sweep.add,
         options.add_cache,
+        options.add_ray,
         options.add_work,
         everyday="images net layer pool extract head grid cv out cache json",
         examples=(

@@ -297,6 +297,18 @@ def add_work(sub: argparse.ArgumentParser) -> None:
     add_quiet(sub)
 
 
+def add_ray(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--ray",
+        nargs="?",
+        const="auto",
+        type=types.ray_address,
+        metavar="HOST:PORT",
+        help="have the workers of a Ray cluster compute features, into a cache folder that they share (without an "
+        "address: the cluster of $RAY_ADDRESS or of this machine, or else a new one on it)",
+    )
+
+
 def add_quiet(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--quiet", action="store_true", help="show no progress")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from feature_cache.spec import PERCENTILES, two_numbers
 
@@ -54,6 +55,15 @@ def shard(text: str) -> tuple[int, int]:
             f"{text[:40]!r} is not a part; give its number, counted from 0, and how many there are, as 0/8 to 7/8"
         )
     return int(number), int(count)
+
+
+def ray_address(text: str) -> str:
+    """``HOST:PORT``, or ``auto``."""
+    if text != "auto" and not re.fullmatch(r".+:\d{1,5}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:60]!r} is no address of a Ray cluster; give HOST:PORT of its head, or --ray alone, behind DATA"
+        )
+    return text
 
 
 def seed(text: str) -> int:

@@ -182,3 +182,12 @@ def test_the_kubernetes_job_computes_each_part_in_a_pod(tmp_path: Path) -> None:
     (cache,) = [one["value"] for one in container["env"] if one["name"] == "LAYERTAP_CACHE"]
     assert any(Path(cache).is_relative_to(path) for path in mounts.values())  # all pods write to the volume
     assert container["workingDir"] in mounts.values()
+
+
+def test_the_ray_cluster_is_one_that_ray_takes_and_its_command_is_one() -> None:
+    util = pytest.importorskip("ray.autoscaler._private.util", reason="needs Ray")
+    yaml = pytest.importorskip("yaml")
+    text = (CLUSTER / "ray_cluster.yaml").read_text()
+    util.validate_config(util.prepare_config(yaml.safe_load(text)))
+    (command,) = re.findall(r"ray exec ray_cluster\.yaml '(?:.*&& )layertap (.*)'", text)
+    assert parser().parse_args(shlex.split(command)).ray == "auto"
