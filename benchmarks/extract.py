@@ -4,18 +4,21 @@ Images on disk become features on disk, the net built and converted beforehand, 
 reads a folder with `image_dataset_from_directory`, applies the net's `preprocess_input` and calls `model.predict`;
 ours is `transfer.extraction.extract`, all of it counted. The limit is what decoding alone and the engine alone allow
 together, ``1 / (1 / decode + 1 / engine)`` images a second. Runs alternate, each in a fresh process; medians are
-reported.
+reported. With ``--ray``, the command alone is compared with the same by a worker of Ray on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from PIL import Image
 from benchmarks.setting import setting
 
 ENGINE_SECONDS = 3.0
+FEW_AND_MANY = 500, 20_000  # images with and without Ray
 NETS = {"vgg16": "vgg16", "resnet50": "resnet", "mobilenetv2": "mobilenet_v2", "efficientnetb0": "efficientnet"}
 
 
@@ -34,10 +38,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="input size of the nets (default: 224)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each side (default: 3)")
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--ray", action="store_true", help="what --ray costs beside the command alone, by glyphnet")
     parser.add_argument("--one", nargs=4, metavar=("SIDE", "NET", "FOLDER", "SIZE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(run_one(args.one[0], args.one[1], Path(args.one[2]), int(args.one[3]))))
+        return
+
+    if args.ray:
+        against_ray(args.runs)
         return
 
     print(setting("keras", "tensorflow", "openvino", "numpy", "pillow"))
@@ -68,6 +77,54 @@ def cells(runs: list[dict[str, float]]) -> list[str]:
         f"{statistics.median(run[name] for run in runs):.1f}" for name in ("layertap", "tutorial", "decode", "engine")
     )
     return [layertap, tutorial, f"{ratio:.2f}", decode, engine, f"{share:.2f}"]
+
+
+def against_ray(runs: int) -> None:
+    """What Ray costs to start, and for more images: processor seconds of all processes, of few images and of many."""
+    print(setting("ray", "openvino", "numpy"))
+    seconds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for count in FEW_AND_MANY:
+            np.save(
+                Path(scratch) / f"{count}.npy", np.random.default_rng(0).integers(0, 256, (count, 32, 32), np.uint8)
+            )
+        for number in range(runs + 1):
+            for option in ("", "--ray"):
+                few, many = (cpu_seconds(Path(scratch), f"{count}.npy", option) for count in FEW_AND_MANY)
+                if number:  # the first converts the net and warms the page cache
+                    seconds.setdefault(f"start{option}", []).append(few)
+                    seconds.setdefault(f"images{option}", []).append(many - few)
+    found = {name: statistics.median(values) for name, values in seconds.items()}
+    print(f"{FEW_AND_MANY[1]:,} images of 32 x 32 by glyphnet, processor seconds; median of {runs} runs\n")
+    print("| | alone | --ray | ratio |\n|---|---|---|---|")
+    for name, what in (("start", f"start, and {FEW_AND_MANY[0]} images"), ("images", "the other images")):
+        alone, ray = found[name], found[f"{name}--ray"]
+        print(f"| {what} | {alone:.1f} | {ray:.1f} | {ray / alone:.2f} |")
+
+
+def cpu_seconds(scratch: Path, data: str, option: str) -> float:
+    """The processor seconds of ``layertap extract`` and of all processes that come of it."""
+    command = [sys.executable, "-m", "cli", "extract", data, "--quiet", *([option] if option else [])]
+    with tempfile.TemporaryDirectory() as cache:
+        own = {"RAY_ADDRESS": "local", "LAYERTAP_CACHE": cache, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        process = subprocess.Popen(command, cwd=scratch, env={**os.environ, **own}, stdout=subprocess.DEVNULL)
+        family, ticks = {process.pid}, dict[int, int]()
+        while process.poll() is None:
+            running = dict(running_processes())
+            for _ in range(5):  # generations
+                family |= {pid for pid, (parent, _) in running.items() if parent in family}
+            ticks |= {pid: running[pid][1] for pid in family & running.keys()}
+            time.sleep(0.1)
+    assert process.returncode == 0, command
+    return sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
+
+
+def running_processes() -> Iterator[tuple[int, tuple[int, int]]]:
+    """Each process, with its parent and the ticks of the clock that it has computed."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            numbers = file.read_text().rpartition(")")[2].split()
+            yield int(file.parent.name), (int(numbers[1]), int(numbers[11]) + int(numbers[12]))
 
 
 def make_images(folder: Path, count: int, *, small: bool) -> None:
