@@ -25,7 +25,10 @@ from feature_cache.segments.layout import RUNS_FOLDER
 
 EARLY_FILE = "config.json"  # what describes a run whose record names no file
 # Fields of the specs of what one pass through a net gives.
-PASS = "net", "weights", "size", "fit", "interpolation", "preprocessing", "precision", "calibration", "augmentation"
+PASS = (
+    "net", "weights", "size", "fit", "fill", "interpolation", "preprocessing", "precision", "calibration",
+    "augmentation",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

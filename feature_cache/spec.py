@@ -17,6 +17,7 @@ POOLINGS = ("avg", "max", "flatten", "none", "cls", "cls+avg")
 # Poolings in which patches are told apart from the tokens before them.
 PATCH_POOLINGS = ("avg", "max", "none", "cls+avg")
 FITS = ("stretch", "crop", "pad")
+FILLS = ("black", "gray")  # of the bars of `pad`; early versions had black alone
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PREPROCESSINGS = ("none", "unit", "tf", "torch", "caffe")
 # Before the numbers that pixels of each channel are multiplied by, and those that are added then.
@@ -34,7 +35,7 @@ IMAGE_DTYPES = ("uint8", "uint16", "int32", "int64", "float64")
 # that can alter a pixel raises it, so that features of the old recipe are never taken for new ones.
 PIXEL_RECIPE = 1
 # Fields that were added after the first caches were written; they are left out of the JSON at their defaults.
-_LATER = ("coding", "alpha", "pages", "window", "prefix_tokens", "calibration")
+_LATER = ("coding", "alpha", "pages", "window", "prefix_tokens", "calibration", "fill")
 # The fields of a spec that say what is done with pixels; all others shape the pixels themselves.
 _AFTER_PIXELS = {"net", "weights", "layer", "pooling", "prefix_tokens", "preprocessing", "augmentation"}
 _AFTER_PIXELS |= {"precision", "calibration", "dtype", "coding"}
@@ -73,6 +74,8 @@ class FeatureSpec:
         and what is added then.
     fit : {'stretch', 'crop', 'pad'}
         How an image of another shape is fitted to `size`.
+    fill : {'black', 'gray'}
+        What ``pad`` fills the rest of the input with; ``black`` for other fits, which leave no rest.
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
     alpha : {'white', 'black', 'ignore'}
         The background behind transparent pixels; ``ignore`` drops the alpha channel.
@@ -139,6 +142,7 @@ class FeatureSpec:
     window: str | None = None
     prefix_tokens: int | None = None
     calibration: str | None = None
+    fill: str = "black"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -148,6 +152,7 @@ class FeatureSpec:
         for kind, value, allowed in (
             ("pooling", self.pooling, POOLINGS),
             ("fit", self.fit, FITS),
+            ("fill", self.fill, FILLS if self.fit == "pad" else FILLS[:1]),
             ("interpolation", self.interpolation, INTERPOLATIONS),
             *([] if affine_numbers(self.preprocessing) else [("preprocessing", self.preprocessing, PREPROCESSINGS)]),
             ("alpha", self.alpha, ALPHAS),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transfer.nets.backbone import Backbone
 
 # How images become pixels of the input's size.
-CHOICES = ("fit", "interpolation", "alpha", "pages", "window")
+CHOICES = ("fit", "fill", "interpolation", "alpha", "pages", "window")
 
 PrefixTokens = Literal["auto"] | int | None | tuple[tuple[str, int | None], ...]
 
@@ -36,8 +36,8 @@ class FeatureRequest:
     layers : tuple of str
         Names or indices of layers; empty for the net's customary readout.
     pooling : str, optional
-        See `FeatureSpec`, also for `fit`, `interpolation`, `alpha`, `pages` and `window`; by default what is customary
-        for the net.
+        See `FeatureSpec`, also for `fit`, `fill`, `interpolation`, `alpha`, `pages` and `window`; by default what is
+        customary for the net.
     size : (height, width), optional
         The size of the net's input; by default the net's own.
     precision : {'float32', 'bfloat16', 'float16', 'int8'}
@@ -81,11 +81,14 @@ class FeatureRequest:
     prefix_tokens: PrefixTokens = "auto"
     calibrations: tuple[tuple[str, str], ...] = ()
     transform: Transform | None = None
+    fill: str = ""
 
     def __post_init__(self) -> None:
         for name in ("fit", "interpolation"):
             if not getattr(self, name):  # what is customary for the net
                 object.__setattr__(self, name, getattr(self.net, f"default_{name}"))
+        if not self.fill:
+            object.__setattr__(self, "fill", self.net.default_fill if self.fit == "pad" else "black")
         if self.views < 1 or (self.views > 1 and self.augmentation is None):
             raise InvalidChoice(
                 f"{self.views} views of an image: there is at least 1, and several need `augmentation` to differ."
@@ -350,6 +353,7 @@ def request_for(spec: FeatureSpec, net: Net, views: int = 1) -> FeatureRequest:
         spec.prefix_tokens,
         () if spec.calibration is None else ((spec.layer, spec.calibration),),
         transform_of(spec),
+        spec.fill,
     )
     now = request.specs[0]
     for field in fields(spec):

@@ -35,7 +35,7 @@ IMAGES = 32  # most images that two models are compared on
 TOLERANCE = 1e-4
 # The fields that the parts of joined features must share, so that one net gives them all.
 SHARED = (
-    "net", "weights", "size", "preprocessing", "fit", "interpolation", "recipe", "alpha", "pages", "window",
+    "net", "weights", "size", "preprocessing", "fit", "fill", "interpolation", "recipe", "alpha", "pages", "window",
     "transform",
 )  # fmt: skip
 
@@ -264,6 +264,7 @@ def _description(run: Run, requests: list[FeatureRequest], folder: Path) -> dict
         "size": list(run.spec.size),
         "channels": 3,
         "fit": run.spec.fit,
+        **({"fill": run.spec.fill} if run.spec.fit == "pad" else {}),
         "interpolation": run.spec.interpolation,
         **(parts[0] if len(parts) == 1 else {"joined": parts}),
         **({} if transform is None else {"transform": str(transform)}),

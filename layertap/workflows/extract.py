@@ -49,6 +49,7 @@ def extract(
     prefix_tokens: int | None = None,
     size: int | tuple[int, int] | None = None,
     fit: str | None = None,
+    fill: str | None = None,
     interpolation: str | None = None,
     alpha: str = "white",
     pages: str = "first",
@@ -93,6 +94,8 @@ def extract(
         The size of the net's input in pixels; by default the net's own.
     fit : {'stretch', 'crop', 'pad'}, optional
         How images of another shape are fitted to `size`; by default ``stretch``, or what a preset of KerasHub says.
+    fill : {'gray', 'black'}, optional
+        What ``pad`` fills the rest with: mid gray, which is the default, or black, as presets of KerasHub do.
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}, optional
         How images are resized; by default ``bilinear``, or what a preset of KerasHub says.
     alpha : {'white', 'black', 'ignore'}
@@ -187,6 +190,7 @@ def extract(
         window=window_text(window),
         transform=None if transform is None else named(transform),
         prefix_tokens="auto" if prefix_tokens is None else prefix_tokens,
+        fill=fill or "",
     )
     work: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "devices": devices, "compress": compress}
     work |= {"requantise": requantise, "ray": ray}

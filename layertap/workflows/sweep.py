@@ -185,6 +185,7 @@ def sweep(
     preprocessing: OfNets = None,
     prefix_tokens: int | None = None,
     fit: str | None = None,
+    fill: str | None = None,
     interpolation: str | None = None,
     alpha: str = "white",
     pages: str = "first",
@@ -236,7 +237,7 @@ def sweep(
         The weights, and the preprocessing, of all nets, or of each net by its name (see `layertap.extract`).
     prefix_tokens : int, optional
         How many tokens of an output are no patches; by default what each net tells.
-    fit, interpolation, alpha, pages, window, transform, precision, dtype, views, augment
+    fit, fill, interpolation, alpha, pages, window, transform, precision, dtype, views, augment
         How images become pixels, and how features are computed and stored (see `layertap.extract`). Heads are trained
         on all views of an image, and judged on the plain one.
     grid : mapping of str to sequence, optional
@@ -288,6 +289,7 @@ def sweep(
     options.protocol(dataset)  # a mistake in the options shows before any work
     pixels = {
         "fit": fit or "",
+        "fill": fill or "",
         "interpolation": interpolation or "",
         "alpha": alpha,
         "pages": pages,

@@ -32,7 +32,14 @@ UNUSUAL = {
     "window": "0,4095",
     "prefix_tokens": 5,
     "calibration": "300-0-12ab-34cd",
+    "fill": "gray",
 }
+
+
+def plain_and_changed(field: str) -> tuple[FeatureSpec, FeatureSpec]:
+    """Two specs that differ in a field alone."""
+    plain = {**PLAIN, "fit": "pad"} if field == "fill" else PLAIN  # no other fit fills anything
+    return FeatureSpec(**plain), FeatureSpec(**{**plain, field: UNUSUAL[field]})
 
 
 def test_canonical_json_and_digest_are_those_of_the_first_release():
@@ -44,6 +51,14 @@ def test_canonical_json_and_digest_are_those_of_the_first_release():
     )
     assert spec.digest == "fb68cb3fc3f8ea9d88c8af334f317df43cd3925ec127d14d8d4bb5184f589e0b"
     assert spec.folder_name == "vgg16-block5_pool-avg-fb68cb3f"
+
+
+def test_padding_with_black_is_written_as_before_there_was_another_fill():
+    spec = FeatureSpec(**PLAIN, fit="pad")
+    assert "fill" not in json.loads(spec.to_json())
+    assert FeatureSpec.from_json(spec.to_json()).fill == "black"
+    with pytest.raises(InvalidChoice, match="there is no fill 'gray'; allowed: black."):
+        FeatureSpec(**PLAIN, fill="gray")
 
 
 def test_order_of_arguments_does_not_matter():
@@ -60,7 +75,7 @@ def test_order_of_keys_in_json_does_not_matter():
 
 @pytest.mark.parametrize("field", UNUSUAL)
 def test_the_pixel_key_depends_on_what_shapes_pixels_alone(field: str):
-    plain, changed = FeatureSpec(**PLAIN), FeatureSpec(**{**PLAIN, field: UNUSUAL[field]})
+    plain, changed = plain_and_changed(field)
     after = {"net", "weights", "layer", "pooling", "prefix_tokens", "preprocessing", "augmentation"}
     after |= {"precision", "calibration", "dtype", "coding"}
     assert (changed.pixel_key == plain.pixel_key) is (field in after)
@@ -69,7 +84,7 @@ def test_the_pixel_key_depends_on_what_shapes_pixels_alone(field: str):
 
 @pytest.mark.parametrize("field", UNUSUAL)
 def test_every_field_changes_the_digest_and_the_folder(field: str):
-    plain, changed = FeatureSpec(**PLAIN), FeatureSpec(**{**PLAIN, field: UNUSUAL[field]})
+    plain, changed = plain_and_changed(field)
     assert changed != plain
     assert changed.digest != plain.digest
     assert changed.folder_name != plain.folder_name

@@ -29,6 +29,18 @@ def test_each_layer_has_one_spec_in_the_order_asked() -> None:
     assert all((spec.pooling, spec.size) == ("max", (16, 24)) for spec in request.specs)
 
 
+def test_padding_is_gray_unless_it_is_said_or_a_spec_is_older_than_that() -> None:
+    (gray,) = FeatureRequest(Net("glyphnet"), fit="pad").specs
+    (black,) = FeatureRequest(Net("glyphnet"), fit="pad", fill="black").specs
+    (stretched,) = FeatureRequest(Net("glyphnet")).specs
+    assert (gray.fill, black.fill, stretched.fill) == ("gray", "black", "black")
+    early = FeatureSpec.from_json(gray.to_json().replace('"fill":"gray",', ""))
+    assert early == black
+    assert request_for(early, Net("glyphnet")).fill == "black"
+    with pytest.raises(InvalidChoice, match="there is no fill 'gray'"):
+        _ = FeatureRequest(Net("glyphnet"), fill="gray").specs
+
+
 def test_an_index_is_the_layer_that_it_means() -> None:
     named = FeatureRequest(Net("glyphnet"), ("block4_pool", "block1_conv1")).specs
     assert FeatureRequest(Net("glyphnet"), ("-1", "0")).specs == named

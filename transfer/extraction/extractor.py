@@ -63,6 +63,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     image_fit : {'stretch', 'crop', 'pad'}, optional
         How an image of another shape is fitted to `size`: ``--fit`` of the command line. (An attribute ``fit`` would
         hide the method.)
+    image_fill : {'gray', 'black'}, optional
+        What ``pad`` fills the rest with: ``--fill`` of the command line.
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}, optional
         How it is resized; by default ``bilinear``.
     preprocessing : {'none', 'unit', 'tf', 'torch', 'caffe'}, optional
@@ -124,6 +126,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         size: int | tuple[int, int] | None = None,
         weights: str | None = None,
         image_fit: str | None = None,
+        image_fill: str | None = None,
         interpolation: str | None = None,
         preprocessing: str | None = None,
         precision: str = "float32",
@@ -145,6 +148,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.size = size
         self.weights = weights
         self.image_fit = image_fit
+        self.image_fill = image_fill
         self.interpolation = interpolation
         self.preprocessing = preprocessing
         self.precision = precision
@@ -278,6 +282,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             window=self.window,
             prefix_tokens="auto" if self.prefix_tokens is None else self.prefix_tokens,
             transform=None if self.transform_code is None else named(self.transform_code),
+            fill=self.image_fill or "",
         )
         return _resolved(request, request.net.weights_id)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from feature_cache.errors import LONGEST, BadData, DamagedFile, InvalidChoice, UnsafeFile, unknown
 from feature_cache.files.checked import real_path
-from feature_cache.spec import LARGEST_SIZE, FeatureSpec
+from feature_cache.spec import FILLS, LARGEST_SIZE, FeatureSpec
 from transfer.nets.expected_pixels.expected import (
     MEANINGS,
     ExpectedPixels,
@@ -365,6 +365,11 @@ class Net:
         """How images are fitted to the input of the net, where nobody says it."""
         pixels = self.preset.pixels if self.is_preset and self.preprocessing is None else None
         return pixels.fit if pixels else "stretch"
+
+    @property
+    def default_fill(self) -> str:
+        """What images that are padded are filled up with, where nobody says it: KerasHub pads with black."""
+        return "black" if self.default_fit == "pad" else FILLS[-1]
 
     @property
     def default_interpolation(self) -> str:

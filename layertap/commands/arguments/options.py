@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from feature_cache.spec import ALPHAS, FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
+from feature_cache.spec import ALPHAS, FILLS, FITS, INTERPOLATIONS, POOLINGS, PRECISIONS, PREPROCESSINGS
 from layertap.commands.arguments import types
 
 POOL_HELP = "how the spatial axes, or the tokens, of a layer's output are reduced"
@@ -208,6 +208,11 @@ def _add_pixels(group: argparse._ActionsContainer) -> None:
         "--fit",
         choices=FITS,
         help="how images of another shape are fitted to the input (default: stretch, or as a preset of KerasHub says)",
+    )
+    group.add_argument(
+        "--fill",
+        choices=FILLS,
+        help="what pad fills the rest of the input with (default: gray, or as a preset of KerasHub says)",
     )
     group.add_argument(
         "--interpolation",

@@ -40,6 +40,7 @@ FEATURES: dict[str, Any] = {
     "prefix_tokens": None,
     "size": None,
     "fit": None,
+    "fill": None,
     "interpolation": None,
     "alpha": "white",
     "depth": None,
@@ -144,7 +145,7 @@ def _pixels_and_numbers(args: argparse.Namespace) -> dict[str, Any]:
     decoded = decoding(args)
     return {
         **{name: getattr(args, name) for name in ("precision", "dtype", "views")},
-        **{name: getattr(args, name) or "" for name in ("fit", "interpolation")},
+        **{name: getattr(args, name) or "" for name in ("fit", "fill", "interpolation")},
         "augmentation": augmentation(args),
         "alpha": decoded.alpha,
         "pages": decoded.pages,

@@ -87,6 +87,8 @@ def _features(config: RunConfig, net: Mapping[str, Any], seed: int) -> dict[str,
     wanted |= {name: getattr(spec, name) for name, usual in USUAL.items() if getattr(spec, name) != usual}
     usual = {"fit": "stretch", "interpolation": "bilinear"} if info else {"fit": "", "interpolation": ""}
     wanted |= {name: getattr(spec, name) for name, value in usual.items() if getattr(spec, name) != value}
+    if spec.fit == "pad" and (info is None or spec.fill != "gray"):
+        wanted["fill"] = spec.fill
     if spec.prefix_tokens is not None:
         wanted["prefix_tokens"] = spec.prefix_tokens
     if spec.transform is not None:

@@ -170,7 +170,8 @@ def test_a_second_file_tells_of_a_keras_file(main: Callable, trained: Callable, 
     about = json.loads((tmp_path / "deep" / "model.keras.json").read_text())
     assert json.loads(done.stdout) == {"files": ["deep/model.keras", "deep/model.keras.json"], **about}
     assert (about["classes"], about["size"], about["channels"]) == (["sea", "wood"], [48, 64], 3)
-    assert (about["fit"], about["interpolation"], about["head"]) == ("pad", "bilinear", "logistic")
+    assert (about["fit"], about["fill"], about["interpolation"]) == ("pad", "gray", "bilinear")
+    assert about["head"] == "logistic"
     assert about["spec"] == json.loads((tmp_path / "run" / "config.json").read_text())["spec"]
     file = tmp_path / "deep" / "model.keras"
     assert about["sha256"] == {"model.keras": hashlib.sha256(file.read_bytes()).hexdigest()}
@@ -182,7 +183,7 @@ def test_a_keras_file_needs_no_layertap(main: Callable, trained: Callable, photo
     expected = trained("--size", "48x64", "--fit", "pad")
     file = tmp_path / "deep" / "model.keras"
     assert main("export", "run", "--to", "keras", "--out", "deep/model.keras").status == 0
-    decoded = [to_pixels(Image.open(photos / name), (48, 64), "pad") for name in expected]
+    decoded = [to_pixels(Image.open(photos / name), (48, 64), "pad", fill="gray") for name in expected]
     np.save(tmp_path / "pixels.npy", np.stack([np.repeat(image, 3 // image.shape[-1], -1) for image in decoded]))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     arguments = [file, tmp_path / "pixels.npy", tmp_path / "found.npy"]

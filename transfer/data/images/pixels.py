@@ -20,6 +20,8 @@ _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
 }
 
+LEVELS = {"black": 0, "gray": 127}  # of the bars that `pad` adds
+
 
 def read_pixels(
     source: ImageSource,
@@ -27,6 +29,7 @@ def read_pixels(
     fit: str = "stretch",
     interpolation: str = "bilinear",
     decoding: Decoding = DEFAULT,
+    fill: str = "black",
 ) -> tuple[bytes, np.ndarray]:
     """The digest of an image, and its pixels, upright; by default at the size that it has.
 
@@ -47,7 +50,7 @@ def read_pixels(
     (4, 4, 3)
     """
     digest, picture = source.load()
-    return digest, to_pixels(picture, size, fit, interpolation, str(source), decoding)
+    return digest, to_pixels(picture, size, fit, interpolation, str(source), decoding, fill)
 
 
 def thumbnail(source: ImageSource, longest: int, decoding: Decoding = DEFAULT) -> np.ndarray:
@@ -84,7 +87,7 @@ def pixels_for(picture: Picture | Image.Image, spec: FeatureSpec, name: str) -> 
         whole = to_pixels(picture, None, name=name, decoding=decoding)
         changed = transform(np.array(np.broadcast_to(whole, (*whole.shape[:2], 3))), name)
         picture = Image.fromarray(np.ascontiguousarray(changed))
-    return to_pixels(picture, spec.size, spec.fit, spec.interpolation, name, decoding)
+    return to_pixels(picture, spec.size, spec.fit, spec.interpolation, name, decoding, spec.fill)
 
 
 def to_pixels(
@@ -94,6 +97,7 @@ def to_pixels(
     interpolation: str = "bilinear",
     name: str = "image",
     decoding: Decoding = DEFAULT,
+    fill: str = "black",
 ) -> np.ndarray:
     """Decode an image, turn it upright and bring it to `size`.
 
@@ -108,11 +112,13 @@ def to_pixels(
         The size of the result; None keeps the size of the image.
     fit : {'stretch', 'crop', 'pad'}
         How an image of another shape is fitted: by changing its proportions, by cutting its longer side on both
-        ends, or by filling up with black.
+        ends, or by filling the rest.
     interpolation : {'bilinear', 'bicubic', 'lanczos', 'nearest'}
     name : str
         The name of the image in messages.
     decoding : Decoding
+    fill : {'black', 'gray'}
+        What ``pad`` fills the rest with.
 
     Returns
     -------
@@ -137,7 +143,7 @@ def to_pixels(
         image = picture.decode(decoding, min_size, name)
         if size is None:
             return as_array(image.whole() if isinstance(image, Strips) else image)
-        return as_array(_fitted(image, size, fit, _RESAMPLING[interpolation]))
+        return as_array(_fitted(image, size, fit, _RESAMPLING[interpolation], LEVELS[fill]))
     except BadImage:
         raise
     except Exception as error:  # a damaged file may make a decoder raise any error
@@ -145,12 +151,15 @@ def to_pixels(
         raise BadImage(f"{name} {reason}.", reason) from error
 
 
-def _fitted(image: Image.Image | Strips, size: tuple[int, int], fit: str, resampling: Image.Resampling) -> Image.Image:
+def _fitted(
+    image: Image.Image | Strips, size: tuple[int, int], fit: str, resampling: Image.Resampling, level: int
+) -> Image.Image:
     height, width = size
     if fit == "crop":
         return ImageOps.fit(image, (width, height), resampling)  # type: ignore[arg-type]
     if fit == "pad":
-        return ImageOps.pad(image, (width, height), resampling)  # type: ignore[arg-type]
+        colour = level if image.mode == "L" else (level,) * 3
+        return ImageOps.pad(image, (width, height), resampling, colour)  # type: ignore[arg-type]
     if image.size != (width, height):
         return image.resize((width, height), resampling)
     return image.whole() if isinstance(image, Strips) else image

@@ -257,11 +257,18 @@ class TestFit:
     def test_crop_keeps_the_centre(self, thirds: Path) -> None:
         assert (pixels_of(thirds, (10, 10), fit="crop") == [0, 255, 0]).all()
 
-    def test_pad_fills_with_black(self, thirds: Path) -> None:
-        pixels = pixels_of(thirds, (30, 30), fit="pad", interpolation="nearest")
-        assert not pixels[:10].any()
-        assert not pixels[20:].any()
+    @pytest.mark.parametrize(("fill", "level"), [("black", 0), ("gray", 127)])
+    def test_pad_fills_the_rest(self, thirds: Path, fill: str, level: int) -> None:
+        pixels = pixels_of(thirds, (30, 30), fit="pad", interpolation="nearest", fill=fill)
+        assert (pixels[:10] == level).all()
+        assert (pixels[20:] == level).all()
         assert (pixels[10:20, 10:20] == [0, 255, 0]).all()
+
+    def test_a_gray_image_that_is_padded_stays_gray(self, tmp_path: Path) -> None:
+        file = saved(Image.new("L", (10, 20), 255), tmp_path / "white.png")
+        pixels = pixels_of(file, (20, 20), fit="pad", fill="gray")
+        assert pixels[0, :, 0].tolist() == [127] * 5 + [255] * 10 + [127] * 5
+        assert pixels.shape == (20, 20, 1)
 
     def test_interpolations_differ_where_they_should(self, tmp_path: Path, rng: np.random.Generator) -> None:
         file = saved(Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)), tmp_path / "noise.png")
