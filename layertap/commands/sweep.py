@@ -25,8 +25,8 @@ SHOWN = 20  # the rows of the table that are printed
 # Arguments that are parameters of the workflow by the same name.
 OPTIONS = (
     "join", "fit", "fill", "interpolation", "precision", "dtype", "views", "prefix_tokens", "augment", "cv",
-    "valid", "per_class", "draws", "repeats", "splits", "groups", "together", "seed", "jobs", "cache", "ray", "on_error",
-    "out",
+    "valid", "per_class", "draws", "repeats", "splits", "groups", "together", "seed", "jobs", "cache", "ray",
+    "on_error", "out",
 )  # fmt: skip
 # Options of splits that train-head has by the same names, with their defaults.
 SPLITS = {
