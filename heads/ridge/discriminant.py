@@ -21,10 +21,8 @@ CONSTANT = 1e-12  # variance of scores, which are near -1 and 1, that is roundin
 Discriminant = tuple[np.ndarray, np.ndarray]
 
 
-def better_discriminant(
-    scores: np.ndarray, target: np.ndarray, folds: list[Split]
-) -> tuple[Discriminant | None, np.ndarray]:
-    """A discriminant of scores where it is better than the scores themselves, and the logits of the rows held out.
+def held_out_logits(scores: np.ndarray, target: np.ndarray, folds: list[Split]) -> np.ndarray | None:
+    """The logits of the rows held out, by discriminants of the scores of the other rows.
 
     Parameters
     ----------
@@ -37,35 +35,28 @@ def better_discriminant(
 
     Returns
     -------
-    discriminant : (weights, biases), or None
-        None where its log-loss on the held-out rows is not below that of the scores by a standard error of the
-        difference; where the scores tell no more than how frequent classes are; for two classes; and where a fold
-        trains on fewer than 3 rows of a class on average, or lacks one.
-    logits : ndarray of shape (m, n_classes), float64
-        Of the held-out rows, fold after fold: by discriminants of the other rows, or the scores.
+    ndarray of shape (m, n_classes), or None
+        Fold after fold. None where the scores do not vary, or tell no more than how frequent classes are; for two
+        classes; and where a fold trains on fewer than 3 rows of a class on average, or lacks one.
     """
-    held_out = np.concatenate([rows for _, rows in folds])
-    plain, classes = scores[held_out], scores.shape[1]
+    classes = scores.shape[1]
     trained = [np.unique(target[train], return_counts=True)[1] for train, _ in folds]
     if classes < 3 or any(len(counts) < classes or counts.mean() < FEWEST for counts in trained):
-        return None, plain
+        return None
     if scores.var(axis=0).mean() < CONSTANT:
-        return None, plain
+        return None
     logits = np.concatenate(
         [applied(discriminant(scores[train], target[train]), scores[rows]) for train, rows in folds]
     )
-    truth = target[held_out]
-    frequencies = np.tile(np.log(np.bincount(target, minlength=classes)), (len(plain), 1))
-    before, after, known = (log_losses(each, truth) for each in (plain, logits, frequencies))
-    if _is_lower(after, before) and _is_lower(after, known):
-        return discriminant(scores, target), logits
-    return None, plain
+    truth = target[np.concatenate([rows for _, rows in folds])]
+    frequencies = np.tile(np.log(np.bincount(target, minlength=classes)), (len(truth), 1))
+    return logits if is_clearly_lower(log_losses(logits, truth), log_losses(frequencies, truth), 1) else None
 
 
-def _is_lower(some: np.ndarray, others: np.ndarray) -> bool:
-    """Whether losses are lower by a standard error of the difference; not so where they are not numbers."""
+def is_clearly_lower(some: np.ndarray, others: np.ndarray, errors: float) -> bool:
+    """Whether losses are lower by so many standard errors of the difference; not so where they are not numbers."""
     gain = others - some
-    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+    return bool(gain.mean() > errors * gain.std() / np.sqrt(len(gain)))
 
 
 def with_one_intercept(predictions: np.ndarray, targets: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:

@@ -55,7 +55,7 @@ def test_a_class_between_others_is_told_apart():
     X = rng.standard_normal((600, 40))
     X[:, 0] += 4 * y  # five grades on a line
     auto, ridge = (make_head(name).fit(X[:300], y[:300]) for name in ("auto", "ridge"))
-    assert auto.chosen_["discriminant"]
+    assert auto.chosen_["discriminant"] > auto.chosen_["ridge"]
     assert auto.score(X[300:], y[300:]) > max(0.85, ridge.score(X[300:], y[300:]) + 0.05)
 
 
