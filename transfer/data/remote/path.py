@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from feature_cache.errors import BadData
 from feature_cache.files.urls import scheme, shown
-from transfer.data.remote.access import CONNECTIONS, attempt, file_system, version_of
+from feature_cache.remote.access import CONNECTIONS, attempt, file_system, version_of
 
 SHORT_TRIES = 3  # where the connection was cut, and fewer bytes came
 
@@ -35,7 +35,7 @@ class RemotePath:
 
     @classmethod
     def of(cls, url: str) -> RemotePath:
-        """The file or folder that a URL names; for errors see `transfer.data.remote.access.file_system`."""
+        """The file or folder that a URL names; for errors see `feature_cache.remote.access.file_system`."""
         found, path = file_system(url)
         return cls(found, path, shown(url))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from feature_cache.errors import Unreachable
-from transfer.data.remote.access import CONNECTIONS
+from feature_cache.remote.access import CONNECTIONS
 
 KEPT_BYTES = 2**28
 _NUMBERS = itertools.count()

@@ -19,10 +19,10 @@ import pytest
 import layertap as lt
 from feature_cache.errors import BadData, BadImage, InvalidChoice, MissingDependency, Unreachable
 from feature_cache.files.urls import redacted
+from feature_cache.remote import access
 from tests.transfer.data.remote.packed import digests, parquet_of, tar_of, zip_of
 from transfer.data import datasets
 from transfer.data.containers.container import MemberSource
-from transfer.data.remote import access
 from transfer.data.remote.announced import MOST_IMAGES, announced
 from transfer.data.remote.file import BLOCK, RemoteFile
 from transfer.data.remote.path import RemotePath

@@ -17,10 +17,10 @@ import cli
 import layertap as lt
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, InvalidChoice, Unreachable
+from feature_cache.remote import access
 from tests.transfer.data.remote.packed import digests, parquet_of, tar_of, zip_of
 from tests.transfer.data.remote.s3_server import Faults, Server
 from transfer.data import datasets
-from transfer.data.remote import access
 from transfer.data.remote.pieces import PIECES
 from transfer.extraction.extract import extract
 from transfer.nets.catalogue import Net
