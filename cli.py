@@ -24,7 +24,7 @@ from layertap import flags
 from layertap.commands.arguments import commands
 from layertap.commands.terminal import colours, streams
 
-WRITTEN = ("out", "cache", "csv", "page", "parquet", "heat_maps")  # options that name what a command writes
+WRITTEN = ("out", "csv", "page", "parquet", "heat_maps")  # options that name what a command writes
 
 
 def main(argv: Sequence[str] | None = None) -> int:

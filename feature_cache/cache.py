@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
+
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, unknown
 from feature_cache.files.digest_memo import DigestMemo
-from feature_cache.files.hdf5 import open_hdf5, text_attribute
-from feature_cache.files.urls import require_path
+from feature_cache.files.hdf5 import text_attribute
+from feature_cache.files.urls import is_url, scheme
+from feature_cache.remote import storage
+from feature_cache.remote.mirror import mirror_at
 from feature_cache.representation import html_table, shape_text
 from feature_cache.segments.layout import MEMO_FILE, SEGMENTS, SPEC_FILE
 from feature_cache.space import Space, read_spec
@@ -28,8 +32,10 @@ class FeatureCache:
 
     Parameters
     ----------
-    root : path
-        See `default_cache` for the folder that is used where none is named.
+    root : path or URL
+        A folder; or a URL that fsspec writes to, such as ``s3://bucket/features``, which is read and written through a
+        mirror on this disk (see `feature_cache.remote.mirror`). The attribute is the folder of the mirror then, and the
+        text of the cache is the URL. See `default_cache` for what is used where none is named.
 
     Examples
     --------
@@ -52,7 +58,10 @@ class FeatureCache:
     root: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "root", _root(self.root))
+
+    def __str__(self) -> str:
+        return storage.shown(self.root)
 
     @property
     def memo(self) -> DigestMemo:
@@ -64,16 +73,15 @@ class FeatureCache:
 
     def spaces(self) -> list[str]:
         """The names of the spaces in the cache, sorted."""
-        found = {file.parent.name for pattern in (SPEC_FILE, SEGMENTS) for file in self.root.glob(f"*/{pattern}")}
-        return sorted(name for name in found if not name.startswith("."))
+        return storage.space_names(self.root)
 
     @property
     def nbytes(self) -> int:
         """Bytes on disk of all segments."""
-        return sum(_size(file) for file in self.root.glob(f"*/{SEGMENTS}"))
+        return storage.nbytes(self.root)
 
     def __repr__(self) -> str:
-        return f"<FeatureCache {self.root}: {_counted(self.spaces())}, {size_text(self.nbytes)}>"
+        return f"<FeatureCache {self}: {_counted(self.spaces())}, {size_text(self.nbytes)}>"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[object, ...]] = []
@@ -84,7 +92,7 @@ class FeatureCache:
                 rows.append((name, f"{len(space):,}", shape, space.dtype, size_text(space.nbytes)))
             except (LayertapError, OSError):
                 rows.append((name, "damaged", "", "", ""))
-        title = f"Feature cache {self.root}: {_counted(rows)}, {size_text(self.nbytes)}"
+        title = f"Feature cache {self}: {_counted(rows)}, {size_text(self.nbytes)}"
         return html_table(title, rows, ("space", "rows", "a row", "dtype", "size") if rows else ())
 
     def folder(self, name: str) -> Path:
@@ -97,9 +105,9 @@ class FeatureCache:
         """
         names = self.spaces()
         if not names:
-            raise InvalidChoice(f"{self.root} holds no features; compute some with: layertap extract.")
+            raise InvalidChoice(f"{self} holds no features; compute some with: layertap extract.")
         if name not in names:
-            raise unknown(f"{self.root} has no space", name, names, "List them with: layertap cache list.")
+            raise unknown(f"{self} has no space", name, names, "List them with: layertap cache list.")
         return self.root / name
 
     def open(self, name: str) -> Space:
@@ -113,19 +121,21 @@ class FeatureCache:
             When its spec cannot be read.
         """
         folder = self.folder(name)
-        if (folder / SPEC_FILE).exists():
+        if storage.exists(folder / SPEC_FILE):
             return Space(folder, read_spec(folder / SPEC_FILE))
-        for path in sorted(folder.glob(SEGMENTS)):  # every segment knows its spec
-            with contextlib.suppress(OSError, KeyError, DamagedFile), open_hdf5(path) as file:
+        for path in storage.matching(folder, SEGMENTS):  # every segment knows its spec
+            with contextlib.suppress(OSError, KeyError, ValueError, DamagedFile), _opened(path) as file:
                 spec = FeatureSpec.from_json(text_attribute(file, "spec"))
                 if spec.folder_name == name:
                     return Space(folder, spec)
-        raise DamagedFile(f"{folder} has no {SPEC_FILE} and no segment that tells its spec; move it away.")
+        raise DamagedFile(
+            f"{storage.shown(folder)} has no {SPEC_FILE} and no segment that tells its spec; move it away."
+        )
 
 
 def default_cache() -> FeatureCache:
-    """The cache that is used where none is named: the folder ``$LAYERTAP_CACHE``, or ``./features``."""
-    return FeatureCache(Path(os.environ.get(VARIABLE) or FOLDER))
+    """The cache that is used where none is named: ``$LAYERTAP_CACHE``, a folder or a URL, or ``./features``."""
+    return FeatureCache(_root(os.environ.get(VARIABLE) or FOLDER))
 
 
 def as_cache(cache: FeatureCache | str | os.PathLike[str] | None) -> FeatureCache:
@@ -133,7 +143,7 @@ def as_cache(cache: FeatureCache | str | os.PathLike[str] | None) -> FeatureCach
 
     Parameters
     ----------
-    cache : FeatureCache, path or None
+    cache : FeatureCache, path, URL or None
         None, or an empty text, is the default cache (see `default_cache`).
 
     Examples
@@ -143,18 +153,23 @@ def as_cache(cache: FeatureCache | str | os.PathLike[str] | None) -> FeatureCach
     """
     if cache is None or cache == "":
         return default_cache()
-    if isinstance(cache, str):
-        require_path(cache, "a cache of features")
-    return cache if isinstance(cache, FeatureCache) else FeatureCache(Path(cache))
+    return cache if isinstance(cache, FeatureCache) else FeatureCache(_root(cache))
 
 
 def _counted(spaces: Sequence[object]) -> str:
     return f"{len(spaces):,} {'space' if len(spaces) == 1 else 'spaces'}"
 
 
-def _size(file: Path) -> int:
-    """Bytes of a file, which may be removed meanwhile."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
+def _root(place: str | os.PathLike[str]) -> Path:
+    """The folder of a cache: itself, or that of the mirror of a cache under a URL."""
+    text = os.fspath(place)
+    if not isinstance(place, str) or not is_url(text):
+        return Path(text)
+    return Path(text.partition("://")[2]) if scheme(text) == "file" else mirror_at(text).root
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """A segment to read little of."""
+    with storage.looked_into(path) as (stream, _), h5py.File(stream, "r") as file:
+        yield file

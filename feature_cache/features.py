@@ -11,6 +11,7 @@ import numpy as np
 
 from feature_cache.errors import StorageFailure
 from feature_cache.process.read_ahead import read_ahead
+from feature_cache.remote.storage import shown
 from feature_cache.representation import html_table, shape_text
 from feature_cache.segments.row_store import MOST_ATTEMPTS, SegmentGone
 from feature_cache.spec import FeatureSpec
@@ -144,7 +145,7 @@ class Features:
         spec = self.space.spec
         return (
             f"<Features of {spec.net}/{spec.layer}, {spec.pooling}: {shape_text(self.shape)}, {self.dtype}; "
-            f"{self.space.folder}>"
+            f"{shown(self.space.folder)}>"
         )
 
     def _repr_html_(self) -> str:
@@ -156,7 +157,7 @@ class Features:
             ("shape", shape_text(self.shape)),
             ("dtype", self.dtype),
             ("size", size_text(self.nbytes)),
-            ("folder", self.space.folder),
+            ("folder", shown(self.space.folder)),
         ]
         return html_table("Features", rows)
 
@@ -202,7 +203,7 @@ class Features:
             except SegmentGone:
                 space = space.again()
                 self._at = space, space.locate(self._digests, self._views)
-        raise StorageFailure(f"{space.folder} changes too fast to be read.")
+        raise StorageFailure(f"{shown(space.folder)} changes too fast to be read.")
 
 
 def _as_index(index: Any) -> Any:

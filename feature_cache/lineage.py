@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_cache.errors import StorageFailure
+from feature_cache.errors import LayertapError
 from feature_cache.features import Features
 from feature_cache.files.atomic import new_file, new_folder
 from feature_cache.files.checked import read_json, read_text, real_path
 from feature_cache.files.sealed_folder import file_digest
+from feature_cache.remote import storage
 from feature_cache.segments.layout import RUNS_FOLDER
 
 EARLY_FILE = "config.json"  # what describes a run whose record names no file
@@ -95,16 +96,18 @@ def cite(root: Path, file: Path, rows: Iterable[Used]) -> None:
     for part in rows:
         citation = Citation(part.space, part.rows, part.digest, run, host, file.name if digest else "", digest)
         name = hashlib.blake2b(repr((host, run, part.space)).encode(), digest_size=8).hexdigest()
-        with contextlib.suppress(StorageFailure, OSError):
+        with contextlib.suppress(LayertapError, OSError):
             new_folder(root / RUNS_FOLDER)
             with new_file(root / RUNS_FOLDER / f"{name}.json", "a note of the run", sync=False) as record:
                 record.write(json.dumps(asdict(citation), indent=2).encode())
+            storage.share(root / RUNS_FOLDER / f"{name}.json", replace=True)
 
 
 def citations(root: Path) -> list[Citation]:
     """The rows that existing runs use."""
-    citations = []
-    for file in sorted((root / RUNS_FOLDER).glob("*.json")):
+    citations, files = [], storage.matching(root / RUNS_FOLDER, "*.json")
+    storage.fetch_ahead(files)
+    for file in files:
         with contextlib.suppress(OSError, ValueError, TypeError):
             citation = Citation(**read_json(file))
             if _exists(citation):

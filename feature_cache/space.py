@@ -14,10 +14,11 @@ from feature_cache.errors import DamagedFile, LayertapError, MissingFeatures, St
 from feature_cache.features import Features
 from feature_cache.files.atomic import new_file, new_folder, remove_abandoned
 from feature_cache.files.checked import read_text
+from feature_cache.remote import storage
 from feature_cache.representation import shape_text
 from feature_cache.segments import encoding, index, segment
 from feature_cache.segments.index import STALE_ROWS, STALE_SEGMENTS, KeyIndex, ListedSegment
-from feature_cache.segments.layout import SEGMENTS, SPEC_FILE, USED_FILE
+from feature_cache.segments.layout import SEGMENTS, SPEC_FILE
 from feature_cache.segments.row_store import MOST_ATTEMPTS, RowStore, SegmentGone
 from feature_cache.spec import FeatureSpec
 from feature_cache.units import size_text
@@ -58,7 +59,7 @@ class Space:
             rows = f"{len(self):,} rows of {shape_text(self.row_shape or ())}, {self.dtype}, {size_text(self.nbytes)}"
         except (LayertapError, OSError) as error:
             rows = one_line(error)
-        return f"<Space {self.spec.folder_name}: {rows}; {self.folder.parent}>"
+        return f"<Space {self.spec.folder_name}: {rows}; {storage.shown(self.folder.parent)}>"
 
     @cached_property
     def index(self) -> KeyIndex:
@@ -71,11 +72,13 @@ class Space:
         """
         spec_file = self.folder / SPEC_FILE
         if spec_file.exists() and read_spec(spec_file) != self.spec:
-            raise DamagedFile(f"{self.folder} holds features of another spec than its name says; move it away.")
+            raise DamagedFile(
+                f"{storage.shown(self.folder)} holds features of another spec than its name says; move it away."
+            )
         for _ in range(MOST_ATTEMPTS):
             with contextlib.suppress(FileNotFoundError):  # compacted between listing and opening: list again
                 return self._updated_index()
-        raise StorageFailure(f"{self.folder} changes too fast to be read.")
+        raise StorageFailure(f"{storage.shown(self.folder)} changes too fast to be read.")
 
     def _updated_index(self) -> KeyIndex:
         """The stored index, brought up to date with the segments that are in the folder now."""
@@ -83,7 +86,9 @@ class Space:
         stored = index.load(self.folder, self.spec.to_json()) if files else KeyIndex.of([])
         known = [number for number, part in enumerate(stored.listed) if files.get(part.name) == (part.size, part.mtime)]
         names = {stored.listed[number].name for number in known}
-        fresh = [segment.read(self.folder / name, self.spec) for name in sorted(files.keys() - names)]
+        paths = [self.folder / name for name in sorted(files.keys() - names)]
+        storage.look_ahead(paths)
+        fresh = [segment.read(path, self.spec) for path in paths]
         dropped = len(stored.listed) - len(known)
         if not fresh and not dropped:
             return stored
@@ -126,7 +131,7 @@ class Space:
                 return space.opened()
             except SegmentGone:
                 space = space.again()
-        raise StorageFailure(f"{self.folder} changes too fast to be read.")
+        raise StorageFailure(f"{storage.shown(self.folder)} changes too fast to be read.")
 
     def opened(self) -> list[segment.Segment]:
         """The segments of this snapshot, opened, in the order of `index`.
@@ -214,7 +219,8 @@ class Space:
         missing = int((ids < 0).sum())
         if missing:
             raise MissingFeatures(
-                f"{missing} of {len(digests)} rows of {self.spec.folder_name} are not in {self.folder.parent}."
+                f"{missing} of {len(digests)} rows of {self.spec.folder_name} are not in "
+                f"{storage.shown(self.folder.parent)}."
             )
         return ids
 
@@ -307,6 +313,7 @@ class Space:
             if not (self.folder / SPEC_FILE).exists():
                 with new_file(self.folder / SPEC_FILE) as file:
                     file.write(self.spec.to_json().encode())
+            storage.share(self.folder / SPEC_FILE)
             remove_abandoned(self.folder)
         except StorageFailure:
             raise
@@ -319,20 +326,12 @@ class Space:
     def touch(self) -> None:
         """Record that the space is in use, if its folder can be written."""
         with contextlib.suppress(OSError):
-            (self.folder / USED_FILE).touch()
+            storage.used(self.folder)
 
     @property
     def last_used(self) -> float:
         """When the space was last read or written, in seconds since the epoch."""
-        return last_used(self.folder)
-
-
-def last_used(folder: Path) -> float:
-    """When the space in `folder` was last read or written, in seconds since the epoch."""
-    for name in (USED_FILE, SPEC_FILE, "."):
-        with contextlib.suppress(OSError):
-            return (folder / name).stat().st_mtime
-    return 0.0
+        return storage.last_used(self.folder)
 
 
 def read_spec(file: Path) -> FeatureSpec:
@@ -343,10 +342,11 @@ def read_spec(file: Path) -> FeatureSpec:
     DamagedFile
         When it cannot be read.
     """
+    storage.bring(file)
     try:
         return FeatureSpec.from_json(read_text(file))
     except (DamagedFile, OSError, UnicodeError) as error:
-        raise DamagedFile(f"{file} cannot be read: {error}") from error
+        raise DamagedFile(f"{storage.shown(file)} cannot be read: {error}") from error
 
 
 def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
@@ -357,6 +357,8 @@ def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
     FileNotFoundError
         When one vanishes meanwhile.
     """
+    if (listed := storage.segment_stamps(folder)) is not None:
+        return listed
     names = segment_names(folder)
     for _ in range(MOST_ATTEMPTS):  # a listing may miss a file that appears or disappears while it is read
         before, names = names, segment_names(folder)
@@ -369,7 +371,8 @@ def _segment_files(folder: Path) -> dict[str, tuple[int, int]]:
 
 def segment_names(folder: Path) -> set[str]:
     """The names of the segments that are in a folder now."""
-    return {path.name for path in folder.glob(SEGMENTS)}
+    listed = storage.segment_stamps(folder)
+    return {path.name for path in folder.glob(SEGMENTS)} if listed is None else set(listed)
 
 
 def _views(digests: np.ndarray, views: np.ndarray | None) -> np.ndarray:

@@ -18,6 +18,27 @@ def size_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def parsed_size(text: str) -> float:
+    """A size in decimal units as a number of bytes.
+
+    Raises
+    ------
+    ValueError
+        When it is none.
+
+    Examples
+    --------
+    >>> parsed_size("20GB"), parsed_size("500 mb")
+    (20000000000.0, 500000000.0)
+    """
+    units = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+    number = text.upper().rstrip("KMGTB ")
+    unit = text.upper()[len(number) :].strip()
+    if unit not in units or not 0 <= float(number) * units[unit] < float("inf"):
+        raise ValueError(f"{text!r} is not a size")
+    return float(number) * units[unit]
+
+
 def time_text(seconds: float) -> str:
     """A duration in two significant units.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +10,9 @@ from types import TracebackType
 
 import numpy as np
 
-from feature_cache.errors import StorageFailure
+from feature_cache.errors import StorageFailure, Unreachable
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.remote import storage
 from feature_cache.segments import encoding
 from feature_cache.segments.segment_writer import CompressedSegment, NewSegment, PlainSegment, timestamp
 from feature_cache.spec import FeatureSpec
@@ -63,6 +65,7 @@ class SpaceWriter:
         self._started = self._opened = time.monotonic()
         self._since = self._started if since is None else since
         self._rounding = encoding.Rounding()
+        self._unpublished: list[Path] = []
         self.bytes_written = 0
         self.written: set[str] = set()  # names of the segments
 
@@ -117,15 +120,18 @@ class SpaceWriter:
         return kind(self._folder, self._spec, like, room, self._parameters)
 
     def commit(self) -> None:
-        """Write the rows collected so far, and wait until they are on disk.
+        """Write the rows collected so far, and wait until they are on disk, and in the bucket that the cache is in.
 
         Raises
         ------
         StorageFailure
             When the disk does not take them.
+        Unreachable
+            When the bucket does not take them. They are on disk, and are sent when the space is next opened.
         """
         self._hand_over()
         self._wait()
+        self._publish()
 
     def _hand_over(self) -> None:
         """Let the thread finish the current segment, once it has finished the one before."""
@@ -142,8 +148,17 @@ class SpaceWriter:
 
     def _finish(self, new: NewSegment, provenance: dict) -> int:
         path = new.finish(provenance)
-        self.written.add(path.name)
-        return path.stat().st_size
+        size = path.stat().st_size
+        self._unpublished.append(path)
+        with contextlib.suppress(Unreachable):  # tried again with the next segment, and at the commit
+            self._publish()
+        return size
+
+    def _publish(self) -> None:
+        """Publish the segments that are complete and that no other machine sees yet."""
+        while self._unpublished:
+            self.written.add(storage.publish(self._unpublished[0]).name)
+            self._unpublished.pop(0)
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None

@@ -21,6 +21,7 @@ from feature_cache.errors import DamagedFile, MissingFeatures, StorageFailure, o
 from feature_cache.files.atomic import new_folder, replacement, sync_folder
 from feature_cache.files.checked import open_regular, read_json
 from feature_cache.files.sealed_folder import file_digest, require_unaltered, seal
+from feature_cache.remote import storage
 from feature_cache.segments.layout import NETS_FOLDER
 
 NET, WEIGHTS, DOCUMENT = "net.xml", "net.bin", "calibration.json"
@@ -102,7 +103,17 @@ def keep(root: Path, made: Path, content: dict[str, Any], *, count: int, seed: i
     place = root / NETS_FOLDER / calibration.net
     if not place.is_dir():
         _put(place, made, content)
+    _share(place)
     return calibration
+
+
+def _share(place: Path) -> None:
+    """Let a net be here and in the bucket of a cache that is elsewhere, wherever it is missing; the document last."""
+    for name in (NET, WEIGHTS, DOCUMENT):
+        if (place / name).is_file():
+            storage.share(place / name)
+        else:
+            storage.bring(place / name)
 
 
 def _put(place: Path, made: Path, content: dict[str, Any] | None) -> None:
@@ -128,7 +139,9 @@ def _put(place: Path, made: Path, content: dict[str, Any] | None) -> None:
 
 def kept(root: Path, calibration: str) -> bool:
     """Whether the cache at `root` has this net."""
-    return (root / NETS_FOLDER / Calibration.parse(calibration).net / DOCUMENT).is_file()
+    place = root / NETS_FOLDER / Calibration.parse(calibration).net
+    _share(place)
+    return (place / DOCUMENT).is_file()
 
 
 def document(root: Path, calibration: str) -> dict[str, Any]:
@@ -144,8 +157,8 @@ def document(root: Path, calibration: str) -> dict[str, Any]:
     folder = root / NETS_FOLDER / Calibration.parse(calibration).net
     if not kept(root, calibration):
         raise MissingFeatures(
-            f"the quantised net {calibration} of these features is not in {root}, and no other gives the same numbers; "
-            f"{_REMEDY}."
+            f"the quantised net {calibration} of these features is not in {storage.shown(root)}, and no other gives "
+            f"the same numbers; {_REMEDY}."
         )
     try:
         content = read_json(folder / DOCUMENT)
@@ -190,14 +203,14 @@ def copy(source: Path, target: Path, calibration: str) -> None:
     if kept(source, calibration) and not kept(target, calibration):
         file, _ = read(source, calibration)
         _put(target / NETS_FOLDER / file.parent.name, file.parent, None)
+        _share(target / NETS_FOLDER / file.parent.name)
 
 
 def files_of_others(root: Path, calibrations: set[str]) -> list[list[Path]]:
     """The files of each net in the cache that none of these calibrations names."""
     named = {text.rpartition("-")[2] for text in calibrations}
-    folders = sorted(path for path in (root / NETS_FOLDER).glob("*") if path.is_dir() and not path.is_symlink())
     return [
-        [folder / name for name in (NET, WEIGHTS, DOCUMENT) if (folder / name).is_file()]
-        for folder in folders
+        [folder / name for name in (NET, WEIGHTS, DOCUMENT) if storage.exists(folder / name)]
+        for folder in storage.folders(root / NETS_FOLDER)
         if folder.name not in named and not folder.name.startswith(".")
     ]

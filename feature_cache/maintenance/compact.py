@@ -10,6 +10,7 @@ import numpy as np
 
 from feature_cache.errors import StorageFailure
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.remote import storage
 from feature_cache.segments import segment_writer
 from feature_cache.segments.row_store import MOST_ATTEMPTS, SegmentGone
 from feature_cache.segments.segment import Segment
@@ -57,7 +58,7 @@ def compact(space: Space, *, compress: bool | None = None) -> Compaction:
             return _compact(space, compress)
         except SegmentGone:  # another compaction is at work here
             continue
-    raise StorageFailure(f"{space.folder} changes too fast to be compacted.")
+    raise StorageFailure(f"{storage.shown(space.folder)} changes too fast to be compacted.")
 
 
 def _compact(space: Space, compress: bool | None) -> Compaction:
@@ -77,7 +78,7 @@ def _compact(space: Space, compress: bool | None) -> Compaction:
         _rewrite(space, ids[~is_copy[ids]], sources, compress)
         for part in sources:
             with contextlib.suppress(FileNotFoundError):
-                part.path.unlink()
+                storage.erase(part.path)
     after = space.again()
     after.index.save(after.folder, after.spec.to_json())
     return Compaction(

@@ -8,9 +8,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from feature_cache.errors import MissingFeatures
+from feature_cache.errors import InvalidChoice, MissingFeatures
 from feature_cache.files.checked import real_path
 from feature_cache.files.hdf5 import new_hdf5
+from feature_cache.remote import storage
 from feature_cache.segments.layout import CODING, DIGEST, FEATURES, VIEW
 from feature_cache.space import Space
 
@@ -30,12 +31,19 @@ def write_view(space: Space, file: Path) -> int:
     ------
     MissingFeatures
         When the space has no rows.
+    InvalidChoice
+        When it is in a bucket, where HDF5 reads no segments.
     StorageFailure
         When the file cannot be written.
     """
+    if storage.is_remote(space.folder):
+        raise InvalidChoice(
+            f"a view shows segments on disk, and {storage.shown(space.folder)} is elsewhere; write its rows with: "
+            "layertap cache export, or take the cache over with: layertap cache merge."
+        )
     segments = [part for part in space.segments if len(part)]
     if not segments:
-        raise MissingFeatures(f"{space.folder} has no rows to show.")
+        raise MissingFeatures(f"{storage.shown(space.folder)} has no rows to show.")
     rows = sum(map(len, segments))
     first = segments[0]
     columns = {

@@ -10,8 +10,8 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import DamagedFile, DamagedSegment
 from feature_cache.files import quantised_nets
 from feature_cache.files.atomic import new_file
-from feature_cache.files.checked import open_regular
 from feature_cache.maintenance.verify import check_segment
+from feature_cache.remote import storage
 from feature_cache.segments import segment_writer
 from feature_cache.segments.layout import SEGMENTS
 from feature_cache.segments.row_store import SegmentGone
@@ -46,7 +46,7 @@ def merge(cache: FeatureCache, other: FeatureCache, progress: Callable[[int, int
         When there is no room. What was copied stays, and is not copied again.
     """
     done = Merge()
-    files = [(name, path) for name in other.spaces() for path in sorted((other.root / name).glob(SEGMENTS))]
+    files = [(name, path) for name in other.spaces() for path in storage.matching(other.root / name, SEGMENTS)]
     for number, (name, path) in enumerate(files, 1):
         try:
             source = other.open(name)
@@ -64,11 +64,13 @@ def merge(cache: FeatureCache, other: FeatureCache, progress: Callable[[int, int
             if source.spec.calibration is not None:
                 quantised_nets.copy(other.root, cache.root, source.spec.calibration)
             try:
-                original = open_regular(path)
+                original = storage.opened(path)
             except FileNotFoundError:  # compacted since
                 continue
-            with original, new_file(segment_writer.new_path(space.folder)) as copy:
+            new = segment_writer.new_path(space.folder)
+            with original, new_file(new) as copy:
                 shutil.copyfileobj(original, copy, 2**20)
+            storage.publish(new)
             done.segments, done.rows, done.bytes = done.segments + 1, done.rows + len(part), done.bytes + part.stamp[0]
             if space.folder.name not in done.spaces:
                 done.spaces.append(space.folder.name)

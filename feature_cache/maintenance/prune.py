@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feature_cache.cache import FeatureCache
-from feature_cache.errors import DamagedFile, InvalidChoice, StorageFailure
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, StorageFailure
 from feature_cache.files import quantised_nets
 from feature_cache.files.atomic import abandoned
 from feature_cache.lineage import citations
+from feature_cache.remote import storage
 from feature_cache.segments.layout import GRAPH_FILES, INDEX_FILE, SEGMENTS, SET_ASIDE, SPEC_FILE, TEMPORARY, USED_FILE
-from feature_cache.space import last_used
 
 # No writer pauses for as long as this: a temporary file that has not changed since belongs to a dead process.
 DEAD_SECONDS = 3600
@@ -79,7 +79,7 @@ def candidates(
     for citation in citations(cache.root):
         runs.setdefault(citation.space, []).append(citation.run)
     own = [name for name in cache.spaces() if not (cache.root / name).is_symlink()]
-    used = {name: last_used(cache.root / name) for name in own}
+    used = {name: storage.last_used(cache.root / name) for name in own}
     reasons = dict.fromkeys(spaces, "named")
     if older_than is not None:
         for name, when in used.items():
@@ -109,7 +109,7 @@ def _unused_nets(cache: FeatureCache, staying: Collection[str]) -> list[Removal]
             return []
     removals = []
     for files in quantised_nets.files_of_others(cache.root, {text for text in named if text is not None}):
-        if files and time.time() - max(file.stat().st_mtime for file in files) > DEAD_SECONDS:
+        if files and time.time() - max(map(storage.modified, files)) > DEAD_SECONDS:
             removals.append(Removal(files[0].parent.name, "quantised net that no space names", files, _bytes(files)))
     return removals
 
@@ -158,7 +158,9 @@ def remove(removals: Collection[Removal]) -> None:
     for removal in removals:
         for file in removal.files:
             try:
-                file.unlink(missing_ok=True)
+                storage.erase(file)
+            except LayertapError:
+                raise
             except OSError as error:
                 raise StorageFailure(f"cannot remove {file}: {error.strerror}.") from error
         for folder in {file.parent for file in removal.files}:
@@ -169,16 +171,17 @@ def remove(removals: Collection[Removal]) -> None:
 def _own_files(folder: Path) -> list[Path]:
     """The files of a space that the cache has written: segments first, the files that describe them last."""
     patterns = (SEGMENTS, SET_ASIDE, TEMPORARY, *GRAPH_FILES, INDEX_FILE, USED_FILE, SPEC_FILE)
-    return [file for pattern in patterns for file in _files(folder, pattern)]
+    return _files(folder, *patterns)
 
 
-def _files(folder: Path, pattern: str) -> list[Path]:
-    return [file for file in sorted(folder.glob(pattern)) if file.is_symlink() or file.is_file()]
+def _files(folder: Path, *patterns: str) -> list[Path]:
+    """The files in a folder that match one of the patterns, those of the first one first."""
+    return [file for file in storage.matching(folder, *patterns) if not file.is_dir() or file.is_symlink()]
 
 
 def _bytes(files: Collection[Path]) -> int:
     total = 0
     for file in files:
         with contextlib.suppress(OSError):
-            total += file.lstat().st_size
+            total += storage.stamp(file)[0]
     return total

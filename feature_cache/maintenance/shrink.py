@@ -11,6 +11,7 @@ import numpy as np
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadData, DamagedFile, InvalidChoice, MissingFeatures
 from feature_cache.features import Features
+from feature_cache.remote.storage import shown
 from feature_cache.segments import encoding
 from feature_cache.segments.encoding import Parameters, Rounding
 from feature_cache.space import Space
@@ -81,7 +82,7 @@ def shrink(
     if space.spec.coding or space.spec.dtype != "float32":
         raise InvalidChoice(f"{space.folder.name} is a shrunk copy already; shrink the space that it was made from.")
     if not len(space):
-        raise MissingFeatures(f"{space.folder} has no rows to shrink.")
+        raise MissingFeatures(f"{shown(space.folder)} has no rows to shrink.")
     features = space.all_rows()
     spec, parameters = _target(cache, space, features, kind, components)
     added, rounding = _add(cache[spec], features, parameters, progress)
@@ -139,7 +140,9 @@ def parameters_of(space: Space) -> Parameters:
         return {}
     part = space.any_segment()
     if part is None:
-        raise MissingFeatures(f"{space.folder} has no rows left, and with them its codes are lost; shrink again.")
+        raise MissingFeatures(
+            f"{shown(space.folder)} has no rows left, and with them its codes are lost; shrink again."
+        )
     return part.coding
 
 
@@ -244,7 +247,9 @@ def _axes(features: Features, components: int) -> Parameters:
 
 def _finite(features: Features, numbers: np.ndarray) -> np.ndarray:
     if not np.isfinite(numbers).all():
-        raise BadData(f"features in {features.space.folder} are infinite or not numbers; such rows cannot be shrunk.")
+        raise BadData(
+            f"features in {shown(features.space.folder)} are infinite or not numbers; such rows cannot be shrunk."
+        )
     return numbers
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import DamagedFile, DamagedSegment, StorageFailure
+from feature_cache.remote import storage
 from feature_cache.segments import segment
 from feature_cache.segments.index import KeyIndex, ListedSegment
 from feature_cache.segments.layout import SEGMENTS
@@ -50,11 +51,10 @@ def verify(space: Space, progress: Callable[[int, int], None] | None = None) -> 
     progress : callable, optional
         Called with the number of bytes read and of all.
     """
-    files = sorted(space.folder.glob(SEGMENTS))
     sizes: dict[Path, int] = {}
-    for path in files:
+    for path in storage.matching(space.folder, SEGMENTS):
         with contextlib.suppress(FileNotFoundError):
-            sizes[path] = path.stat().st_size
+            sizes[path] = storage.stamp(path)[0]
     size = 0
     sound: list[segment.Segment] = []
     damaged: list[Damage] = []
@@ -65,7 +65,7 @@ def verify(space: Space, progress: Callable[[int, int], None] | None = None) -> 
             continue
         except DamagedFile as error:
             reason = error.description if isinstance(error, DamagedSegment) else str(error)
-            damaged.append(Damage(path.name, reason.removeprefix(f"{path} ")))
+            damaged.append(Damage(path.name, reason.removeprefix(f"{storage.shown(path)} ")))
         size += sizes[path]
         if progress:
             progress(size, sum(sizes.values()))
@@ -90,6 +90,7 @@ def check_segment(path: Path, space: Space) -> segment.Segment:
     FileNotFoundError, SegmentGone
         When it is not there.
     """
+    storage.bring_anew(path)
     part = segment.read(path, space.spec)
     index = KeyIndex.of([(ListedSegment(path.name, *part.stamp, len(part)), part.digests, part.views)])
     store = RowStore(path.parent, space.spec, index)
@@ -140,6 +141,6 @@ def set_aside(space: Space, damaged: list[Damage]) -> None:
         path = space.folder / damage.file
         try:
             with contextlib.suppress(FileNotFoundError):
-                path.rename(path.with_name(f"damaged-{path.name}"))
+                storage.rename(path, path.with_name(f"damaged-{path.name}"))
         except OSError as error:
-            raise StorageFailure(f"cannot set {path} aside: {error.strerror}.") from error
+            raise StorageFailure(f"cannot set {storage.shown(path)} aside: {error.strerror}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import random
 import time
@@ -69,13 +68,17 @@ def file_system(url: str) -> tuple[Any, str]:
     return found, path
 
 
-def attempt(call: Callable[[], Result], name: str) -> Result:
+def attempt(call: Callable[[], Result], name: str, verb: str = "read", tries: int | None = None) -> Result:
     """What a call to a server returns, which is repeated where the server or the network fails.
 
     Parameters
     ----------
     name : str
         What is asked for, in messages.
+    verb : str
+        What is to be done with it, in messages.
+    tries : int, optional
+        How often the server is asked; by default `TRIES` times.
 
     Raises
     ------
@@ -84,19 +87,20 @@ def attempt(call: Callable[[], Result], name: str) -> Result:
     Unreachable
         When the server does not answer as it should, again and again.
     """
-    for number in range(TRIES):
+    tries = TRIES if tries is None else tries
+    for number in range(tries):
         try:
             return call()
         except LayertapError:
             raise
         except Exception as error:  # each file system has its own
             cause = _cause(error)
-            if final := _final(cause):
+            if final := _final(cause, verb):
                 raise final from None  # what a library says may show secrets
-            if number == TRIES - 1:
+            if number == tries - 1:
                 raise Unreachable(
-                    f"cannot read {name}: {redacted(one_line(cause, with_type=True))}, {TRIES} times; try again later: "
-                    "what was computed is kept."
+                    f"cannot {verb} {name}: {redacted(one_line(cause, with_type=True))}, {tries} times; try again "
+                    "later: what was computed is kept."
                 ) from None
             time.sleep(FIRST_WAIT * 2**number * random.uniform(0.5, 1.5))  # else all would ask together again
     raise AssertionError("it returns or raises before")
@@ -120,16 +124,16 @@ def version_of(info: Mapping[str, Any]) -> str:
 def _cause(error: BaseException) -> BaseException:
     """What went wrong: for HTTP, fsspec tells of any failure as of a file that is not there."""
     cause = error.__cause__
-    of_http = isinstance(cause, OSError | asyncio.TimeoutError) or type(cause).__module__.startswith("aiohttp")
+    of_http = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")
     return cause if cause and of_http and isinstance(error, FileNotFoundError) else error
 
 
-def _final(error: BaseException) -> OSError | None:
+def _final(error: BaseException, verb: str) -> OSError | None:
     """The error to raise where another try would end alike; None for one of the server or the network."""
     status = getattr(error, "status", None)  # of HTTP
     if isinstance(error, PermissionError) or status in (401, 403, 407):
         return PermissionError(
-            errno.EACCES, "access is denied; check the credentials, and whether they allow to list and read it"
+            errno.EACCES, f"access is denied; check the credentials, and whether they allow to list and {verb} it"
         )
     if type(error).__name__ in _NO_CREDENTIALS:
         return PermissionError(
@@ -143,7 +147,7 @@ def _final(error: BaseException) -> OSError | None:
         transient = status >= 500 or status in _AGAIN
     else:
         kinds = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("botocore")}
-        transient = isinstance(error, OSError | asyncio.TimeoutError) or bool(kinds & _OF_BOTOCORE_NETWORKS)
+        transient = isinstance(error, OSError) or bool(kinds & _OF_BOTOCORE_NETWORKS)
         transient |= type(error).__module__.startswith(_OF_NETWORKS)
     if isinstance(error, IsADirectoryError | NotADirectoryError) or not transient:
         return OSError(errno.EIO, redacted(one_line(error)))

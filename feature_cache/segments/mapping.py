@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_cache.files.checked import open_regular
+from feature_cache.remote import storage
 
 try:
     import resource
@@ -31,7 +31,7 @@ def map_file(path: Path, size: int) -> np.ndarray | None:
     files, left = _limits()
     if len(live) >= files or mapped + size > (mapped + left) / SHARE_OF_MEMORY:
         return None
-    with open_regular(path) as file:
+    with storage.opened(path) as file:
         try:
             contents = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except (OSError, ValueError, MemoryError):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from feature_cache.errors import DamagedFile
-from feature_cache.files.checked import open_regular
 from feature_cache.process.memory import require_room
+from feature_cache.remote import storage
 from feature_cache.segments import compression, segment
 from feature_cache.segments.encoding import Parameters
 from feature_cache.segments.index import KeyIndex
@@ -48,6 +48,8 @@ class RowStore:
         self._lock = threading.RLock()
         self._segments: list[Segment | None] = [None] * len(index.listed)
         self._maps: list[np.ndarray | None] = [None] * len(index.listed)
+        self._is_mapped = np.zeros(len(index.listed), bool)  # or cannot be
+        self._maps_any = storage.is_mapped(folder, sum(part.size for part in index.listed))
         self._slots = np.full(len(index.listed), -1)  # number of a segment's map in the window
         self._window: Window | None = None
         self._first: Segment | None = None  # the first with rows that was opened: the others are to be like it
@@ -113,7 +115,7 @@ class RowStore:
         """The rows with ids `start` to `stop`, read-only and without a copy; None where they are not in one map."""
         starts = self._index.starts
         number = int(starts.searchsorted(start, side="right")) - 1
-        part, rows = self.segment(number), self._maps[number]
+        part, rows = self.segment(number), self._mapped(number)
         if rows is None or stop > starts[number + 1]:
             return None
         first = int(starts[number])
@@ -142,8 +144,6 @@ class RowStore:
                         f"{self._first.path.name} rows of shape {self._first.row_shape}; "
                         "move the wrong one away."
                     )
-            if part.chunks is None and part.row_bytes and len(part):
-                self._map(number, part)
         except FileNotFoundError as error:
             raise SegmentGone(path) from error
         return part
@@ -158,15 +158,33 @@ class RowStore:
             and np.array_equal(part.views, self._index.views[rows])
         )
 
-    def _map(self, number: int, part: Segment) -> None:
-        mapped = map_file(part.path, part.offset + len(part) * part.row_bytes)
-        if mapped is not None:
-            self._maps[number] = mapped[part.offset :].reshape(len(part), part.row_bytes)
+    def _mapped(self, number: int) -> np.ndarray | None:
+        """The rows of a segment in its memory map; None where it has none.
+
+        Raises
+        ------
+        SegmentGone
+            When it is not there any more.
+        """
+        if not self._is_mapped[number]:
+            with self._lock:
+                part = self.segment(number)
+                if self._maps_any and part.chunks is None and part.row_bytes and len(part):
+                    try:
+                        mapped = map_file(part.path, part.offset + len(part) * part.row_bytes)
+                    except FileNotFoundError as error:
+                        raise SegmentGone(part.path) from error
+                    if mapped is not None:
+                        self._maps[number] = mapped[part.offset :].reshape(len(part), part.row_bytes)
+                self._is_mapped[number] = True
+        return self._maps[number]
 
     def _widen(self, numbers: list[int]) -> None:
         """Open these segments, and add those that are mapped to the window."""
+        if self._maps_any:
+            storage.fetch_ahead([self._folder / self._index.listed[number].name for number in numbers])
         for number in numbers:
-            self.segment(number)
+            self._mapped(number)
         with self._lock:
             new = [number for number in numbers if self._slots[number] < 0 and self._maps[number] is not None]
             in_window = self._window.rows if self._window else []
@@ -181,7 +199,7 @@ class RowStore:
 
     def _read(self, number: int, numbers: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
         """Read rows of one segment into ``out[places]``."""
-        part, rows = self.segment(number), self._maps[number]
+        part, rows = self.segment(number), self._mapped(number)
         if rows is not None:
             out[places] = rows[numbers]
         elif part.chunks is not None:
@@ -243,7 +261,7 @@ class RowStore:
 
     def _stored(self, number: int, first: int, last: int) -> bytes | np.ndarray:
         """The bytes of rows `first` to `last` of one segment, as they are in the file."""
-        part, rows = self.segment(number), self._maps[number]
+        part, rows = self.segment(number), self._mapped(number)
         if rows is not None:
             return rows[first:last]
         with _opened(part) as handle:
@@ -260,7 +278,7 @@ def _altered(part: Segment, block: int) -> DamagedFile:
 def _opened(part: Segment) -> Iterator[int]:
     """A file descriptor of a segment; raises `SegmentGone` when its file has been removed."""
     try:
-        stream = open_regular(part.path)
+        stream = storage.opened(part.path)
     except FileNotFoundError as error:
         raise SegmentGone(part.path) from error
     with stream:

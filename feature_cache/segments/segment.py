@@ -16,16 +16,16 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 import h5py
 import numpy as np
 import xxhash
 
-from feature_cache.errors import DamagedFile, DamagedSegment, one_line
-from feature_cache.files.hdf5 import open_hdf5, own_dataset, own_group, require_whole, text_attribute
+from feature_cache.errors import DamagedFile, DamagedSegment, LayertapError, one_line
+from feature_cache.files.hdf5 import own_dataset, own_group, require_whole, text_attribute
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.remote import storage
 from feature_cache.segments import compression
 from feature_cache.segments.encoding import Parameters, fits
 from feature_cache.segments.layout import (
@@ -94,16 +94,13 @@ def read(path: Path, spec: FeatureSpec) -> Segment:
         outside the file itself is ever followed (external links, external storage, virtual data).
     """
     try:
-        status = path.stat()
-        if not S_ISREG(status.st_mode):  # a pipe would be waited for
-            raise ValueError("not a file")
-        stamp = status.st_size, status.st_mtime_ns
-        with open_hdf5(path) as file:
+        with storage.looked_into(path) as (stream, stamp), h5py.File(stream, "r") as file:
             version = int(file.attrs["layertap_format"])
             if version != FORMAT:
-                raise DamagedFile(f"{path} has format {version} and this Layertap reads {FORMAT}; {_advice(version)}")
+                name = storage.shown(path)
+                raise DamagedFile(f"{name} has format {version} and this Layertap reads {FORMAT}; {_advice(version)}")
             return _read(path, stamp, file, spec)
-    except (DamagedFile, FileNotFoundError):
+    except (LayertapError, FileNotFoundError):
         raise
     except (
         OSError,
@@ -216,7 +213,7 @@ def file_stamp(path: Path) -> tuple[int, int]:
 
 def damaged(path: Path, reason: str) -> DamagedSegment:
     """The error for a segment that cannot be used."""
-    return DamagedSegment(str(path), str(path.parent.parent), reason)
+    return DamagedSegment(storage.shown(path), storage.shown(path.parent.parent), reason)
 
 
 def _advice(version: int) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from feature_cache.files.atomic import NewFile
 from feature_cache.files.hdf5 import hdf5_around, new_hdf5
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.remote import storage
 from feature_cache.segments import compression
 from feature_cache.segments.encoding import Parameters
 from feature_cache.segments.layout import (
@@ -67,14 +68,14 @@ def write(
     new = kind(folder, spec, features, max(len(features), 1), coding)
     try:
         new.take(digests, features, views)
-        return new.finish(provenance)
+        return storage.publish(new.finish(provenance))
     finally:
         new.discard()
 
 
 def new_path(folder: Path) -> Path:
-    """A path for a new segment, with a name that no other segment has."""
-    return folder / f"segment-{uuid.uuid4().hex}.h5"
+    """A path for a new segment, with a name that no other segment has; see `feature_cache.remote.storage.publish`."""
+    return storage.new_segment(folder / f"segment-{uuid.uuid4().hex}.h5")
 
 
 def timestamp() -> str:

@@ -148,7 +148,7 @@ class FeatureSet(Mapping[str, Features]):
     def __repr__(self) -> str:
         nets = " and ".join(dict.fromkeys(spec.net for spec in self.specs))
         layers = ", ".join(f"{layer} {array.shape} {array.dtype}" for layer, array in self.items())
-        return f"FeatureSet({self.dataset.name!r} by {nets}, in {self.cache.root}: {layers})"
+        return f"FeatureSet({self.dataset.name!r} by {nets}, in {self.cache}: {layers})"
 
     def _repr_html_(self) -> str:
         """A table for notebooks: a row for each layer, with its net, its shape and its folder."""

@@ -151,7 +151,7 @@ def _read_spaces(
             undecodable[position] = error.alone()
             continue
         raise MissingFeatures(
-            f"{lacking.sum()} of {len(known) * len(spaces) * views} rows are not in the cache {cache.root}."
+            f"{lacking.sum()} of {len(known) * len(spaces) * views} rows are not in the cache {cache}."
         )
     skipped = [*known.unreadable, *known.with_content_of(undecodable)]
     if skipped and on_error == "fail":

@@ -288,7 +288,7 @@ def add_cache(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--cache",
         metavar="DIR",
-        help="cache folder (default: $LAYERTAP_CACHE, or ./features)",
+        help="cache folder, or a URL such as s3://BUCKET/FOLDER (default: $LAYERTAP_CACHE, or ./features)",
     )
 
 

@@ -265,7 +265,7 @@ def extraction_options(args: argparse.Namespace, remedy: str) -> dict[str, Any]:
         others = [] if named or images < of else _nets_in(cache(args), but=wanted.net.name)
         if others:
             raise MissingFeatures(
-                f"none of these {of:,} images has features by {features} in the cache {cache(args).root}, and no net "
+                f"none of these {of:,} images has features by {features} in the cache {cache(args)}, and no net "
                 f"is named. Choose one with `net` (the cache has features by {' and '.join(others[:3])}), or compute "
                 f"these {remedy}"
             )

@@ -6,6 +6,7 @@ import argparse
 import re
 
 from feature_cache.spec import PERCENTILES, two_numbers
+from feature_cache.units import parsed_size
 
 
 def size(text: str) -> tuple[int, int]:
@@ -108,13 +109,7 @@ def days(text: str) -> float:
 
 def bytes_(text: str) -> float:
     """``20GB`` or ``500 MB`` as bytes, in decimal units, as disks are sold."""
-    units = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-    number = text.upper().rstrip("KMGTB ")
-    unit = text.upper()[len(number) :].strip()
     try:
-        size = float(number) * units[unit]
-    except (ValueError, KeyError):
-        size = -1.0
-    if not 0 <= size < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give it as 20GB or 500MB")
-    return size
+        return parsed_size(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give it as 20GB or 500MB") from None

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
@@ -71,10 +70,10 @@ def prune(args: argparse.Namespace) -> None:
 
 
 def merge(args: argparse.Namespace) -> int:
-    from feature_cache.cache import FeatureCache  # slow to load, and the help does not need it
+    from feature_cache.cache import as_cache  # slow to load, and the help does not need it
     from feature_cache.maintenance.merge import merge
 
-    other = FeatureCache(Path(args.other))
+    other = as_cache(args.other)
     if not other.spaces():
         raise InvalidChoice(f"{args.other} is not a cache folder, or holds no features.")
     with ShownProgress("segments", args.quiet) as progress:

@@ -53,10 +53,10 @@ def list_spaces(args: argparse.Namespace) -> None:
     if args.json:
         kept = {"folder": str(openvino_store.folder()), "nets": len(conversions), "bytes": converted_bytes}
         total = sum(info["bytes"] for info in infos)
-        print_json({"cache": str(cache.root), "bytes": total, "spaces": infos, "conversions": kept})
+        print_json({"cache": str(cache), "bytes": total, "spaces": infos, "conversions": kept})
         return
     if not infos:
-        print(f"{cache.root} holds no features; compute some with: layertap extract")
+        print(f"{cache} holds no features; compute some with: layertap extract")
     else:
         cells = [
             [i["space"], f"{i['rows']:,}", shape_text(i["row_shape"] or ()), size_text(i["bytes"]), i["last_used"][:10]]

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from feature_cache.errors import BadData
 from feature_cache.files.atomic import whole_folder
+from feature_cache.files.urls import is_url
 from layertap.ramp.kit import require_kit
 from layertap.ramp.transforms.code_loading import BadSubmission, environment_of_programs
 from layertap.ramp.trials.scoring import OUTPUT, SCORES
@@ -109,7 +110,7 @@ class TrialRunner:
             *arguments,
         ]
         environment = environment_of_programs()
-        if "LAYERTAP_CACHE" in environment:
+        if "LAYERTAP_CACHE" in environment and not is_url(environment["LAYERTAP_CACHE"]):
             environment["LAYERTAP_CACHE"] = str(Path(environment["LAYERTAP_CACHE"]).absolute())
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": self._stdout}
         process = subprocess.Popen(command, env=environment, cwd=self.folder, **pipes)

@@ -20,6 +20,8 @@ class Faults:
     ----------
     every : int
         Each request of this number fails; none for 0.
+    method : str
+        Only requests of this HTTP method are counted and fail; all for an empty text.
     latency : float
         Seconds that each answer takes longer.
     forbidden : str
@@ -27,9 +29,11 @@ class Faults:
     """
 
     every: int = 0
+    method: str = ""
     latency: float = 0.0
     forbidden: str = "forbidden"
     requests: list[str] = field(default_factory=list)
+    counted: int = 0
     failed: int = 0
 
 
@@ -65,7 +69,9 @@ class Server:
         time.sleep(faults.latency)
         with self._lock:
             faults.requests.append(f"{method} {path}")
-            fails = faults.every and len(faults.requests) % faults.every == 0
+            counts = faults.method in ("", method)
+            faults.counted += counts
+            fails = counts and faults.every and faults.counted % faults.every == 0
             faults.failed += bool(fails)
         if fails or path.startswith(f"/{faults.forbidden}"):
             status, body = ("500 Internal Server Error", FAILED) if fails else ("403 Forbidden", DENIED)

@@ -192,10 +192,6 @@ class TestRefused:
         with pytest.raises(MissingDependency, match=r"s3:// cannot be read yet\. .*s3fs.*: pip install 'layertap\[cl"):
             datasets.load("s3://bucket/photos")
 
-    def test_what_is_written_is_on_disk(self) -> None:
-        with pytest.raises(InvalidChoice, match="a cache of features is written to disk, and not to s3://bucket/x"):
-            lt.extract("digits", "glyphnet", cache="s3://bucket/x")
-
 
 class TestServersThatFail:
     @pytest.fixture(autouse=True)
