@@ -61,6 +61,11 @@ class Space:
             rows = one_line(error)
         return f"<Space {self.spec.folder_name}: {rows}; {storage.shown(self.folder.parent)}>"
 
+    @property
+    def place(self) -> str:
+        """The folder for messages; of a space in a bucket, its URL."""
+        return storage.shown(self.folder)
+
     @cached_property
     def index(self) -> KeyIndex:
         """The keys of all rows. Only segments that the index file does not list are opened.
@@ -72,13 +77,11 @@ class Space:
         """
         spec_file = self.folder / SPEC_FILE
         if spec_file.exists() and read_spec(spec_file) != self.spec:
-            raise DamagedFile(
-                f"{storage.shown(self.folder)} holds features of another spec than its name says; move it away."
-            )
+            raise DamagedFile(f"{self.place} holds features of another spec than its name says; move it away.")
         for _ in range(MOST_ATTEMPTS):
             with contextlib.suppress(FileNotFoundError):  # compacted between listing and opening: list again
                 return self._updated_index()
-        raise StorageFailure(f"{storage.shown(self.folder)} changes too fast to be read.")
+        raise StorageFailure(f"{self.place} changes too fast to be read.")
 
     def _updated_index(self) -> KeyIndex:
         """The stored index, brought up to date with the segments that are in the folder now."""
@@ -131,7 +134,7 @@ class Space:
                 return space.opened()
             except SegmentGone:
                 space = space.again()
-        raise StorageFailure(f"{storage.shown(self.folder)} changes too fast to be read.")
+        raise StorageFailure(f"{self.place} changes too fast to be read.")
 
     def opened(self) -> list[segment.Segment]:
         """The segments of this snapshot, opened, in the order of `index`.

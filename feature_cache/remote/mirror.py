@@ -112,6 +112,8 @@ class Mirror:
         begun, name = time.time(), self.name(folder)
         found = {path.removeprefix(f"{name}/"): listed for path, listed in self._list(name).items()}
         with contextlib.suppress(OSError):
+            if found:  # the index will be there, which needs no copies
+                new_folder(folder)
             for copy in folder.glob(SEGMENTS):  # one that was sent meanwhile is younger
                 if copy.name not in found and copy.stat().st_ctime < begun - GONE_SECONDS:
                     remove(copy)

@@ -127,10 +127,19 @@ def is_mapped(folder: Path, size: int) -> bool:
 
 
 def used(folder: Path) -> None:
-    """Record that a space is in use, for other machines, too."""
-    (folder / USED_FILE).touch()
+    """Record that a space is in use, for other machines, too.
+
+    Raises
+    ------
+    OSError
+        When it cannot be recorded.
+    """
     if mirror := mirror_of(folder):
+        folder.mkdir(parents=True, exist_ok=True)  # of which there may be no copies
+        (folder / USED_FILE).touch()
         mirror.touch(folder)
+    else:
+        (folder / USED_FILE).touch()
 
 
 def last_used(folder: Path) -> float:

@@ -240,7 +240,7 @@ class _Extraction:
             seconds=round(seconds, 3),
             images_per_second=round(self._images / seconds, 1),
             bytes_written=self._bytes,
-            spaces=[str(space.folder) for space in spaces],
+            spaces=[space.place for space in spaces],
             engine=runner.name if runner else "",
             batch_size=runner.batch_size if runner else 0,
             started_from=sorted(self._started_from),
@@ -299,5 +299,5 @@ def _extract_coded(
         report,
         rows_total=total,
         rows_reused=total - report.rows_computed - report.rows_skipped,
-        spaces=[str(space.folder) for space in spaces],
+        spaces=[space.place for space in spaces],
     )

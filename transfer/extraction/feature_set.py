@@ -14,6 +14,7 @@ from feature_cache.cache import FeatureCache
 from feature_cache.errors import InvalidChoice
 from feature_cache.features import Features
 from feature_cache.files.digest_memo import DigestMemo
+from feature_cache.remote.storage import shown
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Unreadable
@@ -156,7 +157,7 @@ class FeatureSet(Mapping[str, Features]):
         rows = []
         for spec, (layer, array) in zip(self.specs, self.items(), strict=True):
             shape = " × ".join(map(str, array.shape))
-            cells = (layer, spec.net, spec.pooling, shape, array.dtype, array.space.folder)
+            cells = (layer, spec.net, spec.pooling, shape, array.dtype, shown(array.space.folder))
             rows.append("".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells))
         skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
         caption = html.escape(f"Features of {self.dataset.name}: {len(self.dataset):,} images{skipped}")

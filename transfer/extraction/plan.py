@@ -154,5 +154,5 @@ def _space_plans(missing: Missing, total: int, row_shapes: Sequence[tuple[int, .
     plans = []
     for space, lacking, shape in zip(missing.spaces, missing.rows, row_shapes, strict=True):
         width = None if shape is None else math.prod(shape) * np.dtype(space.spec.dtype).itemsize
-        plans.append(SpacePlan(str(space.folder), total, total - lacking, lacking, width))
+        plans.append(SpacePlan(space.place, total, total - lacking, lacking, width))
     return plans

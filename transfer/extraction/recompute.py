@@ -62,7 +62,7 @@ def recompute(space: Space, dataset: Dataset, cache: FeatureCache, count: int, s
     """
     present = np.flatnonzero(space.has(dataset.identify(cache).digests))
     if not len(present):
-        raise MissingFeatures(f"none of the {len(dataset)} images of {dataset.name} has a row in {space.folder}.")
+        raise MissingFeatures(f"none of the {len(dataset)} images of {dataset.name} has a row in {space.place}.")
     chosen = np.sort(np.random.default_rng(seed).permutation(present)[:count])
     request = request_of(space)
     parameters = parameters_of(space)

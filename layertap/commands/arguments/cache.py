@@ -91,9 +91,9 @@ def _add_export(inner: argparse._SubParsersAction[Parser]) -> None:
 
 def _add_copying(inner: argparse._SubParsersAction[Parser]) -> None:
     where = options.add_cache
-    text = "copy the spaces of another cache folder into this one"
+    text = "copy the spaces of another cache into this one"
     sub = add_command(inner, "merge", "layertap.commands.cache.maintenance:merge", text, where)
-    sub.add_argument("other", metavar="OTHER", help="the other cache folder")
+    sub.add_argument("other", metavar="OTHER", help="the other cache: a folder, or a URL")
     options.add_quiet(sub)
     text = "make a copy of a space in fewer bits or dimensions"
     sub = add_command(inner, "shrink", "layertap.commands.cache.spaces:shrink", text, where)

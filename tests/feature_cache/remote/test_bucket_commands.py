@@ -65,9 +65,10 @@ def test_features_are_those_of_a_cache_on_disk_and_another_machine_computes_none
     np.testing.assert_array_equal(np.asarray(there["block4_pool"]), np.asarray(here["block4_pool"]))
     assert "cache in" not in repr(there) and "s3://bucket/features" in repr(there)
     out = run("second", *extract[:-1])
-    assert "--cache s3://bucket/features" in out  # what to do next
+    assert "  s3://bucket/features/glyphnet-" in out and "--cache s3://bucket/features" in out  # what to do next
     train = ["train-head", str(photos), "--layer", "block4_pool", "--head", "ridge", "--cv", "2", "--out", "run"]
     run("second", *train, "--quiet")
+    assert 'cache: "s3://bucket/features"' in (tmp_path / "run" / "plan.yaml").read_text()
     assert "accuracy" in str(run("third", "evaluate", "run", str(photos), "--json"))
     assert run("third", "predict", "run", str(photos)).count(".png") == 12
     listed = run("third", "cache", "list", "--json")
