@@ -90,8 +90,7 @@ class Space:
         known = [number for number, part in enumerate(stored.listed) if files.get(part.name) == (part.size, part.mtime)]
         names = {stored.listed[number].name for number in known}
         paths = [self.folder / name for name in sorted(files.keys() - names)]
-        storage.look_ahead(paths)
-        fresh = [segment.read(path, self.spec) for path in paths]
+        fresh = [segment.read(path, self.spec) for path in storage.looked_ahead(paths)]
         dropped = len(stored.listed) - len(known)
         if not fresh and not dropped:
             return stored

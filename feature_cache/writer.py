@@ -147,6 +147,7 @@ class SpaceWriter:
         self._pending = self._thread.submit(self._finish, new, provenance)
 
     def _finish(self, new: NewSegment, provenance: dict) -> int:
+        storage.hold(new.path)
         path = new.finish(provenance)
         size = path.stat().st_size
         self._unpublished.append(path)
@@ -158,7 +159,7 @@ class SpaceWriter:
         """Publish the segments that are complete and that no other machine sees yet."""
         while self._unpublished:
             self.written.add(storage.publish(self._unpublished[0]).name)
-            self._unpublished.pop(0)
+            storage.release(self._unpublished.pop(0))
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None
@@ -173,3 +174,5 @@ class SpaceWriter:
             self.commit()
         finally:
             self._thread.shutdown()
+            for path in self._unpublished:
+                storage.release(path)

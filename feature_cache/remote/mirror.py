@@ -59,6 +59,11 @@ class Mirror:
     bucket : Bucket
     root : Path
         The folder; it need not exist.
+
+    Attributes
+    ----------
+    held : set of Path
+        Segments that are not sent yet, and that their writers in this process will send.
     """
 
     def __init__(self, bucket: Bucket, root: Path) -> None:
@@ -66,6 +71,7 @@ class Mirror:
         self._known: dict[str, Listed] = {}  # objects, as they were last listed
         self._readers: dict[str, RangeReader] = {}
         self._touched: dict[str, float] = {}
+        self.held: set[Path] = set()
         self._lock = threading.Lock()
 
     @property
@@ -260,7 +266,7 @@ class Mirror:
     def send_all(self, folders: Iterable[Path] | None = None) -> None:
         """Send the segments of these spaces, by default of all, that processes have completed and not sent."""
         for folder in self.root.glob("*/") if folders is None else folders:
-            unsent = sorted(folder.glob(UNSENT + SEGMENTS))
+            unsent = [path for path in sorted(folder.glob(UNSENT + SEGMENTS)) if path not in self.held]
             if unsent and (folder / SPEC_FILE).exists():
                 self.share(folder / SPEC_FILE)
             for path in unsent:

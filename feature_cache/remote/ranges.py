@@ -9,8 +9,7 @@ from typing import Any
 from feature_cache.errors import Unreachable
 
 BLOCK = 2**20  # bytes that come at a time, where less is read
-SHARE = 16  # of an object comes at once from its end, where a plain segment has its keys
-LARGEST_END = 16 * 2**20
+SHARE = 64  # of an object comes at once from its end, where a plain segment has its keys
 
 
 class RangeReader(io.RawIOBase):
@@ -44,7 +43,7 @@ class RangeReader(io.RawIOBase):
         self._place = 0
         self._blocks: dict[int, bytes] = {}
         self.failure: Exception | None = None
-        self._end_at = max(size - min(max(size // SHARE, BLOCK), LARGEST_END), 0)
+        self._end_at = max(size - max(size // SHARE, BLOCK), 0)
         self._end = read(self._end_at, size)
 
     @property

@@ -14,6 +14,7 @@ from feature_cache.files.checked import open_regular
 from feature_cache.remote.mirror import UNSENT, mirror_of
 from feature_cache.segments.layout import SEGMENTS, SPEC_FILE, USED_FILE
 
+AHEAD = 16  # segments of which the keys are held in memory
 ATTEMPTS = 10  # at a copy that others remove as soon as it is there
 
 
@@ -108,10 +109,14 @@ def is_remote(path: Path) -> bool:
     return mirror_of(path) is not None
 
 
-def look_ahead(paths: list[Path]) -> None:
-    """Have what `looked_into` gives of these files ready, which comes together where they are elsewhere."""
-    if paths and (mirror := mirror_of(paths[0])):
-        mirror.look_ahead(paths)
+def looked_ahead(paths: list[Path]) -> Iterator[Path]:
+    """The same paths, of which `looked_into` has some ready before they come, where they are elsewhere."""
+    mirror = mirror_of(paths[0]) if paths else None
+    for start in range(0, len(paths), AHEAD):
+        part = paths[start : start + AHEAD]
+        if mirror:
+            mirror.look_ahead(part)
+        yield from part
 
 
 def fetch_ahead(paths: list[Path]) -> None:
@@ -242,6 +247,18 @@ def publish(path: Path) -> Path:
     """
     mirror = mirror_of(path)
     return mirror.send(path) if mirror else path
+
+
+def hold(path: Path) -> None:
+    """Leave a segment to its writer, which will publish it, though its space is opened in this process."""
+    if mirror := mirror_of(path):
+        mirror.held.add(path)
+
+
+def release(path: Path) -> None:
+    """Undo `hold`."""
+    if mirror := mirror_of(path):
+        mirror.held.discard(path)
 
 
 def share(path: Path, *, replace: bool = False) -> None:

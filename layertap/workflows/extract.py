@@ -126,7 +126,8 @@ def extract(
     weights : {'imagenet', 'none'} or path, optional
         The weights of the net: by default ``imagenet``, or the net's own; ``none`` are random ones, by `seed`.
     cache : FeatureCache or path, optional
-        The folder in which features are stored; by default ``$LAYERTAP_CACHE``, or ``./features``.
+        The folder in which features are stored, or a URL such as ``s3://bucket/features``; by default
+        ``$LAYERTAP_CACHE``, or ``./features``.
     batch_size : int, optional
         The number of images that are computed together; by default chosen for the engine and the size. It does not
         change the features.

@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 
+from feature_cache.errors import Unreachable
 from feature_cache.files.user_folder import user_folder
 from feature_cache.space import segment_names
 from transfer.extraction.lookup import Missing
@@ -65,13 +66,17 @@ class WorkQueue:
 
     def _look(self) -> None:
         """Leave out what other processes have written since the last look."""
-        now = [segment_names(space.folder) for space in self.spaces]
-        if all(names <= known for names, known in zip(now, self._known, strict=True)):
+        rest = self._order[self._next :]
+        try:
+            now = [segment_names(space.folder) for space in self.spaces]
+            if all(names <= known for names, known in zip(now, self._known, strict=True)):
+                return
+            spaces = [space.again() for space in self.spaces]
+            lacking = np.any([~space.has(*self._missing.keys(rest)) for space in spaces], axis=0)
+        except Unreachable:  # of a cache in a bucket: there will be another look
             return
         self._known = [names | known for names, known in zip(now, self._known, strict=True)]
-        self.spaces = [space.again() for space in self.spaces]
-        rest = self._order[self._next :]
-        lacking = np.any([~space.has(*self._missing.keys(rest)) for space in self.spaces], axis=0)
+        self.spaces = spaces
         rest, self.dropped = rest[lacking], self.dropped + int((~lacking).sum())
         if len(rest):
             rest = np.roll(rest, -int(np.random.default_rng().integers(len(rest))))

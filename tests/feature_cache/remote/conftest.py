@@ -33,7 +33,7 @@ def store(server: Server) -> Iterator:
     """The file system of the server, with the bucket ``bucket``."""
     import s3fs
 
-    s3fs.S3FileSystem.clear_instance_cache()  # of the server of another module
+    s3fs.S3FileSystem.clear_instance_cache()  # of another address
     store = s3fs.S3FileSystem(use_listings_cache=False)
     store.mkdir("bucket")
     yield store

@@ -144,11 +144,14 @@ def test_a_fault_of_some_minutes_does_not_stop_a_writer(
     monkeypatch.setattr("feature_cache.writer.SEGMENT_SECONDS", 0.0)
     monkeypatch.setattr("feature_cache.writer.SEGMENT_SHARE", 0.0)
     digests, rows = made_rows(0, 10)
-    with on_machine("first")[spec].writer({}) as writer:
+    cache = on_machine("first")
+    with cache[spec].writer({}) as writer:
         writer.append(digests[:4], rows[:4])
+        writer.commit()
         faults.every, faults.method = 1, "PUT"
         writer.append(digests[4:6], rows[4:6])
         writer.append(digests[6:8], rows[6:8])
+        assert cache[spec].has(digests).sum() == 4  # what the writer will send is left to it
         faults.every = 0
         writer.append(digests[8:], rows[8:])
     assert len(writer.written) == 4 and on_machine("second")[spec].has(digests).all()

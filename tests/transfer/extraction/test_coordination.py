@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from feature_cache import FeatureCache, FeatureSpec, Space
+from feature_cache.errors import Unreachable
 from feature_cache.keys import digest_bytes
 from feature_cache.maintenance.compact import compact
+from feature_cache.space import segment_names
 from transfer.extraction.coordination import WorkQueue, one_at_a_time
 from transfer.extraction.lookup import Missing
 
@@ -91,6 +93,23 @@ class TestTodo:
         assert sorted(given) == [*range(20), *range(50, N)]
         assert queue.dropped == 30
         assert queue.spaces[0].has(keys([20])).all()
+
+    def test_a_server_that_does_not_answer_is_asked_again(
+        self, cache: FeatureCache, look_at_once: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queue, answers = WorkQueue(missing(cache[SPEC])), iter(range(10**6))
+
+        def names(folder: Path) -> set[str]:
+            if next(answers) < 5:
+                raise Unreachable("cannot read s3://bucket/features")
+            return segment_names(folder)
+
+        monkeypatch.setattr("transfer.extraction.coordination.segment_names", names)
+        upcoming = iter(queue)
+        given = [next(upcoming)]
+        commit(cache[SPEC], range(20, 50))
+        given += list(upcoming)
+        assert sorted(given) == [*range(20), *range(50, N)]
 
     def test_all_that_is_left_may_be_done_by_another(self, cache: FeatureCache, look_at_once: None) -> None:
         queue = WorkQueue(missing(cache[SPEC]))

@@ -52,7 +52,10 @@ class Server:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        import s3fs
+
         self._server.shutdown()
+        s3fs.S3FileSystem.clear_instance_cache()  # they would ask this server, where another one is meant
 
     def environment(self) -> dict[str, str]:
         """The variables by which clients find the server."""
