@@ -64,6 +64,11 @@ class FeatureCache:
         return storage.shown(self.root)
 
     @property
+    def url(self) -> str:
+        """The URL of a cache in a bucket; empty for one on disk."""
+        return str(self) if storage.is_remote(self.root) else ""
+
+    @property
     def memo(self) -> DigestMemo:
         """The memo of the digests of files on this machine."""
         return DigestMemo(self.root / MEMO_FILE)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from feature_cache.cache import FeatureCache
+from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import BadImage, InvalidChoice, MissingDependency, StorageFailure, Unreachable
 from tests.transfer.data.remote.packed import zip_of
 from tests.transfer.data.remote.s3_server import Server
@@ -240,6 +240,20 @@ def test_workers_read_parts_of_an_archive_in_a_bucket(
     assert [getattr(report, name) for name in counts] == [getattr(expected, name) for name in counts]
     assert report.rows_computed == 800
     assert told[-1][1] == 401
+    assert_same(dataset, cache, alone)
+
+
+@pytest.mark.slow
+def test_a_cache_in_a_bucket_needs_no_folder_that_machines_share(
+    cluster: LocalCluster, digits: Path, tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = datasets.load(str(digits))
+    alone = FeatureCache(tmp_path / "alone")
+    extract(dataset, WANTED, alone)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))  # not that of the workers
+    cache = as_cache("s3://bucket/features")
+    report = extract_on_ray(cluster.address, dataset, WANTED, cache)
+    assert report.rows_computed == report.rows_total and report.spaces[0].startswith("s3://bucket/features/")
     assert_same(dataset, cache, alone)
 
 

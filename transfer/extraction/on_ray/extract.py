@@ -113,7 +113,7 @@ def _drive(
         cache, start = FeatureCache(mark.parent), time.perf_counter()
         if request.precision != "int8" and has_parts(dataset):  # each part is identified by the worker that fetches it
             views = np.full(len(dataset), request.views)
-            work = Work(dataset, request, mark, options)
+            work = Work(dataset, request, mark, options, cache.url)
             found = _by_workers(link, address, work, np.arange(len(dataset)), views)
             return _on_parts(found, extract(dataset.identify(cache), request, cache, **options), start)
         known = dataset.identify(cache)
@@ -123,7 +123,7 @@ def _drive(
             return extract(known, request, cache, **options)
         if missing.unreadable and options.get("on_error", "fail") == "fail":
             raise refusal(missing.unreadable)
-        work = Work(known, request, mark, options)
+        work = Work(known, request, mark, options, cache.url)
         found = _by_workers(link, address, work, *np.unique(missing.jobs // missing.views, return_counts=True))
         skipped = _skipped(known, found)
         return _report(found, known, missing, _seen(known, request, cache, skipped), skipped, start)
@@ -285,7 +285,7 @@ def _seen(
             return missing
         if time.monotonic() > end:
             raise StorageFailure(
-                f"`ray`: {len(missing.jobs):,} rows that workers have computed are not in {cache.root}; look whether "
+                f"`ray`: {len(missing.jobs):,} rows that workers have computed are not in {cache}; look whether "
                 f"all machines have the same folder there. {GO_ON}"
             )
         time.sleep(1.0)
@@ -309,7 +309,7 @@ def _report(
     start: float,
 ) -> Report:
     """The report where it is known what was missing before and after: what lost workers have computed counts, too."""
-    spaces = [str(space.folder) for space in before.spaces]
+    spaces = [space.place for space in before.spaces]
     total, left_out = (count * len(spaces) * before.views for count in (len(known), len(skipped)))
     computed = sum(before.rows) - sum(after.rows)
     return replace(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.cache import FeatureCache
+from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import InvalidChoice, LayertapError
 from feature_cache.process import trusted
 from feature_cache.version import __version__
@@ -38,17 +38,25 @@ class Work:
         A file in the folder of the cache, by which workers know that it is the one of the command.
     options : dict
         Those of `transfer.extraction.extract.extract`.
+    url : str
+        The URL of a cache in a bucket, for which each machine has a mirror; empty for a folder.
     """
 
     dataset: Dataset
     request: FeatureRequest
     mark: Path
     options: dict[str, Any]
+    url: str = ""
 
     @property
     def root(self) -> Path:
         """The folder of the cache, which all machines share."""
         return self.mark.parent
+
+    @property
+    def cache(self) -> FeatureCache:
+        """The cache, as it is on this machine."""
+        return as_cache(self.url or self.root)
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ class Worker:
     def _report(self, positions: np.ndarray, telling: _Telling) -> Report:
         work = self._prepared()
         options: dict[str, Any] = {**work.options, "net": self._net, "runners": self._runners, "progress": telling}
-        return extract(work.dataset.select(positions), work.request, FeatureCache(work.root), **options)
+        return extract(work.dataset.select(positions), work.request, work.cache, **options)
 
     def _prepared(self) -> Work:
         """What the tasks are about, with the net by its name; the first time, this process is made ready for it."""
@@ -145,7 +153,7 @@ class Worker:
         with contextlib.suppress(OSError):
             os.chdir(setting.folder)  # paths may be relative
         work: Work = ray.get(self._reference[0])
-        if not work.mark.exists():
+        if not work.url and not work.mark.exists():
             raise InvalidChoice(
                 f"`ray`: {machine} has another folder {work.root} than the machine of the command. Choose one that all "
                 "machines share under the same path, as `cache`."
