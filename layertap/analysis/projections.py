@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, MissingDependency, unknown
+from feature_cache.process.native_output import import_quietly
 from heads.validation import as_rows, finite
 
 METHODS = ("pca", "umap")
@@ -166,6 +167,8 @@ def require_method(method: str) -> None:
 
 
 def _umap(rows: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
+    if "umap" not in sys.modules:
+        import_quietly("tensorflow")  # which umap-learn imports where it is installed, and which prints messages
     from umap import UMAP  # optional, and slow to load
 
     if len(rows) < FEWEST_FOR_UMAP:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,10 +113,13 @@ def test_umap_is_given_as_many_neighbours_as_there_are(monkeypatch: pytest.Monke
     assert str(caught.value) == "a map by UMAP needs at least 5 images; received 4: choose pca."
 
 
-def test_umap_itself_tells_blobs_apart():
-    pytest.importorskip("umap")
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not installed")
+def test_umap_itself_tells_blobs_apart_quietly_and_always_alike(capfd: pytest.CaptureFixture[str]):
     features, member = rows(150)
     points = project(features, "umap").points
+    assert capfd.readouterr().err == ""
+    np.testing.assert_array_equal(project(features, "umap").points, points)
     centres = np.array([points[member == k].mean(0) for k in range(3)])
     nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(1)
     assert (nearest == member).mean() > 0.95
