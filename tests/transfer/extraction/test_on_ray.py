@@ -73,15 +73,22 @@ class LocalCluster:
 
     def workers(self, nodes: int = 2) -> list[int]:
         """The processes that are computing now on the first one or two nodes."""
+        return self._children(b"ray::Worker.extract", nodes)
+
+    def _children(self, name: bytes, nodes: int = 2) -> list[int]:
         chosen = self._cluster.list_all_nodes()[:nodes]
         raylets = [info.process.pid for node in chosen for info in node.all_processes["raylet"]]
-        return [pid for pid in _processes(b"ray::Worker.extract") if _parent(pid) in raylets]
+        return [pid for pid in _processes(name) if _parent(pid) in raylets]
 
     def kill_head(self) -> None:
         self._cluster.head_node.kill_gcs_server(check_alive=False)
 
     def shutdown(self) -> None:
+        children = self._children(b"ray::")
         self._cluster.shutdown()
+        for pid in set(children) & set(_processes(b"ray::")):  # they stay where the head was killed
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _processes(name: bytes) -> list[int]:
