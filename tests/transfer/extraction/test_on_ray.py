@@ -248,9 +248,9 @@ def test_workers_read_parts_of_an_archive_in_a_bucket(
 
 @pytest.mark.slow
 def test_a_cache_in_a_bucket_needs_no_folder_that_machines_share(
-    cluster: LocalCluster, digits: Path, tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster, tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = datasets.load(str(digits))
+    dataset = datasets.load("digits")
     alone = FeatureCache(tmp_path / "alone")
     extract(dataset, WANTED, alone)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))  # not that of the workers

@@ -41,9 +41,11 @@ class Server:
     """The server; `url` is its address."""
 
     def __init__(self) -> None:
+        from moto.moto_api._internal.models import moto_api_backend
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
+        moto_api_backend.reset()  # all servers of a process have the same buckets
         self.faults = Faults()
         self._lock = threading.Lock()
         self._app = DomainDispatcherApplication(create_backend_app)
