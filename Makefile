@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # backend; test_extract.py, test_from_shallower.py and test_multi_device.py look whether it is where only JAX is.
 NO_BACKEND := $(addprefix --ignore=tests/transfer/,data search test_file_signatures.py)
 NO_BACKEND += $(addprefix --ignore=tests/transfer/,engines/conversion engines/test_conversions.py)
-NO_BACKEND += $(addprefix --ignore=tests/transfer/extraction/test_,coordination.py extractor.py lookup_shrunk.py loop.py)
+NO_BACKEND += $(addprefix --ignore=tests/transfer/extraction/test_,coordination.py extractor.py lookup_shrunk.py loop.py on_ray.py)
 NO_BACKEND += $(addprefix --ignore=tests/transfer/extraction/test_,plan.py reading_and_writing.py recompute.py views.py)
 NO_BACKEND += $(addprefix --ignore=tests/transfer/,engines/test_openvino_files.py nets/openvino_files)
 NO_BACKEND += --ignore=tests/transfer/nets/test_expected_pixels.py

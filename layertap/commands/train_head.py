@@ -86,7 +86,8 @@ def _print_run(run: Run) -> None:
     whole = f"all {report.images:,} images" + (" but those of the test" if metrics.get("test") else "")
     if run.task.name == ANOMALIES:
         whole = f"the images of {run.task.labels[0]}" + (" but those of the test" if metrics.get("test") else "")
-    print(f"\nThe head in {run.folder} reads {report.features} and is fitted on {whole}.")
+    nets = " and ".join(dict.fromkeys(shown(str(net["name"])) for _, net in run.parts))
+    print(f"\nThe head in {run.folder} reads {report.features} of {nets} and is fitted on {whole}.")
     if metrics["extraction_seconds"] is not None:
         print(f"Its features took {time_text(metrics['extraction_seconds'])} to extract.")
     print(f"\nPictures and all scores: {run.folder}/{REPORT_FILE}")

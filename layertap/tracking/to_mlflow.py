@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from feature_cache.errors import InvalidChoice
+from feature_cache.errors import InvalidChoice, Unreachable
 from layertap.tracking.record import Record
 
 
@@ -18,9 +18,11 @@ def load() -> Any:
     ------
     InvalidChoice
         When runs are to be in a database, and only ``mlflow-skinny`` is installed, which has none.
+    Unreachable
+        When the server does not answer.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # of seven, which take minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # of seven, which take minutes
     import mlflow  # an optional package
 
     if "sql" in mlflow.get_tracking_uri().partition(":")[0] and not importlib.util.find_spec("sqlalchemy"):
@@ -28,7 +30,14 @@ def load() -> Any:
             "`tracking` by mlflow: set MLFLOW_TRACKING_URI to the address of a server, or keep runs in a file here: "
             "pip install mlflow"
         )
-    mlflow.MlflowClient().search_experiments(max_results=1)
+    try:
+        mlflow.MlflowClient().search_experiments(max_results=1)
+    except mlflow.exceptions.MlflowException as error:
+        if "Failed to establish a new connection" in str(error) or "Max retries" in str(error):
+            raise Unreachable(
+                f"no MLflow server answers at {mlflow.get_tracking_uri()} ($MLFLOW_TRACKING_URI); `tracking` needs one."
+            ) from None
+        raise
     return mlflow
 
 

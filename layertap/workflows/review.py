@@ -286,8 +286,8 @@ def _predictions(run: Run) -> HeldOut:
     count, of = int(held_out.predicted.sum()), len(held_out.ids)
     if count < LEAST_PREDICTED * of:
         raise InvalidChoice(
-            f"{run.folder} holds out-of-fold probabilities of {count:,} of its {of:,} images only; train it with "
-            "`cv=5`, which holds out each image once."
+            f"{run.folder} held out {count:,} of its {of:,} images only, and a label is judged by a head that has not "
+            "seen the image; train it with `cv=5`, which holds out each image once."
         )
     return held_out
 

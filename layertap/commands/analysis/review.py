@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_cache.files.atomic import check_free, whole_folder
+from layertap import flags
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_next, print_notes, print_table
 from layertap.progress.shown import ShownProgress
@@ -33,6 +34,7 @@ def review(args: argparse.Namespace) -> None:
     from layertap.runs import load_run
     from layertap.workflows.review import review
 
+    flags.mention("--cv")  # of train-head: an error names it
     out = Path(args.out)
     check_free(out, "review", is_review, overwrite=args.overwrite)
     run = load_run(args.run, **shared.code(args))

@@ -90,16 +90,17 @@ class Parser(argparse.ArgumentParser):
         if self.raises:
             raise InvalidChoice(message)
         name = styled("layertap:", "error", sys.stderr)
-        self.exit(2, f"{name} {message}; see {self.prog} --help\n")
+        self.exit(2, f"{name} {message}{'' if message.endswith('?') else ';'} see {self.prog} --help\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a value that is none of the choices, and say which one may be meant."""
         choices = [str(choice) for choice in action.choices or ()]
         alike = difflib.get_close_matches(str(value), choices, 1)
         if alike and value not in (action.choices or ()):
-            what = "there is no command" if isinstance(action, argparse._SubParsersAction) else "invalid choice:"
-            text = f"{what} {value!r} (choose from {', '.join(map(repr, choices))}); did you mean {alike[0]}?"
-            raise argparse.ArgumentError(None if what.startswith("there") else action, text)
+            if isinstance(action, argparse._SubParsersAction):
+                raise argparse.ArgumentError(None, f"there is no command {value!r}; did you mean {alike[0]}?")
+            text = f"invalid choice: {value!r} (choose from {', '.join(map(repr, choices))}); did you mean {alike[0]}?"
+            raise argparse.ArgumentError(action, text)
         super()._check_value(action, value)
 
     def refuse_unknown(self, words: Sequence[str]) -> NoReturn:

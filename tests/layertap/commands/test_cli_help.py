@@ -114,7 +114,7 @@ def test_an_unknown_option_names_the_help_of_its_command(main: Callable) -> None
     outcome = main("train-head", "digits", "--out", "run", "--overwrit3")
     assert outcome.status == 2
     assert outcome.stderr == (
-        "layertap: unrecognized arguments: --overwrit3; did you mean --overwrite?; see layertap train-head --help\n"
+        "layertap: unrecognized arguments: --overwrit3; did you mean --overwrite? see layertap train-head --help\n"
     )
     assert main("cache", "list", "--fast").stderr.endswith("see layertap cache list --help\n")
 

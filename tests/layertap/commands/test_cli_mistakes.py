@@ -91,8 +91,8 @@ class TestArguments:
         ("arguments", "message"),
         [
             (("extrct", "digits"), "there is no command 'extrct'"),
-            (("extrct", "digits"), "did you mean extract?; see layertap --help"),
-            (("cache", "lst"), "did you mean list?; see layertap cache --help"),
+            (("extrct", "digits"), "did you mean extract? see layertap --help"),
+            (("cache", "lst"), "did you mean list? see layertap cache --help"),
             (("extract",), "DATA"),
             (("extract", "digits", "--pool", "agv"), "invalid choice: 'agv'"),
             (("extract", "digits", "--pool", "agv"), "did you mean avg?"),

@@ -92,7 +92,7 @@ def test_a_review_says_that_its_data_lack_the_corrections_of_the_run(tmp_path: P
 def test_runs_that_cannot_be_reviewed_are_refused(mistake: Callable[..., str], main: Callable[..., Any], data: Path):
     train = ("train-head", data, "--net", "glyphnet", "--head", "ridge", "--quiet", "--map", "pca", "--out")
     main(*train, "half", "--valid", 0.25)
-    assert "holds out-of-fold probabilities of" in mistake("review", "half")
+    assert "train it with --cv 5, which holds out each image once" in mistake("review", "half")
     assert "--cv 5" in mistake("review", "half") or "cv=5" in mistake("review", "half")
     main(*train, "run", "--cv", 2)
     (data / "dark" / "0.png").unlink()
