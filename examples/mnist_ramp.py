@@ -146,7 +146,8 @@ show_page("explore/report.html")
 # loading the net is not timed.
 #
 # `fit` says what becomes of an image that is not as wide as high: `stretch` changes its proportions, `crop` cuts it,
-# `pad` adds black. Of square images, such as digits, all three make the same pixels, so that their scores must agree.
+# `pad` adds gray bars. Of square images, such as digits, all three make the same pixels, so that their scores must
+# agree.
 
 # %%
 train, cache = load("kit"), FeatureCache(Path("features"))
