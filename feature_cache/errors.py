@@ -218,5 +218,5 @@ def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> Inv
     if near:
         guess = f"; did you mean {' or '.join(repr(name) for name in near)}?"
     else:
-        guess = f"; allowed: {', '.join(allowed)}." if len(allowed) <= 12 else "."
+        guess = f"; allowed: {', '.join(allowed)}." if 0 < len(allowed) <= 12 else "."
     return InvalidChoice(f"{kind} {name[:LONGEST]!r}{guess}" + (f" {hint}" if hint else ""))

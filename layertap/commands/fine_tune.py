@@ -23,7 +23,7 @@ from layertap.commands.terminal import signals
 from layertap.commands.terminal.output import print_json, print_next, print_skipped, write_skipped
 from layertap.commands.terminal.scores import print_remarks, print_scores
 from layertap.progress.shown import ShownProgress
-from layertap.runs import load_run
+from layertap.runs import load_run, load_written
 from layertap.units import size_text, time_text
 from layertap.workflows.fine_tuning import saving
 from layertap.workflows.fine_tuning.cost import measure_cost
@@ -59,18 +59,26 @@ def fine_tune(args: argparse.Namespace) -> None:
         trainings = train(plan, rows, progress, stopping)
     tuned = saving.save(plan, rows, trainings, name=shown(args.data))
     write_plan_of(args)
-    tracked = shared.track(args)
+    tracked, failure = shared.track(args, load_written(tuned.folder) if args.tracking else None)
+    _print_results(args, tuned, tracked)
+    if failure:
+        raise failure
+
+
+def _print_results(args: argparse.Namespace, tuned: FineTuned, tracked: str) -> None:
+    """Print the scores, what was written and where it is tracked, and what may be done next."""
     write_skipped(tuned.folder / "skipped.csv", tuned.skipped)  # again, with flags in the reasons
     if args.json:
         cut = {"cut": list(tuned.cut.layers), "trained": list(tuned.cut.trained)}
-        print_json({"run": args.out, **cut, **tuned.metrics})
+        place = {"tracked": tracked} if args.tracking else {}
+        print_json({"run": args.out, **place, **cut, **tuned.metrics})
         return
     print_skipped(tuned.skipped, tuned.folder / "skipped.csv")
     _print_trainings(tuned)
     _print_net(tuned, args.out)
     _print_model(tuned, args.out)
     if tracked:
-        print(tracked)
+        print(f"Tracked by {args.tracking}: {tracked}")
     of_run = [args.out, *shared.using_options(args)]
     next_steps = [
         f"{shlex.join(['layertap', 'predict', *of_run])} IMAGE ...",

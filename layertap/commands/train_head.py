@@ -48,17 +48,25 @@ def train_head(args: argparse.Namespace) -> None:
         **{option: getattr(args, option) for option in OPTIONS},
     )
     write_plan_of(args)
-    tracked = shared.track(args)
+    tracked, failure = shared.track(args, run)
+    _print_results(args, run, tracked)
+    if failure:
+        raise failure
+
+
+def _print_results(args: argparse.Namespace, run: Run, tracked: str) -> None:
+    """Print what was noticed, the scores, where the run is tracked, and what may be done next."""
     assert run.report is not None
     print_remarks(run.report.notes, run.report.warnings)
     write_skipped(Path(args.out) / "skipped.csv", run.report.skipped)  # again, with flags in the reasons
     if args.json:
-        print_json({"run": args.out, "spec": json.loads(run.spec.to_json()), **run.metrics})
+        place = {"tracked": tracked} if args.tracking else {}
+        print_json({"run": args.out, **place, "spec": json.loads(run.spec.to_json()), **run.metrics})
         return
     print_skipped(run.report.skipped, Path(args.out) / "skipped.csv")
     _print_run(run)
     if tracked:
-        print(tracked)
+        print(f"Tracked by {args.tracking}: {tracked}")
     of_run = [args.out, *shared.using_options(args)]
     if args.net and is_code(args.net):
         of_run += ["--net-code", args.net]

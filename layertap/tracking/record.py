@@ -15,6 +15,7 @@ from layertap.report.run_report import REPORT_FILE
 from layertap.run_config import CONFIG_FILE
 from layertap.runs import METRICS_FILE, Run
 
+Parameter = str | float | bool
 LONGEST = 500  # characters of a value: what every tool takes
 LEFT_OUT = ("format", "files", "digest", "skipped", "features")  # of the configuration: they identify files and rows
 FILES = (REPORT_FILE, CONFIG_FILE, METRICS_FILE, "plan.yaml")
@@ -29,7 +30,7 @@ class Record:
     name : str
         The name of its folder.
     folder : Path
-    parameters : dict of str to str
+    parameters : dict of str to str, float or bool
         The configuration: ``head.name``, ``spec.layer`` and so on.
     scores : dict of str to float
         The mean of each score over the splits, ``valid/accuracy``, and its standard deviation,
@@ -41,7 +42,7 @@ class Record:
 
     name: str
     folder: Path
-    parameters: dict[str, str]
+    parameters: dict[str, Parameter]
     scores: dict[str, float]
     epochs: list[tuple[str, int, float]]
     pictures: list[Path]
@@ -60,7 +61,7 @@ def record_of(run: Run, folder: Path) -> Record:
     return Record(
         folder.resolve().name,
         folder,
-        {name: text[:LONGEST] for name, text in _flat({k: v for k, v in config.items() if k not in LEFT_OUT})},
+        dict(_flat({name: value for name, value in config.items() if name not in LEFT_OUT})),
         dict(_scores(run.metrics)),
         list(_epochs(run.metrics)),
         sorted(folder.glob("*.png")),
@@ -68,12 +69,14 @@ def record_of(run: Run, folder: Path) -> Record:
     )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Parameter]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            yield prefix + name, value
         elif value is not None:
-            yield prefix + name, value if isinstance(value, str) else json.dumps(value)
+            yield prefix + name, (value if isinstance(value, str) else json.dumps(value))[:LONGEST]
 
 
 def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import time
 from typing import Any
 
 from feature_cache.errors import InvalidChoice, Unreachable
+from feature_cache.files.urls import shown
 from layertap.tracking.record import Record
 
 
@@ -23,6 +25,7 @@ def load() -> Any:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # of seven, which take minutes
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # where commands print JSON
     import mlflow  # an optional package
 
     if "sql" in mlflow.get_tracking_uri().partition(":")[0] and not importlib.util.find_spec("sqlalchemy"):
@@ -34,9 +37,8 @@ def load() -> Any:
         mlflow.MlflowClient().search_experiments(max_results=1)
     except mlflow.exceptions.MlflowException as error:
         if "Failed to establish a new connection" in str(error) or "Max retries" in str(error):
-            raise Unreachable(
-                f"no MLflow server answers at {mlflow.get_tracking_uri()} ($MLFLOW_TRACKING_URI); `tracking` needs one."
-            ) from None
+            server = f"{shown(mlflow.get_tracking_uri())} ($MLFLOW_TRACKING_URI)"
+            raise Unreachable(f"no MLflow server answers at {server}; `tracking` needs one.") from None
         raise
     return mlflow
 
@@ -46,13 +48,20 @@ def log(record: Record) -> str:
     mlflow = load()
     from mlflow.entities import Metric  # an optional package
 
-    with mlflow.start_run(run_name=record.name) as started:
-        mlflow.log_params(record.parameters)
-        mlflow.log_metrics(record.scores)
-        now = int(time.time() * 1000)
-        series = [Metric(name, value, now, step) for name, step, value in record.epochs]
-        for first in range(0, len(series), 1000):  # what a server takes at a time
-            mlflow.MlflowClient().log_batch(started.info.run_id, series[first : first + 1000])
-        for file in (*record.pictures, *record.files):
-            mlflow.log_artifact(str(file))
-    return f"run {started.info.run_id} in {mlflow.get_tracking_uri()}"
+    client, within = mlflow.MlflowClient(), mlflow.active_run() is not None
+    with mlflow.start_run(run_name=record.name, nested=within) as started:
+        number = started.info.run_id
+        try:
+            mlflow.log_params(record.parameters)
+            mlflow.log_metrics(record.scores)
+            now = int(time.time() * 1000)
+            series = [Metric(name, value, now, step) for name, step, value in record.epochs]
+            for first in range(0, len(series), 1000):  # what a server takes at a time
+                client.log_batch(number, series[first : first + 1000])
+            for file in (*record.pictures, *record.files):
+                mlflow.log_artifact(str(file))
+        except BaseException:
+            with contextlib.suppress(Exception):  # a half of a run beside the one that is logged later
+                client.delete_run(number)
+            raise
+    return f"run {number} in {shown(mlflow.get_tracking_uri())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from itertools import starmap
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from layertap.tracking.record import Record
+from layertap.tracking.record import Parameter, Record
 
 STRING = 7  # `DataType.DT_STRING`
 
@@ -45,6 +46,7 @@ def log(record: Record) -> str:
     first = [*starmap(number, record.scores.items()), table, *map(picture, record.pictures)]
     epochs = [(step, [number(name, value)]) for name, step, value in record.epochs]
     folder = record.folder / "tensorboard"
+    shutil.rmtree(folder / "scores", ignore_errors=True)  # else a run that is logged again has its scores twice
     writer = new_writer(str(folder / "scores"))
     for step, values in ((0, first), *epochs):
         writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
@@ -52,7 +54,7 @@ def log(record: Record) -> str:
     return f"{folder} (tensorboard --logdir {record.folder})"
 
 
-def _table(parameters: dict[str, str]) -> str:
+def _table(parameters: dict[str, Parameter]) -> str:
     """The parameters as a table of Markdown, which TensorBoard shows."""
-    rows = [f"| {name} | {value.replace('|', '&#124;')} |" for name, value in parameters.items()]
+    rows = [f"| {name} | {str(value).replace('|', '&#124;')} |" for name, value in parameters.items()]
     return "\n".join(["| parameter | value |", "|---|---|", *rows])

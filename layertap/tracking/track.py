@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_cache.errors import InvalidChoice, LayertapError, MissingDependency, StorageFailure, one_line, unknown
+from feature_cache.files.urls import redacted
 from layertap.runs import Run, load_run
 from layertap.tracking import TOOLS, Tool
 from layertap.tracking.record import record_of
@@ -19,10 +20,10 @@ def track(run: Run | str | os.PathLike[str], tool: Tool) -> str:
     Parameters
     ----------
     run : Run or path
-        A run that was written.
+        A run that was written. One that needs code of the user's is given as `layertap.load_run` returns it.
     tool : {'mlflow', 'tensorboard', 'wandb'}
         MLflow and Weights & Biases log where their own settings say (``MLFLOW_TRACKING_URI``, ``WANDB_PROJECT`` and
-        others); TensorBoard's logs are in the folder ``tensorboard`` of the run.
+        others), each time as a new run; TensorBoard's logs are in the folder ``tensorboard`` of the run, and replaced.
 
     Returns
     -------
@@ -57,8 +58,8 @@ def track(run: Run | str | os.PathLike[str], tool: Tool) -> str:
         raise
     except Exception as error:  # of servers, networks and settings that are not ours
         raise StorageFailure(
-            f"{run.folder} is written, but {tool} did not take it ({one_line(error)}); later, layertap.track("
-            f"{str(run.folder)!r}, {tool!r}) in Python logs it."
+            f"{run.folder} is written, but {tool} did not take it ({redacted(one_line(error))}); later, layertap.track("
+            f"layertap.load_run({str(run.folder)!r}), {tool!r}) in Python logs it."
         ) from error
 
 
@@ -74,5 +75,5 @@ def require_tool(tool: str) -> Any:
     except LayertapError:
         raise
     except Exception as error:
-        raise StorageFailure(f"`tracking` by {tool} does not work here: {one_line(error)}") from error
+        raise StorageFailure(f"`tracking` by {tool} does not work here: {redacted(one_line(error))}") from error
     return module

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from feature_cache.errors import DamagedFile, InvalidChoice, MissingFeatures
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, MissingFeatures
 from feature_cache.files.urls import shown
 from layertap import flags
 from layertap.commands.terminal.output import print_notes
@@ -22,6 +22,7 @@ from transfer.nets.files.kinds import not_taken
 
 if TYPE_CHECKING:
     from feature_cache.cache import FeatureCache
+    from layertap.runs import Run
     from layertap.workflows.load_dataset import Source
     from layertap.workflows.training.protocol_options import ProtocolOptions
     from transfer.data.datasets import Dataset
@@ -364,13 +365,24 @@ def require_tracking(args: argparse.Namespace) -> None:
         require_tool(args.tracking)
 
 
-def track(args: argparse.Namespace) -> str:
-    """Log the run that a command has written with the tool of ``--tracking``; a sentence that says where."""
-    if not args.tracking:
-        return ""
+def track(args: argparse.Namespace, run: Run | None) -> tuple[str, LayertapError | None]:
+    """Log a run that a command has written with the tool of ``--tracking``, if there is one.
+
+    Returns
+    -------
+    where : str
+        Where it is; empty without a tool, and where it failed.
+    failure : LayertapError or None
+        What failed; to be raised once the command has printed the scores, which do not depend on it.
+    """
+    if run is None or not args.tracking:
+        return "", None
     from layertap.tracking.track import track  # slow to load, and seldom needed
 
-    return f"Tracked by {args.tracking}: {track(args.out, args.tracking)}"
+    try:
+        return track(run, args.tracking), None
+    except LayertapError as error:
+        return "", error
 
 
 def using_options(args: argparse.Namespace) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,8 @@ def test_mlflow_has_the_scores_the_configuration_and_the_files(
 
 def test_tensorboard_has_them_in_the_folder_of_the_run(run: lt.Run) -> None:
     read = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    assert str(run.folder) in lt.track(run, "tensorboard")
+    for _ in range(2):  # the second time replaces the first
+        assert str(run.folder) in lt.track(run, "tensorboard")
     logs = read.EventAccumulator(f"{run.folder}/tensorboard/scores").Reload()
     [accuracy] = logs.Scalars("valid/accuracy")
     assert accuracy.value == pytest.approx(run.scores["accuracy"].mean)
@@ -82,6 +84,33 @@ def test_what_is_not_there_is_told_before_anything_is_computed(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     for command in ("train-head", "fine-tune"):
         assert "pip install 'layertap[mlflow]'" in mistake(command, "digits", "--tracking", "mlflow")
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_a_run_by_code_of_the_users_is_tracked_and_its_scores_are_printed_whether_or_not(
+    server: bool, main: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "mine.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\n\ndef make():\n    return LogisticRegression()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    if not server:
+        monkeypatch.setattr("layertap.tracking.to_tensorboard.log", lambda record: 1 / 0)
+    done = main("train-head", "digits", "--head", "mine.py:make", "--cv", "3", "--tracking", "tensorboard", "--json")
+    written = json.loads(done.stdout)
+    assert written["summary"]["valid"]["accuracy"]["mean"] > 0.9
+    assert done.status == (0 if server else 1)
+    assert written["tracked"] == ("run/tensorboard (tensorboard --logdir run)" if server else "")
+    assert server or "run is written, but tensorboard did not take it (division by zero)" in done.stderr
+
+
+def test_a_password_of_a_server_is_not_printed(main: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:geheim@127.0.0.1:9")
+    failed = main("train-head", "digits", "--tracking", "mlflow")
+    assert failed.status == 1 and "no MLflow server answers at http://127.0.0.1:9" in failed.stderr
+    assert "geheim" not in failed.stderr
 
 
 def test_a_run_that_was_not_written_is_not_tracked(run: lt.Run) -> None:
