@@ -152,7 +152,7 @@ class FeatureSpec:
         for kind, value, allowed in (
             ("pooling", self.pooling, POOLINGS),
             ("fit", self.fit, FITS),
-            ("fill", self.fill, FILLS if self.fit == "pad" else FILLS[:1]),
+            ("fill", self.fill, FILLS),
             ("interpolation", self.interpolation, INTERPOLATIONS),
             *([] if affine_numbers(self.preprocessing) else [("preprocessing", self.preprocessing, PREPROCESSINGS)]),
             ("alpha", self.alpha, ALPHAS),
@@ -162,6 +162,8 @@ class FeatureSpec:
         ):
             if value not in allowed:
                 raise unknown(f"there is no {kind}", value, allowed)
+        if self.fit != "pad" and self.fill != FILLS[0]:
+            raise InvalidChoice(f"`fill` is for `fit='pad'`: {self.fit!r} leaves nothing to fill up.")
         window_limits(self.window)
         if self.prefix_tokens != effective_prefix(self.pooling, self.prefix_tokens):
             raise InvalidChoice(

@@ -16,7 +16,9 @@ from transfer.data.images import FileSource, reason_of, to_pixels
 PLAIN_FORMATS, PLAIN_MODES = ("PNG", "JPEG", "BMP"), ("L", "RGB", "RGBA")
 
 
-def fitted(x: np.ndarray, size: tuple[int, int], fit: str = "stretch", interpolation: str = "bilinear") -> np.ndarray:
+def fitted(
+    x: np.ndarray, size: tuple[int, int], fit: str = "stretch", interpolation: str = "bilinear", fill: str = "gray"
+) -> np.ndarray:
     """An image of any size and mode, as ``skimage.io.imread`` reads it, as the pixels that a net is given.
 
     Parameters
@@ -25,8 +27,8 @@ def fitted(x: np.ndarray, size: tuple[int, int], fit: str = "stretch", interpola
         Gray, gray with transparency, RGB or RGBA: uint8, int8 from 0, which are the uint8 of the same numbers, int16
         from 0 to 32767, as scikit-image has it, other integers from 0 to 65535, floats from 0 to 1, or booleans.
     size : (height, width)
-    fit, interpolation : str
-        See `transfer.data.images.to_pixels`.
+    fit, interpolation, fill : str
+        See `transfer.data.images.to_pixels`; `fill` is what ``pad`` adds.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def fitted(x: np.ndarray, size: tuple[int, int], fit: str = "stretch", interpola
         x = x[..., 0]
     if x.ndim not in (2, 3) or x.shape[2:] not in ((), (2,), (3,), (4,)) or not x.size:
         raise BadData(f"an image has the shape {x.shape}; it is (height, width), or (height, width, channels).")
-    pixels = to_pixels(Image.fromarray(np.ascontiguousarray(_as_uint8(x))), size, fit, interpolation)
+    pixels = to_pixels(Image.fromarray(np.ascontiguousarray(_as_uint8(x))), size, fit, interpolation, fill=fill)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 

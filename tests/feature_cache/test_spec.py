@@ -57,7 +57,7 @@ def test_padding_with_black_is_written_as_before_there_was_another_fill():
     spec = FeatureSpec(**PLAIN, fit="pad")
     assert "fill" not in json.loads(spec.to_json())
     assert FeatureSpec.from_json(spec.to_json()).fill == "black"
-    with pytest.raises(InvalidChoice, match="there is no fill 'gray'; allowed: black."):
+    with pytest.raises(InvalidChoice, match="`fill` is for `fit='pad'`: 'stretch' leaves nothing"):
         FeatureSpec(**PLAIN, fill="gray")
 
 

@@ -37,7 +37,7 @@ def test_padding_is_gray_unless_it_is_said_or_a_spec_is_older_than_that() -> Non
     early = FeatureSpec.from_json(gray.to_json().replace('"fill":"gray",', ""))
     assert early == black
     assert request_for(early, Net("glyphnet")).fill == "black"
-    with pytest.raises(InvalidChoice, match="there is no fill 'gray'"):
+    with pytest.raises(InvalidChoice, match="`fill` is for `fit='pad'`"):
         _ = FeatureRequest(Net("glyphnet"), fill="gray").specs
 
 

@@ -257,6 +257,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         return tags
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"image_fill": "black" if state.get("image_fit") == "pad" else None, **state})
+
     def _request(self) -> FeatureRequest:
         """The features that the parameters describe, with the names of the layers."""
         if self.on_error not in ON_ERROR:

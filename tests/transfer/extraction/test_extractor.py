@@ -424,6 +424,16 @@ class TestEstimator:
         assert " ".join(repr(extractor).split()) == text
         assert pickle.loads(pickle.dumps(extractor)).get_params() == extractor.get_params()
 
+    @pytest.mark.parametrize(("fit", "fill"), [("pad", "black"), (None, None)])
+    def test_one_that_was_pickled_before_bars_were_gray_pads_with_black(
+        self, fit: str | None, fill: str | None
+    ) -> None:
+        state = FeatureExtractor(image_fit=fit).__getstate__()
+        del state["image_fill"]
+        old = FeatureExtractor.__new__(FeatureExtractor)
+        old.__setstate__(state)
+        assert old.image_fill == fill
+
     def test_fit_opens_no_file_and_builds_no_net(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: FeatureCache
     ) -> None:
