@@ -8,7 +8,7 @@ import math
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ from layertap.workflows.fine_tuning.start import start_from_features, start_from
 from layertap.workflows.fine_tuning.training import train
 from transfer.finetune.recipe import Recipe
 
+SHARED_TRAINING = "run.training"  # the checkpoints of runs that are not named, whatever they will be called
+
 if TYPE_CHECKING:
     from layertap.workflows.fine_tuning.cost import Cost
     from layertap.workflows.fine_tuning.plan import Plan, Settings
@@ -45,9 +47,14 @@ def fine_tune(args: argparse.Namespace) -> None:
 
     What is cut, warnings, and what the training will take are printed before the training.
     """
-    shared.name_run(args)
+    unnamed = args.out is None
+    with shared.named_run(args):
+        _fine_tune(args, replace(_settings(args), training=Path(SHARED_TRAINING) if unnamed else None))
+
+
+def _fine_tune(args: argparse.Namespace, settings: Settings) -> None:
     shared.require_tracking(args)
-    settings, progress = _settings(args), partial(ShownProgress, quiet=args.quiet)
+    progress = partial(ShownProgress, quiet=args.quiet)
     plan = make_plan(shared.dataset(args), _start(args), settings, progress)
     if not args.quiet and not args.json:
         _announce(plan)

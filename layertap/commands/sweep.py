@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
+from feature_cache.files.checked import read_json
 from feature_cache.files.urls import shown
 from feature_cache.spec import PREPROCESSINGS
 from layertap.commands.arguments import shared
@@ -37,6 +39,8 @@ SPLITS = {
 def sweep(args: argparse.Namespace) -> None:
     from layertap.workflows.sweep import sweep  # slow to load, and the help does not need it
 
+    if args.out is None:
+        args.out = next(name for name in shared.numbered("sweep") if not _is_of_others(Path(name), shown(args.data)))
     nets = _nets(args)
     decoding = shared.decoding(args)
     result = sweep(
@@ -66,6 +70,17 @@ def sweep(args: argparse.Namespace) -> None:
     print_skipped(result.skipped, None)
     _print(result)
     print_next(shlex.join(_train_command(args, result)))
+
+
+def _is_of_others(folder: Path, data: str) -> bool:
+    """Whether a folder holds the results of another data set; a sweep of the same one goes on there."""
+    try:
+        results = read_json(folder / "sweep.json")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return not isinstance(results, dict) or results.get("data") != data
 
 
 def _nets(args: argparse.Namespace) -> list[str]:

@@ -32,9 +32,13 @@ OPTIONS = (
 
 def train_head(args: argparse.Namespace) -> None:
     background.prepare()  # it imports matplotlib while this process imports scikit-learn
+    with shared.named_run(args):
+        _train_head(args)
+
+
+def _train_head(args: argparse.Namespace) -> None:
     from layertap.workflows.train_head import train_head  # slow to load, and the help does not need it
 
-    shared.name_run(args)
     shared.require_tracking(args)
     command = shlex.join(shared.extract_command(args))
     run = train_head(

@@ -104,6 +104,8 @@ class FineTuner:
         Whether the choice of the number of epochs was ended after a tenth of its steps (see `is_hopeless`).
     seconds_ : float
         The time that training took, in all processes that had a part in it.
+    checkpoints : list of Path
+        The files of the checkpoints of all trainings so far.
     """
 
     reads_batches = True
@@ -130,6 +132,7 @@ class FineTuner:
         self.views = views
         self.folder = folder
         self.key = key
+        self.checkpoints: list[Path] = []
         self.progress = progress
         self.on_epoch = on_epoch
         self.stopping = stopping
@@ -175,6 +178,8 @@ class FineTuner:
         key = self._key(X, labels, groups, (epochs, temperature))
         file = self.folder / f"{key}.npz" if self.folder else None
         state = (checkpoint.read(file, key) if file else None) or State()
+
+        self.checkpoints += [file] if file else []
 
         def write() -> None:
             if file:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, MissingFeatures
+from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, MissingFeatures, StorageFailure
 from feature_cache.files.urls import shown
 from layertap import flags
 from layertap.commands.terminal.output import print_notes
@@ -339,22 +339,54 @@ def free_name(name: str) -> str:
     >>> free_name("no such folder")
     'no such folder'
     """
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if not Path(name).exists())
+    return next(name for name in numbered(name) if not Path(name).exists())
 
 
-def name_run(args: argparse.Namespace) -> None:
-    """Let ``args.out`` be a name that is free, where none was given.
+def numbered(name: str) -> Iterator[str]:
+    """`name`, ``name-2``, ``name-3`` and so on."""
+    return itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+
+
+@contextlib.contextmanager
+def named_run(args: argparse.Namespace) -> Iterator[None]:
+    """Let ``args.out`` be a new folder, where none was given; it is removed in the end if the run is not in it.
+
+    Commands that run at the same time have folders of their own.
 
     Raises
     ------
     InvalidChoice
         When a run is to be replaced, and not named.
+    StorageFailure
+        When the folder cannot be made.
     """
-    if args.out is None:
-        if args.overwrite:
-            raise InvalidChoice("--overwrite replaces the run that --out names; name it.")
-        args.out = free_name("run")
+    if args.out is not None:
+        yield
+        return
+    if args.overwrite:
+        raise InvalidChoice("--overwrite replaces the run that --out names; name it.")
+    args.out = _make_folder("run")
+    folder = Path(args.out).absolute()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _make_folder(name: str) -> str:
+    """The first of some numbered names that no other process has or makes."""
+    for folder in numbered(name):
+        try:
+            Path(folder).mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StorageFailure(
+                f"cannot write to {folder}: {error.strerror or error}; choose another `out`."
+            ) from error
+        return folder
+    raise AssertionError("there are always more numbers")
 
 
 def require_tracking(args: argparse.Namespace) -> None:

@@ -36,7 +36,6 @@ def add(sub: argparse.ArgumentParser) -> None:
     protocol.add(sub)
     sub.add_argument(
         "--out",
-        default="sweep",
         metavar="DIR",
-        help="folder of the results; an interrupted sweep continues there (default: sweep)",
+        help="folder of the results; an interrupted sweep continues there (default: sweep; sweep-2 for other images)",
     )

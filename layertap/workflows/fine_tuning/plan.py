@@ -67,6 +67,9 @@ class Settings:
         Replace a run in `out`.
     tensorboard : bool
         Write logs for TensorBoard into the run.
+    training : Path or None
+        The folder that holds the checkpoints until the run is written, which other trainings may share; by default
+        one beside `out`.
     """
 
     out: Path
@@ -79,12 +82,18 @@ class Settings:
     on_error: str = "fail"
     overwrite: bool = False
     tensorboard: bool = False
+    training: Path | None = None
 
     @property
     def training_folder(self) -> Path:
         """The folder that holds the checkpoints until the run is written."""
         out = real_path(self.out)
-        return out.with_name(f"{out.name}.training")
+        return real_path(self.training) if self.training else out.with_name(f"{out.name}.training")
+
+    @property
+    def logs_folder(self) -> Path:
+        """The folder of the logs for TensorBoard until the run is written."""
+        return self.training_folder / (f"tensorboard-{self.out.name}" if self.training else "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ def make_plan(dataset: Dataset, start: Start, settings: Settings, progress: Prog
     require_training()
     runs.check_free(settings.out, overwrite=settings.overwrite)
     _require_writable(settings.out)
-    logs = TensorBoardLogs(settings.training_folder / "tensorboard") if settings.tensorboard else None
+    logs = TensorBoardLogs(settings.logs_folder) if settings.tensorboard else None
     labels = require_labels(dataset)
     protocol, alone = settings.protocol, np.arange(len(labels))
     protocol.protocol(dataset).divide(labels, protocol.split_groups(dataset, alone))

@@ -105,7 +105,7 @@ def save(plan: Plan, data: TrainingRows, trainings: Trainings, *, name: str | No
             f"{error} What was trained is in {plan.settings.training_folder}; make room, and the same command goes on "
             "from there."
         ) from error
-    _forget(plan.settings.training_folder)
+    _forget(plan)
     return saved
 
 
@@ -127,9 +127,8 @@ def _write(plan: Plan, data: TrainingRows, trainings: Trainings, name: str) -> F
         runs.write_skipped(folder, data.features.skipped)
         _require_same(folder, plan, data)
         difference, exported = _write_model(folder, data)
-        logs = settings.training_folder / "tensorboard"
-        if logs.is_dir():
-            shutil.copytree(logs, folder / "tensorboard")
+        if settings.logs_folder.is_dir():
+            shutil.copytree(settings.logs_folder, folder / "tensorboard")
     skipped = tuple(data.features.skipped)
     hopeless = [training["hopeless"] for training in trainings.trainings if training["stages"][0]][-1:] == [True]
     return FineTuned(settings.out, plan.cut, metrics, tuner.epochs_, hopeless, difference, exported, skipped)
@@ -278,10 +277,11 @@ def _write_model(folder: Path, data: TrainingRows) -> tuple[float, bool]:
     return compared.difference, exported
 
 
-def _forget(folder: Path) -> None:
+def _forget(plan: Plan) -> None:
     """Remove the checkpoints and logs of a training, and the folder unless it holds anything else."""
-    for file in folder.glob("*.npz"):
+    folder = plan.settings.training_folder
+    for file in plan.tuner.checkpoints if plan.settings.training else folder.glob("*.npz"):
         file.unlink(missing_ok=True)
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    shutil.rmtree(plan.settings.logs_folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

@@ -262,8 +262,8 @@ def started(here: Path) -> Iterator[Callable[..., subprocess.Popen]]:
     """Start a long fine-tuning in a process of its own."""
     processes: list[subprocess.Popen] = []
 
-    def start(out: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", SLOW, "fine-tune", "data", "--from-head", "head", *LONG, "--out", out]
+    def start(*out: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", SLOW, "fine-tune", "data", "--from-head", "head", *LONG, *out]
         command.append("--quiet")  # no steps are timed before the training
         process = subprocess.Popen(
             command, cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
@@ -298,22 +298,25 @@ def test_killed_in_the_middle_of_an_epoch_it_goes_on_and_ends_as_if_it_had_not_b
     here: Path, started: Callable
 ) -> None:
     steps = here / "steps.txt"
-    whole = started("whole")
+    whole = started("--out", "whole")
     assert whole.wait(120) == 0, whole.stderr.read()
     needed = len(steps.read_text())
 
     steps.unlink()
+    runs = set(here.glob("*/metrics.json"))
     for number, at in ((signal.SIGKILL, 9), (signal.SIGTERM, 16)):  # epochs have 6 steps
-        stop(started("stopped"), number, at, steps)
-        assert not (here / "stopped").exists()
+        stop(started(), number, at, steps)
+        assert set(here.glob("*/metrics.json")) == runs
+    (here / "run.training" / "another.npz").touch()
     before = len(steps.read_text())
-    last = started("stopped")
+    last = started()
     assert last.wait(120) == 0, last.stderr.read()
     taken = len(steps.read_text())
     assert needed <= taken < needed + 24  # those since the last checkpoint before the kill, again
     assert taken - before < needed
-    assert not (here / "stopped.training").exists()
-    assert_same_training(*(json.loads((here / name / "metrics.json").read_text()) for name in ("whole", "stopped")))
+    assert [file.name for file in (here / "run.training").iterdir()] == ["another.npz"]  # of another training
+    [new] = set(here.glob("*/metrics.json")) - runs
+    assert_same_training(*(json.loads(file.read_text()) for file in (here / "whole" / "metrics.json", new)))
 
 
 def stop(process: subprocess.Popen, number: signal.Signals, at: int, steps: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import csv
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 import cli
+from layertap.commands.arguments import shared
 
 LAYERS = ("--layer", "block1_pool", "--layer", "block2_pool")
 
@@ -182,8 +185,24 @@ def test_what_is_written_has_a_name_where_none_is_given(
     said = "--overwrite replaces the run that --out names; name it."
     assert mistake("train-head", *arguments, "--overwrite") == said
     assert mistake("fine-tune", data, "--overwrite") == said
+    assert "50 folds need at least 50" in mistake("train-head", *arguments[:-1], "50")
+    assert not (tmp_path / "run-3").exists()
     assert main("sweep", *arguments).status == 0
-    assert (tmp_path / "sweep" / "sweep.csv").is_file()
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    for source, folder in ((data, "sweep"), (other, "sweep-2"), (data, "sweep")):
+        assert main("sweep", source, *arguments[1:]).status == 0
+        assert json.loads((tmp_path / folder / "sweep.json").read_text())["data"] == str(source)
+    assert not (tmp_path / "sweep-3").exists()
+
+
+def test_a_name_is_one_commands_until_it_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = (argparse.Namespace(out=None, overwrite=False) for _ in range(2))
+    with shared.named_run(first), shared.named_run(second):
+        assert (first.out, second.out) == ("run", "run-2")
+        (tmp_path / "run" / "config.json").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize(
