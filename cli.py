@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from feature_cache.errors import LayertapError
+from feature_cache.errors import InvalidChoice, LayertapError
 from feature_cache.files.urls import require_path
 from feature_cache.process.keras_import import missing_backend
 from feature_cache.process.sklearn_import import light_imports
@@ -66,6 +66,8 @@ def _run(argv: Sequence[str] | None) -> int:
     for name in WRITTEN:
         if isinstance(value := getattr(args, name, None), str):
             require_path(value, f"--{name.replace('_', '-')}")
+    if str(getattr(args, "cache", None)).startswith("memory:"):
+        raise InvalidChoice("a cache in memory ends with this command; let --cache be a folder or a bucket.")
     if getattr(args, "trust", None):
         trust(args.trust)
     module, function = args.command.split(":")

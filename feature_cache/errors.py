@@ -8,6 +8,7 @@ flag. The command line exits with `exit_code`: 2 where the user can change the c
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -193,8 +194,14 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
-def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> InvalidChoice:
-    """The error for an unknown name, with the nearest allowed ones.
+def _spelling(name: str) -> str:
+    return re.sub("[-_ ]", "", name.lower())
+
+
+def unknown(
+    kind: str, name: str, allowed: Iterable[str], hint: str = "", *, neighbours: Iterable[str] = ()
+) -> InvalidChoice:
+    """The error for an unknown name, with the nearest allowed ones, or the one that differs in case and dashes only.
 
     Parameters
     ----------
@@ -206,15 +213,20 @@ def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> Inv
         The known names.
     hint : str
         What to do next, as a sentence.
+    neighbours : iterable of str
+        Names that are allowed, too, but too many or too far from the matter to be listed, such as files.
 
     Examples
     --------
     >>> str(unknown("there is no net", "vg16", ["vgg16", "resnet50"]))
     "there is no net 'vg16'; did you mean 'vgg16'?"
+    >>> str(unknown("there is no net", "ResNet-50", ["resnet50", "resnet50v2"]))
+    "there is no net 'ResNet-50'; did you mean 'resnet50'?"
     """
     allowed = list(allowed)
-    by_lower = {name.lower(): name for name in allowed}
-    near = [by_lower[name] for name in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+    spelled = {_spelling(name): name for name in [*neighbours, *allowed]}
+    close = [_spelling(name)] if _spelling(name) in spelled else difflib.get_close_matches(_spelling(name), spelled)
+    near = [spelled[name] for name in close]
     if near:
         guess = f"; did you mean {' or '.join(repr(name) for name in near)}?"
     else:

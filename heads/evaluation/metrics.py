@@ -118,16 +118,26 @@ class Reliability:
 
     @property
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ends of the 95 % interval of the accuracy of each bin, NaN in an empty one.
+        """The ends of the 95 % interval of the accuracy of each bin, NaN in an empty one."""
+        return wilson_interval(self.accuracy, self.count)
 
-        It is Wilson's ("Probable inference, the law of succession, and statistical inference", 1927), which holds for
-        few rows too.
-        """
-        z, n, share = 1.96, self.count, self.accuracy
-        with np.errstate(divide="ignore", invalid="ignore"):  # empty bins
-            centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-            half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-        return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+def wilson_interval(share: np.ndarray | float, n: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the 95 % interval of a share that was found among `n` rows, NaN of none.
+
+    It is Wilson's ("Probable inference, the law of succession, and statistical inference", 1927), which holds for few
+    rows too.
+
+    Examples
+    --------
+    >>> [round(float(end), 2) for end in wilson_interval(1.0, 10)]
+    [0.72, 1.0]
+    """
+    z, share, n = 1.96, np.asarray(share, np.float64), np.asarray(n, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
 def reliability(classes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> Reliability:

@@ -45,6 +45,13 @@ class PairedComparison:
     only_second: np.ndarray
     p_value: float
 
+    def sentence(self, first: str, second: str) -> str:
+        """What the test says of two classifiers of these names, in a sentence."""
+        if self.p_value >= 0.05:
+            return f"The difference may be chance: McNemar's test gives p = {self.p_value:.2g}."
+        better = second if self.difference > 0 else first
+        return f"{better} is better by more than chance explains: McNemar's test gives p = {self.p_value:.2g}."
+
 
 def compare_predictions(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedComparison:
     """Compare the predictions of two classifiers of the same images.

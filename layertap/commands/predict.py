@@ -33,6 +33,9 @@ def predict(args: argparse.Namespace) -> None:
     print_skipped(predictions.skipped, None)
     with output(args.out) as stream:
         csv.writer(stream, lineterminator="\n").writerows(predictions.rows())
+    if args.out:
+        images = "1 image" if len(predictions) == 1 else f"{len(predictions):,} images"
+        print(f"What is predicted of {images} is in {args.out}.")
 
 
 def _images(args: argparse.Namespace) -> Dataset:

@@ -159,10 +159,10 @@ def _sides(found: RunComparison, right: np.ndarray) -> Iterator[dict[str, Any]]:
     several = len(found.runs) > 2
     for at, name in enumerate(found.runs):
         places = np.flatnonzero(right[at] & (right.sum(0) == 1))
-        yield _side(found, right, places, f"Only {name} predicts correctly")
+        yield _side(found, right, places, f"Predicted correctly by {name} alone")
     for at, name in enumerate(found.runs if several else ()):
         places = np.flatnonzero(~right[at] & (right.sum(0) == len(right) - 1))
-        yield _side(found, right, places, f"Only {name} is mistaken")
+        yield _side(found, right, places, f"Mistaken by {name} alone")
     if several:
         yield _side(found, right, np.flatnonzero(~right.any(0)), "All are mistaken")
 

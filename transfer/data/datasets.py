@@ -158,7 +158,16 @@ def load(
         return folder_dataset(listing.read(containers.folder_of(archive, inside), split), value_range)
     if isinstance(path, RemotePath):
         raise InvalidChoice(f"there is no folder or file {name}; check the bucket or host, and the path.")
-    raise unknown("there is no data set, folder or file", data, BUILT_IN)
+    raise unknown("there is no data set, folder or file", data, BUILT_IN, neighbours=_beside(Path(name)))
+
+
+def _beside(path: Path) -> list[str]:
+    """The names of what is in the folder where `path` would be."""
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return []
+    return [str(path.with_name(name)) for name in names if not name.startswith(".")]
 
 
 def _annotated(path: AnyPath, split: str | None) -> tuple[Path, str | None] | None:

@@ -60,8 +60,9 @@ def _print_runs(found: RunComparison) -> None:
         print_table(PAIR_COLUMNS, pair_rows(found))
         return
     print_table(("", ""), run_facts(found), left=(0, 1))
+    print(f"\n{found.comparison.sentence(*found.runs)}")
     for name, ids in zip(found.runs, (found.only_first, found.only_second), strict=True):
-        print(f"\nOnly {name} predicts correctly: {len(ids):,}")
+        print(f"\nPredicted correctly by {name} alone: {len(ids):,}")
         for one in ids[:SHOWN]:
             print(f"  {one}")
         if len(ids) > SHOWN:

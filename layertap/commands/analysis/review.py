@@ -31,6 +31,7 @@ TITLES = {
 def review(args: argparse.Namespace) -> None:
     # Slow to load, and the help does not need them.
     from layertap.report.review_page import PAGE, TABLE, is_review, write_review
+    from layertap.report.tabs.recipe import corrected_command
     from layertap.runs import load_run
     from layertap.workflows.review import review
 
@@ -51,7 +52,8 @@ def review(args: argparse.Namespace) -> None:
     print(
         f"\n{out / PAGE} shows all of them with their images; decide there, or in the column action of {out / TABLE}."
     )
-    print_next(shlex.join(["layertap", "train-head", found.data.name, "--corrections", str(out / TABLE)]) + " ...")
+    again = corrected_command(run.config, run.metrics, str(out / TABLE), f"{args.run.rstrip('/')}-corrected")
+    print_next(shlex.join(again or ["layertap", "train-head", found.data.name, "--corrections", str(out / TABLE)]))
 
 
 def _print(found: Review) -> None:

@@ -29,7 +29,7 @@ def recipe_view(config: RunConfig, metrics: Mapping[str, Any]) -> dict[str, Any]
     """What ``recipe.html`` shows: how the run is made again, and how its net was fine-tuned."""
     calls = _calls(config, metrics)
     return {
-        "command": "" if calls is None else _command_line(*calls),
+        "command": "" if calls is None else shlex.join(_command_line(*calls)),
         "python": [] if calls is None else _python(*calls),
         "tuned": _tuned(config.fine_tuned) if config.fine_tuned else [],
         "curves": training_curves(metrics["trainings"]) if metrics.get("trainings") else None,
@@ -187,13 +187,27 @@ def _call(name: str, first: Sequence[str], named: Mapping[str, Any]) -> str:
     return line if len(line) < 90 else f"lt.{name}(\n    " + ",\n    ".join(words) + ",\n)"
 
 
-def _command_line(verb: str, data: Mapping[str, Any], features: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """A command line that makes the run again."""
+def corrected_command(config: RunConfig, metrics: Mapping[str, Any], corrections: str, out: str) -> list[str] | None:
+    """The words of a command line that makes a run again with corrections, in the folder `out`; None if it is unknown.
+
+    The data set is called ``DATA`` where it was in memory.
+    """
+    calls = _calls(config, metrics)
+    if calls is None:
+        return None
+    verb, data, features, options = calls
+    return _command_line(verb, {**data, "corrections": corrections}, features, options, out)
+
+
+def _command_line(
+    verb: str, data: Mapping[str, Any], features: Mapping[str, Any], options: Mapping[str, Any], out: str = OUT
+) -> list[str]:
+    """The words of a command line that makes the run again."""
     source = data.get("source", "DATA")
     words = ["layertap", verb.replace("_", "-"), source if isinstance(source, str) else "DATA"]
     for name, value in {**{key: data[key] for key in data if key != "source"}, **features, **options}.items():
         words += _words(name, value)
-    return shlex.join([*words, "--out", OUT])
+    return [*words, "--out", out]
 
 
 def _words(name: str, value: Any) -> list[str]:

@@ -37,10 +37,11 @@ def test_layers_and_runs_are_compared(main: Callable, data: Path, tmp_path: Path
     assert found["difference"] == (len(found["only_second"]) - len(found["only_first"])) / 12
     outcome = main(*command, "--page", "runs.html")
     assert "Cohen's kappa" in outcome.stdout
+    assert "McNemar's test gives p = " in outcome.stdout
     assert outcome.stdout.endswith("Written to runs.html.\n")
     page = (tmp_path / "runs.html").read_text()
     assert page.count("<img ") == len(found["only_first"]) + len(found["only_second"]) > 0
-    assert f"Only right predicts correctly: {len(found['only_first'])}" in page
+    assert f"Predicted correctly by right alone: {len(found['only_first'])}" in page
     shutil.copytree(tmp_path / "right", tmp_path / "copy")
     several = json.loads(main(*command[:4], "copy", *command[4:], "--page", "three.html", "--json").stdout)
     assert [pair["runs"] for pair in several["pairs"]] == [["right", "wrong"], ["right", "copy"], ["wrong", "copy"]]

@@ -127,6 +127,10 @@ class TestData:
     def test_there_is_none(self, mistake: Mistake) -> None:
         assert "no data set, folder or file 'digit'; did you mean 'digits'" in mistake("extract", "digit")
 
+    def test_there_is_one_of_nearly_that_name(self, mistake: Mistake, tmp_path: Path) -> None:
+        (tmp_path / "photos").mkdir()
+        assert "'photo'; did you mean 'photos'" in mistake("extract", "photo")
+
     def test_empty_folder(self, mistake: Mistake, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         assert "empty holds no files; put images in it" in mistake("extract", "empty")

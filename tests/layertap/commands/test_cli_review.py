@@ -64,7 +64,11 @@ def test_wrong_labels_are_found_and_flow_back(main: Callable[..., Any], flipped:
     better, before = lt.load_run("better").scores["accuracy"].mean, lt.load_run("run").scores["accuracy"].mean
     assert better > before
     # The review of a run with corrections holds them, too: one table has it all.
-    assert main("review", "better", "--out", "second", "--quiet").status == 0
+    reviewed = main("review", "better", "--out", "second", "--quiet")
+    assert reviewed.stdout.splitlines()[-1] == (
+        "Next: layertap train-head digits.npz --corrections second/review.csv --net glyphnet --layer block4_pool "
+        "--head ridge --cv 3 --out better-corrected"
+    )
     second = {row["id"]: row for row in rows_of(tmp_path / "second" / "review.csv")}
     for row in rows:
         if row["action"]:
