@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -30,6 +31,7 @@ from transfer.extraction.lookup import stored_features
 from transfer.extraction.on_ray import cluster as connection
 from transfer.extraction.on_ray.extract import address_of, extract_on_ray
 from transfer.extraction.on_ray.tasks import divide
+from transfer.extraction.on_ray.workers import _require_files
 from transfer.nets.catalogue import Net
 from transfer.request import FeatureRequest
 
@@ -222,6 +224,27 @@ def test_an_unreadable_image_stops_all(cluster: LocalCluster, digits: Path, tmp_
     dataset, cache = datasets.load(str(digits / "photos")), FeatureCache(tmp_path / "cache")
     with pytest.raises(BadImage, match=r"(broken|copy)\.png.* What was computed is kept"):
         extract_on_ray(cluster.address, dataset, WANTED, cache)
+
+
+def test_an_image_that_only_a_worker_lacks_is_no_unreadable_image(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits / "photos" / "7", tmp_path / "here" / "7")
+    known = datasets.load(str(tmp_path / "here")).identify(cache := FeatureCache(tmp_path / "cache"))
+    _require_files(known, extract(known, WANTED, cache, on_error="skip"))  # one that cannot be decoded is one
+    (tmp_path / "here").rename(tmp_path / "elsewhere")
+    report = extract(known, WANTED, FeatureCache(tmp_path / "other"), on_error="skip")
+    assert report.rows_computed == 0
+    with pytest.raises(InvalidChoice, match="has no file .*here/7/.*png, which the machine of the command has read"):
+        _require_files(known, report)
+
+
+@pytest.mark.parametrize(("address", "said"), [("http://127.0.0.1:8265", "no address"), ("auto", "")])
+def test_an_address_in_the_environment(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(InvalidChoice, match=said) if said else contextlib.nullcontext():
+        assert connection._running() is None
 
 
 @pytest.mark.slow

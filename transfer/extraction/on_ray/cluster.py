@@ -102,8 +102,20 @@ def connected(address: str, link: Link) -> Iterator[Any]:
 
 
 def _running() -> str | None:
-    """The address of the cluster that runs on this machine, or that the environment names; None where there is none."""
-    if named := os.environ.get("RAY_ADDRESS"):
+    """The address of the cluster that runs on this machine, or that the environment names; None where there is none.
+
+    Raises
+    ------
+    InvalidChoice
+        When the environment names something else, such as the address of a dashboard.
+    """
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named not in ("", AUTO):
+        if named != "local" and _host_and_port(named) is None:
+            raise InvalidChoice(
+                f"$RAY_ADDRESS is {named[:60]!r}, which is no address of a Ray cluster; let it be HOST:PORT of its head, "
+                f"or {AUTO!r}."
+            )
         return None if named == "local" else named
     file = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray" / "ray_current_cluster"
     with contextlib.suppress(OSError, ValueError):

@@ -17,6 +17,7 @@ from feature_cache.errors import InvalidChoice, LayertapError
 from feature_cache.process import trusted
 from feature_cache.version import __version__
 from transfer.data.datasets import Dataset
+from transfer.data.images import FileSource
 from transfer.extraction.extract import Runners, extract
 from transfer.extraction.report import Report
 from transfer.request import FeatureRequest, SharedNet
@@ -133,7 +134,10 @@ class Worker:
     def _report(self, positions: np.ndarray, telling: _Telling) -> Report:
         work = self._prepared()
         options: dict[str, Any] = {**work.options, "net": self._net, "runners": self._runners, "progress": telling}
-        return extract(work.dataset.select(positions), work.request, work.cache, **options)
+        images = work.dataset.select(positions)
+        report = extract(images, work.request, work.cache, **options)
+        _require_files(images, report)
+        return report
 
     def _prepared(self) -> Work:
         """What the tasks are about, with the net by its name; the first time, this process is made ready for it."""
@@ -162,6 +166,17 @@ class Worker:
         self._net = SharedNet(request, backbone)
         self._work = replace(work, request=request)
         return self._work
+
+
+def _require_files(images: Dataset, report: Report) -> None:
+    """Raise InvalidChoice where images were skipped that this machine lacks; the command has read them on its own."""
+    skipped = {image.id for image in report.skipped}
+    for image, source in zip(images.ids, images.sources, strict=True) if skipped else ():
+        if image in skipped and isinstance(source, FileSource) and not source.path.exists():
+            raise InvalidChoice(
+                f"`ray`: {socket.gethostname()} has no file {source.path}, which the machine of the command has read. "
+                "Images have to be under the same paths on all machines."
+            )
 
 
 def _name() -> str:
