@@ -89,7 +89,22 @@ def check_segment(path: Path, space: Space) -> segment.Segment:
         When it is not as it was written.
     FileNotFoundError, SegmentGone
         When it is not there.
+    StorageFailure
+        When other processes have its copy removed again and again before it is read.
     """
+    for _ in range(storage.ATTEMPTS):
+        try:
+            return _check(path, space)
+        except (FileNotFoundError, SegmentGone):
+            if not storage.matching(path.parent, path.name):
+                raise  # else its copy made room for others
+    raise StorageFailure(
+        f"the local copy of {path.name} was removed {storage.ATTEMPTS} times before it was read; let "
+        "$LAYERTAP_MIRROR_SIZE be larger."
+    )
+
+
+def _check(path: Path, space: Space) -> segment.Segment:
     storage.bring_anew(path)
     part = segment.read(path, space.spec)
     index = KeyIndex.of([(ListedSegment(path.name, *part.stamp, len(part)), part.digests, part.views)])

@@ -64,6 +64,10 @@ def _read(home: Path, seen: Path) -> None:
             return
 
 
+def _has_rows(seen: Path) -> bool:
+    return seen.exists() and int(seen.read_text() or 0) > 0
+
+
 @pytest.mark.slow
 def test_no_row_is_wrong_and_none_is_lost(
     on_machine: OnMachine, store: object, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -79,10 +83,12 @@ def test_no_row_is_wrong_and_none_is_lost(
     for child in (*children, killed):
         child.start()
     deadline = time.monotonic() + 240
-    while not (tmp_path / "seen").exists() and time.monotonic() < deadline:
+    while not _has_rows(tmp_path / "seen") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert killed.pid
     os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL  # it had not ended
     for child in (*children, killed):
         child.join(max(1.0, deadline - time.monotonic()))
     assert [child.exitcode for child in children] == [0] * 5

@@ -113,8 +113,8 @@ def _running() -> str | None:
     if named not in ("", AUTO):
         if named != "local" and _host_and_port(named) is None:
             raise InvalidChoice(
-                f"$RAY_ADDRESS is {named[:60]!r}, which is no address of a Ray cluster; let it be HOST:PORT of its head, "
-                f"or {AUTO!r}."
+                f"$RAY_ADDRESS is {named[:60]!r}, which is no address of a Ray cluster; let it be HOST:PORT of its "
+                f"head, or {AUTO!r}."
             )
         return None if named == "local" else named
     file = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray" / "ray_current_cluster"
