@@ -212,7 +212,7 @@ def compare_spaces(
     spaces = {f"{spec.net}:{spec.layer}": each.plain_rows(spec.layer) for each in sets for spec in each.specs}
     if len(spaces) < 2:
         raise InvalidChoice("at least two different spaces are compared; name another with `layers`.")
-    if len({each.dataset.ids for each in sets}) > 1:
+    if any(each.dataset.ids != sets[0].dataset.ids for each in sets):
         raise InvalidChoice("the nets cannot read the same images; mend or remove those that are skipped.")
     count = len(sets[0].dataset)
     drawn = np.sort(np.random.default_rng(seed).permutation(count)[:SAMPLE])

@@ -49,6 +49,10 @@ def test_layers_and_runs_are_compared(main: Callable, data: Path, tmp_path: Path
     assert [each["accuracy"] for each in several["scores"]] == [*found["accuracy"], found["accuracy"][0]]
     assert "All are mistaken" in (tmp_path / "three.html").read_text()
     assert "right is named 2 times; compare different runs" in main(*command[:3], "right", *command[4:]).stderr
+    packed = shutil.make_archive(str(tmp_path / "packed"), "tar", data)  # its names are no tuple
+    of_packed = json.loads(main("compare", packed, *("glyphnet:block3_pool", "glyphnet"), "--json").stdout)
+    assert of_packed["rsa"] == layers["rsa"]
+    assert json.loads(main("compare", packed, "right", "wrong", "--json").stdout)["images"] == 12
     outcome = main("compare", data, "glyphnet", "glyphnet")
     assert outcome.status == 2
     assert "at least two different spaces are compared" in outcome.stderr
