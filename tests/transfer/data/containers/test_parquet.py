@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,8 @@ import pytest
 
 from feature_cache.errors import BadData, BadImage, InvalidChoice
 from transfer.data import datasets
+from transfer.data.containers.local_file import LocalFile
+from transfer.data.containers.parquet.table import ParquetTable
 
 FEATURES = {"label": {"names": ["ant", "bee"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
 
@@ -39,6 +43,44 @@ def test_rows_are_images_and_classes_have_their_names(tmp_path: Path, images: li
     order = np.random.default_rng(0).permutation(8)
     assert [found.sources[row].read() for row in order] == [images[row] for row in order]
     assert pickle.loads(pickle.dumps(found)).sources[5].read() == images[5]
+
+
+def test_what_could_not_be_read_once_is_read_again(tmp_path: Path) -> None:
+    class Stream(io.RawIOBase):
+        """The file, whose reads fail while `fails` is set."""
+
+        fails = False
+
+        def __init__(self) -> None:
+            self.tell, self.seek = opened.tell, opened.seek  # type: ignore[method-assign]
+
+        def readable(self) -> bool:
+            return True
+
+        def seekable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            if Stream.fails:
+                raise OSError("the network is down")
+            return opened.read(size)
+
+    class File(LocalFile):
+        def open(self) -> Any:
+            return Stream()
+
+    file = tmp_path / "a.parquet"
+    noise = np.random.default_rng(0)
+    table = pa.table({"image": [bytes([number]) + noise.bytes(20_000) for number in range(250)]})
+    pyarrow.parquet.write_table(table, file, use_dictionary=False, data_page_size=20_000, write_batch_size=1)
+    with file.open("rb") as opened:
+        found = ParquetTable(File(file))
+        assert found.read(0)[0] == 0
+        Stream.fails = True
+        with pytest.raises(OSError, match="down"):
+            found.read(240)
+        Stream.fails = False
+        assert [found.read(row)[0] for row in (240, 3, 249)] == [240, 3, 249]
 
 
 def test_several_files_are_one_data_set(tmp_path: Path, images: list[bytes]) -> None:

@@ -16,6 +16,7 @@ from transfer.data.containers.container import StoredFile
 USUAL = ("image", "img", "jpg", "png", "image_bytes", "content", "bytes")  # names of columns of images
 BATCH = 64  # rows that are read together
 KEPT_BATCHES = 16
+NOTHING: tuple[int, int, Iterator[Any]] = (-1, 0, iter(()))  # a row group, its next batch, and the batches from there
 
 
 class ParquetTable:
@@ -66,7 +67,8 @@ class ParquetTable:
             raise BadData(f"{self._file} is damaged, cut off, or no Parquet file ({one_line(error)}).") from error
         self._lock = threading.Lock()
         self._batches: OrderedDict[tuple[int, int], list[Any]] = OrderedDict()
-        self._reading: tuple[int, int, Iterator[Any]] = (-1, 0, iter(()))
+        self._reading = NOTHING
+        self._failed: set[tuple[int, int]] = set()  # batches that could not be read once
 
     def name(self, position: int) -> str:
         """The file and the number of the row."""
@@ -155,7 +157,13 @@ class ParquetTable:
             following = 0
             batches = self._parquet.iter_batches(BATCH, [group], columns, use_threads=False)
         while following <= number:
-            column = next(batches).column(0)
+            try:
+                column = next(batches).column(0)
+            except Exception as error:  # which ends the iterator: once, it is begun anew
+                again = isinstance(error, Unreachable) or (group, following) not in self._failed
+                self._failed.add((group, following))
+                self._reading = NOTHING if again else (group, following, iter(()))
+                raise
             self._batches[group, following] = column.flatten()[0] if self._is_struct else column
             following += 1
             if len(self._batches) > KEPT_BATCHES:
