@@ -101,7 +101,7 @@ def keep(root: Path, made: Path, content: dict[str, Any], *, count: int, seed: i
     """
     calibration = Calibration(count, seed, images, file_digest(made / WEIGHTS)[:DIGITS])
     place = root / NETS_FOLDER / calibration.net
-    if not place.is_dir():
+    if not (place / DOCUMENT).is_file():  # others may be those of an upload that was killed
         _put(place, made, content)
     _share(place)
     return calibration
@@ -132,7 +132,7 @@ def _put(place: Path, made: Path, content: dict[str, Any] | None) -> None:
             sync_folder(temporary)
         sync_folder(place.parent)
     except OSError as error:
-        if place.is_dir():  # another process has put it there
+        if (place / DOCUMENT).is_file():  # another process has put it there
             return
         raise StorageFailure(f"cannot keep the quantised net in {place}: {error.strerror or error}.") from error
 

@@ -184,7 +184,12 @@ def test_quantised_nets_are_shared(on_machine: OnMachine, store: Any, tmp_path: 
     (made / quantised_nets.NET).write_text("<net/>")
     (made / quantised_nets.WEIGHTS).write_bytes(b"weights")
     first = on_machine("first")
+    digest = quantised_nets.file_digest(made / quantised_nets.WEIGHTS)[: quantised_nets.DIGITS]
+    store.pipe_file(f"bucket/features/.nets/{digest}/{quantised_nets.NET}", b"<net/>")  # of an upload that was killed
+    killed = f"8-0-{'0' * 16}-{digest}"
+    assert not quantised_nets.kept(first.root, killed)
     calibration = str(quantised_nets.keep(first.root, made, {"losses": []}, count=8, seed=0, images="0" * 16))
+    assert calibration == killed
     second = on_machine("second")
     assert quantised_nets.kept(second.root, calibration)
     file, content = quantised_nets.read(second.root, calibration)
