@@ -14,8 +14,9 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
-from feature_cache.errors import InvalidChoice, LayertapError
+from feature_cache.errors import InvalidChoice, LayertapError, Unsent
 from feature_cache.files.urls import require_path
 from feature_cache.process.keras_import import missing_backend
 from feature_cache.process.sklearn_import import light_imports
@@ -59,6 +60,8 @@ def _run(argv: Sequence[str] | None) -> int:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     if not sys.warnoptions:  # libraries warn of what is not the user's to mend; python -W default shows it
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", Unsent)
+        warnings.showwarning = _show
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
             stream.reconfigure(errors="backslashreplace")
@@ -73,6 +76,10 @@ def _run(argv: Sequence[str] | None) -> int:
     module, function = args.command.split(":")
     with light_imports():
         return getattr(importlib.import_module(module), function)(args) or 0
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"{colours.styled('warning:', 'warning', sys.stderr)} {flags.with_flags(str(message))}", file=sys.stderr)
 
 
 def _joined(words: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import h5py
 from feature_cache.errors import DamagedFile, InvalidChoice, LayertapError, unknown
 from feature_cache.files.digest_memo import DigestMemo
 from feature_cache.files.hdf5 import text_attribute
-from feature_cache.files.urls import is_url, scheme
+from feature_cache.files.urls import is_url, local_path, scheme
 from feature_cache.remote import storage
 from feature_cache.remote.mirror import mirror_at
 from feature_cache.representation import html_table, shape_text
@@ -170,7 +170,7 @@ def _root(place: str | os.PathLike[str]) -> Path:
     text = os.fspath(place)
     if not isinstance(place, str) or not is_url(text):
         return Path(text)
-    return Path(text.partition("://")[2]) if scheme(text) == "file" else mirror_at(text).root
+    return local_path(text) if scheme(text) == "file" else mirror_at(text).root
 
 
 @contextlib.contextmanager

@@ -72,6 +72,10 @@ class Unreachable(LayertapError, RuntimeError):
     exit_code = 1
 
 
+class Unsent(UserWarning):
+    """What is on this machine and not in the bucket of its cache, though nothing that was asked for has failed."""
+
+
 class DamagedFile(LayertapError, OSError):
     """A file of ours that is truncated, altered, foreign or of a newer format."""
 

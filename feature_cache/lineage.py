@@ -98,9 +98,10 @@ def cite(root: Path, file: Path, rows: Iterable[Used]) -> None:
         name = hashlib.blake2b(repr((host, run, part.space)).encode(), digest_size=8).hexdigest()
         with contextlib.suppress(LayertapError, OSError):
             new_folder(root / RUNS_FOLDER)
-            with new_file(root / RUNS_FOLDER / f"{name}.json", "a note of the run", sync=False) as record:
+            note = storage.new_path(root / RUNS_FOLDER / f"{name}.json")
+            with new_file(note, "a note of the run", sync=False) as record:
                 record.write(json.dumps(asdict(citation), indent=2).encode())
-            storage.share(root / RUNS_FOLDER / f"{name}.json", replace=True)
+            storage.publish(note)
 
 
 def citations(root: Path) -> list[Citation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from feature_cache.errors import InvalidChoice
 
@@ -34,6 +35,25 @@ def scheme(url: str) -> str:
     """
     match = _SCHEME.match(url)
     return match[1].lower() if match else ""
+
+
+def local_path(url: str) -> Path:
+    """The path on this machine that a URL beginning with ``file://`` names.
+
+    Raises
+    ------
+    InvalidChoice
+        When it names none, or one on another machine.
+
+    Examples
+    --------
+    >>> local_path("file:///tmp/x").as_posix(), local_path("file://localhost/tmp/x").as_posix()
+    ('/tmp/x', '/tmp/x')
+    """
+    host, slash, path = url.partition("://")[2].partition("/")
+    if host not in ("", "localhost") or not path:
+        raise InvalidChoice(f"{url!r} names no path on this machine; give a path, or file:///FOLDER.")
+    return Path(slash + path)
 
 
 def shown(name: str) -> str:

@@ -61,6 +61,8 @@ class Bucket:
             raise InvalidChoice(f"a cache is a folder, and {shown(url)} has more to its URL; leave that out.")
         if scheme(url) in _READ_ONLY:
             raise InvalidChoice(f"a cache is written to, and {scheme(url)}:// is only read; give s3://BUCKET/FOLDER.")
+        if not url.partition("://")[2].strip("/"):
+            raise InvalidChoice(f"{url!r} names no place for a cache; give {scheme(url)}://BUCKET/FOLDER.")
         self.url = url.rstrip("/")
         self._connect()
 
@@ -101,7 +103,7 @@ class Bucket:
         try:
             found = self._attempt(lambda: self._system.find(below, detail=True), "read")
         except FileNotFoundError:
-            if scheme(self.url) == "memory" or self._has_place():
+            if self._has_place():
                 return {}
             raise self._nowhere() from None
         listed = {path.lstrip("/"): info for path, info in found.items() if info.get("type") != "directory"}
@@ -109,8 +111,11 @@ class Bucket:
 
     def _has_place(self) -> bool:
         """Whether there is what the first part of the path names: a bucket, or a folder."""
+        if scheme(self.url) == "memory":
+            return True
+        first = self._path.strip("/").partition("/")[0]
         try:
-            return bool(self._attempt(lambda: self._system.exists(self._path.strip("/").partition("/")[0]), "read"))
+            return bool(self._attempt(lambda: self._system.exists(first), "read"))
         except FileNotFoundError:
             return False
 
@@ -183,11 +188,16 @@ class Bucket:
             When the server does not answer.
         """
         size = path.stat().st_size
-        try:
-            self._attempt(lambda: self._put(name, path, replace), "write")
-            listed = self.look(name)
-        except FileNotFoundError:
-            raise self._nowhere() from None
+        for _ in range(2):
+            try:
+                self._attempt(lambda: self._put(name, path, replace), "write")
+                listed = self.look(name)
+                break
+            except FileNotFoundError:  # also where another machine has removed it meanwhile
+                if not self._has_place():
+                    raise self._nowhere() from None
+        else:
+            raise StorageFailure(f"cannot write {self.url}/{name}: others remove it; run the same command again.")
         if listed.size != size and not replace:
             raise StorageFailure(
                 f"cannot write {self.url}/{name}: there is another object of that name, of {listed.size:,} bytes."

@@ -10,21 +10,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-from feature_cache.errors import BadData, InvalidChoice, StorageFailure, printable
-from feature_cache.files.atomic import new_file, new_folder, remove, replacement
+from feature_cache.errors import BadData, InvalidChoice, LayertapError, StorageFailure, Unsent, printable
+from feature_cache.files.atomic import new_file, new_folder, remove, remove_abandoned, replacement
 from feature_cache.files.checked import read_json
+from feature_cache.files.urls import shown
 from feature_cache.files.user_folder import user_folder
 from feature_cache.remote.bucket import Bucket, Listed
 from feature_cache.remote.ranges import RangeReader
-from feature_cache.segments.layout import SEGMENTS, SPEC_FILE, USED_FILE
+from feature_cache.segments.layout import RUNS_FOLDER, SEGMENTS, SPEC_FILE, USED_FILE
 from feature_cache.units import parsed_size
 
 try:
@@ -41,6 +45,9 @@ WHOLE_BYTES = 4 * 2**20  # smaller segments are fetched whole where only their k
 THREADS = 8  # that fetch together
 USED_SECONDS = 3600.0  # for which a space counts as just used
 GONE_SECONDS = 60.0
+AGAIN_SECONDS = 60.0  # until what could not be sent is sent again by one who reads
+COUNT_SECONDS = 60.0  # until the copies are counted again, which other processes add to
+SPARE = 0.1  # of the limit is made free where it is reached
 
 # The objects of a cache; others are not looked at. A name may hold anything but the end of a line.
 _OURS = re.compile(
@@ -72,6 +79,7 @@ class Mirror:
         self._readers: dict[str, RangeReader] = {}
         self._touched: dict[str, float] = {}
         self.held: set[Path] = set()
+        self._failed = -math.inf  # when something was last sent in vain that no writer waits for
         self._lock = threading.Lock()
 
     @property
@@ -114,7 +122,7 @@ class Mirror:
         """
         if folder == self.root:  # where there are only folders
             return {}
-        self.send_all([folder])
+        self.send_all([folder, self.root / RUNS_FOLDER])
         begun, name = time.time(), self.name(folder)
         found = {path.removeprefix(f"{name}/"): listed for path, listed in self._list(name).items()}
         with contextlib.suppress(OSError):
@@ -192,8 +200,7 @@ class Mirror:
             os.utime(temporary, ns=(time.time_ns(), listed.stamp))
         with self._lock:
             self._known[self.name(path)] = listed
-        if path.match(SEGMENTS):
-            self._make_room(0, keep=path)  # again: others may have come at the same time
+        self._count(path)
 
     def fetch_all(self, paths: Iterable[Path]) -> None:
         """Have copies of several objects, of which some come together; those that are gone are left out."""
@@ -240,7 +247,7 @@ class Mirror:
         return RangeReader(lambda start, end: self.bucket.read(name, start, end), listed.size, listed.stamp)
 
     def send(self, unsent: Path, *, wait: bool = True) -> Path:
-        """Put a complete segment into the bucket; the path that it has then.
+        """Put a complete segment, or a note of a run, into the bucket; the path that it has then.
 
         Parameters
         ----------
@@ -255,22 +262,35 @@ class Mirror:
         path = unsent.with_name(unsent.name.removeprefix(UNSENT))
         with contextlib.suppress(FileNotFoundError), _locked(unsent, wait) as mine:  # else another process has sent it
             if mine:
-                listed = self.bucket.put(self.name(path), unsent)
+                is_note = path.parent.name == RUNS_FOLDER
+                listed = self.bucket.put(self.name(path), unsent, replace=is_note)
                 os.utime(unsent, ns=(time.time_ns(), listed.stamp))
                 unsent.rename(path)
                 with self._lock:
                     self._known[self.name(path)] = listed
-                self._make_room(0)
+                self._count(path)
         return path
 
     def send_all(self, folders: Iterable[Path] | None = None) -> None:
-        """Send the segments of these spaces, by default of all, that processes have completed and not sent."""
+        """Send what processes have completed in these folders, by default in all, and not sent.
+
+        What the bucket does not take stays, with a warning once, and is tried again after a while.
+        """
+        if time.monotonic() - self._failed < AGAIN_SECONDS:
+            return
         for folder in self.root.glob("*/") if folders is None else folders:
-            unsent = [path for path in sorted(folder.glob(UNSENT + SEGMENTS)) if path not in self.held]
-            if unsent and (folder / SPEC_FILE).exists():
-                self.share(folder / SPEC_FILE)
-            for path in unsent:
-                self.send(path, wait=False)
+            unsent = [path for path in sorted(folder.glob(f"{UNSENT}*")) if path not in self.held]
+            spec = [folder / SPEC_FILE] if unsent and (folder / SPEC_FILE).exists() else []
+            for path in [*spec, *unsent]:
+                try:
+                    self.send(path, wait=False) if path in unsent else self.share(path)
+                except LayertapError as error:
+                    if self._failed < 0:
+                        text = f"{path} is not in {self.url} yet, and is sent by a later command"
+                        warnings.warn(f"{text}: {error}", Unsent, stacklevel=2)
+                    self._failed = time.monotonic()
+                    if not isinstance(error, StorageFailure):  # others would fail alike
+                        return
 
     def share(self, path: Path, *, replace: bool = False) -> None:
         """Put a small file of the mirror into the bucket, unless that has it.
@@ -280,8 +300,6 @@ class Mirror:
         InvalidChoice, StorageFailure, Unreachable
             When the bucket does not take it.
         """
-        if not replace and self.known(path):
-            return
         listed = None
         if not replace:
             with contextlib.suppress(FileNotFoundError):
@@ -320,20 +338,35 @@ class Mirror:
         with self._lock:
             self._known.pop(self.name(path), None)
 
+    def _count(self, path: Path) -> None:
+        """Take note of a new copy, and make room for it."""
+        if path.match(SEGMENTS):
+            with contextlib.suppress(OSError), _counting:  # others may have needed its place
+                counted = _counted.get(self.root.parent, _NOT_COUNTED)
+                _counted[self.root.parent] = counted._replace(size=counted.size + path.stat().st_size)
+            self._make_room(0, keep=path)  # others may have come at the same time
+
     def _make_room(self, size: int, keep: Path | None = None) -> None:
-        """Remove the copies that were not used for longest, but for one, until `size` bytes more are not too many."""
-        copies = []
-        for copy in self.root.parent.glob(f"*/*/{SEGMENTS}"):
-            with contextlib.suppress(OSError):
-                status = copy.stat()
-                copies.append((status.st_atime_ns, status.st_size, copy))
-        left = sum(bytes_ for _, bytes_, _ in copies) + size - self.most_bytes
-        for _, bytes_, copy in sorted(copies):
-            if left <= 0:
+        """Remove the copies that were not used for longest, but for one, until `size` bytes more are not too many.
+
+        They are listed only from time to time, and where those that this process knows of seem to be too many. Then a
+        little more is removed than has to be, so that the next copies do not need it.
+        """
+        base, most = self.root.parent, self.most_bytes
+        with _counting:
+            counted = _counted.get(base, _NOT_COUNTED)
+            if time.monotonic() - counted.when < COUNT_SECONDS and counted.size + size <= most:
                 return
-            if copy != keep:
-                remove(copy)
-                left -= bytes_
+            copies = _copies_in(base)
+            left = sum(bytes_ for _, bytes_, _ in copies) + size
+            least = most if left <= most else most * (1 - SPARE)
+            for _, bytes_, copy in sorted(copies):
+                if left <= least:
+                    break
+                if copy != keep:
+                    remove(copy)
+                    left -= bytes_
+            _counted[base] = _Counted(left - size, time.monotonic())
 
     def mark(self) -> None:
         """Make the folder, and say in it which bucket it is the mirror of.
@@ -354,6 +387,16 @@ class Mirror:
             raise _unwritable(self.root, error) from error
 
 
+class _Counted(NamedTuple):
+    """The bytes of all copies in a folder of mirrors, as this process knows of them, and when they were listed."""
+
+    size: int
+    when: float
+
+
+_NOT_COUNTED = _Counted(0, -math.inf)
+_counted: dict[Path, _Counted] = {}
+_counting = threading.Lock()
 _mirrors: dict[Path, Mirror] = {}
 
 
@@ -377,13 +420,22 @@ def mirror_at(url: str) -> Mirror:
     root = mirrors_folder() / digest
     if root not in _mirrors:
         mirror = Mirror(bucket, root)
+        mirror.most_bytes  # noqa: B018 # a bad value is told of before anything is computed
         mirror.mark()
         _mirrors[root] = mirror
     return _mirrors[root]
 
 
 def mirror_of(path: Path) -> Mirror | None:
-    """The mirror that a path is in or that it is itself; None for one that is of no bucket."""
+    """The mirror that a path is in or that it is itself; None for one that is of no bucket.
+
+    Raises
+    ------
+    InvalidChoice
+        When it is the mirror of a bucket that is not known, or that is elsewhere by the settings of this process.
+    MissingDependency, InvalidChoice, BadData, StorageFailure
+        As for `mirror_at`.
+    """
     for folder in (path, *path.parents):
         if folder in _mirrors:
             return _mirrors[folder]
@@ -393,10 +445,24 @@ def mirror_of(path: Path) -> Mirror | None:
     root = base / path.relative_to(base).parts[0]
     try:
         url = read_json(root / MARKER)["url"]
-        mirror = mirror_at(url) if isinstance(url, str) else None
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return mirror if mirror and mirror.root == root else None
+        url = None
+    if isinstance(url, str) and (mirror := mirror_at(url)).root == root:
+        return mirror
+    what = f"of {shown(url)} with other settings" if isinstance(url, str) else "of a bucket that is not known"
+    raise InvalidChoice(f"{root} is for copies of a cache {what}; name the cache by its URL.")
+
+
+def _copies_in(base: Path) -> list[tuple[int, int, Path]]:
+    """When each copy in a folder of mirrors was last used, and its size; what killed processes left is removed."""
+    copies = []
+    for folder in base.glob("*/*/"):
+        remove_abandoned(folder)
+        for copy in folder.glob(SEGMENTS):
+            with contextlib.suppress(OSError):
+                status = copy.stat()
+                copies.append((status.st_atime_ns, status.st_size, copy))
+    return copies
 
 
 def _for_all(function: object, paths: list[Path]) -> None:
@@ -413,9 +479,11 @@ def _locked(path: Path, wait: bool) -> Iterator[bool]:
         try:
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             yield False
             return
+        except OSError:  # a file system without locks
+            pass
         yield True
 
 

@@ -232,13 +232,13 @@ def looked_into(path: Path) -> Iterator[tuple[Any, tuple[int, int]]]:
         raise
 
 
-def new_segment(path: Path) -> Path:
-    """The path under which a new segment is written that is to have this one."""
+def new_path(path: Path) -> Path:
+    """The path under which a new segment, or a note of a run, is written that is to have this one."""
     return path.with_name(UNSENT + path.name) if mirror_of(path) else path
 
 
 def publish(path: Path) -> Path:
-    """Let others see a segment that was written under `new_segment`; the path that it has then.
+    """Let others see what was written under `new_path`; the path that it has then.
 
     Raises
     ------

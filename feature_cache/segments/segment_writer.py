@@ -75,7 +75,7 @@ def write(
 
 def new_path(folder: Path) -> Path:
     """A path for a new segment, with a name that no other segment has; see `feature_cache.remote.storage.publish`."""
-    return storage.new_segment(folder / f"segment-{uuid.uuid4().hex}.h5")
+    return storage.new_path(folder / f"segment-{uuid.uuid4().hex}.h5")
 
 
 def timestamp() -> str:

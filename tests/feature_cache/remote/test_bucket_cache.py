@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_cache import FeatureCache, FeatureSpec
-from feature_cache.errors import BadData, DamagedSegment, InvalidChoice, Unreachable
+from feature_cache import FeatureCache, FeatureSpec, lineage
+from feature_cache.errors import BadData, DamagedSegment, InvalidChoice, StorageFailure, Unreachable, Unsent
 from feature_cache.remote import mirror, storage
 from feature_cache.segments.layout import SEGMENTS
 from tests.transfer.data.remote.s3_server import Faults
@@ -122,7 +123,13 @@ def test_every_third_request_may_fail(
 
 
 def test_a_put_that_fails_loses_nothing(
-    on_machine: OnMachine, store: Any, spec: FeatureSpec, made_rows: Callable, add: Callable, faults: Faults
+    on_machine: OnMachine,
+    store: Any,
+    spec: FeatureSpec,
+    made_rows: Callable,
+    add: Callable,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     digests, rows = made_rows(0, 10)
     cache = on_machine("first")
@@ -131,11 +138,39 @@ def test_a_put_that_fails_loses_nothing(
     with pytest.raises(Unreachable, match="cannot write s3://bucket/features: .* times; try again later: what was com"):
         add(cache, digests[2:], rows[2:])
     assert len(_objects(store, "segment-")) == 1
-    with pytest.raises(Unreachable):  # nothing is read while what this machine has is not sent
-        cache[spec].has(digests)
+    with pytest.warns(Unsent, match="unsent-.* is not in s3://bucket/features yet, and is sent by a later command: "):
+        assert cache[spec].has(digests).sum() == 2  # who reads does not need what this machine has not sent
+    with warnings.catch_warnings(action="error"):
+        assert cache.spaces() == [spec.folder_name] and cache[spec].has(digests).sum() == 2
     faults.every = 0
+    monkeypatch.setattr(mirror, "AGAIN_SECONDS", 0.0)
     assert cache[spec].has(digests).all()
     np.testing.assert_array_equal(np.asarray(on_machine("second")[spec].rows(digests)), rows)
+
+
+def test_what_another_machine_removes_meanwhile_is_written_again(
+    on_machine: OnMachine, store: Any, spec: FeatureSpec, made_rows: Callable, add: Callable
+) -> None:
+    first = on_machine("first")
+    add(first, *made_rows(0, 3))
+    store.rm("bucket/features", recursive=True)
+    add(first, *made_rows(3, 3))
+    assert "spec.json" in _objects(store) and len(first[spec].again()) == 3
+    bucket = mirror.mirror_of(first.root).bucket  # type: ignore[union-attr]
+    put, removed = bucket._put, [False]
+
+    def put_and_remove(name: str, *args: Any) -> None:
+        put(name, *args)
+        if always or not removed[0]:
+            removed[0] = True
+            store.rm(f"bucket/features/{name}")
+
+    bucket._put = put_and_remove  # type: ignore[method-assign]
+    always = False
+    assert bucket.put("x/segment-1.h5", first.root / mirror.MARKER).size > 0
+    always = True
+    with pytest.raises(StorageFailure, match="segment-2.h5: others remove it; run the same command again"):
+        bucket.put("x/segment-2.h5", first.root / mirror.MARKER)
 
 
 def test_a_fault_of_some_minutes_does_not_stop_a_writer(
@@ -205,6 +240,8 @@ def test_copies_are_no_larger_than_the_limit(
         np.testing.assert_array_equal(features[700:900], rows[700:900])
         assert sum(copy.stat().st_size for copy in _copies(second)) <= max(limit, largest)
     monkeypatch.setenv(mirror.VARIABLE, "many")
+    with pytest.raises(InvalidChoice, match="is 'many', which is not a size"):
+        on_machine("third")
     with pytest.raises(InvalidChoice, match=r"^\$LAYERTAP_MIRROR_SIZE is 'many', which is not a size; set it as 20GB"):
         second[spec].rows(digests)
 
@@ -222,9 +259,13 @@ def test_the_copy_that_was_not_used_for_longest_is_removed_first(
         os.utime(copy, ns=(1, copy.stat().st_mtime_ns))
     os.utime(first, ns=(0, first.stat().st_mtime_ns))
     storage.opened(first).close()
+    left = first.with_name(".segment-1.h5.0.tmp")  # by a reader that was killed
+    left.write_bytes(b"")
+    os.utime(left, (0, 0))
     add(cache, *made_rows(900, 100))
     add(cache, *made_rows(1000, 100))
     assert first.exists() and sum(copy.exists() for copy in others) <= 1
+    assert not left.exists()
 
 
 def test_objects_that_are_damaged_are_refused_as_segments_on_disk_are(
@@ -267,6 +308,8 @@ def test_other_objects_are_not_looked_at(on_machine: OnMachine, store: Any) -> N
 @pytest.mark.parametrize(
     ("url", "message"),
     [
+        ("s3://", r"'s3://' names no place for a cache; give s3://BUCKET/FOLDER\."),
+        ("file://host/features", "'file://host/features' names no path on this machine; give a path, or file:///FOL"),
         (
             "s3://none/features",
             "cannot keep a cache in s3://none/features: there is no 'none'; make it, or name an",
@@ -289,7 +332,7 @@ def test_what_is_no_place_for_a_cache_is_refused(
         add(on_machine("first", url), *made_rows(0, 3))
 
 
-def test_a_folder_is_the_mirror_of_what_its_marker_says_where_it_has_its_name(
+def test_a_folder_is_the_mirror_of_what_its_marker_says_and_never_a_cache_on_disk(
     on_machine: OnMachine, tmp_path: Path
 ) -> None:
     root = on_machine("first").root
@@ -298,7 +341,10 @@ def test_a_folder_is_the_mirror_of_what_its_marker_says_where_it_has_its_name(
     mirror._mirrors.clear()
     other = root.with_name("f" * 32)
     root.rename(other)
-    assert str(FeatureCache(other)) == str(other)
+    for settings in ("of s3://bucket/features with other settings", "of a bucket that is not known"):
+        with pytest.raises(InvalidChoice, match=f"is for copies of a cache {settings}; name the cache by its URL"):
+            str(FeatureCache(other))
+        (other / mirror.MARKER).unlink(missing_ok=True)
 
 
 def test_a_cache_in_memory_or_in_a_folder_is_the_same(
@@ -306,4 +352,21 @@ def test_a_cache_in_memory_or_in_a_folder_is_the_same(
 ) -> None:
     add(on_machine("first", "memory://here/features"), *made_rows(0, 3))
     assert len(on_machine("second", "memory://here/features")[spec]) == 3
-    assert FeatureCache(f"file://{tmp_path}/features").root == tmp_path / "features"  # type: ignore[arg-type]
+    for start in ("file://", "file://localhost"):
+        assert FeatureCache(f"{start}{tmp_path}/features").root == tmp_path / "features"  # type: ignore[arg-type]
+
+
+def test_a_note_of_a_run_that_the_bucket_did_not_take_is_sent_later(
+    on_machine: OnMachine, spec: FeatureSpec, made_rows: Callable, add: Callable, faults: Faults, tmp_path: Path
+) -> None:
+    digests, rows = made_rows(0, 3)
+    first = on_machine("first")
+    add(first, digests, rows)
+    (tmp_path / "run.json").write_text("{}")
+    faults.every, faults.method = 1, "PUT"
+    lineage.cite(first.root, tmp_path / "run.json", [lineage.used(first[spec].rows(digests))])
+    faults.every = 0
+    assert not lineage.citations(on_machine("second").root)
+    assert first[spec].has(digests).all()  # any look at the cache sends it
+    (citation,) = lineage.citations(on_machine("second").root)
+    assert citation.space == spec.folder_name and citation.rows == 3

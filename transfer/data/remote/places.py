@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from feature_cache.files.urls import is_url, scheme
+from feature_cache.files.urls import is_url, local_path, scheme
 from feature_cache.process.read_ahead import map_ahead
 from transfer.data.containers.archive_folder import ArchiveFolder
 from transfer.data.containers.container import MemberSource, StoredFile
@@ -44,7 +44,7 @@ def at(name: str | os.PathLike[str] | RemotePath) -> AnyPath:
     text = os.fspath(name)
     if not is_url(text):
         return Path(text)
-    return Path(text.partition("://")[2]) if scheme(text) == "file" else RemotePath.of(text)
+    return local_path(text) if scheme(text) == "file" else RemotePath.of(text)
 
 
 def file_at(path: AnyPath) -> StoredFile:
