@@ -186,8 +186,8 @@ def one_line(error: BaseException, *, with_type: bool = False) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, with the second where the first ends with a colon.
 
-    Frameworks append pages of advice to their messages; the first line is the message itself. An error without a
-    text is described by the name of its class.
+    Frameworks append pages of advice to their messages; the first line is the message itself. Keras puts the name of
+    the layer that failed before it. An error without a text is described by the name of its class.
 
     Examples
     --------
@@ -195,6 +195,8 @@ def first_line(error: BaseException) -> str:
     'the file is damaged.'
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].startswith("Exception encountered when calling ") and lines[1:]:  # Keras; the reason is in bold
+        lines = [line.removeprefix("\x1b[1m").removesuffix("\x1b[0m") for line in lines[1:]]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 

@@ -70,7 +70,12 @@ def test_error_as_one_line(error: Exception, line: str, with_type: str):
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("\n one.\ntwo", "one."), ("one:\n  two\nthree", "one: two"), ("  ", "ValueError")],
+    [
+        ("\n one.\ntwo", "one."),
+        ("one:\n  two\nthree", "one: two"),
+        ("  ", "ValueError"),
+        ("Exception encountered when calling A.call().\n\n\x1b[1mone.\x1b[0m\n\nArguments received by A:", "one."),
+    ],
 )
 def test_first_line_of_an_error(text: str, line: str):
     assert errors.first_line(ValueError(text)) == line

@@ -177,7 +177,7 @@ def _first(backbone: Backbone, graph: _Graph, weighted: list[str], readout: str,
         crossing = {name: len(graph.crossing(tuple(small[small.index(name) :])) or graph.names) for name in kernels}
         return min(kernels, key=crossing.__getitem__, default=weighted[-1])
     first = _find(backbone, unfreeze_from)
-    if first != readout and (owner := backbone.closed_in(first)):
+    if owner := backbone.closed_in(first):
         raise InvalidChoice(
             f"the layer {first} is inside {owner}, whose code cannot be taken apart: a training begins before or after "
             f"it. Unfreeze from {owner}, or from another layer."
@@ -224,7 +224,7 @@ class _Graph:
     def __init__(self, backbone: Backbone, readout: str) -> None:
         self._backbone = backbone
         self._readout = readout
-        self._before = _ancestors(backbone.taps[readout])
+        self._before = ancestors(backbone.taps[readout])
         self.names = [
             name
             for name, tensor in backbone.taps.items()
@@ -243,23 +243,26 @@ class _Graph:
         """The tensors that the output of a layer is computed from."""
         return _inputs(self._backbone.taps[name])
 
-    def crossing(self, trained: tuple[str, ...]) -> tuple[str, ...] | None:
+    def crossing(self, trained: tuple[str, ...]) -> tuple[str, ...]:
         """The frozen layers from whose outputs the trained layers, and all that depends on them, are computed.
 
-        The result is None where one of these outputs has no name, and empty where the pixels are among them.
+        What has no name, such as a sum inside a layer, is computed again from what has one. The result is empty where
+        the pixels are needed.
         """
         known = {id(self._backbone.taps[name]): name for name in self.names}
         crossing: dict[str, None] = {}
-        after = self._after(trained)
-        for number in after:
-            for tensor in _inputs(self._before[number]):
-                if tensor is self._backbone.input:
-                    return ()
-                if id(tensor) in after:
-                    continue
-                if id(tensor) not in known:
-                    return None
+        reached = self._after(trained)
+        waiting = [tensor for number in reached for tensor in _inputs(self._before[number])]
+        for tensor in waiting:  # which grows meanwhile
+            if tensor is self._backbone.input:
+                return ()
+            if id(tensor) in reached:
+                continue
+            reached[id(tensor)] = None
+            if id(tensor) in known:
                 crossing[known[id(tensor)]] = None
+            else:
+                waiting += _inputs(tensor)
         return tuple(crossing)
 
     def singles(self, trained: tuple[str, ...]) -> list[str]:
@@ -288,7 +291,7 @@ def _inputs(tensor: Any) -> list[Any]:
     return inputs_of(tensor)
 
 
-def _ancestors(tensor: Any) -> dict[int, Any]:
+def ancestors(tensor: Any) -> dict[int, Any]:
     """The tensor and all tensors that it depends on, by id, in the order of computation."""
     reached: dict[int, Any] = {}
     entered: set[int] = set()

@@ -13,7 +13,7 @@ import numpy as np
 from feature_cache.errors import InvalidChoice
 from transfer.data.augment import NUMBERS
 from transfer.finetune.augment_layer import Augment
-from transfer.finetune.cut_choice import Cut
+from transfer.finetune.cut_choice import Cut, ancestors
 from transfer.finetune.pixel_rows import AugmentInputs
 from transfer.finetune.recipe import Recipe
 from transfer.hardware import cores
@@ -119,7 +119,7 @@ class Network:
         layers = [_operation(backbone, name) for name in cut.trained]
         # Batches have a multiple of so many rows.
         self._multiple = math.lcm(self.devices, _onednn_threads() if any(map(_breaks_onednn, layers)) else 1)
-        _freeze_all_but(layers, backbone)
+        _freeze_all_but(layers, backbone, readout)
         trained = _adapt(layers, recipe, cut) if recipe.lora else layers
         self.weight_count = sum(math.prod(v.shape) for layer in layers for v in layer.trainable_variables)
         self.dense = keras.layers.Dense(classes, dtype="float32", name="logits")
@@ -253,14 +253,23 @@ def _arrays(inputs: np.ndarray | AugmentInputs) -> np.ndarray | list[np.ndarray]
     return [inputs.pixels, inputs.numbers] if isinstance(inputs, AugmentInputs) else inputs
 
 
-def _freeze_all_but(layers: list[Any], backbone: Backbone) -> None:
-    """Make these layers of a net trainable, and no others."""
+def _freeze_all_but(layers: list[Any], backbone: Backbone, readout: str) -> None:
+    """Make these layers of a net trainable, and no others that have a name or come before all of these.
+
+    Layers with several outputs have no name.
+    """
+    trained = {id(layer) for layer in layers}
     for name in backbone.taps:
         operation = _operation(backbone, name)
         if backbone.closed_in(name):
             continue  # it is trained, or not, with the layer that it is inside
         if isinstance(operation, keras.layers.Layer):
-            operation.trainable = any(operation is layer for layer in layers)
+            operation.trainable = id(operation) in trained
+    for tensor in ancestors(backbone.taps[readout]).values():
+        if id(operation := operation_of(tensor)) in trained:
+            return
+        if isinstance(operation, keras.layers.Layer):
+            operation.trainable = False
 
 
 def _adapt(layers: list[Any], recipe: Recipe, cut: Cut) -> list[Any]:

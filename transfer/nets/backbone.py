@@ -92,9 +92,11 @@ class Backbone:
             if any(looks_inside(layer) for layer in tracer.layers.values()):
                 self._shapes = shapes_inside(self.model, (*self.size, self.channels))
         except ValueError as error:  # dense layers after a Flatten, say, take one size only
+            own = self.size == net.default_size()
+            advice = "choose another `size`" if own else "leave out `size`, or choose another"
             raise InvalidChoice(
-                f"{net.name} does not take images of {self.size[0]} x {self.size[1]} pixels; leave out `size`, "
-                f"or choose another ({first_line(error)})."
+                f"{net.name} does not take images of {self.size[0]} x {self.size[1]} pixels; {advice} "
+                f"({first_line(error)})."
             ) from error
 
         self.taps, self.layers = tracer.taps, tracer.layers

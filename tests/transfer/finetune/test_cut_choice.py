@@ -126,6 +126,24 @@ def test_a_layer_with_several_outputs_names_what_is_inside_it(save_net: Callable
     assert find_cut(net, "inner/b", "inner").trained == ("inner/a", "inner/b")
 
 
+def test_a_layer_without_a_name_before_the_first_trained_one_is_computed_again_and_frozen(
+    save_net: Callable[..., Net],
+):
+    import keras
+
+    from transfer.finetune.network import Network
+    from transfer.nets.backbone import Backbone
+
+    inputs = keras.Input((12, 12, 3))
+    tokens = keras.layers.Reshape((25, 4), name="tokens")(keras.layers.Conv2D(4, 3, 2, name="entry")(inputs))
+    attended, _ = keras.layers.MultiHeadAttention(2, 4)(tokens, tokens, return_attention_scores=True)
+    net = Backbone(save_net(keras.Model(inputs, keras.layers.Dense(5, name="last")(attended))), (12, 12))
+    found = find_cut(net, "last", "last")
+    assert found.layers == ("tokens",)
+    trained = Network(net, found, "last", "avg", "none", 2, Recipe()).model.trainable_variables
+    assert {variable.path.partition("/")[0] for variable in trained} == {"last", "logits"}
+
+
 def test_what_cannot_be_trained_is_refused():
     with pytest.raises(InvalidChoice, match="no layer 'block9'"):
         cut("glyphnet", "block9")
