@@ -75,20 +75,24 @@ class Preset:
         """The attribute that holds the part of the net which takes images; None where the whole net does."""
         if name := _ENCODERS.get(self.config["class_name"]):
             return name
-        return "vision_encoder" if isinstance(self.config["config"].get("vision_encoder"), dict) else None
+        return "vision_encoder" if self._part("vision_encoder") else None
 
     @property
     def size(self) -> tuple[int, int] | None:
         """The input size of the net; None where it takes any, and images are not resized to one."""
-        options = self.config["config"]
-        part = options.get(self.encoder) if self.encoder else self.config
-        if isinstance(part, dict):
-            shape = part.get("config", {}).get(self.shape_argument)
-        else:  # the encoder of PaliGemma has no configuration of its own
-            shape = [options.get("image_size")] * 2 + [3]
-        if isinstance(shape, list) and len(shape) == 3 and all(type(side) is int for side in shape[:2]):
-            return shape[0], shape[1]
+        # The encoder of PaliGemma has no configuration of its own, and that of DepthAnything alone says the shape.
+        for options in (self._part(self.encoder), self.config["config"], self._part("image_encoder")):
+            shape = options.get(self.shape_argument) or options.get("image_size")
+            shape = [shape] * 2 if type(shape) is int else shape
+            if isinstance(shape, list) and len(shape) in (2, 3) and all(type(side) is int for side in shape[:2]):
+                return shape[0], shape[1]
         return self.pixels.size if self.pixels else None
+
+    def _part(self, name: str | None) -> dict[str, Any]:
+        """The configuration of a part of the net, empty where there is none; that of Gemma 3n has another name."""
+        part = self.config["config"].get(name)
+        part = part.get("config") if isinstance(part, dict) else self.config["config"].get(f"{name}_config")
+        return part if isinstance(part, dict) else {}
 
     @property
     def shape_argument(self) -> str:

@@ -259,8 +259,18 @@ def _load_preset(net: Net, size: tuple[int, int]) -> keras.Model:
     if preset.encoder is not None:
         model = getattr(model, preset.encoder)
     if not has_graph(model):
-        raise BadData(f"the net of {net.name} is a {type(model).__name__} without a graph of layers to cut at.")
-    return model
+        kind = type(model).__name__
+        raise BadData(f"the net of {net.name} is a {kind} without a graph of layers to cut at; use another net.")
+    return _of_one_image(model)
+
+
+def _of_one_image(model: keras.Model) -> keras.Model:
+    """A net that takes several images in each row, as the encoders of Gemma 3 and T5Gemma 2 do, for one image."""
+    shape = model.inputs[0].shape[1:]
+    if len(model.inputs) > 1 or len(shape) != 4 or shape[0] is not None:
+        return model
+    image = keras.Input(shape[1:], name="image")
+    return keras.Model(image, model(keras.layers.Reshape((1, *shape[1:]))(image)), name=f"{model.name}_of_one_image")
 
 
 def _plain_model(file: Path) -> keras.Model:

@@ -24,7 +24,7 @@ from transfer.finetune.saved_net import save_net
 from transfer.nets.backbone import Backbone
 from transfer.nets.catalogue import Net, net_from_config
 from transfer.nets.costs import table
-from transfer.nets.hub import _quiet_retries
+from transfer.nets.hub import Preset, _quiet_retries
 from transfer.nets.inner_layers import Recorder
 from transfer.nets.preprocessing import Normalise, normalising_layers
 from transfer.request import FeatureRequest
@@ -159,6 +159,33 @@ class TestOfAPreset:
         found = rows_of(FeatureRequest(net, pooling="flatten"), pixels)[0]
         expected = np.asarray(whole.vit_encoder(pixels.astype("float32"))).reshape(2, -1)
         assert_near(found, expected, "encoder")
+
+    def test_of_an_encoder_of_several_images_it_is_that_of_one(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        from keras_hub.src.models.gemma3.gemma3_vision_encoder import Gemma3VisionEncoder
+
+        sizes = {"num_layers": 1, "hidden_dim": 8, "intermediate_dim": 8}
+        encoder = Gemma3VisionEncoder(image_size=8, patch_size=2, num_heads=2, output_dim=8, pool_size=2, **sizes)
+        heads = {"num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "vocabulary_size": 9}
+        hub.models.Gemma3Backbone(image_size=8, vision_encoder=encoder, **sizes, **heads).save_to_preset(str(tmp_path))
+        net = Net(f"hub:{tmp_path}", preprocessing="none")
+        pixels = rng.integers(0, 256, (2, *net.default_size(), 3), np.uint8)
+        found = rows_of(FeatureRequest(net, pooling="flatten"), pixels)[0]
+        assert_near(found, np.asarray(encoder(pixels[:, None].astype("float32"))).reshape(2, -1), "encoder")
+
+    @pytest.mark.parametrize(
+        ("config", "encoder", "size"),
+        [
+            ({"vision_encoder_config": {"image_shape": [32, 24, 3]}}, "vision_encoder", (32, 24)),  # Gemma 3n
+            ({"vision_encoder": {"config": {"image_size": [28, 14]}}}, "vision_encoder", (28, 14)),  # BLIP-2
+            ({"vision_encoder": {"config": {"image_size": 28}}}, "vision_encoder", (28, 28)),  # T5Gemma 2
+            ({"image_encoder": {"config": {"image_shape": [42, 42, 3]}}}, None, (42, 42)),  # DepthAnything
+        ],
+    )
+    def test_its_size_is_that_of_the_part_that_takes_images(
+        self, tmp_path: Path, config: dict[str, Any], encoder: str | None, size: tuple[int, int]
+    ) -> None:
+        found = Preset(tmp_path, {"class_name": "Backbone", "config": config})
+        assert (found.encoder, found.size) == (encoder, size)
 
     @pytest.mark.slow
     def test_a_keras_file_with_its_layers_is_a_net(self, preset: Callable, tmp_path: Path, pixels: np.ndarray) -> None:

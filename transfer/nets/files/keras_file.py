@@ -195,11 +195,12 @@ def input_shape(config: dict[str, Any]) -> tuple[int | None, ...] | None:
     layers = _at(config, "config", "layers") or _at(config, "config")
     first = _at(layers, 0, "config")
     image = _at(config, "config", "image_shape")  # of a backbone of KerasHub
-    side = _at(config, "config", "image_size")  # of the image encoder of PaliGemma
-    is_square = type(side) is int and str(config.get("module")).partition(".")[0] == HUB
+    sides = _at(config, "config", "image_size")  # of the image encoders of PaliGemma and BLIP-2
+    sides = [sides] * 2 if type(sides) is int else sides
+    is_of_hub = isinstance(sides, list) and str(config.get("module")).partition(".")[0] == HUB
     for shape in (
         [None, *image] if isinstance(image, list) else None,
-        [None, side, side, 3] if is_square else None,
+        [None, *sides, 3] if is_of_hub else None,
         _at(config, "build_config", "input_shape"),
         _at(first, "batch_shape"),
         _at(first, "batch_input_shape"),
