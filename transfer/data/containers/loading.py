@@ -16,6 +16,8 @@ ZIP = (".zip",)
 PARQUET = (".parquet",)
 TAR = (".tar", ".tar.gz", ".tgz")
 
+ArchiveFile = ZipArchive | TarArchive
+
 
 def is_archive(name: str) -> bool:
     """Whether a file has the name of an archive that is read.
@@ -81,13 +83,13 @@ def archive_in(path: AnyPath) -> tuple[Archive, str] | None:
     return None
 
 
-def open_archive(path: AnyPath) -> ZipArchive | TarArchive:
+def open_archive(path: AnyPath) -> ArchiveFile:
     """The archive in a file; for errors see the classes."""
     file = file_at(path)
     return ZipArchive(file) if path.name.lower().endswith(ZIP) else TarArchive(file)
 
 
-def with_names(paths: Sequence[AnyPath]) -> list[tuple[str, Archive]]:
+def with_names(paths: Sequence[AnyPath]) -> list[tuple[str, ArchiveFile]]:
     """Archives, each with what comes before the names of its members in the ids: nothing where there is only one."""
     if len(paths) == 1:
         return [("", open_archive(paths[0]))]

@@ -19,9 +19,9 @@ class MemberSources(Sequence[ImageSource]):
     Parameters
     ----------
     containers : tuple of Container
-    numbers : ndarray of shape (n,), int32
+    numbers : ndarray of shape (n,), of an unsigned type
         The container of each image, by its place in `containers`.
-    positions : ndarray of shape (n,), int
+    positions : ndarray of shape (n,), of an unsigned type
         The position of each image in its container.
     """
 
@@ -46,11 +46,21 @@ class MemberSources(Sequence[ImageSource]):
         return MemberSources(self.containers, self.numbers[chosen], self.positions[chosen])
 
 
+def compact(numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Numbers that are not negative, in the smallest type that holds them.
+
+    Examples
+    --------
+    >>> compact([3, 70_000])
+    array([    3, 70000], dtype=uint32)
+    """
+    found = np.asarray(numbers, np.int64)
+    return found.astype(np.min_scalar_type(int(found.max(initial=0))))
+
+
 def in_one(container: Container, positions: Sequence[int] | np.ndarray) -> MemberSources:
     """The sources of images in one container."""
-    found = np.asarray(positions)
-    found = found.astype(np.int32 if found.max(initial=0) < 2**31 else np.int64)
-    return MemberSources((container,), np.zeros(len(found), np.int32), found)
+    return MemberSources((container,), np.zeros(len(positions), np.uint8), compact(positions))
 
 
 def joined(parts: Sequence[MemberSources]) -> MemberSources:
@@ -58,7 +68,7 @@ def joined(parts: Sequence[MemberSources]) -> MemberSources:
     starts = np.cumsum([0, *(len(part.containers) for part in parts)])
     return MemberSources(
         tuple(container for part in parts for container in part.containers),
-        np.concatenate([part.numbers + start for part, start in zip(parts, starts, strict=False)]).astype(np.int32),
+        np.concatenate([compact(part.numbers + start) for part, start in zip(parts, starts, strict=False)]),
         np.concatenate([part.positions for part in parts]),
     )
 

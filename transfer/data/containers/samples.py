@@ -15,6 +15,7 @@ import numpy as np
 
 from feature_cache.errors import BadData, printable
 from transfer.data.containers.archive_folder import Archive
+from transfer.data.containers.loading import ArchiveFile
 from transfer.data.containers.member_sources import MemberSources, in_one, joined
 from transfer.data.containers.packed_names import PackedNames
 from transfer.data.folders.file_names import IMAGE_SUFFIXES, counted, litter
@@ -51,12 +52,12 @@ def holds_samples(archive: Archive) -> bool:
     return any(_image(endings) and endings & {*_LABELS, "txt"} for endings in kinds.values())
 
 
-def read_samples(archives: Sequence[tuple[str, Archive]], class_column: str) -> Samples:
+def read_samples(archives: Sequence[tuple[str, ArchiveFile]], class_column: str) -> Samples:
     """The samples of archives, in their order.
 
     Parameters
     ----------
-    archives : sequence of (str, Archive)
+    archives : sequence of (str, ZipArchive or TarArchive)
         Each with what comes before its keys in the ids.
     class_column : str
         The field of the ``.json`` files that is the label.
@@ -83,7 +84,7 @@ def read_samples(archives: Sequence[tuple[str, Archive]], class_column: str) -> 
             positions.append(files[image])
             label = _label(archive, key, files, class_column)
             labels.append(texts.setdefault(label, label))
-        parts.append(in_one(archive, positions))
+        parts.append(in_one(archive.only(np.array(positions, np.int64)), np.arange(len(positions))))  # no label again
     if not ids:
         raise BadData(f"{archives[0][1]} holds no images.")
     found = Samples(ids, joined(parts), None, [])

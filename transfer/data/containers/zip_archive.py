@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import stat
 import struct
 import zipfile
 import zlib
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+import numpy as np
 
 from feature_cache.errors import BadData, Unreachable, one_line
 from transfer.data.containers.archive_names import require_inside, require_once
 from transfer.data.containers.container import StoredFile
+from transfer.data.containers.packed_names import PackedNames
 
 MOST_MEMBERS = 4_000_000
 USUAL_EXTRA = 64  # bytes of extra fields, such as times, before the content of a file
@@ -30,12 +34,17 @@ class _Member(NamedTuple):
     encrypted: bool
 
 
+_MEMBER = np.dtype(
+    [*((name, "<u8") for name in _Member._fields[:3]), ("crc", "<u4"), ("method", "<u2"), ("encrypted", "?")]
+)
+
+
 class ZipArchive:
     """The files of a zip archive.
 
     Attributes
     ----------
-    names : tuple of str
+    names : PackedNames
         The paths of the files, with slashes.
     notes : tuple of str
         Nothing: all files are read.
@@ -55,12 +64,13 @@ class ZipArchive:
         require_once(str(file), [name for name, _ in members])
         if members and all(entry.flag_bits & _ENCRYPTED for _, entry in members):
             raise BadData(f"{file} is encrypted; unpack it with its password, and pack it again without one.")
-        self.names = tuple(name for name, _ in members)
+        self.names = PackedNames(name for name, _ in members)
         self.notes: tuple[str, ...] = ()
-        self._members = [
+        rows = [
             _Member(e.header_offset, e.compress_size, e.file_size, e.CRC, e.compress_type, bool(e.flag_bits & 1))
             for _, e in members
         ]
+        self._members = np.array(rows, _MEMBER)  # the tuples would take eight times the memory
 
     def __str__(self) -> str:
         return str(self._file)
@@ -71,7 +81,13 @@ class ZipArchive:
 
     def size(self, position: int) -> int:
         """The number of bytes of the unpacked file."""
-        return self._members[position].size
+        return self._member(position).size
+
+    def only(self, positions: np.ndarray) -> Self:
+        """The archive with some of its files alone: it takes the memory of these."""
+        part = copy.copy(self)
+        part.names, part._members = self.names.select(positions), self._members[positions]
+        return part
 
     def stamp(self, position: int) -> tuple[str, int] | None:
         """By what an unchanged member is recognised; see `transfer.data.containers.container.Container`."""
@@ -79,7 +95,7 @@ class ZipArchive:
 
     def read(self, position: int) -> bytes:
         """The bytes of a file; see `transfer.data.containers.container.Container`."""
-        member = self._members[position]
+        member = self._member(position)
         if member.encrypted:
             raise ValueError("it is encrypted")
         found = self._file.read(member.offset, self._span(position))
@@ -99,12 +115,15 @@ class ZipArchive:
 
     def announce(self, position: int) -> int:
         """Say that a file will be read soon; the number of bytes that are fetched for it."""
-        return self._file.announce(self._members[position].offset, self._span(position))
+        return self._file.announce(self._member(position).offset, self._span(position))
 
     def _span(self, position: int) -> int:
         """The bytes to read for a file: its header, its name, what usually follows it, and the packed content."""
         name = self.names[position].encode("utf-8", "replace")
-        return _LOCAL_HEADER.size + len(name) + USUAL_EXTRA + self._members[position].packed
+        return _LOCAL_HEADER.size + len(name) + USUAL_EXTRA + self._member(position).packed
+
+    def _member(self, position: int) -> _Member:
+        return _Member(*self._members[position].tolist())
 
 
 def _directory(file: StoredFile) -> list[zipfile.ZipInfo]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from typing import Self
 
 import numpy as np
 
 from feature_cache.errors import BadData
 from transfer.data.containers.archive_names import require_inside, require_once
 from transfer.data.containers.container import StoredFile
+from transfer.data.containers.member_sources import compact
 from transfer.data.containers.tar.gzip_file import GzipFile
 from transfer.data.containers.tar.index import TarIndex, read_index
 
@@ -39,7 +41,7 @@ class TarArchive:
         require_inside(str(file), index.names)
         require_once(str(file), index.names)
         self.names = index.names
-        self._offsets, self._sizes = _compact(index.offsets), _compact(index.sizes)
+        self._offsets, self._sizes = compact(index.offsets), compact(index.sizes)
         self.notes = tuple(_notes(str(file), index))
 
     def __str__(self) -> str:
@@ -52,6 +54,13 @@ class TarArchive:
     def size(self, position: int) -> int:
         """The number of bytes of a file."""
         return int(self._sizes[position])
+
+    def only(self, positions: np.ndarray) -> Self:
+        """The archive with some of its files alone: it takes the memory of these."""
+        part = copy.copy(self)
+        part.names = self.names.select(positions)
+        part._offsets, part._sizes = compact(self._offsets[positions]), compact(self._sizes[positions])
+        return part
 
     def stamp(self, position: int) -> tuple[str, int] | None:
         """By what an unchanged member is recognised; see `transfer.data.containers.container.Container`."""
@@ -68,12 +77,6 @@ class TarArchive:
     def announce(self, position: int) -> int:
         """Say that a file will be read soon; the number of bytes that are fetched for it."""
         return self._file.announce(int(self._offsets[position]), int(self._sizes[position]))
-
-
-def _compact(numbers: Sequence[int]) -> np.ndarray:
-    """The numbers in the smallest type that holds them."""
-    found = np.array(numbers, np.int64)
-    return found.astype(np.min_scalar_type(found.max(initial=0)))
 
 
 def _index(file: StoredFile | GzipFile) -> TarIndex:
