@@ -339,7 +339,7 @@ class TestParse:
             ("flip,,zoom=0.1", "there is no augmentation ''; " + ALLOWED),
             ("seed=3", "there is no augmentation 'seed'; " + ALLOWED),
             ("bright=1", "there is no augmentation 'bright'; did you mean 'brightness'?"),
-            ("Flip", "there is no augmentation 'Flip'; did you mean 'flip' or 'vflip'?"),
+            ("Flip", "there is no augmentation 'Flip'; did you mean 'flip'?"),
             ("flip=3", "flip takes no value; received 'flip=3'."),
             ("vflip=", "vflip takes no value; received 'vflip='."),
             ("flip,zoom=0.1,flip", "flip is given twice in 'flip,zoom=0.1,flip'; give it once."),
