@@ -81,7 +81,12 @@ class Evaluation:
         return f"<Evaluation on {self.images} images: {', '.join(f'{name} {self.scores[name]:.4f}' for name in names)}>"
 
     def _repr_html_(self) -> str:
-        return score_table({"test": self.scores})
+        return score_table({"test": self.shown})
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The scores that people are shown: how long the head was trained is no matter of these images."""
+        return {name: value for name, value in self.scores.items() if name != "fit_seconds"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +123,7 @@ class Predictions:
         return f"<Predictions of {len(self)} images: {CONTENT[self.task][1]} of {', '.join(self.names[:5])}>"
 
     def _repr_html_(self) -> str:
-        head, *rows = self.rows(MOST_SHOWN)
+        head, *rows = self.rows(MOST_SHOWN, rounded=True)
         more = f"The first {len(rows)} of {len(self)} images." if len(self) > len(rows) else ""
         return fragment("predictions.html", columns=head, rows=rows, more=more)
 
@@ -187,22 +192,25 @@ class Predictions:
         ]
         return {"predictions": rows, "skipped": skipped_to_json(self.skipped)}
 
-    def rows(self, most: int | None = None) -> list[list[str]]:
+    def rows(self, most: int | None = None, *, rounded: bool = False) -> list[list[str]]:
         """The cells of a table, headings first: the id, the class or the labels, and the numbers.
-
-        Numbers have the fewest digits that give the same number again: the scores of the table are those of the
-        predictions.
 
         Parameters
         ----------
         most : int, optional
             How many images are listed; by default all.
+        rounded : bool
+            Whether numbers are rounded for people. Otherwise they have the fewest digits that give the same number
+            again: the scores of the table are those of the predictions.
         """
+        form = "" if not rounded else ".6g" if self.task == REGRESSION else ".4f"
         key = CONTENT[self.task][0]
         cells = [["id", *([key] if key else []), *self._columns]]
         chosen = self.classes or [";".join(labels) for labels in self.labels] or [""] * len(self)
         for name, one, row in itertools.islice(zip(self.ids, chosen, self.outputs, strict=True), most):
-            cells.append([name, *([one] if key else []), *map(str, row)])
+            cells.append(
+                [name, *([one] if key else []), *(format(value, form) if form else str(value) for value in row)]
+            )
         return cells
 
     @property

@@ -98,9 +98,11 @@ def attempt(call: Callable[[], Result], name: str, verb: str = "read", tries: in
             if final := _final(cause, verb):
                 raise final from None  # what a library says may show secrets
             if number == tries - 1:
+                advice = "check its address and the network, or try again later."
+                if verb != "read":  # then there is something that was computed
+                    advice = "try again later: what was computed is kept."
                 raise Unreachable(
-                    f"cannot {verb} {name}: {redacted(one_line(cause, with_type=True))}, {tries} times; try again "
-                    "later: what was computed is kept."
+                    f"cannot {verb} {name}: the server does not answer ({redacted(one_line(cause))}); {advice}"
                 ) from None
             time.sleep(FIRST_WAIT * 2**number * random.uniform(0.5, 1.5))  # else all would ask together again
     raise AssertionError("it returns or raises before")

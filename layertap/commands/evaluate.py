@@ -35,8 +35,7 @@ def evaluate(args: argparse.Namespace) -> None:
         what, then = ("classes", "count as mistakes") if of_classes else ("labels", "are left out")
         names = ", ".join(result.unknown[:5])
         print(f"{what} unknown to the head ({len(result.unknown)}) {then}: {names}", file=sys.stderr)
-    scores = {name: value for name, value in result.scores.items() if name != "fit_seconds"}  # that of the run
-    print_scores([("test", scores)])
+    print_scores([("test", result.shown)])
     if result.classes:
         print()
         print_classes(result.classes)

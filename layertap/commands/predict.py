@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
 from layertap.commands.arguments import shared
-from layertap.commands.terminal.output import output, print_json, print_notes, print_skipped
+from layertap.commands.terminal.output import counted, output, print_json, print_notes, print_skipped, print_table
 from layertap.progress.shown import ShownProgress
+from layertap.shown_scores import REGRESSION
 
 if TYPE_CHECKING:
     from transfer.data.datasets import Dataset
@@ -31,11 +33,14 @@ def predict(args: argparse.Namespace) -> None:
             print_json(predictions.to_json(), stream)
         return
     print_skipped(predictions.skipped, None)
+    if args.out is None and sys.stdout.isatty():
+        head, *rows = predictions.rows(rounded=True)
+        print_table(head, rows, left=(0, 1) if predictions.task != REGRESSION else (0,))
+        return
     with output(args.out) as stream:
         csv.writer(stream, lineterminator="\n").writerows(predictions.rows())
-    if args.out:
-        images = "1 image" if len(predictions) == 1 else f"{len(predictions):,} images"
-        print(f"What is predicted of {images} is in {args.out}.")
+    if args.out is not None and not args.quiet:  # not on stdout, which may be the file
+        print(f"{counted(len(predictions))} predicted; written to {args.out}.", file=sys.stderr)
 
 
 def _images(args: argparse.Namespace) -> Dataset:

@@ -134,15 +134,12 @@ def _print(result: SweepResult) -> None:
     """Print the best rows of the table, the pairs that failed, and what to expect of the best pair."""
     from layertap.workflows.sweep import COLUMNS  # slow to load, and the help does not need it
 
-    rows, expected = result.rows, result.expected
+    rows = result.rows
     print_table(list(COLUMNS), result.table()[:SHOWN], left=(0, 1))
     if len(rows) > SHOWN:
         print(f"... and {len(rows) - SHOWN} more")
     for row in rows:
         if row["error"]:
             print(f"{row['features']} with {row['head']} failed: {with_flags(row['error'])}")
-    print(
-        f"\nBest: {result.best['features']} with {result.best['head']}. The best of {len(rows)} looks better than it "
-        f"is: expect an accuracy of {expected['accuracy']:.4f} ({expected['low']:.4f} to {expected['high']:.4f})."
-    )
+    print(f"\nBest: {result.best['features']} with {result.best['head']}. {result.outlook}")
     print(f"All in {result.folder}: sweep.csv, sweep.json, sweep.png (* is on the front of accuracy against cost).")

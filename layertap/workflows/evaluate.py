@@ -138,7 +138,7 @@ def _write_page(made: _Evaluated, notes: Sequence[str], file: Path) -> None:
         names[:1] if run.task.name == ANOMALIES else names,
         made.applied.rows,
         of_images,
-        {"test": made.scores},
+        {"test": {name: value for name, value in made.scores.items() if name != "fit_seconds"}},
         run.config,
         run.head,
         mapped,

@@ -152,6 +152,20 @@ class SweepResult:
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
         )
 
+    @property
+    def outlook(self) -> str:
+        """A sentence on the accuracy of the best pair on new images."""
+        best, expected = self.best, self.expected
+        if round(expected["high"] - expected["low"], 4) == 0:  # of no image that is mistaken, say
+            return (
+                f"Its accuracy is {best['accuracy']:.4f} in every sample of the {self.images:,} images; more images "
+                "or harder ones would tell what to expect of new ones."
+            )
+        to = f"{expected['accuracy']:.4f} ({expected['low']:.4f} to {expected['high']:.4f})"
+        if len(self.rows) == 1 or round(best["accuracy"] - expected["accuracy"], 4) == 0:
+            return f"Expect an accuracy of {to}."
+        return f"The best of {len(self.rows)} looks better than it is: expect an accuracy of {to}."
+
     def __repr__(self) -> str:
         best, expected = self.best, self.expected
         return (
@@ -166,8 +180,8 @@ class SweepResult:
         rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in cells) for cells in self.table()]
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         caption = html.escape(
-            f"Sweep of {self.data}, {self.images:,} images: expect an accuracy of {self.expected['accuracy']:.4f} "
-            f"({self.expected['low']:.4f} to {self.expected['high']:.4f}) of the best pair."
+            f"Sweep of {self.data}, {self.images:,} images. "
+            f"Best: {self.best['features']} with {self.best['head']}. {self.outlook}"
         )
         return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

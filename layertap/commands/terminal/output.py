@@ -59,6 +59,11 @@ def print_next(*commands: str) -> None:
     print(f"Next: {', or '.join(styled(command, 'command', sys.stdout) for command in commands)}")
 
 
+def counted(images: int) -> str:
+    """``1 image``, or ``1,234 images``."""
+    return f"{images:,} image{'s' * (images != 1)}"
+
+
 def shape_text(shape: Sequence[int | None]) -> str:
     return " x ".join("any" if side is None else str(side) for side in shape) or "-"
 

@@ -209,7 +209,9 @@ class TestServersThatFail:
 
         assert access.attempt(ask, "s3://b/x") == "content"
         answers[:] = [OSError("reset by https://host/x?token=1")] * access.TRIES
-        with pytest.raises(Unreachable, match=r"cannot read s3://b/x: OSError: reset by https://host/x, 8 times"):
+        with pytest.raises(
+            Unreachable, match=r"cannot read s3://b/x: the server does not answer \(reset by https://host/x\); check"
+        ):
             access.attempt(ask, "s3://b/x")
         answers[:] = [PermissionError("no"), "not asked again"]
         with pytest.raises(PermissionError, match="access is denied"):
@@ -263,7 +265,7 @@ class TestServersThatFail:
             datasets.load(f"{url}/none.zip")
         server.shutdown()
         server.server_close()
-        with pytest.raises(Unreachable, match=r"cannot read http://127.*/late\.zip: ClientConnectorError"):
+        with pytest.raises(Unreachable, match=r"cannot read http://127.*/late\.zip: the server does not answer \("):
             datasets.load(f"{url}/late.zip")
 
 
