@@ -132,8 +132,10 @@ class TestOfAPreset:
         assert cut.layers == ("vit_encoder/transformer_block_1",)
         assert cut.trained[0] == "vit_encoder/transformer_block_2/ln_1"
         assert cut.tail_flops < cut.prefix_flops + cut.tail_flops
-        with pytest.raises(InvalidChoice, match="is inside vit_patching_and_embedding, whose code cannot be taken"):
-            find_cut(backbone, "vit_encoder", "vit_patching_and_embedding/patch_embedding")
+        inside = "vit_patching_and_embedding/patch_embedding"
+        for readout in ("vit_encoder", inside):
+            with pytest.raises(InvalidChoice, match="is inside vit_patching_and_embedding, whose code cannot be taken"):
+                find_cut(backbone, readout, inside)
 
     def test_a_model_that_ends_at_a_block_is_saved_by_keras(
         self, preset: Callable, tmp_path: Path, pixels: np.ndarray
