@@ -1,13 +1,19 @@
-"""The main memory that is available, and errors before an allocation that would not fit into it."""
+"""The main memory that is available, errors before an allocation that would not fit into it, and what saves it."""
 
 from __future__ import annotations
 
+import mmap
 import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from feature_cache.errors import BadData
 
 LARGE = 2**28  # bytes that are taken without a look
+SMALL = 2**16  # bytes that are not set aside
 
 
 def require_room(size: int, what: str) -> None:
@@ -20,6 +26,34 @@ def require_room(size: int, what: str) -> None:
             f"{what} take {size / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; take fewer images, or "
             "features of a smaller layer or with `pool='avg'`."
         )
+
+
+def compact(numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Numbers that are not negative, in the smallest type that holds them.
+
+    Examples
+    --------
+    >>> compact([3, 70_000])
+    array([    3, 70000], dtype=uint32)
+    """
+    found = np.asarray(numbers, np.int64)
+    return found.astype(np.min_scalar_type(int(found.max(initial=0))))
+
+
+def set_aside(array: np.ndarray) -> np.ndarray:
+    """The same array, read-only, in a file without a name: it takes memory again as far as it is read.
+
+    Where no such file can be written, the array stays in memory.
+    """
+    if array.nbytes < SMALL:
+        return array
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(np.ascontiguousarray(array).data)
+            file.flush()
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), array.dtype).reshape(array.shape)
+    except OSError:
+        return array
 
 
 def host_memory() -> int | None:

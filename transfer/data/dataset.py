@@ -203,14 +203,27 @@ class IdentifiedDataset(Dataset):
         unreadable = tuple(problem for problem in self.unreadable if problem.id in names)
         return IdentifiedDataset(**plain, digests=self.digests[positions], unreadable=unreadable, memo=self.memo)
 
-    @cached_property
+    @property
     def first_of_each(self) -> np.ndarray:
         """The positions of the first image of each content, in order, without the unreadable: int64."""
-        halves = np.ascontiguousarray(self.digests).view(np.uint64)
-        order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: of equal contents, the first is first
-        in_order = halves[order]
-        is_first = np.concatenate([[True], (in_order[1:] != in_order[:-1]).any(1)])[: len(order)]
-        return np.sort(order[is_first & in_order.any(1)])
+        return np.flatnonzero(self._is_first)
+
+    @cached_property
+    def _is_first(self) -> np.ndarray:
+        """Whether each image can be read and is the first of its content. The positions would take more memory."""
+        heads, tails = np.ascontiguousarray(self.digests).view(np.uint64).T
+        order = np.argsort(heads, kind="stable")
+        like_next = heads[order[1:]] == heads[order[:-1]]
+        is_shared = np.zeros(len(order), bool)
+        is_shared[1:] = like_next
+        is_shared[:-1] |= like_next
+        # Few: those whose first half another digest has, too. Sorting is stable: of equal contents, the first is first.
+        shared = order[is_shared]
+        shared = shared[np.lexsort((tails[shared], heads[shared]))]
+        before, after = shared[:-1], shared[1:]
+        is_first = np.any(self.digests, axis=1)
+        is_first[after[(heads[before] == heads[after]) & (tails[before] == tails[after])]] = False
+        return is_first
 
     def with_content_of(self, undecodable: Mapping[int, BadImage]) -> list[Unreadable]:
         """All images that have the same content as an image that cannot be decoded.

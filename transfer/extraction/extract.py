@@ -10,6 +10,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage
+from feature_cache.process.memory import set_aside
 from feature_cache.segments.compression import zstandard
 from transfer.data.copies.pixel_digests import PixelDigests
 from transfer.data.dataset import IdentifiedDataset
@@ -111,6 +112,9 @@ def extract(
     number, parts = share
     mine = missing.jobs // missing.views % parts == number  # whenever it is looked up what is missing
     missing = replace(missing, jobs=missing.jobs[mine])
+    if known is not dataset:  # digests are needed again only where other processes write, too, or images are damaged
+        digests = set_aside(known.digests)
+        known, missing = replace(known, digests=digests), replace(missing, digests=digests)
     timer.lap("prepare")
 
     extraction = _Extraction(known, request, cache, missing, net, timer, progress, runners, **options)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from feature_cache.cache import FeatureCache
+from feature_cache.keys import DIGEST_BYTES
 from feature_cache.maintenance.shrink import complete as encode_rows
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset import IdentifiedDataset
@@ -29,11 +30,12 @@ def fill_from_stored(
     compress : bool
         Whether new segments are compressed.
     """
-    images = dataset.digests[dataset.first_of_each]
-    for spec in request.specs:
+    filled = [spec for spec in request.specs if spec != spec.as_computed or spec.augmentation is not None]
+    images = dataset.digests[dataset.first_of_each] if filled else np.empty((0, DIGEST_BYTES), np.uint8)
+    for spec in filled:
         if spec != spec.as_computed:
             encode_rows(cache, spec, *keys_of(images, request.views), compress=compress)
-        elif spec.augmentation is not None:
+        else:
             _copy_plain_view(cache, spec, images, compress)
 
 

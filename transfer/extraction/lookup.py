@@ -14,6 +14,7 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache
 from feature_cache.errors import BadImage, MissingFeatures
+from feature_cache.process.memory import compact
 from feature_cache.space import Space
 from feature_cache.spec import FeatureSpec
 from transfer.data.dataset import IdentifiedDataset
@@ -22,6 +23,8 @@ from transfer.data.images import pixels_for
 from transfer.extraction.feature_set import FeatureSet
 from transfer.quantisation.finding import found
 from transfer.request import FeatureRequest
+
+LOOKED_UP = 2**16  # images whose keys are looked up at a time
 
 # What an error about an unreadable image advises to do; `FeatureExtractor` has another parameter for it.
 REMEDY = "leave such images out with `on_error='skip'`"
@@ -35,7 +38,7 @@ class Missing:
     ----------
     digests : ndarray of shape (n, 16), uint8
         The digest of every image; zeros for the unreadable.
-    jobs : ndarray of int64
+    jobs : ndarray of an unsigned type
         ``position * views + view``, for one image of each distinct content and each of its views that some space lacks.
     rows : list of int
         The number of rows to compute, for each space.
@@ -72,14 +75,17 @@ def find_missing(
     known = dataset.identify(cache)
     request = found(request, cache, known)
     spaces = [cache[spec] for spec in request.specs]
-    jobs = (known.first_of_each[:, None] * request.views + np.arange(request.views)).reshape(-1)
-    missing = Missing(known.digests, jobs, [], spaces, list(known.unreadable), request.views)
-    keys = missing.keys(jobs)
-    present = np.array([space.has(*keys) for space in spaces]).reshape(len(spaces), len(jobs))
-    if count_fillable:
-        full = [cache[space.spec.as_computed] for space in spaces]
-        present |= np.array([space.has(*keys) for space in full]).reshape(present.shape)
-    return replace(missing, jobs=jobs[~present.all(0)], rows=(~present).sum(1).tolist())
+    full = [cache[space.spec.as_computed] for space in spaces] if count_fillable else spaces
+    first, views = known.first_of_each, request.views
+    lacking = np.empty((len(spaces), len(first) * views), bool)
+    for start in range(0, len(first), LOOKED_UP):
+        keys = keys_of(known.digests[first[start : start + LOOKED_UP]], views)
+        for row, space, other in zip(lacking, spaces, full, strict=True):
+            present = space.has(*keys) if other is space else space.has(*keys) | other.has(*keys)
+            row[start * views : start * views + len(present)] = ~present
+    places = np.flatnonzero(lacking.any(0))
+    jobs = compact(first[places // views] * views + places % views)
+    return Missing(known.digests, jobs, lacking.sum(1).tolist(), spaces, list(known.unreadable), views)
 
 
 def stored_features(

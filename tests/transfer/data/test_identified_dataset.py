@@ -77,6 +77,12 @@ def test_what_is_known_is_not_found_out_again(
 def test_the_first_image_of_each_content_stands_for_its_copies(known: IdentifiedDataset) -> None:
     assert known.ids == ("a/1.png", "a/2.png", "b/1.png", "b/2.png", "b/3.png")
     assert known.first_of_each.tolist() == [0, 1, 2]
+    digests = np.zeros((7, 16), np.uint8)  # halves of them are equal by chance, or by malice
+    digests[:, 0], digests[:, 15] = [2, 1, 2, 2, 1, 0, 1], [5, 5, 6, 5, 5, 0, 4]
+    some = IdentifiedDataset("x", range(7), (), None, digests=digests, unreadable=(), memo=known.memo)
+    assert some.first_of_each.tolist() == [0, 1, 2, 6]
+    none = IdentifiedDataset("x", (), (), None, digests=digests[:0], unreadable=(), memo=known.memo)
+    assert none.first_of_each.tolist() == []
 
 
 def test_an_error_of_an_image_is_one_of_its_copies_too(known: IdentifiedDataset) -> None:

@@ -48,13 +48,16 @@ class LocalFile:
     def stamp_of(self, name: str) -> tuple[str, int] | None:
         """The absolute path of a member with the size of the file, and the time; None where there is no such file.
 
+        The names of members begin with the path of the file as it was given: a `Path` need not be made for each.
         The size is a part of the name, so that a file which has grown within the same time is another one.
         """
         try:
             status = self.path.stat()
         except OSError:
             return None
-        return f"{Path(name).absolute()}!{status.st_size}", max(status.st_mtime_ns, status.st_ctime_ns)
+        return f"{self.path}{name.removeprefix(self._name)}!{status.st_size}", max(
+            status.st_mtime_ns, status.st_ctime_ns
+        )
 
     def open(self) -> io.BufferedReader:
         """The file, opened once more.

@@ -8,6 +8,7 @@ from typing import overload
 
 import numpy as np
 
+from feature_cache.process.memory import compact
 from transfer.data.containers.container import Container, MemberSource
 from transfer.data.images import ImageSource
 
@@ -44,18 +45,6 @@ class MemberSources(Sequence[ImageSource]):
     def select(self, chosen: np.ndarray) -> MemberSources:
         """The sources at these positions."""
         return MemberSources(self.containers, self.numbers[chosen], self.positions[chosen])
-
-
-def compact(numbers: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Numbers that are not negative, in the smallest type that holds them.
-
-    Examples
-    --------
-    >>> compact([3, 70_000])
-    array([    3, 70000], dtype=uint32)
-    """
-    found = np.asarray(numbers, np.int64)
-    return found.astype(np.min_scalar_type(int(found.max(initial=0))))
 
 
 def in_one(container: Container, positions: Sequence[int] | np.ndarray) -> MemberSources:

@@ -152,6 +152,16 @@ class TestShards:
         with pytest.raises(BadData, match=r"s\.tar holds two files \.png of the key '1'"):
             datasets.load(str(shard))
 
+    @pytest.mark.parametrize("pack", [tar_of, zip_of])
+    def test_a_sample_takes_a_few_bytes_of_memory(self, tmp_path: Path, pack: Callable[..., Path]) -> None:
+        pairs = {f"{number:06d}": f"{number}".encode() for number in range(3000)}
+        members = {key + end: text for key, text in pairs.items() for end in (".png", ".cls")}
+        dataset = datasets.load(str(pack(tmp_path / f"s.{pack.__name__[:3]}", members)))
+        assert dataset.ids == tuple(pairs) and dataset.labels.tolist() == [text.decode() for text in pairs.values()]
+        assert [source.read() for source in dataset.sources[-3:]] == list(pairs.values())[-3:]
+        size = len(pickle.dumps((dataset.ids, dataset.sources)))  # without the labels, an array of text
+        assert size < (20 if pack is tar_of else 50) * len(dataset)
+
     def test_a_sample_without_a_label_is_named(self, tmp_path: Path) -> None:
         shard = tar_of(tmp_path / "s.tar", {"1.png": b"x", "1.cls": b"a", "2.png": b"y"})
         with pytest.raises(BadData, match="1 of 2 samples have no label, the first is '2'"):

@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 
 from feature_cache.errors import BadData
+from feature_cache.process.memory import compact
 from transfer.data.containers.archive_names import require_inside, require_once
 from transfer.data.containers.container import StoredFile
-from transfer.data.containers.member_sources import compact
 from transfer.data.containers.tar.gzip_file import GzipFile
 from transfer.data.containers.tar.index import TarIndex, read_index
 
