@@ -31,7 +31,7 @@ from transfer.extraction.lookup import stored_features
 from transfer.extraction.on_ray import cluster as connection
 from transfer.extraction.on_ray.extract import address_of, extract_on_ray
 from transfer.extraction.on_ray.tasks import divide
-from transfer.extraction.on_ray.workers import _require_files
+from transfer.extraction.on_ray.workers import Setting, Work, Worker, _require_files
 from transfer.nets.catalogue import Net
 from transfer.request import FeatureRequest
 
@@ -188,6 +188,25 @@ def one_killed(cluster: LocalCluster) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def test_what_a_worker_has_fetched_its_report_tells_the_machine_of_the_command(
+    digits: Path, tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {path.name: path.read_bytes() for path in sorted(digits.rglob("*.png"))[:12]}
+    bucket.put_object(Bucket="bucket", Key="told.zip", Body=zip_of(members))
+    dataset = datasets.load("s3://bucket/told.zip")
+    stamps = [source.stamp() for source in dataset.sources]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "worker"))
+    work = Work(dataset, WANTED, tmp_path / "mark", {}, "s3://bucket/told")
+    dataset.identify(work.cache)
+    worker = Worker([], None, Setting.here())
+    worker._work = work
+    known = worker._known(np.arange(2, 12))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "command"))
+    work.cache.memo.remember(known)
+    assert set(work.cache.memo.recall(filter(None, stamps))) == {stamp[0] for stamp in stamps[2:] if stamp}
+    assert len(known) == 10
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ class _Crew:
     def __init__(self, ray: Any, work: Work, link: Link) -> None:
         from ray.util import ActorPool  # optional
 
-        self._ray, self._link, self._mark = ray, link, work.mark
+        self._ray, self._link, self._mark, self._memo = ray, link, work.mark, work.cache.memo
         self._work = [ray.put(work)]
         self._board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
         self._pool = ActorPool([])
@@ -214,7 +214,11 @@ class _Crew:
             raise outcome
         self._sign = time.monotonic()
         self._done += self._running.pop(number).jobs
-        return outcome
+        if outcome is None:
+            return None
+        name, report, known = outcome
+        self._memo.remember(known)  # else all that workers have fetched would be fetched again, to be looked up
+        return name, report
 
     def _add_workers(self) -> None:
         """Make a worker for every place that has none yet."""

@@ -14,8 +14,10 @@ import numpy as np
 
 from feature_cache.cache import FeatureCache, as_cache
 from feature_cache.errors import InvalidChoice, LayertapError
+from feature_cache.files.digest_memo import FileStamp
 from feature_cache.process import trusted
 from feature_cache.version import __version__
+from transfer.data.dataset import IdentifiedDataset
 from transfer.data.datasets import Dataset
 from transfer.data.images import FileSource
 from transfer.extraction.extract import Runners, extract
@@ -25,8 +27,9 @@ from transfer.request import FeatureRequest, SharedNet
 PASSED_ON = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", trusted.VARIABLE)  # variables of the environment
 TELL_SECONDS = 1.0
 
-# The report on a task with the name of the worker, the error, or None where the work was stopped.
-Outcome = tuple[str, Report] | LayertapError | None
+Known = dict[FileStamp, bytes]  # digests
+# The report on a task with the name of the worker and what it learned, the error, or None where the work was stopped.
+Outcome = tuple[str, Report, Known] | LayertapError | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Worker:
         """
         with _Telling(self._board, task) as telling:
             try:
-                return task, (_name(), self._report(positions, telling))
+                return task, (_name(), self._report(positions, telling), self._known(positions))
             except LayertapError as error:
                 return task, error
             except KeyboardInterrupt:
@@ -138,6 +141,15 @@ class Worker:
         report = extract(images, work.request, work.cache, **options)
         _require_files(images, report)
         return report
+
+    def _known(self, positions: np.ndarray) -> Known:
+        """The digests of images that this worker has fetched, which the machine of the command does not know."""
+        work = self._prepared()
+        if not work.url or isinstance(work.dataset, IdentifiedDataset):
+            return {}
+        stamps = [stamp for position in positions if (stamp := work.dataset.sources[position].stamp())]
+        known = work.cache.memo.recall(stamps)
+        return {stamp: known[stamp[0]] for stamp in stamps if stamp[0] in known}
 
     def _prepared(self) -> Work:
         """What the tasks are about, with the net by its name; the first time, this process is made ready for it."""
