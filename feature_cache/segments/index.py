@@ -22,6 +22,7 @@ from feature_cache.errors import StorageFailure
 from feature_cache.files.atomic import new_file
 from feature_cache.files.checked import LARGEST_TEXT, open_regular
 from feature_cache.keys import DIGEST_BYTES
+from feature_cache.process.memory import compact
 from feature_cache.segments.layout import FORMAT, INDEX_FILE
 
 # The file is rewritten when this many segments, or rows, would otherwise have to be read at every look-up.
@@ -77,7 +78,7 @@ class KeyIndex:
         """Short keys in ascending order, and the ids that they belong to."""
         short = _short_keys(self.digests, self.views)
         order = np.argsort(short, kind="stable")
-        return short[order], order
+        return short[order], compact(order)
 
     def find(self, digests: np.ndarray, views: np.ndarray) -> np.ndarray:
         """The id of each key, and -1 for keys that are not in the space.
