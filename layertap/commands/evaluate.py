@@ -7,9 +7,11 @@ import sys
 from functools import partial
 
 from feature_cache.files.urls import shown
+from layertap import flags
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import print_json, print_skipped
 from layertap.commands.terminal.scores import print_classes, print_remarks, print_scores
+from layertap.few_images import few_images_note
 from layertap.progress.shown import ShownProgress
 
 
@@ -18,6 +20,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from layertap.runs import load_run
     from layertap.workflows.evaluate import evaluate
 
+    flags.mention("--net")  # of other commands: a note names it
     run = load_run(args.run, **shared.code(args))
     progress = partial(ShownProgress, quiet=args.quiet)
     result = evaluate(run, shared.dataset(args), cache=args.cache, on_error=args.on_error, progress=progress)
@@ -36,6 +39,8 @@ def evaluate(args: argparse.Namespace) -> None:
         names = ", ".join(result.unknown[:5])
         print(f"{what} unknown to the head ({len(result.unknown)}) {then}: {names}", file=sys.stderr)
     print_scores([("test", result.shown)])
+    if few := few_images_note(result.scores.get("accuracy"), result.images):
+        print(f"\n{few}")
     if result.classes:
         print()
         print_classes(result.classes)

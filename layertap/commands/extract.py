@@ -33,7 +33,7 @@ def extract(args: argparse.Namespace) -> None:
     # Inside the function: what computes features takes longer to import than the help takes to show.
     from layertap.workflows.extract import compute_missing, shard_of
     from transfer.extraction.plan import plan
-    from transfer.nets.suggestion import remarks_of, remarks_on
+    from transfer.nets.suggestion import FOR_PHOTOGRAPHS, remarks_of, remarks_on
 
     dataset, request, cache = shared.dataset(args), shared.request(args), shared.cache(args)
     if args.shard is not None:
@@ -62,7 +62,11 @@ def extract(args: argparse.Namespace) -> None:
             print(f"Once all parts are done, this computes nothing: {shlex.join(shared.extract_command(args))}")
         elif dataset.labels is not None:
             program, _, *words = shared.extract_command(args)
-            print_next(shlex.join([program, "train-head", *words, "--out", shared.free_name("run")]))
+            commands = [[program, "train-head", *words, "--out", shared.free_name("run")]]
+            if remarks_on(request.net, dataset):
+                better: dict[str, Any] = {"net": FOR_PHOTOGRAPHS, "layer": [], "size": None, "space": None}
+                commands.insert(0, shared.extract_command(argparse.Namespace(**{**vars(args), **better})))
+            print_next(*map(shlex.join, commands))
 
 
 def _print_shard(shard: tuple[int, int], images: int) -> None:

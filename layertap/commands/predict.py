@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from feature_cache.errors import InvalidChoice
+from layertap import flags
 from layertap.commands.arguments import shared
 from layertap.commands.terminal.output import counted, output, print_json, print_notes, print_skipped, print_table
 from layertap.progress.shown import ShownProgress
@@ -22,6 +23,7 @@ def predict(args: argparse.Namespace) -> None:
     from layertap.runs import load_run  # slow to load, and the help does not need it
     from layertap.workflows.predict import predict
 
+    flags.mention("--net")  # of other commands: a note names it
     run = load_run(args.run, **shared.code(args))
     progress = partial(ShownProgress, quiet=args.quiet)
     predictions = predict(

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_cache.files.urls import shown
-from heads.evaluation.metrics import wilson_interval
 from layertap.commands.arguments import shared
 from layertap.commands.arguments.plan_steps import write_plan_of
 from layertap.commands.terminal.output import print_json, print_next, print_skipped, time_text, write_skipped
 from layertap.commands.terminal.scores import headline_text, print_remarks, print_scores
+from layertap.few_images import note_on
 from layertap.report import background
 from layertap.report.run_report import REPORT_FILE
 from layertap.shown_scores import ANOMALIES
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from layertap.runs import Run
 
 MOST_SPLITS = 10  # that are printed
-FEW_IMAGES = 100  # held out; of fewer, the interval of the accuracy is printed
 # Arguments that are parameters of the workflow by the same name.
 OPTIONS = (
     "regression", "multilabel", "normal", "calibrate", "join", "beside", "average_views", "cv",
@@ -87,6 +86,8 @@ def _print_run(run: Run) -> None:
     report, metrics = run.report, run.metrics
     assert report is not None
     _print_folds(metrics, run.task.name, several=len(run.config.candidates or ()) > 1)
+    if few := note_on(metrics, report.images):
+        print(f"\n{few}")
     for point in metrics.get("curve", []):
         mean, deviation = point["accuracy"]["mean"], point["accuracy"]["std"]
         print(f"{point['per_class']} labelled images per class: accuracy {mean:.4f} ± {deviation:.4f}")
@@ -123,14 +124,3 @@ def _print_folds(metrics: dict[str, Any], task: str, several: bool) -> None:
     if "test" in metrics:
         parts["test"] = metrics["test"]
     print_scores(list(parts.items()))
-    _print_interval(metrics)
-
-
-def _print_interval(metrics: dict[str, Any]) -> None:
-    """Say what the accuracy of new images may be, where few are held out."""
-    judged = metrics["bagged"][-1] if len(metrics["folds"]) > 1 else metrics["folds"][0]["valid"]
-    accuracy, images = judged.get("accuracy"), judged.get("n")
-    if accuracy is None or not images or images >= FEW_IMAGES:
-        return
-    low, high = (float(end) for end in wilson_interval(accuracy, int(images)))
-    print(f"\nOnly {images:,} images are held out: by them, the accuracy may be {low:.2f} to {high:.2f} (95 %).")

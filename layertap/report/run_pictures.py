@@ -16,6 +16,7 @@ from heads.evaluation.cross_validation import Evaluation
 from heads.evaluation.metrics import confusion, per_class, per_kind, per_label, reliability
 from heads.evaluation.tasks import task_of
 from heads.registry import TASKS
+from layertap.few_images import note_on
 from layertap.held_out import HeldOut
 from layertap.report import panels, plots, run_report
 from layertap.report.background import Picture, draw
@@ -32,6 +33,7 @@ from layertap.report.tabs.data_set import data_view
 from layertap.report.tabs.feature_map import FeatureMapPicture, map_of_images
 from layertap.report.tabs.recipe import recipe_view
 from layertap.run_config import RunConfig
+from layertap.shown_scores import HEADLINES, SCORES
 from transfer.data.datasets import Dataset, Unreadable
 from transfer.data.images import Decoding, decoding_of, thumbnail
 from transfer.data.images.pixels import pixels_for
@@ -223,12 +225,12 @@ def _write_report(
     replaced = {*REPLACED, MAP, *((CURVE,) if tabs.curve else ())}
     run_report.write_report(
         file.parent,
-        f"{results.title}: {results.head}",
+        _title(results),
         {**metrics.get("summary", {}), **({"test": metrics["test"]} if "test" in metrics else {})},
         {
             "Features": _in_words({**spec, "extraction_seconds": metrics.get("extraction_seconds")}),
             "Head": _in_words(config.head.to_json()),
-            "Protocol": _in_words(_protocol(config.protocol or {})),
+            "Protocol": _in_words({**_protocol(config.protocol or {}), **_splits(results)}),
             "Data": {
                 "name": results.title,
                 "images": len(results.targets),
@@ -238,7 +240,7 @@ def _write_report(
         },
         _scores_of_each(results),
         {name: file for name, file in pictures.items() if name not in replaced},
-        notes=notes,
+        notes=[*notes, *filter(None, [note_on(metrics, len(results.targets))])],
         tabs=replace(tabs, pictures=placed),
         name=file.name,
     )
@@ -320,6 +322,24 @@ def _confusions(results: RunResults) -> Confusions | None:
         results.training,
         results.digests,
     )
+
+
+def _title(results: RunResults) -> str:
+    """The data set, the head, the net that it reads, and the score that says most."""
+    nets = " and ".join(dict.fromkeys(part.spec.net for part in results.config.parts))
+    key = HEADLINES[results.task][0]
+    value = (results.metrics.get("test") or results.metrics.get("summary", {}).get("valid") or {}).get(key)
+    value = value.get("mean") if isinstance(value, dict) else value
+    score = "" if value is None else f", {SCORES[key].label} {value:{SCORES[key].format}}"
+    return f"{results.title}: {results.head} on {nets}{score}"
+
+
+def _splits(results: RunResults) -> dict[str, Any]:
+    """How many splits there were, and how many images they held out."""
+    rows = results.evaluation.rows
+    if not results.metrics.get("folds") or not rows:
+        return {}
+    return {"splits": len(rows), "images held out": len(np.unique(np.concatenate(rows)))}
 
 
 def _protocol(protocol: dict[str, Any]) -> dict[str, Any]:

@@ -210,7 +210,8 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for name in [*(name for name in SCORES if name in named), *(name for name in named if name not in SCORES)]:
         score = SCORES.get(name, ShownScore(name.replace("_", " "), format=".4g"))
         rows.append([score.label, *(_score(of_part.get(name), score.format) for of_part in scores.values())])
-    spread = any(isinstance(value, Mapping) for of_part in scores.values() for value in of_part.values())
+    values = [value for of_part in scores.values() for value in of_part.values() if isinstance(value, Mapping)]
+    spread = any(value.get("std") for value in values)  # which a single split has not
     return {"columns": ["", *scores], "rows": rows, "spread": spread}
 
 

@@ -39,7 +39,7 @@ from transfer.data.datasets import Dataset, Unreadable, require_labels
 from transfer.data.transforms import named
 from transfer.extraction.feature_set import FeatureSet
 from transfer.extraction.lookup import stored_features
-from transfer.nets.suggestion import remarks_of
+from transfer.nets.suggestion import remarks_of, suited
 from transfer.request import FeatureRequest
 
 SEEDS = ("seed", "random_state", "estimator__random_state")  # parameters of heads that `seed` sets
@@ -322,6 +322,7 @@ def sweep(
     problem = _problem(stored, options, readouts, bars)
     pairs = [Pair(features_name, head, params) for features_name in features for head, params in settings]
     of_nets, assumed = remarks_of(request.net for request in requests.values())
+    unsuited = suited((request.net for request in requests.values()), stored.dataset)
     folder = None if out is None else Path(out)
     with bars("pairs") as show:
         results = pair_scores.sweep(
@@ -345,7 +346,7 @@ def sweep(
         tuple(stored.skipped),
         options.to_json(problem.protocol),
         folder,
-        (*of_nets, *problem.notes),
+        (*unsuited, *of_nets, *problem.notes),
         (*assumed, *problem.warnings),
         Winner(tuple(readouts[results[0].pair.features]), results[0].pair),
         None if dataset.corrections is None else dataset.corrections.to_json(),

@@ -49,7 +49,7 @@ from transfer.data.datasets import Dataset
 from transfer.data.transforms import names_of
 from transfer.extraction.feature_set import FeatureSet
 from transfer.nets.catalogue import Net
-from transfer.nets.suggestion import remarks_of
+from transfer.nets.suggestion import remarks_of, suited
 from transfer.request import FeatureRequest, request_of
 
 DEFAULT_HEADS = {CLASSES: "auto", REGRESSION: "ridge", MULTILABEL: "logistic"}
@@ -377,7 +377,14 @@ def _problem(candidates: _Candidates, targets: Targets, options: ProtocolOptions
     nets = {id(net): net for parts in candidates.sources.values() for _, net in parts}.values()
     of_nets, assumed = remarks_of(nets)
     unscored = training_only_notes(targets.values, splits) if targets.task == CLASSES else ()
-    notes = (*dict.fromkeys((*of_nets, *candidates.remarks)), *targets.notes, *copies.notes, *parted, *unscored)
+    remarks = dict.fromkeys((*suited(nets, features.dataset), *of_nets, *candidates.remarks))
+    notes = (
+        *remarks,
+        *targets.notes,
+        *copies.notes,
+        *parted,
+        *unscored,
+    )
     return _Problem(targets, protocol, options, groups, fitted_rows, seen, identities, notes, (*assumed, *warnings))
 
 

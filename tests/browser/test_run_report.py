@@ -225,3 +225,11 @@ def test_no_tab_is_wider_than_the_screen(file: Path, opened: Callable[..., Page]
 def test_the_same_run_is_the_same_page(file: Path, results: RunResults, tmp_path: Path) -> None:
     write_page(tmp_path / "again.html", results)
     assert (tmp_path / "again.html").read_bytes() == file.read_bytes()
+
+
+def test_all_tabs_are_seen_on_a_phone(file: Path, opened: Callable[..., Page]) -> None:
+    page = opened(file, viewport={"width": 390, "height": 700})
+    for tab in page.get_by_role("tab").all():
+        box = tab.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390

@@ -234,7 +234,7 @@ class _Extraction:
         notes, warnings = remarks_of([self._request.net])
         tokens = self._request.prefix_tokens
         on_tokens = sentences_on_tokens(tokens) if isinstance(tokens, tuple) and self._rows else []
-        suited = remarks_on(self._request.net, self._dataset) if self._rows else []
+        suited = remarks_on(self._request.net, self._dataset)
         peak = runner.peak(PEAK_SHARE * seconds) if runner and seconds > PEAK_SECONDS else 0.0
         return Report(
             rows_total=total,

@@ -52,6 +52,11 @@ def remarks_on(net: Net, images: ImageCollection) -> list[str]:
     ]
 
 
+def suited(nets: Iterable[Net], images: ImageCollection) -> list[str]:
+    """What `remarks_on` says of each of the nets, without repeats."""
+    return list(dict.fromkeys(remark for net in dict.fromkeys(nets) for remark in remarks_on(net, images)))
+
+
 def remarks_of(nets: Iterable[Net]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Notes and warnings on nets, without repeats: the pixels that they get, and how quantised ones are computed.
 

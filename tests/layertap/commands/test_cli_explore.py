@@ -186,4 +186,20 @@ def test_a_net_to_begin_with_is_suggested(main: Callable, data: Path, tmp_path: 
     photos = main("explore", tmp_path / "photos")
     assert re.search(r"^suggested net +efficientnetlite0", photos.stdout, re.MULTILINE)
     plan = main("extract", tmp_path / "photos", "--plan")
-    assert re.match(r"note: these look like photographs, .*; choose --net efficientnetlite0[ .]", plan.stderr)
+    remark = r"note: these look like photographs, .*; choose --net efficientnetlite0[ .]"
+    assert re.match(remark, plan.stderr)
+
+
+def test_photographs_are_remarked_on_where_their_features_are_stored_too(main: Callable, tmp_path: Path) -> None:
+    """The net for characters meets photographs: each command says so, once, and extract names the other net first."""
+    for number, colour in enumerate(("green", "lime", "red", "brown")):
+        (tmp_path / "photos" / "ab"[number // 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (300, 200), colour).save(tmp_path / "photos" / "ab"[number // 2] / f"{number}.png")
+    for _ in range(2):
+        extracted = main("extract", "photos")
+        assert extracted.stderr.count("these look like photographs") == 1
+        assert "Next: layertap extract photos --net efficientnetlite0, or layertap train-head" in extracted.stdout
+    train = ("--head", "prototypes", "--cv", "2")
+    search = ("search", "photos", "--query", "photos/a/0.png")
+    for command in (search, ("train-head", "photos", *train), ("sweep", "photos", *train)):
+        assert main(*command, "--quiet").stderr.count("these look like photographs") == 1, command

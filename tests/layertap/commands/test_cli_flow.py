@@ -161,8 +161,10 @@ def test_without_json_people_are_told_the_same(flow: Flow, main: Callable, monke
     assert "split 1: accuracy 1.0000" in trained
     assert "is fitted on all 12 images" in trained
     assert "Pictures and all scores: other/report.html\nNext: layertap predict other IMAGE" in trained
-    scores, _, of_each = main("evaluate", "other", "new").stdout.partition("\n\n")
+    scores, few, of_each = main("evaluate", "other", "new").stdout.split("\n\n")
     assert "1.0000" in scores
+    assert "fit (s)" not in scores
+    assert few.startswith("The accuracy was measured on 7 images only: on others it may be from 0.6457 to 1.0000")
     assert [line.split() for line in of_each.splitlines()] == [
         ["class", "precision", "recall", "F1", "images"],
         ["bright", "1.0000", "1.0000", "1.0000", "3"],

@@ -231,3 +231,9 @@ def test_picture_of_another_kind_is_refused_and_nothing_is_written(tmp_path: Pat
 def test_folder_that_does_not_take_the_report_is_a_storage_failure(tmp_path: Path):
     with pytest.raises(StorageFailure, match="cannot write the report to .*none: No such file or directory"):
         written(tmp_path / "none")
+
+
+def test_mean_and_deviation_are_not_spoken_of_where_there_is_one_split(tmp_path: Path):
+    page = written(tmp_path, scores={"valid": {"accuracy": {"mean": 0.75, "std": 0.0}}})
+    assert "0.7500" in page.text
+    assert "over the splits" not in page.text
