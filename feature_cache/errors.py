@@ -200,13 +200,7 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
-def _spelling(name: str) -> str:
-    return re.sub("[-_ ]", "", name.lower())
-
-
-def unknown(
-    kind: str, name: str, allowed: Iterable[str], hint: str = "", *, neighbours: Iterable[str] = ()
-) -> InvalidChoice:
+def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> InvalidChoice:
     """The error for an unknown name, with the nearest allowed ones, or the one that differs in case and dashes only.
 
     Parameters
@@ -219,8 +213,6 @@ def unknown(
         The known names.
     hint : str
         What to do next, as a sentence.
-    neighbours : iterable of str
-        Names that are allowed, too, but too many or too far from the matter to be listed, such as files.
 
     Examples
     --------
@@ -230,11 +222,34 @@ def unknown(
     "there is no net 'ResNet-50'; did you mean 'resnet50'?"
     """
     allowed = list(allowed)
-    spelled = {_spelling(name): name for name in [*neighbours, *allowed]}
-    close = [_spelling(name)] if _spelling(name) in spelled else difflib.get_close_matches(_spelling(name), spelled)
-    near = [spelled[name] for name in close]
-    if near:
-        guess = f"; did you mean {' or '.join(repr(name) for name in near)}?"
+    if near := nearest(name, allowed):
+        guess = f"; {did_you_mean(near)}"
     else:
         guess = f"; allowed: {', '.join(allowed)}." if 0 < len(allowed) <= 12 else "."
     return InvalidChoice(f"{kind} {name[:LONGEST]!r}{guess}" + (f" {hint}" if hint else ""))
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """The question whether one of these names is meant."""
+    return f"did you mean {' or '.join(repr(name) for name in names)}?"
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names that are most like another one.
+
+    Where one differs only in case, or in what separates its words, it is the only one.
+
+    Examples
+    --------
+    >>> nearest("efficientnet-lite0", ["efficientnetb0", "efficientnetlite0"]), nearest("vg", ["resnet50"])
+    (['efficientnetlite0'], [])
+    """
+    by_lower = {each.lower(): each for each in known}
+    letters = _letters(name)
+    if same := [each for lower, each in by_lower.items() if letters and _letters(lower) == letters]:
+        return same[:most]
+    return [by_lower[each] for each in difflib.get_close_matches(name.lower(), by_lower, n=most, cutoff=0.6)]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\s._-]", "", name).lower()

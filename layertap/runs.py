@@ -27,6 +27,7 @@ from feature_cache.errors import LONGEST, DamagedFile, InvalidChoice, UnsafeFile
 from feature_cache.files import atomic, sealed_folder
 from feature_cache.files.checked import read_json
 from feature_cache.files.digest_list import read_digests, write_digests
+from feature_cache.files.neighbours import suggestion
 from feature_cache.lineage import Used, cite
 from feature_cache.spec import FeatureSpec
 from heads import user_code
@@ -441,9 +442,9 @@ def load_written(folder: Path, *, head_code: str | None = None, net_code: str | 
     try:
         content = read_config(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidChoice(
-            f"{folder} is not a run (it has no {CONFIG_FILE}); make one with: layertap train-head, or fine-tune."
-        ) from error
+        near = "" if folder.exists() else suggestion(folder)
+        advice = near or "; make one with: layertap train-head, or fine-tune."
+        raise InvalidChoice(f"{folder} is not a run (it has no {CONFIG_FILE}){advice}") from error
     try:
         config = RunConfig.from_json(content)
     except KeyError as error:

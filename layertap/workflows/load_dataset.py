@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, unknown
+from feature_cache.files.neighbours import suggestion
 from feature_cache.files.urls import shown
 from transfer.data import datasets, tables
 from transfer.data.corrections import correct, read_corrections
@@ -193,7 +194,8 @@ def image_dataset(images: Source) -> Dataset:
     for path in paths:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
-            raise InvalidChoice(f"the image {str(path)!r} {what}; give image files, or one data set.")
+            near = "" if path.is_dir() else suggestion(str(path))
+            raise InvalidChoice(f"the image {str(path)!r} {what}{near or '; give image files, or one data set.'}")
     return datasets.from_files(paths)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from feature_cache.errors import BadData, InvalidChoice, one_line, unknown
 from feature_cache.files.checked import read_bytes
+from feature_cache.files.neighbours import suggestion
 from transfer.data.dataset import Dataset
 
 ID, ACTION, LABEL = "id", "action", "label"
@@ -105,7 +106,9 @@ def read_corrections(file: str | os.PathLike[str]) -> Corrections:
         content = read_bytes(path)
         rows = list(_rows(path, content.decode("utf-8-sig")))
     except FileNotFoundError as error:
-        raise InvalidChoice(f"there are no corrections {path}; layertap review writes them.") from error
+        raise InvalidChoice(
+            f"there are no corrections {path}{suggestion(path) or '; layertap review writes them.'}"
+        ) from error
     except (OSError, UnicodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise BadData(f"{path} cannot be read as corrections ({reason}).") from error

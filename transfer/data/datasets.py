@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from feature_cache.errors import BadData, BadImage, InvalidChoice, unknown
+from feature_cache.errors import LONGEST, BadData, BadImage, InvalidChoice, did_you_mean, nearest, unknown
+from feature_cache.files.neighbours import near_paths, suggestion
 from feature_cache.files.urls import shown
 from transfer.data import split_names, tables
 from transfer.data.annotation import loading as annotation
@@ -158,16 +159,9 @@ def load(
         return folder_dataset(listing.read(containers.folder_of(archive, inside), split), value_range)
     if isinstance(path, RemotePath):
         raise InvalidChoice(f"there is no folder or file {name}; check the bucket or host, and the path.")
-    raise unknown("there is no data set, folder or file", data, BUILT_IN, neighbours=_beside(Path(name)))
-
-
-def _beside(path: Path) -> list[str]:
-    """The names of what is in the folder where `path` would be."""
-    try:
-        names = sorted(entry.name for entry in path.parent.iterdir())
-    except OSError:
-        return []
-    return [str(path.with_name(name)) for name in names if not name.startswith(".")]
+    near = [*nearest(data, BUILT_IN), *near_paths(data)]
+    what = "there is no data set, folder or file"
+    raise InvalidChoice(f"{what} {data[:LONGEST]!r}; {did_you_mean(near)}") if near else unknown(what, data, BUILT_IN)
 
 
 def _annotated(path: AnyPath, split: str | None) -> tuple[Path, str | None] | None:
@@ -232,7 +226,9 @@ def from_containers(
         files += [path] if is_file else patterns.files(str(path))
     for path in files:
         if containers.is_container(path.name) and not path.is_file():
-            raise InvalidChoice(f"there is no file {str(path)!r}; a list of archives names each of them.")
+            raise InvalidChoice(
+                f"there is no file {str(path)!r}{suggestion(str(path)) or '; a list of archives names each of them.'}"
+            )
     data = str(paths[0]) + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
     return files_dataset(data, files, class_column, split, value_range)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from feature_cache.errors import LONGEST, BadData, DamagedFile, InvalidChoice, UnsafeFile, unknown
 from feature_cache.files.checked import real_path
+from feature_cache.files.neighbours import suggestion
 from feature_cache.spec import FILLS, LARGEST_SIZE, FeatureSpec
 from transfer.nets.expected_pixels.expected import (
     MEANINGS,
@@ -178,7 +179,8 @@ class Net:
         if self.is_file:
             if not Path(self.name).is_file():
                 raise InvalidChoice(
-                    f"there is no net file {self.name!r}; give another path, or bring the file back there."
+                    f"there is no net file {self.name!r}"
+                    f"{suggestion(self.name) or '; give another path, or bring the file back there.'}"
                 )
             if self.weights is not None:
                 raise InvalidChoice(f"{self.name} holds its own weights; leave out `weights`.")

@@ -31,6 +31,7 @@ class TestNetsAndLayers:
             assert "there is no net 'vgg61'; did you mean " in line
             assert "'vgg16'" in line
             assert "layertap nets" in line
+        assert "; did you mean 'efficientnetlite0'? " in mistake("layers", "EfficientNet-Lite0")
 
     def test_folders_that_hold_no_net(self, mistake: Mistake, data: Path, tmp_path: Path) -> None:
         (tmp_path / "saved").mkdir()
@@ -127,9 +128,15 @@ class TestData:
     def test_there_is_none(self, mistake: Mistake) -> None:
         assert "no data set, folder or file 'digit'; did you mean 'digits'" in mistake("extract", "digit")
 
-    def test_there_is_one_of_nearly_that_name(self, mistake: Mistake, tmp_path: Path) -> None:
-        (tmp_path / "photos").mkdir()
-        assert "'photo'; did you mean 'photos'" in mistake("extract", "photo")
+    def test_a_path_that_is_misspelled(self, mistake: Mistake, data: Path) -> None:
+        """The nearest name beside it is suggested, for data sets, images, runs and corrections."""
+        assert "file 'dat'; did you mean 'data'?" in mistake("train-head", "dat")
+        assert "file 'data/brigth'; did you mean 'data/bright'?" in mistake("extract", "data/brigth")
+        (data.parent / "my run").mkdir()
+        assert "did you mean 'my run'?" in mistake("predict", "my-run", data)
+        (data.parent / "review.csv").touch()
+        assert "did you mean 'review.csv'?" in mistake("extract", data, "--corrections", "reviews.csv")
+        assert "allowed: digits" in mistake("extract", "quite-another-name")
 
     def test_empty_folder(self, mistake: Mistake, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
