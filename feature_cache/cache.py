@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,8 @@ def _counted(spaces: Sequence[object]) -> str:
 def _root(place: str | os.PathLike[str]) -> Path:
     """The folder of a cache: itself, or that of the mirror of a cache under a URL."""
     text = os.fspath(place)
+    if not isinstance(place, str) and re.match(r"[a-z][a-z0-9+.-]+:/", text):  # what `Path` leaves of a URL
+        raise InvalidChoice(f"the cache {text} is a URL that was made a path; give it as text.")
     if not isinstance(place, str) or not is_url(text):
         return Path(text)
     return local_path(text) if scheme(text) == "file" else mirror_at(text).root

@@ -49,6 +49,8 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         found, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(scheme(url), {}))
         found.invalidate_cache()  # what is stored may have changed since an earlier call
+        if scheme(url) in ("s3", "s3a"):
+            found.retries = 1  # as of botocore: s3fs repeats requests by itself, too
     except ImportError as error:
         install = f"{one_line(error)}: {_INSTALL}" if scheme(url) in _IN_EXTRA else f"{one_line(error)}."
         raise MissingDependency(f"{scheme(url)}:// cannot be read yet. {install}") from error

@@ -19,7 +19,7 @@ from layertap.workflows.load_dataset import Source, image_dataset, load_dataset
 from transfer.data.dataset import Dataset, Unreadable
 from transfer.data.images import decoding_of
 from transfer.extraction.feature_set import FeatureSet
-from transfer.nets.suggestion import remarks_on
+from transfer.nets.suggestion import suited
 from transfer.request import FeatureRequest
 from transfer.search.neighbors import METRICS, Metric
 
@@ -226,7 +226,7 @@ def search(
             raise InvalidChoice(f"none of the {len(part.skipped)} {what} can be read.")
     layer = next(iter(target))
     found = searched.search(target.plain_rows(layer)[:], k, metric=metric, index=index)
-    notes = remarks_on(searched.request.net, searched.dataset)
+    notes = suited([searched.request.net], searched.dataset)
     if found.rows.shape[1] < k:
         notes.append(f"there are {len(searched.dataset):,} images, fewer than `k={k}`: all of them are shown.")
     return Matches(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from feature_cache.cache import FeatureCache, as_cache, default_cache
+from feature_cache.errors import InvalidChoice
 
 
 class TestDefault:
@@ -27,3 +28,8 @@ def test_a_cache_is_named_by_its_folder_or_itself(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     assert as_cache(cache) is cache
     assert as_cache(tmp_path) == as_cache(str(tmp_path)) == cache
+
+
+def test_a_url_that_was_made_a_path_is_no_folder() -> None:
+    with pytest.raises(InvalidChoice, match="s3:/bucket/features is a URL that was made a path"):
+        FeatureCache(Path("s3://bucket/features"))

@@ -22,7 +22,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS, LONGEST_PAUSE = 5.0, 600.0  # between looks; the pause doubles while a bucket does not answer
 
 
 class WorkQueue:
@@ -43,7 +43,7 @@ class WorkQueue:
         self._missing = missing
         # Only the names: segments are opened, and their keys sorted, once there are new ones.
         self._known = [{part.name for part in space.index.listed} for space in missing.spaces]
-        self._looked = time.monotonic()
+        self._looked, self._pause = time.monotonic(), LOOK_SECONDS
         self._order = missing.jobs
         self._next = 0
         self.spaces = missing.spaces
@@ -51,7 +51,7 @@ class WorkQueue:
 
     def __iter__(self) -> Iterator[int]:
         while True:
-            if time.monotonic() - self._looked >= LOOK_SECONDS:
+            if time.monotonic() - self._looked >= self._pause:
                 self._look()
                 self._looked = time.monotonic()
             if self._next >= len(self._order):
@@ -67,6 +67,7 @@ class WorkQueue:
     def _look(self) -> None:
         """Leave out what other processes have written since the last look."""
         rest = self._order[self._next :]
+        pause, self._pause = self._pause, LOOK_SECONDS
         try:
             now = [segment_names(space.folder) for space in self.spaces]
             if all(names <= known for names, known in zip(now, self._known, strict=True)):
@@ -74,6 +75,7 @@ class WorkQueue:
             spaces = [space.again() for space in self.spaces]
             lacking = np.any([~space.has(*self._missing.keys(rest)) for space in spaces], axis=0)
         except Unreachable:  # of a cache in a bucket: there will be another look
+            self._pause = min(2 * pause, LONGEST_PAUSE)
             return
         self._known = [names | known for names, known in zip(now, self._known, strict=True)]
         self.spaces = spaces

@@ -26,7 +26,7 @@ from transfer.extraction.lookup import Missing, find_missing, keys_of, refusal
 from transfer.extraction.report import Report, one_after_another
 from transfer.extraction.writing import FeatureWriter, StageTimer
 from transfer.nets.pooling import sentences as sentences_on_tokens
-from transfer.nets.suggestion import remarks_of, remarks_on
+from transfer.nets.suggestion import remarks_of, remarks_on, suited
 from transfer.quantisation.finding import by_net, net_of
 from transfer.quantisation.settling import settle
 from transfer.request import FeatureRequest, SharedNet
@@ -234,7 +234,8 @@ class _Extraction:
         notes, warnings = remarks_of([self._request.net])
         tokens = self._request.prefix_tokens
         on_tokens = sentences_on_tokens(tokens) if isinstance(tokens, tuple) and self._rows else []
-        suited = remarks_on(self._request.net, self._dataset)
+        net, images = self._request.net, self._dataset
+        on_net = remarks_on(net, images) if self._rows else suited([net], images)
         peak = runner.peak(PEAK_SHARE * seconds) if runner and seconds > PEAK_SECONDS else 0.0
         return Report(
             rows_total=total,
@@ -252,7 +253,7 @@ class _Extraction:
             peak=round(peak, 1),
             note=runner.note if runner else "",
             skipped=skipped,
-            remarks=[*suited, *notes, *on_tokens, *self._remarks.lines()],
+            remarks=[*on_net, *notes, *on_tokens, *self._remarks.lines()],
             warnings=list(warnings),
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from feature_cache.errors import BadImage
 from transfer.data.image_collection import ImageCollection
+from transfer.data.remote.parts import is_elsewhere
 from transfer.nets.catalogue import Net
 from transfer.nets.expected_pixels.expected import sentences
 from transfer.nets.openvino_files.quantised import quantised_note
@@ -53,7 +54,9 @@ def remarks_on(net: Net, images: ImageCollection) -> list[str]:
 
 
 def suited(nets: Iterable[Net], images: ImageCollection) -> list[str]:
-    """What `remarks_on` says of each of the nets, without repeats."""
+    """What `remarks_on` says of each of the nets, without repeats; nothing of images that would be fetched for that."""
+    if is_elsewhere(images):
+        return []
     return list(dict.fromkeys(remark for net in dict.fromkeys(nets) for remark in remarks_on(net, images)))
 
 

@@ -15,6 +15,8 @@ from feature_cache.cache import FeatureCache
 from feature_cache.process.read_ahead import map_ahead
 from transfer.data.containers.container import MemberSource
 from transfer.data.dataset import Dataset, IdentifiedDataset
+from transfer.data.image_collection import ImageCollection
+from transfer.data.images.sources import ImageSource
 from transfer.data.remote.pieces import KEPT_BYTES
 
 FIRST_IMAGES, MOST_IMAGES = 256, 4096
@@ -26,7 +28,16 @@ def has_parts(dataset: Dataset) -> bool:
     if isinstance(dataset, IdentifiedDataset) or len(dataset) <= FIRST_IMAGES:
         return False
     ends = dataset.sources[0], dataset.sources[len(dataset) - 1]
-    return all(isinstance(source, MemberSource) and source.stamp() and source.announce() for source in ends)
+    return all(_is_elsewhere(source) and source.stamp() for source in ends)
+
+
+def is_elsewhere(images: ImageCollection) -> bool:
+    """Whether images have to be fetched, as the first one tells."""
+    return len(images) > 0 and _is_elsewhere(images.sources[0])
+
+
+def _is_elsewhere(source: ImageSource) -> bool:
+    return isinstance(source, MemberSource) and bool(source.announce())
 
 
 def identified_parts(dataset: Dataset, cache: FeatureCache) -> Iterator[IdentifiedDataset]:
