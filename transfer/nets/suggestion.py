@@ -13,6 +13,7 @@ import numpy as np
 
 from feature_cache.errors import BadImage
 from transfer.data.image_collection import ImageCollection
+from transfer.data.images import ArraySource
 from transfer.data.remote.parts import is_elsewhere
 from transfer.nets.catalogue import Net
 from transfer.nets.expected_pixels.expected import sentences
@@ -79,6 +80,7 @@ def _photographs(images: ImageCollection) -> bool:
     found = []
     for position in np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(int):
         with contextlib.suppress(BadImage):
-            picture = images.sources[position].load()[1]
+            source = images.sources[position]
+            picture = source.picture() if isinstance(source, ArraySource) else source.load()[1]
             found.append(picture.mode in COLOUR_MODES and min(picture.shape) > CHARACTER_SIDE)
     return 2 * sum(found) > len(found)

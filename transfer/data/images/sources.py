@@ -240,7 +240,11 @@ class ArraySource:
 
     def load(self) -> tuple[bytes, Picture]:
         """The digest of the array, and the image."""
-        return digest_array(self.pixels), PillowPicture(Image.fromarray(self.pixels))
+        return digest_array(self.pixels), self.picture()
+
+    def picture(self) -> Picture:
+        """The image alone, for which the array is not hashed."""
+        return PillowPicture(Image.fromarray(self.pixels))
 
     def stamp(self) -> FileStamp | None:
         """None, because there is no file."""
